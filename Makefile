@@ -1,0 +1,97 @@
+# Cachee's commands. From a clean clone, with nothing prepared: `make demo` shows it, `make test` checks it.
+# Both make .venv first (`make setup`), once; a later run finds it made.
+
+PYTHON ?= python3
+VENV   := $(CURDIR)/.venv
+PY     := $(VENV)/bin/python
+BUILD  := build/editable
+EXTRAS := test,demo
+
+SEEDS    ?= 2000
+ROUNDS   ?= 10
+EXAMPLES ?= 20000
+
+export PATH := $(VENV)/bin:$(PATH)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PYTHONDONTWRITEBYTECODE :=
+unexport PYTHONPATH PYTHONHOME
+
+.PHONY: help demo test lint setup build check-tools torture simulate fuzz bench clean
+
+help:                                   ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
+
+demo: build                             ## two hosts on this machine, real HTTP, stale reads counted
+	@cachee demo
+
+test: lint                              ## everything that must pass: style, types, C batch, Python tests
+	@if [ -f tests/core/Makefile ]; then $(MAKE) --no-print-directory -C tests/core check; fi
+	$(PY) -m pytest
+
+lint: build                             ## ruff, mypy --strict, and the C sources with every warning an error
+	ruff check .
+	ruff format --check .
+	mypy
+	@[ -d build/werror ] || meson setup build/werror -Dwerror=true >build/werror.log || { cat build/werror.log; exit 1; }
+	@ninja -C build/werror --quiet
+
+setup: $(VENV)/.installed               ## .venv with the package (editable) and all that its tests and demo need
+
+build: setup                            ## what changed in C, compiled once, before many processes import it
+	@ninja -C $(BUILD) --quiet
+
+torture: build                          ## the C torture programs, for long (ROUNDS=10)
+	$(MAKE) -C tests/core torture ROUNDS=$(ROUNDS)
+
+simulate: build                         ## the mesh under simulated disasters (SEEDS=2000)
+	$(PY) -m tests.simulation --seeds $(SEEDS)
+
+fuzz: build                             ## the generated tests, with many more examples (EXAMPLES=20000)
+	CACHEE_EXAMPLES=$(EXAMPLES) $(PY) -m pytest -m fuzz --timeout=0
+
+bench: build                            ## every figure of the README, each beside its rivals
+	@$(VENV)/bin/pip install --quiet -e '.[bench]' --no-build-isolation -Cbuild-dir=$(BUILD)
+	@for script in bench/bench_*.py; do echo "== $$script"; $(PY) $$script || exit 1; done
+
+clean:                                  ## what the above made
+	rm -rf $(VENV) build dist .hypothesis .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	@if [ -f tests/core/Makefile ]; then $(MAKE) --no-print-directory -C tests/core clean; fi
+
+# Setting up. Each step leaves a stamp in .venv; what it depends on makes it run again.
+
+$(VENV)/.tools: Makefile
+	@$(MAKE) --no-print-directory check-tools
+	@echo "Making $(notdir $(VENV)) (once; some minutes on a slow line) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/pip install --quiet --upgrade pip
+	@$(VENV)/bin/pip install --quiet 'meson-python>=0.17' 'meson>=1.3' 'ninja>=1.10'
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.tools pyproject.toml
+	@rm -rf $(BUILD)
+	@$(VENV)/bin/pip install --quiet --no-build-isolation -Cbuild-dir=$(BUILD) -e '.[$(EXTRAS)]'
+	@touch $@
+
+define MISSING
+missing=''; packages=''; \
+need() { missing="$$missing\n  $$1"; packages="$$packages $$2"; }; \
+if ! command -v $(PYTHON) >/dev/null; then need 'Python 3.10 or later ($(PYTHON))' 'python3 python3-venv python3-dev'; \
+elif ! $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))'; then need 'Python 3.10 or later' python3; \
+else \
+  $(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || need 'the venv module of Python' python3-venv; \
+  $(PYTHON) -c 'import os, sys, sysconfig; \
+sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))' \
+    || need 'the headers of Python (Python.h)' python3-dev; \
+fi; \
+command -v $(firstword $(CC)) >/dev/null || command -v gcc >/dev/null || command -v clang >/dev/null \
+  || need 'a C compiler' gcc; \
+[ -e /usr/include/stdio.h ] || need 'the headers of the C library' libc6-dev
+endef
+
+check-tools:
+	@$(MISSING); \
+	if [ -n "$$missing" ]; then \
+	  printf "Cachee cannot be built here. Missing:$$missing\nOn Debian or Ubuntu this installs it:\n\n"; \
+	  printf "  apt-get install -y$$packages\n\n"; exit 1; \
+	fi

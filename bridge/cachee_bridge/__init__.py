@@ -1,0 +1,1 @@
+"""The bridge: one process per host that keeps the caches of one namespace coherent."""

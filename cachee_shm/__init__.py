@@ -1,0 +1,1 @@
+"""A coherent shared-memory cache for Python web services."""
