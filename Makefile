@@ -36,6 +36,7 @@ lint: build                             ## ruff, mypy --strict, and the C source
 	@ninja -C build/werror --quiet
 
 setup: $(VENV)/.installed               ## .venv with the package (editable) and all that its tests and demo need
+	@:
 
 build: setup                            ## what changed in C, compiled once, before many processes import it
 	@ninja -C $(BUILD) --quiet

@@ -1,0 +1,256 @@
+"""Every error that Cachee raises, as one tree.
+
+Each class says when it is raised, in which state it leaves the cache, and what to do about it; a message
+adds the particulars: the file and key, the name, the number found and the number accepted.
+
+    CacheeError
+    ├── ConfigError (ValueError)            the configuration cannot be used
+    │   └── UnknownNamespace                a namespace that the configuration does not have
+    ├── SegmentError                        the shared memory cannot be attached or used
+    │   ├── LayoutMismatch                  made by another build of Cachee, or damaged
+    │   ├── NoSpace                         /dev/shm has no room for it
+    │   ├── AccessDenied                    the file system says no
+    │   ├── RosterFull                      4,096 processes are attached already
+    │   ├── SegmentRetired                  unlinked or given up under this process
+    │   ├── Closed                          close() was called
+    │   └── TimeNamespace                   its clock is not this process's clock
+    ├── KeyTooLong (ValueError)             a key of more than 1,024 bytes
+    ├── InvalidKey (TypeError)              a key that is neither str nor bytes
+    ├── InvalidTTL (ValueError)             a lifetime that is negative, NaN or not a number
+    ├── ValueTooLarge (ValueError)          a value that the segment cannot hold
+    ├── Unserializable (TypeError)          a value that no codec takes
+    ├── Undecodable                         stored bytes that no codec takes: to callers a counted miss
+    ├── Lapped                              a cursor of events() fell behind and lost records
+    └── BridgeError                         the bridge cannot run, or closed a link
+        ├── BridgeRunning                   this host has a bridge already
+        ├── ListenRefused                   it would listen to the network without authentication
+        ├── FrameError (ValueError)         a peer sent bytes that are no frame
+        ├── AuthError                       a peer did not prove that it knows the secret
+        └── PeerConflict                    one name on two live hosts
+
+Mistakes of the caller are also a ``ValueError`` or ``TypeError``, so that code which knows nothing of Cachee
+handles them as it does its own.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AccessDenied",
+    "AuthError",
+    "BridgeError",
+    "BridgeRunning",
+    "CacheeError",
+    "Closed",
+    "ConfigError",
+    "FrameError",
+    "InvalidKey",
+    "InvalidTTL",
+    "KeyTooLong",
+    "Lapped",
+    "LayoutMismatch",
+    "ListenRefused",
+    "NoSpace",
+    "PeerConflict",
+    "RosterFull",
+    "SegmentError",
+    "SegmentRetired",
+    "TimeNamespace",
+    "Undecodable",
+    "UnknownNamespace",
+    "Unserializable",
+    "ValueTooLarge",
+]
+
+
+class CacheeError(Exception):
+    """Anything that Cachee raises; catching it catches every class below."""
+
+
+class ConfigError(CacheeError, ValueError):
+    """The configuration cannot be used: unknown key, wrong unit, contradiction, or a part that is not built
+    yet.
+
+    Nothing was attached, created or changed. The message names the file, the dotted key, what was found
+    there and what is accepted: correct that line and start again.
+    """
+
+
+class UnknownNamespace(ConfigError):
+    """A namespace that the configuration does not list, where it has no ``[defaults]`` to make one from.
+
+    Nothing was created. Correct the name, list it under ``[namespaces]``, or add ``[defaults]``.
+    """
+
+
+class SegmentError(CacheeError):
+    """The shared-memory segment of a namespace cannot be attached or used.
+
+    The segment, where there is one, is as it was. The classes below say why and what to do.
+    """
+
+
+class LayoutMismatch(SegmentError):
+    """A segment of this name exists, but its layout or its fingerprint is not this build's, or its bytes are
+    damaged.
+
+    It was left untouched and other processes go on using it. Stop the processes of the other build, or
+    remove the segment by ``cachee segment rm`` once ``cachee segment ls`` shows nobody attached; the next
+    attach makes a new one.
+    """
+
+
+class NoSpace(SegmentError):
+    """/dev/shm has less room than the namespace's ``memory``.
+
+    Nothing is left behind. Give /dev/shm more room (Docker: ``--shm-size``; its default is 64 MiB for all)
+    or the namespace less memory.
+    """
+
+
+class AccessDenied(SegmentError):
+    """The segment belongs to another user and this process is not of its group.
+
+    The segment is as it was. Set ``[host] group`` to a group that all workers are in, or run them as one
+    user.
+    """
+
+
+class RosterFull(SegmentError):
+    """4,096 processes are attached to the segment, the most that it has places for.
+
+    This process is not attached; the others are not affected. Detach some, or use a second namespace.
+    """
+
+
+class SegmentRetired(SegmentError):
+    """The segment was unlinked or given up (damaged bytes) and could not be replaced.
+
+    What this process sets is seen by nobody. Attach again; the cause is in the error that this one was
+    raised from.
+    """
+
+
+class Closed(SegmentError):
+    """A verb was called on a cache after its ``close()``.
+
+    The segment and all other processes are as they were. Attach again, or do not close a cache that is in
+    use.
+    """
+
+
+class TimeNamespace(SegmentError):
+    """The segment's clock and this process's clock differ: it runs in another Linux time namespace.
+
+    This process is not attached, since lifetimes would be wrong by the difference. Run all workers of a host
+    in one time namespace.
+    """
+
+
+class KeyTooLong(CacheeError, ValueError):
+    """A key of more than 1,024 bytes (a ``str`` is counted in UTF-8).
+
+    Nothing was read, stored or announced. Use a shorter key, such as a digest of the long one.
+    """
+
+
+class InvalidKey(CacheeError, TypeError):
+    """A key that is neither ``str`` nor ``bytes``, or a ``str`` that UTF-8 cannot express (a lone surrogate).
+
+    Nothing was read, stored or announced. Make a string of it first.
+    """
+
+
+class InvalidTTL(CacheeError, ValueError):
+    """A lifetime that is negative, NaN, or neither seconds nor a ``timedelta``.
+
+    Nothing was stored or announced. 0 announces and stores nothing; ``None`` never expires.
+    """
+
+
+class ValueTooLarge(CacheeError, ValueError):
+    """A value that the segment cannot hold, whatever is evicted.
+
+    The write was announced, and no older value is left under the key on any host: the next read loads it
+    from the origin. Store less, or give the namespace more ``memory``.
+    """
+
+
+class Unserializable(CacheeError, TypeError):
+    """A value that no codec takes: an unknown class, a subclass of a built-in type, or nesting that is too
+    deep.
+
+    Nothing was stored or announced. Store a built-in type or a pydantic model made of such.
+    """
+
+
+class Undecodable(CacheeError):
+    """Stored bytes that do not decode: garbage, or a pydantic model whose class this process has not
+    imported.
+
+    Internal: ``get`` counts it and answers a miss, so that the value is loaded afresh.
+    """
+
+
+class Lapped(CacheeError):
+    """A cursor of ``events()`` was slower than the ring: records were overwritten before it read them.
+
+    The cache itself is whole; only this reader has missed something. What it derived from earlier events is
+    to be made anew; iterating on continues at the oldest record that is still there.
+
+    Attributes:
+        lost_from: the first sequence that was lost.
+        lost_to: the last one.
+    """
+
+    def __init__(self, lost_from: int, lost_to: int) -> None:
+        super().__init__(
+            f"events {lost_from} to {lost_to} were overwritten before they were read; the cache is whole, "
+            f"but what this reader keeps of its own must be made anew; it goes on at {lost_to + 1}"
+        )
+        self.lost_from = lost_from
+        self.lost_to = lost_to
+
+    def __reduce__(self) -> tuple[type[Lapped], tuple[int, int]]:
+        return (type(self), (self.lost_from, self.lost_to))
+
+
+class BridgeError(CacheeError):
+    """The bridge cannot run or cannot go on with a peer. Workers go on; what they may serve is bounded by
+    isolation."""
+
+
+class BridgeRunning(BridgeError):
+    """Another bridge serves this host's segments.
+
+    Nothing was changed and the other goes on. Stop it first, or give this one another ``[host] name``.
+    """
+
+
+class ListenRefused(BridgeError):
+    """``[bridge] listen`` is reachable from the network, and the configuration has no means of
+    authentication.
+
+    The bridge did not start. Set ``secret_file``, or listen on a loopback address.
+    """
+
+
+class FrameError(BridgeError, ValueError):
+    """A peer sent bytes that are not a frame of the protocol, or one beyond its bounds.
+
+    Nothing of the frame was applied; that link is closed and made anew, the others go on.
+    """
+
+
+class AuthError(BridgeError):
+    """A peer did not prove that it knows the shared secret.
+
+    Nothing was exchanged and the link is closed; the others go on. Give both hosts the same ``secret_file``.
+    """
+
+
+class PeerConflict(BridgeError):
+    """Two live hosts go by one name.
+
+    The newer link is refused, since their announcements could not be told apart. Give each host its own
+    ``[host] name``.
+    """
