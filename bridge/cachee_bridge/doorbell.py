@@ -1,0 +1,103 @@
+"""The doorbell: a POSIX message queue on whose descriptor the sleeping bridge waits.
+
+A writer that finds the bridge asleep puts one byte into ``/cachee.<host name>``; the queue holds one message,
+so that a second ring is refused at once and costs nobody a wait. An event loop can wait on the queue like on
+any other descriptor, and (unlike a socket or a FIFO) it has a name that needs no directory of its own.
+
+A crashed bridge leaves its queue behind. The next one takes it over where it can, since writers that have it
+open would otherwise ring a bell that nobody hears; one of another shape is removed and made anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import os
+from typing import Any
+
+import posix_ipc
+
+MESSAGES_MAX = 1  # a bell that has been rung need not be rung again
+MESSAGE_BYTES_MAX = 1
+
+
+class DoorbellUnavailable(Exception):
+    """There can be no doorbell here; the bridge polls instead. The text says why; nothing was left behind."""
+
+
+class Doorbell:
+    """The bridge's end of the queue: made by `create`, read by `answer`, removed by `close`."""
+
+    def __init__(self, name: str, queue: Any) -> None:
+        self.name = name
+        self._queue = queue
+        queue.block = False
+
+    @classmethod
+    def create(cls, host: str, group: str | None) -> Doorbell:
+        """Makes (or takes over) `host`'s queue: 0660 to `group`, 0600 without one.
+
+        Raises DoorbellUnavailable where the kernel, a limit or somebody else's queue of that name forbids it.
+        """
+        name = queue_name(host)
+        try:
+            bell = cls(name, _take_over(name) or _make(name))
+        except (posix_ipc.Error, OSError, ValueError) as error:
+            raise DoorbellUnavailable(f"message queue {name}: {error}") from error
+        try:
+            _share(bell.fileno(), group)
+        except (OSError, KeyError) as error:
+            bell.close()
+            raise DoorbellUnavailable(f"message queue {name}: {error}") from error
+        return bell
+
+    def fileno(self) -> int:
+        """The descriptor for the event loop: readable when somebody has rung."""
+        return int(self._queue.mqd)
+
+    def answer(self) -> bool:
+        """Takes the message out, without waiting. True if there was one."""
+        try:
+            self._queue.receive()
+        except posix_ipc.BusyError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Closes and unlinks: a clean exit leaves nothing behind."""
+        self._queue.close()
+        with contextlib.suppress(posix_ipc.Error, OSError):
+            posix_ipc.unlink_message_queue(self.name)
+
+
+def queue_name(host: str) -> str:
+    """The queue of the host of that name; writers open the same."""
+    return f"/cachee.{host}"
+
+
+def _take_over(name: str) -> Any | None:
+    """The queue that a crashed bridge left, if it is ours and of our shape."""
+    try:
+        queue = posix_ipc.MessageQueue(name)
+    except posix_ipc.ExistentialError:
+        return None
+    shape = (queue.max_messages, queue.max_message_size)
+    if shape == (MESSAGES_MAX, MESSAGE_BYTES_MAX) and os.fstat(queue.mqd).st_uid == os.geteuid():
+        return queue
+    queue.close()
+    return None
+
+
+def _make(name: str) -> Any:
+    with contextlib.suppress(posix_ipc.ExistentialError):
+        posix_ipc.unlink_message_queue(name)
+    return posix_ipc.MessageQueue(
+        name, posix_ipc.O_CREX, mode=0o600, max_messages=MESSAGES_MAX, max_message_size=MESSAGE_BYTES_MAX
+    )
+
+
+def _share(descriptor: int, group: str | None) -> None:
+    """Set on the open queue, since the process's umask cuts the mode given at creation."""
+    if group is not None:
+        os.fchown(descriptor, -1, grp.getgrnam(group).gr_gid)
+    os.fchmod(descriptor, 0o600 if group is None else 0o660)
