@@ -1,0 +1,61 @@
+"""What the protocol core wants done. Effects are collected by the core and performed by the shell.
+
+    for effect in mesh.effects(): ...
+
+The order of effects is the order in which they must be performed: a Close that follows a Send of the same link
+comes after its bytes (the shell flushes, for a bounded time, then closes).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, Union
+
+Level = Literal["debug", "info", "warning", "error"]
+
+
+@dataclass(frozen=True)
+class Connect:
+    """Dial `address` ("host:port"). Answered by link_opened(link, address, now) or connect_failed(address, ...)."""
+
+    address: str
+
+
+@dataclass(frozen=True)
+class Send:
+    """Write `data` (whole frames) to `link`, after everything sent before."""
+
+    link: int
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Close:
+    """Close `link`. The mesh has already forgotten it: no link_closed() is expected, and one is ignored."""
+
+    link: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Log:
+    """One line for people. `fields` are its parts for machines (peer, namespace, ...)."""
+
+    level: Level
+    text: str
+    fields: dict[str, str | int | float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ServeUntil:
+    """Readers of `namespace` may serve without the isolation policy until `until` (seconds on the mesh's `now` clock).
+
+    Never lower than an earlier one of the same Mesh: isolation comes by not being extended. The shell writes it
+    to the segment at once, in the thread that applies.
+    """
+
+    namespace: str
+    until: float
+
+
+Effect = Union[Connect, Send, Close, Log, ServeUntil]

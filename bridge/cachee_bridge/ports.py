@@ -1,0 +1,109 @@
+"""What the protocol core asks of others (Store), is told (Settings) and tells (PeerView, StreamView)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+class Store(Protocol):
+    """The port to one namespace: a structural subset of `cachee_shm._core.Segment`. No method blocks.
+
+    Positions are those of this segment's ring: 1 is the first record, 0 means "nothing yet".
+    """
+
+    @property
+    def incarnation(self) -> int:
+        """u64, one life of the segment; a later life is higher."""
+        ...
+
+    @property
+    def tail(self) -> int:
+        """The last position given, whoever wrote it. Read anew at each use."""
+        ...
+
+    @property
+    def pump_cursor(self) -> int:
+        """The last position healed at home (by `heal`, called by the pump). Nothing above it is ever sent."""
+        ...
+
+    @property
+    def hash_key_fingerprint(self) -> int:
+        """u64; two hosts whose keyed hashes differ must not talk about keys."""
+        ...
+
+    def pack(self, cursor: int, max_records: int, max_bytes: int, /) -> tuple[int, bytes] | None:
+        """(to, payload): this host's own announcements in cursor+1..to, coalesced.
+
+        At most `max_records` POSITIONS are read, so to <= cursor + max_records. (cursor, b"") when there is
+        nothing new. None when records after `cursor` have been overwritten (lapped).
+        """
+        ...
+
+    def apply(self, source: int, payload: bytes, /) -> int:
+        """Fences, then evictions, of a whole payload; records applied. ValueError if malformed: nothing applied."""
+        ...
+
+    def sources(self) -> list[tuple[int, str, int, int]]:
+        """(index, name, incarnation, cursor) of every source met and not forgotten."""
+        ...
+
+    def source_open(self, name: str, /) -> int:
+        """The index of `name`, made with incarnation 0 and cursor 0 if new. SegmentError when the table is full."""
+        ...
+
+    def source_store(self, index: int, incarnation: int, cursor: int, /) -> None:
+        """Keep how far `index` has been applied."""
+        ...
+
+    def source_forget(self, index: int, /) -> None:
+        """Free the slot."""
+        ...
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the host's configuration says to the mesh."""
+
+    address: str = ""
+    """Where peers can dial this host: "host:port"; ":port" = at the address they see me come from; "" = nowhere."""
+    secrets: tuple[bytes, ...] = ()
+    """Current shared secret, then the previous one while rolling. () = no authentication (loopback only)."""
+    fanout: int = 32
+    heartbeat_s: float = 0.1
+    lost_after_s: float = 2.0
+    backoff_first_s: float = 0.1
+    """Full jitter: the n-th wait is uniform in 0..min(backoff_max_s, backoff_first_s * 2**n)."""
+    backoff_max_s: float = 5.0
+
+
+@dataclass(frozen=True)
+class StreamView:
+    """One namespace of one peer, as seen here."""
+
+    incarnation: int
+    """The peer's segment, 0 = not met."""
+    cursor: int
+    """How far its ring has been applied here."""
+    head: int
+    """The newest tail it told."""
+    acked: int
+    """How far it has applied my ring, as it last told."""
+    lag: int
+    """My tail - acked, in positions."""
+    fresh_age_s: float
+    """Seconds since its word was last fresh; inf = never."""
+
+
+@dataclass(frozen=True)
+class PeerView:
+    """One peer or address, for logs and health."""
+
+    name: str
+    """"" while nobody has answered at this address."""
+    address: str
+    """Where it is dialled, "" = it dials us."""
+    state: str
+    """"self" | "up" | "handshake" | "connecting" | "waiting" | "down" | "left"."""
+    inbound: bool = False
+    namespaces: dict[str, StreamView] = field(default_factory=dict)
