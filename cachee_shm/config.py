@@ -1,0 +1,427 @@
+"""The host's configuration: one TOML file, identical on every host of the mesh.
+
+    load(path)           -> Config      a file; None: what $CACHEE_CONFIG names, else /etc/cachee/cachee.toml
+    Config.parse(tables) -> Config      a dict of the same shape
+    config.namespace(n)  -> NamespaceConfig
+    hash_key(config, n)  -> bytes       the 16 bytes by which a namespace's keys are hashed
+
+Once parsed, durations are seconds as ``float`` and sizes are bytes as ``int``. What cannot be used is a
+``ConfigError`` that names the file, the dotted key, what was found and what is accepted; the last is the
+field's description below, so that a check and its message stand in one place.
+
+Nothing else in the package imports pydantic: a process without a configuration does not pay for it.
+"""
+
+from __future__ import annotations
+
+import grp
+import hashlib
+import os
+import re
+import socket
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from cachee_shm.errors import ConfigError, UnknownNamespace
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = [
+    "Bridge",
+    "Config",
+    "Host",
+    "NamespaceConfig",
+    "NamespaceTable",
+    "hash_key",
+    "load",
+    "split_address",
+]
+
+DEFAULT_PATH = "/etc/cachee/cachee.toml"
+FILE_BYTES_MAX = 1 << 20  # a configuration of a thousand namespaces has about 100 KB
+NAMESPACES_MAX = 1024
+PEERS_MAX = 4095  # a ring record has 12 bits for its source, and 0 is the host itself
+MEMORY_BYTES_MIN = 2 << 20
+MEMORY_BYTES_MAX = 64 << 30  # an index word has 20 bits for its page of 64 KiB
+HASH_KEY_BYTES_MIN = 16
+HASH_KEY_BYTES_MAX = 64  # the most that keyed BLAKE2b takes
+USER_IDS = 1 << 32
+DAY_S = 86400.0
+
+NAMESPACE = re.compile(r"[A-Za-z0-9_-]{1,64}")
+HOST_NAME = re.compile(r"[A-Za-z0-9._-]{1,63}")
+QUANTITY = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?([A-Za-z]+)")
+ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+(?:%[A-Za-z0-9._-]+)?\]|[A-Za-z0-9._-]*):([0-9]{1,5})")
+
+DURATIONS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": DAY_S}
+SIZES = {"B": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30}
+DURATION_UNITS = f"(units: {', '.join(DURATIONS)})"
+SIZE_UNITS = f"(units: {', '.join(SIZES)})"
+A_FILE = "the path of a file, in quotes"
+
+# What the design names and this release does not do is refused by name, with the way to do without.
+NOT_BUILT = {
+    "bridge.tls": "secret_file",
+    "bridge.discover": "a list of peers",
+    "bridge.http": "no such line; `cachee stat` shows the numbers",
+    "bridge.forget_after": "no such line",
+    "on_isolation=flush": "'cap'",
+    "on_isolation=serve": "'cap'",
+}
+
+
+def _quantity(value: object, units: Mapping[str, float]) -> float:
+    match = QUANTITY.fullmatch(value) if isinstance(value, str) else None
+    if match is None or match[2] not in units:
+        raise ValueError("not a number with a unit")
+    return float(match[1]) * units[match[2]]
+
+
+def _duration(value: object) -> float:
+    return _quantity(value, DURATIONS)
+
+
+def _duration_or_never(value: object) -> float | None:
+    return None if value is None or value == "never" else _duration(value)
+
+
+def _size(value: object) -> int:
+    return int(_quantity(value, SIZES))
+
+
+def _host_name(value: str) -> str:
+    is_user_id = value.isdecimal() and int(value) < USER_IDS
+    if is_user_id or not HOST_NAME.fullmatch(value):
+        raise ValueError("not a host's name")
+    return value
+
+
+def _namespace_name(value: str) -> str:
+    if not NAMESPACE.fullmatch(value):
+        raise ValueError("not a namespace's name")
+    return value
+
+
+def split_address(value: str) -> tuple[str, int]:
+    """Take ``host:port`` apart, an IPv6 host out of its brackets; ``ValueError`` when it is no address."""
+    match = ADDRESS.fullmatch(value)
+    if match is None or not 1 <= int(match[2]) <= 65535:
+        raise ValueError(f"not an address: {value!r}")
+    return match[1].strip("[]"), int(match[2])
+
+
+def _listen(value: str) -> str:
+    split_address(value)
+    return value
+
+
+def _peer(value: str) -> str:
+    if not split_address(value)[0]:
+        raise ValueError("a peer without a host")
+    return value
+
+
+def _path(value: str, info: ValidationInfo) -> str:
+    """A relative path is taken from the file's folder; of a dict, from the working directory."""
+    if not value or "\0" in value:
+        raise ValueError("not a path")
+    return os.path.abspath(os.path.join((info.context or {}).get("folder", ""), value))
+
+
+Seconds = Annotated[float, BeforeValidator(_duration)]
+Bytes = Annotated[int, BeforeValidator(_size)]
+Path = Annotated[str, AfterValidator(_path)]
+
+
+def _contradiction(key: str, found: object, accepted: str) -> PydanticCustomError:
+    return PydanticCustomError(
+        "contradiction", "{accepted}", {"key": key, "found": found, "accepted": accepted}
+    )
+
+
+class Table(BaseModel):
+    """A table of the file: no unknown keys, no coercion, never changed once read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Host(Table):
+    """``[host]``: what this machine is called, and who may attach to its segments."""
+
+    name: Annotated[str, AfterValidator(_host_name)] = Field(
+        default_factory=lambda: socket.gethostname(),
+        validate_default=True,
+        description="1 to 63 letters, digits, '.', '_' and '-', but no number below 2^32 (users without a "
+        "configuration are called so); left out, it is the machine's name",
+    )
+    region: str | None = Field(default=None, min_length=1, max_length=63, description="1 to 63 characters")
+    group: str | None = Field(
+        default=None, min_length=1, max_length=32, description="the name of one of this machine's groups"
+    )
+    hash_key_file: Path | None = Field(default=None, description=A_FILE)
+
+    def gid(self) -> int | None:
+        """The group's number, None without a group; ``ConfigError`` when the machine has no such group."""
+        if self.group is None:
+            return None
+        try:
+            return grp.getgrnam(self.group).gr_gid
+        except KeyError:
+            raise ConfigError(
+                f"host.group: found {self.group!r}, which is no group of this machine; accepted: one that is "
+                f"(groupadd --system {self.group} makes it), or no such line: segments are their user's alone"
+            ) from None
+
+
+class NamespaceTable(Table):
+    """``[defaults]`` or ``[namespaces.NAME]``; what is left out comes from the defaults, then from here."""
+
+    memory: Bytes = Field(
+        default=32 << 20,
+        ge=MEMORY_BYTES_MIN,
+        le=MEMORY_BYTES_MAX,
+        description=f'a size such as "256MiB", from 2MiB to 64GiB {SIZE_UNITS}',
+    )
+    default_ttl: Annotated[float | None, BeforeValidator(_duration_or_never)] = Field(
+        default=None,
+        ge=0.001,
+        le=3650 * DAY_S,
+        description=f'a duration such as "5min", from 1ms to 3650d {DURATION_UNITS}, or "never"',
+    )
+    on_isolation: Literal["cap"] = Field(default="cap", description="'cap'")
+    isolation_ttl: Seconds = Field(
+        default=10.0,
+        ge=0.01,
+        le=30 * DAY_S,
+        description=f'a duration such as "10s", from 10ms to 30d {DURATION_UNITS}',
+    )
+
+
+class Bridge(Table):
+    """``[bridge]``: how this host's bridge meets the others."""
+
+    listen: Annotated[str, AfterValidator(_listen)] = Field(
+        default=":7946",
+        description='"address:port", or ":port" for all; the port from 1 to 65535, IPv6 in brackets',
+    )
+    peers: list[Annotated[str, AfterValidator(_peer)]] = Field(
+        default=[],
+        max_length=PEERS_MAX,
+        description=f'a list of at most {PEERS_MAX} "host:port", the port from 1 to 65535, IPv6 in brackets',
+    )
+    secret_file: Path | None = Field(default=None, description=A_FILE)
+    previous_secret_file: Path | None = Field(default=None, description=A_FILE)
+    fanout: int = Field(default=32, ge=1, le=256, description="a whole number from 1 to 256")
+    heartbeat: Seconds = Field(
+        default=0.1,
+        ge=0.01,
+        le=60.0,
+        description=f'a duration such as "100ms", from 10ms to 1min {DURATION_UNITS}',
+    )
+    lost_after: Seconds = Field(
+        default=2.0, le=3600.0, description=f'a duration such as "2s", up to 1h {DURATION_UNITS}'
+    )
+    state: Path | None = Field(default=None, description="the path of a folder, in quotes")
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Bridge:
+        if self.lost_after <= 3 * self.heartbeat:
+            accepted = f"a duration above three heartbeats (3 x {self.heartbeat:g}s)"
+            raise _contradiction("lost_after", f"{self.lost_after:g}s", accepted)
+        if self.previous_secret_file and not self.secret_file:
+            raise _contradiction("previous_secret_file", self.previous_secret_file, "secret_file beside it")
+        return self
+
+
+@dataclass(frozen=True)
+class NamespaceConfig:
+    """What one namespace gets: bytes and seconds; ``default_ttl`` None is for ever."""
+
+    name: str
+    memory: int
+    default_ttl: float | None
+    on_isolation: str
+    isolation_ttl: float
+    hash_key: bytes
+
+
+class Config(Table):
+    """The whole file."""
+
+    host: Host = Field(description="a table: [host]")
+    defaults: NamespaceTable | None = Field(default=None, description="a table: [defaults]")
+    namespaces: dict[Annotated[str, AfterValidator(_namespace_name)], NamespaceTable] = Field(
+        default={},
+        max_length=NAMESPACES_MAX,
+        description=f"tables: [namespaces.NAME], at most {NAMESPACES_MAX}",
+    )
+    bridge: Bridge | None = Field(default=None, description="a table: [bridge]")
+    _source: str = PrivateAttr(default="the given configuration")
+
+    @model_validator(mode="after")
+    def _has_a_namespace(self) -> Config:
+        if self.defaults is None and not self.namespaces:
+            raise _contradiction("namespaces", None, "[defaults] or at least one [namespaces.NAME]")
+        return self
+
+    @property
+    def source(self) -> str:
+        """The file it was read from, for messages."""
+        return self._source
+
+    @classmethod
+    def parse(cls, tables: Mapping[str, Any], *, source: str | None = None) -> Config:
+        """Check ``tables``, shaped as the file is; ``source`` is the file's path.
+
+        ``ConfigError`` names every fault, a line each.
+        """
+        name = source or "the given configuration"
+        try:
+            config = cls.model_validate(
+                {"host": {}, **tables}, context={"folder": os.path.dirname(source or "")}
+            )
+        except ValidationError as error:
+            raise ConfigError("\n".join(f"{name}: {_fault(one, tables)}" for one in error.errors())) from None
+        config._source = name
+        return config
+
+    def namespace(self, name: str) -> NamespaceConfig:
+        """What namespace ``name`` gets.
+
+        ``ConfigError`` when it cannot be a name, ``UnknownNamespace`` when it is not listed and there are no
+        defaults to make it from.
+        """
+        if not isinstance(name, str) or not NAMESPACE.fullmatch(name):
+            raise ConfigError(f"{self.source}: namespace: found {name!r}; accepted: {NAMESPACE_NAMES}")
+        if self.defaults is None and name not in self.namespaces:
+            listed = ", ".join(sorted(self.namespaces))
+            raise UnknownNamespace(
+                f"{self.source}: namespaces.{name}: found nothing, and no [defaults] to make it from; "
+                f"accepted: {listed}; nothing was created"
+            )
+        given = [table for table in (self.defaults, self.namespaces.get(name)) if table is not None]
+        merged = NamespaceTable.model_construct(
+            **{key: getattr(table, key) for table in given for key in sorted(table.model_fields_set)}
+        )
+        return NamespaceConfig(name=name, hash_key=hash_key(self, name), **merged.model_dump())
+
+
+NAMESPACE_NAMES = "1 to 64 letters, digits, '-' and '_'"
+TABLES: dict[str, type[Table]] = {
+    "host": Host,
+    "defaults": NamespaceTable,
+    "namespaces": NamespaceTable,
+    "bridge": Bridge,
+}
+
+
+def _fault(error: ErrorDetails, tables: Mapping[str, Any]) -> str:
+    """One fault as a line: the dotted key, what was found, what is accepted."""
+    where = error["loc"]
+    if error["type"] == "contradiction":
+        context = error["ctx"]
+        return _line((*where, context["key"]), context["found"], context["accepted"])
+    if where[-1] == "[key]":
+        return _line(where[:1], where[1], NAMESPACE_NAMES)
+    found = _as_written(tables, where, error["input"])
+    instead = NOT_BUILT.get(_dotted(where)) or NOT_BUILT.get(f"{where[-1]}={found}")
+    if instead:
+        return f"{_dotted(where)}: found {_shown(found)}, which is not built yet; accepted: {instead}"
+    if error["type"] in ("extra_forbidden", "invalid_key"):
+        return f"{_dotted(where)}: an unknown key; accepted: {', '.join(_table_at(where).model_fields)}"
+    return _line(where, found, _accepted(where))
+
+
+def _as_written(tables: Any, where: tuple[int | str, ...], default: object) -> object:
+    """What stands at ``where`` in the file, before units were read; ``default`` where nothing does."""
+    for part in where:
+        if isinstance(tables, Mapping) and part not in tables:
+            return default
+        tables = tables[part]
+    return tables
+
+
+def _line(where: tuple[int | str, ...], found: object, accepted: str) -> str:
+    return f"{_dotted(where)}: found {_shown(found)}; accepted: {accepted}"
+
+
+def _dotted(where: tuple[int | str, ...]) -> str:
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in where).lstrip(".")
+
+
+def _shown(found: object) -> str:
+    text = "nothing" if found is None else repr(found)
+    return text if len(text) <= 80 else f"{text[:76]} ..."
+
+
+def _table_at(where: tuple[int | str, ...]) -> type[Table]:
+    """The table in which the key at ``where`` stands."""
+    depth = 2 if where[0] == "namespaces" else 1
+    return TABLES[str(where[0])] if len(where) > depth else Config
+
+
+def _accepted(where: tuple[int | str, ...]) -> str:
+    names = [part for part in where if isinstance(part, str)]
+    table = _table_at(tuple(names))
+    key = names[0] if table is Config else names[-1]
+    return table.model_fields[key].description or "something else"
+
+
+def load(path: str | os.PathLike[str] | None = None) -> Config:
+    """Read and check a file; None: the one that ``$CACHEE_CONFIG`` names, else /etc/cachee/cachee.toml.
+
+    ``ConfigError`` when it cannot be read, is no TOML, or says what cannot be used.
+    """
+    source = os.path.abspath(path or os.environ.get("CACHEE_CONFIG") or DEFAULT_PATH)
+    try:
+        tables = tomllib.loads(_read(source, FILE_BYTES_MAX).decode())
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{source}: not TOML: {error}; accepted: a TOML 1.0 file in UTF-8") from None
+    return Config.parse(tables, source=source)
+
+
+def _read(path: str, bytes_max: int) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            content = file.read(bytes_max + 1)
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: cannot be read: {error.strerror}; accepted: a file that this user may read"
+        ) from None
+    if len(content) > bytes_max:
+        raise ConfigError(f"{path}: found more than {bytes_max} bytes; accepted: at most so many")
+    return content
+
+
+def hash_key(config: Config, namespace: str) -> bytes:
+    """The 16 bytes by which the keys of ``namespace`` are hashed: the same on all hosts with the same file.
+
+    Without a ``hash_key_file`` it follows from the name alone: coherent, but whoever knows the name can craft
+    keys that collide. ``ConfigError`` when the file cannot be read or its length is not 16 to 64 bytes.
+    """
+    path = config.host.hash_key_file
+    key = _read(path, 4096).rstrip(b"\r\n") if path else b""
+    if path and not HASH_KEY_BYTES_MIN <= len(key) <= HASH_KEY_BYTES_MAX:
+        raise ConfigError(
+            f"{config.source}: host.hash_key_file: found {len(key)} bytes in {path}; "
+            f"accepted: {HASH_KEY_BYTES_MIN} to {HASH_KEY_BYTES_MAX} bytes and a line's end"
+        )
+    return hashlib.blake2b(namespace.encode(), digest_size=16, key=key, person=b"cachee-hash").digest()
