@@ -339,7 +339,7 @@ MODEL_STATE = ("__dict__", "__pydantic_fields_set__", "__pydantic_extra__", "__p
 
 
 def _model_state(value: BaseModel) -> list[object]:
-    """What pickle would keep of a model, as ``MODEL_STATE`` orders it; a root model has the first two alone."""
+    """What pickle would keep of a model, as ``MODEL_STATE`` orders it; a root model has but the first two."""
     state = value.__getstate__()
     if not state.keys() <= set(MODEL_STATE):
         raise Unserializable(
