@@ -1,0 +1,170 @@
+"""From the rings of this host to the mesh: when to look, and when to sleep.
+
+    AWAKE    a timer looks at every ring: 50 µs after a record, then after 100 and 200 µs more of silence
+    ASLEEP   the doorbell is armed; the first writer to end the silence rings it, once
+
+Waking costs the bridge 20 µs or more wherever the machine went idle meanwhile, and a ring costs the writer as
+much; so a busy spell is polled and a quiet one slept through. The steps double because a look that finds
+nothing is the dear kind, and their sum is about what waiting for the bell costs.
+
+Home before away: `Ring.heal` applies a record here before `moved` lets the mesh send it, or a peer could
+fetch the old value back from a half-done write.
+
+Asleep is not blind: `check`, called at every tick of the mesh, finds what rang no bell (a writer that was
+killed between its record and its ring, or that lives in another IPC namespace and cannot ring at all). When
+that keeps happening, the pump looks slowly beside the bell; without any bell it does so from the start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from cachee_bridge.doorbell import Doorbell
+from cachee_bridge.timer import Timer
+
+STEPS_US = (50, 100, 200)
+SLOW_US = 3_000  # where no bell is to be trusted: 1.5 ms late on average, for about 1 % of a core
+HEAL_RECORDS_MAX = 4096  # a fraction of a millisecond; then what was healed is sent before more is healed
+UNHEARD_COST = 10  # a write that rang no bell counts as many that did
+UNHEARD_MAX = 3 * UNHEARD_COST
+
+
+class Ring(Protocol):
+    """What the pump needs of a Segment."""
+
+    @property
+    def tail(self) -> int:
+        """The last position given."""
+
+    @property
+    def pump_cursor(self) -> int:
+        """The last position healed."""
+
+    def heal(self, cursor: int, max_records: int, /) -> int:
+        """Applies own records after `cursor` at home; the new pump_cursor."""
+
+    def bridge_sleep(self, sleeping: bool, /) -> bool:
+        """Arms or disarms the bell. Arming answers False, and does not arm, when tail != pump_cursor."""
+
+
+class Pump:
+    """All rings of one host, under one doorbell."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        bell: Doorbell | None,
+        moved: Callable[[str], None],
+        warn: Callable[[str], None],
+    ) -> None:
+        """`moved(namespace)`: its ring was healed further. `warn(text)`: writers do not reach the bell."""
+        self._loop = loop
+        self._bell = bell
+        self._moved = moved
+        self._warn = warn
+        self._rings: dict[str, Ring] = {}
+        self._timer = Timer()
+        self._silence = 0
+        self._asleep = False
+        self._unheard = 0
+        self._deaf = bell is None
+
+    def start(self) -> None:
+        """Looks at once: what was written while no bridge ran goes out first."""
+        self._loop.add_reader(self._timer.fileno(), self._on_timer)
+        if self._bell is not None:
+            self._loop.add_reader(self._bell.fileno(), self._on_bell)
+        self._wake()
+
+    def add(self, namespace: str, ring: Ring) -> None:
+        """One more ring; also after start."""
+        self._rings[namespace] = ring
+        self._wake()
+
+    def stop(self) -> None:
+        """Looks no more. The bell and the rings belong to the caller."""
+        self._disarm()
+        self._loop.remove_reader(self._timer.fileno())
+        if self._bell is not None:
+            self._loop.remove_reader(self._bell.fileno())
+        self._timer.close()
+
+    def look(self) -> bool:
+        """Heals and hands on what came since the last look, remote records too. True if anything had."""
+        moved = [name for name, ring in self._rings.items() if ring.tail != ring.pump_cursor]
+        for name in moved:
+            self._drain(name, self._rings[name])
+        return bool(moved)
+
+    def check(self) -> None:
+        """Looks, for what should have rung and did not. To be called some times a second."""
+        asleep = self._asleep
+        if not self.look():
+            return
+        if asleep and self._bell is not None and not self._bell.answer():
+            self._not_heard()
+        self._wake()
+
+    def _drain(self, name: str, ring: Ring) -> None:
+        """Up to the tail as it is now: writers that go on meanwhile are met at the next look."""
+        end = ring.tail
+        cursor = ring.pump_cursor
+        while cursor < end:
+            healed = ring.heal(cursor, HEAL_RECORDS_MAX)
+            self._moved(name)
+            if healed <= cursor:
+                break
+            cursor = healed
+
+    def _on_bell(self) -> None:
+        if self._bell is not None and self._bell.answer():
+            self.look()
+            self._heard()
+        self._wake()
+
+    def _on_timer(self) -> None:
+        self._timer.passed()
+        if self.look():
+            self._wake()
+        elif self._asleep:
+            self._timer.after(SLOW_US)
+        elif self._silence + 1 < len(STEPS_US):
+            self._silence += 1
+            self._timer.after(STEPS_US[self._silence])
+        else:
+            self._sleep()
+
+    def _wake(self) -> None:
+        self._disarm()
+        self._silence = 0
+        self._timer.after(STEPS_US[0])
+
+    def _disarm(self) -> None:
+        """So that no writer pays for a ring while there are looks."""
+        if self._asleep:
+            self._asleep = False
+            for ring in self._rings.values():
+                ring.bridge_sleep(False)
+
+    def _sleep(self) -> None:
+        """Unless a record slipped in between the last look and the arming of the bell."""
+        self._asleep = True
+        if self._bell is not None and not all(ring.bridge_sleep(True) for ring in self._rings.values()):
+            self._wake()
+        elif self._deaf:
+            self._timer.after(SLOW_US)
+
+    def _heard(self) -> None:
+        self._unheard = max(0, self._unheard - 1)
+        self._deaf = self._deaf and self._unheard > 0
+
+    def _not_heard(self) -> None:
+        self._unheard = min(UNHEARD_MAX, self._unheard + UNHEARD_COST)
+        if self._unheard == UNHEARD_MAX and not self._deaf:
+            self._deaf = True
+            self._warn(
+                f"writes came without a ring of the doorbell (another IPC namespace?): "
+                f"looking every {SLOW_US / 1000:g} ms as well"
+            )

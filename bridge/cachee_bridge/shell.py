@@ -1,0 +1,189 @@
+"""The shell around the mesh: every input becomes one call of it, and its effects are performed at once.
+
+    socket, ring, clock  ->  mesh.received, mesh.ring_moved, mesh.tick, ...  ->  perform(mesh.effects())
+
+All of it in the callback in which the input came: between the doorbell and the peers' sockets there is no
+other turn of the event loop.
+
+What the mesh raises is a mistake of ours, not of a peer (bad bytes close their link without an exception). It
+costs the link that set it off, with a traceback in the log; one that no link set off stops the shell, since
+all that matters is in the segments and a fresh start resumes from there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import random
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+from cachee_bridge.doorbell import Doorbell
+from cachee_bridge.effects import Close, Connect, Log, Send, ServeUntil
+from cachee_bridge.mesh import Mesh, Settings, Store
+from cachee_bridge.pump import Pump, Ring
+from cachee_bridge.transport import Network
+from cachee_shm.config import split_address
+from cachee_shm.errors import SegmentRetired
+
+TICK_S_MIN = 0.001  # uvloop's timers count milliseconds; less would spin
+LEAVE_LOOK_S = 0.01
+FOR_EVER_MS = 1 << 63
+LINE_CHARACTERS_MAX = 1000
+LEVELS = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
+
+log = logging.getLogger("cachee_bridge")
+
+
+class Segment(Store, Ring, Protocol):
+    """What the shell needs of cachee_shm._core.Segment: the mesh's part, the pump's part, and isolation's."""
+
+    def set_serve_until(self, ms: int, /) -> None:
+        """Beyond `ms` of CLOCK_MONOTONIC_COARSE, readers refuse by the isolation policy."""
+
+
+class Shell:
+    """One mesh on one event loop. Its methods without a docstring are Network's Handler."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        name: str,
+        segments: dict[str, Segment],
+        settings: Settings,
+        bell: Doorbell | None,
+        on_broken: Callable[[BaseException], None],
+    ) -> None:
+        """`on_broken(error)`: this shell cannot go on; SegmentRetired says that it is to be made anew."""
+        self._loop = loop
+        self._segments = dict(segments)
+        self._settings = settings
+        self._on_broken = on_broken
+        self._timer: asyncio.TimerHandle | None = None
+        self.mesh = Mesh(name, self._segments, settings, random.SystemRandom())
+        self.network = Network(loop, self)
+        self.pump = Pump(loop, bell, self._ring_moved, log.warning)
+        self._performers: dict[type, Callable[[Any], None]] = {
+            Send: self._send,
+            Connect: self._connect,
+            Close: self._close,
+            Log: self._log,
+            ServeUntil: self._serve_until,
+        }
+
+    async def start(self, host: str, port: int, peers: Iterable[str]) -> list[int]:
+        """Listens, dials and relays; the ports it listens on. OSError when it cannot listen: nothing runs."""
+        self.mesh.start(time.monotonic())
+        self.mesh.add_peers(peers, time.monotonic())
+        ports = await self.network.listen(host, port)
+        for namespace, segment in self._segments.items():
+            self.pump.add(namespace, segment)
+        self.pump.start()
+        self._tick()
+        return ports
+
+    def add_namespace(self, namespace: str, segment: Segment) -> None:
+        """One that was made after the start."""
+        self._segments[namespace] = segment
+        self.mesh.add_namespace(namespace, segment, time.monotonic())
+        self.pump.add(namespace, segment)
+        self.perform()
+
+    async def leave(self, timeout_s: float) -> bool:
+        """Says farewell for good (MESH.md rule 11). True when every linked peer has applied all."""
+        self.pump.look()
+        self.mesh.leave(time.monotonic())
+        self.perform()
+        end = time.monotonic() + timeout_s
+        while not self.mesh.left() and time.monotonic() < end:
+            await asyncio.sleep(LEAVE_LOOK_S)
+        return self.mesh.left()
+
+    def stop(self) -> None:
+        """Nothing is said to peers: to them it may be a restart."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self.pump.stop()
+        self.network.stop()
+
+    def perform(self) -> None:
+        """Every effect in order, until there is none: a socket that took all may set free the next frame."""
+        while effects := self.mesh.effects():
+            for effect in effects:
+                self._performers[type(effect)](effect)
+
+    def opened(self, link: int, address: str | None, remote_host: str) -> None:
+        self._input(link, self.mesh.link_opened, link, address, time.monotonic(), remote_host)
+
+    def connect_failed(self, address: str, reason: str) -> None:
+        self._input(0, self.mesh.connect_failed, address, reason, time.monotonic())
+
+    def received(self, link: int, data: bytes) -> None:
+        self._input(link, self.mesh.received, link, data, time.monotonic())
+        self._input(
+            0, self.pump.look
+        )  # what was applied is in our ring too, and no write that failed to ring
+
+    def writable(self, link: int) -> None:
+        self._input(link, self.mesh.writable, link, time.monotonic())
+
+    def closed(self, link: int, reason: str) -> None:
+        self._input(link, self.mesh.link_closed, link, reason, time.monotonic())
+
+    def _ring_moved(self, namespace: str) -> None:
+        self.mesh.ring_moved(namespace, time.monotonic())
+        self.perform()
+
+    def _tick(self) -> None:
+        self._input(0, self.pump.check)
+        deadline = self._input(0, self.mesh.tick, time.monotonic())
+        wait = 0.0 if deadline is None else deadline - time.monotonic()
+        wait = min(max(wait, TICK_S_MIN), self._settings.heartbeat_s)
+        self._timer = self._loop.call_later(wait, self._tick)
+
+    def _input(self, link: int, call: Callable[..., float | None], *arguments: Any) -> float | None:
+        """One call and what the mesh wants done after it. `link`: whose input it was, 0 = nobody's."""
+        try:
+            answer = call(*arguments)
+            self.perform()
+            return answer
+        except Exception as error:
+            if not link or isinstance(error, SegmentRetired):
+                self._on_broken(error)
+            else:
+                log.exception("a mistake in the bridge; link %d is closed, the others go on", link)
+                self.network.close(link)
+                self._input(0, self.mesh.link_closed, link, "a mistake in the bridge", time.monotonic())
+            return None
+
+    def _send(self, effect: Send) -> None:
+        if self.network.send(effect.link, effect.data):
+            self.mesh.writable(effect.link, time.monotonic())
+
+    def _connect(self, effect: Connect) -> None:
+        host, port = split_address(effect.address)
+        self.network.connect(effect.address, host, port)
+
+    def _close(self, effect: Close) -> None:
+        self.network.close(effect.link)
+
+    def _log(self, effect: Log) -> None:
+        fields = "".join(f" {name}={value}" for name, value in effect.fields.items())
+        log.log(LEVELS[effect.level], "%s", _printable(effect.text + fields))
+
+    def _serve_until(self, effect: ServeUntil) -> None:
+        ms = FOR_EVER_MS if math.isinf(effect.until) else int(effect.until * 1000)
+        self._segments[effect.namespace].set_serve_until(ms)
+
+
+def _printable(text: str) -> str:
+    """One line, whatever a peer put into its name."""
+    line = "".join(character if character.isprintable() else "?" for character in text)
+    return line[:LINE_CHARACTERS_MAX]

@@ -1,0 +1,21 @@
+"""Stand-ins, where the real thing cannot be made to do what a test needs."""
+
+from __future__ import annotations
+
+
+class FakeRing:
+    """A ring that counts, with the bell's arming as the segment does it."""
+
+    def __init__(self) -> None:
+        self.tail = 0
+        self.pump_cursor = 0
+        self.armed = False
+        self.heal_limit = 1 << 30
+
+    def heal(self, cursor: int, max_records: int, /) -> int:
+        self.pump_cursor = min(self.tail, cursor + max_records, cursor + self.heal_limit)
+        return self.pump_cursor
+
+    def bridge_sleep(self, sleeping: bool, /) -> bool:
+        self.armed = sleeping and self.tail == self.pump_cursor
+        return self.armed or not sleeping

@@ -1,0 +1,222 @@
+"""The pump on a real event loop, with a real doorbell and rings that move when the test says so."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import uuid
+from collections.abc import Awaitable, Callable, Iterator
+
+import posix_ipc
+import pytest
+import uvloop
+
+from cachee_bridge import pump as pump_module
+from cachee_bridge.doorbell import Doorbell
+from cachee_bridge.pump import Pump
+from tests.bridge.fakes import FakeRing
+
+WAIT_S = 20.0
+
+
+class Rig:
+    """A pump over two rings; `moved` collects (namespace, pump_cursor) in the order of the calls."""
+
+    def __init__(self, bell: Doorbell | None) -> None:
+        self.bell = bell
+        self.rings = {"shop": FakeRing(), "news": FakeRing()}
+        self.moved: list[tuple[str, int]] = []
+        self.warnings: list[str] = []
+        self.after_first: Callable[[], None] = lambda: None
+        self.pump = Pump(asyncio.get_running_loop(), bell, self._note, self.warnings.append)
+        for name, ring in self.rings.items():
+            self.pump.add(name, ring)
+        self.pump.start()
+
+    def _note(self, namespace: str) -> None:
+        self.moved.append((namespace, self.rings[namespace].pump_cursor))
+        if len(self.moved) == 1:
+            self.after_first()
+
+    def write(self, namespace: str, records: int = 1) -> None:
+        self.rings[namespace].tail += records
+
+    def ring(self) -> None:
+        assert self.bell is not None
+        posix_ipc.MessageQueue(self.bell.name).send(b"\0", timeout=0)
+
+    def asleep(self) -> bool:
+        return all(ring.armed for ring in self.rings.values())
+
+
+Test = Callable[[Rig], Awaitable[None]]
+
+
+@pytest.fixture
+def bell() -> Iterator[Doorbell]:
+    bell = Doorbell.create(f"test-{uuid.uuid4().hex[:12]}", None)
+    yield bell
+    bell.close()
+
+
+def run(test: Test, bell: Doorbell | None) -> None:
+    async def main() -> None:
+        rig = Rig(bell)
+        await test(rig)
+        rig.pump.stop()
+        assert not any(ring.armed for ring in rig.rings.values())
+
+    uvloop.run(main())
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async def poll() -> None:
+        while not condition():
+            await asyncio.sleep(0.001)
+
+    await asyncio.wait_for(poll(), WAIT_S)
+
+
+def test_what_was_written_while_no_bridge_ran_goes_out_first(bell: Doorbell) -> None:
+    async def test(rig: Rig) -> None:
+        rig.write("news", 3)  # no turn of the loop has passed since start()
+        await until(lambda: rig.moved == [("news", 3)])
+
+    run(test, bell)
+
+
+def test_while_awake_a_write_needs_no_ring(bell: Doorbell) -> None:
+    async def test(rig: Rig) -> None:
+        rig.write("shop")
+        rig.after_first = lambda: rig.write("shop", 2)  # in the pump's own turn: it cannot be asleep yet
+        await until(lambda: rig.moved == [("shop", 1), ("shop", 3)])
+
+    run(test, bell)
+
+
+def test_silence_arms_the_bell_of_every_ring(bell: Doorbell) -> None:
+    async def test(rig: Rig) -> None:
+        await until(rig.asleep)
+
+    run(test, bell)
+
+
+def test_a_ring_wakes_it_and_disarms_the_bell(bell: Doorbell) -> None:
+    async def test(rig: Rig) -> None:
+        await until(rig.asleep)
+        rig.write("news")
+        rig.ring()
+        await until(lambda: rig.moved == [("news", 1)])
+        await until(rig.asleep)
+
+    run(test, bell)
+
+
+def test_a_write_between_the_last_look_and_the_arming_is_found_without_a_ring(bell: Doorbell) -> None:
+    class Late(FakeRing):
+        """Written to in the very moment in which the pump wants to sleep."""
+
+        def bridge_sleep(self, sleeping: bool, /) -> bool:
+            self.tail += int(sleeping and self.tail == 0)
+            return super().bridge_sleep(sleeping)
+
+    async def test(rig: Rig) -> None:
+        rig.rings["late"] = Late()
+        rig.pump.add("late", rig.rings["late"])
+        await until(lambda: rig.moved == [("late", 1)])
+        await until(rig.asleep)
+
+    run(test, bell)
+
+
+def test_a_long_backlog_is_handed_on_in_parts_as_it_heals(bell: Doorbell) -> None:
+    async def test(rig: Rig) -> None:
+        rig.write("shop", 3 * pump_module.HEAL_RECORDS_MAX)
+        rig.pump.look()
+        step = pump_module.HEAL_RECORDS_MAX
+        assert rig.moved == [("shop", step), ("shop", 2 * step), ("shop", 3 * step)]
+
+    run(test, bell)
+
+
+def test_a_ring_that_does_not_heal_further_does_not_hold_the_loop(bell: Doorbell) -> None:
+    async def test(rig: Rig) -> None:
+        rig.rings["shop"].heal_limit = 0
+        rig.write("shop")
+        assert rig.pump.look()
+        rig.rings["shop"].heal_limit = 1
+
+    run(test, bell)
+
+
+def test_a_check_finds_what_a_dead_writer_did_not_ring_for(bell: Doorbell) -> None:
+    async def test(rig: Rig) -> None:
+        await until(rig.asleep)
+        rig.write("shop")
+        rig.pump.check()
+        assert rig.moved == [("shop", 1)]
+        await until(rig.asleep)
+
+    run(test, bell)
+
+
+def test_writers_that_never_ring_are_looked_for_and_told_of_once(bell: Doorbell) -> None:
+    async def test(rig: Rig) -> None:
+        for _ in range(3):
+            await until(rig.asleep)
+            rig.write("shop")
+            rig.pump.check()
+        await until(rig.asleep)
+        rig.write("shop")
+        await until(lambda: rig.moved[-1] == ("shop", 4))
+        assert len(rig.warnings) == 1
+        assert "doorbell" in rig.warnings[0]
+
+    run(test, bell)
+
+
+def test_writers_that_ring_again_are_trusted_again(bell: Doorbell) -> None:
+    async def test(rig: Rig) -> None:
+        for _ in range(3):
+            await until(rig.asleep)
+            rig.write("shop")
+            rig.pump.check()
+        for _ in range(pump_module.UNHEARD_MAX):
+            await until(rig.asleep)
+            rig.write("shop")
+            rig.ring()
+            await until(lambda: not rig.rings["shop"].armed)
+        await until(rig.asleep)
+        told = len(rig.moved)
+        rig.write("shop")
+        await asyncio.sleep(5 * pump_module.SLOW_US / 1e6)
+        assert len(rig.moved) == told
+        rig.pump.check()
+        assert len(rig.moved) == told + 1
+
+    run(test, bell)
+
+
+def heard(rig: Rig, writes: int) -> bool:
+    return rig.moved == [("news", write) for write in range(1, writes + 1)]
+
+
+def test_without_a_bell_it_looks_now_and_then_and_arms_nothing() -> None:
+    async def test(rig: Rig) -> None:
+        for written in range(1, 4):
+            await asyncio.sleep(2 * sum(pump_module.STEPS_US) / 1e6)
+            assert not rig.asleep()
+            rig.write("news")
+            await until(functools.partial(heard, rig, written))
+
+    run(test, None)
+
+
+def test_a_ring_added_to_a_sleeping_pump_is_armed_too(bell: Doorbell) -> None:
+    async def test(rig: Rig) -> None:
+        await until(rig.asleep)
+        rig.rings["late"] = FakeRing()
+        rig.pump.add("late", rig.rings["late"])
+        await until(rig.asleep)
+
+    run(test, bell)
