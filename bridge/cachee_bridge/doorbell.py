@@ -5,17 +5,21 @@ so that a second ring is refused at once and costs nobody a wait. An event loop 
 any other descriptor, and (unlike a socket or a FIFO) it has a name that needs no directory of its own.
 
 A crashed bridge leaves its queue behind. The next one takes it over where it can, since writers that have it
-open would otherwise ring a bell that nobody hears; one of another shape is removed and made anew.
+open would otherwise ring a bell that nobody hears; one of another shape is removed and made anew. A lock on
+the queue, which the kernel releases at death, tells a crashed bridge from one that lives.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import grp
 import os
 from typing import Any
 
 import posix_ipc
+
+from cachee_shm.errors import BridgeRunning
 
 MESSAGES_MAX = 1  # a bell that has been rung need not be rung again
 MESSAGE_BYTES_MAX = 1
@@ -37,11 +41,12 @@ class Doorbell:
     def create(cls, host: str, group: str | None) -> Doorbell:
         """Makes (or takes over) `host`'s queue: 0660 to `group`, 0600 without one.
 
-        Raises DoorbellUnavailable where the kernel, a limit or somebody else's queue of that name forbids it.
+        Raises BridgeRunning when a live bridge holds it, and DoorbellUnavailable where the kernel, a limit or
+        another user's queue of that name forbids it.
         """
         name = queue_name(host)
         try:
-            bell = cls(name, _take_over(name) or _make(name))
+            bell = cls(name, _take_over(name, host) or _make(name))
         except (posix_ipc.Error, OSError, ValueError) as error:
             raise DoorbellUnavailable(f"message queue {name}: {error}") from error
         try:
@@ -75,12 +80,18 @@ def queue_name(host: str) -> str:
     return f"/cachee.{host}"
 
 
-def _take_over(name: str) -> Any | None:
+def _take_over(name: str, host: str) -> Any | None:
     """The queue that a crashed bridge left, if it is ours and of our shape."""
     try:
         queue = posix_ipc.MessageQueue(name)
     except posix_ipc.ExistentialError:
         return None
+    if not _lock(queue):
+        queue.close()
+        raise BridgeRunning(
+            f"host {host!r} has a bridge already (it holds message queue {name}); nothing was changed; "
+            f"stop that one first, or give this one another [host] name"
+        )
     shape = (queue.max_messages, queue.max_message_size)
     if shape == (MESSAGES_MAX, MESSAGE_BYTES_MAX) and os.fstat(queue.mqd).st_uid == os.geteuid():
         return queue
@@ -88,12 +99,23 @@ def _take_over(name: str) -> Any | None:
     return None
 
 
+def _lock(queue: Any) -> bool:
+    """This process's for as long as it has the queue open; False when another's."""
+    try:
+        fcntl.flock(queue.mqd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 def _make(name: str) -> Any:
     with contextlib.suppress(posix_ipc.ExistentialError):
         posix_ipc.unlink_message_queue(name)
-    return posix_ipc.MessageQueue(
+    queue = posix_ipc.MessageQueue(
         name, posix_ipc.O_CREX, mode=0o600, max_messages=MESSAGES_MAX, max_message_size=MESSAGE_BYTES_MAX
     )
+    _lock(queue)
+    return queue
 
 
 def _share(descriptor: int, group: str | None) -> None:

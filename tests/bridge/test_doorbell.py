@@ -17,6 +17,7 @@ import pytest
 import uvloop
 
 from cachee_bridge.doorbell import Doorbell, DoorbellUnavailable, queue_name
+from cachee_shm.errors import BridgeRunning
 
 
 @pytest.fixture
@@ -88,6 +89,16 @@ def test_after_a_crash_a_writer_that_has_the_queue_open_is_still_heard(host: str
     assert bell.answer()
     writer.close()
     bell.close()
+
+
+def test_the_queue_of_a_live_bridge_is_not_taken_over(host: str) -> None:
+    bell = Doorbell.create(host, None)
+    with pytest.raises(BridgeRunning, match=host):
+        Doorbell.create(host, None)
+    ring(host)
+    assert bell.answer()
+    bell.close()
+    Doorbell.create(host, None).close()
 
 
 def test_a_stale_queue_of_another_shape_is_replaced(host: str) -> None:
