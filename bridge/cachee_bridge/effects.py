@@ -2,21 +2,21 @@
 
     for effect in mesh.effects(): ...
 
-The order of effects is the order in which they must be performed: a Close that follows a Send of the same link
-comes after its bytes (the shell flushes, for a bounded time, then closes).
+The order of effects is the order in which they must be performed: a Close that follows a Send of the same
+link comes after its bytes (the shell flushes, for a bounded time, then closes).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, Union
+from typing import Literal
 
 Level = Literal["debug", "info", "warning", "error"]
 
 
 @dataclass(frozen=True)
 class Connect:
-    """Dial `address` ("host:port"). Answered by link_opened(link, address, now) or connect_failed(address, ...)."""
+    """Dial `address` ("host:port"). Answered by link_opened or connect_failed, with the same address."""
 
     address: str
 
@@ -48,14 +48,14 @@ class Log:
 
 @dataclass(frozen=True)
 class ServeUntil:
-    """Readers of `namespace` may serve without the isolation policy until `until` (seconds on the mesh's `now` clock).
+    """Until when readers of `namespace` may serve without the isolation policy (on the mesh's `now` clock).
 
-    Never lower than an earlier one of the same Mesh: isolation comes by not being extended. The shell writes it
-    to the segment at once, in the thread that applies.
+    Never lower than an earlier one of the same Mesh: isolation comes by not being extended. The shell writes
+    it to the segment at once, in the thread that applies.
     """
 
     namespace: str
     until: float
 
 
-Effect = Union[Connect, Send, Close, Log, ServeUntil]
+Effect = Connect | Send | Close | Log | ServeUntil

@@ -1,4 +1,4 @@
-"""All links of one host. Input: bytes, records, now. Output: effects. (Signatures final; the body follows.)
+"""All links of one host. Input: bytes, records, now. Output: effects.
 
 The shell, in full:
 
@@ -12,69 +12,472 @@ The shell, in full:
     ring healed further  mesh.ring_moved(namespace, now)
     deadline passed      deadline = mesh.tick(now)
     after each of these  perform(mesh.effects())
+
+Here: which links exist and who is at their other end. How one link proves itself is in link.py, what is said
+on it once it is up in exchange.py, where to dial in addresses.py.
+
+Two links to one host, which happens when both dial at once: each side keeps the one that the smaller name
+dialled. Two hosts under one name: the old link is asked for a sign of life; until it has given one or is
+dead, the other host is turned away, and when it has, the conflict is said aloud.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
-from cachee_bridge.effects import Effect
+from cachee_bridge import auth
+from cachee_bridge.addresses import AddressBook
+from cachee_bridge.effects import Close, Connect, Effect, Level, Log, Send, ServeUntil
+from cachee_bridge.exchange import Exchange
+from cachee_bridge.fanout import Fanout
+from cachee_bridge.frames import (
+    MAGIC,
+    ROWS_MAX,
+    VERSION,
+    Beat,
+    Frame,
+    Hello,
+    Leave,
+    Message,
+    PeerAddress,
+    Peers,
+    Replay,
+    State,
+    Sync,
+)
+from cachee_bridge.link import Link, LinkState, microseconds
 from cachee_bridge.ports import PeerView, Settings, Store, StreamView
+from cachee_shm.errors import BridgeError, FrameError, PeerConflict
 
 __all__ = ["Mesh", "PeerView", "Settings", "Store", "StreamView"]
+
+HANDSHAKE_S = 5.0
+"""From an open socket to UP. A round trip of 200 ms and a busy peer need less than 1."""
+HANDSHAKES_MAX = 64
+"""Inbound links that have not proven themselves: what strangers can make this host hold is 64 * 4 KiB."""
+GOSSIP_S = 10.0
+"""One random peer is told again who is up: what was lost with a link, or given up, is learned again."""
 
 
 class Mesh:
     """The protocol core. Not thread-safe; every time is `now`: seconds of this host's CLOCK_MONOTONIC."""
 
-    def __init__(self, name: str, stores: Mapping[str, Store], settings: Settings, rng: random.Random) -> None:
-        """`rng` makes nonces too: pass random.SystemRandom() outside of tests."""
+    def __init__(
+        self, name: str, stores: Mapping[str, Store], settings: Settings, rng: random.Random
+    ) -> None:
+        """`rng` makes nonces too: pass random.SystemRandom() outside of tests. AuthError for an unusable
+        secret."""
+        auth.check_secrets(settings.secrets)
+        self._name, self._settings, self._rng = name, settings, rng
+        self._instance = rng.getrandbits(64)
+        self._stores = dict(stores)
+        self._exchange = Exchange(name, settings, self._say)
+        self._links: dict[int, Link] = {}
+        self._book = AddressBook(name, settings.backoff_first_s, settings.backoff_max_s, rng)
+        self._met: set[str] = set()
+        self._unanswered: list[str] = []
+        self._fanout = Fanout(settings.fanout)
+        self._leaving = False
+        self._next_beat = self._next_gossip = 0.0
+        self._isolated: set[str] = set()
+        self._effects: list[Effect] = []
+
+    # What the shell calls
 
     def start(self, now: float) -> None:
         """Once, before anything else. Cursors come from the stores."""
+        for namespace, store in self._stores.items():
+            self._exchange.enter(namespace, store, now)
+        self._next_beat, self._next_gossip = now, now + GOSSIP_S
 
     def add_peers(self, addresses: Iterable[str], now: float) -> None:
         """Configured addresses ("host:port"). Each isolates this host until somebody has answered there."""
+        for address in addresses:
+            self._book.configure(address, now)
+        self._look_at_addresses()
 
     def add_namespace(self, namespace: str, store: Store, now: float) -> None:
-        """A namespace made after the start; peers are told at once."""
+        """A namespace made after the start, or made anew; peers are told at once."""
+        self._exchange.enter(namespace, store, now)
+        for link in self._up():
+            link.shared.discard(namespace)
+            link.send(self._exchange.state())
+            if namespace in link.theirs:
+                self._guarded(link, now, self._exchange.meet, link, link.theirs[namespace], None, now)
+        self._flush()
 
     def link_opened(self, link: int, address: str | None, now: float, remote_host: str = "") -> None:
         """A socket is connected. `link` is a number never used before; `address` is None for an inbound one;
         `remote_host` is the IP address of the other end (IPv6 without brackets)."""
+        strangers = sum(not known.dialled and not known.up for known in self._links.values())
+        if address is None and (strangers >= HANDSHAKES_MAX or self._leaving):
+            self._effects.append(
+                Close(link, "leaving" if self._leaving else "too many links that prove nothing")
+            )
+            return
+        self._links[link] = Link(link, address, remote_host, self._hello(), self._settings.secrets, now)
+        self._flush()
 
     def connect_failed(self, address: str, reason: str, now: float) -> None:
         """A Connect came to nothing."""
+        if self._book.failed(address, now) == 1:
+            self._say(
+                "warning", f"{address} cannot be reached: {reason}; it is dialled again", address=address
+            )
 
     def received(self, link: int, data: bytes, now: float) -> None:
         """Bytes from `link`, in order. Bad bytes close that link only."""
+        known = self._links.get(link)
+        if known is None:
+            return
+        self._judge(now)
+        known.heard_at = now
+        self._guarded(known, now, self._hear, known, data, now)
+        self._flush()
 
     def writable(self, link: int, now: float) -> None:
         """Everything sent on `link` has left the process's buffers, or they have fallen to their low mark.
         To be called after each Send that did, else the link comes to rest after `ALLOWANCE_BYTES`."""
+        known = self._links.get(link)
+        if known is not None:
+            known.drained()
+            if known.up:
+                self._exchange.pump(known)
+                self._send(known)
 
     def link_closed(self, link: int, reason: str, now: float) -> None:
         """The other end closed, or an error."""
+        known = self._links.get(link)
+        if known is not None:
+            if known.up:
+                self._say("warning", f"the link to {known} closed: {reason}", peer=known.name)
+            self._forget(known, now)
 
     def ring_moved(self, namespace: str, now: float) -> None:
         """The pump has healed up to a new `pump_cursor`: send."""
+        for link in self._fanout.targets(self._up()):
+            self._exchange.pump(link, namespace)
+            self._send(link)
 
     def tick(self, now: float) -> float:
         """Beats, time-outs, reconnects. Returns when to be called next (also harmless at any other time)."""
-        return now
+        self._judge(now)
+        self._end_silent(now)
+        self._look_at_addresses()
+        if now >= self._next_beat:
+            self._next_beat = now + self._settings.heartbeat_s
+            self._beats(now)
+        if now >= self._next_gossip:
+            self._next_gossip = now + GOSSIP_S
+            self._gossip()
+        if not self._leaving:
+            for address in self._book.due(now, self._is_up, self._exchange.is_missed):
+                self._effects.append(Connect(address))
+        self._extend(now)
+        self._tell_isolation(now)
+        self._flush()
+        return max(now, min(self._next_beat, self._book.next_due(self._is_up)))
 
     def leave(self, now: float) -> None:
         """Leave for good (not a restart): only with no worker attached and the ring healed to its tail."""
+        self._leaving = True
+        self._exchange.leave()
+        for link in self._up():
+            self._exchange.say_leave(link)
+        self._flush()
 
     def left(self) -> bool:
-        """True when every linked peer has applied everything. Bound the wait; then close."""
-        return False
+        """True when every linked peer has applied everything. Bound the wait; then stop()."""
+        return self._leaving and not any(self._exchange.unacked(link) for link in self._up())
+
+    def stop(self, now: float) -> None:
+        """Say goodbye and close every link: before the process ends, after leave() or for a restart."""
+        for link in list(self._links.values()):
+            self._close(link, "its bridge stops", now, "debug")
 
     def effects(self) -> list[Effect]:
         """What to do now, in order; each is returned once."""
-        return []
+        effects, self._effects = self._effects, []
+        return effects
 
     def peers(self) -> list[PeerView]:
         """For logs and health."""
-        return []
+        names = {link.name for link in self._up()}.union(self._exchange.missed())
+        views = [self._view(name) for name in sorted(names)]
+        for known in self._book:
+            if known.name is None or known.name not in names:
+                state = "self" if known.is_self else "connecting" if known.dialling else "waiting"
+                views.append(PeerView(known.name or "", known.address, state))
+        return views
+
+    # Who is at the other end
+
+    def _guarded(self, link: Link, now: float, call: Callable[..., None], *arguments: object) -> None:
+        """What goes wrong on a link costs that link."""
+        try:
+            call(*arguments)
+        except BridgeError as error:
+            self._close(link, str(error), now, "error" if link.up else "warning")
+
+    def _hear(self, link: Link, data: bytes, now: float) -> None:
+        for message in link.decoder.feed(data):
+            self._on_message(link, message, now)
+            if link.number not in self._links:
+                return
+
+    def _on_message(self, link: Link, message: Message, now: float) -> None:
+        if isinstance(message, Leave):
+            self._on_leave(link, message, now)
+        elif isinstance(message, State) and link.state in (LinkState.STATE, LinkState.UP):
+            self._on_state(link, message, now)
+        elif link.up:
+            self._on_word(link, message, now)
+        else:
+            link.shake(message)
+            if link.state is LinkState.PROVEN:
+                self._on_proven(link, now)
+
+    def _on_proven(self, link: Link, now: float) -> None:
+        """The peer is who it says: is it somebody to talk to on this link?"""
+        if link.name == self._name:
+            self._on_own_name(link, now)
+            return
+        if link.address is not None:
+            self._book.answered(link.address, link.name)
+        if self._wins(link, [rival for rival in self._links.values() if _claims(rival, link)], now):
+            link.send_state(self._exchange.state())
+
+    def _on_own_name(self, link: Link, now: float) -> None:
+        if link.instance != self._instance:
+            raise PeerConflict(
+                f"another host is named {self._name!r} too; the link to it is closed; rename one of them"
+            )
+        if link.address is not None:  # the other end of the same link just waits to be closed
+            self._book.found_self(link.address)
+            self._look_at_addresses()
+            self._close(link, "this host itself", now, "debug")
+            self._extend(now)
+
+    def _wins(self, link: Link, rivals: list[Link], now: float) -> bool:
+        """Whether `link` stays beside `rivals`, which have its name; else it is closed."""
+        if any(rival.instance != link.instance for rival in rivals):
+            self._contest(link, rivals, now)
+            return False
+        # The acceptor waits for STATE: until then it cannot know that the dialler means this link.
+        decided = link.dialled or link.state is LinkState.STATE
+        if decided and not all(_better(link, rival) for rival in rivals):
+            self._close(link, "another link to this host is up", now, "debug")
+            return False
+        return True
+
+    def _contest(self, link: Link, rivals: list[Link], now: float) -> None:
+        """Another life of a bridge has this name: it was restarted and the old link is dead, or there are two
+        hosts.
+
+        The old link is asked; while it is in doubt the new one is turned away, and comes back.
+        """
+        for rival in rivals:
+            if rival.up and rival.rival_at is None:
+                rival.rival_at = now
+                self._exchange.beat(rival, now)
+        self._close(
+            link, f"a link to another {link.name!r} is up and is being checked; come again", now, "info"
+        )
+
+    def _on_state(self, link: Link, state: State, now: float) -> None:
+        """The peer's namespaces. With the first one the link is up."""
+        rises = not link.up
+        rivals = [rival for rival in self._up() if rival.name == link.name and rival is not link]
+        if rises and not self._wins(link, rivals, now):
+            return
+        link.raised()
+        for rival in rivals:
+            self._close(rival, "replaced by another link", now, "debug")
+        for row in state.namespaces:
+            # A STATE that ends a handshake was sent after this side's HELLO had come: as good as an echo.
+            self._exchange.meet(link, row, link.opened_at if rises else None, now)
+        if rises:
+            self._on_up(link, now)
+        self._extend(now)
+
+    def _on_up(self, link: Link, now: float) -> None:
+        self._met.add(link.name)
+        self._book.linked(link.name)
+        if link.reach:
+            self._book.learn(link.name, link.reach, now)
+        self._look_at_addresses()
+        self._say("info", f"{link.name} is up", peer=link.name, address=link.address or link.reach)
+        others = [other for other in self._up() if other is not link]
+        self._teach(link, others)
+        for other in others:
+            self._teach(other, [link])
+        if (warning := self._fanout.warning(len(others) + 1)) is not None:
+            self._say("warning", warning)
+
+    def _on_word(self, link: Link, message: Message, now: float) -> None:
+        if isinstance(message, Frame):
+            self._exchange.on_frame(link, message, now)
+        elif isinstance(message, Beat):
+            self._on_beat(link, message, now)
+        elif isinstance(message, Replay):
+            self._exchange.on_replay(link, message)
+        elif isinstance(message, Sync):
+            self._exchange.beat(link, now)
+        elif isinstance(message, Peers):
+            self._on_peers(message, now)
+        else:
+            raise FrameError(f"{type(message).__name__} in state UP; the link is closed")
+
+    def _on_beat(self, link: Link, beat: Beat, now: float) -> None:
+        stamp = link.on_beat(beat, now)
+        if stamp is not None:
+            self._book.works(link.name)
+            if link.rival_at is not None and beat.echo >= microseconds(link.rival_at):
+                link.rival_at = None
+                text = (
+                    f"two live hosts are named {link.name!r}; the second is turned away; rename one of them"
+                )
+                self._say("error", f"PeerConflict: {text}", peer=link.name)
+        self._exchange.on_beat(link, beat, stamp, now)
+        self._extend(now)
+
+    def _on_peers(self, message: Peers, now: float) -> None:
+        for peer in message.peers:
+            if not self._is_up(peer.name):
+                self._book.learn(peer.name, peer.address, now)
+
+    def _on_leave(self, link: Link, leave: Leave, now: float) -> None:
+        if link.up and leave.heads:
+            link.leaving = True
+            self._say("info", f"{link.name} leaves for good", peer=link.name)
+            self._exchange.on_leave(link, leave)
+            self._exchange.beat(link, now)
+            return
+        self._say("info" if link.up else "warning", f"{link} closes the link: {leave.reason}", peer=link.name)
+        self._close(link, "", now, "debug")
+
+    # Keeping house
+
+    def _judge(self, now: float) -> None:
+        """Before anything else at `now`: a bridge that hung must notice that it was cut off before it hears
+        news."""
+        for members in self._exchange.members.values():
+            members.judge(now)
+
+    def _extend(self, now: float) -> None:
+        """How long may be served."""
+        for namespace, members in self._exchange.members.items():
+            if (until := members.extended(now, bool(self._unanswered))) is not None:
+                self._effects.append(ServeUntil(namespace, until))
+
+    def _look_at_addresses(self) -> None:
+        self._unanswered = self._book.unanswered(self._met.__contains__)
+
+    def _end_silent(self, now: float) -> None:
+        for link in list(self._links.values()):
+            reason = link.silent(now, self._settings.lost_after_s, HANDSHAKE_S)
+            if reason is not None:
+                self._close(link, reason, now, "warning" if link.up else "debug")
+        out_of_reach = self._book.out_of_reach(now, self._is_up, self._settings.lost_after_s)
+        if out_of_reach:
+            for members in self._exchange.members.values():
+                members.whole = False
+
+    def _beats(self, now: float) -> None:
+        for link in self._up():
+            self._exchange.beat(link, now)
+            if link.room() and self._exchange.unacked(link):
+                link.send(Sync())
+
+    def _gossip(self) -> None:
+        up = self._up()
+        if up:
+            link = self._rng.choice(up)
+            self._teach(link, [other for other in up if other is not link])
+
+    def _teach(self, link: Link, about: list[Link]) -> None:
+        known = [
+            (other.name, other.reach or self._book.of(other.name)) for other in about if not other.leaving
+        ]
+        rows = tuple(PeerAddress(name, address) for name, address in known if address)
+        if rows:
+            link.send(Peers(rows[:ROWS_MAX]))
+
+    def _hello(self) -> Hello:
+        mode = "secret" if self._settings.secrets else "none"
+        nonce = self._rng.randbytes(32)
+        return Hello(MAGIC, VERSION, self._name, self._instance, nonce, mode, self._settings.address)
+
+    def _flush(self) -> None:
+        for link in self._links.values():
+            self._send(link)
+
+    def _send(self, link: Link) -> None:
+        self._effects.extend(Send(link.number, data) for data in link.sent())
+
+    def _close(self, link: Link, reason: str, now: float, level: Level) -> None:
+        """Say why ("" when the peer has said it), close, forget."""
+        if reason:
+            self._say(level, f"closing the link to {link}: {reason}", peer=link.name)
+            link.send(Leave(_printable(reason), ()))
+        self._send(link)
+        self._effects.append(Close(link.number, reason))
+        self._forget(link, now)
+
+    def _forget(self, link: Link, now: float) -> None:
+        del self._links[link.number]
+        if link.address is not None:
+            self._book.failed(link.address, now)
+        if not link.up or self._is_up(link.name):
+            return
+        if link.leaving and not self._exchange.is_missed(link.name):
+            self._book.left(link.name)
+        else:
+            self._book.lost(link.name, now)
+
+    def _tell_isolation(self, now: float) -> None:
+        for namespace, members in self._exchange.members.items():
+            isolated = members.isolated(now)
+            if isolated == (namespace in self._isolated):
+                continue
+            self._isolated.symmetric_difference_update((namespace,))
+            late = ", ".join(members.stale(now) + self._unanswered)
+            text = f"isolated: nothing fresh from {late}" if isolated else "no longer isolated"
+            self._say(
+                "warning" if isolated else "info", f"namespace {namespace} is {text}", namespace=namespace
+            )
+
+    def _up(self) -> list[Link]:
+        return [link for link in self._links.values() if link.up]
+
+    def _is_up(self, name: str) -> bool:
+        return any(link.up and link.name == name for link in self._links.values())
+
+    def _view(self, name: str) -> PeerView:
+        link = next((link for link in self._up() if link.name == name), None)
+        address = (link.address or link.reach) if link is not None else self._book.of(name)
+        streams = self._exchange.views(name, link)
+        return PeerView(name, address, "up" if link else "down", bool(link and not link.dialled), streams)
+
+    def _say(self, level: Level, text: str, **fields: str | int | float) -> None:
+        self._effects.append(Log(level, text, fields))
+
+
+def _claims(rival: Link, link: Link) -> bool:
+    """Whether `rival` already is the link to the same name. The dialler decides, so its STATE is a claim."""
+    same = rival is not link and rival.name == link.name
+    return same and (rival.up or (rival.dialled and rival.state is LinkState.STATE))
+
+
+def _better(link: Link, rival: Link) -> bool:
+    """Whether `link` replaces `rival`, to the same life of the same host; both ends answer alike.
+
+    Dialled by the same side: the dialler keeps its first, and the acceptor follows it to what it dialled
+    last.
+    """
+    return link.prefers_dialler() if link.dialled != rival.dialled else not link.dialled
+
+
+def _printable(reason: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in reason)[:200]

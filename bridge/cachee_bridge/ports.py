@@ -41,7 +41,7 @@ class Store(Protocol):
         ...
 
     def apply(self, source: int, payload: bytes, /) -> int:
-        """Fences, then evictions, of a whole payload; records applied. ValueError if malformed: nothing applied."""
+        """Fences, then evictions, of a whole payload; how many. ValueError: malformed, none applied."""
         ...
 
     def sources(self) -> list[tuple[int, str, int, int]]:
@@ -49,7 +49,7 @@ class Store(Protocol):
         ...
 
     def source_open(self, name: str, /) -> int:
-        """The index of `name`, made with incarnation 0 and cursor 0 if new. SegmentError when the table is full."""
+        """The index of `name`, new: incarnation 0, cursor 0. SegmentError: the table is full."""
         ...
 
     def source_store(self, index: int, incarnation: int, cursor: int, /) -> None:
@@ -66,7 +66,7 @@ class Settings:
     """What the host's configuration says to the mesh."""
 
     address: str = ""
-    """Where peers can dial this host: "host:port"; ":port" = at the address they see me come from; "" = nowhere."""
+    """Where peers can dial this host: "host:port"; ":port" = where they see it come from; "" = nowhere."""
     secrets: tuple[bytes, ...] = ()
     """Current shared secret, then the previous one while rolling. () = no authentication (loopback only)."""
     fanout: int = 32
@@ -91,8 +91,8 @@ class StreamView:
     """How far it has applied my ring, as it last told."""
     lag: int
     """My tail - acked, in positions."""
-    fresh_age_s: float
-    """Seconds since its word was last fresh; inf = never."""
+    fresh_at: float
+    """Everything it announced before this (on the mesh's `now` clock) has been applied here; -inf = never."""
 
 
 @dataclass(frozen=True)

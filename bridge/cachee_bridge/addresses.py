@@ -1,0 +1,158 @@
+"""Where peers are dialled: configured addresses, those learned from peers, and who answered there.
+
+    an address is    resolved to a name, or to this host, by whoever proves its name there; at each answer
+    it is dialled    unless it is this host, or its name is linked already, by any address
+    a wait           is uniform in 0..backoff (full jitter: all do not dial a restarted host at one instant)
+    a learned one    is dropped when its host has left, or after FAILURES_MAX when nobody is missed there
+
+Peers repeat what they know, so what was dropped comes back if it should.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+ADDRESSES_MAX = 4096
+"""Configured and learned together: 8 times the largest mesh that was simulated."""
+FAILURES_MAX = 20
+"""About 80 s of dialling with the default backoff."""
+
+
+@dataclass
+class Address:
+    address: str
+    configured: bool
+    since: float
+    """Nobody has been linked through it, or by the name it resolves to, since then."""
+    name: str | None = None
+    is_self: bool = False
+    dialling: bool = False
+    """From Connect until the link is refused, fails or closes."""
+    failures: int = 0
+    due: float = 0.0
+
+
+class AddressBook:
+    def __init__(self, own_name: str, first_s: float, max_s: float, rng: random.Random) -> None:
+        self._own_name = own_name
+        self._first_s, self._max_s, self._rng = first_s, max_s, rng
+        self._book: dict[str, Address] = {}
+        self._left: set[str] = set()
+
+    def __iter__(self) -> Iterator[Address]:
+        return iter(self._book.values())
+
+    def configure(self, address: str, now: float) -> None:
+        """An address of the configuration. The first dial is at once."""
+        known = self._book.setdefault(address, Address(address, True, now, due=now))
+        known.configured = True
+
+    def learn(self, name: str, address: str, now: float) -> None:
+        """A peer says that `name` is up at `address`."""
+        if name == self._own_name or (address not in self._book and len(self._book) >= ADDRESSES_MAX):
+            return
+        if name in self._left:
+            self._left.discard(name)
+            self._unlinked(name, now)
+        if address not in self._book:
+            wait = self._rng.uniform(0.0, self._first_s)
+            self._book[address] = Address(address, False, now, name=name, due=now + wait)
+
+    def answered(self, address: str, name: str) -> None:
+        """`name` has proven itself at `address`."""
+        if (known := self._book.get(address)) is not None:
+            known.name, known.is_self = name, False
+
+    def found_self(self, address: str) -> None:
+        """This host answers there."""
+        if (known := self._book.get(address)) is not None:
+            known.name, known.is_self = self._own_name, True
+
+    def failed(self, address: str, now: float) -> int:
+        """Dialling or a link dialled there came to an end; how many ends in a row without a link that came
+        up."""
+        known = self._book.get(address)
+        if known is None:
+            return 0
+        known.dialling = False
+        backoff = min(self._max_s, self._first_s * 2 ** min(known.failures, 20))
+        known.failures += 1
+        known.due = now + self._rng.uniform(0.0, backoff)
+        return known.failures
+
+    def linked(self, name: str) -> None:
+        """`name` is up. A host that came back has not left."""
+        self._left.discard(name)
+
+    def works(self, name: str) -> None:
+        """What is said on the link to `name` comes back answered: the next failure is the first again."""
+        for known in self._book.values():
+            if known.name == name:
+                known.failures = 0
+
+    def lost(self, name: str, now: float) -> None:
+        """The last link to `name` is gone: dial again, soon, where that did not fail."""
+        self._unlinked(name, now)
+        for known in self._book.values():
+            if known.name == name and not known.dialling and not known.failures:
+                known.due = now + self._rng.uniform(0.0, self._first_s)
+
+    def left(self, name: str) -> None:
+        """`name` has left for good: learned addresses of it go, configured ones wait for its return."""
+        self._left.add(name)
+        self._drop(lambda known: known.name == name)
+
+    def due(self, now: float, is_up: Callable[[str], bool], is_missed: Callable[[str], bool]) -> list[str]:
+        """Addresses to dial now; each counts as being dialled from here on.
+
+        `is_up`: a name is linked. `is_missed`: it is not, and what it announces is waited for.
+        """
+        self._drop(lambda known: known.failures >= FAILURES_MAX and not is_missed(known.name or ""))
+        calls = [known for known in self._book.values() if known.due <= now and self._wanted(known, is_up)]
+        for known in calls:
+            known.dialling = True
+        return [known.address for known in calls]
+
+    def next_due(self, is_up: Callable[[str], bool]) -> float:
+        """When `due` has something next."""
+        return min(
+            (known.due for known in self._book.values() if self._wanted(known, is_up)), default=float("inf")
+        )
+
+    def unanswered(self, met: Callable[[str], bool]) -> list[str]:
+        """Configured addresses at which no host that has been `met` has answered: these isolate (rule 6)."""
+        return [
+            known.address
+            for known in self._book.values()
+            if known.configured and not known.is_self and (known.name is None or not met(known.name))
+        ]
+
+    def out_of_reach(self, now: float, is_up: Callable[[str], bool], lost_after_s: float) -> bool:
+        """Whether a host that is somewhere, and has not left, has not been linked here for `lost_after_s`."""
+        return any(
+            known.since + lost_after_s < now
+            for known in self._book.values()
+            if not known.is_self and not is_up(known.name or "") and known.name not in self._left
+        )
+
+    def of(self, name: str) -> str:
+        """An address at which `name` answers, "" if none is known."""
+        return next((known.address for known in self._book.values() if known.name == name), "")
+
+    def _wanted(self, known: Address, is_up: Callable[[str], bool]) -> bool:
+        return not (known.dialling or known.is_self or (known.name is not None and is_up(known.name)))
+
+    def _unlinked(self, name: str, now: float) -> None:
+        for known in self._book.values():
+            if known.name == name:
+                known.since = now
+
+    def _drop(self, which: Callable[[Address], bool]) -> None:
+        """Learned addresses only, and none that is being dialled."""
+        self._book = {
+            address: known
+            for address, known in self._book.items()
+            if known.configured or known.dialling or not which(known)
+        }

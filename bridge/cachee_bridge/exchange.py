@@ -1,0 +1,285 @@
+"""The streams between this host and its peers: what is said on a link that is up.
+
+    message    what follows here
+    STATE      each namespace that both have is met (members.py, repair.py), then asked for from the cursor on
+    FRAME      applied, or asked for again
+    BEAT       heads make sources fresh or show that something is missing; cursors say what the peer has
+    REPLAY     the outbox goes (back) to that position and streams on
+    LEAVE      with heads: the peer is no member once all it wrote is applied
+
+A peer speaks for itself only, in namespaces that both have and under one hash key; anything else is a
+FrameError, and the link closes. BridgeError from here means that too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from cachee_bridge.frames import (
+    Beat,
+    Cursor,
+    FinalHead,
+    Frame,
+    Head,
+    Leave,
+    NamespaceState,
+    Replay,
+    State,
+)
+from cachee_bridge.link import Link
+from cachee_bridge.members import Members
+from cachee_bridge.ports import Settings, Store, StreamView
+from cachee_bridge.repair import Ask, Rung
+from cachee_bridge.stream import Inbox, Outbox, Packer, Verdict
+from cachee_shm.errors import BridgeError, FrameError, SegmentError
+
+Say = Callable[..., None]
+"""say(level, text, **fields): a line for people."""
+
+
+class Exchange:
+    """All namespaces of this host, and what is sent and received of them on any link."""
+
+    def __init__(self, name: str, settings: Settings, say: Say) -> None:
+        self._name, self._settings, self._say = name, settings, say
+        self.members: dict[str, Members] = {}
+        self._packers: dict[str, Packer] = {}
+        self._finals: dict[str, FinalHead] = {}
+        """What this host leaves behind, while it leaves."""
+
+    def enter(self, namespace: str, store: Store, now: float) -> None:
+        """A namespace of this host, or a new life of one."""
+        lost_after_s, pace_s = self._settings.lost_after_s, 2 * self._settings.heartbeat_s
+        self.members[namespace] = Members(namespace, store, lost_after_s, pace_s, now)
+        self._packers[namespace] = Packer(store)
+
+    def is_missed(self, name: str) -> bool:
+        """Whether what `name` announces is waited for in any namespace."""
+        return any(name in members.inboxes for members in self.members.values())
+
+    def state(self) -> State:
+        stores = {namespace: members.store for namespace, members in sorted(self.members.items())}
+        return State(
+            tuple(
+                NamespaceState(namespace, store.incarnation, store.tail, store.hash_key_fingerprint)
+                for namespace, store in stores.items()
+            )
+        )
+
+    # Meeting
+
+    def meet(self, link: Link, row: NamespaceState, stamp: float | None, now: float) -> None:
+        """Begin or go on to follow one namespace of the peer, and ask for what comes after the cursor.
+
+        `stamp`: something of this host's that left it then had come to the peer before it said `row`.
+        """
+        link.theirs[row.namespace] = row
+        members = self.members.get(row.namespace)
+        if members is None:
+            return
+        if row.fingerprint != members.store.hash_key_fingerprint:
+            self._refuse(link, members, "its hash key differs: give both hosts the same hash key")
+            return
+        if not self._contact(link, members, row.incarnation, row.tail, now):
+            return
+        inbox = members.inboxes[link.name]
+        inbox.asker.forget()
+        inbox.told(row.tail, stamp)
+        if row.namespace not in link.shared:
+            link.shared.add(row.namespace)
+            packer = self._packers[row.namespace]
+            link.outboxes[row.namespace] = Outbox(row.namespace, self._name, members.store, packer)
+        link.send(Replay(row.namespace, link.name, inbox.incarnation, inbox.cursor + 1))
+
+    def _contact(self, link: Link, members: Members, incarnation: int, tail: int, now: float) -> bool:
+        """Climb the ladder for the peer; whether it can be followed. BridgeError if it never can."""
+        try:
+            step = members.meet(link.name, incarnation, tail, now)
+        except SegmentError as error:
+            self._refuse(link, members, str(error))
+            return False
+        what = f"{link.name}, namespace {members.namespace}, incarnation {incarnation}, tail {tail}"
+        if step.rung is Rung.IMPOSSIBLE:
+            members.refused.add(link.name)
+            raise BridgeError(
+                f"{what}: {members.cursor(link.name)} of it is already applied here, and a ring cannot run "
+                "backwards; the link is closed; make that host's segment anew"
+            )
+        members.refused.discard(link.name)
+        if step.rung is Rung.FLUSH:
+            self._say("warning", f"{what}: what it wrote before is unknown here; evicted all", peer=link.name)
+        elif step.rung is Rung.FROM_BIRTH:
+            self._say("info", f"{what}: new, followed from its first record", peer=link.name)
+        return True
+
+    def _refuse(self, link: Link, members: Members, why: str) -> None:
+        """Nothing of this namespace is said to or heard from this peer."""
+        members.refused.add(link.name)
+        link.shared.discard(members.namespace)
+        link.outboxes.pop(members.namespace, None)
+        text = f"namespace {members.namespace} of {link.name} is refused, and isolated here: {why}"
+        self._say("error", text, peer=link.name, namespace=members.namespace)
+
+    # Hearing
+
+    def on_frame(self, link: Link, frame: Frame, now: float) -> None:
+        if frame.source != link.name or frame.namespace not in link.shared:
+            raise FrameError(
+                f"a Frame of {frame.source}, namespace {frame.namespace}, that was not asked for"
+            )
+        members = self.members[frame.namespace]
+        inbox = self._follow(link, members, frame.incarnation, frame.last, now)
+        if inbox is None:
+            return
+        try:
+            verdict = inbox.receive(frame)
+        except ValueError as error:
+            raise FrameError(f"a payload that does not parse: {error}; the link is closed") from None
+        if verdict is Verdict.GAP:
+            self._ask(link, members, inbox, now)
+        members.settle(link.name)
+
+    def _follow(self, link: Link, members: Members, incarnation: int, tail: int, now: float) -> Inbox | None:
+        """The peer's inbox, adopting a higher incarnation. None: the word is about what is over (rules 11,
+        12)."""
+        known = members.cursor(link.name)
+        if known is None:
+            return None
+        news = incarnation > known[0] or (link.name not in members.inboxes and (incarnation, tail) > known)
+        if news and not self._contact(link, members, incarnation, tail, now):
+            return None
+        return members.inboxes.get(link.name)
+
+    def _ask(self, link: Link, members: Members, inbox: Inbox, now: float) -> None:
+        ask = inbox.asker.behind(inbox.cursor, now)
+        if ask is Ask.REPLAY:
+            link.send(Replay(members.namespace, link.name, inbox.incarnation, inbox.cursor + 1))
+        elif ask is Ask.HOPELESS:
+            raise BridgeError(
+                f"{link.name} has not sent namespace {members.namespace} from {inbox.cursor + 1} on, asked "
+                f"{inbox.asker.fruitless} times; the link is closed and made anew"
+            )
+
+    def on_beat(self, link: Link, beat: Beat, stamp: float | None, now: float) -> None:
+        """`stamp`: when the stamp that it echoes left here, in seconds; None = it echoes none."""
+        for head in beat.heads:
+            if head.source != link.name:
+                raise FrameError(f"a Beat of {head.source} from {link.name}; the link is closed")
+            if head.namespace in link.shared:
+                self._on_head(link, head, stamp, now)
+        for cursor in beat.cursors:
+            self._on_cursor(link, cursor)
+
+    def _on_head(self, link: Link, head: Head, stamp: float | None, now: float) -> None:
+        members = self.members[head.namespace]
+        inbox = self._follow(link, members, head.incarnation, head.head, now)
+        if inbox is None or head.incarnation < inbox.incarnation:
+            return
+        if inbox.told(head.head, None if stamp is None else stamp - head.age_us / 1e6):
+            self._ask(link, members, inbox, now)
+        members.settle(link.name)
+
+    def _on_cursor(self, link: Link, cursor: Cursor) -> None:
+        """How far the peer has applied this host's ring."""
+        if cursor.source != self._name or cursor.namespace not in link.shared:
+            return
+        store = self.members[cursor.namespace].store
+        self._check_own(link, cursor.namespace, store, cursor.incarnation, cursor.cursor)
+        if cursor.incarnation == store.incarnation:
+            link.acked[cursor.namespace] = cursor.cursor
+
+    def on_replay(self, link: Link, replay: Replay) -> None:
+        if replay.source != self._name or replay.namespace not in link.shared:
+            raise FrameError(
+                f"a Replay of {replay.source}, namespace {replay.namespace}, asked of {self._name}"
+            )
+        store = self.members[replay.namespace].store
+        self._check_own(link, replay.namespace, store, replay.incarnation, replay.first - 1)
+        if replay.incarnation == store.incarnation:
+            link.outboxes[replay.namespace].ask(replay.first)
+            self.pump(link)
+
+    def _check_own(self, link: Link, namespace: str, store: Store, incarnation: int, cursor: int) -> None:
+        """BridgeError if the peer knows more of this host's ring than this host does (rule 12)."""
+        if incarnation > store.incarnation or (incarnation == store.incarnation and cursor > store.tail):
+            raise BridgeError(
+                f"{link.name} has applied incarnation {incarnation} of namespace {namespace} of this host up "
+                f"to {cursor}; here is incarnation {store.incarnation} up to {store.tail}; the link is closed; "
+                "was the clock set back, or has another host this name? Make this host's segment anew"
+            )
+
+    def on_leave(self, link: Link, leave: Leave) -> None:
+        """The peer leaves for good."""
+        for final in leave.heads:
+            if final.namespace in link.shared:
+                self.members[final.namespace].leaving(link.name, final)
+
+    # Saying
+
+    def pump(self, link: Link, namespace: str | None = None) -> None:
+        """What the link lacks of `namespace`, or of every one in turn, as far as there is room."""
+        waiting = list(link.outboxes) if namespace is None else [namespace] * (namespace in link.outboxes)
+        while waiting and link.room():
+            turn = waiting.pop(0)
+            frame = link.outboxes[turn].next()
+            if frame is not None:
+                link.send(frame)
+                waiting.append(turn)
+                link.outboxes[turn] = link.outboxes.pop(turn)
+
+    def send_empty(self, link: Link) -> None:
+        for outbox in link.outboxes.values():
+            if (frame := outbox.empty()) is not None:
+                link.send(frame)
+
+    def beat(self, link: Link, now: float) -> None:
+        """Head, cursors, stamp, echo; left out while the socket is full: it would only say old things
+        late."""
+        self.pump(link)
+        if not link.room():
+            return
+        self.send_empty(link)
+        shared = sorted(link.shared)
+        stores = [(ns, self.members[ns].store) for ns in shared]
+        heads = [Head(ns, self._name, store.incarnation, store.tail, 0) for ns, store in stores]
+        held = [(ns, self.members[ns].cursor(link.name)) for ns in shared]
+        cursors = [Cursor(ns, link.name, known[0], known[1]) for ns, known in held if known is not None]
+        link.send(Beat(link.stamp(now), link.heard_stamp, tuple(heads), tuple(cursors)))
+
+    # Leaving, and what people see
+
+    def leave(self) -> None:
+        """What is in the rings now is the last of it."""
+        self._finals = {
+            namespace: FinalHead(namespace, members.store.incarnation, members.store.tail)
+            for namespace, members in self.members.items()
+        }
+
+    def say_leave(self, link: Link) -> None:
+        self.pump(link)
+        self.send_empty(link)
+        link.send(
+            Leave(
+                "leaves for good", tuple(self._finals[ns] for ns in sorted(link.shared) if ns in self._finals)
+            )
+        )
+
+    def unacked(self, link: Link) -> bool:
+        """Whether the peer has not yet applied all that this host leaves behind."""
+        finals = [(ns, self._finals[ns]) for ns in link.shared if ns in self._finals]
+        return any(link.acked.get(namespace, -1) < final.head for namespace, final in finals)
+
+    def missed(self) -> set[str]:
+        """Names of all members."""
+        return {name for members in self.members.values() for name in members.inboxes}
+
+    def views(self, name: str, link: Link | None) -> dict[str, StreamView]:
+        views = {}
+        for namespace, members in self.members.items():
+            if (inbox := members.inboxes.get(name)) is not None:
+                acked = link.acked.get(namespace, 0) if link is not None else 0
+                lag, fresh_at = members.store.tail - acked, inbox.freshness.at
+                views[namespace] = StreamView(
+                    inbox.incarnation, inbox.cursor, inbox.head, acked, lag, fresh_at
+                )
+        return views

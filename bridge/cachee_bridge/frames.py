@@ -1,0 +1,314 @@
+"""The wire.
+
+    0               4      5
+    +---------------+------+-------------------------------+
+    | length u32 LE | type | body: one msgpack array       |   length counts type and body
+    +---------------+------+-------------------------------+
+
+    type      body, in this order                                        sent
+    1 HELLO   magic, version, name, instance, nonce, mode, address       first, by both sides
+    2 AUTH    [mac, ...]                                                 dialler first, then acceptor
+    3 STATE   [[namespace, incarnation, tail, fingerprint], ...]         once proven; for a new namespace
+    4 BEAT    stamp, echo, [[namespace, source, incarnation, head, age_us], ...],
+                           [[namespace, source, incarnation, cursor], ...]
+    5 FRAME   namespace, source, incarnation, first, last, payload       ring records first..last
+    6 REPLAY  namespace, source, incarnation, first                      send from first on
+    7 SYNC    -                                                          send me a beat now
+    8 PEERS   [[name, address], ...]                                     who is up here
+    9 LEAVE   reason, [[namespace, incarnation, head], ...]              last word; with heads: for good
+
+stamp and echo are microseconds of the clock of whoever made the stamp; 0 = none. A beat's heads speak of
+sources (today the sender itself, with age 0), its cursors say how far the sender has applied the receiver's
+rings.
+
+A payload is records as the segment packs and checks them (it applies all or nothing): KEY hash, KEY_SET hash
+digest, TAG hash, CLEAR, ALL; kind 6 is kept for the buckets of a lapped peer. The wire only bounds its size.
+
+Every field is checked here: type, range, size, and the rows of every list. What does not fit raises
+FrameError and the link closes; nothing of that message has been acted upon.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import msgpack
+
+from cachee_shm.errors import FrameError
+
+MAGIC = "cachee"
+VERSION = 1
+PAYLOAD_ALL = b"\x05"
+
+FRAME_BYTES_MAX = 1 << 20
+"""A whole message. 16 times a usual payload; what a peer can make this host hold is this, per link."""
+HANDSHAKE_BYTES_MAX = 4096
+"""Until the other side has proven itself: HELLO and AUTH need less than 500."""
+PAYLOAD_BYTES_MAX = FRAME_BYTES_MAX - 1024
+ROWS_MAX = 1024
+"""Namespaces or peers in one message."""
+PREFIX = struct.Struct("<IB")
+
+NAMESPACE = re.compile(r"[A-Za-z0-9_-]{1,64}")
+HOST_NAME = re.compile(r"[A-Za-z0-9._-]{1,63}")
+ADDRESS = re.compile(
+    r"(\[[0-9A-Fa-f:.]{2,45}(?:%[A-Za-z0-9._-]{1,32})?\]|[A-Za-z0-9._-]{0,253}):([0-9]{1,5})"
+)
+
+
+class Hello(NamedTuple):
+    magic: str
+    version: int
+    name: str
+    instance: int
+    """u64, one life of a bridge."""
+    nonce: bytes
+    mode: str
+    """"none" | "secret"."""
+    address: str
+    """Where the sender can be dialled: "host:port", ":port" (at the address it is seen from) or ""."""
+
+
+class Auth(NamedTuple):
+    macs: tuple[bytes, ...]
+    """One for each secret that the sender holds."""
+
+
+class NamespaceState(NamedTuple):
+    namespace: str
+    incarnation: int
+    tail: int
+    fingerprint: int
+
+
+class State(NamedTuple):
+    namespaces: tuple[NamespaceState, ...]
+
+
+class Head(NamedTuple):
+    namespace: str
+    source: str
+    incarnation: int
+    head: int
+    age_us: int
+
+
+class Cursor(NamedTuple):
+    namespace: str
+    source: str
+    incarnation: int
+    cursor: int
+
+
+class Beat(NamedTuple):
+    stamp: int
+    echo: int
+    heads: tuple[Head, ...]
+    cursors: tuple[Cursor, ...]
+
+
+class Frame(NamedTuple):
+    namespace: str
+    source: str
+    incarnation: int
+    first: int
+    last: int
+    payload: bytes
+
+
+class Replay(NamedTuple):
+    namespace: str
+    source: str
+    incarnation: int
+    first: int
+
+
+class Sync(NamedTuple):
+    pass
+
+
+class PeerAddress(NamedTuple):
+    name: str
+    address: str
+
+
+class Peers(NamedTuple):
+    peers: tuple[PeerAddress, ...]
+
+
+class FinalHead(NamedTuple):
+    namespace: str
+    incarnation: int
+    head: int
+
+
+class Leave(NamedTuple):
+    reason: str
+    heads: tuple[FinalHead, ...]
+
+
+Message = Hello | Auth | State | Beat | Frame | Replay | Sync | Peers | Leave
+Check = Callable[[Any], Any]
+
+
+def _integer(low: int, high: int) -> Check:
+    def check(value: Any) -> int:
+        if type(value) is not int or not low <= value <= high:
+            raise FrameError(f"not an integer of {low}..{high}")
+        return value
+
+    return check
+
+
+def _bytes(low: int, high: int) -> Check:
+    def check(value: Any) -> bytes:
+        if type(value) is not bytes or not low <= len(value) <= high:
+            raise FrameError(f"not {low}..{high} bytes")
+        return value
+
+    return check
+
+
+def _text(chars_max: int) -> Check:
+    """Printable only: it goes to logs, also when its sender has proven nothing."""
+
+    def check(value: Any) -> str:
+        if type(value) is not str or len(value) > chars_max or not value.isprintable():
+            raise FrameError(f"not a printable text of up to {chars_max} characters")
+        return value
+
+    return check
+
+
+def _matching(pattern: re.Pattern[str], what: str) -> Check:
+    def check(value: Any) -> str:
+        if type(value) is not str or pattern.fullmatch(value) is None:
+            raise FrameError(f"not {what}")
+        return value
+
+    return check
+
+
+def _one_of(*accepted: Any) -> Check:
+    def check(value: Any) -> Any:
+        if value not in accepted or type(value) is not type(accepted[0]):
+            raise FrameError(f"not one of {accepted}")
+        return value
+
+    return check
+
+
+def _address(may_lack_host: bool) -> Check:
+    def check(value: Any) -> str:
+        match = ADDRESS.fullmatch(value) if type(value) is str else None
+        if may_lack_host and value == "":
+            return ""
+        if match is None or not 1 <= int(match[2]) <= 65535 or not (match[1] or may_lack_host):
+            raise FrameError("not an address")
+        return str(value)
+
+    return check
+
+
+def _list(item: Check, low: int = 0, high: int = ROWS_MAX) -> Check:
+    def check(value: Any) -> tuple[Any, ...]:
+        if type(value) is not list or not low <= len(value) <= high:
+            raise FrameError(f"not a list of {low}..{high}")
+        return tuple([item(row) for row in value])
+
+    return check
+
+
+def _row(shape: Callable[..., Any], *fields: Check) -> Check:
+    def check(value: Any) -> Any:
+        if type(value) is not list or len(value) != len(fields):
+            raise FrameError(f"not {len(fields)} fields")
+        return shape(*[field(item) for field, item in zip(fields, value, strict=True)])
+
+    return check
+
+
+_u64 = _integer(0, 2**64 - 1)
+_position = _integer(0, 2**63 - 1)
+_record = _integer(1, 2**63 - 1)
+_namespace = _matching(NAMESPACE, "a namespace")
+_name = _matching(HOST_NAME, "a host's name")
+
+BODIES: dict[int, tuple[type[Message], Check]] = {
+    number: (shape, _row(shape, *fields))
+    for number, shape, fields in (
+        (1, Hello, (_one_of(MAGIC), _integer(1, 65535), _name, _u64, _bytes(32, 32),
+                    _one_of("none", "secret"), _address(may_lack_host=True))),
+        (2, Auth, (_list(_bytes(32, 32), 1, 2),)),
+        (3, State, (_list(_row(NamespaceState, _namespace, _u64, _position, _u64)),)),
+        (4, Beat, (_u64, _u64, _list(_row(Head, _namespace, _name, _u64, _position, _u64)),
+                   _list(_row(Cursor, _namespace, _name, _u64, _position)))),
+        (5, Frame, (_namespace, _name, _u64, _record, _record, _bytes(0, PAYLOAD_BYTES_MAX))),
+        (6, Replay, (_namespace, _name, _u64, _record)),
+        (7, Sync, ()),
+        (8, Peers, (_list(_row(PeerAddress, _name, _address(may_lack_host=False))),)),
+        (9, Leave, (_text(200), _list(_row(FinalHead, _namespace, _u64, _position)))),
+    )
+}  # fmt: skip
+NUMBERS: dict[type[Message], int] = {shape: number for number, (shape, _) in BODIES.items()}
+
+
+def encode(message: Message) -> bytes:
+    """The whole message as bytes. A message that this module would refuse is a mistake of ours:
+    ValueError."""
+    body: bytes = msgpack.packb(message, use_bin_type=True)
+    if len(body) >= FRAME_BYTES_MAX:
+        raise ValueError(f"{type(message).__name__} of {len(body)} bytes; the wire takes {FRAME_BYTES_MAX}")
+    return PREFIX.pack(len(body) + 1, NUMBERS[type(message)]) + body
+
+
+def decode(number: int, body: bytes | bytearray | memoryview) -> Message:
+    """One message from its type and body, or FrameError."""
+    if number not in BODIES:
+        raise FrameError(f"a message of unknown type {number}; the link is closed")
+    shape, check = BODIES[number]
+    try:
+        fields = msgpack.unpackb(body, raw=False, strict_map_key=True, max_map_len=0, max_ext_len=0)
+        message: Message = check(fields)
+    except (FrameError, ValueError, TypeError, OverflowError, msgpack.UnpackException) as error:
+        raise FrameError(f"a malformed {shape.__name__}: {error}; the link is closed") from None
+    if isinstance(message, Frame) and message.last < message.first:
+        raise FrameError(f"a malformed Frame: {message.first}..{message.last}; the link is closed")
+    return message
+
+
+class Decoder:
+    """Bytes in as they come, messages out. Holds at most one unfinished message of `bytes_max` bytes."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self.bytes_max = bytes_max
+        """May be raised between two messages: it is looked at for each."""
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[Message]:
+        """The messages that `data` completes, lazily; exhaust it before feeding again. FrameError ends the
+        link."""
+        self._buffer += data
+        done = 0
+        try:
+            while (whole := self._next(done)) is not None:
+                start, end, number = whole
+                done = end
+                yield decode(number, bytes(self._buffer[start:end]))
+        finally:
+            del self._buffer[:done]
+
+    def _next(self, at: int) -> tuple[int, int, int] | None:
+        """(start, end, type) of the body of the message at `at`, None when it is not whole yet."""
+        if len(self._buffer) - at < PREFIX.size:
+            return None
+        length, number = PREFIX.unpack_from(self._buffer, at)
+        if not 1 <= length <= self.bytes_max:
+            raise FrameError(
+                f"a message of {length} bytes; {self.bytes_max} are accepted now; the link is closed"
+            )
+        end = at + PREFIX.size - 1 + length
+        return (at + PREFIX.size, end, number) if end <= len(self._buffer) else None

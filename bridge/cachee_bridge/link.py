@@ -1,0 +1,236 @@
+"""One connection to one peer, from HELLO to its end.
+
+    state     what comes    what follows                                                     next state
+    HELLO     HELLO         no authentication: the peer is accepted as who it says it is     PROVEN
+                            secret, dialler: AUTH is sent; acceptor: waits for it            AUTH
+    AUTH      AUTH          checked; the acceptor answers with its own                       PROVEN
+    PROVEN    -             the mesh looks at who it is: close, or send STATE                STATE
+    STATE     STATE         the mesh meets each namespace                                    UP
+    UP        STATE BEAT FRAME REPLAY SYNC PEERS LEAVE
+    any       LEAVE         the peer's reason for closing; its heads count when UP
+    any       other         FrameError
+
+The dialler proves itself first: whoever merely connects learns a name and a nonce, and gets no proof to work
+on.
+
+A link holds no queue. `allowance` bytes may be under way; then nothing is sent until the shell says that the
+socket has drained: frames stay in the ring, beats are left out.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Sequence
+from enum import Enum, auto
+
+from cachee_bridge import auth
+from cachee_bridge.frames import (
+    FRAME_BYTES_MAX,
+    HANDSHAKE_BYTES_MAX,
+    VERSION,
+    Auth,
+    Beat,
+    Decoder,
+    Hello,
+    Message,
+    NamespaceState,
+    State,
+    encode,
+)
+from cachee_bridge.stream import Outbox
+from cachee_shm.errors import AuthError, FrameError
+
+ALLOWANCE_BYTES = 256 * 1024
+"""Two usual frames under way: enough to keep a socket busy while Python packs the next."""
+
+
+class LinkState(Enum):
+    HELLO = auto()
+    AUTH = auto()
+    PROVEN = auto()
+    STATE = auto()
+    UP = auto()
+
+
+class Link:
+    def __init__(
+        self,
+        number: int,
+        address: str | None,
+        remote_host: str,
+        hello: Hello,
+        secrets: Sequence[bytes],
+        now: float,
+    ) -> None:
+        """`address` is where it was dialled, None when the peer dialled; `remote_host` is the IP address of
+        the other end; `hello` is what this side says."""
+        self.number = number
+        self.address = address
+        self.mine = hello
+        self.peer: Hello | None = None
+        self.state = LinkState.HELLO
+        self.opened_at = self.heard_at = self.echoed_at = now
+        self.stamped_at = now
+        """When the newest stamp was sent (the HELLO counts as the first)."""
+        self.echoed = 0
+        """Newest of this side's stamps that came back, in microseconds."""
+        self.heard_stamp = 0
+        """Newest stamp of the peer, to be echoed."""
+        self.rival_at: float | None = None
+        """Since when another host has claimed this link's name."""
+        self.leaving = False
+        self.theirs: dict[str, NamespaceState] = {}
+        """The peer's namespaces as it last told them; `shared` are those that both have and agree about."""
+        self.shared: set[str] = set()
+        self.outboxes: dict[str, Outbox] = {}
+        self.acked: dict[str, int] = {}
+        """How far the peer has applied this host's rings, as it last told."""
+        self.decoder = Decoder(HANDSHAKE_BYTES_MAX)
+        self._remote_host = remote_host
+        self._secrets = secrets
+        self._under_way = 0
+        self._out: list[bytes] = []
+        self.send(hello)
+
+    @property
+    def dialled(self) -> bool:
+        return self.address is not None
+
+    @property
+    def name(self) -> str:
+        """The peer's name, "" before it has said it. Proven from PROVEN on."""
+        return self.peer.name if self.peer is not None else ""
+
+    @property
+    def instance(self) -> int:
+        """Which life of the peer's bridge this is; 0 before it has said so."""
+        return self.peer.instance if self.peer is not None else 0
+
+    @property
+    def reach(self) -> str:
+        """Where the peer says that it can be dialled, "" = nowhere. A host part it cannot know is what is
+        seen here."""
+        host, _, port = (self.peer.address if self.peer is not None else "").rpartition(":")
+        if not port or port == "0":
+            return ""
+        if host in ("", "0.0.0.0", "[::]"):
+            host = f"[{self._remote_host}]" if ":" in self._remote_host else self._remote_host
+        return f"{host}:{port}" if host else ""
+
+    @property
+    def up(self) -> bool:
+        return self.state is LinkState.UP
+
+    def __str__(self) -> str:
+        return self.name or self.address or f"inbound link {self.number}"
+
+    # Sending
+
+    def send(self, message: Message) -> None:
+        data = encode(message)
+        self._under_way += len(data)
+        self._out.append(data)
+
+    def sent(self) -> list[bytes]:
+        """What is to be written now; returned once."""
+        out, self._out = self._out, []
+        return out
+
+    def room(self) -> bool:
+        return self._under_way < ALLOWANCE_BYTES
+
+    def drained(self) -> None:
+        self._under_way = 0
+
+    def prefers_dialler(self) -> bool:
+        """Of two links between two hosts, both keep the one that the smaller name dialled; whether it is
+        this."""
+        return self.dialled == (self.mine.name < self.name)
+
+    # The handshake
+
+    def shake(self, message: Message) -> None:
+        """HELLO and AUTH. FrameError, AuthError: close."""
+        if self.state is LinkState.HELLO and isinstance(message, Hello):
+            self._on_hello(message)
+        elif self.state is LinkState.AUTH and isinstance(message, Auth):
+            self._on_auth(message)
+        else:
+            raise FrameError(f"{type(message).__name__} in state {self.state.name}; the link is closed")
+
+    def send_state(self, state: State) -> None:
+        """The mesh accepts the peer."""
+        self.state = LinkState.STATE
+        self.decoder.bytes_max = FRAME_BYTES_MAX
+        self.send(state)
+
+    def raised(self) -> None:
+        """The peer's STATE has come."""
+        self.state = LinkState.UP
+
+    def _on_hello(self, hello: Hello) -> None:
+        if hello.version != VERSION:
+            raise FrameError(f"protocol {hello.version}; this bridge speaks {VERSION}; the link is closed")
+        if hmac.compare_digest(hello.nonce, self.mine.nonce):
+            raise AuthError("this side's own HELLO came back; the link is closed")
+        if hello.mode != self.mine.mode:
+            raise AuthError(
+                f"authentication is {hello.mode!r} there and {self.mine.mode!r} here; the link is closed; "
+                "give both hosts the same secret_file"
+            )
+        self.peer = hello
+        self.state = LinkState.AUTH if self._secrets else LinkState.PROVEN
+        if self._secrets and self.dialled:
+            self._prove()
+
+    def _on_auth(self, proof: Auth) -> None:
+        role = auth.ACCEPTOR if self.dialled else auth.DIALLER
+        if not auth.verify(self._secrets, role, self._transcript(), proof.macs):
+            raise AuthError("the peer does not know this host's secret; the link is closed")
+        self.state = LinkState.PROVEN
+        if not self.dialled:
+            self._prove()
+
+    def _prove(self) -> None:
+        role = auth.DIALLER if self.dialled else auth.ACCEPTOR
+        self.send(Auth(auth.prove(self._secrets, role, self._transcript())))
+
+    def _transcript(self) -> bytes:
+        assert self.peer is not None
+        return auth.transcript(*((self.mine, self.peer) if self.dialled else (self.peer, self.mine)))
+
+    # Stamps
+
+    def stamp(self, now: float) -> int:
+        """A stamp to put into a beat that is sent now."""
+        self.stamped_at = now
+        return microseconds(now)
+
+    def on_beat(self, beat: Beat, now: float) -> float | None:
+        """When the stamp left here that `beat` echoes, in seconds; None if it echoes none yet."""
+        self.heard_stamp = max(self.heard_stamp, beat.stamp)
+        if not beat.echo:
+            return None
+        if not microseconds(self.opened_at) <= beat.echo <= microseconds(self.stamped_at):
+            raise FrameError("a stamp came back that was never sent on this link; the link is closed")
+        if beat.echo > self.echoed:
+            self.echoed, self.echoed_at = beat.echo, now
+        return beat.echo / 1e6
+
+    # Its end
+
+    def silent(self, now: float, lost_after_s: float, handshake_s: float) -> str | None:
+        """Why it must be given up, or None. Data that comes without echoes is a path in one direction
+        only."""
+        if not self.up:
+            return "no handshake in time" if self.opened_at + handshake_s < now else None
+        if self.heard_at + lost_after_s < now:
+            return f"nothing heard for {now - self.heard_at:.1f} s"
+        if self.echoed_at + 4 * lost_after_s < now:
+            return f"it has not heard this host for {now - self.echoed_at:.1f} s"
+        return None
+
+
+def microseconds(now: float) -> int:
+    """Rounded down: a stamp may look older than it is, never newer."""
+    return int(now * 1e6)

@@ -1,0 +1,177 @@
+"""The stream of one source in one namespace: Outbox at the source (one per link), Inbox at the receiver.
+
+    source's ring    1 . . . . . . . cursor | . . . . scanned | . . . pump_cursor . . . tail
+                     sent on this link      | nothing of ours | healed at home  | not yet to be sent
+
+A frame covers first..last of the source's ring; its payload is the source's own announcements among them.
+There is no queue: what has not been sent is in the ring, and when the ring has lost it, one record ALL stands
+for it. Ranges in which nothing is ours cost no frame of their own: they ride in the next one, or are sent
+with a beat.
+
+The receiver owns the cursor. It asks (REPLAY) and the source streams from there. What comes is judged thus:
+
+    incarnation lower      drop                     last <= cursor         drop
+    incarnation higher     adopt (repair.py)        first > cursor + 1     gap: ask
+    else: apply (fences, then evictions), then keep the cursor
+
+A crash between the two applies a range twice; never half of it counts. A frame that overlaps the cursor is
+applied whole: coalesced records cannot be told apart, and evicting twice is safe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum, auto
+
+from cachee_bridge.frames import PAYLOAD_ALL, Frame
+from cachee_bridge.freshness import Freshness
+from cachee_bridge.ports import Store
+from cachee_bridge.repair import Asker
+
+PACK_RECORDS = 4096
+"""Ring positions in one frame: 70 KB if each is a KEY_SET, and 30 us of C."""
+PACK_BYTES = 128 * 1024
+
+Pack = Callable[[int, int, int], "tuple[int, bytes] | None"]
+
+
+class Packer:
+    """Reads one ring for many links: those that are at the same cursor share one pack.
+
+    What was packed stays right: a position's record and its digest never change.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._key = (-1, -1)
+        self._packed: tuple[int, bytes] | None = None
+
+    def __call__(self, cursor: int, max_records: int, max_bytes: int) -> tuple[int, bytes] | None:
+        key = (cursor, max_records)
+        if key != self._key:
+            self._packed = self._store.pack(cursor, max_records, max_bytes)
+            self._key = key
+        return self._packed
+
+
+class Outbox:
+    """What one link has been sent of this host's ring. Comes to life when the peer asks."""
+
+    def __init__(self, namespace: str, source: str, store: Store, pack: Pack) -> None:
+        self._namespace, self._source, self._store, self._pack = namespace, source, store, pack
+        self.asked = False
+        self.cursor = 0
+        self.scanned = 0
+        """cursor..scanned holds nothing of ours, and has not been sent."""
+        self.lapped = 0
+        """How often the ring had lost what this link still needed."""
+
+    def ask(self, first: int) -> None:
+        """The peer wants first.. and what follows, whatever it has been sent before."""
+        self.asked = True
+        self.cursor = self.scanned = first - 1
+
+    def next(self) -> Frame | None:
+        """The next frame with something in it, or None. Never beyond what has been healed at home."""
+        healed = self._store.pump_cursor
+        while self.asked and self.scanned < healed:
+            packed = self._pack(self.scanned, min(PACK_RECORDS, healed - self.scanned), PACK_BYTES)
+            if packed is None:
+                self.lapped += 1
+                return self._frame(healed, PAYLOAD_ALL)
+            last, payload = packed
+            if last <= self.scanned:
+                return None
+            if payload:
+                return self._frame(last, payload)
+            self.scanned = last
+        return None
+
+    def empty(self) -> Frame | None:
+        """A frame for the range in which nothing was ours, so that the peer's cursor can reach the head."""
+        return self._frame(self.scanned, b"") if self.scanned > self.cursor else None
+
+    def _frame(self, last: int, payload: bytes) -> Frame:
+        first = self.cursor + 1
+        self.cursor = self.scanned = last
+        return Frame(self._namespace, self._source, self._store.incarnation, first, last, payload)
+
+
+class Verdict(Enum):
+    APPLIED = auto()
+    OLD_INCARNATION = auto()
+    NEW_INCARNATION = auto()
+    DUPLICATE = auto()
+    GAP = auto()
+
+
+class Inbox:
+    """How far one source has been applied here, and how fresh its word is."""
+
+    def __init__(self, store: Store, index: int, incarnation: int, cursor: int, pace_s: float) -> None:
+        """`pace_s`: the least time between two requests for the same replay."""
+        self._store = store
+        self.index = index
+        self.incarnation = incarnation
+        self.cursor = cursor
+        self.head = cursor
+        """The newest tail that the source has told."""
+        self.final: int | None = None
+        """The head with which it said that it leaves."""
+        self.freshness = Freshness()
+        self.asker = Asker(pace_s)
+        self._cursor_at_beat = cursor
+
+    def judge(self, frame: Frame) -> Verdict:
+        """What to do with `frame`, before anything has been done."""
+        if frame.incarnation != self.incarnation:
+            higher = frame.incarnation > self.incarnation
+            return Verdict.NEW_INCARNATION if higher else Verdict.OLD_INCARNATION
+        if frame.last <= self.cursor:
+            return Verdict.DUPLICATE
+        return Verdict.GAP if frame.first > self.cursor + 1 else Verdict.APPLIED
+
+    def receive(self, frame: Frame) -> Verdict:
+        """Judge, and apply if that is the verdict. ValueError if the payload is malformed: nothing has
+        changed."""
+        verdict = self.judge(frame)
+        if verdict is Verdict.APPLIED:
+            if frame.payload:
+                self._store.apply(self.index, frame.payload)
+            self._keep(frame.last)
+        return verdict
+
+    def begin(self, incarnation: int, cursor: int, flush: bool) -> None:
+        """Follow `incarnation` from `cursor` on; `flush` first evicts all that is older than now."""
+        if flush:
+            self._store.apply(self.index, PAYLOAD_ALL)
+        self.incarnation = incarnation
+        self.final = None
+        self.head = cursor
+        self.freshness.restarted()
+        self.asker.forget()
+        self._keep(cursor)
+
+    def told(self, head: int, stamp: float | None) -> bool:
+        """The source's tail was `head` after `stamp` had been sent to it (None: no stamp came back yet).
+
+        Returns whether it looks as if records got lost: behind, and no nearer than at the last word.
+        """
+        stuck = self.cursor < min(self.head, head) and self.cursor == self._cursor_at_beat
+        self._cursor_at_beat = self.cursor
+        self.head = max(self.head, head)
+        if self.final is not None and head > self.final:
+            self.final = None
+        if stamp is not None:
+            self.freshness.told(stamp, head, self.cursor)
+        return stuck
+
+    def departed(self) -> bool:
+        """Whether it has left and everything it said has been applied."""
+        return self.final is not None and self.cursor >= self.final
+
+    def _keep(self, cursor: int) -> None:
+        self._store.source_store(self.index, self.incarnation, cursor)
+        self.cursor = cursor
+        self.head = max(self.head, cursor)
+        self.freshness.applied(cursor)
