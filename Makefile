@@ -11,15 +11,16 @@ SEEDS    ?= 2000
 ROUNDS   ?= 10
 EXAMPLES ?= 20000
 
+# The Python that makes .venv is the machine's; all else is the one of .venv.
+MACHINE_PATH := $(PATH)
 export PATH := $(VENV)/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-export PYTHONDONTWRITEBYTECODE :=
 unexport PYTHONPATH PYTHONHOME
 
 .PHONY: help demo test lint setup build check-tools torture simulate fuzz bench clean
 
 help:                                   ## this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
 
 demo: build                             ## two hosts on this machine, real HTTP, stale reads counted
 	@cachee demo
@@ -61,10 +62,10 @@ clean:                                  ## what the above made
 
 # Setting up. Each step leaves a stamp in .venv; what it depends on makes it run again.
 
-$(VENV)/.tools: Makefile
-	@$(MAKE) --no-print-directory check-tools
+$(VENV)/.tools:
+	@$(CHECK_TOOLS)
 	@echo "Making $(notdir $(VENV)) (once; some minutes on a slow line) ..."
-	@$(PYTHON) -m venv $(VENV)
+	@PATH='$(MACHINE_PATH)' $(PYTHON) -m venv $(VENV)
 	@$(VENV)/bin/pip install --quiet --upgrade pip
 	@$(VENV)/bin/pip install --quiet 'meson-python>=0.17' 'meson>=1.3' 'ninja>=1.10'
 	@touch $@
@@ -74,8 +75,8 @@ $(VENV)/.installed: $(VENV)/.tools pyproject.toml
 	@$(VENV)/bin/pip install --quiet --no-build-isolation -Cbuild-dir=$(BUILD) -e '.[$(EXTRAS)]'
 	@touch $@
 
-define MISSING
-missing=''; packages=''; \
+define CHECK_TOOLS
+PATH='$(MACHINE_PATH)'; missing=''; packages=''; \
 need() { missing="$$missing\n  $$1"; packages="$$packages $$2"; }; \
 if ! command -v $(PYTHON) >/dev/null; then need 'Python 3.10 or later ($(PYTHON))' 'python3 python3-venv python3-dev'; \
 elif ! $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))'; then need 'Python 3.10 or later' python3; \
@@ -87,12 +88,13 @@ sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.
 fi; \
 command -v $(firstword $(CC)) >/dev/null || command -v gcc >/dev/null || command -v clang >/dev/null \
   || need 'a C compiler' gcc; \
-[ -e /usr/include/stdio.h ] || need 'the headers of the C library' libc6-dev
+[ -e /usr/include/stdio.h ] || need 'the headers of the C library' libc6-dev; \
+if [ -n "$$missing" ]; then \
+  printf "Cachee cannot be built here. Missing:$$missing\nOn Debian or Ubuntu this installs it:\n\n"; \
+  printf "  apt-get install -y$$packages\n\n"; exit 1; \
+fi
 endef
 
-check-tools:
-	@$(MISSING); \
-	if [ -n "$$missing" ]; then \
-	  printf "Cachee cannot be built here. Missing:$$missing\nOn Debian or Ubuntu this installs it:\n\n"; \
-	  printf "  apt-get install -y$$packages\n\n"; exit 1; \
-	fi
+check-tools:                            ## whether this machine has what setup needs
+	@$(CHECK_TOOLS)
+

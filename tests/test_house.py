@@ -28,7 +28,18 @@ FLOORS = {
         ["stream", "repair", "fanout", "auth", "members"],
         ["link", "exchange"],
         ["mesh"],
-        ["transport", "pump", "doorbell", "notify", "timer", "shell", "daemon", "__main__", "__init__"],
+        [
+            "transport",
+            "pump",
+            "doorbell",
+            "notify",
+            "timer",
+            "segments",
+            "shell",
+            "daemon",
+            "__main__",
+            "__init__",
+        ],
     ],
 }
 SOURCES = {"cachee_shm": ROOT / "cachee_shm", "cachee_bridge": ROOT / "bridge" / "cachee_bridge"}
