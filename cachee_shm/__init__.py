@@ -1,1 +1,15 @@
-"""A coherent shared-memory cache for Python web services."""
+"""A cache for Python web services that stays coherent by itself.
+
+    import cachee_shm
+    cache = cachee_shm.attach()
+
+All processes of a host that attach share one segment; what one writes or deletes, every other host evicts.
+"""
+
+from cachee_shm.cache import Cache, attach
+from cachee_shm.errors import CacheeError
+from cachee_shm.events import Event, Events
+from cachee_shm.loading import Writing
+
+__all__ = ["Cache", "CacheeError", "Event", "Events", "Writing", "__version__", "attach"]
+__version__ = "0.1.0"

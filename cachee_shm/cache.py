@@ -1,0 +1,125 @@
+"""The cache: what ``cachee_shm.attach()`` returns.
+
+``get``, ``set``, ``delete`` and the other hot verbs are methods of the C type and never enter Python; this
+class adds what waits, loads or iterates.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from cachee_shm.events import Events
+from cachee_shm.loading import DEFAULT_TTL, TTL, Options, Writing, aload, load
+from cachee_shm.segment import Segment, Spec, embedded, private, spec_of
+
+if TYPE_CHECKING:
+    from cachee_shm.config import Config
+
+__all__ = ["Cache", "attach"]
+
+T = TypeVar("T")
+
+CONFIG_PATH = "/etc/cachee/cachee.toml"
+
+
+class Cache(Segment):
+    """One namespace's cache on this host, shared by every process that attaches to it."""
+
+    def get_or_load(
+        self,
+        key: str | bytes,
+        loader: Callable[..., T],
+        *args: Any,
+        ttl: TTL = DEFAULT_TTL,
+        stale: float = 0,
+        negative_ttl: float | timedelta | None = None,
+        tags: Sequence[str] = (),
+        local: bool = False,
+    ) -> T:
+        """The value of ``key``, or what ``loader(*args)`` returns, which is then cached.
+
+        One process of this host loads; the others wait for it, at most 5 s, and load for themselves when it
+        takes longer or when the key is written meanwhile. What was loaded before an invalidation is returned
+        but never stored after it.
+
+        ``ttl``: seconds, a timedelta, None for ever. ``stale``: seconds after the lifetime in which the old
+        value may still be returned, while one caller reloads it or when the loader raises; never a value that
+        was invalidated. ``negative_ttl``: the lifetime of a loaded None.
+
+        Raises what the loader raises, ``Unserializable`` for a value that no codec takes, ``InvalidKey``,
+        ``KeyTooLong``, ``InvalidTTL``, ``Closed``. A value too large for the segment is returned, not stored,
+        with a ``RuntimeWarning``.
+        """
+        return load(self, key, Options(ttl, stale, negative_ttl, tags, local), loader, args)
+
+    async def aget_or_load(
+        self,
+        key: str | bytes,
+        loader: Callable[..., Awaitable[T]],
+        *args: Any,
+        ttl: TTL = DEFAULT_TTL,
+        stale: float = 0,
+        negative_ttl: float | timedelta | None = None,
+        tags: Sequence[str] = (),
+        local: bool = False,
+    ) -> T:
+        """``get_or_load`` for a coroutine function; waiting does not block the event loop."""
+        return await aload(self, key, Options(ttl, stale, negative_ttl, tags, local), loader, args)
+
+    def writing(self, key: str | bytes) -> Writing:
+        """A block that writes the origin and then the cache; see ``Writing``."""
+        return Writing(self, key)
+
+    def events(self, keys: Iterable[str | bytes] | None = None) -> Events:
+        """What is written from now on, here and on every peer; of these keys only, if given. See ``Events``."""
+        return Events(self, keys)
+
+    def __enter__(self) -> Cache:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def attach(
+    namespace: str | None = None,
+    *,
+    config: str | os.PathLike[str] | Mapping[str, Any] | Config | None = None,
+    private: bool = False,
+) -> Cache:
+    """Attach to a namespace's segment on this host, creating it if this process is the first.
+
+    ``namespace``: left out, it is "default", or the only one that the configuration lists. ``config``: a
+    path, a dict shaped like the file, or a ``Config``; left out, ``$CACHEE_CONFIG``, else
+    ``/etc/cachee/cachee.toml`` if that exists, else an embedded default of 32 MiB without a bridge.
+    ``private``: an anonymous segment of this process alone, for tests and notebooks.
+
+    Raises ``ConfigError`` (``UnknownNamespace``) and ``SegmentError`` (``NoSpace``, ``AccessDenied``,
+    ``LayoutMismatch``, ``RosterFull``, ``TimeNamespace``); nothing is attached then.
+    """
+    return Cache(_spec(namespace, config, private))
+
+
+def _spec(
+    namespace: str | None, config: str | os.PathLike[str] | Mapping[str, Any] | Config | None, is_private: bool
+) -> Spec:
+    if config is None and not is_private:
+        config = os.environ.get("CACHEE_CONFIG") or (CONFIG_PATH if os.path.exists(CONFIG_PATH) else None)
+    spec = embedded(namespace) if config is None else spec_of(_parsed(config), namespace)
+    return private(spec) if is_private else spec
+
+
+def _parsed(config: str | os.PathLike[str] | Mapping[str, Any] | Config) -> Config:
+    from cachee_shm import config as config_module  # pydantic is imported only when there is something to read
+
+    if isinstance(config, config_module.Config):
+        return config
+    if isinstance(config, Mapping):
+        return config_module.Config.parse(config)
+    return config_module.load(config)

@@ -1,0 +1,191 @@
+/* atomics.h - the only file that names memory orders.
+ *
+ * Everything that two processes may touch at once goes through a function of
+ * this file, so a reader can check the whole core's concurrency by looking up
+ * the pairings below, and ThreadSanitizer sees every access.
+ *
+ *   pairing      writer side                          reader side
+ *   READY        segment_create: store_release        segment_validate: load_acquire   (header.state)
+ *   PUBLISH      index_publish: cas (acq_rel)         entry_open: load_acquire         (index word)
+ *   PAGE         pages_turn: cas + fence_release      cache_confirm: fence_acquire     (page word)
+ *   WATERMARK    pages_commit: store_release          drain_begin: load_acquire        (page watermark)
+ *   RING         ring_append: cas128                  ring_read: load_acquire          (slot meta)
+ *   TAIL         ring_help: cas (acq_rel)             ring_tail: load_acquire          (ring tail)
+ *   FENCE        fence_raise: raise_max               fence_of: load_acquire           (fence bucket)
+ *   DEKKER       publish: store pending, fence_seq_cst, read fence
+ *                event:   raise fence, fence_seq_cst, read index words
+ *   DOORBELL     writer:  advance tail, fence_seq_cst, read armed
+ *                bridge:  store armed, fence_seq_cst, read tail
+ *   INTENT       intent_*: store_release              roster_recover: load_acquire
+ *
+ * Ordering on aarch64 is argued from these pairings; it has not been run there.
+ */
+#ifndef CACHEE_ATOMICS_H
+#define CACHEE_ATOMICS_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+
+typedef _Atomic uint64_t a64;
+typedef _Atomic uint32_t a32;
+
+static inline uint64_t load_acquire(const a64 *p) { return atomic_load_explicit(p, memory_order_acquire); }
+static inline uint64_t load_relaxed(const a64 *p) { return atomic_load_explicit(p, memory_order_relaxed); }
+static inline void store_release(a64 *p, uint64_t v) { atomic_store_explicit(p, v, memory_order_release); }
+static inline void store_relaxed(a64 *p, uint64_t v) { atomic_store_explicit(p, v, memory_order_relaxed); }
+
+static inline uint32_t load32_acquire(const a32 *p) { return atomic_load_explicit(p, memory_order_acquire); }
+static inline uint32_t load32_relaxed(const a32 *p) { return atomic_load_explicit(p, memory_order_relaxed); }
+static inline void store32_release(a32 *p, uint32_t v) { atomic_store_explicit(p, v, memory_order_release); }
+static inline void store32_relaxed(a32 *p, uint32_t v) { atomic_store_explicit(p, v, memory_order_relaxed); }
+
+/* Compare and swap; on failure *seen holds what is there now. */
+static inline bool cas(a64 *p, uint64_t *seen, uint64_t v)
+{
+    return atomic_compare_exchange_strong_explicit(p, seen, v, memory_order_acq_rel, memory_order_acquire);
+}
+
+static inline bool cas32(a32 *p, uint32_t *seen, uint32_t v)
+{
+    return atomic_compare_exchange_strong_explicit(p, seen, v, memory_order_acq_rel, memory_order_acquire);
+}
+
+/* Relaxed is enough where the word carries no data of its own (frequency bits): nothing is published by it. */
+static inline bool cas_hint(a64 *p, uint64_t *seen, uint64_t v)
+{
+    return atomic_compare_exchange_weak_explicit(p, seen, v, memory_order_relaxed, memory_order_relaxed);
+}
+
+static inline uint64_t add_relaxed(a64 *p, uint64_t v) { return atomic_fetch_add_explicit(p, v, memory_order_relaxed); }
+
+/* A counter with one writer: no locked instruction is needed to add to it. */
+static inline void bump_own(a64 *p, uint64_t v) { store_relaxed(p, load_relaxed(p) + v); }
+
+#if defined(__SANITIZE_THREAD__)
+#define CACHEE_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define CACHEE_TSAN 1
+#endif
+#endif
+
+#ifdef CACHEE_TSAN
+/* ThreadSanitizer does not model fences: a read-modify-write of one global word stands in for each. */
+static a64 tsan_fence_word;
+static inline void fence_acquire(void) { atomic_fetch_add_explicit(&tsan_fence_word, 0, memory_order_acq_rel); }
+static inline void fence_release(void) { atomic_fetch_add_explicit(&tsan_fence_word, 0, memory_order_acq_rel); }
+static inline void fence_seq_cst(void) { atomic_fetch_add_explicit(&tsan_fence_word, 0, memory_order_seq_cst); }
+#else
+static inline void fence_acquire(void) { atomic_thread_fence(memory_order_acquire); }
+static inline void fence_release(void) { atomic_thread_fence(memory_order_release); }
+static inline void fence_seq_cst(void) { atomic_thread_fence(memory_order_seq_cst); }
+#endif
+
+/* Raise *p to at least v. Late helpers may call it with an old v: then it does nothing. */
+static inline void raise_max(a64 *p, uint64_t v)
+{
+    uint64_t seen = load_relaxed(p);
+    while (seen < v && !cas(p, &seen, v)) {
+    }
+}
+
+/* The same for 32-bit positions compared modulo 2^32. */
+static inline void raise_max32(a32 *p, uint32_t v)
+{
+    uint32_t seen = load32_relaxed(p);
+    while ((int32_t)(v - seen) > 0 && !cas32(p, &seen, v)) {
+    }
+}
+
+/* One 16-byte compare and swap: a ring slot is published whole or not at all. */
+typedef struct {
+    a64 meta;
+    a64 hash;
+} __attribute__((aligned(16))) pair128;
+
+static inline bool cas128(pair128 *p, uint64_t old_meta, uint64_t old_hash, uint64_t meta, uint64_t hash)
+{
+#if defined(CACHEE_TSAN)
+    unsigned __int128 old = ((unsigned __int128)old_hash << 64) | old_meta;
+    unsigned __int128 new = ((unsigned __int128)hash << 64) | meta;
+    return __sync_bool_compare_and_swap((unsigned __int128 *)(void *)p, old, new);
+#elif defined(__x86_64__)
+    bool done;
+    __asm__ __volatile__("lock cmpxchg16b %1"
+                         : "=@ccz"(done), "+m"(*p), "+a"(old_meta), "+d"(old_hash)
+                         : "b"(meta), "c"(hash)
+                         : "memory");
+    return done;
+#elif defined(__aarch64__)
+    /* Exclusive pair: available on every ARMv8, unlike CASP. ldaxp/stlxp give acquire and release. */
+    uint64_t seen_meta, seen_hash;
+    uint32_t failed;
+    do {
+        __asm__ __volatile__("ldaxp %0, %1, %2" : "=&r"(seen_meta), "=&r"(seen_hash) : "Q"(*p) : "memory");
+        bool equal = seen_meta == old_meta && seen_hash == old_hash;
+        uint64_t put_meta = equal ? meta : seen_meta, put_hash = equal ? hash : seen_hash;
+        /* A failed comparison is stored back too: only a successful stlxp proves that the pair was read whole. */
+        __asm__ __volatile__("stlxp %w0, %2, %3, %1" : "=&r"(failed), "=Q"(*p) : "r"(put_meta), "r"(put_hash) : "memory");
+        if (!failed)
+            return equal;
+    } while (true);
+#else
+#error "cachee needs a 16-byte compare-and-swap: x86-64 (cmpxchg16b) or aarch64 (ldaxp/stlxp)"
+#endif
+}
+
+/* Contended bytes. A plain memcpy of bytes that another process may be writing is a data race in C11, so
+ * they are moved as relaxed 8-byte words; the caller validates afterwards (PAGE pairing). `shared` is
+ * 8-byte aligned and its region is a multiple of 8 bytes long; `bytes` need not be. */
+static inline void racing_read(void *private_dst, const a64 *shared, size_t bytes)
+{
+    unsigned char *dst = private_dst;
+    size_t words = bytes / 8;
+    for (size_t i = 0; i < words; i++) {
+        uint64_t w = load_relaxed(&shared[i]);
+        memcpy(dst + 8 * i, &w, 8);
+    }
+    if (bytes % 8) {
+        uint64_t w = load_relaxed(&shared[words]);
+        memcpy(dst + 8 * words, &w, bytes % 8);
+    }
+}
+
+/* The last word is padded with zeros, so that equal values are equal words. */
+static inline void racing_write(a64 *shared, const void *private_src, size_t bytes)
+{
+    const unsigned char *src = private_src;
+    size_t words = bytes / 8;
+    for (size_t i = 0; i < words; i++) {
+        uint64_t w;
+        memcpy(&w, src + 8 * i, 8);
+        store_relaxed(&shared[i], w);
+    }
+    if (bytes % 8) {
+        uint64_t w = 0;
+        memcpy(&w, src + 8 * words, bytes % 8);
+        store_relaxed(&shared[words], w);
+    }
+}
+
+static inline bool racing_equal(const a64 *shared, const void *private_bytes, size_t bytes)
+{
+    const unsigned char *mine = private_bytes;
+    size_t words = bytes / 8;
+    for (size_t i = 0; i < words; i++) {
+        uint64_t w;
+        memcpy(&w, mine + 8 * i, 8);
+        if (load_relaxed(&shared[i]) != w)
+            return false;
+    }
+    if (bytes % 8) {
+        uint64_t w = 0;
+        memcpy(&w, mine + 8 * words, bytes % 8);
+        return load_relaxed(&shared[words]) == w;
+    }
+    return true;
+}
+
+#endif

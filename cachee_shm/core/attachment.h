@@ -1,0 +1,68 @@
+/* attachment.h - one process's private view of a segment.
+ *
+ * Nothing here is shared. The geometry is copied and checked once at attach (segment.c); after that every
+ * offset read from shared memory is bounded by these numbers and never by numbers in the segment.
+ */
+#ifndef CACHEE_ATTACHMENT_H
+#define CACHEE_ATTACHMENT_H
+
+#include "layout.h"
+
+enum { NO_PAGE = UINT32_MAX };
+
+struct geometry {
+    uint64_t total_bytes;
+    uint32_t roster_slots, source_slots, lease_slots, ring_slots, tag_slots, bucket_count, page_count;
+    uint64_t roster_at, sources_at, leases_at, ring_at, fences_at, own_writes_at, tag_fences_at, index_at, page_table_at,
+        pages_at;
+};
+
+struct attachment {
+    struct geometry geo;
+    unsigned char *base;
+    struct header *header;
+    struct roster_slot *roster;
+    struct source_slot *sources;
+    a64 *leases;
+    pair128 *ring;
+    a64 *fences;
+    a32 *own_writes;
+    a64 *tag_fences;
+    a64 *index;
+    struct page_slot *page_table;
+    unsigned char *pages;
+    uint32_t ring_mask, ring_bits, fence_shift;
+
+    uint64_t hash_key[2];
+
+    /* This process in the roster. */
+    int fd;          /* for liveness tests and for re-attaching after a fork */
+    uint64_t file_inode, file_device; /* is `fd` still the segment's file? Daemons close descriptors */
+    void *lock_page; /* its mapping holds the slot's byte lock: the kernel drops it at death */
+    uint32_t slot;
+    uint32_t slot_generation;
+    struct roster_slot *me;
+    uint32_t intents_open;
+    volatile uint32_t *alive; /* MADV_WIPEONFORK: reads 0 in a forked child until it has its own slot */
+
+    /* The page that this process fills, and the next one, which it drains meanwhile. */
+    uint32_t open_page, open_off;
+    uint32_t next_page, drain_off, drain_end, survivors;
+
+    /* Configuration of this process. */
+    bool has_bridge, has_name;
+    uint64_t isolation_ttl_ms;
+    uint64_t default_ttl_ms; /* 0 = never expires */
+    int64_t frozen_ms;       /* >= 0: the clock stands here (tests) */
+    int doorbell_fd;
+    char doorbell_name[NAME_BYTES + 16];
+    uint32_t doorbell_retry_ms;
+    uint64_t doorbell_generation;
+
+    void *bridge_lock; /* held: this process is the bridge */
+    uint32_t ops;      /* verbs so far: now and then one of them looks whether a sweep is due */
+};
+
+static inline void count(struct attachment *a, enum statistic which, uint64_t n) { bump_own(&a->me->stats[which], n); }
+
+#endif

@@ -1,0 +1,323 @@
+/* cache.c - get, set, delete, add, fill, touch. See cache.h. */
+#include "cache.h"
+
+enum { SWEEP_EVERY_MS = 1000, LOOK_EVERY_OPS = 256 };
+
+/* ---- reading ---- */
+
+/* Cut off from a source: only what was loaded a moment ago may be served (promise 5). */
+static bool isolated(const struct attachment *a, const struct entry_ref *e, uint64_t now_ms)
+{
+    return !e->local && now_ms > load_acquire(&a->header->serve_until_ms) &&
+           clock_age_ms(e->stored_at, now_ms) > a->isolation_ttl_ms;
+}
+
+static enum finding judge_age(struct attachment *a, const struct entry_ref *e)
+{
+    if (!e->expires_ms && !a->has_bridge)
+        return FOUND;
+    uint64_t now_ms = clock_ms(a);
+    if (a->has_bridge && isolated(a, e, now_ms)) {
+        count(a, STAT_ISOLATED, 1);
+        return FOUND_NOTHING;
+    }
+    if (!entry_expired(e, now_ms))
+        return FOUND;
+    if (now_ms < e->expires_ms + e->grace_ms)
+        return FOUND_STALE;
+    count(a, STAT_EXPIRED, 1);
+    return FOUND_NOTHING;
+}
+
+enum finding cache_find(struct attachment *a, uint64_t hash, const void *key, uint32_t key_bytes, struct entry_ref *e)
+{
+    if (++a->ops % LOOK_EVERY_OPS == 0)
+        cache_maybe_sweep(a, clock_ms(a));
+    if (!index_find(a, hash, key, key_bytes, e) || !entry_valid(a, e))
+        return FOUND_NOTHING;
+    return judge_age(a, e);
+}
+
+bool cache_confirm(struct attachment *a, const struct entry_ref *e)
+{
+    if (!entry_confirm(e)) {
+        count(a, STAT_RETRIES, 1);
+        return false;
+    }
+    policy_hit(e->word_at, e->word);
+    return true;
+}
+
+void cache_maybe_sweep(struct attachment *a, uint64_t now_ms)
+{
+    uint64_t due = load_relaxed(&a->header->sweep_at_ms);
+    if (now_ms < due || !cas(&a->header->sweep_at_ms, &due, now_ms + SWEEP_EVERY_MS))
+        return;
+    roster_sweep(a);
+    if (roster_unlinked(a))
+        store_release(&a->header->state, SEGMENT_RETIRED);
+}
+
+uint64_t cache_count(const struct attachment *a)
+{
+    uint64_t n = 0, words = (uint64_t)a->geo.bucket_count * BUCKET_WORDS;
+    for (uint64_t i = 0; i < words; i++) {
+        uint64_t word = load_relaxed(&a->index[i]);
+        n += word && !(word & INDEX_PENDING);
+    }
+    return n;
+}
+
+/* ---- digests ---- */
+
+/* Lifetimes are compared by their power of two: the same value with a much longer life is another value. */
+static uint8_t ttl_class(uint64_t ttl_ms) { return ttl_ms ? (uint8_t)(64 - __builtin_clzll(ttl_ms)) & 63 : 0; }
+
+uint64_t entry_digest(const struct attachment *a, const struct entry_ref *e)
+{
+    uint64_t seed = (uint64_t)e->type << 8 | e->ttl_class;
+    for (uint32_t i = 0; i < e->tags; i++)
+        seed = fold_multiply(seed ^ load_relaxed(&entry_tags(e)[i]), 0x9e3779b97f4a7c15ull);
+    return digest_words(a->hash_key, seed, entry_value(e), e->value_bytes);
+}
+
+/* ---- writing ---- */
+
+/* Copy the entry into reserved bytes; its version comes later. */
+static void put(struct attachment *a, const struct write *w, const struct place *at, uint64_t flags, uint64_t loaded_ms,
+                uint64_t now_ms)
+{
+    a64 *e = page_at(a, at->page, at->off);
+    uint64_t expires = w->ttl_ms ? now_ms + w->ttl_ms : 0;
+    flags |= expires << ENTRY_EXPIRES_SHIFT | (uint64_t)ttl_class(w->ttl_ms) << ENTRY_TTL_CLASS_SHIFT | w->type;
+    store_relaxed(&e[ENTRY_HASH], w->hash);
+    store_relaxed(&e[ENTRY_EXPIRES_FLAGS], flags | (w->local ? ENTRY_LOCAL : 0));
+    store_relaxed(&e[ENTRY_STORED_LENGTH], (uint64_t)clock_stamp(loaded_ms) << 32 | w->value_bytes);
+    store_relaxed(&e[ENTRY_SIZES], (uint64_t)w->grace_ms << 32 | (uint64_t)w->tags << 16 | w->key_bytes);
+    a64 *at_tags = e + ENTRY_HEADER_WORDS;
+    racing_write(at_tags, w->tag, (size_t)w->tags * 8);
+    racing_write(at_tags + w->tags, w->key, w->key_bytes);
+    racing_write(at_tags + w->tags + words_of(w->key_bytes), w->value, w->value_bytes);
+}
+
+/* The entry gets its version, and counts from here on: readers may see it once a word points to it. */
+static enum publish publish(struct attachment *a, const struct write *w, const struct place *at, uint64_t version,
+                            uint64_t now_ms)
+{
+    store_relaxed(&page_at(a, at->page, at->off)[ENTRY_VERSION], version);
+    pages_commit(a, entry_bytes(w->key_bytes, w->tags, w->value_bytes));
+    return index_publish(a, at, w->hash, now_ms);
+}
+
+static uint16_t digest_at(const struct attachment *a, const struct place *at)
+{
+    struct entry_ref e;
+    if (!a->has_bridge || !entry_read(a, at->page, at->off, &e))
+        return 0;
+    return digest_bits(entry_digest(a, &e));
+}
+
+/* Ring corruption cannot be repaired in place: everybody re-attaches to a new segment. */
+static enum store retire(struct attachment *a)
+{
+    count(a, STAT_CORRUPT, 1);
+    store_release(&a->header->state, SEGMENT_RETIRED);
+    return STORE_CORRUPT;
+}
+
+struct announcement { /* a write on its way */
+    struct write *w;
+    struct place place;
+    uint64_t now_ms;
+    uint64_t since; /* not 0: a key event after this position and before our record refuses the value */
+    uint16_t digest;
+    bool has_room;
+};
+
+static bool too_large(const struct write *w) { return w->value_bytes > value_bytes_max(w->key_bytes, w->tags); }
+
+static bool reserve(struct attachment *a, const struct write *w, struct place *at)
+{
+    return evict_make_room(a, entry_bytes(w->key_bytes, w->tags, w->value_bytes), at);
+}
+
+static void begin(struct attachment *a, struct announcement *n, struct write *w, uint64_t flags)
+{
+    *n = (struct announcement){.w = w, .now_ms = clock_ms(a)};
+    if (++a->ops % LOOK_EVERY_OPS == 0)
+        cache_maybe_sweep(a, n->now_ms);
+    store_release(&a->me->verb_hash, w->hash); /* INTENT */
+    n->has_room = !w->store_nothing && reserve(a, w, &n->place);
+    if (n->has_room) {
+        put(a, w, &n->place, flags, n->now_ms, n->now_ms);
+        n->digest = digest_at(a, &n->place);
+    }
+}
+
+static enum store end(struct attachment *a, enum store result)
+{
+    store_release(&a->me->verb_hash, 0);
+    doorbell_ring(a);
+    return result;
+}
+
+/* The record is in the ring; now the entry, unless something refuses it. */
+static enum store store_entry(struct attachment *a, const struct announcement *n, uint64_t s)
+{
+    if (n->w->store_nothing)
+        return STORE_NOTHING;
+    if (!n->has_room)
+        return STORE_NO_ROOM;
+    if (n->since && ring_conflict(a, n->w->hash, n->since, s - 1))
+        return STORE_GUARDED;
+    return publish(a, n->w, &n->place, s << 1, n->now_ms) == PUBLISH_OK ? STORED : STORE_LOST;
+}
+
+/* Record, then fence, then entry. Whatever is not stored still evicts what is older. */
+static enum store announce(struct attachment *a, struct announcement *n, enum record_kind kind)
+{
+    struct record r = {.hash = n->w->hash, .kind = n->w->local ? RECORD_LOCAL : kind, .own = !n->w->local, .digest = n->digest};
+    uint64_t s = ring_append(a, &r);
+    if (s == RING_CORRUPT)
+        return end(a, retire(a));
+    enum store result = kind == RECORD_GUARDED ? STORE_GUARDED : store_entry(a, n, s);
+    if (result != STORED && kind != RECORD_ADD)
+        index_kill_lower(a, n->w->hash, s << 1, false);
+    return end(a, result);
+}
+
+static enum store counted(struct attachment *a, enum store result)
+{
+    static const enum statistic of[] = {
+        [STORED] = STAT_SETS,        [STORE_LOST] = STAT_SETS_LOST,  [STORE_GUARDED] = STAT_SETS_GUARDED,
+        [STORE_NOTHING] = STAT_SETS, [STORE_NO_ROOM] = STAT_NO_ROOM, [STORE_CORRUPT] = STAT_CORRUPT,
+    };
+    count(a, of[result], 1);
+    return result;
+}
+
+enum store cache_set(struct attachment *a, struct write *w)
+{
+    struct announcement n;
+    if (too_large(w))
+        return STORE_TOO_LARGE;
+    begin(a, &n, w, 0);
+    bool guarded = a->has_bridge && !w->local && n.has_room && ring_guards(a, w->hash, n.digest, n.now_ms);
+    return counted(a, announce(a, &n, guarded ? RECORD_GUARDED : RECORD_SET));
+}
+
+enum store cache_add(struct attachment *a, struct write *w)
+{
+    struct announcement n;
+    struct entry_ref e;
+    if (too_large(w))
+        return STORE_TOO_LARGE;
+    if (cache_find(a, w->hash, w->key, w->key_bytes, &e) == FOUND)
+        return STORE_LOST;
+    begin(a, &n, w, ENTRY_ADD);
+    return counted(a, announce(a, &n, RECORD_ADD));
+}
+
+/* Has anything that counts for this write moved since the token? */
+static bool moved_since(const struct attachment *a, const struct write *w, uint64_t token)
+{
+    uint64_t fence = fence_of(a, w->hash);
+    bool moved = clear_of(a, w->local) > token || (fence > token && ring_conflict(a, w->hash, token, fence));
+    for (uint32_t i = 0; !moved && i < w->tags; i++)
+        moved = tag_fence_of(a, w->tag[i]) > token;
+    return moved;
+}
+
+enum store cache_set_fenced(struct attachment *a, struct write *w, uint64_t token)
+{
+    struct announcement n;
+    if (too_large(w))
+        return STORE_TOO_LARGE;
+    begin(a, &n, w, 0);
+    n.since = ring_tail(a); /* before the look: whatever comes after it is found in the ring */
+    bool moved = token > n.since || moved_since(a, w, token);
+    return counted(a, announce(a, &n, moved ? RECORD_GUARDED : RECORD_SET));
+}
+
+enum store cache_fill(struct attachment *a, struct write *w, uint64_t token, uint64_t started_ms)
+{
+    struct place at;
+    uint64_t now_ms = clock_ms(a);
+    if (too_large(w))
+        return STORE_TOO_LARGE;
+    if (token > ring_tail(a) || fence_of(a, w->hash) > token) {
+        count(a, STAT_FILLS_REFUSED, 1);
+        return STORE_LOST;
+    }
+    if (!reserve(a, w, &at)) {
+        count(a, STAT_NO_ROOM, 1);
+        return STORE_NO_ROOM;
+    }
+    put(a, w, &at, 0, started_ms, now_ms);
+    bool stored = publish(a, w, &at, token << 1 | 1, now_ms) == PUBLISH_OK;
+    count(a, stored ? STAT_FILLS : STAT_FILLS_REFUSED, 1);
+    return stored ? STORED : STORE_LOST;
+}
+
+/* ---- deleting ---- */
+
+int cache_delete(struct attachment *a, uint64_t hash)
+{
+    if (++a->ops % LOOK_EVERY_OPS == 0)
+        cache_maybe_sweep(a, clock_ms(a));
+    store_release(&a->me->verb_hash, hash); /* INTENT */
+    uint64_t s = ring_append(a, &(struct record){.hash = hash, .kind = RECORD_KEY, .own = true});
+    if (s == RING_CORRUPT) {
+        end(a, retire(a));
+        return -1;
+    }
+    uint32_t killed = index_kill_lower(a, hash, s << 1, false);
+    count(a, STAT_DELETES, 1);
+    end(a, STORED);
+    return killed > 0;
+}
+
+static int announce_wide(struct attachment *a, enum record_kind kind, uint64_t hash)
+{
+    uint64_t s = ring_append(a, &(struct record){.hash = hash, .kind = kind, .own = true});
+    if (s == RING_CORRUPT)
+        retire(a);
+    doorbell_ring(a);
+    return s == RING_CORRUPT ? -1 : 0;
+}
+
+int cache_delete_tag(struct attachment *a, uint64_t tag) { return announce_wide(a, RECORD_TAG, tag); }
+int cache_clear(struct attachment *a) { return announce_wide(a, RECORD_CLEAR, 0); }
+
+/* ---- touching ---- */
+
+enum { TOUCH_TRIES_MAX = 8 };
+
+/* Entries are immutable: a new lifetime is a copy under the same version. */
+static bool touch_copy(struct attachment *a, const struct entry_ref *e, const struct place *at, uint64_t ttl_ms)
+{
+    entry_copy(a, e, at);
+    if (!entry_confirm(e))
+        return false;
+    a64 *flags_at = &page_at(a, at->page, at->off)[ENTRY_EXPIRES_FLAGS];
+    uint64_t expires = ttl_ms ? clock_ms(a) + ttl_ms : 0;
+    uint64_t kept = load_relaxed(flags_at) & (ENTRY_TYPE_BITS | ENTRY_LOCAL);
+    store_relaxed(flags_at, kept | expires << ENTRY_EXPIRES_SHIFT | (uint64_t)ttl_class(ttl_ms) << ENTRY_TTL_CLASS_SHIFT);
+    pages_commit(a, entry_bytes(e->key_bytes, e->tags, e->value_bytes));
+    return true;
+}
+
+bool cache_touch(struct attachment *a, uint64_t hash, const void *key, uint32_t key_bytes, uint64_t ttl_ms)
+{
+    for (int tries = 0; tries < TOUCH_TRIES_MAX; tries++) {
+        struct entry_ref e;
+        struct place at;
+        if (cache_find(a, hash, key, key_bytes, &e) != FOUND)
+            return false;
+        if (!evict_make_room(a, entry_bytes(e.key_bytes, e.tags, e.value_bytes), &at))
+            return false;
+        if (touch_copy(a, &e, &at, ttl_ms) && index_move(e.word_at, e.word, &at))
+            return true;
+    }
+    return false;
+}

@@ -1,0 +1,73 @@
+/* cache.h - the verbs. Each orders the parts below it; none allocates, blocks, or waits for another process.
+ *
+ * The order inside a write: room and bytes first, then the record in the ring, then the fence, then the entry.
+ * A death between any two steps may cost an eviction, never an invalidation: until the write is over, the
+ * roster slot holds its hash, and the sweep evicts and announces it.
+ */
+#ifndef CACHEE_CACHE_H
+#define CACHEE_CACHE_H
+
+#include "doorbell.h"
+#include "evict.h"
+#include "lease.h"
+
+struct write {
+    uint64_t hash;
+    const void *key;
+    const void *value;
+    uint32_t key_bytes, value_bytes;
+    uint64_t ttl_ms; /* 0 = never expires */
+    uint32_t grace_ms;
+    uint8_t type, tags;
+    bool local, store_nothing;
+    uint64_t tag[TAGS_MAX];
+};
+
+enum store {
+    STORED,
+    STORE_LOST,      /* something newer is there, or came meanwhile */
+    STORE_GUARDED,   /* another host wrote the key within the last second: announced, not stored */
+    STORE_NOTHING,   /* ttl=0: announced, as asked */
+    STORE_NO_ROOM,   /* announced; every page is held by a live process */
+    STORE_TOO_LARGE, /* nothing happened */
+    STORE_CORRUPT,   /* the segment is retired; nothing was announced */
+};
+
+enum finding { FOUND_NOTHING, FOUND, FOUND_STALE /* expired, within its grace */ };
+
+static inline uint32_t value_bytes_max(uint32_t key_bytes, uint32_t tags)
+{
+    return PAGE_BYTES - entry_bytes(key_bytes, tags, 0) - ENTRY_UNIT;
+}
+
+/* Find what may be served now. FOUND: copy the value, then cache_confirm; if that fails, find again. */
+enum finding cache_find(struct attachment *a, uint64_t hash, const void *key, uint32_t key_bytes, struct entry_ref *e);
+bool cache_confirm(struct attachment *a, const struct entry_ref *e);
+
+enum store cache_set(struct attachment *a, struct write *w);
+enum store cache_add(struct attachment *a, struct write *w);
+/* A set whose origin write began under `token`: stores nothing if the key's fence moved since. */
+enum store cache_set_fenced(struct attachment *a, struct write *w, uint64_t token);
+/* Store what was loaded from the origin under `token`, begun at `started_ms`. Announces nothing. */
+enum store cache_fill(struct attachment *a, struct write *w, uint64_t token, uint64_t started_ms);
+
+/* Returns 1 if a value was here, 0 if not, -1 if the segment is corrupt. */
+int cache_delete(struct attachment *a, uint64_t hash);
+int cache_delete_tag(struct attachment *a, uint64_t tag);
+int cache_clear(struct attachment *a);
+
+/* Give an entry a new lifetime. False: it is not here (any more). */
+bool cache_touch(struct attachment *a, uint64_t hash, const void *key, uint32_t key_bytes, uint64_t ttl_ms);
+
+/* Now and then a verb looks whether a sweep is due. */
+void cache_maybe_sweep(struct attachment *a, uint64_t now_ms);
+
+uint64_t cache_count(const struct attachment *a);
+
+/* The digest of an entry: its bytes, type, lifetime class and tags (MESH.md rule 16). */
+uint64_t entry_digest(const struct attachment *a, const struct entry_ref *e);
+
+/* What of a digest fits into a ring record. Never 0: 0 is "none". */
+static inline uint16_t digest_bits(uint64_t digest) { return (uint16_t)digest ? (uint16_t)digest : 1; }
+
+#endif

@@ -1,0 +1,60 @@
+/* doorbell.c - see doorbell.h. */
+#include "doorbell.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <mqueue.h>
+
+enum { REOPEN_AFTER_MS = 1000 };
+
+/* A restarted bridge has a new queue under the old name: ours would swallow the ring. */
+static void forget_old_queue(struct attachment *a)
+{
+    uint64_t generation = load_acquire(&a->header->bridge_generation);
+    struct mq_attr attributes;
+    if (generation == a->doorbell_generation)
+        return;
+    if (a->doorbell_fd >= 0 && mq_getattr((mqd_t)a->doorbell_fd, &attributes) == 0)
+        mq_close((mqd_t)a->doorbell_fd);
+    a->doorbell_fd = -1;
+    a->doorbell_generation = generation;
+    a->doorbell_retry_ms = (uint32_t)clock_ms(a);
+}
+
+static void open_queue(struct attachment *a)
+{
+    uint32_t now = (uint32_t)clock_ms(a);
+    if (a->doorbell_fd >= 0 || (int32_t)(now - a->doorbell_retry_ms) < 0 || !a->doorbell_name[0])
+        return;
+    a->doorbell_fd = (int)mq_open(a->doorbell_name, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+    a->doorbell_retry_ms = now + REOPEN_AFTER_MS;
+}
+
+void doorbell_send(struct attachment *a)
+{
+    for (int tries = 0; tries < 2; tries++) {
+        forget_old_queue(a);
+        open_queue(a);
+        if (a->doorbell_fd < 0)
+            return;
+        /* Full is fine: a ring is waiting already. */
+        if (mq_send((mqd_t)a->doorbell_fd, "!", 1, 0) == 0 || errno == EAGAIN) {
+            count(a, STAT_DOORBELLS, 1);
+            return;
+        }
+        a->doorbell_fd = -1; /* closed behind our back, or a queue of a bridge that has gone */
+        a->doorbell_retry_ms = (uint32_t)clock_ms(a);
+    }
+}
+
+bool doorbell_arm(struct attachment *a, uint64_t cursor)
+{
+    store_relaxed(&a->header->doorbell, 1);
+    fence_seq_cst(); /* DOORBELL */
+    if (load_acquire(&a->header->ring_tail) == cursor)
+        return true;
+    doorbell_disarm(a);
+    return false;
+}
+
+void doorbell_disarm(struct attachment *a) { store_relaxed(&a->header->doorbell, 0); }

@@ -1,0 +1,33 @@
+/* fence.c - raising fences for a ring record. See fence.h. */
+#include "fence.h"
+
+static void raise_own(struct attachment *a, uint64_t meta, uint64_t hash, uint64_t sequence)
+{
+    if (meta & META_OWN)
+        raise_max32(&a->own_writes[hash >> a->fence_shift], (uint32_t)sequence);
+}
+
+void fence_raise(struct attachment *a, uint64_t meta, uint64_t hash, uint64_t sequence)
+{
+    switch ((meta >> META_KIND_SHIFT) & 7) {
+    case RECORD_ADD:
+    case RECORD_KEY:
+    case RECORD_SET:
+    case RECORD_LOCAL:
+    case RECORD_GUARDED:
+        raise_max(fence_bucket(a, hash), sequence);
+        raise_own(a, meta, hash, sequence);
+        return;
+    case RECORD_TAG:
+        raise_max(tag_bucket(a, hash), sequence);
+        return;
+    case RECORD_CLEAR:
+        raise_max(meta & META_OWN ? &a->header->clear_own : &a->header->clear_remote, sequence);
+        return;
+    case RECORD_ALL:
+        raise_max(&a->header->clear_remote, sequence);
+        return;
+    default:
+        return;
+    }
+}

@@ -1,0 +1,34 @@
+/* fence.h - hash bucket -> ring position of the last event in that bucket.
+ *
+ * A fence refuses fills that were loaded before an event, and orders racing writes to a key. Two keys that
+ * share a bucket cost a needless refusal, never a missed one. Fences only rise, so a late helper is harmless.
+ */
+#ifndef CACHEE_FENCE_H
+#define CACHEE_FENCE_H
+
+#include "attachment.h"
+#include "hash.h"
+
+static inline a64 *fence_bucket(const struct attachment *a, uint64_t hash) { return &a->fences[hash >> a->fence_shift]; }
+
+static inline a64 *tag_bucket(const struct attachment *a, uint64_t tag)
+{
+    return &a->tag_fences[reduce32((uint32_t)(tag >> 32), a->geo.tag_slots)];
+}
+
+/* FENCE: pairs with fence_raise. */
+static inline uint64_t fence_of(const struct attachment *a, uint64_t hash) { return load_acquire(fence_bucket(a, hash)); }
+static inline uint64_t tag_fence_of(const struct attachment *a, uint64_t tag) { return load_acquire(tag_bucket(a, tag)); }
+
+/* The newest clear that counts for an entry: remote ones spare local entries. */
+static inline uint64_t clear_of(const struct attachment *a, bool local)
+{
+    uint64_t own = load_acquire(&a->header->clear_own);
+    uint64_t remote = local ? 0 : load_acquire(&a->header->clear_remote);
+    return own > remote ? own : remote;
+}
+
+/* Raise whatever the record of this meta and hash must raise, to its sequence. Idempotent. */
+void fence_raise(struct attachment *a, uint64_t meta, uint64_t hash, uint64_t sequence);
+
+#endif

@@ -1,0 +1,312 @@
+/* index.c - finding, publishing and removing words. See index.h. */
+#include "index.h"
+
+enum {
+    FIND_TRIES_MAX = 16,
+    PUBLISH_TRIES_MAX = 64, /* each retry means that another verb of this key or bucket made progress */
+    KILL_TRIES_MAX = 64,
+};
+
+struct candidates index_candidates(const struct attachment *a, uint64_t hash)
+{
+    uint32_t first = reduce32((uint32_t)hash, a->geo.bucket_count);
+    uint32_t second = reduce32((uint32_t)fold_multiply(hash, 0x9e3779b97f4a7c15ull), a->geo.bucket_count);
+    if (second == first)
+        second = first + 1 < a->geo.bucket_count ? first + 1 : 0;
+    return (struct candidates){
+        .bucket = {a->index + (uint64_t)first * BUCKET_WORDS, a->index + (uint64_t)second * BUCKET_WORDS},
+        .tag_bits = (hash >> 34 << INDEX_TAG_SHIFT) & INDEX_TAG_MASK,
+    };
+}
+
+/* Is this word of this hash? Fills *e; the word is read again, so that page and word belong together (ABA). */
+static bool word_matches(const struct attachment *a, a64 *at, uint64_t word, uint64_t tag_bits, uint64_t hash,
+                         struct entry_ref *e)
+{
+    if (!word || (word & INDEX_TAG_MASK) != tag_bits || !entry_open(a, word, e) || e->hash != hash)
+        return false;
+    e->word_at = at;
+    e->word = word;
+    return true;
+}
+
+static bool word_unchanged(const struct entry_ref *e)
+{
+    return ((load_relaxed(e->word_at) ^ e->word) & ~INDEX_FREQ_MASK) == 0;
+}
+
+bool index_find(struct attachment *a, uint64_t hash, const void *key, uint32_t key_bytes, struct entry_ref *e)
+{
+    struct candidates c = index_candidates(a, hash);
+    for (int tries = 0, i = 0; i < CANDIDATE_WORDS && tries < FIND_TRIES_MAX; i++) {
+        a64 *at = index_word(&c, i);
+        uint64_t word = load_acquire(at); /* PUBLISH */
+        if ((word & INDEX_PENDING) || !word_matches(a, at, word, c.tag_bits, hash, e))
+            continue;
+        if (!word_unchanged(e)) {
+            tries++, i--;
+            continue;
+        }
+        if (e->key_bytes == key_bytes && racing_equal(entry_key(e), key, key_bytes))
+            return true;
+    }
+    return false;
+}
+
+bool entry_valid(const struct attachment *a, const struct entry_ref *e)
+{
+    uint64_t position = e->version >> 1;
+    if (clear_of(a, e->local) > position)
+        return false;
+    for (uint32_t i = 0; i < e->tags; i++)
+        if (tag_fence_of(a, load_relaxed(&entry_tags(e)[i])) > position)
+            return false;
+    return true;
+}
+
+bool index_kill(a64 *at, uint64_t word)
+{
+    uint64_t seen = word;
+    for (int tries = 0; tries < KILL_TRIES_MAX; tries++) {
+        if (cas(at, &seen, 0))
+            return true;
+        if ((seen ^ word) & ~INDEX_FREQ_MASK)
+            return false;
+    }
+    return false;
+}
+
+uint32_t index_kill_lower(struct attachment *a, uint64_t hash, uint64_t version, bool spare_local)
+{
+    struct candidates c = index_candidates(a, hash);
+    uint32_t killed = 0;
+    for (int tries = 0, i = 0; i < CANDIDATE_WORDS; i++) {
+        a64 *at = index_word(&c, i);
+        struct entry_ref e;
+        if (!word_matches(a, at, load_acquire(at), c.tag_bits, hash, &e) || e.version >= version || (spare_local && e.local))
+            continue;
+        if (index_kill(at, e.word))
+            killed++;
+        else if (tries++ < KILL_TRIES_MAX)
+            i--; /* what is there now may be lower too */
+    }
+    return killed;
+}
+
+bool index_names(const struct attachment *a, const struct entry_ref *e, a64 **at, uint64_t *word)
+{
+    struct candidates c = index_candidates(a, e->hash);
+    uint64_t identity = word_of_place(&e->place, c.tag_bits);
+    for (int i = 0; i < CANDIDATE_WORDS; i++) {
+        *at = index_word(&c, i);
+        *word = load_acquire(*at);
+        if ((*word & INDEX_IDENTITY) == identity)
+            return true;
+    }
+    return false;
+}
+
+bool index_move(a64 *at, uint64_t word, const struct place *place)
+{
+    uint64_t seen = word;
+    for (int tries = 0; tries < KILL_TRIES_MAX; tries++) {
+        uint64_t copy = word_of_place(place, seen & INDEX_TAG_MASK) | (seen & INDEX_FREQ_MASK);
+        if (cas(at, &seen, policy_after_keep(copy)))
+            return true;
+        if ((seen ^ word) & ~INDEX_FREQ_MASK)
+            return false;
+    }
+    return false;
+}
+
+/* ---- publishing ---- */
+
+/* May this entry no longer become visible? A fill: some fence that counts for it passed its token. A set: a
+ * conflicting event follows it in the ring (its bucket's fence alone may be another key's). */
+static bool superseded(const struct attachment *a, const struct entry_ref *e)
+{
+    uint64_t position = e->version >> 1, fence = fence_of(a, e->hash);
+    if (!entry_valid(a, e))
+        return true;
+    if (e->version & 1)
+        return fence > position;
+    return fence > position && ring_conflict(a, e->hash, position, fence);
+}
+
+/* Two words of one key: which is the newer? Equal versions (two fills under one token) are told apart by place. */
+static bool newer(const struct entry_ref *x, const struct entry_ref *y)
+{
+    return x->version != y->version ? x->version > y->version : x->word_at < y->word_at;
+}
+
+static enum publish finish(struct attachment *a, const struct entry_ref *mine, uint64_t now_ms, bool may_help);
+
+enum judgement { GO_ON, WITHDRAW, AGAIN };
+
+/* An add yields to any value that is there; of two adds the earlier wins. */
+static enum judgement judge_add(struct attachment *a, const struct entry_ref *mine, const struct entry_ref *other,
+                                uint64_t now_ms, bool may_help)
+{
+    if (!(other->word & INDEX_PENDING)) {
+        if (entry_valid(a, other) && !entry_expired(other, now_ms))
+            return WITHDRAW;
+        return index_kill(other->word_at, other->word) ? GO_ON : AGAIN;
+    }
+    if (other->add && other->version > mine->version)
+        return index_kill(other->word_at, other->word) ? GO_ON : AGAIN;
+    if (!may_help)
+        return WITHDRAW;
+    finish(a, other, now_ms, false);
+    return AGAIN;
+}
+
+static enum judgement judge(struct attachment *a, const struct entry_ref *mine, const struct entry_ref *other,
+                            uint64_t now_ms, bool may_help)
+{
+    if (mine->add)
+        return judge_add(a, mine, other, now_ms, may_help);
+    if (newer(other, mine)) {
+        if ((other->word & INDEX_PENDING) && may_help)
+            finish(a, other, now_ms, false);
+        return WITHDRAW;
+    }
+    return index_kill(other->word_at, other->word) ? GO_ON : AGAIN;
+}
+
+/* Judge a pending word against every other word of its key. False: it must be withdrawn. */
+static bool stands(struct attachment *a, const struct entry_ref *mine, uint64_t now_ms, bool may_help)
+{
+    struct candidates c = index_candidates(a, mine->hash);
+    for (int tries = 0, i = 0; i < CANDIDATE_WORDS; i++) {
+        struct entry_ref other;
+        a64 *at = index_word(&c, i);
+        if (at == mine->word_at || !word_matches(a, at, load_acquire(at), c.tag_bits, mine->hash, &other))
+            continue;
+        enum judgement j = judge(a, mine, &other, now_ms, may_help);
+        if (j == WITHDRAW || tries > PUBLISH_TRIES_MAX)
+            return false;
+        if (j == AGAIN)
+            tries++, i--;
+    }
+    return true;
+}
+
+/* Bring a pending word to its end, whoever put it there. */
+static enum publish finish(struct attachment *a, const struct entry_ref *mine, uint64_t now_ms, bool may_help)
+{
+    fence_seq_cst(); /* DEKKER: our pending word is seen by later events, or their fence by us */
+    if (superseded(a, mine) || !stands(a, mine, now_ms, may_help)) {
+        index_kill(mine->word_at, mine->word);
+        return PUBLISH_LOST;
+    }
+    uint64_t seen = mine->word, visible = mine->word & ~INDEX_PENDING;
+    if (cas(mine->word_at, &seen, visible))
+        return PUBLISH_OK;
+    /* A helper was faster: ours stands exactly if the same entry is visible there now. */
+    return (seen & (INDEX_IDENTITY | INDEX_PENDING)) == (visible & INDEX_IDENTITY) ? PUBLISH_OK : PUBLISH_LOST;
+}
+
+/* What publishing found of its own key. */
+enum sighting { NOTHING_THERE, REPLACED, BEATEN, LOOK_AGAIN };
+
+/* A word of our key is there already: give way, replace it in place, or finish it first. */
+static enum sighting meet(struct attachment *a, const struct entry_ref *mine, const struct entry_ref *other, uint64_t now_ms)
+{
+    if (other->word & INDEX_PENDING) {
+        if (!mine->add && other->version < mine->version)
+            index_kill(other->word_at, other->word);
+        else
+            finish(a, other, now_ms, true);
+        return LOOK_AGAIN;
+    }
+    if (mine->add ? entry_valid(a, other) && !entry_expired(other, now_ms) : other->version > mine->version)
+        return BEATEN;
+    if ((mine->version & 1) && superseded(a, mine))
+        return BEATEN;
+    uint64_t seen = other->word;
+    uint64_t replacement = (mine->word & ~INDEX_FREQ_MASK) | (seen & INDEX_FREQ_MASK);
+    return cas(other->word_at, &seen, replacement) ? REPLACED : LOOK_AGAIN; /* PUBLISH */
+}
+
+static enum sighting meet_any(struct attachment *a, const struct candidates *c, const struct entry_ref *mine, uint64_t now_ms)
+{
+    for (int i = 0; i < CANDIDATE_WORDS; i++) {
+        struct entry_ref other;
+        a64 *at = index_word(c, i);
+        if (word_matches(a, at, load_acquire(at), c->tag_bits, mine->hash, &other))
+            return meet(a, mine, &other, now_ms);
+    }
+    return NOTHING_THERE;
+}
+
+static int most_empty_slot(const uint64_t *words)
+{
+    int empty[2] = {0, 0}, at[2] = {-1, -1};
+    for (int i = 0; i < CANDIDATE_WORDS; i++)
+        if (!words[i])
+            empty[i / BUCKET_WORDS]++, at[i / BUCKET_WORDS] = i;
+    return empty[0] >= empty[1] ? at[0] : at[1];
+}
+
+/* Where a new key's word goes: the emptier bucket, else a word whose page has moved on, else the policy's victim. */
+static int choose_slot(struct attachment *a, const struct candidates *c, uint64_t *seen)
+{
+    uint64_t words[CANDIDATE_WORDS];
+    for (int i = 0; i < CANDIDATE_WORDS; i++)
+        words[i] = load_acquire(index_word(c, i));
+    int slot = most_empty_slot(words);
+    for (int i = 0; slot < 0 && i < CANDIDATE_WORDS; i++) {
+        struct entry_ref e;
+        if (!entry_open(a, words[i], &e))
+            slot = i;
+    }
+    if (slot < 0 && (slot = policy_victim(words, CANDIDATE_WORDS)) >= 0)
+        count(a, STAT_EVICTED, 1);
+    if (slot >= 0)
+        *seen = words[slot];
+    return slot;
+}
+
+/* Every word is somebody's pending one: bring one to its end, so that the next try finds a victim. */
+static void finish_some(struct attachment *a, const struct candidates *c, uint64_t now_ms)
+{
+    struct entry_ref e;
+    e.word_at = index_word(c, 0);
+    e.word = load_acquire(e.word_at);
+    if ((e.word & INDEX_PENDING) && entry_open(a, e.word, &e))
+        finish(a, &e, now_ms, false);
+}
+
+enum publish index_publish(struct attachment *a, const struct place *place, uint64_t hash, uint64_t now_ms)
+{
+    struct candidates c = index_candidates(a, hash);
+    struct entry_ref mine;
+    mine.word = word_of_place(place, c.tag_bits);
+    mine.word_at = NULL;
+    if (!entry_open(a, mine.word, &mine))
+        return PUBLISH_LOST; /* our page was taken: we were thought dead */
+    for (int tries = 0; tries < PUBLISH_TRIES_MAX; tries++) {
+        switch (meet_any(a, &c, &mine, now_ms)) {
+        case REPLACED:
+            return PUBLISH_OK;
+        case BEATEN:
+            return PUBLISH_LOST;
+        case LOOK_AGAIN:
+            continue;
+        case NOTHING_THERE:
+            break;
+        }
+        uint64_t seen;
+        int slot = choose_slot(a, &c, &seen);
+        if (slot < 0) {
+            finish_some(a, &c, now_ms);
+            continue;
+        }
+        struct entry_ref pending = mine;
+        pending.word_at = index_word(&c, slot);
+        pending.word = mine.word | INDEX_PENDING;
+        if (cas(pending.word_at, &seen, pending.word)) /* PUBLISH, DEKKER */
+            return finish(a, &pending, now_ms, true);
+    }
+    return PUBLISH_NO_ROOM;
+}

@@ -1,0 +1,56 @@
+/* index.h - the hash table: buckets of eight words, two candidate buckets for each key, no relocation.
+ *
+ * A word is the only thing that makes an entry reachable, and every change of one is a single CAS. A new key
+ * is inserted pending (unseen by readers), judged against the fence and against other words of its key, and
+ * only then made visible; whoever meets a pending word may finish it, so a dead writer leaves nothing that
+ * blocks. An overwrite in place needs neither: any later verb that completed would have removed the old word.
+ */
+#ifndef CACHEE_INDEX_H
+#define CACHEE_INDEX_H
+
+#include "policy.h"
+#include "ring.h"
+
+enum { CANDIDATE_WORDS = 2 * BUCKET_WORDS };
+
+struct candidates { /* where a key's words can be */
+    a64 *bucket[2];
+    uint64_t tag_bits;
+};
+
+enum publish { PUBLISH_OK, PUBLISH_LOST, PUBLISH_NO_ROOM };
+
+struct candidates index_candidates(const struct attachment *a, uint64_t hash);
+
+static inline a64 *index_word(const struct candidates *c, int i)
+{
+    return &c->bucket[i / BUCKET_WORDS][i % BUCKET_WORDS];
+}
+
+/* Find the visible entry of a key. The copy that follows must be confirmed (entry_confirm). */
+bool index_find(struct attachment *a, uint64_t hash, const void *key, uint32_t key_bytes, struct entry_ref *e);
+
+/* Does nothing newer stand against this entry: clear, its tags? (Its key's own events remove its word.) */
+bool entry_valid(const struct attachment *a, const struct entry_ref *e);
+
+static inline bool entry_expired(const struct entry_ref *e, uint64_t now_ms)
+{
+    return e->expires_ms && e->expires_ms <= now_ms;
+}
+
+/* Make the committed entry at `place` the key's value, unless something newer is there or came meanwhile. */
+enum publish index_publish(struct attachment *a, const struct place *place, uint64_t hash, uint64_t now_ms);
+
+/* Remove every word of the hash whose version is lower than `version`. Returns how many. */
+uint32_t index_kill_lower(struct attachment *a, uint64_t hash, uint64_t version, bool spare_local);
+
+/* Remove one word that was seen. False: it was changed meanwhile (beyond its frequency bits). */
+bool index_kill(a64 *at, uint64_t word);
+
+/* Find the word that names exactly this place. False: the entry is dead. */
+bool index_names(const struct attachment *a, const struct entry_ref *e, a64 **at, uint64_t *word);
+
+/* Swap one visible word for a copy of its entry at `place`. False: it was changed meanwhile. */
+bool index_move(a64 *at, uint64_t word, const struct place *place);
+
+#endif

@@ -1,0 +1,233 @@
+/* layout.h - every shared byte of a segment. This file is the specification.
+ *
+ * One POSIX shared-memory object per namespace and host:
+ *
+ *   offset           region           size                            written by
+ *   0                header           4 KiB                           creator; contended words: see struct header
+ *   + 4 KiB          roster           roster_slots x 320              the slot's holder; a sweeper after its death
+ *   + roster         sources          source_slots x 128              the bridge alone
+ *   + sources        leases           lease_slots x 8                 any process, by CAS
+ *   + leases         ring             ring_slots x 16                 any process, by 16-byte CAS
+ *   + ring           fences           16 x ring_slots x 8             any process, raised only
+ *   + fences         own writes       16 x ring_slots x 4             any process, raised only
+ *   + own writes     tag fences       tag_slots x 8                   any process, raised only
+ *   + tag fences     index            bucket_count x 64               any process, by CAS
+ *   + index          page table       page_count x 16                 word: by CAS; watermark: the page's owner
+ *   + page table     pages            page_count x 64 KiB             the page's owner
+ *
+ * Regions are rounded up to 64 bytes, pages start on 4 KiB. Offsets, never pointers. Whoever attaches copies
+ * the geometry into its own memory once, checked against the file's size, and bounds every later offset by
+ * that copy: shared memory is input. Everything else is read from the segment at each use.
+ *
+ * Words
+ *
+ *   index word   | off 16 | page 20 | page generation 11 | tag 14 | frequency 2 | pending 1 |
+ *                 63    48 47     28 27               17 16      3 2         1       0
+ *   page word    | generation 48 | owner 12 | state 4 |
+ *   ring meta    | lap 32 | kind 3 | own 1 | source 12 | digest 16 |
+ *   lease        | hash 36 | roster generation 16 | slot 12 |
+ *   roster word  | generation 32 | unused 24 | kind 4 | state 4 |
+ *
+ * An entry is five words, then tags (a word each), key, value, each padded to 8 bytes; the whole to 16:
+ *
+ *   0 hash | 1 version | 2 expires_ms 48, ttl class 6, add 1, local 1, type 8
+ *   3 stored_at 32 (1/16 s), value length 32 | 4 grace_ms 32, reserved 8, tags 8, key length 16
+ *
+ * An entry is immutable once its index word is published.
+ *
+ * version   sequence << 1 for a set, token << 1 | 1 for a fill: a fill whose token covers a set was loaded
+ *           after that set's announcement, so it is the newer of the two (an expired set must not outrank
+ *           the fill that replaces it).
+ */
+#ifndef CACHEE_LAYOUT_H
+#define CACHEE_LAYOUT_H
+
+#include "atomics.h"
+
+#define LAYOUT_NUMBER 1u
+#define LAYOUT_MAGIC 0x3145454843414321ull /* "!CACHEE1" */
+
+enum {
+    HEADER_BYTES = 4096,
+    PAGE_BYTES = 65536,
+    ENTRY_UNIT = 16,
+    ENTRY_HEADER_WORDS = 5,
+    BUCKET_WORDS = 8,
+    KEY_BYTES_MAX = 1024,
+    TAGS_MAX = 16,
+    FENCES_PER_RING_SLOT = 16, /* a peer that missed one whole ring over-evicts at most 1/16 */
+    ROSTER_SLOTS_MAX = 4096,   /* 12 bits of the page word */
+    SOURCE_SLOTS_MAX = 4095,   /* 12 bits of the ring meta; 0 is this host */
+    PAGES_MAX = 1 << 20,       /* 20 bits of the index word */
+    INTENTS_PER_SLOT = 8,
+    NAME_BYTES = 64,
+    GUARD_MARKS = 16,
+    SEGMENT_BYTES_MIN = 2 << 20,
+};
+
+/* ---- words ---- */
+
+#define INDEX_PENDING 1ull
+#define INDEX_FREQ_SHIFT 1
+#define INDEX_FREQ_MASK (3ull << INDEX_FREQ_SHIFT)
+#define INDEX_TAG_SHIFT 3
+#define INDEX_TAG_MASK (0x3fffull << INDEX_TAG_SHIFT)
+#define INDEX_GEN_SHIFT 17
+#define INDEX_GEN_BITS 0x7ffull
+#define INDEX_PAGE_SHIFT 28
+#define INDEX_PAGE_BITS 0xfffffull
+#define INDEX_OFF_SHIFT 48
+/* What names one entry: neither the frequency nor the pending bit. */
+#define INDEX_IDENTITY (~(INDEX_FREQ_MASK | INDEX_PENDING))
+
+enum page_state { PAGE_FREE = 0, PAGE_OPEN = 1, PAGE_SEALED = 2, PAGE_DRAIN = 3 };
+#define PAGE_STATE_MASK 15ull
+#define PAGE_OWNER_SHIFT 4
+#define PAGE_OWNER_BITS 0xfffull
+#define PAGE_GEN_SHIFT 16
+
+enum record_kind {
+    RECORD_ADD = 0,     /* a new value where there was none: other adds do not conflict with it */
+    RECORD_KEY = 1,     /* evict unconditionally */
+    RECORD_SET = 2,     /* a new value, stored; digest bits say which */
+    RECORD_TAG = 3,     /* every entry that carries the tag */
+    RECORD_CLEAR = 4,   /* every entry; a remote one spares local entries */
+    RECORD_ALL = 5,     /* applied from a peer only: everything older, local entries spared */
+    RECORD_LOCAL = 6,   /* a key event that never leaves the host */
+    RECORD_GUARDED = 7, /* a new value, announced and not stored (a remote write was too recent) */
+};
+#define META_DIGEST_BITS 0xffffull
+#define META_SOURCE_SHIFT 16
+#define META_SOURCE_BITS 0xfffull
+#define META_OWN (1ull << 28)
+#define META_KIND_SHIFT 29
+#define META_LAP_SHIFT 32
+
+#define ENTRY_TYPE_BITS 0xffull
+#define ENTRY_LOCAL (1ull << 8)
+#define ENTRY_ADD (1ull << 9)
+#define ENTRY_TTL_CLASS_SHIFT 10
+#define ENTRY_EXPIRES_SHIFT 16
+
+enum roster_state { SLOT_FREE = 0, SLOT_LIVE = 1 };
+enum roster_kind { ROSTER_WORKER = 0, ROSTER_BRIDGE = 1 };
+#define ROSTER_GEN_SHIFT 32
+#define ROSTER_KIND_SHIFT 4
+#define ROSTER_STATE_MASK 15ull
+
+enum segment_state { SEGMENT_NEW = 0, SEGMENT_READY = 1, SEGMENT_RETIRED = 2 };
+
+/* Value type tags. 0 to 7 are stored and read without a serializer; the others belong to codec.py. */
+enum value_type {
+    TYPE_BYTES = 0,
+    TYPE_ASCII = 1,
+    TYPE_UTF8 = 2,
+    TYPE_INT64 = 3,
+    TYPE_FLOAT = 4,
+    TYPE_FALSE = 5,
+    TYPE_TRUE = 6,
+    TYPE_NONE = 7,
+    TYPE_CODEC = 8,
+};
+
+/* ---- shared structs ---- */
+
+struct header {
+    /* Written once by the creator, under the creation lock, before state becomes READY. */
+    uint64_t magic;
+    uint64_t fingerprint;
+    uint64_t total_bytes;
+    uint64_t hash_key[2];
+    uint64_t created_wall_ns;
+    uint64_t time_namespace; /* inode of /proc/self/ns/time: clocks of two namespaces cannot be compared */
+    uint32_t roster_slots, source_slots, lease_slots, ring_slots, tag_slots, bucket_count, page_count, reserved;
+    char host[NAME_BYTES];
+    char name[NAME_BYTES]; /* the namespace */
+    a64 state;             /* enum segment_state; RETIRED by whoever finds corruption or replaces the segment */
+    a64 incarnation;       /* creator; raised by the bridge when it learns of a higher one */
+
+    /* Contended words, a cache line each. */
+    _Alignas(64) a64 ring_tail; /* any process, by CAS: records published so far = the last sequence */
+    _Alignas(64) a64 clear_own; /* any process, raised: sequence of the last clear() of this host */
+    a64 clear_remote;           /* the bridge, raised: last remote clear or flush; local entries are spared */
+    _Alignas(64) a64 page_hand; /* any process, fetch_add: next page to be drained */
+    _Alignas(64) a64 serve_until_ms; /* the bridge alone: beyond it, this host is isolated */
+    a64 bridge_generation;           /* whoever takes the bridge's lock: a zombie sees that it moved */
+    a64 pump_cursor;                 /* the bridge alone: own records re-applied at home up to here */
+    a64 guard_marks[GUARD_MARKS];    /* the bridge alone: | sequence 32 | ms 32 |, see ring.c */
+    a64 guard_next;                  /* the bridge alone */
+    _Alignas(64) a64 doorbell;       /* 1 = the bridge sleeps: the bridge arms, a writer disarms by CAS */
+    _Alignas(64) a64 sweep_at_ms;    /* any process, by CAS: when the next sweep is due */
+    a64 roster_high;                 /* any process, raised: roster slots ever used */
+};
+
+enum statistic {
+    STAT_HITS,
+    STAT_MISSES,
+    STAT_EXPIRED,
+    STAT_ISOLATED,
+    STAT_SETS,
+    STAT_SETS_LOST,
+    STAT_SETS_GUARDED,
+    STAT_DELETES,
+    STAT_FILLS,
+    STAT_FILLS_REFUSED,
+    STAT_EVICTED,
+    STAT_REINSERTED,
+    STAT_NO_ROOM,
+    STAT_APPLIED,
+    STAT_APPLIED_KEPT,
+    STAT_INVALIDATED,
+    STAT_UNDECODABLE,
+    STAT_RETRIES,
+    STAT_DOORBELLS,
+    STAT_SWEPT,
+    STAT_INTENTS_SWEPT,
+    STAT_LOADS,
+    STAT_LEASE_WAITS,
+    STAT_CORRUPT,
+    STAT_COUNT
+};
+
+struct roster_slot {
+    a64 word;        /* holder of the slot's lock byte */
+    a64 pid;         /* holder; for people, never for liveness */
+    a64 attached_ms; /* holder */
+    a64 verb_hash;   /* holder: hash of the key write under way, 0 = none; a sweeper evicts it */
+    a64 overflow;    /* holder: `writing` blocks beyond INTENTS_PER_SLOT; a sweeper clears all for them */
+    a64 command[3];  /* holder; for people */
+    _Alignas(64) a64 intents[INTENTS_PER_SLOT]; /* holder: hashes of open `writing` blocks, 0 = free */
+    _Alignas(64) a64 stats[STAT_COUNT];         /* holder; never reset, so that sums over slots only grow */
+};
+
+struct source_slot { /* written by the bridge alone */
+    a64 incarnation;
+    a64 cursor;
+    a64 used;
+    a64 reserved[5];
+    a64 name[NAME_BYTES / 8];
+};
+
+struct page_slot {
+    a64 word;
+    a64 watermark; /* bytes of the page that hold whole entries; the owner */
+};
+
+_Static_assert(sizeof(a64) == 8 && ATOMIC_LLONG_LOCK_FREE == 2, "64-bit atomics must be plain words");
+_Static_assert(sizeof(struct header) <= HEADER_BYTES, "the header is one page");
+_Static_assert(sizeof(struct roster_slot) == 320, "roster slot");
+_Static_assert(sizeof(struct source_slot) == 128, "source slot");
+_Static_assert(sizeof(struct page_slot) == 16, "page slot");
+_Static_assert(sizeof(pair128) == 16, "ring slot");
+_Static_assert(PAGE_BYTES / ENTRY_UNIT <= 1 << 16, "an entry's offset fits 16 bits");
+
+/* Two builds whose sizes differ must not share a segment. */
+#define LAYOUT_FINGERPRINT                                                                                             \
+    ((uint64_t)LAYOUT_NUMBER << 56 ^ (uint64_t)sizeof(struct header) << 40 ^ (uint64_t)sizeof(struct roster_slot) << 28 ^ \
+     (uint64_t)sizeof(struct source_slot) << 20 ^ (uint64_t)ENTRY_HEADER_WORDS << 16 ^ (uint64_t)PAGE_BYTES >> 12 ^     \
+     (uint64_t)STAT_COUNT << 8)
+
+/* An entry is seen as words: all of it may be read while its page is being reused. */
+enum { ENTRY_HASH, ENTRY_VERSION, ENTRY_EXPIRES_FLAGS, ENTRY_STORED_LENGTH, ENTRY_SIZES };
+
+#endif

@@ -1,0 +1,324 @@
+/* module.c - the type: attaching, closing, forking, and the verbs gathered. See module.h. */
+#include "module.h"
+
+#include <errno.h>
+#include <pthread.h>
+
+static SegmentObject *all_open;
+struct error_classes errors;
+
+/* ---- entering a verb ---- */
+
+PyObject *fail(PyObject *type, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    PyErr_FormatV(type, format, args);
+    va_end(args);
+    return NULL;
+}
+
+static bool rejoin(SegmentObject *s)
+{
+    if (segment_after_fork(&s->a))
+        return true;
+    fail(errors.roster_full, "This forked process could not get a roster slot of its own in segment '%s'. Nothing was read "
+                             "or written. Attach fewer processes, or attach again after the fork.",
+         s->a.header->name);
+    return false;
+}
+
+/* The segment was retired (corrupt, or removed): cachee_shm.segment attaches this object to its successor. */
+static bool reattach(SegmentObject *s)
+{
+    PyObject *done = PyObject_CallMethod((PyObject *)s, "_reattach", NULL);
+    Py_XDECREF(done);
+    return done && s->open;
+}
+
+bool enter(SegmentObject *s)
+{
+    if (!s->open) {
+        fail(errors.closed, "This cache is closed. Nothing was read or written. Call cachee_shm.attach() for a new one.");
+        return false;
+    }
+    if (!segment_is_ours(&s->a) && !rejoin(s))
+        return false;
+    return !segment_retired(&s->a) || reattach(s);
+}
+
+/* ---- attaching and closing ---- */
+
+static void remember(SegmentObject *s)
+{
+    s->next = all_open;
+    all_open = s;
+    s->open = true;
+    s->attachments = (s->attachments + 1) & 0xfff;
+}
+
+static void close_segment(SegmentObject *s)
+{
+    if (!s->open)
+        return;
+    for (SegmentObject **at = &all_open; *at; at = &(*at)->next) {
+        if (*at == s) {
+            *at = s->next;
+            break;
+        }
+    }
+    s->open = false;
+    segment_detach(&s->a);
+}
+
+/* In the child of a fork, before it can drop privileges: every attachment gets a slot of its own. One that
+ * cannot stays marked as not ours; its next verb tries again and says why. */
+static void after_fork_in_child(void)
+{
+    for (SegmentObject *s = all_open; s; s = s->next)
+        segment_after_fork(&s->a);
+}
+
+struct complaint {
+    enum attach_result result;
+    PyObject **type;
+    const char *text;
+};
+
+/* What happened; the state of things; what to do. */
+static const struct complaint complaints[] = {
+    {ATTACH_LAYOUT, &errors.layout_mismatch,
+     "Segment '%s' was made by another build of cachee. It is untouched; nothing was attached. Use one version on the host, or "
+     "remove the segment with `cachee segment rm`."},
+    {ATTACH_GARBAGE, &errors.layout_mismatch,
+     "'%s' is not a cachee segment, or its header is damaged. It is untouched; nothing was attached. Remove it with `cachee "
+     "segment rm`."},
+    {ATTACH_RETIRED, &errors.segment_retired, "Segment '%s' is retired. Nothing was attached. Attach again: a new one is made."},
+    {ATTACH_NO_SPACE, &errors.no_space,
+     "There is not enough shared memory for segment '%s'. Nothing was attached or reserved. Enlarge /dev/shm (docker: "
+     "--shm-size), or give the namespace less memory."},
+    {ATTACH_TIME_NAMESPACE, &errors.time_namespace,
+     "Segment '%s' belongs to another time namespace: clocks cannot be compared. Nothing was attached. Run all its processes "
+     "in one time namespace."},
+    {ATTACH_HASH_KEY, &errors.layout_mismatch,
+     "Segment '%s' hashes keys with another key than the configured one. It is untouched; nothing was attached. Use the same "
+     "hash_key_file everywhere, or remove the segment with `cachee segment rm`."},
+    {ATTACH_ROSTER_FULL, &errors.roster_full,
+     "Segment '%s' has as many processes attached as its roster holds. Nothing was attached. Attach fewer, or give the "
+     "namespace more memory (a slot for each 8 KiB, 4,096 at most)."},
+    {ATTACH_BUSY, &errors.segment_error,
+     "Another process has been creating segment '%s' for 10 s. Nothing was attached. Look whether that process is stopped."},
+    {ATTACH_TOO_SMALL, &errors.segment_error,
+     "Segment '%s' is too small to hold anything. Nothing was attached. Give the namespace at least 2 MiB."},
+};
+
+static void complain(enum attach_result result, const char *name)
+{
+    for (size_t i = 0; i < sizeof complaints / sizeof complaints[0]; i++) {
+        if (complaints[i].result == result) {
+            PyErr_Format(*complaints[i].type, complaints[i].text, name);
+            return;
+        }
+    }
+    PyErr_Format(errors.segment_error, "Attaching to segment '%s' failed: %s. Nothing was attached.", name, strerror(errno));
+}
+
+static bool hash_key_from(PyObject *o, struct segment_config *config)
+{
+    if (o == Py_None)
+        return true;
+    if (!PyBytes_Check(o) || PyBytes_GET_SIZE(o) != sizeof config->hash_key) {
+        fail(PyExc_ValueError, "hash_key is 16 bytes or None");
+        return false;
+    }
+    memcpy(config->hash_key, PyBytes_AS_STRING(o), sizeof config->hash_key);
+    config->has_hash_key = true;
+    return true;
+}
+
+static int attach(SegmentObject *s, int fd, const struct segment_config *config, PyObject *encode, PyObject *decode)
+{
+    enum attach_result result = segment_attach(&s->a, fd, config);
+    if (result > ATTACH_CREATED) {
+        complain(result, config->name);
+        return -1;
+    }
+    Py_XSETREF(s->encode, Py_NewRef(encode));
+    Py_XSETREF(s->decode, Py_NewRef(decode));
+    remember(s);
+    return 0;
+}
+
+/* _attach(fd, name, memory, host, hash_key, has_name, has_bridge, isolation_ttl_ms, default_ttl_ms, doorbell, encode, decode)
+ * takes fd over. Called again, it leaves the old segment for the new one. */
+static PyObject *Segment_attach(SegmentObject *s, PyObject *args)
+{
+    struct segment_config config = {0};
+    int fd, has_bridge, has_name;
+    unsigned long long memory, isolation_ttl_ms, default_ttl_ms;
+    PyObject *hash_key, *encode, *decode;
+    if (!PyArg_ParseTuple(args, "isKsOppKKsOO:_attach", &fd, &config.name, &memory, &config.host, &hash_key, &has_name,
+                          &has_bridge, &isolation_ttl_ms, &default_ttl_ms, &config.doorbell_name, &encode, &decode) ||
+        !hash_key_from(hash_key, &config))
+        return NULL;
+    config.total_bytes = memory;
+    config.has_bridge = has_bridge;
+    config.has_name = has_name;
+    config.isolation_ttl_ms = isolation_ttl_ms;
+    config.default_ttl_ms = default_ttl_ms;
+    close_segment(s);
+    if (attach(s, fd, &config, encode, decode) < 0)
+        return NULL;
+    return PyLong_FromUnsignedLongLong(s->a.geo.total_bytes);
+}
+
+static PyObject *Segment_close(SegmentObject *s, PyObject *unused)
+{
+    (void)unused;
+    close_segment(s);
+    Py_RETURN_NONE;
+}
+
+static void Segment_dealloc(SegmentObject *s)
+{
+    PyTypeObject *type = Py_TYPE(s);
+    PyObject_GC_UnTrack(s);
+    close_segment(s);
+    Py_CLEAR(s->encode);
+    Py_CLEAR(s->decode);
+    type->tp_free(s);
+    Py_DECREF(type);
+}
+
+static int Segment_traverse(SegmentObject *s, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(s));
+    Py_VISIT(s->encode);
+    Py_VISIT(s->decode);
+    return 0;
+}
+
+static int Segment_clear_refs(SegmentObject *s)
+{
+    Py_CLEAR(s->encode);
+    Py_CLEAR(s->decode);
+    return 0;
+}
+
+/* ---- the type and the module ---- */
+
+static PyMethodDef own_methods[] = {
+    {"_attach", (PyCFunction)Segment_attach, METH_VARARGS, NULL},
+    {"close", (PyCFunction)Segment_close, METH_NOARGS,
+     "close()\n--\n\nLeave the segment; its values stay for the others. Every later verb raises Closed."},
+    {NULL, NULL, 0, NULL},
+};
+
+enum { METHODS_MAX = 64 };
+static PyMethodDef methods[METHODS_MAX];
+
+static void gather(PyMethodDef *to, const PyMethodDef *from)
+{
+    while (to->ml_name)
+        to++;
+    for (; from->ml_name && to < methods + METHODS_MAX - 1; from++)
+        *to++ = *from;
+}
+
+static PyType_Slot slots[] = {
+    {Py_tp_doc, "An attachment to one namespace's segment. cachee_shm.Cache is its public subclass."},
+    {Py_tp_dealloc, Segment_dealloc},
+    {Py_tp_traverse, Segment_traverse},
+    {Py_tp_clear, Segment_clear_refs},
+    {Py_tp_methods, methods},
+    {Py_tp_getset, module_attributes},
+    {Py_mp_length, Segment_length},
+    {Py_mp_subscript, Segment_subscript},
+    {Py_mp_ass_subscript, Segment_ass_subscript},
+    {Py_sq_contains, Segment_contains},
+    {0, NULL},
+};
+
+static PyType_Spec spec = {
+    .name = "cachee_shm._core.Segment",
+    .basicsize = sizeof(SegmentObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+    .slots = slots,
+};
+
+static bool import_errors(void)
+{
+    static const struct {
+        const char *name;
+        PyObject **to;
+    } wanted[] = {
+        {"SegmentError", &errors.segment_error},   {"LayoutMismatch", &errors.layout_mismatch},
+        {"NoSpace", &errors.no_space},             {"RosterFull", &errors.roster_full},
+        {"SegmentRetired", &errors.segment_retired}, {"Closed", &errors.closed},
+        {"TimeNamespace", &errors.time_namespace}, {"KeyTooLong", &errors.key_too_long},
+        {"InvalidKey", &errors.invalid_key},       {"InvalidTTL", &errors.invalid_ttl},
+        {"ValueTooLarge", &errors.value_too_large}, {"Unserializable", &errors.unserializable},
+        {"Undecodable", &errors.undecodable},
+    };
+    PyObject *module = PyImport_ImportModule("cachee_shm.errors");
+    bool good = module != NULL;
+    for (size_t i = 0; good && i < sizeof wanted / sizeof wanted[0]; i++)
+        good = (*wanted[i].to = PyObject_GetAttrString(module, wanted[i].name)) != NULL;
+    Py_XDECREF(module);
+    return good;
+}
+
+static int exec_module(PyObject *module)
+{
+    static bool done;
+    if (PyInterpreterState_Get() != PyInterpreterState_Main()) {
+        fail(PyExc_ImportError, "cachee_shm works in the main interpreter only: attachments of this process are not shared "
+                                "between interpreters.");
+        return -1;
+    }
+    if (!done) {
+        gather(methods, own_methods);
+        gather(methods, module_verbs);
+        gather(methods, module_bridge);
+        if (!import_errors() || pthread_atfork(NULL, NULL, after_fork_in_child) != 0)
+            return -1;
+        done = true;
+    }
+    PyObject *type = PyType_FromSpec(&spec);
+    int failed = !type || PyModule_AddObjectRef(module, "Segment", type) < 0 ||
+                 PyModule_AddIntConstant(module, "LAYOUT", LAYOUT_NUMBER) < 0 ||
+                 PyModule_AddIntConstant(module, "KEY_BYTES_MAX", KEY_BYTES_MAX) < 0;
+    Py_XDECREF(type);
+    return failed ? -1 : 0;
+}
+
+/* is_retired(fd): is the segment in this file given up? For whoever is about to unlink it. */
+static PyObject *module_is_retired(PyObject *module, PyObject *arg)
+{
+    (void)module;
+    int fd = PyObject_AsFileDescriptor(arg);
+    return fd < 0 ? NULL : PyBool_FromLong(segment_file_retired(fd));
+}
+
+static PyMethodDef functions[] = {
+    {"is_retired", module_is_retired, METH_O, "is_retired(fd) -> bool: is the segment in this file given up?"},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyModuleDef_Slot module_slots[] = {
+    {Py_mod_exec, exec_module},
+#ifdef Py_mod_multiple_interpreters
+    {Py_mod_multiple_interpreters, Py_MOD_MULTIPLE_INTERPRETERS_NOT_SUPPORTED},
+#endif
+#ifdef Py_mod_gil
+    {Py_mod_gil, Py_MOD_GIL_USED}, /* two threads cannot share an attachment's open page without it */
+#endif
+    {0, NULL},
+};
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT, .m_name = "_core", .m_doc = "The segment: see core/layout.h.", .m_methods = functions, .m_slots = module_slots,
+};
+
+PyMODINIT_FUNC PyInit__core(void);
+PyMODINIT_FUNC PyInit__core(void) { return PyModuleDef_Init(&definition); }

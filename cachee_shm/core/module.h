@@ -1,0 +1,80 @@
+/* module.h - what the binding's files share. module*.c alone see Python; they decide nothing about the cache.
+ *
+ * The lock: every verb runs from its first word to its last with the interpreter's lock held. A verb takes
+ * well under a microsecond and never blocks, so releasing it would cost more than it gives; and it makes the
+ * attachment (one open page, one roster slot) single-threaded without a mutex. Hooks into Python (encode,
+ * decode) run before a verb starts or after its bytes were copied, because they may do anything, close()
+ * included: enter() is called after them.
+ *
+ * One interpreter only: a second one in this process would share the attachments without sharing the lock.
+ */
+#ifndef CACHEE_MODULE_H
+#define CACHEE_MODULE_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "relay.h"
+#include "segment.h"
+
+enum { GET_TRIES_MAX = 16 };
+
+typedef struct SegmentObject {
+    PyObject_HEAD
+    struct attachment a;
+    bool open;
+    uint32_t attachments; /* how often this object was attached, modulo 2^12 in tokens */
+    PyObject *encode, *decode;
+    struct SegmentObject *next; /* all open ones: a forked child re-attaches them */
+} SegmentObject;
+
+struct error_classes { /* from cachee_shm.errors */
+    PyObject *segment_error, *layout_mismatch, *no_space, *roster_full, *segment_retired, *closed, *time_namespace,
+        *key_too_long, *invalid_key, *invalid_ttl, *value_too_large, *unserializable, *undecodable;
+};
+extern struct error_classes errors;
+
+/* module.c: set an error and return NULL; be ready for a verb (open, ours after a fork, not retired). */
+PyObject *fail(PyObject *type, const char *format, ...);
+bool enter(SegmentObject *s);
+
+/* module_values.c: Python objects to plain ones and back. False: an error is set. */
+struct key {
+    const void *bytes;
+    uint32_t n;
+};
+
+struct value {
+    const void *bytes;
+    Py_ssize_t n;
+    uint8_t type;
+    char scratch[8];
+    PyObject *held; /* what `bytes` belongs to, if it is not the caller's object */
+};
+
+bool key_from(PyObject *o, struct key *k);
+bool hash_from(SegmentObject *s, PyObject *key, uint64_t *hash); /* enters */
+bool parse_args(const char *verb, const char *const *names, int required, int most, PyObject *const *args, Py_ssize_t n,
+                PyObject *kwnames, PyObject **out);
+bool ttl_from(const SegmentObject *s, PyObject *o, uint64_t *ttl_ms, bool *store_nothing);
+bool tags_from(const SegmentObject *s, PyObject *o, struct write *w);
+uint64_t tag_hash(const SegmentObject *s, const struct key *tag);
+bool value_from(SegmentObject *s, PyObject *o, struct value *v);
+
+/* What came of reading a value: an object, a torn read (try again), bytes that do not decode (a miss), an error. */
+enum reading { READ_OK, READ_TORN, READ_GARBAGE, READ_ERROR };
+enum reading read_value(SegmentObject *s, const struct entry_ref *e, PyObject **out);
+
+/* The verbs, by file; module.c gathers them into the type. */
+extern PyMethodDef module_verbs[];  /* module_verbs.c */
+extern PyMethodDef module_bridge[]; /* module_bridge.c */
+extern PyGetSetDef module_attributes[];
+PyObject *Segment_subscript(SegmentObject *s, PyObject *key);
+int Segment_ass_subscript(SegmentObject *s, PyObject *key, PyObject *value);
+int Segment_contains(SegmentObject *s, PyObject *key);
+Py_ssize_t Segment_length(SegmentObject *s);
+
+/* A method that takes fast arguments, in the type that PyMethodDef wants. */
+#define FAST(f) (PyCFunction)(void (*)(void))(f)
+
+#endif

@@ -1,0 +1,428 @@
+/* module_bridge.c - what the bridge and the curious call: relaying, sources, sweeping, statistics. See module.h. */
+#include "module.h"
+
+enum { RING_READ_MAX = 4096, RING_RECORD_BYTES = 24, PACK_BYTES_MAX = PACK_RECORDS_MAX * WIRE_RECORD_BYTES_MAX };
+
+/* ---- the ring ---- */
+
+static PyObject *Segment_pack(SegmentObject *s, PyObject *args)
+{
+    unsigned long long cursor;
+    unsigned int records_max, bytes_max;
+    uint32_t used;
+    if (!PyArg_ParseTuple(args, "KII:pack", &cursor, &records_max, &bytes_max) || !enter(s))
+        return NULL;
+    if (bytes_max < WIRE_RECORD_BYTES_MAX || records_max < 1)
+        return fail(PyExc_ValueError, "pack needs room for one record: %d bytes", WIRE_RECORD_BYTES_MAX);
+    unsigned char out[PACK_BYTES_MAX];
+    uint64_t to = cursor;
+    uint32_t room = bytes_max < sizeof out ? bytes_max : (uint32_t)sizeof out;
+    if (relay_pack(&s->a, &to, records_max, out, room, &used) != RELAY_OK)
+        Py_RETURN_NONE;
+    return Py_BuildValue("(Ky#)", to, (const char *)out, (Py_ssize_t)used);
+}
+
+static PyObject *Segment_heal(SegmentObject *s, PyObject *args)
+{
+    unsigned long long cursor;
+    unsigned int records_max;
+    if (!PyArg_ParseTuple(args, "KI:heal", &cursor, &records_max) || !enter(s))
+        return NULL;
+    uint64_t to = cursor;
+    relay_heal(&s->a, &to, records_max);
+    return PyLong_FromUnsignedLongLong(to);
+}
+
+static PyObject *Segment_apply(SegmentObject *s, PyObject *args)
+{
+    unsigned int source;
+    Py_buffer payload;
+    uint32_t applied;
+    if (!PyArg_ParseTuple(args, "Iy*:apply", &source, &payload))
+        return NULL;
+    enum relay result = RELAY_MALFORMED;
+    bool fits = source <= META_SOURCE_BITS && payload.len <= UINT32_MAX;
+    if (enter(s) && fits)
+        result = relay_apply(&s->a, (uint16_t)source, payload.buf, (uint32_t)payload.len, &applied);
+    PyBuffer_Release(&payload);
+    if (PyErr_Occurred())
+        return NULL;
+    if (result == RELAY_MALFORMED)
+        return fail(PyExc_ValueError, "malformed payload; nothing of it was applied");
+    if (result == RELAY_CORRUPT) {
+        store_release(&s->a.header->state, SEGMENT_RETIRED);
+        return fail(errors.segment_retired, "The ring of segment '%s' is corrupt; the segment is retired. Attach again.",
+                    s->a.header->name);
+    }
+    return PyLong_FromUnsignedLong(applied);
+}
+
+/* Records for events.py, 24 bytes each: sequence u64, hash u64, kind u8, own u8, source u16, digest u16, padding. */
+static void pack_event(unsigned char *out, uint64_t sequence, const struct record *r)
+{
+    memset(out, 0, RING_RECORD_BYTES);
+    memcpy(out, &sequence, 8);
+    memcpy(out + 8, &r->hash, 8);
+    out[16] = (unsigned char)r->kind;
+    out[17] = r->own;
+    memcpy(out + 18, &r->source, 2);
+    memcpy(out + 20, &r->digest, 2);
+}
+
+/* (cursor, records), or None: the reader was lapped. */
+static PyObject *Segment_read_ring(SegmentObject *s, PyObject *args)
+{
+    unsigned long long cursor;
+    unsigned int records_max;
+    if (!PyArg_ParseTuple(args, "KI:read_ring", &cursor, &records_max) || !enter(s))
+        return NULL;
+    uint64_t tail = ring_tail(&s->a);
+    if (cursor > tail || tail - cursor > s->a.geo.ring_slots)
+        Py_RETURN_NONE;
+    uint64_t n = tail - cursor < records_max ? tail - cursor : records_max;
+    n = n < RING_READ_MAX ? n : RING_READ_MAX;
+    PyObject *out = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)n * RING_RECORD_BYTES);
+    for (uint64_t i = 0; out && i < n; i++) {
+        struct record r;
+        if (!ring_read(&s->a, cursor + i + 1, &r)) {
+            Py_DECREF(out);
+            Py_RETURN_NONE;
+        }
+        pack_event((unsigned char *)PyBytes_AS_STRING(out) + i * RING_RECORD_BYTES, cursor + i + 1, &r);
+    }
+    return out ? Py_BuildValue("(KN)", cursor + n, out) : NULL;
+}
+
+/* ---- sources: positions that survive the bridge ---- */
+
+static PyObject *Segment_sources(SegmentObject *s, PyObject *unused)
+{
+    (void)unused;
+    PyObject *list = enter(s) ? PyList_New(0) : NULL;
+    for (uint32_t i = 1; list && i < s->a.geo.source_slots; i++) {
+        struct source_slot *slot = &s->a.sources[i];
+        char name[NAME_BYTES];
+        if (!load_acquire(&slot->used))
+            continue;
+        racing_read(name, slot->name, sizeof name);
+        PyObject *text = PyUnicode_DecodeUTF8(name, (Py_ssize_t)strnlen(name, sizeof name), "replace");
+        PyObject *row = text ? Py_BuildValue("(INKK)", i, text, load_acquire(&slot->incarnation), load_acquire(&slot->cursor)) : NULL;
+        if (!row || PyList_Append(list, row) < 0)
+            Py_CLEAR(list);
+        Py_XDECREF(row);
+    }
+    return list;
+}
+
+static bool source_named(const struct attachment *a, uint32_t i, const char *name)
+{
+    char have[NAME_BYTES];
+    if (!load_acquire(&a->sources[i].used))
+        return false;
+    racing_read(have, a->sources[i].name, sizeof have);
+    return strncmp(have, name, sizeof have) == 0;
+}
+
+static PyObject *Segment_source_open(SegmentObject *s, PyObject *arg)
+{
+    Py_ssize_t n;
+    const char *name = PyUnicode_AsUTF8AndSize(arg, &n);
+    if (!name || !enter(s))
+        return NULL;
+    if (n < 1 || n >= NAME_BYTES)
+        return fail(PyExc_ValueError, "a source's name has 1 to %d bytes", NAME_BYTES - 1);
+    uint32_t free_slot = 0;
+    for (uint32_t i = 1; i < s->a.geo.source_slots; i++) {
+        if (source_named(&s->a, i, name))
+            return PyLong_FromUnsignedLong(i);
+        if (!free_slot && !load_acquire(&s->a.sources[i].used))
+            free_slot = i;
+    }
+    if (!free_slot)
+        return fail(errors.segment_error, "Segment '%s' knows %u hosts already and has no room for '%s'. Nothing changed. Forget "
+                                          "dead hosts, or give the namespace more memory.",
+                    s->a.header->name, s->a.geo.source_slots - 1, name);
+    struct source_slot *slot = &s->a.sources[free_slot];
+    char padded[NAME_BYTES] = {0};
+    memcpy(padded, name, (size_t)n);
+    racing_write(slot->name, padded, sizeof padded);
+    store_relaxed(&slot->incarnation, 0);
+    store_relaxed(&slot->cursor, 0);
+    store_release(&slot->used, 1);
+    return PyLong_FromUnsignedLong(free_slot);
+}
+
+static struct source_slot *source_at(SegmentObject *s, unsigned int i)
+{
+    if (i >= 1 && i < s->a.geo.source_slots)
+        return &s->a.sources[i];
+    fail(PyExc_ValueError, "no source %u", i);
+    return NULL;
+}
+
+/* Incarnation and cursor are two words: a death between them leaves cursor 0 of the new incarnation, which only
+ * repairs more than it must. */
+static PyObject *Segment_source_store(SegmentObject *s, PyObject *args)
+{
+    unsigned int i;
+    unsigned long long incarnation, cursor;
+    struct source_slot *slot;
+    if (!PyArg_ParseTuple(args, "IKK:source_store", &i, &incarnation, &cursor) || !enter(s) || !(slot = source_at(s, i)))
+        return NULL;
+    if (load_relaxed(&slot->incarnation) != incarnation) {
+        store_release(&slot->cursor, 0);
+        store_release(&slot->incarnation, incarnation);
+    }
+    store_release(&slot->cursor, cursor);
+    Py_RETURN_NONE;
+}
+
+static PyObject *Segment_source_forget(SegmentObject *s, PyObject *arg)
+{
+    unsigned long i = PyLong_AsUnsignedLong(arg);
+    struct source_slot *slot;
+    if (PyErr_Occurred() || !enter(s) || !(slot = source_at(s, (unsigned int)i)))
+        return NULL;
+    store_release(&slot->used, 0);
+    Py_RETURN_NONE;
+}
+
+/* ---- the bridge's own words ---- */
+
+static PyObject *Segment_set_serve_until(SegmentObject *s, PyObject *arg)
+{
+    uint64_t ms = PyLong_AsUnsignedLongLong(arg);
+    if (PyErr_Occurred() || !enter(s))
+        return NULL;
+    store_release(&s->a.header->serve_until_ms, ms);
+    Py_RETURN_NONE;
+}
+
+static PyObject *Segment_bridge_acquire(SegmentObject *s, PyObject *unused)
+{
+    (void)unused;
+    return enter(s) ? PyBool_FromLong(segment_become_bridge(&s->a)) : NULL;
+}
+
+static PyObject *Segment_bridge_generation(SegmentObject *s, PyObject *unused)
+{
+    (void)unused;
+    return enter(s) ? PyLong_FromUnsignedLongLong(load_acquire(&s->a.header->bridge_generation)) : NULL;
+}
+
+static PyObject *Segment_bridge_sleep(SegmentObject *s, PyObject *arg)
+{
+    int sleeping = PyObject_IsTrue(arg);
+    if (sleeping < 0 || !enter(s))
+        return NULL;
+    if (sleeping)
+        return PyBool_FromLong(doorbell_arm(&s->a, load_relaxed(&s->a.header->pump_cursor)));
+    doorbell_disarm(&s->a);
+    Py_RETURN_TRUE;
+}
+
+static PyObject *Segment_sweep(SegmentObject *s, PyObject *unused)
+{
+    (void)unused;
+    return enter(s) ? PyLong_FromUnsignedLong(roster_sweep(&s->a)) : NULL;
+}
+
+static PyObject *Segment_attached_workers(SegmentObject *s, PyObject *unused)
+{
+    (void)unused;
+    return enter(s) ? PyLong_FromUnsignedLong(roster_count(&s->a, ROSTER_WORKER)) : NULL;
+}
+
+static PyObject *Segment_now_ms(SegmentObject *s, PyObject *unused)
+{
+    (void)unused;
+    return enter(s) ? PyLong_FromUnsignedLongLong(clock_ms(&s->a)) : NULL;
+}
+
+static PyObject *Segment_freeze(SegmentObject *s, PyObject *arg)
+{
+    long long ms = arg == Py_None ? -1 : PyLong_AsLongLong(arg);
+    if (PyErr_Occurred() || !enter(s))
+        return NULL;
+    s->a.frozen_ms = ms;
+    Py_RETURN_NONE;
+}
+
+/* Whoever removes a segment says so first: its workers notice at their next verb. */
+static PyObject *Segment_retire(SegmentObject *s, PyObject *unused)
+{
+    (void)unused;
+    if (!enter(s))
+        return NULL;
+    store_release(&s->a.header->state, SEGMENT_RETIRED);
+    Py_RETURN_NONE;
+}
+
+/* ---- statistics ---- */
+
+static const char *const stat_names[STAT_COUNT] = {
+    [STAT_HITS] = "hits",
+    [STAT_MISSES] = "misses",
+    [STAT_EXPIRED] = "expired",
+    [STAT_ISOLATED] = "isolated",
+    [STAT_SETS] = "sets",
+    [STAT_SETS_LOST] = "sets_lost",
+    [STAT_SETS_GUARDED] = "sets_guarded",
+    [STAT_DELETES] = "deletes",
+    [STAT_FILLS] = "fills",
+    [STAT_FILLS_REFUSED] = "fills_refused",
+    [STAT_EVICTED] = "evicted",
+    [STAT_REINSERTED] = "reinserted",
+    [STAT_NO_ROOM] = "no_room",
+    [STAT_APPLIED] = "applied",
+    [STAT_APPLIED_KEPT] = "applied_kept",
+    [STAT_INVALIDATED] = "invalidated",
+    [STAT_UNDECODABLE] = "undecodable",
+    [STAT_RETRIES] = "retries",
+    [STAT_DOORBELLS] = "doorbells",
+    [STAT_SWEPT] = "swept",
+    [STAT_INTENTS_SWEPT] = "intents_swept",
+    [STAT_LOADS] = "loads",
+    [STAT_LEASE_WAITS] = "lease_waits",
+    [STAT_CORRUPT] = "corrupt",
+};
+
+static bool put_number(PyObject *dict, const char *name, uint64_t n)
+{
+    PyObject *number = PyLong_FromUnsignedLongLong(n);
+    bool good = number && PyDict_SetItemString(dict, name, number) == 0;
+    Py_XDECREF(number);
+    return good;
+}
+
+static PyObject *Segment_stats(SegmentObject *s, PyObject *unused)
+{
+    (void)unused;
+    PyObject *dict = enter(s) ? PyDict_New() : NULL;
+    for (int which = 0; dict && which < STAT_COUNT; which++) {
+        uint64_t sum = 0;
+        for (uint32_t i = 0; i < s->a.geo.roster_slots && i < load_relaxed(&s->a.header->roster_high); i++)
+            sum += load_relaxed(&s->a.roster[i].stats[which]);
+        if (!put_number(dict, stat_names[which], sum))
+            Py_CLEAR(dict);
+    }
+    const struct geometry *g = &s->a.geo;
+    bool good = dict && put_number(dict, "entries", cache_count(&s->a)) && put_number(dict, "memory_bytes", g->total_bytes) &&
+                put_number(dict, "value_bytes", (uint64_t)g->page_count * PAGE_BYTES) &&
+                put_number(dict, "ring_slots", g->ring_slots) && put_number(dict, "ring_tail", ring_tail(&s->a)) &&
+                put_number(dict, "attached", roster_count(&s->a, ROSTER_WORKER));
+    if (!good)
+        Py_CLEAR(dict);
+    return dict;
+}
+
+/* Who is attached: (slot, pid, is_bridge, command, alive). */
+static PyObject *Segment_roster(SegmentObject *s, PyObject *unused)
+{
+    (void)unused;
+    PyObject *list = enter(s) ? PyList_New(0) : NULL;
+    for (uint32_t i = 0; list && i < s->a.geo.roster_slots && i < load_relaxed(&s->a.header->roster_high); i++) {
+        struct roster_slot *slot = &s->a.roster[i];
+        uint64_t word = load_acquire(&slot->word);
+        char command[sizeof slot->command];
+        if ((word & ROSTER_STATE_MASK) != SLOT_LIVE)
+            continue;
+        racing_read(command, slot->command, sizeof command);
+        PyObject *text = PyUnicode_DecodeUTF8(command, (Py_ssize_t)strnlen(command, sizeof command), "replace");
+        PyObject *row = text ? Py_BuildValue("(IKNNN)", i, load_relaxed(&slot->pid),
+                                             PyBool_FromLong(((word >> ROSTER_KIND_SHIFT) & 15) == ROSTER_BRIDGE), text,
+                                             PyBool_FromLong(roster_alive(&s->a, i)))
+                             : NULL;
+        if (!row || PyList_Append(list, row) < 0)
+            Py_CLEAR(list);
+        Py_XDECREF(row);
+    }
+    return list;
+}
+
+/* ---- attributes ---- */
+
+static PyObject *get_incarnation(SegmentObject *s, void *unused)
+{
+    (void)unused;
+    return enter(s) ? PyLong_FromUnsignedLongLong(load_acquire(&s->a.header->incarnation)) : NULL;
+}
+
+static PyObject *get_tail(SegmentObject *s, void *unused)
+{
+    (void)unused;
+    return enter(s) ? PyLong_FromUnsignedLongLong(ring_tail(&s->a)) : NULL;
+}
+
+static PyObject *get_ring_slots(SegmentObject *s, void *unused)
+{
+    (void)unused;
+    return enter(s) ? PyLong_FromUnsignedLong(s->a.geo.ring_slots) : NULL;
+}
+
+static PyObject *get_pump_cursor(SegmentObject *s, void *unused)
+{
+    (void)unused;
+    return enter(s) ? PyLong_FromUnsignedLongLong(load_acquire(&s->a.header->pump_cursor)) : NULL;
+}
+
+/* Equal on hosts that hash keys alike; tells nothing of the key. */
+static PyObject *get_fingerprint(SegmentObject *s, void *unused)
+{
+    (void)unused;
+    static const char what[] = "cachee hash-key fingerprint";
+    return enter(s) ? PyLong_FromUnsignedLongLong(hash_key(s->a.hash_key, what, sizeof what)) : NULL;
+}
+
+static PyObject *get_serve_until(SegmentObject *s, void *unused)
+{
+    (void)unused;
+    return enter(s) ? PyLong_FromUnsignedLongLong(load_acquire(&s->a.header->serve_until_ms)) : NULL;
+}
+
+static PyObject *get_retired(SegmentObject *s, void *unused)
+{
+    (void)unused;
+    return PyBool_FromLong(!s->open || segment_retired(&s->a));
+}
+
+static PyObject *get_closed(SegmentObject *s, void *unused)
+{
+    (void)unused;
+    return PyBool_FromLong(!s->open);
+}
+
+PyGetSetDef module_attributes[] = {
+    {"incarnation", (getter)get_incarnation, NULL, "one life of this segment (int)", NULL},
+    {"tail", (getter)get_tail, NULL, "the last ring sequence given; 0 before the first (int)", NULL},
+    {"ring_slots", (getter)get_ring_slots, NULL, "records that the ring holds (int)", NULL},
+    {"pump_cursor", (getter)get_pump_cursor, NULL, "own records re-applied at home up to here (int)", NULL},
+    {"hash_key_fingerprint", (getter)get_fingerprint, NULL, "equal on hosts that hash keys alike (int)", NULL},
+    {"serve_until", (getter)get_serve_until, NULL, "segment clock, ms: beyond it this host is isolated (int)", NULL},
+    {"retired", (getter)get_retired, NULL, "this segment is not to be used any more (bool)", NULL},
+    {"closed", (getter)get_closed, NULL, "close() was called (bool)", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+PyMethodDef module_bridge[] = {
+    {"pack", (PyCFunction)Segment_pack, METH_VARARGS, "pack(cursor, records_max, bytes_max) -> (to, payload) or None if lapped"},
+    {"heal", (PyCFunction)Segment_heal, METH_VARARGS, "heal(cursor, records_max) -> cursor: re-apply own records at home"},
+    {"apply", (PyCFunction)Segment_apply, METH_VARARGS, "apply(source, payload) -> records applied; ValueError: none was"},
+    {"read_ring", (PyCFunction)Segment_read_ring, METH_VARARGS, "read_ring(cursor, records_max) -> (cursor, bytes) or None if lapped"},
+    {"sources", (PyCFunction)Segment_sources, METH_NOARGS, "[(index, name, incarnation, cursor)] of every host known"},
+    {"source_open", (PyCFunction)Segment_source_open, METH_O, "source_open(name) -> index"},
+    {"source_store", (PyCFunction)Segment_source_store, METH_VARARGS, "source_store(index, incarnation, cursor)"},
+    {"source_forget", (PyCFunction)Segment_source_forget, METH_O, "source_forget(index)"},
+    {"set_serve_until", (PyCFunction)Segment_set_serve_until, METH_O, "set_serve_until(ms)"},
+    {"bridge_acquire", (PyCFunction)Segment_bridge_acquire, METH_NOARGS, "True if this process is now the segment's bridge"},
+    {"bridge_generation", (PyCFunction)Segment_bridge_generation, METH_NOARGS, "how many bridges this segment has had"},
+    {"bridge_sleep", (PyCFunction)Segment_bridge_sleep, METH_O, "bridge_sleep(sleeping) -> False: do not sleep, records came"},
+    {"sweep", (PyCFunction)Segment_sweep, METH_NOARGS, "return the slots of dead processes -> how many"},
+    {"attached_workers", (PyCFunction)Segment_attached_workers, METH_NOARGS, "live attached processes, bridges not counted"},
+    {"now_ms", (PyCFunction)Segment_now_ms, METH_NOARGS, "the segment's clock in ms"},
+    {"_freeze", (PyCFunction)Segment_freeze, METH_O, "_freeze(ms or None): let this attachment's clock stand"},
+    {"_retire", (PyCFunction)Segment_retire, METH_NOARGS, NULL},
+    {"stats", (PyCFunction)Segment_stats, METH_NOARGS, "stats()\n--\n\nA dict of counters (int), summed over every process of this host."},
+    {"roster", (PyCFunction)Segment_roster, METH_NOARGS, "[(slot, pid, is_bridge, command, alive)] of attached processes"},
+    {NULL, NULL, 0, NULL},
+};

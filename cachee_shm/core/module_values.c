@@ -1,0 +1,286 @@
+/* module_values.c - keys, lifetimes, tags and values: between Python objects and plain bytes. See module.h. */
+#include "module.h"
+
+/* ---- arguments ---- */
+
+bool key_from(PyObject *o, struct key *k)
+{
+    Py_ssize_t n;
+    if (PyUnicode_Check(o)) {
+        k->bytes = PyUnicode_AsUTF8AndSize(o, &n);
+        if (!k->bytes) {
+            PyErr_Clear();
+            fail(errors.invalid_key, "A key of lone surrogates has no UTF-8 form. Nothing was read or written.");
+            return false;
+        }
+    } else if (PyBytes_Check(o)) {
+        k->bytes = PyBytes_AS_STRING(o);
+        n = PyBytes_GET_SIZE(o);
+    } else {
+        fail(errors.invalid_key, "A key is a str or bytes, not %.100s. Nothing was read or written.", Py_TYPE(o)->tp_name);
+        return false;
+    }
+    if (n > KEY_BYTES_MAX) {
+        fail(errors.key_too_long, "A key has at most %d bytes (in UTF-8), this one has %zd. Nothing was read or written. "
+                                  "Hash long keys yourself.",
+             KEY_BYTES_MAX, n);
+        return false;
+    }
+    k->n = (uint32_t)n;
+    return true;
+}
+
+/* Positional and keyword arguments of a METH_FASTCALL verb, in the order of `names`; absent ones stay NULL. */
+bool parse_args(const char *verb, const char *const *names, int required, int most, PyObject *const *args,
+                       Py_ssize_t n, PyObject *kwnames, PyObject **out)
+{
+    Py_ssize_t nkw = kwnames ? PyTuple_GET_SIZE(kwnames) : 0;
+    if (n > most) {
+        fail(PyExc_TypeError, "%s() takes at most %d arguments (%zd given)", verb, most, n);
+        return false;
+    }
+    for (int i = 0; i < most; i++)
+        out[i] = i < n ? args[i] : NULL;
+    for (Py_ssize_t k = 0; k < nkw; k++) {
+        int i = 0;
+        PyObject *name = PyTuple_GET_ITEM(kwnames, k);
+        while (i < most && PyUnicode_CompareWithASCIIString(name, names[i]) != 0)
+            i++;
+        if (i == most || out[i]) {
+            fail(PyExc_TypeError, "%s() got an unexpected or repeated argument '%U'", verb, name);
+            return false;
+        }
+        out[i] = args[n + k];
+    }
+    for (int i = 0; i < required; i++) {
+        if (!out[i]) {
+            fail(PyExc_TypeError, "%s() misses argument '%s'", verb, names[i]);
+            return false;
+        }
+    }
+    return true;
+}
+
+static const double TTL_SECONDS_MAX = 1e11; /* 3,000 years: 48 bits of milliseconds hold it */
+
+static double seconds_of(PyObject *o)
+{
+    if (PyFloat_Check(o) || PyLong_Check(o))
+        return PyFloat_AsDouble(o);
+    PyObject *seconds = PyObject_CallMethod(o, "total_seconds", NULL);
+    double s = seconds ? PyFloat_AsDouble(seconds) : -1;
+    Py_XDECREF(seconds);
+    return s;
+}
+
+/* Milliseconds, 0 = never. A ttl of zero stores nothing. */
+bool ttl_from(const SegmentObject *s, PyObject *o, uint64_t *ttl_ms, bool *store_nothing)
+{
+    *store_nothing = false;
+    *ttl_ms = s->a.default_ttl_ms;
+    if (!o || o == Py_Ellipsis)
+        return true;
+    *ttl_ms = 0;
+    if (o == Py_None)
+        return true;
+    double seconds = seconds_of(o);
+    if (PyErr_Occurred() || !(seconds >= 0) || seconds > TTL_SECONDS_MAX) {
+        PyErr_Clear();
+        fail(errors.invalid_ttl, "A ttl is a number of seconds from 0 to 1e11, a timedelta, or None for never; not %R. "
+                                 "Nothing was read or written.",
+             o);
+        return false;
+    }
+    *store_nothing = seconds == 0;
+    *ttl_ms = seconds * 1000 < 1 ? 1 : (uint64_t)(seconds * 1000);
+    return true;
+}
+
+uint64_t tag_hash(const SegmentObject *s, const struct key *tag)
+{
+    uint64_t key[2] = {s->a.hash_key[0], ~s->a.hash_key[1]}; /* tags are not keys: their own hash */
+    return hash_key(key, tag->bytes, tag->n);
+}
+
+bool tags_from(const SegmentObject *s, PyObject *o, struct write *w)
+{
+    if (!o || o == Py_None)
+        return true;
+    if (PyUnicode_Check(o) || PyBytes_Check(o)) {
+        fail(errors.invalid_key, "tags is a sequence of str, not one str. Nothing was read or written.");
+        return false;
+    }
+    PyObject *list = PySequence_Fast(o, "tags is a sequence of str");
+    if (!list)
+        return false;
+    bool good = PySequence_Fast_GET_SIZE(list) <= TAGS_MAX;
+    if (!good)
+        fail(errors.invalid_key, "An entry has at most %d tags. Nothing was read or written.", TAGS_MAX);
+    for (Py_ssize_t i = 0; good && i < PySequence_Fast_GET_SIZE(list); i++) {
+        struct key tag;
+        good = key_from(PySequence_Fast_GET_ITEM(list, i), &tag);
+        if (good)
+            w->tag[w->tags++] = tag_hash(s, &tag);
+    }
+    Py_DECREF(list);
+    return good;
+}
+
+bool hash_from(SegmentObject *s, PyObject *key, uint64_t *hash)
+{
+    struct key k;
+    if (!key_from(key, &k) || !enter(s))
+        return false;
+    *hash = hash_key(s->a.hash_key, k.bytes, k.n);
+    return true;
+}
+
+/* ---- values ---- */
+
+static bool value_by_codec(SegmentObject *s, PyObject *o, struct value *v)
+{
+    int tag;
+    PyObject *pair = PyObject_CallOneArg(s->encode, o), *data;
+    if (!pair)
+        return false;
+    if (!PyArg_ParseTuple(pair, "iO!", &tag, &PyBytes_Type, &data) || tag < TYPE_CODEC || tag > 255) {
+        Py_DECREF(pair);
+        fail(PyExc_TypeError, "the codec did not return (tag, bytes)");
+        return false;
+    }
+    v->held = pair;
+    v->type = (uint8_t)tag;
+    v->bytes = PyBytes_AS_STRING(data);
+    v->n = PyBytes_GET_SIZE(data);
+    return true;
+}
+
+static bool str_value(SegmentObject *s, PyObject *o, struct value *v)
+{
+    v->type = PyUnicode_IS_COMPACT_ASCII(o) ? TYPE_ASCII : TYPE_UTF8;
+    v->bytes = PyUnicode_AsUTF8AndSize(o, &v->n);
+    if (v->bytes)
+        return true;
+    PyErr_Clear();
+    return value_by_codec(s, o, v); /* lone surrogates: the codec says what is wrong with them */
+}
+
+bool value_from(SegmentObject *s, PyObject *o, struct value *v)
+{
+    v->bytes = v->scratch;
+    v->n = 0;
+    v->held = NULL;
+    if (PyBytes_CheckExact(o)) {
+        v->type = TYPE_BYTES;
+        v->bytes = PyBytes_AS_STRING(o);
+        v->n = PyBytes_GET_SIZE(o);
+    } else if (PyUnicode_CheckExact(o)) {
+        return str_value(s, o, v);
+    } else if (o == Py_None || o == Py_True || o == Py_False) {
+        v->type = o == Py_None ? TYPE_NONE : o == Py_True ? TYPE_TRUE : TYPE_FALSE;
+    } else if (PyFloat_CheckExact(o)) {
+        double d = PyFloat_AS_DOUBLE(o);
+        v->type = TYPE_FLOAT;
+        memcpy(v->scratch, &d, v->n = 8);
+    } else if (PyLong_CheckExact(o)) {
+        int overflow;
+        long long i = PyLong_AsLongLongAndOverflow(o, &overflow);
+        if (overflow)
+            return value_by_codec(s, o, v);
+        v->type = TYPE_INT64;
+        memcpy(v->scratch, &i, v->n = 8);
+    } else {
+        return value_by_codec(s, o, v);
+    }
+    return true;
+}
+
+static bool all_ascii(const unsigned char *p, size_t n)
+{
+    uint64_t seen = 0;
+    for (; n >= 8; n -= 8, p += 8) {
+        uint64_t w;
+        memcpy(&w, p, 8);
+        seen |= w;
+    }
+    while (n--)
+        seen |= *p++;
+    return !(seen & 0x8080808080808080ull);
+}
+
+/* Fixed-size types: no object is made before the bytes are confirmed. */
+static enum reading read_small(SegmentObject *s, const struct entry_ref *e, PyObject **out)
+{
+    char raw[8];
+    double d;
+    long long i;
+    bool numeric = e->type == TYPE_INT64 || e->type == TYPE_FLOAT;
+    if (numeric && e->value_bytes == 8)
+        racing_read(raw, entry_value(e), 8);
+    if (!cache_confirm(&s->a, e))
+        return READ_TORN;
+    if (e->value_bytes != (numeric ? 8 : 0))
+        return READ_GARBAGE;
+    memcpy(&d, raw, numeric ? 8 : 0);
+    memcpy(&i, raw, numeric ? 8 : 0);
+    *out = e->type == TYPE_INT64   ? PyLong_FromLongLong(i)
+           : e->type == TYPE_FLOAT ? PyFloat_FromDouble(d)
+           : e->type == TYPE_NONE  ? Py_NewRef(Py_None)
+                                   : PyBool_FromLong(e->type == TYPE_TRUE);
+    return *out ? READ_OK : READ_ERROR;
+}
+
+static enum reading read_ascii(SegmentObject *s, const struct entry_ref *e, PyObject **out)
+{
+    PyObject *text = PyUnicode_New(e->value_bytes, 127);
+    if (!text)
+        return READ_ERROR;
+    unsigned char *to = PyUnicode_1BYTE_DATA(text);
+    if (e->value_bytes) /* the empty str is one shared object */
+        racing_read(to, entry_value(e), e->value_bytes);
+    bool whole = cache_confirm(&s->a, e);
+    if (whole && all_ascii(to, e->value_bytes)) {
+        *out = text;
+        return READ_OK;
+    }
+    if (e->value_bytes)
+        memset(to, 0, e->value_bytes);
+    Py_DECREF(text);
+    return whole ? READ_GARBAGE : READ_TORN;
+}
+
+static enum reading decoded(SegmentObject *s, uint8_t type, PyObject *data, PyObject **out)
+{
+    if (type == TYPE_UTF8)
+        *out = PyUnicode_DecodeUTF8(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), NULL);
+    else
+        *out = PyObject_CallFunction(s->decode, "iO", (int)type, data);
+    Py_DECREF(data);
+    if (*out)
+        return READ_OK;
+    if (!PyErr_ExceptionMatches(errors.undecodable) && !PyErr_ExceptionMatches(PyExc_UnicodeDecodeError))
+        return READ_ERROR;
+    PyErr_Clear();
+    return READ_GARBAGE;
+}
+
+enum reading read_value(SegmentObject *s, const struct entry_ref *e, PyObject **out)
+{
+    if (e->type == TYPE_ASCII)
+        return read_ascii(s, e, out);
+    if (e->type >= TYPE_INT64 && e->type <= TYPE_NONE)
+        return read_small(s, e, out);
+    PyObject *data = PyBytes_FromStringAndSize(NULL, e->value_bytes);
+    if (!data)
+        return READ_ERROR;
+    if (e->value_bytes)
+        racing_read(PyBytes_AS_STRING(data), entry_value(e), e->value_bytes);
+    if (!cache_confirm(&s->a, e)) {
+        Py_DECREF(data);
+        return READ_TORN;
+    }
+    if (e->type != TYPE_BYTES)
+        return decoded(s, e->type, data, out);
+    *out = data;
+    return READ_OK;
+}

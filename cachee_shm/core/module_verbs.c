@@ -1,0 +1,440 @@
+/* module_verbs.c - get, set, delete and their kin. See module.h. */
+#include "module.h"
+
+/* FOUND (or FOUND_STALE) with a new reference in *out, FOUND_NOTHING, or -1 with an error set. */
+static int fetch(SegmentObject *s, PyObject *key_object, PyObject **out)
+{
+    struct key k;
+    *out = NULL;
+    if (!key_from(key_object, &k) || !enter(s))
+        return -1;
+    uint64_t hash = hash_key(s->a.hash_key, k.bytes, k.n);
+    for (int tries = 0; tries < GET_TRIES_MAX; tries++) {
+        struct entry_ref e;
+        enum finding f = cache_find(&s->a, hash, k.bytes, k.n, &e);
+        if (f == FOUND_NOTHING)
+            break;
+        enum reading r = read_value(s, &e, out);
+        if (r == READ_ERROR)
+            return -1;
+        if (r == READ_OK)
+            return f;
+        if (r == READ_GARBAGE) {
+            if (s->open)
+                count(&s->a, STAT_UNDECODABLE, 1);
+            break;
+        }
+    }
+    return FOUND_NOTHING;
+}
+
+/* What get() and its kin see: a value that is past its lifetime is a miss. */
+static int fetch_fresh(SegmentObject *s, PyObject *key, PyObject **out)
+{
+    int f = fetch(s, key, out);
+    if (f < 0)
+        return f;
+    if (f == FOUND_STALE)
+        Py_CLEAR(*out);
+    if (s->open)
+        count(&s->a, f == FOUND ? STAT_HITS : STAT_MISSES, 1);
+    return f == FOUND;
+}
+
+/* ---- reading verbs ---- */
+
+static PyObject *Segment_get(SegmentObject *s, PyObject *const *args, Py_ssize_t n, PyObject *kwnames)
+{
+    static const char *const names[] = {"key", "default"};
+    PyObject *in[2], *value;
+    if (!kwnames && (n == 1 || n == 2))
+        in[0] = args[0], in[1] = n == 2 ? args[1] : NULL;
+    else if (!parse_args("get", names, 1, 2, args, n, kwnames, in))
+        return NULL;
+    int found = fetch_fresh(s, in[0], &value);
+    if (found)
+        return found < 0 ? NULL : value;
+    return Py_NewRef(in[1] ? in[1] : Py_None);
+}
+
+static PyObject *Segment_lookup(SegmentObject *s, PyObject *key)
+{
+    PyObject *value;
+    int found = fetch_fresh(s, key, &value);
+    if (found < 0)
+        return NULL;
+    return Py_BuildValue("(NN)", found ? value : Py_NewRef(Py_None), PyBool_FromLong(found));
+}
+
+/* For loading.py: (state, value) with state 0 miss, 1 fresh, 2 stale. */
+static PyObject *Segment_find(SegmentObject *s, PyObject *key)
+{
+    PyObject *value;
+    int f = fetch(s, key, &value);
+    if (f < 0)
+        return NULL;
+    if (s->open)
+        count(&s->a, f == FOUND ? STAT_HITS : STAT_MISSES, 1);
+    return Py_BuildValue("(iN)", f, value ? value : Py_NewRef(Py_None));
+}
+
+static PyObject *Segment_get_many(SegmentObject *s, PyObject *keys)
+{
+    PyObject *list = PySequence_Fast(keys, "keys is an iterable of keys"), *hits = list ? PyDict_New() : NULL;
+    for (Py_ssize_t i = 0; hits && i < PySequence_Fast_GET_SIZE(list); i++) {
+        PyObject *key = PySequence_Fast_GET_ITEM(list, i), *value;
+        int found = fetch_fresh(s, key, &value);
+        if (found < 0 || (found && PyDict_SetItem(hits, key, value) < 0))
+            Py_CLEAR(hits);
+        if (found > 0)
+            Py_DECREF(value);
+    }
+    Py_XDECREF(list);
+    return hits;
+}
+
+PyObject *Segment_subscript(SegmentObject *s, PyObject *key)
+{
+    PyObject *value;
+    int found = fetch_fresh(s, key, &value);
+    if (found == 0)
+        PyErr_SetObject(PyExc_KeyError, key);
+    return found > 0 ? value : NULL;
+}
+
+int Segment_contains(SegmentObject *s, PyObject *key)
+{
+    struct key k;
+    struct entry_ref e;
+    if (!key_from(key, &k) || !enter(s))
+        return -1;
+    return cache_find(&s->a, hash_key(s->a.hash_key, k.bytes, k.n), k.bytes, k.n, &e) == FOUND;
+}
+
+Py_ssize_t Segment_length(SegmentObject *s) { return enter(s) ? (Py_ssize_t)cache_count(&s->a) : -1; }
+
+/* ---- writing verbs ---- */
+
+/* A token names the attachment too: one of a segment that was replaced meanwhile must refuse its fill. */
+enum { TOKEN_POSITION_BITS = 52 };
+
+static PyObject *Segment_token(SegmentObject *s, PyObject *unused)
+{
+    (void)unused;
+    if (!enter(s))
+        return NULL;
+    uint64_t token = (uint64_t)s->attachments << TOKEN_POSITION_BITS | ring_tail(&s->a);
+    return Py_BuildValue("(KK)", token, clock_ms(&s->a));
+}
+
+/* The ring position of a token; one that no ring reaches when the token is another attachment's. */
+static uint64_t token_position(const SegmentObject *s, uint64_t token)
+{
+    bool ours = token >> TOKEN_POSITION_BITS == (s->attachments & 0xfff);
+    return ours ? token & ((1ull << TOKEN_POSITION_BITS) - 1) : UINT64_MAX >> 1;
+}
+
+enum write_kind { WRITE_SET, WRITE_ADD, WRITE_FENCED, WRITE_FILL };
+
+static int run_write(SegmentObject *s, enum write_kind kind, struct write *w, uint64_t token, uint64_t started_ms)
+{
+    switch (kind) {
+    case WRITE_SET:
+        return cache_set(&s->a, w);
+    case WRITE_ADD:
+        return cache_add(&s->a, w);
+    case WRITE_FENCED:
+        return cache_set_fenced(&s->a, w, token_position(s, token));
+    default:
+        return w->store_nothing ? STORE_NOTHING : cache_fill(&s->a, w, token_position(s, token), started_ms);
+    }
+}
+
+/* A write that fails must not leave an older value to be read (as memcached does it). Fills and adds replace nothing. */
+static void drop_older(SegmentObject *s, enum write_kind kind, const struct key *k)
+{
+    PyObject *type, *value, *trace;
+    PyErr_Fetch(&type, &value, &trace);
+    if ((kind == WRITE_SET || kind == WRITE_FENCED) && enter(s))
+        cache_delete(&s->a, hash_key(s->a.hash_key, k->bytes, k->n));
+    PyErr_Restore(type, value, trace);
+}
+
+static void value_too_large(PyObject *key, Py_ssize_t n, const struct write *w)
+{
+    fail(errors.value_too_large, "The value of %R has %zd bytes encoded; this segment takes at most %u. It was not stored, and "
+                                 "an older value of the key was deleted on every host. Store less, or split it.",
+         key, n, (unsigned)value_bytes_max(w->key_bytes, w->tags));
+}
+
+/* A store result, or -1 with an error set. */
+static int write_value(SegmentObject *s, enum write_kind kind, PyObject *key, PyObject *object, struct write *w,
+                       uint64_t token, uint64_t started_ms)
+{
+    struct key k;
+    struct value v;
+    int result = -1;
+    if (!key_from(key, &k))
+        return -1;
+    if (!value_from(s, object, &v)) {
+        drop_older(s, kind, &k);
+        return -1;
+    }
+    if (enter(s)) {
+        w->hash = hash_key(s->a.hash_key, k.bytes, k.n);
+        w->key = k.bytes, w->key_bytes = k.n;
+        w->value = v.bytes, w->value_bytes = v.n > PAGE_BYTES ? PAGE_BYTES : (uint32_t)v.n;
+        w->type = v.type;
+        result = run_write(s, kind, w, token, started_ms);
+        if (result == STORE_CORRUPT && enter(s)) /* now attached to a fresh segment: its peers see a new incarnation */
+            result = run_write(s, kind, w, token, started_ms);
+        if (result == STORE_TOO_LARGE) {
+            value_too_large(key, v.n, w);
+            drop_older(s, kind, &k);
+        }
+    }
+    Py_XDECREF(v.held);
+    return PyErr_Occurred() ? -1 : result;
+}
+
+static const char *const set_names[] = {"key", "value", "ttl", "tags", "local"};
+
+static bool options_from(SegmentObject *s, PyObject *ttl, PyObject *tags, PyObject *local, struct write *w)
+{
+    if (!s->open)
+        return enter(s);
+    w->tags = 0;
+    w->grace_ms = 0;
+    int is_local = local ? PyObject_IsTrue(local) : 0;
+    w->local = is_local > 0;
+    return is_local >= 0 && ttl_from(s, ttl, &w->ttl_ms, &w->store_nothing) && tags_from(s, tags, w);
+}
+
+static PyObject *stored(int result) { return result < 0 ? NULL : PyBool_FromLong(result == STORED); }
+
+static PyObject *Segment_set(SegmentObject *s, PyObject *const *args, Py_ssize_t n, PyObject *kwnames)
+{
+    PyObject *in[5];
+    struct write w;
+    if (!parse_args("set", set_names, 2, 5, args, n, kwnames, in) || !options_from(s, in[2], in[3], in[4], &w))
+        return NULL;
+    return stored(write_value(s, WRITE_SET, in[0], in[1], &w, 0, 0));
+}
+
+static PyObject *Segment_add(SegmentObject *s, PyObject *const *args, Py_ssize_t n, PyObject *kwnames)
+{
+    PyObject *in[5];
+    struct write w;
+    if (!parse_args("add", set_names, 2, 5, args, n, kwnames, in) || !options_from(s, in[2], in[3], in[4], &w))
+        return NULL;
+    return stored(write_value(s, WRITE_ADD, in[0], in[1], &w, 0, 0));
+}
+
+/* For loading.py: fill(key, value, token, started_ms, ttl, grace_ms, tags, local). */
+static PyObject *Segment_fill(SegmentObject *s, PyObject *const *args, Py_ssize_t n)
+{
+    struct write w;
+    if (n != 8)
+        return fail(PyExc_TypeError, "_fill takes 8 arguments");
+    uint64_t token = PyLong_AsUnsignedLongLong(args[2]), started = PyLong_AsUnsignedLongLong(args[3]);
+    unsigned long long grace = PyLong_AsUnsignedLongLong(args[5]);
+    if (PyErr_Occurred() || !options_from(s, args[4], args[6], args[7], &w))
+        return NULL;
+    w.grace_ms = grace > UINT32_MAX ? UINT32_MAX : (uint32_t)grace;
+    return stored(write_value(s, WRITE_FILL, args[0], args[1], &w, token, started));
+}
+
+/* For loading.py: set_fenced(key, value, token, ttl, tags). */
+static PyObject *Segment_set_fenced(SegmentObject *s, PyObject *const *args, Py_ssize_t n)
+{
+    struct write w;
+    if (n != 5)
+        return fail(PyExc_TypeError, "_set_fenced takes 5 arguments");
+    uint64_t token = PyLong_AsUnsignedLongLong(args[2]);
+    if (PyErr_Occurred() || !options_from(s, args[3], args[4], NULL, &w))
+        return NULL;
+    return stored(write_value(s, WRITE_FENCED, args[0], args[1], &w, token, 0));
+}
+
+static PyObject *Segment_set_many(SegmentObject *s, PyObject *const *args, Py_ssize_t n, PyObject *kwnames)
+{
+    static const char *const names[] = {"mapping", "ttl", "tags", "local"};
+    PyObject *in[4];
+    struct write w;
+    if (!parse_args("set_many", names, 1, 4, args, n, kwnames, in) || !options_from(s, in[1], in[2], in[3], &w))
+        return NULL;
+    PyObject *items = PyMapping_Items(in[0]), *failed = items ? PyList_New(0) : NULL;
+    for (Py_ssize_t i = 0; failed && i < PyList_GET_SIZE(items); i++) {
+        PyObject *item = PyList_GET_ITEM(items, i);
+        int result = write_value(s, WRITE_SET, PyTuple_GET_ITEM(item, 0), PyTuple_GET_ITEM(item, 1), &w, 0, 0);
+        if (result < 0 && !PyErr_ExceptionMatches(errors.value_too_large) && !PyErr_ExceptionMatches(errors.unserializable)) {
+            Py_CLEAR(failed);
+            break;
+        }
+        PyErr_Clear();
+        if (result != STORED && result != STORE_NOTHING && PyList_Append(failed, PyTuple_GET_ITEM(item, 0)) < 0)
+            Py_CLEAR(failed);
+    }
+    Py_XDECREF(items);
+    return failed;
+}
+
+static int delete_key(SegmentObject *s, PyObject *key)
+{
+    struct key k;
+    if (!key_from(key, &k) || !enter(s))
+        return -1;
+    uint64_t hash = hash_key(s->a.hash_key, k.bytes, k.n);
+    int existed = cache_delete(&s->a, hash);
+    if (existed < 0 && enter(s))
+        existed = cache_delete(&s->a, hash);
+    return PyErr_Occurred() ? -1 : existed > 0;
+}
+
+static PyObject *Segment_delete(SegmentObject *s, PyObject *key)
+{
+    int existed = delete_key(s, key);
+    return existed < 0 ? NULL : PyBool_FromLong(existed);
+}
+
+static PyObject *Segment_delete_many(SegmentObject *s, PyObject *keys)
+{
+    PyObject *list = PySequence_Fast(keys, "keys is an iterable of keys");
+    bool good = list != NULL;
+    for (Py_ssize_t i = 0; good && i < PySequence_Fast_GET_SIZE(list); i++)
+        good = delete_key(s, PySequence_Fast_GET_ITEM(list, i)) >= 0;
+    Py_XDECREF(list);
+    return good ? Py_NewRef(Py_None) : NULL;
+}
+
+int Segment_ass_subscript(SegmentObject *s, PyObject *key, PyObject *value)
+{
+    struct write w;
+    if (value)
+        return options_from(s, NULL, NULL, NULL, &w) && write_value(s, WRITE_SET, key, value, &w, 0, 0) >= 0 ? 0 : -1;
+    int existed = delete_key(s, key);
+    if (existed == 0)
+        PyErr_SetObject(PyExc_KeyError, key);
+    return existed > 0 ? 0 : -1;
+}
+
+static PyObject *Segment_touch(SegmentObject *s, PyObject *const *args, Py_ssize_t n, PyObject *kwnames)
+{
+    static const char *const names[] = {"key", "ttl"};
+    PyObject *in[2];
+    struct key k;
+    uint64_t ttl_ms;
+    bool at_once;
+    if (!parse_args("touch", names, 1, 2, args, n, kwnames, in) || !key_from(in[0], &k) || !enter(s) ||
+        !ttl_from(s, in[1], &ttl_ms, &at_once))
+        return NULL;
+    uint64_t hash = hash_key(s->a.hash_key, k.bytes, k.n);
+    return PyBool_FromLong(cache_touch(&s->a, hash, k.bytes, k.n, ttl_ms));
+}
+
+static PyObject *Segment_clear(SegmentObject *s, PyObject *unused)
+{
+    (void)unused;
+    if (!enter(s) || (cache_clear(&s->a) < 0 && !enter(s)))
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *Segment_delete_tags(SegmentObject *s, PyObject *const *args, Py_ssize_t n)
+{
+    for (Py_ssize_t i = 0; i < n; i++) {
+        struct key tag;
+        if (!key_from(args[i], &tag) || !enter(s))
+            return NULL;
+        if (cache_delete_tag(&s->a, tag_hash(s, &tag)) < 0 && !enter(s))
+            return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+/* ---- for loading.py: tokens, leases, intents ---- */
+
+static PyObject *Segment_lease(SegmentObject *s, PyObject *key)
+{
+    uint64_t hash;
+    if (!hash_from(s, key, &hash))
+        return NULL;
+    enum lease lease = lease_take(&s->a, hash);
+    if (lease == LEASE_HELD)
+        count(&s->a, STAT_LEASE_WAITS, 1);
+    return PyLong_FromLong(lease);
+}
+
+static PyObject *Segment_release(SegmentObject *s, PyObject *key)
+{
+    uint64_t hash;
+    if (!hash_from(s, key, &hash))
+        return NULL;
+    lease_release(&s->a, hash);
+    Py_RETURN_NONE;
+}
+
+static PyObject *Segment_intend(SegmentObject *s, PyObject *key)
+{
+    uint64_t hash;
+    return hash_from(s, key, &hash) ? PyLong_FromLong(roster_intend(&s->a, hash)) : NULL;
+}
+
+static PyObject *Segment_settle(SegmentObject *s, PyObject *intent)
+{
+    long i = PyLong_AsLong(intent);
+    if (PyErr_Occurred() || !enter(s))
+        return NULL;
+    roster_settle(&s->a, (int)i);
+    Py_RETURN_NONE;
+}
+
+static PyObject *Segment_hash(SegmentObject *s, PyObject *key)
+{
+    uint64_t hash;
+    return hash_from(s, key, &hash) ? PyLong_FromUnsignedLongLong(hash) : NULL;
+}
+
+/* The fence of a key: a waiter for somebody else's load sees by it that the load came too late. */
+static PyObject *Segment_fence(SegmentObject *s, PyObject *key)
+{
+    uint64_t hash;
+    return hash_from(s, key, &hash) ? PyLong_FromUnsignedLongLong(fence_of(&s->a, hash)) : NULL;
+}
+
+PyMethodDef module_verbs[] = {
+    {"get", FAST(Segment_get), METH_FASTCALL | METH_KEYWORDS,
+     "get(key, default=None)\n--\n\nThe value of key (str or bytes), or default. Raises InvalidKey, KeyTooLong, Closed."},
+    {"lookup", (PyCFunction)Segment_lookup, METH_O,
+     "lookup(key)\n--\n\n(value, True), or (None, False): tells a stored None from a miss."},
+    {"set", FAST(Segment_set), METH_FASTCALL | METH_KEYWORDS,
+     "set(key, value, ttl=<default_ttl>, tags=(), local=False)\n--\n\nStore value for ttl seconds (a number, a timedelta, "
+     "None: never expires, 0: announce and store nothing) and announce it to every host unless local. True if stored. "
+     "Raises InvalidKey, KeyTooLong, InvalidTTL, ValueTooLarge, Unserializable, Closed."},
+    {"add", FAST(Segment_add), METH_FASTCALL | METH_KEYWORDS,
+     "add(key, value, ttl=<default_ttl>, tags=(), local=False)\n--\n\nStore value if this host holds none for key. True if "
+     "this call stored it: of concurrent calls on a host, exactly one does."},
+    {"delete", (PyCFunction)Segment_delete, METH_O,
+     "delete(key)\n--\n\nEvict key here and, announced, on every host. True if this host held it."},
+    {"touch", FAST(Segment_touch), METH_FASTCALL | METH_KEYWORDS,
+     "touch(key, ttl=<default_ttl>)\n--\n\nGive key a new lifetime in seconds on this host. False on a miss."},
+    {"get_many", (PyCFunction)Segment_get_many, METH_O, "get_many(keys)\n--\n\nA dict of the keys that were found."},
+    {"set_many", FAST(Segment_set_many), METH_FASTCALL | METH_KEYWORDS,
+     "set_many(mapping, ttl=<default_ttl>, tags=(), local=False)\n--\n\nset() for each item. A list of the keys whose value "
+     "was not stored."},
+    {"delete_many", (PyCFunction)Segment_delete_many, METH_O, "delete_many(keys)\n--\n\ndelete() for each key."},
+    {"delete_tags", FAST(Segment_delete_tags), METH_FASTCALL,
+     "delete_tags(*tags)\n--\n\nEvict every entry that carries one of the tags, on every host."},
+    {"clear", (PyCFunction)Segment_clear, METH_NOARGS, "clear()\n--\n\nEvict everything in the namespace, on every host."},
+    {"_find", (PyCFunction)Segment_find, METH_O, NULL},
+    {"_token", (PyCFunction)Segment_token, METH_NOARGS, NULL},
+    {"_fill", FAST(Segment_fill), METH_FASTCALL, NULL},
+    {"_set_fenced", FAST(Segment_set_fenced), METH_FASTCALL, NULL},
+    {"_lease", (PyCFunction)Segment_lease, METH_O, NULL},
+    {"_release", (PyCFunction)Segment_release, METH_O, NULL},
+    {"_intend", (PyCFunction)Segment_intend, METH_O, NULL},
+    {"_settle", (PyCFunction)Segment_settle, METH_O, NULL},
+    {"_hash", (PyCFunction)Segment_hash, METH_O, NULL},
+    {"_fence", (PyCFunction)Segment_fence, METH_O, NULL},
+    {NULL, NULL, 0, NULL},
+};

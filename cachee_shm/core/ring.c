@@ -1,0 +1,128 @@
+/* ring.c - the invalidation ring. See ring.h. */
+#include "ring.h"
+
+enum {
+    APPEND_TRIES_MAX = 1 << 20, /* each failed try means that another producer got further: only garbage loops */
+    CONFLICT_SCAN_MAX = 64,
+    GUARD_MS = 1000,
+    MARK_EVERY_MS = 125, /* GUARD_MARKS of them cover 2 s, twice what the guard looks back */
+};
+
+static uint64_t meta_of(const struct record *r, uint32_t lap)
+{
+    return (uint64_t)lap << META_LAP_SHIFT | (uint64_t)r->kind << META_KIND_SHIFT | (r->own ? META_OWN : 0) |
+           (uint64_t)(r->source & META_SOURCE_BITS) << META_SOURCE_SHIFT | r->digest;
+}
+
+static uint32_t lap_of(const struct attachment *a, uint64_t position) { return (uint32_t)(position >> a->ring_bits) + 1; }
+
+/* Finish what the publisher of `position` may not live to finish: fence first, then tail. */
+static void ring_help(struct attachment *a, uint64_t position, uint64_t meta, uint64_t hash)
+{
+    fence_raise(a, meta, hash, position + 1);
+    uint64_t seen = position;
+    cas(&a->header->ring_tail, &seen, position + 1);
+}
+
+uint64_t ring_append(struct attachment *a, const struct record *r)
+{
+    for (uint32_t tries = 0; tries < APPEND_TRIES_MAX; tries++) {
+        uint64_t position = ring_tail(a);
+        pair128 *slot = &a->ring[position & a->ring_mask];
+        uint32_t lap = lap_of(a, position);
+        uint64_t meta = load_acquire(&slot->meta), hash = load_acquire(&slot->hash);
+        uint32_t slot_lap = (uint32_t)(meta >> META_LAP_SHIFT);
+
+        if (slot_lap == lap) {
+            ring_help(a, position, meta, hash);
+        } else if (slot_lap == lap - 1) {
+            uint64_t mine = meta_of(r, lap);
+            if (cas128(slot, meta, hash, mine, r->hash)) {
+                ring_help(a, position, mine, r->hash);
+                fence_seq_cst(); /* DEKKER, DOORBELL */
+                return position + 1;
+            }
+        } else if (ring_tail(a) == position) {
+            return RING_CORRUPT; /* a lap that no producer could have written */
+        }
+    }
+    return RING_CORRUPT;
+}
+
+bool ring_read(const struct attachment *a, uint64_t sequence, struct record *out)
+{
+    if (sequence == 0)
+        return false;
+    const pair128 *slot = &a->ring[(sequence - 1) & a->ring_mask];
+    uint64_t meta = load_acquire(&slot->meta); /* RING */
+    uint64_t hash = load_acquire(&slot->hash);
+    if (load_relaxed(&slot->meta) != meta || (uint32_t)(meta >> META_LAP_SHIFT) != lap_of(a, sequence - 1))
+        return false;
+    *out = (struct record){
+        .hash = hash,
+        .kind = (enum record_kind)((meta >> META_KIND_SHIFT) & 7),
+        .own = (meta & META_OWN) != 0,
+        .source = (uint16_t)((meta >> META_SOURCE_SHIFT) & META_SOURCE_BITS),
+        .digest = (uint16_t)(meta & META_DIGEST_BITS),
+    };
+    return true;
+}
+
+static bool is_key_event(const struct record *r)
+{
+    return r->kind == RECORD_KEY || r->kind == RECORD_SET || r->kind == RECORD_LOCAL || r->kind == RECORD_GUARDED;
+}
+
+bool ring_conflict(const struct attachment *a, uint64_t hash, uint64_t after, uint64_t upto)
+{
+    if (upto <= after)
+        return false;
+    if (upto - after > CONFLICT_SCAN_MAX)
+        return true;
+    for (uint64_t s = after + 1; s <= upto; s++) {
+        struct record r;
+        if (!ring_read(a, s, &r) || (r.hash == hash && is_key_event(&r)))
+            return true;
+    }
+    return false;
+}
+
+/* Guard marks are (sequence, time) pairs that the bridge writes at most every MARK_EVERY_MS, before it appends:
+ * a record after mark m and before the next is at most MARK_EVERY_MS younger than m. They say how old a remote
+ * record is without a time in every slot. */
+void ring_mark(struct attachment *a, uint64_t now_ms)
+{
+    uint64_t next = load_relaxed(&a->header->guard_next);
+    uint64_t last = load_relaxed(&a->header->guard_marks[(next - 1) % GUARD_MARKS]);
+    if (next && (uint32_t)now_ms - (uint32_t)last < MARK_EVERY_MS)
+        return;
+    store_release(&a->header->guard_marks[next % GUARD_MARKS], (uint64_t)(uint32_t)ring_tail(a) << 32 | (uint32_t)now_ms);
+    store_release(&a->header->guard_next, next + 1);
+}
+
+static bool applied_lately(const struct attachment *a, uint64_t sequence, uint64_t now_ms)
+{
+    for (uint32_t i = 0; i < GUARD_MARKS; i++) {
+        uint64_t mark = load_acquire(&a->header->guard_marks[i]);
+        bool recent = mark && (uint32_t)now_ms - (uint32_t)mark < GUARD_MS + MARK_EVERY_MS;
+        /* A recent mark at or before the record: the record is recent too. */
+        if (recent && (int32_t)((uint32_t)sequence - (uint32_t)(mark >> 32)) > 0)
+            return true;
+    }
+    return false;
+}
+
+bool ring_guards(const struct attachment *a, uint64_t hash, uint16_t digest, uint64_t now_ms)
+{
+    uint64_t fence = fence_of(a, hash);
+    struct record r;
+    if (fence == 0 || !ring_read(a, fence, &r))
+        return false; /* lapped: long ago */
+    if (r.kind == RECORD_GUARDED)
+        return applied_lately(a, fence, now_ms);
+    if (r.own || r.source == 0)
+        return false;
+    if (r.hash == hash && r.digest && r.digest == digest)
+        return false;
+    return applied_lately(a, fence, now_ms);
+}

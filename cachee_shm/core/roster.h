@@ -1,0 +1,46 @@
+/* roster.h - the table of attached processes.
+ *
+ * A process holds an OFD lock on its slot's byte of the segment's own file. The lock belongs to an open file
+ * description that only a mapping of this process refers to (its descriptor is closed at once, the mapping
+ * is MADV_DONTFORK), so the kernel drops it exactly when the process dies or unmaps: a forked child cannot
+ * keep it, and a daemon that closes all descriptors cannot lose it. Liveness never rests on a pid.
+ *
+ * The slot holds what its process owes: the hash of the write under way and of every open `writing` block.
+ * Whoever holds the lock byte of a slot whose word says LIVE is its heir: it pays those debts first.
+ */
+#ifndef CACHEE_ROSTER_H
+#define CACHEE_ROSTER_H
+
+#include "index.h"
+
+enum { LOCK_CREATE = 0, LOCK_BRIDGE = 1, LOCK_SLOTS = 16 };
+
+enum roster_join { ROSTER_JOINED = 0, ROSTER_FULL = 1, ROSTER_FAILED = 2 /* errno says why */ };
+
+/* Hold a byte of the segment's file until death: returns its mapping, or NULL (errno EAGAIN: somebody lives). */
+void *roster_hold_byte(const struct attachment *a, uint32_t byte);
+void roster_release_byte(void *held);
+
+enum roster_join roster_join(struct attachment *a, enum roster_kind kind, uint64_t now_ms);
+void roster_leave(struct attachment *a);
+
+/* True if the slot's process lives, and also when that cannot be told. */
+bool roster_alive(const struct attachment *a, uint32_t slot);
+
+/* Return the slots of the dead, paying their debts. Returns how many. */
+uint32_t roster_sweep(struct attachment *a);
+
+/* Was the segment's name unlinked? Its successor must be attached to. */
+bool roster_unlinked(const struct attachment *a);
+
+/* Live slots of one kind. */
+uint32_t roster_count(const struct attachment *a, enum roster_kind kind);
+
+/* An open `writing` block, -1 when it had to be counted as overflow; and its end. */
+int roster_intend(struct attachment *a, uint64_t hash);
+void roster_settle(struct attachment *a, int intent);
+
+/* A descriptor of the segment's own file, or -1: the process may have closed ours behind our back. */
+int roster_checked_fd(const struct attachment *a);
+
+#endif

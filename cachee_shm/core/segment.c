@@ -1,0 +1,375 @@
+/* segment.c - see segment.h. Layout and geometry are in layout.h; this file fills them in and checks them. */
+#include "segment.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum {
+    CREATE_WAIT_TRIES = 2000, /* x 5 ms: how long another process may take to reserve the memory */
+    CREATE_WAIT_NS = 5 * 1000 * 1000,
+    BYTES_PER_RING_SLOT = 4096,
+    RING_SLOTS_MIN = 512,
+    RING_SLOTS_MAX = 1 << 20,
+    BYTES_PER_ROSTER_SLOT = 8192,
+    ROSTER_SLOTS_MIN = 64,
+    BYTES_PER_SOURCE = 32768,
+    SOURCES_MIN = 64,
+    BYTES_PER_INDEX_WORD = 96, /* of value memory: 8 bytes of index for a smallish entry, at 1.7 words an average one */
+};
+
+/* ---- geometry ---- */
+
+static uint64_t clamp(uint64_t v, uint64_t low, uint64_t high) { return v < low ? low : v > high ? high : v; }
+static uint64_t align_up(uint64_t v, uint64_t to) { return (v + to - 1) / to * to; }
+
+static uint32_t power_of_two_below(uint64_t v)
+{
+    uint32_t p = 1;
+    while ((uint64_t)p * 2 <= v)
+        p *= 2;
+    return p;
+}
+
+/* How a segment of this size is divided. Everything but the page count follows from the size. */
+static void plan_counts(struct geometry *g, uint64_t total_bytes)
+{
+    g->total_bytes = total_bytes;
+    g->roster_slots = (uint32_t)clamp(total_bytes / BYTES_PER_ROSTER_SLOT, ROSTER_SLOTS_MIN, ROSTER_SLOTS_MAX);
+    g->source_slots = (uint32_t)clamp(total_bytes / BYTES_PER_SOURCE, SOURCES_MIN, SOURCE_SLOTS_MAX);
+    g->lease_slots = g->roster_slots;
+    g->ring_slots = power_of_two_below(clamp(total_bytes / BYTES_PER_RING_SLOT, RING_SLOTS_MIN, RING_SLOTS_MAX));
+    g->tag_slots = g->ring_slots;
+    uint64_t fixed = HEADER_BYTES + (uint64_t)g->roster_slots * sizeof(struct roster_slot) +
+                     (uint64_t)g->source_slots * sizeof(struct source_slot) + (uint64_t)g->lease_slots * 8 +
+                     (uint64_t)g->ring_slots * (sizeof(pair128) + FENCES_PER_RING_SLOT * 12 + 8) + 16 * 64 + HEADER_BYTES;
+    uint64_t per_page = PAGE_BYTES + sizeof(struct page_slot) + PAGE_BYTES / BYTES_PER_INDEX_WORD * 8 + 64;
+    uint64_t pages = total_bytes > fixed ? (total_bytes - fixed) / per_page : 0;
+    g->page_count = (uint32_t)clamp(pages, 0, PAGES_MAX - 1);
+    g->bucket_count = (uint32_t)((uint64_t)g->page_count * (PAGE_BYTES / BYTES_PER_INDEX_WORD) / BUCKET_WORDS);
+}
+
+static uint64_t place_region(uint64_t *at, uint64_t count, uint64_t each, uint64_t alignment)
+{
+    uint64_t start = align_up(*at, alignment);
+    *at = start + count * each;
+    return start;
+}
+
+/* Offsets follow from the counts. Returns the bytes needed. */
+static uint64_t plan_offsets(struct geometry *g)
+{
+    uint64_t at = HEADER_BYTES;
+    g->roster_at = place_region(&at, g->roster_slots, sizeof(struct roster_slot), 64);
+    g->sources_at = place_region(&at, g->source_slots, sizeof(struct source_slot), 64);
+    g->leases_at = place_region(&at, g->lease_slots, 8, 64);
+    g->ring_at = place_region(&at, g->ring_slots, sizeof(pair128), 64);
+    g->fences_at = place_region(&at, (uint64_t)g->ring_slots * FENCES_PER_RING_SLOT, 8, 64);
+    g->own_writes_at = place_region(&at, (uint64_t)g->ring_slots * FENCES_PER_RING_SLOT, 4, 64);
+    g->tag_fences_at = place_region(&at, g->tag_slots, 8, 64);
+    g->index_at = place_region(&at, g->bucket_count, BUCKET_WORDS * 8, 64);
+    g->page_table_at = place_region(&at, g->page_count, sizeof(struct page_slot), 64);
+    g->pages_at = place_region(&at, g->page_count, PAGE_BYTES, HEADER_BYTES);
+    return at;
+}
+
+static bool plan(struct geometry *g, uint64_t total_bytes)
+{
+    plan_counts(g, total_bytes);
+    return g->page_count >= 4 && plan_offsets(g) <= total_bytes;
+}
+
+/* ---- creation ---- */
+
+static uint64_t time_namespace(void)
+{
+    struct stat s;
+    return stat("/proc/self/ns/time", &s) == 0 ? (uint64_t)s.st_ino : 0;
+}
+
+static uint64_t wall_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static void copy_name(char *to, const char *from)
+{
+    for (size_t i = 0; i + 1 < NAME_BYTES && from && from[i]; i++)
+        to[i] = from[i];
+}
+
+/* Incarnations are ordered: wall time first, then random bits, so that a recreated segment is the newer one. */
+static uint64_t new_incarnation(void)
+{
+    uint16_t random = 0;
+    if (getrandom(&random, sizeof random, GRND_NONBLOCK) != sizeof random)
+        random = (uint16_t)getpid();
+    return (wall_ns() >> 16 << 16) | random;
+}
+
+static void fill_header(struct header *h, const struct geometry *g, const struct segment_config *config)
+{
+    h->magic = LAYOUT_MAGIC;
+    h->fingerprint = LAYOUT_FINGERPRINT;
+    h->total_bytes = g->total_bytes;
+    h->created_wall_ns = wall_ns();
+    h->time_namespace = time_namespace();
+    h->roster_slots = g->roster_slots;
+    h->source_slots = g->source_slots;
+    h->lease_slots = g->lease_slots;
+    h->ring_slots = g->ring_slots;
+    h->tag_slots = g->tag_slots;
+    h->bucket_count = g->bucket_count;
+    h->page_count = g->page_count;
+    memcpy(h->hash_key, config->hash_key, sizeof h->hash_key);
+    if (!config->has_hash_key && getrandom(h->hash_key, sizeof h->hash_key, 0) != sizeof h->hash_key)
+        h->hash_key[0] = wall_ns(), h->hash_key[1] = (uint64_t)getpid();
+    copy_name(h->host, config->host);
+    copy_name(h->name, config->name);
+    store_relaxed(&h->incarnation, new_incarnation());
+    store_relaxed(&h->clear_own, 0);
+}
+
+/* Reserve every byte first: a small /dev/shm is an error here, never a SIGBUS later. */
+static enum attach_result create(int fd, const struct segment_config *config)
+{
+    struct geometry g;
+    if (!plan(&g, config->total_bytes))
+        return ATTACH_TOO_SMALL;
+    int why = posix_fallocate(fd, 0, (off_t)g.total_bytes);
+    if (why) {
+        int ignored = ftruncate(fd, 0);
+        (void)ignored;
+        errno = why;
+        return why == ENOSPC || why == EFBIG || why == ENOMEM ? ATTACH_NO_SPACE : ATTACH_FAILED;
+    }
+    struct header *h = mmap(NULL, HEADER_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (h == MAP_FAILED)
+        return ATTACH_FAILED;
+    fill_header(h, &g, config);
+    store_release(&h->state, SEGMENT_READY); /* READY */
+    munmap(h, HEADER_BYTES);
+    return ATTACH_CREATED;
+}
+
+/* Read, not mapped: a creator that failed to reserve memory truncates the file, and a mapping would SIGBUS. */
+static bool read_header(int fd, struct header *h)
+{
+    ssize_t n = pread(fd, h, sizeof *h, 0);
+    fence_acquire(); /* READY */
+    return n == (ssize_t)sizeof *h;
+}
+
+static bool is_ready(int fd)
+{
+    struct header h;
+    return read_header(fd, &h) && load_acquire(&h.state) != SEGMENT_NEW;
+}
+
+bool segment_file_retired(int fd)
+{
+    struct header h;
+    return read_header(fd, &h) && load_acquire(&h.state) == SEGMENT_RETIRED;
+}
+
+/* One creator at a time; a creator that dies leaves its lock to the next, who begins again. */
+static enum attach_result create_once(struct attachment *a, const struct segment_config *config)
+{
+    for (int tries = 0; tries < CREATE_WAIT_TRIES; tries++) {
+        if (is_ready(a->fd))
+            return ATTACHED;
+        void *held = roster_hold_byte(a, LOCK_CREATE);
+        if (held) {
+            enum attach_result result = is_ready(a->fd) ? ATTACHED : create(a->fd, config);
+            int why = errno;
+            roster_release_byte(held);
+            errno = why;
+            return result;
+        }
+        if (errno != EAGAIN && errno != EINVAL && errno != ENXIO)
+            return ATTACH_FAILED;
+        nanosleep(&(struct timespec){.tv_nsec = CREATE_WAIT_NS}, NULL);
+    }
+    return ATTACH_BUSY;
+}
+
+/* ---- validation ---- */
+
+static bool geometry_agrees(const struct header *h, const struct geometry *g)
+{
+    return h->roster_slots == g->roster_slots && h->source_slots == g->source_slots && h->lease_slots == g->lease_slots &&
+           h->ring_slots == g->ring_slots && h->tag_slots == g->tag_slots && h->bucket_count == g->bucket_count &&
+           h->page_count == g->page_count;
+}
+
+static enum attach_result validate(const struct header *h, uint64_t file_bytes, struct geometry *g,
+                                   const struct segment_config *config)
+{
+    if (load_acquire(&h->state) == SEGMENT_RETIRED)
+        return ATTACH_RETIRED;
+    if (h->magic != LAYOUT_MAGIC)
+        return ATTACH_GARBAGE;
+    if (h->fingerprint != LAYOUT_FINGERPRINT)
+        return ATTACH_LAYOUT;
+    if (h->total_bytes > file_bytes || !plan(g, h->total_bytes) || !geometry_agrees(h, g))
+        return ATTACH_GARBAGE;
+    if (h->time_namespace != time_namespace())
+        return ATTACH_TIME_NAMESPACE;
+    if (config->has_hash_key && memcmp(h->hash_key, config->hash_key, sizeof h->hash_key) != 0)
+        return ATTACH_HASH_KEY;
+    return ATTACHED;
+}
+
+/* ---- attaching ---- */
+
+static void point_into(struct attachment *a)
+{
+    const struct geometry *g = &a->geo;
+    a->header = (struct header *)(void *)a->base;
+    a->roster = (struct roster_slot *)(void *)(a->base + g->roster_at);
+    a->sources = (struct source_slot *)(void *)(a->base + g->sources_at);
+    a->leases = (a64 *)(void *)(a->base + g->leases_at);
+    a->ring = (pair128 *)(void *)(a->base + g->ring_at);
+    a->fences = (a64 *)(void *)(a->base + g->fences_at);
+    a->own_writes = (a32 *)(void *)(a->base + g->own_writes_at);
+    a->tag_fences = (a64 *)(void *)(a->base + g->tag_fences_at);
+    a->index = (a64 *)(void *)(a->base + g->index_at);
+    a->page_table = (struct page_slot *)(void *)(a->base + g->page_table_at);
+    a->pages = a->base + g->pages_at;
+    a->ring_mask = g->ring_slots - 1;
+    a->ring_bits = (uint32_t)__builtin_ctz(g->ring_slots);
+    a->fence_shift = 64 - a->ring_bits - (uint32_t)__builtin_ctz(FENCES_PER_RING_SLOT);
+    memcpy(a->hash_key, a->header->hash_key, sizeof a->hash_key);
+}
+
+static enum attach_result map(struct attachment *a, const struct segment_config *config)
+{
+    struct stat s;
+    if (fstat(a->fd, &s) != 0)
+        return ATTACH_FAILED;
+    struct header h;
+    if (!read_header(a->fd, &h))
+        return ATTACH_GARBAGE;
+    enum attach_result result = validate(&h, (uint64_t)s.st_size, &a->geo, config);
+    if (result != ATTACHED)
+        return result;
+    a->base = mmap(NULL, a->geo.total_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, a->fd, 0);
+    if (a->base == MAP_FAILED) {
+        a->base = NULL;
+        return ATTACH_FAILED;
+    }
+    point_into(a);
+    return ATTACHED;
+}
+
+/* A word that a forked child finds 0: every verb looks at it. */
+static bool make_alive_word(struct attachment *a)
+{
+    void *page = mmap(NULL, HEADER_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (page == MAP_FAILED)
+        return false;
+    if (madvise(page, HEADER_BYTES, MADV_WIPEONFORK) != 0) {
+        munmap(page, HEADER_BYTES);
+        return false;
+    }
+    a->alive = page;
+    *a->alive = 1;
+    return true;
+}
+
+static enum attach_result join(struct attachment *a, enum roster_kind kind)
+{
+    a->slot = UINT32_MAX;
+    a->open_page = a->next_page = NO_PAGE;
+    a->drain_off = a->drain_end = a->intents_open = 0;
+    switch (roster_join(a, kind, clock_ms(a))) {
+    case ROSTER_JOINED:
+        return ATTACHED;
+    case ROSTER_FULL:
+        return ATTACH_ROSTER_FULL;
+    default:
+        return ATTACH_FAILED;
+    }
+}
+
+static bool remember_file(struct attachment *a, int fd)
+{
+    struct stat s;
+    a->fd = fd;
+    if (fstat(fd, &s) != 0)
+        return false;
+    a->file_inode = (uint64_t)s.st_ino;
+    a->file_device = (uint64_t)s.st_dev;
+    return true;
+}
+
+enum attach_result segment_attach(struct attachment *a, int fd, const struct segment_config *config)
+{
+    memset(a, 0, sizeof *a);
+    a->frozen_ms = -1;
+    a->doorbell_fd = -1;
+    a->has_bridge = config->has_bridge;
+    a->has_name = config->has_name;
+    a->isolation_ttl_ms = config->isolation_ttl_ms;
+    a->default_ttl_ms = config->default_ttl_ms;
+    for (size_t i = 0; config->doorbell_name && config->doorbell_name[i] && i + 1 < sizeof a->doorbell_name; i++)
+        a->doorbell_name[i] = config->doorbell_name[i];
+
+    enum attach_result created = remember_file(a, fd) ? create_once(a, config) : ATTACH_FAILED;
+    enum attach_result result = created == ATTACH_CREATED ? ATTACHED : created;
+    if (result == ATTACHED)
+        result = map(a, config);
+    if (result == ATTACHED && !make_alive_word(a))
+        result = ATTACH_FAILED;
+    if (result == ATTACHED)
+        result = join(a, ROSTER_WORKER);
+    if (result != ATTACHED) {
+        int why = errno;
+        segment_detach(a);
+        errno = why;
+        return result;
+    }
+    return created;
+}
+
+void segment_detach(struct attachment *a)
+{
+    if (a->lock_page)
+        roster_leave(a);
+    roster_release_byte(a->bridge_lock);
+    if (a->base)
+        munmap(a->base, a->geo.total_bytes);
+    if (a->alive)
+        munmap((void *)a->alive, HEADER_BYTES);
+    if (roster_checked_fd(a) >= 0)
+        close(a->fd);
+    a->base = NULL;
+    a->alive = NULL;
+    a->bridge_lock = NULL;
+    a->fd = -1;
+}
+
+bool segment_after_fork(struct attachment *a)
+{
+    a->lock_page = NULL; /* not mapped here: MADV_DONTFORK */
+    a->bridge_lock = NULL;
+    if (join(a, ROSTER_WORKER) != ATTACHED)
+        return false;
+    *a->alive = 1;
+    return true;
+}
+
+bool segment_become_bridge(struct attachment *a)
+{
+    if (!a->bridge_lock && !(a->bridge_lock = roster_hold_byte(a, LOCK_BRIDGE)))
+        return false;
+    store_release(&a->me->word,
+                  (uint64_t)a->slot_generation << ROSTER_GEN_SHIFT | (uint64_t)ROSTER_BRIDGE << ROSTER_KIND_SHIFT | SLOT_LIVE);
+    add_relaxed(&a->header->bridge_generation, 1);
+    return true;
+}

@@ -1,0 +1,121 @@
+"""A cursor over the invalidation ring: what was written, here and on every peer, in ring order."""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import AsyncIterator, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cachee_shm.errors import Lapped
+
+if TYPE_CHECKING:
+    from cachee_shm.segment import Segment
+
+__all__ = ["Event", "Events"]
+
+RECORD = struct.Struct("<QQBBHHxx")
+KINDS = ("add", "delete", "set", "tag", "clear", "flush", "local", "set")
+BATCH = 1024
+POLL_MIN_S = 0.0005
+POLL_MAX_S = 0.02
+
+
+@dataclass(frozen=True)
+class Event:
+    """One record of the ring.
+
+    ``hash`` is the keyed hash of the key or tag (0 for ``clear`` and ``flush``), ``key`` the key itself where
+    the caller named it, ``source`` the name of the host where it began, ``sequence`` its position in this
+    host's ring, ``time`` when this cursor read it (seconds, ``time.time()``), ``kind`` one of "set", "add",
+    "delete", "local", "tag", "clear", "flush".
+    """
+
+    hash: int
+    key: str | bytes | None
+    source: str
+    sequence: int
+    time: float
+    kind: str
+
+
+class Events:
+    """Iterate over events from now on, in ring order; with ``for`` (blocks) or ``async for``.
+
+    Raises ``Lapped`` once when records were overwritten before they were read; the cursor then stands at the
+    ring's present end and can be iterated further.
+    """
+
+    def __init__(self, segment: Segment, keys: Iterable[str | bytes] | None = None) -> None:
+        self._segment = segment
+        self._cursor = segment.tail
+        self._incarnation = segment.incarnation
+        self._wanted = None if keys is None else {segment._hash(key): key for key in keys}
+        self._sources: dict[int, str] = {0: segment.spec.host}
+        self._ready: list[Event] = []
+
+    def poll(self) -> list[Event]:
+        """What came since the last call, at most 1,024 records of the ring; does not wait."""
+        segment = self._segment
+        if segment.incarnation != self._incarnation:
+            self._lost(0, "the segment was replaced")
+        read = segment.read_ring(self._cursor, BATCH)
+        if read is None:
+            self._lost(self._cursor + 1, "this cursor was lapped")
+        self._cursor, data = read
+        now = time.time()
+        events = [self._event(now, *fields) for fields in RECORD.iter_unpack(data)]
+        return [event for event in events if event is not None]
+
+    def _lost(self, first: int, why: str) -> None:
+        self._cursor, self._incarnation = self._segment.tail, self._segment.incarnation
+        error = Lapped(
+            f"Events {first} to {self._cursor} were lost: {why}. The cache is coherent; this cursor goes on "
+            "from the present. Treat every key as changed."
+        )
+        error.lost_from, error.lost_to = first, self._cursor
+        raise error
+
+    def _event(
+        self, now: float, sequence: int, hash_: int, kind: int, own: int, source: int, digest: int
+    ) -> Event | None:
+        named = KINDS[kind]
+        key = None
+        if self._wanted is not None:
+            everything = named in ("clear", "flush")
+            if not everything and (named == "tag" or hash_ not in self._wanted):
+                return None
+            key = self._wanted.get(hash_)
+        return Event(hash_, key, self._source(source), sequence, now, named)
+
+    def _source(self, index: int) -> str:
+        if index not in self._sources:
+            self._sources.update({known: name for known, name, _, _ in self._segment.sources()})
+        return self._sources.get(index, "")
+
+    def __iter__(self) -> Iterator[Event]:
+        return self
+
+    def __next__(self) -> Event:
+        wait = POLL_MIN_S
+        while not self._ready:
+            self._ready = self.poll()[::-1]
+            if not self._ready:
+                time.sleep(wait)
+                wait = min(wait * 2, POLL_MAX_S)
+        return self._ready.pop()
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        return self
+
+    async def __anext__(self) -> Event:
+        import asyncio
+
+        wait = POLL_MIN_S
+        while not self._ready:
+            self._ready = self.poll()[::-1]
+            if not self._ready:
+                await asyncio.sleep(wait)
+                wait = min(wait * 2, POLL_MAX_S)
+        return self._ready.pop()
