@@ -17,7 +17,7 @@ import logging
 import math
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 from cachee_bridge.doorbell import Doorbell
@@ -56,14 +56,14 @@ class Shell:
         self,
         loop: asyncio.AbstractEventLoop,
         name: str,
-        segments: dict[str, Segment],
+        segments: Mapping[str, Segment],
         settings: Settings,
         bell: Doorbell | None,
         on_broken: Callable[[BaseException], None],
     ) -> None:
         """`on_broken(error)`: this shell cannot go on; SegmentRetired says that it is to be made anew."""
         self._loop = loop
-        self._segments = dict(segments)
+        self._segments: dict[str, Segment] = dict(segments)
         self._settings = settings
         self._on_broken = on_broken
         self._timer: asyncio.TimerHandle | None = None

@@ -1,0 +1,120 @@
+"""`cachee-bridge --config FILE [--check] [--print-config]`: the command.
+
+Exit codes: 0 it was told to stop, or the check found no fault; 1 it cannot serve; 2 the configuration cannot
+be used; 3 this host has a bridge already.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Mapping, Sequence
+
+import uvloop
+
+from cachee_bridge.daemon import Daemon, settings
+from cachee_bridge.notify import Notifier
+from cachee_shm.config import Config, NamespaceTable, load
+from cachee_shm.errors import BridgeRunning, CacheeError, ConfigError, ListenRefused
+
+EXIT_FAILED = 1
+EXIT_CONFIG = 2
+EXIT_RUNNING = 3
+SIZES = ("memory",)
+DURATIONS = ("default_ttl", "isolation_ttl", "heartbeat", "lost_after")
+
+log = logging.getLogger("cachee_bridge")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The process's exit code."""
+    options = _parser().parse_args(arguments)
+    _log_to_stderr()
+    try:
+        config = load(options.config)
+        if options.print_config:
+            print(as_toml(config))
+        if options.check:
+            settings(config)
+            config.host.gid()
+            print(f"{config.source}: no fault found")
+        if not (options.check or options.print_config):
+            uvloop.run(_run(config))
+    except BridgeRunning as error:
+        return _give_up(error, EXIT_RUNNING)
+    except (ConfigError, ListenRefused) as error:
+        return _give_up(error, EXIT_CONFIG)
+    except CacheeError as error:
+        return _give_up(error, EXIT_FAILED)
+    except Exception:
+        log.exception("a mistake in the bridge; it stops; started again, it resumes from the segments")
+        return EXIT_FAILED
+    return 0
+
+
+async def _run(config: Config) -> None:
+    await Daemon(config, Notifier()).run()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="cachee-bridge", description="Keeps this host's caches coherent with those of its peers."
+    )
+    parser.add_argument(
+        "--config", metavar="FILE", help="default: $CACHEE_CONFIG, else /etc/cachee/cachee.toml"
+    )
+    parser.add_argument("--check", action="store_true", help="judge the configuration and exit")
+    parser.add_argument("--print-config", action="store_true", help="print it with its defaults and exit")
+    return parser
+
+
+def _log_to_stderr() -> None:
+    """One line per event; the journal puts its own time to each."""
+    stamp = "" if "JOURNAL_STREAM" in os.environ else "%(asctime)s "
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format=f"{stamp}cachee-bridge %(levelname)s: %(message)s"
+    )
+
+
+def _give_up(error: CacheeError, code: int) -> int:
+    log.error("%s", error)
+    return code
+
+
+def as_toml(config: Config) -> str:
+    """The configuration as a file that says the same, with what was left out filled in."""
+    tables: dict[str, Mapping[str, object]] = {"host": config.host.model_dump(exclude_none=True)}
+    if config.defaults is not None:
+        tables["defaults"] = config.defaults.model_dump()
+    for name in config.namespaces:
+        merged = config.namespace(name)
+        tables[f"namespaces.{name}"] = {key: getattr(merged, key) for key in NamespaceTable.model_fields}
+    if config.bridge is not None:
+        tables["bridge"] = config.bridge.model_dump(exclude_none=True)
+    return "\n\n".join(_table(name, table) for name, table in tables.items())
+
+
+def _table(name: str, table: Mapping[str, object]) -> str:
+    return "\n".join([f"[{name}]", *(f"{key} = {_value(key, value)}" for key, value in table.items())])
+
+
+def _value(key: str, value: object) -> str:
+    if key in SIZES:
+        return f'"{value}B"'
+    if key in DURATIONS:
+        return f'"{value * 1000:.9g}ms"' if isinstance(value, float) else '"never"'
+    if isinstance(value, list):
+        return f"[{', '.join(_value('', item) for item in value)}]"
+    return _string(value) if isinstance(value, str) else str(value)
+
+
+def _string(text: str) -> str:
+    """A basic string of TOML."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in escaped) + '"'
+
+
+if __name__ == "__main__":
+    sys.exit(main())

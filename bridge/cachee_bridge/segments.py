@@ -1,0 +1,128 @@
+"""The segments of this host that its bridge serves: opened, owned, swept, and noticed when they go.
+
+A bridge owns each segment by a lock that the kernel releases at its death. Configured namespaces are opened
+at the start (made, where no worker has made them yet); those that workers make later on first use are found
+by their name in /dev/shm.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+
+from cachee_shm import segment
+from cachee_shm.config import Config
+from cachee_shm.errors import BridgeRunning, CacheeError, SegmentRetired
+
+SHARED_MEMORY = "/dev/shm"
+
+log = logging.getLogger("cachee_bridge")
+
+
+class Segment(segment.Segment):
+    """A segment as its bridge holds it."""
+
+    def _reattach(self) -> None:
+        """A worker goes on with the successor; a bridge begins anew: the ring and the cursors are others."""
+        raise SegmentRetired(f"segment {self.name} was given up or removed")
+
+
+class Segments:
+    """All that one bridge holds."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self.held: dict[str, Segment] = {}
+        self._generations: dict[str, int] = {}
+        self._inodes: dict[str, int] = {}
+        self._failed: dict[str, str] = {}
+
+    def open_configured(self) -> None:
+        """Every configured namespace, and every other whose segment exists already.
+
+        Raises BridgeRunning when another process serves one of them, and what attaching raises.
+        """
+        for namespace in self._config.namespaces:
+            self._open(namespace)
+        self.open_found()
+
+    def open_found(self) -> list[str]:
+        """The namespaces that workers have made since the last call. BridgeRunning as above.
+
+        One that cannot be attached is logged, once for each reason, and tried again at the next call.
+        """
+        opened = []
+        for namespace in sorted(self._found() - self.held.keys()):
+            try:
+                self._open(namespace)
+                opened.append(namespace)
+            except BridgeRunning:
+                raise
+            except CacheeError as error:
+                self._log_once(namespace, str(error))
+        return opened
+
+    def sweep(self) -> None:
+        """What dead workers left."""
+        for namespace, held in self.held.items():
+            swept = held.sweep()
+            if swept:
+                log.info("swept what %d dead processes left namespace=%s", swept, namespace)
+
+    def check(self) -> None:
+        """Raises SegmentRetired when a segment was replaced, BridgeRunning when another bridge took it over.
+
+        One that was only unlinked is retired first: its workers have not noticed, and follow.
+        """
+        for namespace, held in self.held.items():
+            if held.bridge_generation() != self._generations[namespace]:
+                raise BridgeRunning(f"another bridge has taken over namespace {namespace!r}; this one stops")
+            if _inode(held) != self._inodes[namespace]:
+                held.retire()
+                raise SegmentRetired(f"segment {held.name} was removed or replaced")
+
+    def unused(self) -> bool:
+        """No worker is attached anywhere, and every record has been healed and handed to the mesh."""
+        return all(
+            held.attached_workers() == 0 and held.tail == held.pump_cursor for held in self.held.values()
+        )
+
+    def close(self) -> None:
+        for held in self.held.values():
+            held.close()
+        self.held.clear()
+
+    def _open(self, namespace: str) -> None:
+        held = Segment(segment.spec_of(self._config, namespace))
+        if not held.bridge_acquire():
+            held.close()
+            raise BridgeRunning(
+                f"namespace {namespace!r} of host {self._config.host.name!r} is served by another bridge; "
+                f"nothing was changed; stop that one first, or give this one another [host] name"
+            )
+        self.held[namespace] = held
+        self._generations[namespace] = held.bridge_generation()
+        self._inodes[namespace] = _inode(held)
+        self._failed.pop(namespace, None)
+
+    def _found(self) -> set[str]:
+        """Namespaces of this host whose segments, of this build's layout, exist. Without [defaults], none."""
+        if self._config.defaults is None:
+            return set()
+        before, after = segment.segment_path(self._config.host.name, "\0").lstrip("/").split("\0")
+        name = re.compile(rf"{re.escape(before)}([A-Za-z0-9_-]{{1,64}}){re.escape(after)}")
+        return {match[1] for entry in os.listdir(SHARED_MEMORY) if (match := name.fullmatch(entry))}
+
+    def _log_once(self, namespace: str, reason: str) -> None:
+        if self._failed.get(namespace) != reason:
+            self._failed[namespace] = reason
+            log.warning("cannot serve it: %s namespace=%s", reason, namespace)
+
+
+def _inode(held: Segment) -> int:
+    """Of the object that now has the segment's name; 0 when none has."""
+    try:
+        return os.stat(f"{SHARED_MEMORY}/{held.name.lstrip('/')}").st_ino
+    except OSError:
+        return 0
