@@ -6,6 +6,7 @@ class adds what waits, loads or iterates.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
@@ -23,11 +24,18 @@ __all__ = ["Cache", "attach"]
 
 T = TypeVar("T")
 
+log = logging.getLogger("cachee_shm")
+
 CONFIG_PATH = "/etc/cachee/cachee.toml"
 
 
 class Cache(Segment):
     """One namespace's cache on this host, shared by every process that attaches to it."""
+
+    def _reattach(self) -> None:
+        """Called by the core when the segment was retired or unlinked: go on with its successor."""
+        log.warning("segment %s was retired; attaching to its successor", self.name)
+        self._open()
 
     def get_or_load(
         self,
@@ -75,7 +83,7 @@ class Cache(Segment):
         return Writing(self, key)
 
     def events(self, keys: Iterable[str | bytes] | None = None) -> Events:
-        """What is written from now on, here and on every peer; of these keys only, if given. See ``Events``."""
+        """What is written from now on, here and on every peer; of these keys only, if given: ``Events``."""
         return Events(self, keys)
 
     def __enter__(self) -> Cache:
@@ -107,7 +115,9 @@ def attach(
 
 
 def _spec(
-    namespace: str | None, config: str | os.PathLike[str] | Mapping[str, Any] | Config | None, is_private: bool
+    namespace: str | None,
+    config: str | os.PathLike[str] | Mapping[str, Any] | Config | None,
+    is_private: bool,
 ) -> Spec:
     if config is None and not is_private:
         config = os.environ.get("CACHEE_CONFIG") or (CONFIG_PATH if os.path.exists(CONFIG_PATH) else None)
@@ -116,7 +126,9 @@ def _spec(
 
 
 def _parsed(config: str | os.PathLike[str] | Mapping[str, Any] | Config) -> Config:
-    from cachee_shm import config as config_module  # pydantic is imported only when there is something to read
+    from cachee_shm import (
+        config as config_module,
+    )  # pydantic is imported only when there is something to read
 
     if isinstance(config, config_module.Config):
         return config

@@ -43,8 +43,8 @@ class Event:
 class Events:
     """Iterate over events from now on, in ring order; with ``for`` (blocks) or ``async for``.
 
-    Raises ``Lapped`` once when records were overwritten before they were read; the cursor then stands at the
-    ring's present end and can be iterated further.
+    Raises ``Lapped`` once when records were overwritten before they were read, or the segment was replaced:
+    the cursor then stands at the present end of the ring and can be iterated further.
     """
 
     def __init__(self, segment: Segment, keys: Iterable[str | bytes] | None = None) -> None:
@@ -58,24 +58,19 @@ class Events:
     def poll(self) -> list[Event]:
         """What came since the last call, at most 1,024 records of the ring; does not wait."""
         segment = self._segment
-        if segment.incarnation != self._incarnation:
-            self._lost(0, "the segment was replaced")
-        read = segment.read_ring(self._cursor, BATCH)
+        replaced = segment.incarnation != self._incarnation
+        read = None if replaced else segment.read_ring(self._cursor, BATCH)
         if read is None:
-            self._lost(self._cursor + 1, "this cursor was lapped")
+            raise self._lapped(0 if replaced else self._cursor)
         self._cursor, data = read
         now = time.time()
         events = [self._event(now, *fields) for fields in RECORD.iter_unpack(data)]
         return [event for event in events if event is not None]
 
-    def _lost(self, first: int, why: str) -> None:
+    def _lapped(self, read_so_far: int) -> Lapped:
+        """Go on from the present: whoever was lapped must take every key as changed anyway."""
         self._cursor, self._incarnation = self._segment.tail, self._segment.incarnation
-        error = Lapped(
-            f"Events {first} to {self._cursor} were lost: {why}. The cache is coherent; this cursor goes on "
-            "from the present. Treat every key as changed."
-        )
-        error.lost_from, error.lost_to = first, self._cursor
-        raise error
+        return Lapped(read_so_far + 1, max(self._cursor, read_so_far + 1))
 
     def _event(
         self, now: float, sequence: int, hash_: int, kind: int, own: int, source: int, digest: int

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from types import EllipsisType, TracebackType
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, Union
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from cachee_shm.errors import InvalidTTL, ValueTooLarge
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_TTL", "LEASE_WAIT_S", "TTL", "Options", "Writing", "aload", "load"]
 
 T = TypeVar("T")
-TTL = Union[float, timedelta, None, EllipsisType]  # seconds; None: never expires; ...: the namespace's default
+TTL = float | timedelta | EllipsisType | None  # seconds; None: never expires; ...: the namespace's default
 
 LEASE_WAIT_S = 5.0
 POLL_MIN_S = 0.0005
@@ -33,6 +33,7 @@ TAKEN, HELD = 0, 1
 
 
 DEFAULT_TTL = ...  # the namespace's own lifetime
+
 
 @dataclass(frozen=True)
 class Options:
@@ -119,7 +120,9 @@ class Flight(Generic[T]):
         self.holds_lease = False
 
 
-def load(segment: Segment, key: str | bytes, options: Options, loader: Callable[..., T], args: tuple[Any, ...]) -> T:
+def load(
+    segment: Segment, key: str | bytes, options: Options, loader: Callable[..., T], args: tuple[Any, ...]
+) -> T:
     """The value of ``key``: cached, or from ``loader(*args)``; see ``Cache.get_or_load``."""
     flight: Flight[T] = Flight(segment, key, options)
     for wait in flight.approach():
@@ -139,7 +142,11 @@ def load(segment: Segment, key: str | bytes, options: Options, loader: Callable[
 
 
 async def aload(
-    segment: Segment, key: str | bytes, options: Options, loader: Callable[..., Awaitable[T]], args: tuple[Any, ...]
+    segment: Segment,
+    key: str | bytes,
+    options: Options,
+    loader: Callable[..., Awaitable[T]],
+    args: tuple[Any, ...],
 ) -> T:
     """``load`` for a coroutine function."""
     flight: Flight[T] = Flight(segment, key, options)
@@ -181,9 +188,7 @@ class Writing:
         self._ttl: TTL = DEFAULT_TTL
         self._tags: Sequence[str] = ()
 
-    def set(
-        self, value: object, ttl: TTL = DEFAULT_TTL, tags: Sequence[str] = ()
-    ) -> None:
+    def set(self, value: object, ttl: TTL = DEFAULT_TTL, tags: Sequence[str] = ()) -> None:
         """What the origin holds now; stored when the block ends. The last call counts."""
         self._value, self._has_value = value, True
         self._ttl, self._tags = ttl, tags

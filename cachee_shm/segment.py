@@ -165,9 +165,8 @@ class Segment(_core.Segment):
             )
 
     def _reattach(self) -> None:
-        """Called by the core when the segment was retired or unlinked: go on with its successor."""
-        log.warning("segment %s was retired; attaching to its successor", self.spec.path)
-        self._open()
+        """Called by the core when the segment was retired: who holds positions of it must be told."""
+        raise SegmentRetired(f"Segment {self.spec.path} was retired. Attach again: its successor is empty.")
 
 
 def _open_file(spec: Spec) -> int:
@@ -199,7 +198,7 @@ def _create_file(path: str, group: int | None) -> int | None:
         return None
     except (posix_ipc.PermissionsError, OSError) as error:
         raise AccessDenied(
-            f"Segment {path} cannot be created: {error}. Nothing was attached. Look at /dev/shm's permissions."
+            f"Segment {path} cannot be created: {error}. Nothing was attached. See the mode of /dev/shm."
         ) from error
     if group is not None:
         try:

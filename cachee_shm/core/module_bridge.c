@@ -421,7 +421,7 @@ PyMethodDef module_bridge[] = {
     {"attached_workers", (PyCFunction)Segment_attached_workers, METH_NOARGS, "live attached processes, bridges not counted"},
     {"now_ms", (PyCFunction)Segment_now_ms, METH_NOARGS, "the segment's clock in ms"},
     {"_freeze", (PyCFunction)Segment_freeze, METH_O, "_freeze(ms or None): let this attachment's clock stand"},
-    {"_retire", (PyCFunction)Segment_retire, METH_NOARGS, NULL},
+    {"retire", (PyCFunction)Segment_retire, METH_NOARGS, "retire(): everybody leaves this segment for its successor"},
     {"stats", (PyCFunction)Segment_stats, METH_NOARGS, "stats()\n--\n\nA dict of counters (int), summed over every process of this host."},
     {"roster", (PyCFunction)Segment_roster, METH_NOARGS, "[(slot, pid, is_bridge, command, alive)] of attached processes"},
     {NULL, NULL, 0, NULL},
