@@ -1,6 +1,7 @@
 """The host's configuration: one TOML file, identical on every host of the mesh.
 
     load(path)           -> Config      a file; None: what $CACHEE_CONFIG names, else /etc/cachee/cachee.toml
+    loads(text, source)  -> Config      a file's text
     Config.parse(tables) -> Config      a dict of the same shape
     config.namespace(n)  -> NamespaceConfig
     hash_key(config, n)  -> bytes       the 16 bytes by which a namespace's keys are hashed
@@ -52,6 +53,7 @@ __all__ = [
     "NamespaceTable",
     "hash_key",
     "load",
+    "loads",
     "split_address",
 ]
 
@@ -391,8 +393,13 @@ def load(path: str | os.PathLike[str] | None = None) -> Config:
     ``ConfigError`` when it cannot be read, is no TOML, or says what cannot be used.
     """
     source = os.path.abspath(path or os.environ.get("CACHEE_CONFIG") or DEFAULT_PATH)
+    return loads(_read(source, FILE_BYTES_MAX), source)
+
+
+def loads(text: bytes, source: str) -> Config:
+    """Check a file's text; ``source`` is its path, for messages and for the relative paths in it."""
     try:
-        tables = tomllib.loads(_read(source, FILE_BYTES_MAX).decode())
+        tables = tomllib.loads(text.decode())
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{source}: not TOML: {error}; accepted: a TOML 1.0 file in UTF-8") from None
     return Config.parse(tables, source=source)

@@ -97,7 +97,7 @@ def _check(text: str, path: str) -> None:
     """``ConfigError`` if what was asked for (peers) makes no configuration that could be read again."""
     from cachee_shm import config
 
-    config.Config.parse(config.tomllib.loads(text), source=path)
+    config.loads(text.encode(), path)
 
 
 def _write(path: str, text: str, mode: int, gid: int | None) -> None:

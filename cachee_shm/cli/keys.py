@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
+import os
 import sys
-from contextlib import AbstractContextManager
 
-import cachee_shm
-
-
-def _attached(options: argparse.Namespace) -> AbstractContextManager[cachee_shm.Cache]:
-    return contextlib.closing(cachee_shm.attach(options.namespace, config=options.config))
+from cachee_shm.cache import Cache, _spec, attach
 
 
 def stat(options: argparse.Namespace) -> int:
-    """Print the statistics, one a line."""
-    with _attached(options) as cache:
-        numbers = cache.stats()
-        title = f"{cache.namespace}  {cache.name}"
+    """Print the statistics, one a line; 1 when the namespace has no segment yet."""
+    cache = _existing(options)
+    if cache is None:
+        return 1
+    with cache:
+        numbers, title = cache.stats(), cache.name
     if options.json:
         print(json.dumps(numbers))
         return 0
     print(title)
-    width = max(map(len, numbers), default=0)
+    width = max(map(len, numbers))
     for name, number in numbers.items():
         print(f"  {name:<{width}}  {number}")
     return 0
@@ -32,11 +29,13 @@ def stat(options: argparse.Namespace) -> int:
 
 def get(options: argparse.Namespace) -> int:
     """Print the value: a ``str`` or ``bytes`` as it is, another as Python writes it; 1 on a miss."""
-    with _attached(options) as cache:
+    cache = _existing(options)
+    if cache is None:
+        return 1
+    with cache:
         value, found = cache.lookup(options.key)
     if not found:
-        print(f"cachee: no value under {options.key!r}", file=sys.stderr)
-        return 1
+        return _missed(f"no value under {options.key!r}")
     if isinstance(value, bytes):
         sys.stdout.buffer.write(value)
     else:
@@ -53,15 +52,27 @@ def put(options: argparse.Namespace) -> int:
         print(f"cachee: the value is no JSON: {error}; nothing was stored", file=sys.stderr)
         return 2
     lifetime = {} if options.ttl is None else {"ttl": options.ttl}
-    with _attached(options) as cache:
+    with attach(options.namespace, config=options.config) as cache:
         stored = cache.set(options.key, value, tags=options.tags, **lifetime)
-    if not stored:
-        print(f"cachee: {options.key!r} was announced and not stored", file=sys.stderr)
-    return 0 if stored else 1
+    return 0 if stored else _missed(f"{options.key!r} was announced and not stored")
 
 
 def delete(options: argparse.Namespace) -> int:
     """Delete the keys; every host is told in any case; 1 when this one had none of them."""
-    with _attached(options) as cache:
+    with attach(options.namespace, config=options.config) as cache:
         deleted = [cache.delete(key) for key in options.keys]
-    return 0 if any(deleted) else 1
+    return 0 if any(deleted) else _missed("this host had no value under any of them; the others were told")
+
+
+def _existing(options: argparse.Namespace) -> Cache | None:
+    """Attached, but never the creator: a look by root must not leave a segment that only root may open."""
+    spec = _spec(options.namespace, options.config, False)
+    if os.path.exists(f"/dev/shm{spec.path}"):
+        return Cache(spec)
+    _missed(f"no segment {spec.path}: nobody has attached to this namespace yet")
+    return None
+
+
+def _missed(why: str) -> int:
+    print(f"cachee: {why}", file=sys.stderr)
+    return 1

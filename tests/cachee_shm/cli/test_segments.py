@@ -1,0 +1,104 @@
+"""`cachee segment ls` and `rm`: what is there, who uses it, and nothing taken from under its users."""
+
+import os
+import pwd
+import subprocess
+import sys
+
+import pytest
+
+from cachee_shm import _core
+from cachee_shm.cache import attach
+from cachee_shm.cli.main import main
+
+HOST = f"test-segments-{os.getpid()}"
+TABLES = {"host": {"name": HOST}, "defaults": {"memory": "2MiB"}}
+NAME = f"/cachee.{HOST}.shop.{_core.LAYOUT}"
+
+
+@pytest.fixture
+def shop():
+    with attach("shop", config=TABLES) as cache:
+        yield cache
+    if os.path.exists(f"/dev/shm{NAME}"):
+        os.unlink(f"/dev/shm{NAME}")
+
+
+def listed(capsys, name=NAME):
+    """The line of `segment ls` for a segment, taken apart; None where it has none."""
+    main(["segment", "ls"])
+    for line in capsys.readouterr().out.splitlines():
+        words = line.split()
+        if words[0] == name:
+            return [words[1], words[3], " ".join(words[4:])]
+    return None
+
+
+def test_ls_shows_name_size_and_how_many_are_attached(shop, capsys):
+    assert listed(capsys) == ["2", pwd.getpwuid(os.getuid()).pw_name, "1"]
+
+
+def test_ls_shows_nobody_where_nobody_is(shop, capsys):
+    shop.close()
+    assert listed(capsys)[2] == "nobody"
+
+
+def test_ls_shows_the_bridge(shop, capsys):
+    assert shop.bridge_acquire()
+    assert "the bridge" in listed(capsys)[2]
+
+
+def test_ls_shows_segments_of_other_builds_and_of_nobody_knows_what(shop, capsys):
+    other, garbage = f"/cachee.{HOST}.shop.{_core.LAYOUT + 1}", f"/cachee.{HOST}.junk.{_core.LAYOUT}"
+    try:
+        for name, content in ((other, b"x" * 100), (garbage, b"x" * (4 << 20))):
+            with open(f"/dev/shm{name}", "wb") as file:
+                file.write(content)
+        assert listed(capsys, other)[2] == f"nobody (layout {_core.LAYOUT + 1}: another build)"
+        assert listed(capsys, garbage)[2].startswith("? (")
+    finally:
+        os.unlink(f"/dev/shm{other}")
+        os.unlink(f"/dev/shm{garbage}")
+
+
+def test_rm_removes_what_nobody_uses(shop, capsys):
+    shop.close()
+    assert main(["segment", "rm", NAME]) == 0
+    assert capsys.readouterr().out == f"removed {NAME}\n"
+    assert not os.path.exists(f"/dev/shm{NAME}")
+
+
+def test_rm_refuses_what_is_in_use_and_the_cache_lives_on(shop, capsys):
+    shop.set("a", 1)
+    assert main(["segment", "rm", NAME]) == 3
+    assert "is in use; it was not removed" in capsys.readouterr().err
+    assert shop.get("a") == 1
+    assert os.path.exists(f"/dev/shm{NAME}")
+
+
+def test_rm_sees_that_another_process_uses_it(shop):
+    program = (
+        "import sys; from cachee_shm.cache import attach\n"
+        f"cache = attach('shop', config={TABLES!r}); print('ready', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        other.stdout.readline()
+        shop.close()
+        assert main(["segment", "rm", NAME]) == 3
+        other.stdin.close()
+        other.wait()
+    assert main(["segment", "rm", NAME]) == 0
+
+
+def test_rm_by_force_removes_it_under_its_users(shop):
+    assert main(["segment", "rm", "--force", NAME]) == 0
+    assert not os.path.exists(f"/dev/shm{NAME}")
+
+
+def test_rm_of_what_is_not_there_is_exit_code_one_and_the_rest_is_removed(shop, capsys):
+    shop.close()
+    assert main(["segment", "rm", "/cachee.none.none.1", "../../etc/passwd", NAME]) == 1
+    assert capsys.readouterr().out.count("no segment ") == 2
+    assert not os.path.exists(f"/dev/shm{NAME}")
