@@ -1,0 +1,53 @@
+"""What the README shows is run: its Python in one session, its configuration through the parser."""
+
+import pathlib
+import re
+import subprocess
+import sys
+import textwrap
+import uuid
+
+import posix_ipc
+import pytest
+
+from cachee_shm.config import Config
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = pathlib.Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_python_of_the_readme_runs_from_top_to_bottom(tmp_path: pathlib.Path) -> None:
+    host = f"readme-{uuid.uuid4().hex[:8]}"
+    config = tmp_path / "cachee.toml"
+    config.write_text(f'[host]\nname = "{host}"\n[defaults]\nmemory = "32MiB"\n')
+    program = textwrap.dedent("\n".join(blocks("python")))
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            env={"CACHEE_CONFIG": str(config)},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+    finally:
+        posix_ipc.unlink_shared_memory(f"/cachee.{host}.default.1")
+
+
+def test_the_configuration_of_the_readme_is_accepted(tmp_path: pathlib.Path) -> None:
+    tables = tomllib.loads(blocks("toml")[0])
+    config = Config.parse(tables)
+    assert config.namespace("shop").memory == 256 << 20
+
+
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\(([\w/.-]+)\)", README))))
+def test_what_the_readme_links_to_is_there(path: str) -> None:
+    assert (ROOT / path).exists()
