@@ -6,7 +6,8 @@
 All processes of a host that attach share one segment; what one writes or deletes, every other host evicts.
 """
 
-from cachee_shm.cache import Cache, attach
+from cachee_shm.attaching import attach
+from cachee_shm.cache import Cache
 from cachee_shm.errors import CacheeError
 from cachee_shm.events import Event, Events
 from cachee_shm.loading import Writing

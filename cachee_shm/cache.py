@@ -7,26 +7,20 @@ class adds what waits, loads or iterates.
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from cachee_shm.events import Events
 from cachee_shm.loading import DEFAULT_TTL, TTL, Options, Writing, aload, load
-from cachee_shm.segment import Segment, Spec, embedded, private, spec_of
+from cachee_shm.segment import Segment
 
-if TYPE_CHECKING:
-    from cachee_shm.config import Config
-
-__all__ = ["Cache", "attach"]
+__all__ = ["Cache"]
 
 T = TypeVar("T")
 
 log = logging.getLogger("cachee_shm")
-
-CONFIG_PATH = "/etc/cachee/cachee.toml"
 
 
 class Cache(Segment):
@@ -93,45 +87,3 @@ class Cache(Segment):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def attach(
-    namespace: str | None = None,
-    *,
-    config: str | os.PathLike[str] | Mapping[str, Any] | Config | None = None,
-    private: bool = False,
-) -> Cache:
-    """Attach to a namespace's segment on this host, creating it if this process is the first.
-
-    ``namespace``: left out, it is "default", or the only one that the configuration lists. ``config``: a
-    path, a dict shaped like the file, or a ``Config``; left out, ``$CACHEE_CONFIG``, else
-    ``/etc/cachee/cachee.toml`` if that exists, else an embedded default of 32 MiB without a bridge.
-    ``private``: an anonymous segment of this process alone, for tests and notebooks.
-
-    Raises ``ConfigError`` (``UnknownNamespace``) and ``SegmentError`` (``NoSpace``, ``AccessDenied``,
-    ``LayoutMismatch``, ``RosterFull``, ``TimeNamespace``); nothing is attached then.
-    """
-    return Cache(_spec(namespace, config, private))
-
-
-def _spec(
-    namespace: str | None,
-    config: str | os.PathLike[str] | Mapping[str, Any] | Config | None,
-    is_private: bool,
-) -> Spec:
-    if config is None and not is_private:
-        config = os.environ.get("CACHEE_CONFIG") or (CONFIG_PATH if os.path.exists(CONFIG_PATH) else None)
-    spec = embedded(namespace) if config is None else spec_of(_parsed(config), namespace)
-    return private(spec) if is_private else spec
-
-
-def _parsed(config: str | os.PathLike[str] | Mapping[str, Any] | Config) -> Config:
-    from cachee_shm import (
-        config as config_module,
-    )  # pydantic is imported only when there is something to read
-
-    if isinstance(config, config_module.Config):
-        return config
-    if isinstance(config, Mapping):
-        return config_module.Config.parse(config)
-    return config_module.load(config)

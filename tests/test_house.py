@@ -20,6 +20,8 @@ FLOORS = {
         ["segment", "events"],
         ["near", "loading", "host"],
         ["cache"],
+        ["bypass"],
+        ["attaching"],
         ["__init__", "cli"],
     ],
     "cachee_bridge": [

@@ -7,7 +7,8 @@ import json
 import os
 import sys
 
-from cachee_shm.cache import Cache, _spec, attach
+from cachee_shm.attaching import attach, spec_for
+from cachee_shm.cache import Cache
 
 
 def stat(options: argparse.Namespace) -> int:
@@ -66,7 +67,7 @@ def delete(options: argparse.Namespace) -> int:
 
 def _existing(options: argparse.Namespace) -> Cache | None:
     """Attached, but never the creator: a look by root must not leave a segment that only root may open."""
-    spec = _spec(options.namespace, options.config, False)
+    spec = spec_for(options.namespace, options.config, False)
     if os.path.exists(f"/dev/shm{spec.path}"):
         return Cache(spec)
     _missed(f"no segment {spec.path}: nobody has attached to this namespace yet")

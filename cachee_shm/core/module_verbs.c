@@ -241,6 +241,7 @@ static PyObject *Segment_fill(SegmentObject *s, PyObject *const *args, Py_ssize_
     if (PyErr_Occurred() || !options_from(s, args[4], args[6], args[7], &w))
         return NULL;
     w.grace_ms = grace > UINT32_MAX ? UINT32_MAX : (uint32_t)grace;
+    count(&s->a, STAT_LOADS, 1);
     return stored(write_value(s, WRITE_FILL, args[0], args[1], &w, token, started));
 }
 

@@ -85,6 +85,7 @@ static bool is_live(uint64_t word) { return (word & ROSTER_STATE_MASK) == SLOT_L
 
 static void announce(struct attachment *a, uint64_t hash)
 {
+    count(a, STAT_INTENTS_SWEPT, 1);
     uint64_t s = ring_append(a, &(struct record){.hash = hash, .kind = RECORD_KEY, .own = true});
     if (s != RING_CORRUPT)
         index_kill_lower(a, hash, s << 1, false);

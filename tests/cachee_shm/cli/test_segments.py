@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from cachee_shm import _core
-from cachee_shm.cache import attach
+from cachee_shm.attaching import attach
 from cachee_shm.cli.main import main
 
 HOST = f"test-segments-{os.getpid()}"
@@ -78,7 +78,7 @@ def test_rm_refuses_what_is_in_use_and_the_cache_lives_on(shop, capsys):
 
 def test_rm_sees_that_another_process_uses_it(shop):
     program = (
-        "import sys; from cachee_shm.cache import attach\n"
+        "import sys; from cachee_shm.attaching import attach\n"
         f"cache = attach('shop', config={TABLES!r}); print('ready', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(

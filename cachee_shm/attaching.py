@@ -1,0 +1,64 @@
+"""Finding the configuration and attaching: ``cachee_shm.attach()``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from cachee_shm.bypass import Bypass
+from cachee_shm.cache import Cache
+from cachee_shm.segment import Spec, embedded, spec_of
+from cachee_shm.segment import private as private_spec
+
+if TYPE_CHECKING:
+    from cachee_shm.config import Config
+
+__all__ = ["attach", "spec_for"]
+
+CONFIG_PATH = "/etc/cachee/cachee.toml"
+DISABLE = "CACHEE_DISABLE"
+
+
+def attach(
+    namespace: str | None = None,
+    *,
+    config: str | os.PathLike[str] | Mapping[str, Any] | Config | None = None,
+    private: bool = False,
+) -> Cache:
+    """Attach to a namespace's segment on this host, creating it if this process is the first.
+
+    ``namespace``: left out, it is "default", or the only one that the configuration lists. ``config``: a
+    path, a dict shaped like the file, or a ``Config``; left out, ``$CACHEE_CONFIG``, else
+    ``/etc/cachee/cachee.toml`` if that exists, else an embedded default of 32 MiB without a bridge.
+    ``private``: an anonymous segment of this process alone, for tests and notebooks.
+    In an environment with ``CACHEE_DISABLE=1`` the cache holds nothing and still announces every write.
+
+    Raises ``ConfigError`` (``UnknownNamespace``) and ``SegmentError`` (``NoSpace``, ``AccessDenied``,
+    ``LayoutMismatch``, ``RosterFull``, ``TimeNamespace``); nothing is attached then.
+    """
+    kind = Bypass if os.environ.get(DISABLE) == "1" else Cache
+    return kind(spec_for(namespace, config, private))
+
+
+def spec_for(
+    namespace: str | None,
+    config: str | os.PathLike[str] | Mapping[str, Any] | Config | None,
+    is_private: bool,
+) -> Spec:
+    if config is None and not is_private:
+        config = os.environ.get("CACHEE_CONFIG") or (CONFIG_PATH if os.path.exists(CONFIG_PATH) else None)
+    spec = embedded(namespace) if config is None else spec_of(_parsed(config), namespace)
+    return private_spec(spec) if is_private else spec
+
+
+def _parsed(config: str | os.PathLike[str] | Mapping[str, Any] | Config) -> Config:
+    from cachee_shm import (
+        config as config_module,
+    )  # pydantic is imported only when there is something to read
+
+    if isinstance(config, config_module.Config):
+        return config
+    if isinstance(config, Mapping):
+        return config_module.Config.parse(config)
+    return config_module.load(config)

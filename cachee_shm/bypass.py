@@ -1,0 +1,68 @@
+"""A cache that holds nothing: what ``attach()`` returns under ``CACHEE_DISABLE=1``.
+
+Every get misses and every write is announced as a deletion, so the other hosts stay coherent while this
+process works without its cache (to find out whether a fault is the cache's, or to take it out of a release).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from cachee_shm.cache import Cache
+
+__all__ = ["Bypass"]
+
+LEASE_NO_ROOM = 2  # as if there were no room for a lease: load, wait for nobody
+
+
+class Bypass(Cache):
+    """A ``Cache`` that stores and finds nothing, and announces every write."""
+
+    def get(self, key: str | bytes, default: Any = None) -> Any:
+        return default
+
+    def lookup(self, key: str | bytes) -> tuple[Any, bool]:
+        return None, False
+
+    def get_many(self, keys: Iterable[str | bytes]) -> dict[Any, Any]:
+        return {}
+
+    def __contains__(self, key: str | bytes) -> bool:
+        return False
+
+    def __getitem__(self, key: str | bytes) -> Any:
+        raise KeyError(key)
+
+    def __setitem__(self, key: str | bytes, value: object) -> None:
+        self.delete(key)
+
+    def set(self, key: str | bytes, value: object, *args: Any, **options: Any) -> bool:
+        self.delete(key)
+        return False
+
+    def add(self, key: str | bytes, value: object, *args: Any, **options: Any) -> bool:
+        self.delete(key)
+        return False
+
+    def set_many(self, mapping: Mapping[Any, Any], *args: Any, **options: Any) -> list[Any]:
+        self.delete_many(mapping)
+        return list(mapping)
+
+    def touch(self, key: str | bytes, *args: Any, **options: Any) -> bool:
+        return False
+
+    def _find(self, key: str | bytes) -> tuple[int, Any]:
+        return 0, None
+
+    def _lease(self, key: str | bytes) -> int:
+        return LEASE_NO_ROOM
+
+    def _fill(self, *args: Any) -> bool:
+        return False
+
+    def _set_fenced(
+        self, key: str | bytes, value: object, token: int, ttl: object, tags: Sequence[str], /
+    ) -> bool:
+        self.delete(key)
+        return False
