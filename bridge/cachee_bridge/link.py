@@ -77,7 +77,10 @@ class Link:
         self.heard_stamp = 0
         """Newest stamp of the peer, to be echoed."""
         self.rival_at: float | None = None
-        """Since when another host has claimed this link's name."""
+        """When another life of a bridge showed this name, while it is open whether this one still lives."""
+        self.rival_instance = 0
+        self.outlived = 0
+        """The rival after whose claim this link has given a sign of life."""
         self.leaving = False
         self.theirs: dict[str, NamespaceState] = {}
         """The peer's namespaces as it last told them; `shared` are those that both have and agree about."""

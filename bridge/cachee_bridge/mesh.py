@@ -17,8 +17,9 @@ Here: which links exist and who is at their other end. How one link proves itsel
 on it once it is up in exchange.py, where to dial in addresses.py.
 
 Two links to one host, which happens when both dial at once: each side keeps the one that the smaller name
-dialled. Two hosts under one name: the old link is asked for a sign of life; until it has given one or is
-dead, the other host is turned away, and when it has, the conflict is said aloud.
+dialled. Two hosts under one name: the second is turned away, and the first is asked for a sign of life on its
+link. If it gives one and then the second comes again, both are alive, and that is said aloud; if it gives
+none, the first was a former life of the second, and its link ends.
 """
 
 from __future__ import annotations
@@ -278,8 +279,12 @@ class Mesh:
         The old link is asked; while it is in doubt the new one is turned away, and comes back.
         """
         for rival in rivals:
+            if rival.outlived == link.instance:
+                raise PeerConflict(
+                    f"two live hosts are named {link.name!r}; the second is turned away; rename one"
+                )
             if rival.up and rival.rival_at is None:
-                rival.rival_at = now
+                rival.rival_at, rival.rival_instance = now, link.instance
                 self._exchange.beat(rival, now)
         self._close(
             link, f"a link to another {link.name!r} is up and is being checked; come again", now, "info"
@@ -334,11 +339,7 @@ class Mesh:
         if stamp is not None:
             self._book.works(link.name)
             if link.rival_at is not None and beat.echo >= microseconds(link.rival_at):
-                link.rival_at = None
-                text = (
-                    f"two live hosts are named {link.name!r}; the second is turned away; rename one of them"
-                )
-                self._say("error", f"PeerConflict: {text}", peer=link.name)
+                link.rival_at, link.outlived = None, link.rival_instance
         self._exchange.on_beat(link, beat, stamp, now)
         self._extend(now)
 
@@ -354,7 +355,8 @@ class Mesh:
             self._exchange.on_leave(link, leave)
             self._exchange.beat(link, now)
             return
-        self._say("info" if link.up else "warning", f"{link} closes the link: {leave.reason}", peer=link.name)
+        level: Level = "info" if link.up else "debug" if link.instance == self._instance else "warning"
+        self._say(level, f"{link} closes the link: {leave.reason}", peer=link.name)
         self._close(link, "", now, "debug")
 
     # Keeping house

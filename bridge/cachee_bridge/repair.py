@@ -1,13 +1,14 @@
 """The ladder: what a receiver does about what it has missed. Each rung evicts more, none less.
 
-    nothing missed          same incarnation, cursor within its ring    go on from the cursor
+    nothing missed          same incarnation                            go on from the cursor
     a gap                   frames lost, link or bridge made anew       REPLAY(cursor + 1): it reads its ring
     lapped                  the ring no longer has it                   it answers with ALL(cursor + 1..)
     nobody answers          FRUITLESS_MAX times                         the link is made anew
     never met, not cut off  a host that joined                          from position 0: REPLAY, or lapped
     never met, or met in    its earlier records are unknown             flush here (ALL), cursor = its tail
       another incarnation
-    impossible              lower incarnation, or tail below cursor     loud, link closed
+    impossible              a lower incarnation; asked of a source: a   loud, link closed
+                            higher one, or more than it has written
 
 Impossible, because a sequence that was used twice cannot be followed.
 """
@@ -42,7 +43,8 @@ def contact(known: tuple[int, int] | None, incarnation: int, tail: int, not_cut_
     `not_cut_off`: nothing can have been missed by not knowing of a source (see Members.whole).
     """
     if known is not None and known[0] == incarnation:
-        return Contact(Rung.GO_ON if known[1] <= tail else Rung.IMPOSSIBLE, known[1])
+        # A tail below the cursor: another link was faster than this word. If not, the source will object.
+        return Contact(Rung.GO_ON, known[1])
     if known is not None and known[0] > incarnation:
         return Contact(Rung.IMPOSSIBLE, known[1])
     if known is None and not_cut_off:

@@ -162,7 +162,7 @@ class Inbox:
         self.head = max(self.head, head)
         if self.final is not None and head > self.final:
             self.final = None
-        if stamp is not None:
+        if stamp is not None and head >= self.cursor:  # else it is older than what another link has brought
             self.freshness.told(stamp, head, self.cursor)
         return stuck
 

@@ -1,0 +1,67 @@
+"""`python -m tests.simulation`: see the package."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections import Counter
+
+from tests.simulation import rules
+from tests.simulation.truth import Broken
+from tests.simulation.world import run
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description="The mesh under simulated disasters")
+    parser.add_argument("--seed", type=int, help="run one seed and tell its story")
+    parser.add_argument("--seeds", default="200", help="N for 0..N-1, or A:B")
+    parser.add_argument("--rules", action="store_true", help="switch each rule off, until a seed shows it")
+    parser.add_argument("--without", choices=sorted(rules.RULES), help="switch this rule off")
+    arguments = parser.parse_args()
+    with rules.without(arguments.without):
+        if arguments.rules:
+            return every_rule()
+        return one(arguments.seed) if arguments.seed is not None else many(*span(arguments.seeds))
+
+
+def span(text: str) -> tuple[int, int]:
+    first, _, last = text.rpartition(":")
+    return int(first or 0), int(last)
+
+
+def one(seed: int) -> int:
+    try:
+        print(dict(run(seed, story=True).counts))
+    except Broken as broken:
+        print(broken)
+        return 1
+    return 0
+
+
+def many(first: int, last: int) -> int:
+    """Every seed runs, also after a failure."""
+    total: Counter[str] = Counter()
+    failures, started = 0, time.monotonic()
+    for seed in range(first, last):
+        try:
+            total.update(run(seed).counts)
+        except Broken as broken:
+            failures += 1
+            print(broken, flush=True)
+    counts = ", ".join(f"{count:,} {name}" for name, count in sorted(total.items()))
+    print(f"{last - first:,} seeds in {time.monotonic() - started:.0f} s: {failures} failures; {counts}")
+    return 1 if failures else 0
+
+
+def every_rule() -> int:
+    missed = 0
+    for name in rules.RULES:
+        seed, broken = rules.first_failure(name, 10_000)
+        print(f"{name:32} {broken or 'not shown'}")
+        missed += seed is None
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

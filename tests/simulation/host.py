@@ -1,0 +1,329 @@
+"""One host: its segments, its workers' verbs in steps, and a bridge, which is the real Mesh under a small shell."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any
+
+from cachee_bridge.effects import Close, Connect, Log, Send, ServeUntil
+from cachee_bridge.mesh import Mesh
+from tests.simulation.segment import CLEAR, KEY, KEY_SET, TAG, BridgeKilled, Entry, Segment
+from tests.simulation.truth import Broken
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+Steps = Generator[float, None, None]
+"""A worker's verb; what it yields is how long the next step takes."""
+
+
+class Bridge:
+    """One life of a bridge process."""
+
+    def __init__(self, host: Host, world: World) -> None:
+        self.host, self.name, self.world = host, host.name, world
+        self.alive = True
+        self.hung_until = 0.0
+        self._waiting: list[Callable[[], None]] = []
+        self._ticks_at = -1.0
+        self._said: list[str] = []
+        settings = world.settings(host.name)
+        self.mesh = Mesh(host.name, host.segments, settings, random.Random(world.rng.getrandbits(64)))
+        self._do(lambda: self.mesh.start(self.now))
+        self._do(lambda: self.mesh.add_peers(world.addresses_of(host.name), self.now))
+        self._tick()
+
+    @property
+    def now(self) -> float:
+        return self.host.clock()
+
+    @property
+    def powered(self) -> bool:
+        return bool(self.host.segments)
+
+    # What the network calls
+
+    def opened(self, link: int, address: str | None) -> None:
+        self._do(lambda: self.mesh.link_opened(link, address, self.now, "10.0.0.1"))
+
+    def failed(self, address: str) -> None:
+        self._do(lambda: self.mesh.connect_failed(address, "refused", self.now))
+
+    def received(self, link: int, data: bytes) -> None:
+        self._do(lambda: self.mesh.received(link, data, self.now))
+        self.world.at(self.world.rng.uniform(0.0, 0.005), self.pump)
+
+    def drained(self, link: int) -> None:
+        self._do(lambda: self.mesh.writable(link, self.now))
+
+    def closed(self, link: int) -> None:
+        self._do(lambda: self.mesh.link_closed(link, "reset", self.now))
+
+    # What its process does
+
+    def pump(self) -> None:
+        """Heal at home, then send."""
+        for namespace, segment in self.host.segments.items():
+            if segment.pump_cursor != segment.tail:
+                self._do(lambda ns=namespace, seg=segment: self._pump(ns, seg))
+
+    def _pump(self, namespace: str, segment: Segment) -> None:
+        segment.heal(segment.pump_cursor, self.world.rng.choice((2, 4096)))
+        self.mesh.ring_moved(namespace, self.now)
+        if segment.pump_cursor != segment.tail:
+            self.world.at(0.001, self.pump)
+
+    def sweep(self) -> None:
+        self._do(self.host.sweep)
+        self.pump()
+
+    def hang(self, seconds: float) -> None:
+        self.hung_until = self.world.now + seconds
+        self.world.at(seconds + 1e-9, self._wake)
+
+    def die(self) -> None:
+        """Killed: the kernel ends its links."""
+        self.alive = False
+        self.world.network.forget(self)
+        self.world.network.listening.pop(self.world.address(self.name), None)
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for call in waiting:
+            self._do(call)
+
+    def _tick(self) -> None:
+        self._do(self._tick_now)
+
+    def _tick_now(self) -> None:
+        due = self.mesh.tick(self.now) + self.host.offset
+        if self._ticks_at <= self.world.now:
+            self._ticks_at = max(due, self.world.now + 0.001)
+            self.world.at(self._ticks_at - self.world.now, self._tick)
+
+    def _do(self, call: Callable[[], object]) -> None:
+        if not self.alive:
+            return
+        if self.world.now < self.hung_until:
+            self._waiting.append(call)  # type: ignore[arg-type]
+            return
+        try:
+            call()
+            while effects := self.mesh.effects():
+                for effect in effects:
+                    self._perform(effect)
+        except BridgeKilled:
+            self.world.say(f"{self.name}: the bridge is killed in the middle of applying")
+            self.host.bridge_crash()
+
+    def _perform(self, effect: Any) -> None:
+        network = self.world.network
+        if isinstance(effect, Send):
+            network.send(effect.link, effect.data)
+        elif isinstance(effect, Connect):
+            network.connect(self, effect.address)
+        elif isinstance(effect, Close):
+            network.close(effect.link)
+        elif isinstance(effect, ServeUntil):
+            self._serve_until(effect)
+        elif isinstance(effect, Log):
+            self.world.say(f"{self.name}: [{effect.level}] {effect.text}")
+            if effect.level == "error":
+                raise Broken(f"{self.name}: {effect.text}")
+
+    def _serve_until(self, effect: ServeUntil) -> None:
+        segment = self.host.segments[effect.namespace]
+        segment.serve_until = effect.until
+
+
+class Host:
+    def __init__(self, name: str, world: World) -> None:
+        self.name, self.world = name, world
+        self.segments: dict[str, Segment] = {}
+        self.bridge: Bridge | None = None
+        self.offset = 0.0
+        """Its clock is the world's minus this: the clocks of two hosts have nothing in common."""
+        self.working = False
+        self.busy = 0
+        """Verbs under way."""
+        self.life = 0
+        self.boot()
+
+    def clock(self) -> float:
+        return self.world.now - self.offset
+
+    # Lives
+
+    def boot(self) -> None:
+        """A new machine: new segments, a new clock."""
+        self.offset = -self.world.rng.uniform(0.0, 1000.0)
+        self.life += 1
+        self.busy = 0
+        self.working = True
+        self.segments = {ns: self.world.segment(self.name, ns) for ns in self.world.namespaces}
+        self.world.at(self.world.rng.choice((0.0, 0.0, 0.5)), self.start_bridge)
+        for _ in range(self.world.workers):
+            self.world.at(self.world.rng.uniform(0.0, 0.3), lambda life=self.life: self._work(life))
+
+    def start_bridge(self) -> None:
+        if self.segments and (self.bridge is None or not self.bridge.alive):
+            self.bridge = Bridge(self, self.world)
+            self.world.network.listening[self.world.address(self.name)] = self.bridge
+            self.world.at(0.0, self.bridge.sweep)
+            self.world.at(0.0, self.bridge.pump)
+
+    def bridge_crash(self) -> None:
+        if self.bridge is not None:
+            self.bridge.die()
+        for segment in self.segments.values():
+            segment.dies_in = None
+
+    def crash(self) -> None:
+        """The power goes."""
+        if self.bridge is not None and self.bridge.alive:
+            self.world.network.power_off(self.bridge)
+            self.bridge_crash()
+        self.segments = {}
+        self.working = False
+        self.life += 1
+
+    def leave(self, returns: Callable[[], None]) -> None:
+        """Stop the workers, announce what is owed, leave, and come back some time: `returns` says how."""
+        self.working = False
+        bridge = self.bridge
+        if bridge is None or not bridge.alive or not self.segments:
+            self.working = bool(self.segments)
+        elif self.busy:
+            self.world.at(0.05, lambda: self.leave(returns))
+        else:
+            bridge.sweep()
+            bridge._do(lambda: self._say_leave(bridge, returns))
+
+    def _say_leave(self, bridge: Bridge, returns: Callable[[], None]) -> None:
+        for namespace, segment in self.segments.items():
+            segment.heal(segment.pump_cursor, segment.tail)
+            bridge.mesh.ring_moved(namespace, bridge.now)
+        bridge.mesh.leave(bridge.now)
+        self._await_leave(bridge, self.world.now + 3.0, returns)
+
+    def _await_leave(self, bridge: Bridge, end: float, returns: Callable[[], None]) -> None:
+        if not bridge.alive:
+            self.working = bool(self.segments)
+        elif not bridge.mesh.left() and self.world.now < end:
+            self.world.at(0.05, lambda: self._await_leave(bridge, end, returns))
+        else:
+            self.world.say(f"{self.name}: left, {'heard by all' if bridge.mesh.left() else 'not heard by all'}")
+            bridge._do(lambda: bridge.mesh.stop(bridge.now))
+            bridge.die()
+            returns()
+
+    # Workers
+
+    def _work(self, life: int) -> None:
+        if life != self.life or not self.segments:
+            return
+        rng = self.world.rng
+        self.world.at(rng.expovariate(self.world.rate), lambda: self._work(life))
+        if self.working:
+            segment = self.segments[rng.choice(self.world.namespaces)]
+            self.busy += 1
+            self.run(self.verb(rng, segment), life)
+
+    def run(self, steps: Steps, life: int) -> None:
+        """One step; the next after what it yields, unless the host has died meanwhile."""
+        if life != self.life:
+            return
+        delay = next(steps, None)
+        if self.bridge is not None:
+            self.world.at(self.world.rng.uniform(0.0001, 0.01), self.bridge.pump)
+        if delay is None:
+            self.busy -= 1
+        else:
+            self.world.at(delay, lambda: self.run(steps, life))
+
+    def verb(self, rng: random.Random, segment: Segment) -> Steps:
+        key = rng.choice(self.world.keys[segment.namespace])
+        dice = rng.random()
+        if dice > self.world.writes or self.world.resting:
+            return self.read(segment, key)
+        how = rng.choice(("set", "set", "set", "delete", "nothing"))
+        if dice < self.world.writes * 0.05:
+            return self.clear(segment)
+        if dice < self.world.writes * 0.15:
+            return self.delete_tag(segment, rng.choice(self.world.tags[segment.namespace]))
+        if dice < self.world.writes * 0.25:
+            return self.local(segment)
+        dies = rng.choice(("before", "half")) if rng.random() < self.world.deaths else ""
+        return self.writing(segment, key, how, dies)
+
+    def read(self, segment: Segment, key: int) -> Steps:
+        """get_or_load: what is served is checked; what was loaded is stored if its token still holds."""
+        entry = segment.get(key, self.clock(), self.world.isolation_ttl)
+        if entry is not None:
+            self.world.truth.served(segment, key, entry.value)
+            return
+        token, started = segment.tail, self.clock()
+        yield self._load_time()
+        value = self.world.truth.current(key)
+        yield self._load_time()
+        if segment.fill(key, value, self.world.tags_of(key), token, started):
+            self.world.truth.served(segment, key, value)
+
+    def writing(self, segment: Segment, key: int, how: str, dies: str) -> Steps:
+        """Token, origin, announcement. `dies`: "before" the announcement (an intent stays), or "half" way in it."""
+        truth, tags = self.world.truth, self.world.tags_of(key)
+        token, started = segment.tail, self.clock()
+        yield self._load_time()
+        value = self.world.value(key)
+        version = truth.commit(key, value)
+        if dies == "before":
+            segment.intents.append(key)
+            return
+        yield self._load_time()
+        lost = how != "set" or segment.announced_since(key, tags, token)
+        position = segment.append(True, KEY, key) if lost else segment.append(True, KEY_SET, key, value)
+        truth.announce(segment, position, {key: version})
+        if dies == "half":
+            return
+        segment.kill_lower(key, position)
+        if not lost:
+            segment.entries[key] = Entry(value, position, started, tags)
+        truth.returned(self.name, key, version)
+
+    def delete_tag(self, segment: Segment, tag: int) -> Steps:
+        keys = [key for key in self.world.keys[segment.namespace] if tag in self.world.tags_of(key)]
+        versions = {key: self.world.truth.commit(key, self.world.value(key)) for key in keys}
+        yield self._load_time()
+        position = segment.append(True, TAG, tag)
+        self._announced(segment, position, versions)
+
+    def clear(self, segment: Segment) -> Steps:
+        keys = self.world.keys[segment.namespace]
+        versions = {key: self.world.truth.commit(key, self.world.value(key)) for key in keys}
+        yield self._load_time()
+        position = segment.append(True, CLEAR)
+        self._announced(segment, position, versions)
+
+    def local(self, segment: Segment) -> Steps:
+        """set(local=True): a position that is never sent."""
+        segment.append(False, KEY, segment.key_bits << 32 | 0xFFFF)
+        yield self._load_time()
+
+    def sweep(self) -> None:
+        """The intents of dead workers are announced."""
+        for segment in self.segments.values():
+            while segment.intents:
+                key = segment.intents.pop()
+                version = len(self.world.truth.values[key]) - 1
+                position = segment.append(True, KEY, key)
+                self.world.truth.announce(segment, position, {key: version})
+                segment.kill_lower(key, position)
+
+    def _announced(self, segment: Segment, position: int, versions: dict[int, int]) -> None:
+        self.world.truth.announce(segment, position, versions)
+        for key, version in versions.items():
+            self.world.truth.returned(self.name, key, version)
+
+    def _load_time(self) -> float:
+        return self.world.rng.expovariate(1.0) * self.world.load_time

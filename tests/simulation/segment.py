@@ -1,0 +1,221 @@
+"""A model of one segment, faithful to CORE.md where the protocol can tell: one ring, one order of all that moves a fence.
+
+What races in the real one (steps of one verb against another's) is atomic here; a death between record and entry is
+not. The verbs that workers call are in host.py; here is what they and the bridge do to the shared state.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.simulation.truth import Truth
+
+KEY, KEY_SET, TAG, CLEAR, ALL = 1, 2, 3, 4, 5
+FENCE_BUCKETS = 5
+"""So few that keys share them."""
+SIZES = {KEY: 9, KEY_SET: 17, TAG: 9, CLEAR: 1, ALL: 1}
+
+
+class BridgeKilled(Exception):
+    """The bridge dies here."""
+
+
+@dataclass
+class Record:
+    position: int
+    own: bool
+    kind: int
+    hash: int = 0
+    digest: int = 0
+
+
+@dataclass
+class Entry:
+    value: int
+    version: int
+    """The position of a set, the token of a fill."""
+    started: float
+    """When its value was asked for, by this host's clock."""
+    tags: tuple[int, ...] = ()
+
+
+@dataclass
+class Segment:
+    truth: Truth
+    host: str
+    namespace: str
+    incarnation: int
+    ring_slots: int
+    key_bits: int
+    """The upper half of every hash of this namespace."""
+    hash_key_fingerprint: int = 7
+    tail: int = 0
+    pump_cursor: int = 0
+    ring: dict[int, Record] = field(default_factory=dict)
+    fences: dict[int, int] = field(default_factory=dict)
+    tag_fences: dict[int, int] = field(default_factory=dict)
+    cleared: int = 0
+    entries: dict[int, Entry] = field(default_factory=dict)
+    table: dict[int, tuple[str, int, int]] = field(default_factory=dict)
+    intents: list[int] = field(default_factory=list)
+    """Hashes of `writing` blocks whose worker died inside."""
+    serve_until: float = 0.0
+    dies_in: int | None = None
+    """The adversary: the bridge is killed before it does so many more steps of apply and source_store."""
+
+    # The ring
+
+    def append(self, own: bool, kind: int, key: int = 0, digest: int = 0) -> int:
+        """Record, fence, tail."""
+        self.tail += 1
+        self.ring[self.tail] = Record(self.tail, own, kind, key, digest)
+        self.ring.pop(self.tail - self.ring_slots, None)
+        if kind in (KEY, KEY_SET):
+            self.fences[key % FENCE_BUCKETS] = self.tail
+        elif kind == TAG:
+            self.tag_fences[key] = self.tail
+        else:
+            self.cleared = self.tail
+        return self.tail
+
+    def kill_lower(self, key: int, version: int) -> None:
+        entry = self.entries.get(key)
+        if entry is not None and entry.version < version:
+            del self.entries[key]
+
+    def fence(self, key: int, tags: tuple[int, ...]) -> int:
+        """The newest of all that could make an entry of `key` old."""
+        fences = [self.tag_fences.get(tag, 0) for tag in tags]
+        return max(self.fences.get(key % FENCE_BUCKETS, 0), self.cleared, *fences)
+
+    def announced_since(self, key: int, tags: tuple[int, ...], token: int) -> bool:
+        """Whether anything after `token` concerns `key`: another key of its bucket does not."""
+        if self.fence(key, tags) <= token:
+            return False
+        if token < self.tail - self.ring_slots:
+            return True
+        about = {KEY: (key,), KEY_SET: (key,), TAG: tags, CLEAR: (0,), ALL: (0,)}
+        records = (self.ring[position] for position in range(token + 1, self.tail + 1))
+        return any(record.hash in about[record.kind] for record in records)
+
+    # Reading and storing
+
+    def visible(self, key: int) -> Entry | None:
+        entry = self.entries.get(key)
+        if entry is None or entry.version < self.cleared:
+            return None
+        newest = max((self.tag_fences.get(tag, 0) for tag in entry.tags), default=0)
+        return None if entry.version < newest else entry
+
+    def get(self, key: int, now: float, isolation_ttl: float) -> Entry | None:
+        entry = self.visible(key)
+        if entry is not None and now > self.serve_until and now - entry.started > isolation_ttl:
+            return None
+        return entry
+
+    def fill(self, key: int, value: int, tags: tuple[int, ...], token: int, started: float) -> bool:
+        """Store what was loaded, unless something was announced since."""
+        held = self.visible(key)
+        if self.fence(key, tags) > token or (held is not None and held.version > token):
+            return False
+        self.entries[key] = Entry(value, token, started, tags)
+        return True
+
+    # What the bridge uses
+
+    def pack(self, cursor: int, max_records: int, max_bytes: int) -> tuple[int, bytes] | None:
+        if cursor < self.tail - self.ring_slots:
+            return None
+        last = min(self.tail, cursor + max_records)
+        kept: dict[tuple[int, int], tuple[int, ...]] = {}
+        for position in range(cursor + 1, last + 1):
+            record = self.ring[position]
+            if record.own:
+                self.coalesce(kept, record)
+        payload = b"".join(self._wire(*record) for record in kept.values())
+        return last, payload
+
+    def coalesce(self, kept: dict[tuple[int, int], tuple[int, ...]], record: Record) -> None:
+        """Records of unequal kind or digest merge into an unconditional eviction (rule 10)."""
+        where = (KEY if record.kind in (KEY, KEY_SET) else record.kind, record.hash)
+        entry = self.entries.get(record.hash)
+        digest_known = record.kind == KEY_SET and entry is not None and entry.version == record.position
+        new = (KEY_SET, record.hash, record.digest) if digest_known else (where[0], record.hash)
+        kept[where] = new if kept.get(where, new) == new else where
+
+    def heal(self, cursor: int, max_records: int) -> int:
+        if cursor < self.tail - self.ring_slots:
+            self.entries.clear()
+            self.pump_cursor = self.tail
+            return self.tail
+        last = min(self.tail, cursor + max_records)
+        for position in range(cursor + 1, last + 1):
+            record = self.ring[position]
+            if record.own and record.kind in (KEY, KEY_SET):
+                self.kill_lower(record.hash, record.position)
+        self.pump_cursor = last
+        return last
+
+    def apply(self, source: int, payload: bytes) -> int:
+        records = list(self._parse(payload))
+        for kind, key, digest in records:
+            self._step()
+            self.apply_one(kind, key, digest)
+        return len(records)
+
+    def apply_one(self, kind: int, key: int, digest: int) -> None:
+        """A fresh position (rule 2), its fence, then the eviction."""
+        position = self.append(False, kind, key, digest)
+        entry = self.entries.get(key)
+        if kind == KEY or (kind == KEY_SET and entry is not None and entry.value != digest):
+            self.kill_lower(key, position)
+
+    def sources(self) -> list[tuple[int, str, int, int]]:
+        return [(index, *slot) for index, slot in sorted(self.table.items())]
+
+    def source_open(self, name: str) -> int:
+        for index, slot in self.table.items():
+            if slot[0] == name:
+                return index
+        index = next(i for i in range(1, 4096) if i not in self.table)
+        self.table[index] = (name, 0, 0)
+        return index
+
+    def source_store(self, index: int, incarnation: int, cursor: int) -> None:
+        self._step()
+        name, had_incarnation, had_cursor = self.table[index]
+        self.table[index] = (name, incarnation, cursor)
+        self.truth.cursor_moved(self, name, (had_incarnation, had_cursor), (incarnation, cursor))
+
+    def source_forget(self, index: int) -> None:
+        name, incarnation, _ = self.table.pop(index)
+        self.truth.forgotten(self, name, incarnation)
+
+    def _step(self) -> None:
+        if self.dies_in is not None:
+            self.dies_in -= 1
+            if self.dies_in < 0:
+                self.dies_in = None
+                raise BridgeKilled
+
+    # The wire record
+
+    def _wire(self, kind: int, key: int = 0, digest: int = 0) -> bytes:
+        return struct.pack("<BQQ", kind, key, digest)[: SIZES[kind]]
+
+    def _parse(self, payload: bytes) -> list[tuple[int, int, int]]:
+        records, at = [], 0
+        while at < len(payload):
+            kind = payload[at]
+            size = SIZES.get(kind)
+            if size is None or at + size > len(payload):
+                raise ValueError(f"record of kind {kind} at {at}")
+            _, key, digest = struct.unpack("<BQQ", payload[at : at + size].ljust(17, b"\0"))
+            if kind in (KEY, KEY_SET, TAG):
+                self.truth.concerns(self, key)
+            records.append((kind, key, digest))
+            at += size
+        return records

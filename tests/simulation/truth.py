@@ -1,0 +1,139 @@
+"""What is really so, known to nobody in the simulation: the origin, all announcements, and the invariants.
+
+I1  what is served is some origin version >= floor(host, key); the floor is the newest version among the announcements
+    that any cursor of the host covers, and its own returned verbs
+I2  what is served was not superseded by an announcement of a met or configured source longer ago than the bound
+I3  at rest every entry equals the origin, and nobody is isolated
+I4  a cursor never moves back within an incarnation
+I5  a range is applied whole or not at all: a bridge killed in the middle of it has not moved its cursor
+    (its records then count for no floor; that they are all applied later is I1 and I3)
+and nothing outside its namespace.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from tests.simulation.segment import Segment
+
+
+class Broken(Exception):
+    """An invariant does not hold."""
+
+
+class Life(NamedTuple):
+    """One source in one namespace, until its segment is gone."""
+
+    host: str
+    namespace: str
+    incarnation: int
+
+
+@dataclass
+class Announcement:
+    at: float
+    position: int
+    versions: dict[int, int]
+    """Per key hash, the origin version that is announced."""
+
+
+class Truth:
+    def __init__(self, isolation_ttl: float, lost_after: float) -> None:
+        self.now = 0.0
+        self.bound = max(isolation_ttl, lost_after) + 0.001
+        self.values: dict[int, list[int]] = defaultdict(lambda: [0])
+        """Per key hash, the value of each origin version."""
+        self.announced: dict[Life, list[Announcement]] = defaultdict(list)
+        self.by_key: dict[int, list[tuple[float, int, Life]]] = defaultdict(list)
+        """Per key hash: (when, version, by whom) of every announcement."""
+        self.floors: dict[tuple[str, int], int] = defaultdict(int)
+        self.met: dict[tuple[str, Life], float] = {}
+        """When a host first kept a cursor of a life; it is not forgotten when the host's segment is."""
+        self.configured: dict[Life, float] = {}
+        """Lives that every host expects without having met them, and since when."""
+        self.counts: dict[str, int] = defaultdict(int)
+
+    # The origin
+
+    def current(self, key: int) -> int:
+        return self.values[key][-1]
+
+    def commit(self, key: int, value: int) -> int:
+        """A new version; the value may be an old one."""
+        self.values[key].append(value)
+        self.counts["commits"] += 1
+        return len(self.values[key]) - 1
+
+    # Announcements
+
+    def announce(self, segment: Segment, position: int, versions: dict[int, int]) -> None:
+        life = Life(segment.host, segment.namespace, segment.incarnation)
+        self.announced[life].append(Announcement(self.now, position, versions))
+        for key, version in versions.items():
+            self.by_key[key].append((self.now, version, life))
+        self.counts["announcements"] += 1
+
+    def returned(self, host: str, key: int, version: int) -> None:
+        """A verb of this host that announced `version` has returned."""
+        self.floors[host, key] = max(self.floors[host, key], version)
+
+    def concerns(self, segment: Segment, key: int) -> None:
+        if key >> 32 != segment.key_bits:
+            raise Broken(f"{segment.host}: namespace {segment.namespace} is asked to evict a key of another one")
+
+    def forgotten(self, segment: Segment, source: str, incarnation: int) -> None:
+        """It has left: until it is met again, nothing is promised about it."""
+        self.met.pop((segment.host, Life(source, segment.namespace, incarnation)), None)
+
+    # Invariants
+
+    def cursor_moved(self, segment: Segment, source: str, was: tuple[int, int], now: tuple[int, int]) -> None:
+        if was[0] == now[0] and now[1] < was[1]:
+            raise Broken(f"I4 {segment.host}: the cursor of {source} moved back from {was} to {now}")
+        life = Life(source, segment.namespace, now[0])
+        self.met.setdefault((segment.host, life), self.now)
+        covered_from = was[1] if was[0] == now[0] else 0
+        for announcement in self.announced[life]:
+            if covered_from < announcement.position <= now[1]:
+                for key, version in announcement.versions.items():
+                    self.returned(segment.host, key, version)
+        self.counts["cursors"] += 1
+
+    def served(self, segment: Segment, key: int, value: int) -> None:
+        """I1 and I2 for one read."""
+        self.counts["served"] += 1
+        values = self.values[key]
+        version = max((number for number, had in enumerate(values) if had == value), default=-1)
+        floor = self.floors[segment.host, key]
+        if version < floor:
+            raise Broken(f"I1 {segment.host} {segment.namespace}: key {key:x} version {version}, floor {floor}")
+        self._not_too_stale(segment, key, version)
+
+    def _not_too_stale(self, segment: Segment, key: int, version: int) -> None:
+        for at, newer, life in self.by_key[key]:
+            if newer <= version:
+                continue
+            known = self.met.get((segment.host, life), self.configured.get(life, float("inf")))
+            if self.now - max(at, known) > self.bound:
+                raise Broken(
+                    f"I2 {segment.host} {segment.namespace}: key {key:x} version {version} served at {self.now:.3f}, "
+                    f"{newer} was announced by {life} at {at:.3f}"
+                )
+
+    def at_rest(self, segment: Segment, now: float) -> None:
+        """I3, by the clock of the segment's host."""
+        if now > segment.serve_until:
+            raise Broken(f"I3 {segment.host} {segment.namespace}: isolated at rest")
+        for key in list(segment.entries):
+            entry = segment.visible(key)
+            if entry is not None and entry.value != self.current(key):
+                raise Broken(
+                    f"I3 {segment.host} {segment.namespace}: key {key:x} is {entry.value} at rest, "
+                    f"the origin has {self.current(key)}"
+                )
+
+    def met_by_all(self, life: Life, hosts: list[str]) -> bool:
+        return all((host, life) in self.met for host in hosts if host != life.host)

@@ -1,0 +1,264 @@
+"""Virtual time, and the adversary. A seed decides everything: size, configuration, delays, disasters.
+
+A run is chaos, then rest: every link and host is mended, nobody writes any more, and after SETTLE_S everything must
+agree. In between and then, every read is checked (truth.py).
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from cachee_bridge import link as link_module
+from cachee_bridge import mesh as mesh_module
+from cachee_bridge import stream as stream_module
+from cachee_bridge.mesh import Settings
+from tests.simulation.host import Host
+from tests.simulation.network import Network
+from tests.simulation.segment import Segment
+from tests.simulation.truth import Broken, Life, Truth
+
+CHAOS_S = 8.0
+SETTLE_S = 5.0
+LOST_AFTER_S = 1.0
+ISOLATION_TTL_S = 0.5
+
+
+class World:
+    def __init__(self, seed: int, story: bool = False) -> None:
+        self.rng = rng = random.Random(seed)
+        self.now = 0.0
+        self.resting = False
+        self.isolation_ttl = ISOLATION_TTL_S
+        self.truth = Truth(ISOLATION_TTL_S, LOST_AFTER_S)
+        self.network = Network(rng, self.at)
+        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._count = 0
+        self._story = story
+        self._incarnation = 0
+        self.names = [f"h{number}" for number in range(rng.randint(2, 6) if rng.random() < 0.5 else 3)]
+        self.namespaces = ["a", "b"][: rng.choice((1, 1, 2))]
+        self.keys = {ns: [number << 32 | k for k in range(1, 7)] for number, ns in enumerate(self.namespaces, 1)}
+        self.tags = {ns: [number << 32 | 100 + t for t in range(2)] for number, ns in enumerate(self.namespaces, 1)}
+        self.everyone_is_configured = rng.random() < 0.7
+        self.ring_slots = rng.choice((6, 30, 200))
+        self.secrets = rng.choice(((), (b"0123456789abcdef",)))
+        self.pack_records = rng.choice((1, 4, 4096))
+        self.allowance_bytes = rng.choice((700, 256 * 1024))
+        self.workers = rng.choice((1, 3))
+        self.rate = rng.choice((2.0, 10.0))
+        """Verbs a second and worker."""
+        self.writes = rng.choice((0.1, 0.5))
+        self.deaths = rng.choice((0.0, 0.1))
+        self.load_time = rng.choice((0.002, 0.05, 0.3))
+        self.trouble_s = rng.choice((0.1, 0.4, 1.5))
+        """Mean time between two disasters."""
+        self.ever_left: set[str] = set()
+        self.hosts = {name: Host(name, self) for name in self.names}
+
+    # Time
+
+    def at(self, delay: float, call: Callable[[], None]) -> None:
+        self._count += 1
+        heapq.heappush(self._events, (self.now + delay, self._count, call))
+
+    def run(self) -> None:
+        """To the end of chaos, then of rest. Broken names the invariant."""
+        with self._small_limits():
+            self.at(self.rng.expovariate(1.0) * self.trouble_s, self._trouble)
+            self._until(CHAOS_S)
+            self._mend()
+            self._until(CHAOS_S + SETTLE_S)
+        for host in self.hosts.values():
+            for segment in host.segments.values():
+                self.truth.at_rest(segment, host.clock())
+
+    def _until(self, end: float) -> None:
+        while self._events and self._events[0][0] <= end:
+            self.now, _, call = heapq.heappop(self._events)
+            self.truth.now = self.now
+            call()
+        self.now = self.truth.now = end
+
+    @contextmanager
+    def _small_limits(self) -> Iterator[None]:
+        """Frames and allowances so small that a few records exercise them; short patience."""
+        was = stream_module.PACK_RECORDS, link_module.ALLOWANCE_BYTES, mesh_module.HANDSHAKE_S
+        stream_module.PACK_RECORDS, link_module.ALLOWANCE_BYTES = self.pack_records, self.allowance_bytes
+        mesh_module.HANDSHAKE_S = 1.0
+        try:
+            yield
+        finally:
+            stream_module.PACK_RECORDS, link_module.ALLOWANCE_BYTES, mesh_module.HANDSHAKE_S = was
+
+    def say(self, text: str) -> None:
+        if self._story:
+            print(f"{self.now:8.3f}  {text}")
+
+    # What hosts need to know
+
+    def segment(self, host: str, namespace: str) -> Segment:
+        self._incarnation += 1
+        life = Life(host, namespace, self._incarnation)
+        expected = self.everyone_is_configured or host == self.names[0]
+        if expected and host not in self.ever_left:
+            self.truth.configured[life] = self.now
+        bits = self.namespaces.index(namespace) + 1
+        return Segment(self.truth, host, namespace, self._incarnation, self.ring_slots, bits)
+
+    def address(self, name: str) -> str:
+        return f"10.0.0.{self.names.index(name) + 1}:7946"
+
+    def addresses_of(self, name: str) -> list[str]:
+        """One identical configuration for all."""
+        names = self.names if self.everyone_is_configured else self.names[:1]
+        return [self.address(name) for name in names]
+
+    def settings(self, name: str) -> Settings:
+        return Settings(
+            address=self.address(name),
+            secrets=self.secrets,
+            heartbeat_s=0.1,
+            lost_after_s=LOST_AFTER_S,
+            backoff_first_s=0.05,
+            backoff_max_s=0.8,
+        )
+
+    def tags_of(self, key: int) -> tuple[int, ...]:
+        namespace = self.namespaces[(key >> 32) - 1]
+        return (self.tags[namespace][key % 2],)
+
+    def value(self, key: int) -> int:
+        """A new value, or one that the key had before."""
+        values = self.truth.values[key]
+        return self.rng.choice(values) if self.rng.random() < 0.3 else max(values) + 1
+
+    # The adversary
+
+    def _trouble(self) -> None:
+        if self.resting:
+            return
+        self.at(self.rng.expovariate(1.0) * self.trouble_s, self._trouble)
+        disasters = (
+            self._block,
+            self._block,
+            self._cut_off,
+            self._reset,
+            self._kill_bridge,
+            self._kill_bridge_while_it_applies,
+            self._hang_bridge,
+            self._crash,
+            self._leave,
+            self._lossy,
+            self._slow,
+        )
+        self.rng.choice(disasters)()
+
+    def _some_host(self) -> Host:
+        return self.hosts[self.rng.choice(self.names)]
+
+    def _while(self) -> float:
+        return self.rng.choice((0.05, 0.3, 1.0, 2.5)) * self.rng.random()
+
+    def _block(self) -> None:
+        one, other = self.rng.sample(self.names, 2)
+        ways = {(one, other)} if self.rng.random() < 0.5 else {(one, other), (other, one)}
+        self._blocked(ways, f"{one} {'-' if len(ways) == 1 else '='}x {other}")
+
+    def _cut_off(self) -> None:
+        one = self.rng.choice(self.names)
+        ways = {way for other in self.names if other != one for way in ((one, other), (other, one))}
+        self._blocked(ways, f"{one} is cut off")
+
+    def _blocked(self, ways: set[tuple[str, str]], what: str) -> None:
+        seconds = self._while()
+        self.say(f"-- {what} for {seconds:.3f}")
+        self.network.blocked |= ways
+        self.at(seconds, lambda: self.network.blocked.difference_update(ways))
+
+    def _reset(self) -> None:
+        self.say("-- a link breaks")
+        self.network.reset(self.rng)
+
+    def _kill_bridge(self) -> None:
+        host, seconds = self._some_host(), self._while()
+        self.say(f"-- the bridge of {host.name} is killed for {seconds:.3f}")
+        host.bridge_crash()
+        self.at(seconds, host.start_bridge)
+
+    def _kill_bridge_while_it_applies(self) -> None:
+        host, seconds = self._some_host(), self._while()
+        for segment in host.segments.values():
+            segment.dies_in = self.rng.randrange(6)
+        self.at(seconds, host.start_bridge)
+
+    def _hang_bridge(self) -> None:
+        host, seconds = self._some_host(), self._while()
+        if host.bridge is not None and host.bridge.alive:
+            self.say(f"-- the bridge of {host.name} hangs for {seconds:.3f}")
+            host.bridge.hang(seconds)
+
+    def _crash(self) -> None:
+        """Of a host that is expected by all, or known to all: MESH.md, rule 14, is not an accident here."""
+        host, seconds = self._some_host(), self._while()
+        lives = [Life(host.name, ns, segment.incarnation) for ns, segment in host.segments.items()]
+        if all(life in self.truth.configured or self.truth.met_by_all(life, self.names) for life in lives):
+            self.say(f"-- {host.name} loses power for {seconds:.3f}")
+            host.crash()
+            self.at(seconds, lambda: None if host.segments else host.boot())
+
+    def _leave(self) -> None:
+        host, seconds = self._some_host(), self._while()
+        if host.working and self.rng.random() < 0.5:
+            self.say(f"-- {host.name} leaves")
+            self.ever_left.add(host.name)
+            for life in [life for life in self.truth.configured if life.host == host.name]:
+                del self.truth.configured[life]
+            host.leave(lambda: self.at(seconds, lambda: self._return(host)))
+
+    def _return(self, host: Host) -> None:
+        """With the segment it had, or as a new machine."""
+        if self.rng.random() < 0.5:
+            host.crash()
+        if host.segments:
+            host.working = True
+            host.start_bridge()
+        else:
+            host.boot()
+
+    def _lossy(self) -> None:
+        self.network.lossy = self.rng.choice((0.02, 0.3))
+        self.say(f"-- {self.network.lossy:.0%} of frames are lost or repeated")
+        self.at(self._while(), lambda: setattr(self.network, "lossy", 0.0))
+
+    def _slow(self) -> None:
+        self.network.slow = self.rng.choice((0.02, 0.1))
+        self.say("-- the network is slow")
+        self.at(self._while(), lambda: setattr(self.network, "slow", 0.002))
+
+    def _mend(self) -> None:
+        self.say("== rest")
+        self.resting = True
+        self.network.blocked.clear()
+        self.network.lossy, self.network.slow = 0.0, 0.002
+        for host in self.hosts.values():
+            for segment in host.segments.values():
+                segment.dies_in = None
+            if not host.segments:
+                host.boot()
+            self.at(0.1, host.start_bridge)
+            self.at(1.0, host.start_bridge)
+            self.at(1.5, lambda host=host: host.bridge.sweep() if host.bridge is not None else None)
+
+
+def run(seed: int, story: bool = False) -> Truth:
+    """One seed. Broken, or what it counted."""
+    world = World(seed, story)
+    try:
+        world.run()
+    except Broken as broken:
+        broken.args = (f"seed {seed}: {broken} (python -m tests.simulation --seed {seed})",)
+        raise
+    return world.truth
