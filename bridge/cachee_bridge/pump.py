@@ -4,8 +4,9 @@
     ASLEEP   the doorbell is armed; the first writer to end the silence rings it, once
 
 Waking costs the bridge 20 µs or more wherever the machine went idle meanwhile, and a ring costs the writer as
-much; so a busy spell is polled and a quiet one slept through. The steps double because a look that finds
-nothing is the dear kind, and their sum is about what waiting for the bell costs.
+much; so a busy spell is polled and a quiet one slept through. Looks that find nothing are the dear kind: the
+steps double, and where none of them found anything, fewer are taken after the next ring. One always is, which
+notices when writes come thicker again.
 
 Home before away: `Ring.heal` applies a record here before `moved` lets the mesh send it, or a peer could
 fetch the old value back from a half-done write.
@@ -67,6 +68,7 @@ class Pump:
         self._rings: dict[str, Ring] = {}
         self._timer = Timer()
         self._silence = 0
+        self._patience = len(STEPS_US)
         self._asleep = False
         self._unheard = 0
         self._deaf = bell is None
@@ -85,11 +87,11 @@ class Pump:
 
     def stop(self) -> None:
         """Looks no more. The bell and the rings belong to the caller."""
-        self._disarm()
         self._loop.remove_reader(self._timer.fileno())
         if self._bell is not None:
             self._loop.remove_reader(self._bell.fileno())
         self._timer.close()
+        self._disarm()
 
     def look(self) -> bool:
         """Heals and hands on what came since the last look, remote records too. True if anything had."""
@@ -127,13 +129,15 @@ class Pump:
     def _on_timer(self) -> None:
         self._timer.passed()
         if self.look():
+            self._patience = len(STEPS_US)
             self._wake()
         elif self._asleep:
             self._timer.after(SLOW_US)
-        elif self._silence + 1 < len(STEPS_US):
+        elif self._silence + 1 < self._patience:
             self._silence += 1
             self._timer.after(STEPS_US[self._silence])
         else:
+            self._patience = max(1, self._patience - 1)
             self._sleep()
 
     def _wake(self) -> None:

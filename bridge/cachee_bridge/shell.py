@@ -107,11 +107,12 @@ class Shell:
         return self.mesh.left()
 
     def stop(self) -> None:
-        """Nothing is said to peers: to them it may be a restart."""
+        """Closes everything. Peers are told that the link ends, not that this host leaves."""
         if self._timer is not None:
             self._timer.cancel()
-        self.pump.stop()
+        self._input(0, self.mesh.stop, time.monotonic())
         self.network.stop()
+        self._input(0, self.pump.stop)
 
     def perform(self) -> None:
         """Every effect in order, until there is none: a socket that took all may set free the next frame."""
@@ -172,6 +173,9 @@ class Shell:
         self.network.connect(effect.address, host, port)
 
     def _close(self, effect: Close) -> None:
+        stranger = self.network.stranger(effect.link)
+        if stranger and effect.reason:
+            log.info("%s", _printable(f"inbound link {effect.link} came from {stranger}"))
         self.network.close(effect.link)
 
     def _log(self, effect: Log) -> None:

@@ -90,6 +90,11 @@ class Network:
         if connection is not None:
             connection.close(self._loop)
 
+    def stranger(self, link: int) -> str:
+        """Where an inbound link comes from, as "host:port"; "" for one that was dialled or has gone."""
+        connection = self._links.get(link)
+        return connection.stranger if connection is not None else ""
+
     def stop(self) -> None:
         """Stops listening and dialling and closes every link; nothing more is told."""
         self._stopped = True
@@ -140,6 +145,7 @@ class _Connection(asyncio.Protocol):
     """One socket."""
 
     link = 0
+    stranger = ""
 
     def __init__(self, network: Network, address: str | None) -> None:
         self._network = network
@@ -150,8 +156,10 @@ class _Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=0)
         _set_options(transport.get_extra_info("socket"))
-        remote = transport.get_extra_info("peername") or ("",)
-        self.link = self._network._opened(self, self._address, str(remote[0]))
+        host, port = (transport.get_extra_info("peername") or ("", 0))[:2]
+        if self._address is None:
+            self.stranger = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self.link = self._network._opened(self, self._address, host)
         if not self.link:
             self._transport.abort()
 

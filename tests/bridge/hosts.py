@@ -1,0 +1,132 @@
+"""Hosts on this machine: each a real bridge process, real segments and a port of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import posix_ipc
+
+import cachee_shm
+from cachee_shm import Cache
+
+WAIT_S = 60.0  # for what takes milliseconds: only a failure waits as long
+
+
+def until(condition: Callable[[], object], what: str = "") -> None:
+    """Waits for `condition`, whose truth is what the test is about."""
+    end = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < end, f"waited in vain for {what or condition}"
+        time.sleep(0.001)
+
+
+def free_ports(number: int) -> list[int]:
+    """Ports that nobody listens on: bound at one time, so that they differ."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
+        for sock in sockets:
+            sock.bind(("127.0.0.1", 0))
+        return [int(sock.getsockname()[1]) for sock in sockets]
+
+
+class Host:
+    """One host of the test's mesh. Names are unique, so that tests can run at the same time."""
+
+    def __init__(self, folder: Path, name: str, port: int, peers: list[int], bridge: str = "") -> None:
+        self.name = name
+        self.port = port
+        self.folder = folder / name
+        self.folder.mkdir()
+        self.config = self.folder / "cachee.toml"
+        self._caches: list[Cache] = []
+        self.process: subprocess.Popen[bytes] | None = None
+        addresses = ", ".join(f'"127.0.0.1:{peer}"' for peer in peers)
+        self.config.write_text(
+            f'[host]\nname = "{name}"\n[defaults]\nmemory = "4MiB"\nisolation_ttl = "10ms"\n'
+            f'[namespaces.shop]\n[bridge]\nlisten = "127.0.0.1:{port}"\npeers = [{addresses}]\n{bridge}\n'
+        )
+
+    @property
+    def address(self) -> tuple[str, int]:
+        return ("127.0.0.1", self.port)
+
+    @property
+    def log(self) -> str:
+        """All that the bridges of this host have said."""
+        path = self.folder / "log"
+        return path.read_text() if path.exists() else ""
+
+    def start(self) -> Host:
+        """Runs the bridge; returns when it says READY=1."""
+        ready = self.folder / f"notify-{uuid.uuid4().hex[:8]}"
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+            manager.bind(str(ready))
+            manager.settimeout(WAIT_S)
+            self.process = self.run(NOTIFY_SOCKET=str(ready))
+            while b"READY=1" not in manager.recv(4096):
+                pass
+        return self
+
+    def run(self, *options: str, **environ: str) -> subprocess.Popen[bytes]:
+        """Another bridge process with this host's configuration, its words in `log`."""
+        command = [sys.executable, "-m", "cachee_bridge", "--config", str(self.config), *options]
+        with open(self.folder / "log", "ab") as log:
+            return subprocess.Popen(command, stderr=log, env={**os.environ, **environ})
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        """As the kernel kills: no last word."""
+        self.signal(signal.SIGKILL)
+        assert self.process is not None
+        self.process.wait(WAIT_S)
+
+    def stop(self) -> int:
+        """As systemd stops; the exit code."""
+        self.signal(signal.SIGTERM)
+        assert self.process is not None
+        return self.process.wait(WAIT_S)
+
+    def attach(self, namespace: str = "shop") -> Cache:
+        cache = cachee_shm.attach(namespace, config=str(self.config))
+        self._caches.append(cache)
+        return cache
+
+    def detach(self) -> None:
+        for cache in self._caches:
+            cache.close()
+        self._caches.clear()
+
+    def clean_up(self) -> None:
+        self.detach()
+        if self.process is not None and self.process.poll() is None:
+            self.kill()
+        for path in glob.glob(f"/dev/shm/cachee.{self.name}.*"):
+            os.unlink(path)
+        with contextlib.suppress(posix_ipc.ExistentialError):
+            posix_ipc.unlink_message_queue(f"/cachee.{self.name}")
+
+
+@contextlib.contextmanager
+def hosts(folder: Path, number: int = 2, bridge: str = "") -> Iterator[list[Host]]:
+    """Hosts a, b, c, ...: each names all of them as peers, itself too, and none is started."""
+    run = uuid.uuid4().hex[:8]
+    ports = free_ports(number)
+    made = [Host(folder, f"{'abcdefgh'[i]}-{run}", ports[i], ports, bridge) for i in range(number)]
+    try:
+        yield made
+    finally:
+        for host in made:
+            host.clean_up()
