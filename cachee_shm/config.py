@@ -241,7 +241,6 @@ class Bridge(Table):
     lost_after: Seconds = Field(
         default=2.0, le=3600.0, description=f'a duration such as "2s", up to 1h {DURATION_UNITS}'
     )
-    state: Path | None = Field(default=None, description="the path of a folder, in quotes")
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Bridge:

@@ -6,6 +6,7 @@ import argparse
 import grp
 import json
 import os
+import pwd
 import secrets
 
 from cachee_shm.errors import CacheeError, ConfigError
@@ -55,19 +56,16 @@ def init(options: argparse.Namespace) -> int:
     _check(text, path)
     try:
         os.makedirs(folder, exist_ok=True)
-        _write(os.path.join(folder, "secret"), _key(), 0o600, None)
-        _write(
-            os.path.join(folder, "hash.key"),
-            _key(),
-            0o600 if gid is None else 0o640,
-            gid,
-        )
-        _write(path, text, 0o644, None)
+        _write(os.path.join(folder, "secret"), _key(), 0o600, uid=_uid(options.group))
+        _write(os.path.join(folder, "hash.key"), _key(), 0o600 if gid is None else 0o640, gid=gid)
+        _write(path, text, 0o644)
     except OSError as error:
         raise CacheeError(
             f"{error.filename}: cannot be written: {error.strerror}; nothing was overwritten"
         ) from None
-    print("Copy all three to the other hosts as they are, with their modes.")
+    print("Copy all three to the other hosts as they are, with their owners and modes.")
+    if gid is None:
+        print(f"Without --group, only user {os.geteuid()} can attach: nobody else reads the hash key.")
     return 0
 
 
@@ -79,6 +77,14 @@ def _gid(group: str | None) -> int | None:
             f"--group: found {group!r}, which is no group of this machine; accepted: one that is "
             f"(groupadd --system {group} makes it); nothing was written"
         ) from None
+
+
+def _uid(group: str | None) -> int | None:
+    """The user of the group's name, who by custom runs the bridge; only root can give files to another."""
+    try:
+        return pwd.getpwnam(group).pw_uid if group is not None and os.geteuid() == 0 else None
+    except KeyError:
+        return None
 
 
 def _key() -> str:
@@ -100,15 +106,14 @@ def _check(text: str, path: str) -> None:
     config.loads(text.encode(), path)
 
 
-def _write(path: str, text: str, mode: int, gid: int | None) -> None:
+def _write(path: str, text: str, mode: int, uid: int | None = None, gid: int | None = None) -> None:
     """Made complete under another name, then linked: nobody reads half of it, no existing file is touched."""
     draft = f"{path}.{os.getpid()}.new"
     handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     try:
         with open(handle, "w") as file:
             file.write(text)
-            if gid is not None:
-                os.fchown(file.fileno(), -1, gid)
+            os.fchown(file.fileno(), -1 if uid is None else uid, -1 if gid is None else gid)
             os.fchmod(file.fileno(), mode)
         os.link(draft, path)
         print(f"wrote {path} ({mode:04o})")

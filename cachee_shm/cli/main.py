@@ -101,7 +101,7 @@ def _add_segments(commands: argparse._SubParsersAction[argparse.ArgumentParser])
 def _add_init(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     init = commands.add_parser("init", help="write a first configuration, a secret and a hash key")
     init.add_argument("--path", default="/etc/cachee/cachee.toml", help="default: %(default)s")
-    init.add_argument("--group", help="the group whose processes share the segments")
+    init.add_argument("--group", help="whose processes share the segments; its namesake gets the secret")
     init.add_argument(
         "--peers",
         type=_peers,

@@ -262,7 +262,6 @@ REFUSED = [
         {"bridge": {"heartbeat": "1s"}},
         "bridge.lost_after: found '2s'; accepted: a duration above three heartb",
     ),
-    ({"bridge": {"state": 1}}, "bridge.state: found 1; accepted: the path of a folder"),
 ]
 
 

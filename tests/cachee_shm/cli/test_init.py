@@ -2,6 +2,7 @@
 
 import grp
 import os
+import pwd
 import stat
 
 import pytest
@@ -49,6 +50,13 @@ def test_with_a_group_its_processes_can_read_the_hash_key_and_not_the_secret(tmp
     assert main(["init", "--path", str(tmp_path / "cachee.toml"), "--group", group]) == 0
     assert (mode(tmp_path / "hash.key"), mode(tmp_path / "secret")) == (0o640, 0o600)
     assert config.load(tmp_path / "cachee.toml").host.gid() == os.getgid()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to another user")
+def test_the_user_of_the_groups_name_gets_the_secret(tmp_path):
+    assert main(["init", "--path", str(tmp_path / "cachee.toml"), "--group", "daemon"]) == 0
+    assert (tmp_path / "secret").stat().st_uid == pwd.getpwnam("daemon").pw_uid
+    assert (tmp_path / "hash.key").stat().st_uid == 0
 
 
 def test_it_overwrites_nothing(tmp_path, capsys):
