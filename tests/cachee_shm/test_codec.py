@@ -58,6 +58,18 @@ class Numbers(RootModel[list[int]]):
     pass
 
 
+class Looks:
+    class Like(BaseModel):
+        x: int
+
+    class Fake:
+        __pydantic_complete__ = True
+        given = False
+
+        def __setstate__(self, state):
+            Looks.Fake.given = True
+
+
 class Outer:
     class Inner(BaseModel):
         x: int
@@ -353,10 +365,28 @@ def test_the_name_of_a_thing_that_is_no_model_does_not_decode():
 
 
 def test_a_class_under_another_ones_name_does_not_decode(monkeypatch):
-    monkeypatch.setattr(sys.modules[__name__], "Alias", Street, raising=False)
+    monkeypatch.setattr(sys.modules[__name__], "Avenue", Street, raising=False)
     tag, data = encode(Street(name="x"))
-    with pytest.raises(Undecodable):
-        decode(tag, data.replace(b":Street", b":Alias\0"))
+    assert decode(tag, data) == Street(name="x")
+    with pytest.raises(Undecodable, match="no class of that name"):
+        decode(tag, data.replace(b":Street", b":Avenue"))
+
+
+def test_a_model_whose_class_was_replaced_by_another_of_its_name_is_refused(monkeypatch):
+    old = Street(name="x")
+    newer = type("Street", (BaseModel,), {"__module__": __name__})
+    monkeypatch.setattr(sys.modules[__name__], "Street", newer)
+    with pytest.raises(Unserializable, match="not found by that name"):
+        encode(old)
+
+
+def test_a_class_that_only_looks_like_a_model_is_given_no_state():
+    tag, data = encode(Looks.Like(x=1))
+    assert decode(tag, data) == Looks.Like(x=1)
+    Looks.Fake.model_fields = Looks.Like.model_fields
+    with pytest.raises(Undecodable, match="is no pydantic model"):
+        decode(tag, data.replace(b":Looks.Like", b":Looks.Fake"))
+    assert not Looks.Fake.given
 
 
 def test_encoding_and_decoding_do_not_import_pydantic():
@@ -412,6 +442,27 @@ def test_extensions_nested_without_end_are_undecodable_and_no_stack_overflow():
 def test_lists_nested_without_end_are_undecodable_and_no_stack_overflow():
     with pytest.raises(Undecodable):
         decode(9, b"\x91" * 100_000 + b"\x01")
+
+
+@pytest.mark.parametrize(
+    ("tag", "data"),
+    [
+        (1, b"\xff"),
+        (2, b"\xff"),
+        (3, b"1234567"),
+        (4, b"123456789"),
+        (5, b"x"),
+        (6, b"x"),
+        (7, b"x"),
+        (9, b""),
+        (9, b"\x01\x01"),
+        (9, b"\xc7\x00\x63"),
+        (10, b"\x90"),
+    ],
+)
+def test_bytes_that_the_tag_does_not_mean_are_undecodable(tag, data):
+    with pytest.raises(Undecodable, match=f"{len(data)} bytes of type {tag}"):
+        decode(tag, data)
 
 
 @pytest.mark.parametrize("tag", [11, 12, 255])
