@@ -51,8 +51,7 @@ simulate: build                         ## the mesh under simulated disasters (S
 fuzz: build                             ## the generated tests, with many more examples (EXAMPLES=20000)
 	CACHEE_EXAMPLES=$(EXAMPLES) $(PY) -m pytest -m fuzz --timeout=0
 
-bench: build                            ## every figure of the README, each beside its rivals
-	@$(VENV)/bin/pip install --quiet -e '.[bench]' --no-build-isolation -Cbuild-dir=$(BUILD)
+bench: build $(VENV)/.bench              ## every figure of the README, each beside its rivals
 	@for script in bench/bench_*.py; do echo "== $$script"; $(PY) $$script || exit 1; done
 
 clean:                                  ## what the above made
@@ -73,6 +72,10 @@ $(VENV)/.tools:
 $(VENV)/.installed: $(VENV)/.tools pyproject.toml
 	@rm -rf $(BUILD)
 	@$(VENV)/bin/pip install --quiet --no-build-isolation -Cbuild-dir=$(BUILD) -e '.[$(EXTRAS)]'
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.installed
+	@$(VENV)/bin/pip install --quiet 'cachee-shm[bench]'
 	@touch $@
 
 define CHECK_TOOLS
