@@ -48,6 +48,7 @@ struct attachment {
     /* The page that this process fills, and the next one, which it drains meanwhile. */
     uint32_t open_page, open_off;
     uint32_t next_page, drain_off, drain_end, survivors;
+    uint64_t span_words[SPANS_MAX]; /* of the large value being written */
 
     /* Configuration of this process. */
     bool has_bridge, has_name;

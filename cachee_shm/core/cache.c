@@ -93,11 +93,12 @@ static void put(struct attachment *a, const struct write *w, const struct place 
     store_relaxed(&e[ENTRY_HASH], w->hash);
     store_relaxed(&e[ENTRY_EXPIRES_FLAGS], flags | (w->local ? ENTRY_LOCAL : 0));
     store_relaxed(&e[ENTRY_STORED_LENGTH], (uint64_t)clock_stamp(loaded_ms) << 32 | w->value_bytes);
-    store_relaxed(&e[ENTRY_SIZES], (uint64_t)w->grace_ms << 32 | (uint64_t)w->tags << 16 | w->key_bytes);
+    uint64_t spans = w->body == w->value ? 0 : ENTRY_SPANS;
+    store_relaxed(&e[ENTRY_SIZES], (uint64_t)w->grace_ms << 32 | spans | (uint64_t)w->tags << 16 | w->key_bytes);
     a64 *at_tags = e + ENTRY_HEADER_WORDS;
     racing_write(at_tags, w->tag, (size_t)w->tags * 8);
     racing_write(at_tags + w->tags, w->key, w->key_bytes);
-    racing_write(at_tags + w->tags + words_of(w->key_bytes), w->value, w->value_bytes);
+    racing_write(at_tags + w->tags + words_of(w->key_bytes), w->body, w->body_bytes);
 }
 
 /* The entry gets its version, and counts from here on: readers may see it once a word points to it. */
@@ -105,14 +106,14 @@ static enum publish publish(struct attachment *a, const struct write *w, const s
                             uint64_t now_ms)
 {
     store_relaxed(&page_at(a, at->page, at->off)[ENTRY_VERSION], version);
-    pages_commit(a, entry_bytes(w->key_bytes, w->tags, w->value_bytes));
+    pages_commit(a, entry_bytes(w->key_bytes, w->tags, w->body_bytes));
     return index_publish(a, at, w->hash, now_ms);
 }
 
 static uint16_t digest_at(const struct attachment *a, const struct place *at)
 {
     struct entry_ref e;
-    if (!a->has_bridge || !entry_read(a, at->page, at->off, &e))
+    if (!a->has_bridge || !entry_read(a, at->page, at->off, &e) || e.spans)
         return 0;
     return digest_bits(entry_digest(a, &e));
 }
@@ -134,11 +135,20 @@ struct announcement { /* a write on its way */
     bool has_room;
 };
 
-static bool too_large(const struct write *w) { return w->value_bytes > value_bytes_max(w->key_bytes, w->tags); }
+static bool too_large(const struct attachment *a, const struct write *w) { return w->value_bytes > value_bytes_max(a); }
 
-static bool reserve(struct attachment *a, const struct write *w, struct place *at)
+/* Room for the entry; a large value's spans are written first. */
+static bool reserve(struct attachment *a, struct write *w, struct place *at)
 {
-    return evict_make_room(a, entry_bytes(w->key_bytes, w->tags, w->value_bytes), at);
+    w->body = w->value;
+    w->body_bytes = w->value_bytes;
+    if (w->value_bytes > SPAN_BYTES) {
+        if (!span_write(a, w->value, w->value_bytes))
+            return false;
+        w->body = a->span_words;
+        w->body_bytes = span_count(w->value_bytes) * 8;
+    }
+    return evict_make_room(a, entry_bytes(w->key_bytes, w->tags, w->body_bytes), at);
 }
 
 static void begin(struct attachment *a, struct announcement *n, struct write *w, uint64_t flags)
@@ -199,7 +209,7 @@ static enum store counted(struct attachment *a, enum store result)
 enum store cache_set(struct attachment *a, struct write *w)
 {
     struct announcement n;
-    if (too_large(w))
+    if (too_large(a, w))
         return STORE_TOO_LARGE;
     begin(a, &n, w, 0);
     bool guarded = a->has_bridge && !w->local && n.has_room && ring_guards(a, w->hash, n.digest, n.now_ms);
@@ -210,7 +220,7 @@ enum store cache_add(struct attachment *a, struct write *w)
 {
     struct announcement n;
     struct entry_ref e;
-    if (too_large(w))
+    if (too_large(a, w))
         return STORE_TOO_LARGE;
     if (cache_find(a, w->hash, w->key, w->key_bytes, &e) == FOUND)
         return STORE_LOST;
@@ -231,7 +241,7 @@ static bool moved_since(const struct attachment *a, const struct write *w, uint6
 enum store cache_set_fenced(struct attachment *a, struct write *w, uint64_t token)
 {
     struct announcement n;
-    if (too_large(w))
+    if (too_large(a, w))
         return STORE_TOO_LARGE;
     begin(a, &n, w, 0);
     n.since = ring_tail(a); /* before the look: whatever comes after it is found in the ring */
@@ -243,7 +253,7 @@ enum store cache_fill(struct attachment *a, struct write *w, uint64_t token, uin
 {
     struct place at;
     uint64_t now_ms = clock_ms(a);
-    if (too_large(w))
+    if (too_large(a, w))
         return STORE_TOO_LARGE;
     if (token > ring_tail(a) || fence_of(a, w->hash) > token) {
         count(a, STAT_FILLS_REFUSED, 1);
@@ -303,7 +313,7 @@ static bool touch_copy(struct attachment *a, const struct entry_ref *e, const st
     uint64_t expires = ttl_ms ? clock_ms(a) + ttl_ms : 0;
     uint64_t kept = load_relaxed(flags_at) & (ENTRY_TYPE_BITS | ENTRY_LOCAL);
     store_relaxed(flags_at, kept | expires << ENTRY_EXPIRES_SHIFT | (uint64_t)ttl_class(ttl_ms) << ENTRY_TTL_CLASS_SHIFT);
-    pages_commit(a, entry_bytes(e->key_bytes, e->tags, e->value_bytes));
+    pages_commit(a, entry_size(e));
     return true;
 }
 
@@ -314,7 +324,7 @@ bool cache_touch(struct attachment *a, uint64_t hash, const void *key, uint32_t 
         struct place at;
         if (cache_find(a, hash, key, key_bytes, &e) != FOUND)
             return false;
-        if (!evict_make_room(a, entry_bytes(e.key_bytes, e.tags, e.value_bytes), &at))
+        if (!evict_make_room(a, entry_size(&e), &at))
             return false;
         if (touch_copy(a, &e, &at, ttl_ms) && index_move(e.word_at, e.word, &at))
             return true;

@@ -10,12 +10,15 @@
 #include "doorbell.h"
 #include "evict.h"
 #include "lease.h"
+#include "span.h"
 
 struct write {
     uint64_t hash;
     const void *key;
     const void *value;
     uint32_t key_bytes, value_bytes;
+    const void *body; /* what is put in the value's place: set by reserve() in cache.c */
+    uint32_t body_bytes;
     uint64_t ttl_ms; /* 0 = never expires */
     uint32_t grace_ms;
     uint8_t type, tags;
@@ -35,14 +38,25 @@ enum store {
 
 enum finding { FOUND_NOTHING, FOUND, FOUND_STALE /* expired, within its grace */ };
 
-static inline uint32_t value_bytes_max(uint32_t key_bytes, uint32_t tags)
+/* An eighth of the value memory, and no more than spans can name. */
+static inline uint32_t value_bytes_max(const struct attachment *a)
 {
-    return PAGE_BYTES - entry_bytes(key_bytes, tags, 0) - ENTRY_UNIT;
+    uint64_t share = (uint64_t)a->geo.page_count * PAGE_BYTES / 8;
+    return share < SPANS_MAX * SPAN_BYTES ? (uint32_t)share : SPANS_MAX * SPAN_BYTES;
 }
 
 /* Find what may be served now. FOUND: copy the value, then cache_confirm; if that fails, find again. */
 enum finding cache_find(struct attachment *a, uint64_t hash, const void *key, uint32_t key_bytes, struct entry_ref *e);
 bool cache_confirm(struct attachment *a, const struct entry_ref *e);
+
+/* Copy e->value_bytes bytes out. False: a span of it is gone, and the entry with it. Confirm in either case. */
+static inline bool cache_read(const struct attachment *a, const struct entry_ref *e, void *to)
+{
+    if (e->spans)
+        return span_read(a, e, to);
+    racing_read(to, entry_value(e), e->value_bytes);
+    return true;
+}
 
 enum store cache_set(struct attachment *a, struct write *w);
 enum store cache_add(struct attachment *a, struct write *w);

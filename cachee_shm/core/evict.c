@@ -11,7 +11,7 @@ enum {
 void entry_copy(struct attachment *a, const struct entry_ref *e, const struct place *place)
 {
     a64 *to = page_at(a, place->page, place->off);
-    uint32_t words = entry_bytes(e->key_bytes, e->tags, e->value_bytes) / 8;
+    uint32_t words = entry_size(e) / 8;
     for (uint32_t i = 0; i < words; i++)
         store_relaxed(&to[i], load_relaxed(&e->at[i]));
 }
@@ -55,7 +55,7 @@ static void drain(struct attachment *a, uint32_t budget)
             a->drain_off = a->drain_end; /* garbage: words that point behind it dangle from the next generation on */
             return;
         }
-        uint32_t bytes = entry_bytes(e.key_bytes, e.tags, e.value_bytes);
+        uint32_t bytes = entry_size(&e);
         drain_entry(a, &e, bytes, now_ms);
         a->drain_off += bytes;
         if (bytes >= budget)

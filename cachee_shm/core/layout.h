@@ -31,9 +31,14 @@
  * An entry is five words, then tags (a word each), key, value, each padded to 8 bytes; the whole to 16:
  *
  *   0 hash | 1 version | 2 expires_ms 48, ttl class 6, add 1, local 1, type 8
- *   3 stored_at 32 (1/16 s), value length 32 | 4 grace_ms 32, reserved 8, tags 8, key length 16
+ *   3 stored_at 32 (1/16 s), value length 32 | 4 grace_ms 32, reserved 7, spans 1, tags 8, key length 16
  *
  * An entry is immutable once its index word is published.
+ *
+ * A value of more than SPAN_BYTES is cut into spans: entries without key, hash or index word, each in any page.
+ * Its own entry then holds, in the value's place, a word for each span:
+ *
+ *   span word    | page 20 | off 12 | page generation 32 |
  *
  * version   sequence << 1 for a set, token << 1 | 1 for a fill: a fill whose token covers a set was loaded
  *           after that set's announcement, so it is the newer of the two (an expired set must not outrank
@@ -61,6 +66,8 @@ enum {
     PAGES_MAX = 1 << 20,       /* 20 bits of the index word */
     INTENTS_PER_SLOT = 8,
     NAME_BYTES = 64,
+    SPAN_BYTES = PAGE_BYTES / 8 - ENTRY_HEADER_WORDS * 8, /* eight spans fill a page to the byte */
+    SPANS_MAX = 2048,                                     /* so a value has at most 16 MiB */
     GUARD_MARKS = 16,
     SEGMENT_BYTES_MIN = 2 << 20,
 };
@@ -108,6 +115,7 @@ enum record_kind {
 #define ENTRY_ADD (1ull << 9)
 #define ENTRY_TTL_CLASS_SHIFT 10
 #define ENTRY_EXPIRES_SHIFT 16
+#define ENTRY_SPANS (1ull << 24) /* of the sizes word */
 
 enum roster_state { SLOT_FREE = 0, SLOT_LIVE = 1 };
 enum roster_kind { ROSTER_WORKER = 0, ROSTER_BRIDGE = 1 };
@@ -219,7 +227,8 @@ _Static_assert(sizeof(struct roster_slot) == 320, "roster slot");
 _Static_assert(sizeof(struct source_slot) == 128, "source slot");
 _Static_assert(sizeof(struct page_slot) == 16, "page slot");
 _Static_assert(sizeof(pair128) == 16, "ring slot");
-_Static_assert(PAGE_BYTES / ENTRY_UNIT <= 1 << 16, "an entry's offset fits 16 bits");
+_Static_assert(PAGE_BYTES / ENTRY_UNIT <= 1 << 12, "an entry's offset fits the 12 bits of a span word");
+_Static_assert(SPANS_MAX * 8 + KEY_BYTES_MAX + (TAGS_MAX + ENTRY_HEADER_WORDS) * 8 < PAGE_BYTES, "an entry of spans fits a page");
 
 /* Two builds whose sizes differ must not share a segment. */
 #define LAYOUT_FINGERPRINT                                                                                             \

@@ -230,23 +230,35 @@ static enum reading read_small(SegmentObject *s, const struct entry_ref *e, PyOb
     return *out ? READ_OK : READ_ERROR;
 }
 
+/* An entry whose spans are gone is as good as evicted: take its word away, and look again. */
+static bool confirmed(SegmentObject *s, const struct entry_ref *e, bool whole)
+{
+    if (!cache_confirm(&s->a, e))
+        return false;
+    if (!whole)
+        index_kill(e->word_at, e->word);
+    return whole;
+}
+
 static enum reading read_ascii(SegmentObject *s, const struct entry_ref *e, PyObject **out)
 {
     PyObject *text = PyUnicode_New(e->value_bytes, 127);
     if (!text)
         return READ_ERROR;
     unsigned char *to = PyUnicode_1BYTE_DATA(text);
-    if (e->value_bytes) /* the empty str is one shared object */
-        racing_read(to, entry_value(e), e->value_bytes);
-    bool whole = cache_confirm(&s->a, e);
-    if (whole && all_ascii(to, e->value_bytes)) {
+    bool whole = e->value_bytes == 0 || cache_read(&s->a, e, to); /* the empty str is one shared object */
+    if (!confirmed(s, e, whole)) {
+        memset(to, 0, e->value_bytes); /* it must die as the ASCII it claims to be */
+        Py_DECREF(text);
+        return READ_TORN;
+    }
+    if (all_ascii(to, e->value_bytes)) {
         *out = text;
         return READ_OK;
     }
-    if (e->value_bytes)
-        memset(to, 0, e->value_bytes);
+    memset(to, 0, e->value_bytes);
     Py_DECREF(text);
-    return whole ? READ_GARBAGE : READ_TORN;
+    return READ_GARBAGE;
 }
 
 static enum reading decoded(SegmentObject *s, uint8_t type, PyObject *data, PyObject **out)
@@ -273,9 +285,8 @@ enum reading read_value(SegmentObject *s, const struct entry_ref *e, PyObject **
     PyObject *data = PyBytes_FromStringAndSize(NULL, e->value_bytes);
     if (!data)
         return READ_ERROR;
-    if (e->value_bytes)
-        racing_read(PyBytes_AS_STRING(data), entry_value(e), e->value_bytes);
-    if (!cache_confirm(&s->a, e)) {
+    bool whole = e->value_bytes == 0 || cache_read(&s->a, e, PyBytes_AS_STRING(data));
+    if (!confirmed(s, e, whole)) {
         Py_DECREF(data);
         return READ_TORN;
     }

@@ -160,11 +160,12 @@ static void drop_older(SegmentObject *s, enum write_kind kind, const struct key 
     PyErr_Restore(type, value, trace);
 }
 
-static void value_too_large(PyObject *key, Py_ssize_t n, const struct write *w)
+static void value_too_large(const SegmentObject *s, PyObject *key, Py_ssize_t n)
 {
     fail(errors.value_too_large, "The value of %R has %zd bytes encoded; this segment takes at most %u. It was not stored, and "
-                                 "an older value of the key was deleted on every host. Store less, or split it.",
-         key, n, (unsigned)value_bytes_max(w->key_bytes, w->tags));
+                                 "an older value of the key was deleted on every host. Store less, or give the namespace more "
+                                 "memory (a value takes up to an eighth of it, 16 MiB at most).",
+         key, n, (unsigned)value_bytes_max(&s->a));
 }
 
 /* A store result, or -1 with an error set. */
@@ -183,13 +184,13 @@ static int write_value(SegmentObject *s, enum write_kind kind, PyObject *key, Py
     if (enter(s)) {
         w->hash = hash_key(s->a.hash_key, k.bytes, k.n);
         w->key = k.bytes, w->key_bytes = k.n;
-        w->value = v.bytes, w->value_bytes = v.n > PAGE_BYTES ? PAGE_BYTES : (uint32_t)v.n;
+        w->value = v.bytes, w->value_bytes = v.n > UINT32_MAX ? UINT32_MAX : (uint32_t)v.n;
         w->type = v.type;
         result = run_write(s, kind, w, token, started_ms);
         if (result == STORE_CORRUPT && enter(s)) /* now attached to a fresh segment: its peers see a new incarnation */
             result = run_write(s, kind, w, token, started_ms);
         if (result == STORE_TOO_LARGE) {
-            value_too_large(key, v.n, w);
+            value_too_large(s, key, v.n);
             drop_older(s, kind, &k);
         }
     }

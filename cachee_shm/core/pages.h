@@ -26,9 +26,10 @@ struct entry_ref {
     struct place place;
     uint64_t hash, version, expires_ms;
     uint32_t stored_at, value_bytes, grace_ms;
+    uint32_t body_bytes; /* of what stands in the value's place: the value itself, or its span words */
     uint16_t key_bytes;
     uint8_t type, tags, ttl_class;
-    bool local, add;
+    bool local, add, spans;
     /* Set by index.c. */
     a64 *word_at;
     uint64_t word;
@@ -37,11 +38,15 @@ struct entry_ref {
 static inline uint32_t words_of(uint32_t bytes) { return (bytes + 7) / 8; }
 
 /* Bytes of a page that an entry takes. Arguments are at most KEY_BYTES_MAX, TAGS_MAX, PAGE_BYTES: no overflow. */
-static inline uint32_t entry_bytes(uint32_t key_bytes, uint32_t tags, uint32_t value_bytes)
+static inline uint32_t entry_bytes(uint32_t key_bytes, uint32_t tags, uint32_t body_bytes)
 {
-    uint32_t words = ENTRY_HEADER_WORDS + tags + words_of(key_bytes) + words_of(value_bytes);
+    uint32_t words = ENTRY_HEADER_WORDS + tags + words_of(key_bytes) + words_of(body_bytes);
     return (words * 8 + ENTRY_UNIT - 1) & ~(uint32_t)(ENTRY_UNIT - 1);
 }
+
+static inline uint32_t span_count(uint32_t value_bytes) { return (value_bytes + SPAN_BYTES - 1) / SPAN_BYTES; }
+
+static inline uint32_t entry_size(const struct entry_ref *e) { return entry_bytes(e->key_bytes, e->tags, e->body_bytes); }
 
 static inline const a64 *entry_tags(const struct entry_ref *e) { return e->at + ENTRY_HEADER_WORDS; }
 static inline const a64 *entry_key(const struct entry_ref *e) { return entry_tags(e) + e->tags; }
@@ -90,8 +95,10 @@ static inline bool entry_read(const struct attachment *a, uint32_t page, uint32_
     e->grace_ms = (uint32_t)(sizes >> 32);
     e->tags = (uint8_t)(sizes >> 16);
     e->key_bytes = (uint16_t)sizes;
-    return e->key_bytes <= KEY_BYTES_MAX && e->tags <= TAGS_MAX && e->value_bytes <= PAGE_BYTES &&
-           off + entry_bytes(e->key_bytes, e->tags, e->value_bytes) <= PAGE_BYTES;
+    e->spans = (sizes & ENTRY_SPANS) != 0;
+    e->body_bytes = e->spans ? span_count(e->value_bytes) * 8 : e->value_bytes;
+    return e->key_bytes <= KEY_BYTES_MAX && e->tags <= TAGS_MAX && e->value_bytes <= SPANS_MAX * SPAN_BYTES &&
+           e->body_bytes <= PAGE_BYTES && off + entry_size(e) <= PAGE_BYTES;
 }
 
 /* Follow an index word. False: it dangles (its page has moved on) or is garbage. */

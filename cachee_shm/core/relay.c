@@ -29,6 +29,8 @@ static uint64_t digest_of_record(const struct attachment *a, uint64_t hash, uint
             continue;
         if (e.hash != hash || e.version != sequence << 1)
             continue;
+        if (e.spans)
+            return 0;
         uint64_t digest = entry_digest(a, &e);
         return entry_confirm(&e) ? digest : 0;
     }
@@ -176,7 +178,7 @@ static void evict_others(struct attachment *a, uint64_t hash, uint64_t digest, u
             continue;
         if (e.version >= version || e.local)
             continue;
-        if (!(word & INDEX_PENDING) && entry_digest(a, &e) == digest && entry_confirm(&e)) {
+        if (!(word & INDEX_PENDING) && !e.spans && entry_digest(a, &e) == digest && entry_confirm(&e)) {
             count(a, STAT_APPLIED_KEPT, 1);
             continue;
         }
