@@ -136,56 +136,87 @@ static inline bool cas128(pair128 *p, uint64_t old_meta, uint64_t old_hash, uint
 #endif
 }
 
+/* Fewer than 8 bytes, from and to private memory. A memcpy of unknown length is a call: these are not. */
+static inline uint64_t load_tail(const unsigned char *p, size_t n)
+{
+    uint64_t w = 0;
+    uint32_t four;
+    uint16_t two;
+    if (n & 1)
+        w = p[n - 1];
+    if (n & 2)
+        memcpy(&two, p + (n & 4), 2), w = w << 16 | two;
+    if (n & 4)
+        memcpy(&four, p, 4), w = w << 32 | four;
+    return w;
+}
+
+static inline void store_tail(unsigned char *p, uint64_t w, size_t n)
+{
+    if (n & 4)
+        memcpy(p, &w, 4), p += 4, w >>= 32;
+    if (n & 2)
+        memcpy(p, &w, 2), p += 2, w >>= 16;
+    if (n & 1)
+        *p = (unsigned char)w;
+}
+
 /* Contended bytes. A plain memcpy of bytes that another process may be writing is a data race in C11, so
  * they are moved as relaxed 8-byte words; the caller validates afterwards (PAGE pairing). `shared` is
  * 8-byte aligned and its region is a multiple of 8 bytes long; `bytes` need not be. */
 static inline void racing_read(void *private_dst, const a64 *shared, size_t bytes)
 {
     unsigned char *dst = private_dst;
-    size_t words = bytes / 8;
-    for (size_t i = 0; i < words; i++) {
-        uint64_t w = load_relaxed(&shared[i]);
-        memcpy(dst + 8 * i, &w, 8);
+    for (; bytes >= 32; bytes -= 32, shared += 4, dst += 32) { /* atomic loads are not vectorised: unrolled by hand */
+        uint64_t w0 = load_relaxed(shared), w1 = load_relaxed(shared + 1);
+        uint64_t w2 = load_relaxed(shared + 2), w3 = load_relaxed(shared + 3);
+        memcpy(dst, &w0, 8);
+        memcpy(dst + 8, &w1, 8);
+        memcpy(dst + 16, &w2, 8);
+        memcpy(dst + 24, &w3, 8);
     }
-    if (bytes % 8) {
-        uint64_t w = load_relaxed(&shared[words]);
-        memcpy(dst + 8 * words, &w, bytes % 8);
+    for (; bytes >= 8; bytes -= 8, shared++, dst += 8) {
+        uint64_t w = load_relaxed(shared);
+        memcpy(dst, &w, 8);
     }
+    if (bytes)
+        store_tail(dst, load_relaxed(shared), bytes);
 }
 
 /* The last word is padded with zeros, so that equal values are equal words. */
 static inline void racing_write(a64 *shared, const void *private_src, size_t bytes)
 {
     const unsigned char *src = private_src;
-    size_t words = bytes / 8;
-    for (size_t i = 0; i < words; i++) {
+    for (; bytes >= 32; bytes -= 32, shared += 4, src += 32) {
+        uint64_t w0, w1, w2, w3;
+        memcpy(&w0, src, 8);
+        memcpy(&w1, src + 8, 8);
+        memcpy(&w2, src + 16, 8);
+        memcpy(&w3, src + 24, 8);
+        store_relaxed(shared, w0);
+        store_relaxed(shared + 1, w1);
+        store_relaxed(shared + 2, w2);
+        store_relaxed(shared + 3, w3);
+    }
+    for (; bytes >= 8; bytes -= 8, shared++, src += 8) {
         uint64_t w;
-        memcpy(&w, src + 8 * i, 8);
-        store_relaxed(&shared[i], w);
+        memcpy(&w, src, 8);
+        store_relaxed(shared, w);
     }
-    if (bytes % 8) {
-        uint64_t w = 0;
-        memcpy(&w, src + 8 * words, bytes % 8);
-        store_relaxed(&shared[words], w);
-    }
+    if (bytes)
+        store_relaxed(shared, load_tail(src, bytes));
 }
 
 static inline bool racing_equal(const a64 *shared, const void *private_bytes, size_t bytes)
 {
     const unsigned char *mine = private_bytes;
-    size_t words = bytes / 8;
-    for (size_t i = 0; i < words; i++) {
+    for (; bytes >= 8; bytes -= 8, shared++, mine += 8) {
         uint64_t w;
-        memcpy(&w, mine + 8 * i, 8);
-        if (load_relaxed(&shared[i]) != w)
+        memcpy(&w, mine, 8);
+        if (load_relaxed(shared) != w)
             return false;
     }
-    if (bytes % 8) {
-        uint64_t w = 0;
-        memcpy(&w, mine + 8 * words, bytes % 8);
-        return load_relaxed(&shared[words]) == w;
-    }
-    return true;
+    return bytes == 0 || load_relaxed(shared) == load_tail(mine, bytes);
 }
 
 #endif

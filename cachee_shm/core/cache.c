@@ -8,13 +8,13 @@ enum { SWEEP_EVERY_MS = 1000, LOOK_EVERY_OPS = 256 };
 /* Cut off from a source: only what was loaded a moment ago may be served (promise 5). */
 static bool isolated(const struct attachment *a, const struct entry_ref *e, uint64_t now_ms)
 {
-    return !e->local && now_ms > load_acquire(&a->header->serve_until_ms) &&
-           clock_age_ms(e->stored_at, now_ms) > a->isolation_ttl_ms;
+    return !entry_local(e) && now_ms > load_acquire(&a->header->serve_until_ms) &&
+           clock_age_ms(entry_stored_at(e), now_ms) > a->isolation_ttl_ms;
 }
 
 static enum finding judge_age(struct attachment *a, const struct entry_ref *e)
 {
-    if (!e->expires_ms && !a->has_bridge)
+    if (!entry_expires_ms(e) && !a->has_bridge)
         return FOUND;
     uint64_t now_ms = clock_ms(a);
     if (a->has_bridge && isolated(a, e, now_ms)) {
@@ -23,7 +23,7 @@ static enum finding judge_age(struct attachment *a, const struct entry_ref *e)
     }
     if (!entry_expired(e, now_ms))
         return FOUND;
-    if (now_ms < e->expires_ms + e->grace_ms)
+    if (now_ms < entry_expires_ms(e) + entry_grace_ms(e))
         return FOUND_STALE;
     count(a, STAT_EXPIRED, 1);
     return FOUND_NOTHING;
@@ -75,7 +75,7 @@ static uint8_t ttl_class(uint64_t ttl_ms) { return ttl_ms ? (uint8_t)(64 - __bui
 
 uint64_t entry_digest(const struct attachment *a, const struct entry_ref *e)
 {
-    uint64_t seed = (uint64_t)e->type << 8 | e->ttl_class;
+    uint64_t seed = (uint64_t)entry_type(e) << 8 | entry_ttl_class(e);
     for (uint32_t i = 0; i < e->tags; i++)
         seed = fold_multiply(seed ^ load_relaxed(&entry_tags(e)[i]), 0x9e3779b97f4a7c15ull);
     return digest_words(a->hash_key, seed, entry_value(e), e->value_bytes);
@@ -113,7 +113,7 @@ static enum publish publish(struct attachment *a, const struct write *w, const s
 static uint16_t digest_at(const struct attachment *a, const struct place *at)
 {
     struct entry_ref e;
-    if (!a->has_bridge || !entry_read(a, at->page, at->off, &e) || e.spans)
+    if (!a->has_bridge || !entry_read(a, at->page, at->off, &e) || entry_spans(&e))
         return 0;
     return digest_bits(entry_digest(a, &e));
 }

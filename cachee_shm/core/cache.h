@@ -52,7 +52,7 @@ bool cache_confirm(struct attachment *a, const struct entry_ref *e);
 /* Copy e->value_bytes bytes out. False: a span of it is gone, and the entry with it. Confirm in either case. */
 static inline bool cache_read(const struct attachment *a, const struct entry_ref *e, void *to)
 {
-    if (e->spans)
+    if (entry_spans(e))
         return span_read(a, e, to);
     racing_read(to, entry_value(e), e->value_bytes);
     return true;

@@ -35,28 +35,33 @@ static bool word_unchanged(const struct entry_ref *e)
     return ((load_relaxed(e->word_at) ^ e->word) & ~INDEX_FREQ_MASK) == 0;
 }
 
-bool index_find(struct attachment *a, uint64_t hash, const void *key, uint32_t key_bytes, struct entry_ref *e)
+/* One bucket of a lookup. */
+static bool find_in(struct attachment *a, a64 *bucket, uint64_t tag_bits, uint64_t hash, const void *key, uint32_t key_bytes,
+                    struct entry_ref *e)
 {
-    struct candidates c = index_candidates(a, hash);
-    for (int tries = 0, i = 0; i < CANDIDATE_WORDS && tries < FIND_TRIES_MAX; i++) {
-        a64 *at = index_word(&c, i);
-        uint64_t word = load_acquire(at); /* PUBLISH */
-        if ((word & INDEX_PENDING) || !word_matches(a, at, word, c.tag_bits, hash, e))
+    for (int tries = 0, i = 0; i < BUCKET_WORDS && tries < FIND_TRIES_MAX; i++) {
+        uint64_t word = load_acquire(&bucket[i]); /* PUBLISH */
+        if (((word ^ tag_bits) & (INDEX_TAG_MASK | INDEX_PENDING)) || !word_matches(a, &bucket[i], word, tag_bits, hash, e))
             continue;
-        if (!word_unchanged(e)) {
+        if (!word_unchanged(e))
             tries++, i--;
-            continue;
-        }
-        if (e->key_bytes == key_bytes && racing_equal(entry_key(e), key, key_bytes))
+        else if (e->key_bytes == key_bytes && racing_equal(entry_key(e), key, key_bytes))
             return true;
     }
     return false;
 }
 
+bool index_find(struct attachment *a, uint64_t hash, const void *key, uint32_t key_bytes, struct entry_ref *e)
+{
+    struct candidates c = index_candidates(a, hash);
+    return find_in(a, c.bucket[0], c.tag_bits, hash, key, key_bytes, e) ||
+           find_in(a, c.bucket[1], c.tag_bits, hash, key, key_bytes, e);
+}
+
 bool entry_valid(const struct attachment *a, const struct entry_ref *e)
 {
     uint64_t position = e->version >> 1;
-    if (clear_of(a, e->local) > position)
+    if (clear_of(a, entry_local(e)) > position)
         return false;
     for (uint32_t i = 0; i < e->tags; i++)
         if (tag_fence_of(a, load_relaxed(&entry_tags(e)[i])) > position)
@@ -83,7 +88,7 @@ uint32_t index_kill_lower(struct attachment *a, uint64_t hash, uint64_t version,
     for (int tries = 0, i = 0; i < CANDIDATE_WORDS; i++) {
         a64 *at = index_word(&c, i);
         struct entry_ref e;
-        if (!word_matches(a, at, load_acquire(at), c.tag_bits, hash, &e) || e.version >= version || (spare_local && e.local))
+        if (!word_matches(a, at, load_acquire(at), c.tag_bits, hash, &e) || e.version >= version || (spare_local && entry_local(&e)))
             continue;
         if (index_kill(at, e.word))
             killed++;
@@ -152,7 +157,7 @@ static enum judgement judge_add(struct attachment *a, const struct entry_ref *mi
             return WITHDRAW;
         return index_kill(other->word_at, other->word) ? GO_ON : AGAIN;
     }
-    if (other->add && other->version > mine->version)
+    if (entry_add(other) && other->version > mine->version)
         return index_kill(other->word_at, other->word) ? GO_ON : AGAIN;
     if (!may_help)
         return WITHDRAW;
@@ -163,7 +168,7 @@ static enum judgement judge_add(struct attachment *a, const struct entry_ref *mi
 static enum judgement judge(struct attachment *a, const struct entry_ref *mine, const struct entry_ref *other,
                             uint64_t now_ms, bool may_help)
 {
-    if (mine->add)
+    if (entry_add(mine))
         return judge_add(a, mine, other, now_ms, may_help);
     if (newer(other, mine)) {
         if ((other->word & INDEX_PENDING) && may_help)
@@ -213,13 +218,13 @@ enum sighting { NOTHING_THERE, REPLACED, BEATEN, LOOK_AGAIN };
 static enum sighting meet(struct attachment *a, const struct entry_ref *mine, const struct entry_ref *other, uint64_t now_ms)
 {
     if (other->word & INDEX_PENDING) {
-        if (!mine->add && other->version < mine->version)
+        if (!entry_add(mine) && other->version < mine->version)
             index_kill(other->word_at, other->word);
         else
             finish(a, other, now_ms, true);
         return LOOK_AGAIN;
     }
-    if (mine->add ? entry_valid(a, other) && !entry_expired(other, now_ms) : other->version > mine->version)
+    if (entry_add(mine) ? entry_valid(a, other) && !entry_expired(other, now_ms) : other->version > mine->version)
         return BEATEN;
     if ((mine->version & 1) && superseded(a, mine))
         return BEATEN;
@@ -242,7 +247,7 @@ static enum sighting meet_any(struct attachment *a, const struct candidates *c, 
 static int most_empty_slot(const uint64_t *words)
 {
     int empty[2] = {0, 0}, at[2] = {-1, -1};
-    for (int i = 0; i < CANDIDATE_WORDS; i++)
+    for (int i = CANDIDATE_WORDS - 1; i >= 0; i--) /* the first empty one: lookups begin at the front */
         if (!words[i])
             empty[i / BUCKET_WORDS]++, at[i / BUCKET_WORDS] = i;
     return empty[0] >= empty[1] ? at[0] : at[1];

@@ -35,7 +35,7 @@ bool entry_valid(const struct attachment *a, const struct entry_ref *e);
 
 static inline bool entry_expired(const struct entry_ref *e, uint64_t now_ms)
 {
-    return e->expires_ms && e->expires_ms <= now_ms;
+    return entry_expires_ms(e) && entry_expires_ms(e) <= now_ms;
 }
 
 /* Make the committed entry at `place` the key's value, unless something newer is there or came meanwhile. */

@@ -6,7 +6,10 @@
 bool key_from(PyObject *o, struct key *k)
 {
     Py_ssize_t n;
-    if (PyUnicode_Check(o)) {
+    if (PyUnicode_Check(o) && PyUnicode_IS_COMPACT_ASCII(o)) {
+        k->bytes = PyUnicode_DATA(o);
+        n = PyUnicode_GET_LENGTH(o);
+    } else if (PyUnicode_Check(o)) {
         k->bytes = PyUnicode_AsUTF8AndSize(o, &n);
         if (!k->bytes) {
             PyErr_Clear();
@@ -214,7 +217,7 @@ static enum reading read_small(SegmentObject *s, const struct entry_ref *e, PyOb
     char raw[8];
     double d;
     long long i;
-    bool numeric = e->type == TYPE_INT64 || e->type == TYPE_FLOAT;
+    bool numeric = entry_type(e) == TYPE_INT64 || entry_type(e) == TYPE_FLOAT;
     if (numeric && e->value_bytes == 8)
         racing_read(raw, entry_value(e), 8);
     if (!cache_confirm(&s->a, e))
@@ -223,10 +226,10 @@ static enum reading read_small(SegmentObject *s, const struct entry_ref *e, PyOb
         return READ_GARBAGE;
     memcpy(&d, raw, numeric ? 8 : 0);
     memcpy(&i, raw, numeric ? 8 : 0);
-    *out = e->type == TYPE_INT64   ? PyLong_FromLongLong(i)
-           : e->type == TYPE_FLOAT ? PyFloat_FromDouble(d)
-           : e->type == TYPE_NONE  ? Py_NewRef(Py_None)
-                                   : PyBool_FromLong(e->type == TYPE_TRUE);
+    *out = entry_type(e) == TYPE_INT64   ? PyLong_FromLongLong(i)
+           : entry_type(e) == TYPE_FLOAT ? PyFloat_FromDouble(d)
+           : entry_type(e) == TYPE_NONE  ? Py_NewRef(Py_None)
+                                   : PyBool_FromLong(entry_type(e) == TYPE_TRUE);
     return *out ? READ_OK : READ_ERROR;
 }
 
@@ -278,9 +281,9 @@ static enum reading decoded(SegmentObject *s, uint8_t type, PyObject *data, PyOb
 
 enum reading read_value(SegmentObject *s, const struct entry_ref *e, PyObject **out)
 {
-    if (e->type == TYPE_ASCII)
+    if (entry_type(e) == TYPE_ASCII)
         return read_ascii(s, e, out);
-    if (e->type >= TYPE_INT64 && e->type <= TYPE_NONE)
+    if (entry_type(e) >= TYPE_INT64 && entry_type(e) <= TYPE_NONE)
         return read_small(s, e, out);
     PyObject *data = PyBytes_FromStringAndSize(NULL, e->value_bytes);
     if (!data)
@@ -290,8 +293,8 @@ enum reading read_value(SegmentObject *s, const struct entry_ref *e, PyObject **
         Py_DECREF(data);
         return READ_TORN;
     }
-    if (e->type != TYPE_BYTES)
-        return decoded(s, e->type, data, out);
+    if (entry_type(e) != TYPE_BYTES)
+        return decoded(s, entry_type(e), data, out);
     *out = data;
     return READ_OK;
 }

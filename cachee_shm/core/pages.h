@@ -24,12 +24,8 @@ struct entry_ref {
     const a64 *page_word_at;
     uint64_t page_word;
     struct place place;
-    uint64_t hash, version, expires_ms;
-    uint32_t stored_at, value_bytes, grace_ms;
-    uint32_t body_bytes; /* of what stands in the value's place: the value itself, or its span words */
-    uint16_t key_bytes;
-    uint8_t type, tags, ttl_class;
-    bool local, add, spans;
+    uint64_t hash, version, flags_word, stored_word, sizes_word;
+    uint32_t value_bytes, key_bytes, tags;
     /* Set by index.c. */
     a64 *word_at;
     uint64_t word;
@@ -46,7 +42,23 @@ static inline uint32_t entry_bytes(uint32_t key_bytes, uint32_t tags, uint32_t b
 
 static inline uint32_t span_count(uint32_t value_bytes) { return (value_bytes + SPAN_BYTES - 1) / SPAN_BYTES; }
 
-static inline uint32_t entry_size(const struct entry_ref *e) { return entry_bytes(e->key_bytes, e->tags, e->body_bytes); }
+/* What the words say. */
+static inline uint8_t entry_type(const struct entry_ref *e) { return (uint8_t)(e->flags_word & ENTRY_TYPE_BITS); }
+static inline bool entry_local(const struct entry_ref *e) { return (e->flags_word & ENTRY_LOCAL) != 0; }
+static inline bool entry_add(const struct entry_ref *e) { return (e->flags_word & ENTRY_ADD) != 0; }
+static inline uint8_t entry_ttl_class(const struct entry_ref *e) { return (e->flags_word >> ENTRY_TTL_CLASS_SHIFT) & 63; }
+static inline uint64_t entry_expires_ms(const struct entry_ref *e) { return e->flags_word >> ENTRY_EXPIRES_SHIFT; }
+static inline uint32_t entry_stored_at(const struct entry_ref *e) { return (uint32_t)(e->stored_word >> 32); }
+static inline uint32_t entry_grace_ms(const struct entry_ref *e) { return (uint32_t)(e->sizes_word >> 32); }
+static inline bool entry_spans(const struct entry_ref *e) { return (e->sizes_word & ENTRY_SPANS) != 0; }
+
+/* Bytes of what stands in the value's place: the value itself, or its span words. */
+static inline uint32_t entry_body_bytes(const struct entry_ref *e)
+{
+    return entry_spans(e) ? span_count(e->value_bytes) * 8 : e->value_bytes;
+}
+
+static inline uint32_t entry_size(const struct entry_ref *e) { return entry_bytes(e->key_bytes, e->tags, entry_body_bytes(e)); }
 
 static inline const a64 *entry_tags(const struct entry_ref *e) { return e->at + ENTRY_HEADER_WORDS; }
 static inline const a64 *entry_key(const struct entry_ref *e) { return entry_tags(e) + e->tags; }
@@ -77,28 +89,19 @@ static inline bool entry_read(const struct attachment *a, uint32_t page, uint32_
     if (off > PAGE_BYTES - ENTRY_HEADER_WORDS * 8)
         return false;
     const a64 *at = page_at(a, page, off);
-    uint64_t flags = load_relaxed(&at[ENTRY_EXPIRES_FLAGS]);
-    uint64_t stored = load_relaxed(&at[ENTRY_STORED_LENGTH]);
-    uint64_t sizes = load_relaxed(&at[ENTRY_SIZES]);
     e->at = at;
     e->place.page = page;
     e->place.off = off;
     e->hash = load_relaxed(&at[ENTRY_HASH]);
     e->version = load_relaxed(&at[ENTRY_VERSION]);
-    e->expires_ms = flags >> ENTRY_EXPIRES_SHIFT;
-    e->type = (uint8_t)(flags & ENTRY_TYPE_BITS);
-    e->local = (flags & ENTRY_LOCAL) != 0;
-    e->add = (flags & ENTRY_ADD) != 0;
-    e->ttl_class = (flags >> ENTRY_TTL_CLASS_SHIFT) & 63;
-    e->stored_at = (uint32_t)(stored >> 32);
-    e->value_bytes = (uint32_t)stored;
-    e->grace_ms = (uint32_t)(sizes >> 32);
-    e->tags = (uint8_t)(sizes >> 16);
-    e->key_bytes = (uint16_t)sizes;
-    e->spans = (sizes & ENTRY_SPANS) != 0;
-    e->body_bytes = e->spans ? span_count(e->value_bytes) * 8 : e->value_bytes;
+    e->flags_word = load_relaxed(&at[ENTRY_EXPIRES_FLAGS]);
+    e->stored_word = load_relaxed(&at[ENTRY_STORED_LENGTH]);
+    e->sizes_word = load_relaxed(&at[ENTRY_SIZES]);
+    e->value_bytes = (uint32_t)e->stored_word;
+    e->tags = (uint8_t)(e->sizes_word >> 16);
+    e->key_bytes = (uint16_t)e->sizes_word;
     return e->key_bytes <= KEY_BYTES_MAX && e->tags <= TAGS_MAX && e->value_bytes <= SPANS_MAX * SPAN_BYTES &&
-           e->body_bytes <= PAGE_BYTES && off + entry_size(e) <= PAGE_BYTES;
+           entry_body_bytes(e) <= PAGE_BYTES && off + entry_size(e) <= PAGE_BYTES;
 }
 
 /* Follow an index word. False: it dangles (its page has moved on) or is garbage. */

@@ -29,7 +29,7 @@ static uint64_t digest_of_record(const struct attachment *a, uint64_t hash, uint
             continue;
         if (e.hash != hash || e.version != sequence << 1)
             continue;
-        if (e.spans)
+        if (entry_spans(&e))
             return 0;
         uint64_t digest = entry_digest(a, &e);
         return entry_confirm(&e) ? digest : 0;
@@ -176,9 +176,9 @@ static void evict_others(struct attachment *a, uint64_t hash, uint64_t digest, u
         uint64_t word = load_acquire(at);
         if (!word || (word & INDEX_TAG_MASK) != c.tag_bits || !entry_open(a, word, &e) || e.hash != hash)
             continue;
-        if (e.version >= version || e.local)
+        if (e.version >= version || entry_local(&e))
             continue;
-        if (!(word & INDEX_PENDING) && !e.spans && entry_digest(a, &e) == digest && entry_confirm(&e)) {
+        if (!(word & INDEX_PENDING) && !entry_spans(&e) && entry_digest(a, &e) == digest && entry_confirm(&e)) {
             count(a, STAT_APPLIED_KEPT, 1);
             continue;
         }
