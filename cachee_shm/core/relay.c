@@ -104,12 +104,11 @@ enum relay relay_pack(const struct attachment *a, uint64_t *cursor, uint32_t rec
     b.n = 0;
     *used = 0;
     uint64_t tail = ring_tail(a), to = *cursor;
-    uint32_t fit = out_bytes / WIRE_RECORD_BYTES_MAX;
-    uint32_t limit = records_max < PACK_RECORDS_MAX ? records_max : PACK_RECORDS_MAX;
-    limit = limit < fit ? limit : fit;
+    uint32_t fit = out_bytes / WIRE_RECORD_BYTES_MAX, keys_max = fit < PACK_RECORDS_MAX ? fit : PACK_RECORDS_MAX;
     if (to > tail || tail - to > a->geo.ring_slots)
         return RELAY_LAPPED;
-    for (; to < tail && b.n < limit; to++)
+    uint64_t end = tail - to < records_max ? tail : to + records_max;
+    for (; to < end && b.n < keys_max; to++)
         if (!gather(a, &b, to + 1))
             return RELAY_LAPPED;
     for (uint32_t i = 0; i < b.n; i++)

@@ -20,8 +20,8 @@ enum { PACK_RECORDS_MAX = 2048, WIRE_RECORD_BYTES_MAX = 17 };
 
 enum relay { RELAY_OK, RELAY_LAPPED, RELAY_MALFORMED, RELAY_CORRUPT };
 
-/* Pack own announcements of (*cursor, ...] into out, a key at most once; *cursor moves to the last record
- * looked at. out holds at least WIRE_RECORD_BYTES_MAX bytes. */
+/* Pack own announcements of the at most records_max records after *cursor into out, a key at most once; *cursor
+ * moves to the last record looked at. out holds at least WIRE_RECORD_BYTES_MAX bytes. */
 enum relay relay_pack(const struct attachment *a, uint64_t *cursor, uint32_t records_max, unsigned char *out,
                       uint32_t out_bytes, uint32_t *used);
 
