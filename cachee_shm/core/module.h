@@ -57,7 +57,8 @@ bool hash_from(SegmentObject *s, PyObject *key, uint64_t *hash); /* enters */
 bool parse_args(const char *verb, const char *const *names, int required, int most, PyObject *const *args, Py_ssize_t n,
                 PyObject *kwnames, PyObject **out);
 bool ttl_from(const SegmentObject *s, PyObject *o, uint64_t *ttl_ms, bool *store_nothing);
-bool tags_from(const SegmentObject *s, PyObject *o, struct write *w);
+bool tag_list_from(PyObject *o, PyObject **list);
+bool tags_from(const SegmentObject *s, PyObject *list, struct write *w);
 uint64_t tag_hash(const SegmentObject *s, const struct key *tag);
 bool value_from(SegmentObject *s, PyObject *o, struct value *v);
 

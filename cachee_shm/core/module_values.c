@@ -105,28 +105,39 @@ uint64_t tag_hash(const SegmentObject *s, const struct key *tag)
     return hash_key(key, tag->bytes, tag->n);
 }
 
-bool tags_from(const SegmentObject *s, PyObject *o, struct write *w)
+/* The caller's tags as a list or tuple that is held; NULL for none. It may run Python code. */
+bool tag_list_from(PyObject *o, PyObject **list)
 {
+    static const char *const what = "tags is a sequence of str";
+    *list = NULL;
     if (!o || o == Py_None)
         return true;
     if (PyUnicode_Check(o) || PyBytes_Check(o)) {
-        fail(errors.invalid_key, "tags is a sequence of str, not one str. Nothing was read or written.");
+        fail(errors.invalid_key, "%s, not one str. Nothing was read or written.", what);
         return false;
     }
-    PyObject *list = PySequence_Fast(o, "tags is a sequence of str");
-    if (!list)
-        return false;
-    bool good = PySequence_Fast_GET_SIZE(list) <= TAGS_MAX;
-    if (!good)
+    *list = PySequence_Fast(o, what);
+    if (!*list && PyErr_ExceptionMatches(PyExc_TypeError))
+        fail(errors.invalid_key, "%s, not %.100s. Nothing was read or written.", what, Py_TYPE(o)->tp_name);
+    return *list != NULL;
+}
+
+/* Hash them for the present segment. Runs no Python code. */
+bool tags_from(const SegmentObject *s, PyObject *list, struct write *w)
+{
+    Py_ssize_t n = list ? PySequence_Fast_GET_SIZE(list) : 0;
+    w->tags = 0;
+    if (n > TAGS_MAX) {
         fail(errors.invalid_key, "An entry has at most %d tags. Nothing was read or written.", TAGS_MAX);
-    for (Py_ssize_t i = 0; good && i < PySequence_Fast_GET_SIZE(list); i++) {
-        struct key tag;
-        good = key_from(PySequence_Fast_GET_ITEM(list, i), &tag);
-        if (good)
-            w->tag[w->tags++] = tag_hash(s, &tag);
+        return false;
     }
-    Py_DECREF(list);
-    return good;
+    for (Py_ssize_t i = 0; i < n; i++) {
+        struct key tag;
+        if (!key_from(PySequence_Fast_GET_ITEM(list, i), &tag))
+            return false;
+        w->tag[w->tags++] = tag_hash(s, &tag);
+    }
+    return true;
 }
 
 bool hash_from(SegmentObject *s, PyObject *key, uint64_t *hash)

@@ -82,12 +82,13 @@ static PyObject *Segment_get_many(SegmentObject *s, PyObject *keys)
 {
     PyObject *list = PySequence_Fast(keys, "keys is an iterable of keys"), *hits = list ? PyDict_New() : NULL;
     for (Py_ssize_t i = 0; hits && i < PySequence_Fast_GET_SIZE(list); i++) {
-        PyObject *key = PySequence_Fast_GET_ITEM(list, i), *value;
+        PyObject *key = Py_NewRef(PySequence_Fast_GET_ITEM(list, i)), *value; /* a decoder may change the caller's list */
         int found = fetch_fresh(s, key, &value);
         if (found < 0 || (found && PyDict_SetItem(hits, key, value) < 0))
             Py_CLEAR(hits);
         if (found > 0)
             Py_DECREF(value);
+        Py_DECREF(key);
     }
     Py_XDECREF(list);
     return hits;
@@ -136,18 +137,46 @@ static uint64_t token_position(const SegmentObject *s, uint64_t token)
 
 enum write_kind { WRITE_SET, WRITE_ADD, WRITE_FENCED, WRITE_FILL };
 
-static int run_write(SegmentObject *s, enum write_kind kind, struct write *w, uint64_t token, uint64_t started_ms)
+/* What a writing verb was asked. Key and tags become hashes only once the verb has entered: until then Python
+ * code may run, and a segment that is replaced meanwhile may hash with another key. */
+struct request {
+    enum write_kind kind;
+    PyObject *tags; /* a list or tuple, or NULL; ours to release */
+    uint64_t token, started_ms;
+    struct write w;
+};
+
+static int write_fill(SegmentObject *s, const struct request *r, struct write *w)
 {
-    switch (kind) {
+    count(&s->a, STAT_LOADS, 1);
+    return w->store_nothing ? STORE_NOTHING : cache_fill(&s->a, w, token_position(s, r->token), r->started_ms);
+}
+
+/* A store result, or -1 with an error set. */
+static int run_write(SegmentObject *s, struct request *r, const struct key *k)
+{
+    struct write *w = &r->w;
+    if (!enter(s) || !tags_from(s, r->tags, w))
+        return -1;
+    w->hash = hash_key(s->a.hash_key, k->bytes, k->n);
+    w->key = k->bytes, w->key_bytes = k->n;
+    switch (r->kind) {
     case WRITE_SET:
         return cache_set(&s->a, w);
     case WRITE_ADD:
         return cache_add(&s->a, w);
     case WRITE_FENCED:
-        return cache_set_fenced(&s->a, w, token_position(s, token));
+        return cache_set_fenced(&s->a, w, token_position(s, r->token));
     default:
-        return w->store_nothing ? STORE_NOTHING : cache_fill(&s->a, w, token_position(s, token), started_ms);
+        return write_fill(s, r, w);
     }
+}
+
+/* Once, a corrupt segment is left for its successor (whose peers see a new incarnation); not again and again. */
+static void corrupt_again(void)
+{
+    fail(errors.segment_retired, "The segment was found corrupt, and its successor too. Nothing was stored or announced. See who "
+                                 "else writes into it.");
 }
 
 /* A write that fails must not leave an older value to be read (as memcached does it). Fills and adds replace nothing. */
@@ -169,30 +198,26 @@ static void value_too_large(const SegmentObject *s, PyObject *key, Py_ssize_t n)
 }
 
 /* A store result, or -1 with an error set. */
-static int write_value(SegmentObject *s, enum write_kind kind, PyObject *key, PyObject *object, struct write *w,
-                       uint64_t token, uint64_t started_ms)
+static int write_value(SegmentObject *s, struct request *r, PyObject *key, PyObject *object)
 {
     struct key k;
     struct value v;
-    int result = -1;
     if (!key_from(key, &k))
         return -1;
     if (!value_from(s, object, &v)) {
-        drop_older(s, kind, &k);
+        drop_older(s, r->kind, &k);
         return -1;
     }
-    if (enter(s)) {
-        w->hash = hash_key(s->a.hash_key, k.bytes, k.n);
-        w->key = k.bytes, w->key_bytes = k.n;
-        w->value = v.bytes, w->value_bytes = v.n > UINT32_MAX ? UINT32_MAX : (uint32_t)v.n;
-        w->type = v.type;
-        result = run_write(s, kind, w, token, started_ms);
-        if (result == STORE_CORRUPT && enter(s)) /* now attached to a fresh segment: its peers see a new incarnation */
-            result = run_write(s, kind, w, token, started_ms);
-        if (result == STORE_TOO_LARGE) {
-            value_too_large(s, key, v.n);
-            drop_older(s, kind, &k);
-        }
+    r->w.value = v.bytes, r->w.value_bytes = v.n > UINT32_MAX ? UINT32_MAX : (uint32_t)v.n;
+    r->w.type = v.type;
+    int result = run_write(s, r, &k);
+    if (result == STORE_CORRUPT)
+        result = run_write(s, r, &k);
+    if (result == STORE_CORRUPT)
+        corrupt_again();
+    if (result == STORE_TOO_LARGE) {
+        value_too_large(s, key, v.n);
+        drop_older(s, r->kind, &k);
     }
     Py_XDECREF(v.held);
     return PyErr_Occurred() ? -1 : result;
@@ -200,97 +225,137 @@ static int write_value(SegmentObject *s, enum write_kind kind, PyObject *key, Py
 
 static const char *const set_names[] = {"key", "value", "ttl", "tags", "local"};
 
-static bool options_from(SegmentObject *s, PyObject *ttl, PyObject *tags, PyObject *local, struct write *w)
+/* False: an error is set, and there is nothing to release. */
+static bool request_from(SegmentObject *s, enum write_kind kind, PyObject *ttl, PyObject *tags, PyObject *local,
+                         struct request *r)
 {
-    if (!s->open)
-        return enter(s);
-    w->tags = 0;
-    w->grace_ms = 0;
+    r->kind = kind;
+    r->tags = NULL;
+    r->w.grace_ms = 0;
+    if (!s->open && !enter(s))
+        return false;
     int is_local = local ? PyObject_IsTrue(local) : 0;
-    w->local = is_local > 0;
-    return is_local >= 0 && ttl_from(s, ttl, &w->ttl_ms, &w->store_nothing) && tags_from(s, tags, w);
+    r->w.local = is_local > 0;
+    return is_local >= 0 && ttl_from(s, ttl, &r->w.ttl_ms, &r->w.store_nothing) && tag_list_from(tags, &r->tags);
 }
 
-static PyObject *stored(int result) { return result < 0 ? NULL : PyBool_FromLong(result == STORED); }
+/* Ends the request. */
+static PyObject *stored(SegmentObject *s, struct request *r, PyObject *key, PyObject *value)
+{
+    int result = write_value(s, r, key, value);
+    Py_CLEAR(r->tags);
+    return result < 0 ? NULL : PyBool_FromLong(result == STORED);
+}
 
 static PyObject *Segment_set(SegmentObject *s, PyObject *const *args, Py_ssize_t n, PyObject *kwnames)
 {
     PyObject *in[5];
-    struct write w;
-    if (!parse_args("set", set_names, 2, 5, args, n, kwnames, in) || !options_from(s, in[2], in[3], in[4], &w))
+    struct request r;
+    if (!parse_args("set", set_names, 2, 5, args, n, kwnames, in) || !request_from(s, WRITE_SET, in[2], in[3], in[4], &r))
         return NULL;
-    return stored(write_value(s, WRITE_SET, in[0], in[1], &w, 0, 0));
+    return stored(s, &r, in[0], in[1]);
 }
 
 static PyObject *Segment_add(SegmentObject *s, PyObject *const *args, Py_ssize_t n, PyObject *kwnames)
 {
     PyObject *in[5];
-    struct write w;
-    if (!parse_args("add", set_names, 2, 5, args, n, kwnames, in) || !options_from(s, in[2], in[3], in[4], &w))
+    struct request r;
+    if (!parse_args("add", set_names, 2, 5, args, n, kwnames, in) || !request_from(s, WRITE_ADD, in[2], in[3], in[4], &r))
         return NULL;
-    return stored(write_value(s, WRITE_ADD, in[0], in[1], &w, 0, 0));
+    return stored(s, &r, in[0], in[1]);
 }
 
 /* For loading.py: fill(key, value, token, started_ms, ttl, grace_ms, tags, local). */
 static PyObject *Segment_fill(SegmentObject *s, PyObject *const *args, Py_ssize_t n)
 {
-    struct write w;
+    struct request r;
     if (n != 8)
         return fail(PyExc_TypeError, "_fill takes 8 arguments");
     uint64_t token = PyLong_AsUnsignedLongLong(args[2]), started = PyLong_AsUnsignedLongLong(args[3]);
     unsigned long long grace = PyLong_AsUnsignedLongLong(args[5]);
-    if (PyErr_Occurred() || !options_from(s, args[4], args[6], args[7], &w))
+    if (PyErr_Occurred() || !request_from(s, WRITE_FILL, args[4], args[6], args[7], &r))
         return NULL;
-    w.grace_ms = grace > UINT32_MAX ? UINT32_MAX : (uint32_t)grace;
-    count(&s->a, STAT_LOADS, 1);
-    return stored(write_value(s, WRITE_FILL, args[0], args[1], &w, token, started));
+    r.token = token;
+    r.started_ms = started;
+    r.w.grace_ms = grace > UINT32_MAX ? UINT32_MAX : (uint32_t)grace;
+    return stored(s, &r, args[0], args[1]);
 }
 
 /* For loading.py: set_fenced(key, value, token, ttl, tags). */
 static PyObject *Segment_set_fenced(SegmentObject *s, PyObject *const *args, Py_ssize_t n)
 {
-    struct write w;
+    struct request r;
     if (n != 5)
         return fail(PyExc_TypeError, "_set_fenced takes 5 arguments");
     uint64_t token = PyLong_AsUnsignedLongLong(args[2]);
-    if (PyErr_Occurred() || !options_from(s, args[3], args[4], NULL, &w))
+    if (PyErr_Occurred() || !request_from(s, WRITE_FENCED, args[3], args[4], NULL, &r))
         return NULL;
-    return stored(write_value(s, WRITE_FENCED, args[0], args[1], &w, token, 0));
+    r.token = token;
+    return stored(s, &r, args[0], args[1]);
+}
+
+/* One item of set_many: false with an error set, or the key is added to `failed` if its value was not stored. */
+static bool set_item(SegmentObject *s, struct request *r, PyObject *item, PyObject *failed)
+{
+    if (!PyTuple_Check(item) || PyTuple_GET_SIZE(item) != 2) {
+        fail(PyExc_TypeError, "set_many takes a mapping: its items() are pairs of key and value");
+        return false;
+    }
+    PyObject *key = PyTuple_GET_ITEM(item, 0);
+    int result = write_value(s, r, key, PyTuple_GET_ITEM(item, 1));
+    if (result < 0 && !PyErr_ExceptionMatches(errors.value_too_large) && !PyErr_ExceptionMatches(errors.unserializable))
+        return false;
+    PyErr_Clear();
+    return result == STORED || result == STORE_NOTHING || PyList_Append(failed, key) == 0;
 }
 
 static PyObject *Segment_set_many(SegmentObject *s, PyObject *const *args, Py_ssize_t n, PyObject *kwnames)
 {
     static const char *const names[] = {"mapping", "ttl", "tags", "local"};
     PyObject *in[4];
-    struct write w;
-    if (!parse_args("set_many", names, 1, 4, args, n, kwnames, in) || !options_from(s, in[1], in[2], in[3], &w))
+    struct request r;
+    if (!parse_args("set_many", names, 1, 4, args, n, kwnames, in) || !request_from(s, WRITE_SET, in[1], in[2], in[3], &r))
         return NULL;
     PyObject *items = PyMapping_Items(in[0]), *failed = items ? PyList_New(0) : NULL;
-    for (Py_ssize_t i = 0; failed && i < PyList_GET_SIZE(items); i++) {
-        PyObject *item = PyList_GET_ITEM(items, i);
-        int result = write_value(s, WRITE_SET, PyTuple_GET_ITEM(item, 0), PyTuple_GET_ITEM(item, 1), &w, 0, 0);
-        if (result < 0 && !PyErr_ExceptionMatches(errors.value_too_large) && !PyErr_ExceptionMatches(errors.unserializable)) {
+    for (Py_ssize_t i = 0; failed && i < PyList_GET_SIZE(items); i++)
+        if (!set_item(s, &r, PyList_GET_ITEM(items, i), failed))
             Py_CLEAR(failed);
-            break;
-        }
-        PyErr_Clear();
-        if (result != STORED && result != STORE_NOTHING && PyList_Append(failed, PyTuple_GET_ITEM(item, 0)) < 0)
-            Py_CLEAR(failed);
-    }
     Py_XDECREF(items);
+    Py_CLEAR(r.tags);
     return failed;
 }
 
+/* Do it, and once more if the segment was found corrupt: in its successor. False: an error is set. */
+static bool announced(SegmentObject *s, int (*verb)(SegmentObject *, const struct key *), const struct key *k, int *result)
+{
+    for (int tries = 0; tries < 2; tries++) {
+        if (!enter(s))
+            return false;
+        *result = verb(s, k);
+        if (*result >= 0)
+            return true;
+    }
+    corrupt_again();
+    return false;
+}
+
+static int delete_one(SegmentObject *s, const struct key *k)
+{
+    return cache_delete(&s->a, hash_key(s->a.hash_key, k->bytes, k->n));
+}
+static int delete_tag(SegmentObject *s, const struct key *tag) { return cache_delete_tag(&s->a, tag_hash(s, tag)); }
+static int clear_all(SegmentObject *s, const struct key *unused)
+{
+    (void)unused;
+    return cache_clear(&s->a);
+}
+
+/* 1 if it was here, 0 if not, -1 with an error set. */
 static int delete_key(SegmentObject *s, PyObject *key)
 {
     struct key k;
-    if (!key_from(key, &k) || !enter(s))
-        return -1;
-    uint64_t hash = hash_key(s->a.hash_key, k.bytes, k.n);
-    int existed = cache_delete(&s->a, hash);
-    if (existed < 0 && enter(s))
-        existed = cache_delete(&s->a, hash);
-    return PyErr_Occurred() ? -1 : existed > 0;
+    int existed;
+    return key_from(key, &k) && announced(s, delete_one, &k, &existed) ? existed > 0 : -1;
 }
 
 static PyObject *Segment_delete(SegmentObject *s, PyObject *key)
@@ -303,17 +368,20 @@ static PyObject *Segment_delete_many(SegmentObject *s, PyObject *keys)
 {
     PyObject *list = PySequence_Fast(keys, "keys is an iterable of keys");
     bool good = list != NULL;
-    for (Py_ssize_t i = 0; good && i < PySequence_Fast_GET_SIZE(list); i++)
-        good = delete_key(s, PySequence_Fast_GET_ITEM(list, i)) >= 0;
+    for (Py_ssize_t i = 0; good && i < PySequence_Fast_GET_SIZE(list); i++) {
+        PyObject *key = Py_NewRef(PySequence_Fast_GET_ITEM(list, i)); /* the caller's list may change meanwhile */
+        good = delete_key(s, key) >= 0;
+        Py_DECREF(key);
+    }
     Py_XDECREF(list);
     return good ? Py_NewRef(Py_None) : NULL;
 }
 
 int Segment_ass_subscript(SegmentObject *s, PyObject *key, PyObject *value)
 {
-    struct write w;
+    struct request r;
     if (value)
-        return options_from(s, NULL, NULL, NULL, &w) && write_value(s, WRITE_SET, key, value, &w, 0, 0) >= 0 ? 0 : -1;
+        return request_from(s, WRITE_SET, NULL, NULL, NULL, &r) && write_value(s, &r, key, value) >= 0 ? 0 : -1;
     int existed = delete_key(s, key);
     if (existed == 0)
         PyErr_SetObject(PyExc_KeyError, key);
@@ -337,18 +405,16 @@ static PyObject *Segment_touch(SegmentObject *s, PyObject *const *args, Py_ssize
 static PyObject *Segment_clear(SegmentObject *s, PyObject *unused)
 {
     (void)unused;
-    if (!enter(s) || (cache_clear(&s->a) < 0 && !enter(s)))
-        return NULL;
-    Py_RETURN_NONE;
+    int ignored;
+    return announced(s, clear_all, NULL, &ignored) ? Py_NewRef(Py_None) : NULL;
 }
 
 static PyObject *Segment_delete_tags(SegmentObject *s, PyObject *const *args, Py_ssize_t n)
 {
     for (Py_ssize_t i = 0; i < n; i++) {
         struct key tag;
-        if (!key_from(args[i], &tag) || !enter(s))
-            return NULL;
-        if (cache_delete_tag(&s->a, tag_hash(s, &tag)) < 0 && !enter(s))
+        int ignored;
+        if (!key_from(args[i], &tag) || !announced(s, delete_tag, &tag, &ignored))
             return NULL;
     }
     Py_RETURN_NONE;
