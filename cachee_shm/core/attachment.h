@@ -9,6 +9,7 @@
 #include "layout.h"
 
 enum { NO_PAGE = UINT32_MAX };
+enum { FILE_NAME_BYTES = 192 }; /* "/cachee.", a host's name of 63, a namespace's of 64, the layout */
 
 struct geometry {
     uint64_t total_bytes;
@@ -37,6 +38,7 @@ struct attachment {
 
     /* This process in the roster. */
     int fd;          /* for liveness tests and for re-attaching after a fork */
+    char file_name[FILE_NAME_BYTES]; /* by which the file is found again if `fd` was closed; empty: it has none */
     uint64_t file_inode, file_device; /* is `fd` still the segment's file? Daemons close descriptors */
     void *lock_page; /* its mapping holds the slot's byte lock: the kernel drops it at death */
     uint32_t slot;
@@ -51,7 +53,7 @@ struct attachment {
     uint64_t span_words[SPANS_MAX]; /* of the large value being written */
 
     /* Configuration of this process. */
-    bool has_bridge, has_name;
+    bool has_bridge;
     uint64_t isolation_ttl_ms;
     uint64_t default_ttl_ms; /* 0 = never expires */
     int64_t frozen_ms;       /* >= 0: the clock stands here (tests) */

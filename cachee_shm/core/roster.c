@@ -17,31 +17,52 @@ static struct flock byte_lock(uint32_t byte, short type)
     return (struct flock){.l_type = type, .l_whence = SEEK_SET, .l_start = LOCK_BASE + byte, .l_len = 1};
 }
 
-int roster_checked_fd(const struct attachment *a)
+static bool is_segment(const struct attachment *a, int fd)
 {
     struct stat s;
-    if (a->fd >= 0 && fstat(a->fd, &s) == 0 && s.st_ino == a->file_inode && s.st_dev == a->file_device)
-        return a->fd;
+    return fd >= 0 && fstat(fd, &s) == 0 && s.st_ino == a->file_inode && s.st_dev == a->file_device;
+}
+
+int roster_checked_fd(const struct attachment *a) { return is_segment(a, a->fd) ? a->fd : -1; }
+
+/* errno ENOENT: no file has the name, or another one. */
+static int open_by_name(const struct attachment *a)
+{
+    errno = EBADF;
+    int fd = a->file_name[0] ? shm_open(a->file_name, O_RDWR | O_CLOEXEC, 0) : -1;
+    if (fd < 0 || is_segment(a, fd))
+        return fd;
+    close(fd);
+    errno = ENOENT;
     return -1;
+}
+
+static void mend_fd(struct attachment *a)
+{
+    int fd = roster_checked_fd(a) < 0 ? open_by_name(a) : -1;
+    if (fd >= 0)
+        a->fd = fd;
 }
 
 bool roster_unlinked(const struct attachment *a)
 {
     struct stat s;
     int fd = roster_checked_fd(a);
-    return a->has_name && fd >= 0 && fstat(fd, &s) == 0 && s.st_nlink == 0;
+    if (fd >= 0)
+        return a->file_name[0] && fstat(fd, &s) == 0 && s.st_nlink == 0;
+    fd = open_by_name(a);
+    if (fd >= 0)
+        close(fd);
+    return fd < 0 && errno == ENOENT;
 }
 
 static int reopen(const struct attachment *a)
 {
     int fd = roster_checked_fd(a);
-    if (fd < 0) {
-        errno = EBADF;
-        return -1;
-    }
     char path[32];
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    return open(path, O_RDWR | O_CLOEXEC);
+    int again = fd < 0 ? -1 : open(path, O_RDWR | O_CLOEXEC);
+    return again >= 0 ? again : open_by_name(a);
 }
 
 /* No signal handler of ours runs and no fork happens between open and close: module.c holds the interpreter. */
@@ -131,6 +152,7 @@ static void settle_in(struct attachment *a, uint32_t slot, enum roster_kind kind
 
 enum roster_join roster_join(struct attachment *a, enum roster_kind kind, uint64_t now_ms)
 {
+    mend_fd(a);
     for (int pass = 0; pass < 2; pass++) { /* first the slots that say free, then those whose holder may be dead */
         for (uint32_t slot = 0; slot < a->geo.roster_slots; slot++) {
             bool live = is_live(load_relaxed(&a->roster[slot].word));
@@ -186,6 +208,7 @@ static uint32_t slots_ever_used(const struct attachment *a)
 uint32_t roster_sweep(struct attachment *a)
 {
     uint32_t swept = 0;
+    mend_fd(a);
     for (uint32_t slot = 0, n = slots_ever_used(a); slot < n; slot++)
         swept += sweep_slot(a, slot);
     return swept;

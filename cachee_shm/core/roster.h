@@ -30,7 +30,7 @@ bool roster_alive(const struct attachment *a, uint32_t slot);
 /* Return the slots of the dead, paying their debts. Returns how many. */
 uint32_t roster_sweep(struct attachment *a);
 
-/* Was the segment's name unlinked? Its successor must be attached to. */
+/* Was the segment's name unlinked, or given to another file? Its successor must be attached to. */
 bool roster_unlinked(const struct attachment *a);
 
 /* Live slots of one kind. */
@@ -40,7 +40,8 @@ uint32_t roster_count(const struct attachment *a, enum roster_kind kind);
 int roster_intend(struct attachment *a, uint64_t hash);
 void roster_settle(struct attachment *a, int intent);
 
-/* A descriptor of the segment's own file, or -1: the process may have closed ours behind our back. */
+/* A descriptor of the segment's own file, or -1: the process may have closed ours behind our back (daemons do).
+ * Joining and sweeping open the file again by its name then. */
 int roster_checked_fd(const struct attachment *a);
 
 #endif

@@ -314,11 +314,12 @@ enum attach_result segment_attach(struct attachment *a, int fd, const struct seg
     a->frozen_ms = -1;
     a->doorbell_fd = -1;
     a->has_bridge = config->has_bridge;
-    a->has_name = config->has_name;
     a->isolation_ttl_ms = config->isolation_ttl_ms;
     a->default_ttl_ms = config->default_ttl_ms;
     for (size_t i = 0; config->doorbell_name && config->doorbell_name[i] && i + 1 < sizeof a->doorbell_name; i++)
         a->doorbell_name[i] = config->doorbell_name[i];
+    for (size_t i = 0; config->has_name && config->name[i] && i + 1 < sizeof a->file_name; i++)
+        a->file_name[i] = config->name[i];
 
     enum attach_result created = remember_file(a, fd) ? create_once(a, config) : ATTACH_FAILED;
     enum attach_result result = created == ATTACH_CREATED ? ATTACHED : created;
