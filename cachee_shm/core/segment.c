@@ -135,12 +135,23 @@ static void fill_header(struct header *h, const struct geometry *g, const struct
     store_relaxed(&h->clear_own, 0);
 }
 
+/* Bytes in a file that no creator has finished: zeros, or the beginning of a header. Anything else is not ours. */
+static bool may_begin(int fd)
+{
+    uint64_t magic = 0;
+    return pread(fd, &magic, sizeof magic, 0) >= 0 && (magic == 0 || magic == LAYOUT_MAGIC);
+}
+
 /* Reserve every byte first: a small /dev/shm is an error here, never a SIGBUS later. */
 static enum attach_result create(int fd, const struct segment_config *config)
 {
     struct geometry g;
     if (!plan(&g, config->total_bytes))
         return ATTACH_TOO_SMALL;
+    if (!may_begin(fd))
+        return ATTACH_GARBAGE;
+    if (ftruncate(fd, 0) != 0) /* nobody maps a file before it is ready */
+        return ATTACH_FAILED;
     int why = posix_fallocate(fd, 0, (off_t)g.total_bytes);
     if (why) {
         int ignored = ftruncate(fd, 0);
