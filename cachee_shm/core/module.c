@@ -22,9 +22,16 @@ static bool rejoin(SegmentObject *s)
 {
     if (segment_after_fork(&s->a))
         return true;
-    fail(errors.roster_full, "This forked process could not get a roster slot of its own in segment '%s'. Nothing was read "
-                             "or written. Attach fewer processes, or attach again after the fork.",
+    fail(errors.roster_full, "This forked process could not get a roster slot of its own in segment '%s': all are taken, or it "
+                             "may not open the segment's file any more. Nothing was read or written. Attach fewer processes, or "
+                             "attach again after the fork.",
          s->a.header->name);
+    return false;
+}
+
+static bool say_closed(void)
+{
+    fail(errors.closed, "This cache is closed. Nothing was read or written. Call cachee_shm.attach() for a new one.");
     return false;
 }
 
@@ -32,16 +39,16 @@ static bool rejoin(SegmentObject *s)
 static bool reattach(SegmentObject *s)
 {
     PyObject *done = PyObject_CallMethod((PyObject *)s, "_reattach", NULL);
-    Py_XDECREF(done);
-    return done && s->open;
+    if (!done)
+        return false;
+    Py_DECREF(done);
+    return s->open || say_closed();
 }
 
 bool enter(SegmentObject *s)
 {
-    if (!s->open) {
-        fail(errors.closed, "This cache is closed. Nothing was read or written. Call cachee_shm.attach() for a new one.");
-        return false;
-    }
+    if (!s->open)
+        return s->astray ? reattach(s) : say_closed();
     if (!segment_is_ours(&s->a) && !rejoin(s))
         return false;
     return !segment_retired(&s->a) || reattach(s);
@@ -54,6 +61,7 @@ static void remember(SegmentObject *s)
     s->next = all_open;
     all_open = s;
     s->open = true;
+    s->astray = false;
     s->attachments = (s->attachments + 1) & 0xfff;
 }
 
@@ -166,6 +174,7 @@ static PyObject *Segment_attach(SegmentObject *s, PyObject *args)
     config.has_name = has_name;
     config.isolation_ttl_ms = isolation_ttl_ms;
     config.default_ttl_ms = default_ttl_ms;
+    s->astray = s->open || s->astray;
     close_segment(s);
     if (attach(s, fd, &config, encode, decode) < 0)
         return NULL;
@@ -176,6 +185,7 @@ static PyObject *Segment_close(SegmentObject *s, PyObject *unused)
 {
     (void)unused;
     close_segment(s);
+    s->astray = false;
     Py_RETURN_NONE;
 }
 

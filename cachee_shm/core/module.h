@@ -23,6 +23,7 @@ typedef struct SegmentObject {
     PyObject_HEAD
     struct attachment a;
     bool open;
+    bool astray; /* its segment was retired and the successor could not be attached: each verb tries again */
     uint32_t attachments; /* how often this object was attached, modulo 2^12 in tokens */
     PyObject *encode, *decode;
     struct SegmentObject *next; /* all open ones: a forked child re-attaches them */

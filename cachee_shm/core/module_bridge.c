@@ -389,7 +389,7 @@ static PyObject *get_retired(SegmentObject *s, void *unused)
 static PyObject *get_closed(SegmentObject *s, void *unused)
 {
     (void)unused;
-    return PyBool_FromLong(!s->open);
+    return PyBool_FromLong(!s->open && !s->astray);
 }
 
 PyGetSetDef module_attributes[] = {
