@@ -28,6 +28,7 @@ TTL = float | timedelta | EllipsisType | None  # seconds; None: never expires; .
 LEASE_WAIT_S = 5.0
 POLL_MIN_S = 0.0005
 POLL_MAX_S = 0.02
+SECONDS_MAX = 1e11  # as of any lifetime
 MISS, FRESH, STALE = 0, 1, 2
 TAKEN, HELD = 0, 1
 
@@ -44,6 +45,12 @@ class Options:
     negative_ttl: float | timedelta | None
     tags: Sequence[str]
     local: bool
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.stale, (int, float)) or not 0 <= self.stale <= SECONDS_MAX:
+            raise InvalidTTL(
+                f"stale is a number of seconds from 0 to 1e11; not {self.stale!r}. Nothing was read or set."
+            )
 
     def lifetime(self, value: object) -> TTL:
         """``negative_ttl`` for a loaded None, where one is given; else ``ttl``."""
@@ -114,6 +121,12 @@ class Flight(Generic[T]):
         except ValueTooLarge as error:
             warnings.warn(f"loaded, returned, not cached: {error}", RuntimeWarning, stacklevel=4)
 
+    def falls_back(self) -> bool:
+        """After a failed load: is the stale value still there, and not invalidated meanwhile?"""
+        if self.has_stale and not self.segment.closed:
+            return self.look() or self.has_stale
+        return False
+
     def release(self) -> None:
         if self.holds_lease and not self.segment.closed:
             self.segment._release(self.key)
@@ -130,13 +143,14 @@ def load(
     if flight.found:
         return flight.value  # type: ignore[no-any-return]
     try:
-        value = loader(*args)
+        try:
+            value = loader(*args)
+        except Exception:
+            if flight.falls_back():
+                return flight.value  # type: ignore[no-any-return]
+            raise
         flight.fill(value)
         return value
-    except Exception:
-        if flight.has_stale:
-            return flight.value  # type: ignore[no-any-return]
-        raise
     finally:
         flight.release()
 
@@ -157,13 +171,14 @@ async def aload(
     if flight.found:
         return flight.value  # type: ignore[no-any-return]
     try:
-        value = await loader(*args)
+        try:
+            value = await loader(*args)
+        except Exception:
+            if flight.falls_back():
+                return flight.value  # type: ignore[no-any-return]
+            raise
         flight.fill(value)
         return value
-    except Exception:
-        if flight.has_stale:
-            return flight.value  # type: ignore[no-any-return]
-        raise
     finally:
         flight.release()
 
@@ -201,14 +216,13 @@ class Writing:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        segment = self._segment
+        segment, self.stored = self._segment, False
         try:
             if kind is not None or not self._has_value:
                 segment.delete(self._key)
-                self.stored = False
             else:
                 self.stored = segment._set_fenced(self._key, self._value, self._token, self._ttl, self._tags)
-        except InvalidTTL:
+        except Exception:  # of the value, its lifetime or its tags: the origin was written all the same
             segment.delete(self._key)
             raise
         finally:
