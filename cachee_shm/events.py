@@ -51,7 +51,8 @@ class Events:
         self._segment = segment
         self._cursor = segment.tail
         self._incarnation = segment.incarnation
-        self._wanted = None if keys is None else {segment._hash(key): key for key in keys}
+        self._keys = None if keys is None else list(keys)
+        self._wanted = self._hashes()
         self._sources: dict[int, str] = {0: segment.spec.host}
         self._ready: list[Event] = []
 
@@ -67,8 +68,12 @@ class Events:
         events = [self._event(now, *fields) for fields in RECORD.iter_unpack(data)]
         return [event for event in events if event is not None]
 
+    def _hashes(self) -> dict[int, str | bytes] | None:
+        return None if self._keys is None else {self._segment._hash(key): key for key in self._keys}
+
     def _lapped(self, read_so_far: int) -> Lapped:
         """Go on from the present: whoever was lapped must take every key as changed anyway."""
+        self._wanted = self._hashes()  # another segment may hash with another key
         self._cursor, self._incarnation = self._segment.tail, self._segment.incarnation
         return Lapped(read_so_far + 1, max(self._cursor, read_so_far + 1))
 
