@@ -11,6 +11,7 @@ import errno
 import fcntl
 import logging
 import os
+import re
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING
 import posix_ipc
 
 from cachee_shm import _core, codec
-from cachee_shm.errors import AccessDenied, SegmentError, SegmentRetired
+from cachee_shm.errors import AccessDenied, ConfigError, SegmentError, SegmentRetired
 
 if TYPE_CHECKING:
     from cachee_shm.config import Config
@@ -27,6 +28,7 @@ __all__ = ["EMBEDDED_MEMORY_BYTES", "Segment", "Spec", "embedded", "open_for_bri
 
 EMBEDDED_MEMORY_BYTES = 32 << 20
 EMBEDDED_NAMESPACE = "default"
+NAMESPACE = re.compile(r"[A-Za-z0-9_-]{1,64}")  # config.NAMESPACE, without importing pydantic
 OPEN_TRIES_MAX = 200
 OPEN_WAIT_S = 0.005
 
@@ -60,7 +62,9 @@ def segment_path(host: str, namespace: str) -> str:
 
 def embedded(namespace: str | None) -> Spec:
     """What ``attach()`` uses without a configuration: 32 MiB, this user's alone, no bridge."""
-    name = namespace or EMBEDDED_NAMESPACE
+    name = EMBEDDED_NAMESPACE if namespace is None else namespace
+    if not isinstance(name, str) or not NAMESPACE.fullmatch(name):
+        raise ConfigError(f"namespace: found {name!r}; accepted: 1 to 64 letters, digits, '-' and '_'")
     host = str(os.getuid())
     return Spec(
         path=segment_path(host, name),
@@ -77,7 +81,7 @@ def embedded(namespace: str | None) -> Spec:
 
 def spec_of(config: Config, namespace: str | None) -> Spec:
     """What the host's configuration says of a namespace; ``ConfigError`` if it says nothing."""
-    name = namespace or _only_namespace(config)
+    name = _only_namespace(config) if namespace is None else namespace
     table = config.namespace(name)
     return Spec(
         path=segment_path(config.host.name, name),
