@@ -179,7 +179,8 @@ class Unserializable(CacheeError, TypeError):
     """A value that no codec takes: an unknown class, a subclass of a built-in type, or nesting that is too
     deep.
 
-    Nothing was stored or announced. Store a built-in type or a pydantic model made of such.
+    It was not stored. As with ``ValueTooLarge``, a ``set`` was announced and no older value is left under the
+    key on any host. Store a built-in type or a pydantic model made of such.
     """
 
 
@@ -195,7 +196,7 @@ class Lapped(CacheeError):
     """A cursor of ``events()`` was slower than the ring: records were overwritten before it read them.
 
     The cache itself is whole; only this reader has missed something. What it derived from earlier events is
-    to be made anew; iterating on continues at the oldest record that is still there.
+    to be made anew; iterating on continues with what comes after ``lost_to``.
 
     Attributes:
         lost_from: the first sequence that was lost.
