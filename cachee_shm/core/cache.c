@@ -130,9 +130,9 @@ struct announcement { /* a write on its way */
     struct write *w;
     struct place place;
     uint64_t now_ms;
-    uint64_t since; /* not 0: a key event after this position and before our record refuses the value */
+    uint64_t token, since; /* fenced: a tag or clear after the token, or a key event after `since`, refuses the value */
     uint16_t digest;
-    bool has_room;
+    bool has_room, fenced;
 };
 
 static bool too_large(const struct attachment *a, const struct write *w) { return w->value_bytes > value_bytes_max(a); }
@@ -171,6 +171,22 @@ static enum store end(struct attachment *a, enum store result)
     return result;
 }
 
+/* Has a clear or one of the write's tags moved since the token? */
+static bool wide_moved_since(const struct attachment *a, const struct write *w, uint64_t token)
+{
+    bool moved = clear_of(a, w->local) > token;
+    for (uint32_t i = 0; !moved && i < w->tags; i++)
+        moved = tag_fence_of(a, w->tag[i]) > token;
+    return moved;
+}
+
+/* What came between the look at the fences and our record would be older than the entry's version, so nothing
+ * after this would refuse it. */
+static bool moved_meanwhile(const struct attachment *a, const struct announcement *n, uint64_t s)
+{
+    return ring_conflict(a, n->w->hash, n->since, s - 1) || wide_moved_since(a, n->w, n->token);
+}
+
 /* The record is in the ring; now the entry, unless something refuses it. */
 static enum store store_entry(struct attachment *a, const struct announcement *n, uint64_t s)
 {
@@ -178,7 +194,7 @@ static enum store store_entry(struct attachment *a, const struct announcement *n
         return STORE_NOTHING;
     if (!n->has_room)
         return STORE_NO_ROOM;
-    if (n->since && ring_conflict(a, n->w->hash, n->since, s - 1))
+    if (n->fenced && moved_meanwhile(a, n, s))
         return STORE_GUARDED;
     return publish(a, n->w, &n->place, s << 1, n->now_ms) == PUBLISH_OK ? STORED : STORE_LOST;
 }
@@ -232,10 +248,7 @@ enum store cache_add(struct attachment *a, struct write *w)
 static bool moved_since(const struct attachment *a, const struct write *w, uint64_t token)
 {
     uint64_t fence = fence_of(a, w->hash);
-    bool moved = clear_of(a, w->local) > token || (fence > token && ring_conflict(a, w->hash, token, fence));
-    for (uint32_t i = 0; !moved && i < w->tags; i++)
-        moved = tag_fence_of(a, w->tag[i]) > token;
-    return moved;
+    return (fence > token && ring_conflict(a, w->hash, token, fence)) || wide_moved_since(a, w, token);
 }
 
 enum store cache_set_fenced(struct attachment *a, struct write *w, uint64_t token)
@@ -244,6 +257,8 @@ enum store cache_set_fenced(struct attachment *a, struct write *w, uint64_t toke
     if (too_large(a, w))
         return STORE_TOO_LARGE;
     begin(a, &n, w, 0);
+    n.fenced = true;
+    n.token = token;
     n.since = ring_tail(a); /* before the look: whatever comes after it is found in the ring */
     bool moved = token > n.since || moved_since(a, w, token);
     return counted(a, announce(a, &n, moved ? RECORD_GUARDED : RECORD_SET));
