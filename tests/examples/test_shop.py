@@ -33,6 +33,11 @@ class Shop:
     cache: cachee_shm.Cache
     process: subprocess.Popen[bytes]
 
+    def loads(self) -> int:
+        """How often the workers have asked the database: each load ends in a fill, stored or refused."""
+        stats = self.cache.stats()
+        return stats["fills"] + stats["fills_refused"]
+
     def get(self, path: str) -> dict:
         """Over a connection of its own, so that any worker may answer."""
         return httpx.get(self.url + path, timeout=30).raise_for_status().json()
@@ -84,9 +89,9 @@ def wait_until_serving(url: str, process: subprocess.Popen[bytes], log: Path) ->
 
 
 def test_a_row_is_loaded_once_for_all_workers(shop: Shop) -> None:
-    before = shop.cache.stats()["loads"]
+    before = shop.loads()
     assert {row["title"] for row in shop.many("/products/5")} == {"Product 5"}
-    assert shop.cache.stats()["loads"] - before == 1
+    assert shop.loads() - before == 1
 
 
 def test_what_the_cache_holds_is_not_asked_of_the_database(shop: Shop) -> None:
@@ -98,18 +103,18 @@ def test_what_the_cache_holds_is_not_asked_of_the_database(shop: Shop) -> None:
 def test_a_new_price_is_seen_by_all_workers_at_once_and_without_a_load(shop: Shop) -> None:
     old = shop.get("/prices/7")
     new = httpx.put(f"{shop.url}/prices/7", json={"cents": 750}).raise_for_status().json()
-    before = shop.cache.stats()["loads"]
+    before = shop.loads()
     assert new["version"] == old["version"] + 1
     assert {(row["cents"], row["version"]) for row in shop.many("/prices/7")} == {(750, new["version"])}
-    assert shop.cache.stats()["loads"] == before
+    assert shop.loads() == before
 
 
 def test_an_order_is_seen_by_all_workers_after_one_load(shop: Shop) -> None:
     stock = shop.get("/products/8")["stock"]
     httpx.post(f"{shop.url}/products/8/orders", json={"quantity": 3}).raise_for_status()
-    before = shop.cache.stats()["loads"]
+    before = shop.loads()
     assert {row["stock"] for row in shop.many("/products/8")} == {stock - 3}
-    assert shop.cache.stats()["loads"] - before == 1
+    assert shop.loads() - before == 1
 
 
 def test_visits_by_many_at_once_are_all_counted_and_the_last_is_shown(shop: Shop) -> None:

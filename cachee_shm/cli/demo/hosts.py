@@ -27,7 +27,6 @@ peers = ["127.0.0.1:{ports[0]}", "127.0.0.1:{ports[1]}"]
 secret_file = "{secret}"
 heartbeat = "{heartbeat_ms:g}ms"
 lost_after = "{lost_after_s:g}s"
-state = "{state}"
 """
 
 
@@ -57,18 +56,16 @@ def make_hosts(folder: Path, port_base: int | None) -> tuple[Host, Host]:
         for i, label in enumerate(("demo-a", "demo-b"))
     )
     for host, listen in zip((first, second), ports[:2], strict=True):
-        host.config.write_text(config(host, listen, ports[:2], secret, folder / f"{host.label}.state"))
+        host.config.write_text(config(host, listen, ports[:2], secret))
     return first, second
 
 
-def config(host: Host, listen: int, ports: list[int], secret: Path, state: Path) -> str:
-    state.mkdir(exist_ok=True)
+def config(host: Host, listen: int, ports: list[int], secret: Path) -> str:
     return CONFIG.format(
         name=host.name,
         listen=listen,
         ports=ports,
         secret=secret,
-        state=state,
         isolation_ttl_s=ISOLATION_TTL_S,
         heartbeat_ms=HEARTBEAT_S * 1000,
         lost_after_s=LOST_AFTER_S,

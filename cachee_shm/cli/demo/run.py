@@ -124,11 +124,12 @@ class Demo:
         """Until all customers are done; stops the bridges meanwhile, where that is asked for."""
         self._screen.phase("customers read and write on both hosts")
         loads = self.start_loads()
+        self.pump_until(START_S, "the customers did not come", lambda: self._counters.requests > 0)
         begin = time.monotonic()
         while not all(load.name in self._counters.done for load in loads):
             passed_s = time.monotonic() - begin
             if passed_s > self._options.seconds + START_S:
-                raise DemoError("the load did not end")
+                raise DemoError("the customers did not leave")
             if self._options.cut:
                 self.cut_if_due(passed_s / self._options.seconds)
             self.pump()

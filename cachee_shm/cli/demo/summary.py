@@ -1,5 +1,6 @@
 """What one demo has shown, as a table and a sentence."""
 
+import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from cachee_shm.cli.demo.live import Counters, milliseconds, percentile
 SLACK_NS = 200_000_000  # a heartbeat, and what a busy machine adds to a clock that is read in between
 WRONG_SHOWN_MAX = 10
 NAME_WIDTH = 26
+LINE_WIDTH = 100
 
 
 @dataclass
@@ -39,7 +41,8 @@ class Summary:
 
     def text(self) -> str:
         lines = [f"  {name:<{NAME_WIDTH}}{value}" for name, value in self.facts()]
-        return "\n".join(["", *lines, "", *self.sentences()])
+        told = [textwrap.fill(sentence, LINE_WIDTH) for sentence in self.sentences()]
+        return "\n".join(["", *lines, "", *told])
 
     def facts(self) -> Iterable[tuple[str, str]]:
         evidence, counters = self.evidence, self.counters
@@ -108,40 +111,39 @@ class Summary:
     def cut_faults(self) -> list[str]:
         """What a cut does not excuse."""
         assert self.cut is not None
-        stale, capped = self.verdict.stale, self.capped_ns + SLACK_NS
-        outside = [
-            one for one in stale if not self.cut.begin_ns <= one.read.start_ns <= self.agreed_again_ns()
-        ]
+        stale, capped_ns = self.verdict.stale, self.capped_ns + SLACK_NS
+        begin_ns, end_ns = self.cut.begin_ns, self.agreed_again_ns()
+        outside = sum(not begin_ns <= one.read.start_ns <= end_ns for one in stale)
+        longer = sum(one.behind_ns > capped_ns for one in stale)
         faults = {
-            "The checker found no stale read: it proves nothing": not stale,
-            f"{len(outside)} stale reads were not during the cut": outside,
-            f"{len(self.verdict.broken)} break a promise that holds during a cut, too": self.verdict.broken,
-            "Some lasted longer than the bound": any(one.behind_ns > capped for one in stale),
+            "there was no stale read to find: the checker has proved nothing": not stale,
+            f"{outside} stale reads were not during the cut": outside,
+            f"{longer} were further behind than the bound": longer,
+            f"{len(self.verdict.broken)} break a promise that a cut does not touch": self.verdict.broken,
         }
         return [fault for fault, found in faults.items() if found]
 
     def cut_sentences(self) -> Iterable[str]:
         assert self.cut is not None
-        length_s = ((self.cut.end_ns or self.cut.begin_ns) - self.cut.begin_ns) / 1e9
-        yield f"This was the cut: both bridges were stopped for {length_s:.1f} s, on purpose."
-        yield f"Stale reads: {len(self.verdict.stale):,}, found by the checker."
+        begin_ns, end_ns = self.cut.begin_ns, self.cut.end_ns or self.cut.begin_ns
+        yield (
+            f"This was the cut: both bridges were stopped for {since(begin_ns, end_ns)}, on purpose; each host "
+            "went on serving without a word from the other."
+        )
         if self.verdict.stale:
-            yield from self.how_long()
+            yield self.how_long(begin_ns)
+        yield f"The hosts agreed again {since(end_ns, self.agreed_again_ns())} after the bridges went on."
         yield from (f"FAULT: {fault}." for fault in self.cut_faults())
 
-    def how_long(self) -> Iterable[str]:
-        assert self.cut is not None
-        stale, end_ns = self.verdict.stale, self.cut.end_ns or self.cut.begin_ns
-        starts = [one.read.start_ns for one in stale]
-        yield (
-            f"They lasted from {since(self.cut.begin_ns, min(starts))} after the cut began until "
-            f"{since(self.cut.begin_ns, max(starts))} after it began."
+    def how_long(self, begin_ns: int) -> str:
+        starts = [one.read.start_ns for one in self.verdict.stale]
+        behind_ns = max(one.behind_ns for one in self.verdict.stale)
+        return (
+            f"Stale reads: {len(starts):,}, from {since(begin_ns, min(starts))} to "
+            f"{since(begin_ns, max(starts))} after the bridges stopped (a row counts once its successor is a "
+            f"second old). None was further behind than {behind_ns / 1e9:.2f} s: the bound is lost_after + "
+            f"isolation_ttl = {self.capped_ns / 1e9:g} s."
         )
-        yield (
-            f"None was further behind than {max(one.behind_ns for one in stale) / 1e9:.2f} s; the bound is "
-            f"lost_after + isolation_ttl = {self.capped_ns / 1e9:g} s."
-        )
-        yield f"The hosts agreed again {since(end_ns, self.agreed_again_ns())} after the bridges went on."
 
 
 def since(begin_ns: int, end_ns: int) -> str:
