@@ -127,8 +127,8 @@ class Summary:
         assert self.cut is not None
         begin_ns, end_ns = self.cut.begin_ns, self.cut.end_ns or self.cut.begin_ns
         yield (
-            f"This was the cut: both bridges were stopped for {since(begin_ns, end_ns)}, on purpose; each host "
-            "went on serving without a word from the other."
+            f"This was the cut: both bridges were stopped for {since(begin_ns, end_ns)}, on purpose; each "
+            "host went on serving without a word from the other."
         )
         if self.verdict.stale:
             yield self.how_long(begin_ns)
