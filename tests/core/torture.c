@@ -169,7 +169,7 @@ static struct {
     worker_fn work;
     pid_t pid[WORKERS_MAX];
     pthread_t thread[WORKERS_MAX];
-    uint64_t seeds;
+    uint64_t seed[WORKERS_MAX], seeds;
 } crew;
 
 void torture_begin(int argc, char **argv, const char *name)
@@ -190,13 +190,13 @@ uint64_t tallied(int which) { return load_relaxed(&torture.counters[which]); }
 static void *run_thread(void *number)
 {
     int n = (int)(intptr_t)number;
-    crew.work(n, crew.seeds + (uint64_t)n * 7919);
+    crew.work(n, crew.seed[n]);
     return NULL;
 }
 
 static void start(int n)
 {
-    uint64_t seed = crew.seeds += 0x51ed2701;
+    crew.seed[n] = crew.seeds += 0x51ed2701;
     if (torture.threads) {
         REQUIRE(pthread_create(&crew.thread[n], NULL, run_thread, (void *)(intptr_t)n) == 0, "no thread");
         return;
@@ -204,7 +204,7 @@ static void start(int n)
     pid_t pid = fork();
     REQUIRE(pid >= 0, "fork: %s", strerror(errno));
     if (pid == 0) {
-        crew.work(n, seed);
+        crew.work(n, crew.seed[n]);
         fflush(stdout);
         _exit(0);
     }
