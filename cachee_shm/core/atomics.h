@@ -12,8 +12,8 @@
  *   RING         ring_append: cas128                  ring_read: load_acquire          (slot meta)
  *   TAIL         ring_help: cas (acq_rel)             ring_tail: load_acquire          (ring tail)
  *   FENCE        fence_raise: raise_max               fence_of: load_acquire           (fence bucket)
- *   DEKKER       publish: store pending, fence_seq_cst, read fence
- *                event:   raise fence, fence_seq_cst, read index words
+ *   DEKKER       publish: cas the word in, fence_seq_cst_after_rmw, read the fence
+ *                event:   raise the fence, fence_seq_cst_after_rmw, read index words
  *   DOORBELL     writer:  advance tail, fence_seq_cst, read armed
  *                bridge:  store armed, fence_seq_cst, read tail
  *   INTENT       intent_*: store_release              roster_recover: load_acquire
@@ -81,6 +81,13 @@ static inline void fence_seq_cst(void) { atomic_fetch_add_explicit(&tsan_fence_w
 static inline void fence_acquire(void) { atomic_thread_fence(memory_order_acquire); }
 static inline void fence_release(void) { atomic_thread_fence(memory_order_release); }
 static inline void fence_seq_cst(void) { atomic_thread_fence(memory_order_seq_cst); }
+#endif
+
+/* A full fence where a read-modify-write of this thread has just passed: on x86-64 that was one already. */
+#if defined(__x86_64__) && !defined(CACHEE_TSAN)
+static inline void fence_seq_cst_after_rmw(void) { atomic_signal_fence(memory_order_seq_cst); }
+#else
+static inline void fence_seq_cst_after_rmw(void) { fence_seq_cst(); }
 #endif
 
 /* Raise *p to at least v. Late helpers may call it with an old v: then it does nothing. */

@@ -4,7 +4,7 @@
 enum {
     FIND_TRIES_MAX = 16,
     PUBLISH_TRIES_MAX = 64, /* each retry means that another verb of this key or bucket made progress */
-    KILL_TRIES_MAX = 64,
+    KILL_TRIES_MAX = 1 << 16, /* the same; and giving up here would leave what was to be evicted */
 };
 
 struct candidates index_candidates(const struct attachment *a, uint64_t hash)
@@ -199,7 +199,7 @@ static bool stands(struct attachment *a, const struct entry_ref *mine, uint64_t 
 /* Bring a pending word to its end, whoever put it there. */
 static enum publish finish(struct attachment *a, const struct entry_ref *mine, uint64_t now_ms, bool may_help)
 {
-    fence_seq_cst(); /* DEKKER: our pending word is seen by later events, or their fence by us */
+    fence_seq_cst(); /* DEKKER: the pending word is seen by later events, or their fence by us (helpers did no CAS) */
     if (superseded(a, mine) || !stands(a, mine, now_ms, may_help)) {
         index_kill(mine->word_at, mine->word);
         return PUBLISH_LOST;
@@ -213,6 +213,21 @@ static enum publish finish(struct attachment *a, const struct entry_ref *mine, u
 
 /* What publishing found of its own key. */
 enum sighting { NOTHING_THERE, REPLACED, BEATEN, LOOK_AGAIN };
+
+/* Overwrite in place. An event after ours that was to evict the old word may have spared it instead, because it
+ * holds the announced bytes (relay.c): so judge once more, now that its eviction would have met our word. */
+static enum sighting replace(struct attachment *a, const struct entry_ref *mine, const struct entry_ref *other)
+{
+    uint64_t seen = other->word;
+    uint64_t replacement = (mine->word & ~INDEX_FREQ_MASK) | (seen & INDEX_FREQ_MASK);
+    if (!cas(other->word_at, &seen, replacement)) /* PUBLISH */
+        return LOOK_AGAIN;
+    fence_seq_cst_after_rmw(); /* DEKKER */
+    if (!superseded(a, mine))
+        return REPLACED;
+    index_kill(other->word_at, replacement);
+    return BEATEN;
+}
 
 /* A word of our key is there already: give way, replace it in place, or finish it first. */
 static enum sighting meet(struct attachment *a, const struct entry_ref *mine, const struct entry_ref *other, uint64_t now_ms)
@@ -228,9 +243,7 @@ static enum sighting meet(struct attachment *a, const struct entry_ref *mine, co
         return BEATEN;
     if ((mine->version & 1) && superseded(a, mine))
         return BEATEN;
-    uint64_t seen = other->word;
-    uint64_t replacement = (mine->word & ~INDEX_FREQ_MASK) | (seen & INDEX_FREQ_MASK);
-    return cas(other->word_at, &seen, replacement) ? REPLACED : LOOK_AGAIN; /* PUBLISH */
+    return replace(a, mine, other);
 }
 
 static enum sighting meet_any(struct attachment *a, const struct candidates *c, const struct entry_ref *mine, uint64_t now_ms)

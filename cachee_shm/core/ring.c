@@ -39,7 +39,7 @@ uint64_t ring_append(struct attachment *a, const struct record *r)
             uint64_t mine = meta_of(r, lap);
             if (cas128(slot, meta, hash, mine, r->hash)) {
                 ring_help(a, position, mine, r->hash);
-                fence_seq_cst(); /* DEKKER, DOORBELL */
+                fence_seq_cst_after_rmw(); /* DEKKER, DOORBELL */
                 return position + 1;
             }
         } else if (ring_tail(a) == position) {

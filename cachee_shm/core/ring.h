@@ -26,7 +26,7 @@ enum { RING_CORRUPT = 0 };
 /* TAIL: pairs with ring_help. A token for fills: read before the origin is asked. */
 static inline uint64_t ring_tail(const struct attachment *a) { return load_acquire(&a->header->ring_tail); }
 
-/* Append one record; its fence is raised and a seq_cst fence has passed when this returns (DEKKER).
+/* Append one record; its fence is raised and a full fence has passed when this returns (DEKKER).
  * Returns the sequence, or RING_CORRUPT. */
 uint64_t ring_append(struct attachment *a, const struct record *r);
 
