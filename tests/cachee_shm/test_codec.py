@@ -6,6 +6,7 @@ import datetime as dt
 import decimal
 import enum
 import math
+import os
 import random
 import subprocess
 import sys
@@ -198,7 +199,10 @@ def test_equal_sets_are_equal_bytes_whatever_the_hash_seed():
     )
     outputs = {
         subprocess.run(
-            [sys.executable, "-c", program], env={"PYTHONHASHSEED": seed}, capture_output=True, check=True
+            [sys.executable, "-c", program],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            check=True,
         ).stdout
         for seed in ("0", "1", "12345")
     }
