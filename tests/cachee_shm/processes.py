@@ -1,0 +1,85 @@
+"""Other processes that attach: started with a few lines of Python, spoken to line by line."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+PRELUDE = """
+import json, os, signal, sys, time
+import cachee_shm
+arguments = json.loads(sys.argv[1])
+def say(*words): print(*words, flush=True)
+def wait(): return sys.stdin.readline()
+def die(): os.kill(os.getpid(), signal.SIGKILL)
+"""
+ATTACH = "cache = cachee_shm.attach(config=arguments['config'])\n"
+
+
+class Child:
+    """A Python process. ``say()`` in it is ``line()`` here; ``tell()`` here ends a ``wait()`` in it."""
+
+    def __init__(self, code: str, **arguments: Any) -> None:
+        attach = ATTACH if "config" in arguments else ""
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", PRELUDE + attach + code, json.dumps(arguments)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+        )
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def line(self) -> str:
+        assert self.process.stdout
+        line = self.process.stdout.readline()
+        assert line, f"it ended without a word, status {self.process.wait()}"
+        return line.rstrip("\n")
+
+    def tell(self, words: str = "") -> None:
+        assert self.process.stdin
+        self.process.stdin.write(words + "\n")
+        self.process.stdin.flush()
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def died(self) -> None:
+        """Wait for a process that kills itself."""
+        assert self.process.wait() == -signal.SIGKILL
+
+    def end(self) -> list[str]:
+        """Wait for a good end; what it said last."""
+        said, _ = self.process.communicate()
+        assert self.process.returncode == 0
+        return said.splitlines()
+
+
+@contextmanager
+def children(code: str, count: int = 1, **arguments: Any) -> Iterator[list[Child]]:
+    """So many processes of this code; whatever is left of them at the end is killed."""
+    started = [Child(code, number=number, **arguments) for number in range(count)]
+    try:
+        yield started
+    finally:
+        for child in started:
+            child.kill()
+            for stream in (child.process.stdin, child.process.stdout):
+                if stream is not None:
+                    with suppress(BrokenPipeError):
+                        stream.close()
+
+
+@contextmanager
+def child(code: str, **arguments: Any) -> Iterator[Child]:
+    with children(code, **arguments) as (one,):
+        yield one
