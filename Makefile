@@ -15,6 +15,8 @@ EXAMPLES ?= 20000
 MACHINE_PATH := $(PATH)
 export PATH := $(VENV)/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# `build` compiles what changed, once; the processes of the tests and the demo must not look again at each import.
+export MESONPY_EDITABLE_SKIP := $(CURDIR)/$(BUILD)
 unexport PYTHONPATH PYTHONHOME
 
 .PHONY: help demo test lint setup build check-tools torture simulate fuzz bench clean
