@@ -1,12 +1,11 @@
 """From the rings of this host to the mesh: when to look, and when to sleep.
 
-    AWAKE    a timer looks at every ring: 50 µs after a record, then after 100 and 200 µs more of silence
     ASLEEP   the doorbell is armed; the first writer to end the silence rings it, once
+    AWAKE    after records that came thick: looks 50, 150 and 350 µs after the last, then sleep
 
-Waking costs the bridge 20 µs or more wherever the machine went idle meanwhile, and a ring costs the writer as
-much; so a busy spell is polled and a quiet one slept through. Looks that find nothing are the dear kind: the
-steps double, and where none of them found anything, fewer are taken after the next ring. One always is, which
-notices when writes come thicker again.
+Waking costs the bridge 20 µs or more wherever the machine went idle meanwhile, and a ring costs the writer
+as much; so a busy spell is polled and a quiet one slept through. A spell is busy when a record came so soon
+after the one before it that the looks would have found it.
 
 Home before away: `Ring.heal` applies a record here before `moved` lets the mesh send it, or a peer could
 fetch the old value back from a half-done write.
@@ -19,13 +18,15 @@ that keeps happening, the pump looks slowly beside the bell; without any bell it
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Protocol
 
 from cachee_bridge.doorbell import Doorbell
 from cachee_bridge.timer import Timer
 
-STEPS_US = (50, 100, 200)
+STEPS_US = (50, 100, 200)  # doubling: a look that finds nothing is the dear kind
+THICK_S = sum(STEPS_US) / 1e6
 SLOW_US = 3_000  # where no bell is to be trusted: 1.5 ms late on average, for about 1 % of a core
 HEAL_RECORDS_MAX = 4096  # a fraction of a millisecond; then what was healed is sent before more is healed
 UNHEARD_COST = 10  # a write that rang no bell counts as many that did
@@ -67,8 +68,8 @@ class Pump:
         self._warn = warn
         self._rings: dict[str, Ring] = {}
         self._timer = Timer()
-        self._silence = 0
-        self._patience = len(STEPS_US)
+        self._step = 0
+        self._found_at = 0.0
         self._asleep = False
         self._unheard = 0
         self._deaf = bell is None
@@ -107,7 +108,7 @@ class Pump:
             return
         if asleep and self._bell is not None and not self._bell.answer():
             self._not_heard()
-        self._wake()
+        self._found()
 
     def _drain(self, name: str, ring: Ring) -> None:
         """Up to the tail as it is now: writers that go on meanwhile are met at the next look."""
@@ -121,28 +122,34 @@ class Pump:
             cursor = healed
 
     def _on_bell(self) -> None:
+        self.look()
         if self._bell is not None and self._bell.answer():
-            self.look()
             self._heard()
-        self._wake()
+        self._found()
 
     def _on_timer(self) -> None:
         self._timer.passed()
         if self.look():
-            self._patience = len(STEPS_US)
-            self._wake()
+            self._found()
         elif self._asleep:
-            self._timer.after(SLOW_US)
-        elif self._silence + 1 < self._patience:
-            self._silence += 1
-            self._timer.after(STEPS_US[self._silence])
+            self._look_again_if_deaf()
+        elif self._step + 1 < len(STEPS_US):
+            self._step += 1
+            self._timer.after(STEPS_US[self._step])
         else:
-            self._patience = max(1, self._patience - 1)
+            self._sleep()
+
+    def _found(self) -> None:
+        """Another is looked for if this one followed closely, else waited for."""
+        before, self._found_at = self._found_at, time.monotonic()
+        if self._found_at - before < THICK_S:
+            self._wake()
+        else:
             self._sleep()
 
     def _wake(self) -> None:
         self._disarm()
-        self._silence = 0
+        self._step = 0
         self._timer.after(STEPS_US[0])
 
     def _disarm(self) -> None:
@@ -157,7 +164,11 @@ class Pump:
         self._asleep = True
         if self._bell is not None and not all(ring.bridge_sleep(True) for ring in self._rings.values()):
             self._wake()
-        elif self._deaf:
+        else:
+            self._look_again_if_deaf()
+
+    def _look_again_if_deaf(self) -> None:
+        if self._deaf:
             self._timer.after(SLOW_US)
 
     def _heard(self) -> None:

@@ -124,7 +124,7 @@ def hosts(folder: Path, number: int = 2, bridge: str = "") -> Iterator[list[Host
     """Hosts a, b, c, ...: each names all of them as peers, itself too, and none is started."""
     run = uuid.uuid4().hex[:8]
     ports = free_ports(number)
-    made = [Host(folder, f"{'abcdefgh'[i]}-{run}", ports[i], ports, bridge) for i in range(number)]
+    made = [Host(folder, f"{chr(ord('a') + i)}-{run}", ports[i], ports, bridge) for i in range(number)]
     try:
         yield made
     finally:

@@ -1,0 +1,127 @@
+"""The command, its exit codes and what is shipped beside it."""
+
+from __future__ import annotations
+
+import configparser
+import sys
+from pathlib import Path
+
+import pytest
+
+from cachee_bridge import __main__ as command
+from cachee_bridge.daemon import CARE_S, settings
+from cachee_shm.config import Config, load
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+SHIPPED = Path(__file__).resolve().parents[2] / "bridge"
+EVERYTHING = """
+[host]
+name = "web-1"
+region = 'quote " and backslash \\ and é'
+[defaults]
+memory = "3MiB"
+default_ttl = "90s"
+[namespaces.shop]
+default_ttl = "never"
+isolation_ttl = "1500ms"
+[namespaces.news]
+memory = "1GiB"
+[bridge]
+listen = "127.0.0.1:7946"
+peers = ["web-1:7946", "[::1]:7"]
+heartbeat = "20ms"
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "cachee.toml"
+    path.write_text(EVERYTHING)
+    return path
+
+
+def merged(config: Config) -> object:
+    namespaces = [config.namespace(name) for name in (*sorted(config.namespaces), "other")]
+    return config.host, namespaces, config.bridge
+
+
+def test_what_is_printed_is_a_configuration_that_says_the_same(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.main(["--config", str(file), "--print-config"]) == 0
+    printed = capsys.readouterr().out
+    assert merged(Config.parse(tomllib.loads(printed))) == merged(load(str(file)))
+    assert 'lost_after = "2000ms"' in printed
+
+
+def test_a_check_says_that_there_is_no_fault(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["--config", str(file), "--check"]) == 0
+    assert "no fault" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (('heartbeat = "20ms"', 'heartbeat = "20"'), "bridge.heartbeat"),
+        (("127.0.0.1:7946", ":7946"), "secret_file"),
+        (("[bridge]", '[host]\ngroup = "x"\n[bridge]'), "not TOML"),
+        (("region = ", 'group = "no-such-group"\nregion = '), "no-such-group"),
+    ],
+)
+def test_a_fault_is_named_and_the_exit_code_says_so(
+    file: Path, change: tuple[str, str], complaint: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    file.write_text(EVERYTHING.replace(*change))
+    assert command.main(["--config", str(file), "--check"]) == command.EXIT_CONFIG
+    assert complaint in caplog.text
+
+
+def test_a_file_that_is_not_there_is_a_fault(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert command.main(["--config", str(tmp_path / "none.toml")]) == command.EXIT_CONFIG
+    assert "none.toml" in caplog.text
+
+
+def test_the_shipped_example_is_without_fault() -> None:
+    config = load(str(SHIPPED / "cachee.toml"))
+    assert settings(config).address == "127.0.0.1:7946"
+
+
+def test_the_shipped_example_with_every_line_in_force_is_without_fault(tmp_path: Path) -> None:
+    lines = (SHIPPED / "cachee.toml").read_text().splitlines()
+    keys = ("name", "hash_key_file", "secret_file", "previous_secret_file")
+    text = "\n".join(
+        line[2:] if line.startswith(tuple(f"# {key} =" for key in keys)) else line for line in lines
+    )
+    for name in ("hash.key", "secret", "secret.old"):
+        (tmp_path / name).write_bytes(b"0123456789abcdef0123456789abcdef\n")
+        (tmp_path / name).chmod(0o600)
+    (tmp_path / "cachee.toml").write_text(text)
+    config = load(str(tmp_path / "cachee.toml"))
+    assert config.host.name == "web-1"
+    assert len(settings(config).secrets) == 2
+
+
+def unit() -> configparser.ConfigParser:
+    parser = configparser.ConfigParser(strict=False, interpolation=None)
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.read(SHIPPED / "systemd" / "cachee-bridge.service")
+    return parser
+
+
+def test_the_unit_waits_for_ready_and_watches_for_longer_than_the_bridge_is_silent() -> None:
+    service = unit()["Service"]
+    assert service["Type"] == "notify"
+    assert service["Restart"] == "always"
+    assert float(service["WatchdogSec"].removesuffix("s")) > 5 * CARE_S
+    assert service["RestartPreventExitStatus"] == str(command.EXIT_CONFIG)
+
+
+def test_the_unit_shares_memory_and_message_queues_with_the_workers() -> None:
+    service = unit()["Service"]
+    assert service["User"] == "cachee"
+    assert not {"PrivateIPC", "DynamicUser", "TemporaryFileSystem", "InaccessiblePaths"} & set(service)
+    assert service["RemoveIPC"] == "no"

@@ -1,0 +1,142 @@
+"""What a bridge holds: real segments in /dev/shm."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from glob import glob
+
+import pytest
+
+import cachee_shm
+from cachee_bridge.segments import Segments
+from cachee_shm import segment
+from cachee_shm.config import Config
+from cachee_shm.errors import BridgeRunning, SegmentRetired
+
+
+def config_of(host: str, **tables: object) -> Config:
+    names = {"namespaces": {"shop": {"memory": "4MiB"}}, "bridge": {"listen": "127.0.0.1:1"}}
+    return Config.parse({"host": {"name": host}, **names, **tables})
+
+
+@pytest.fixture
+def host() -> Iterator[str]:
+    name = f"test.{uuid.uuid4().hex[:12]}"
+    yield name
+    for path in glob(f"/dev/shm/cachee.{name}*"):
+        os.unlink(path)
+
+
+@pytest.fixture
+def config(host: str) -> Config:
+    return config_of(host, defaults={"memory": "4MiB"})
+
+
+@pytest.fixture
+def segments(config: Config) -> Iterator[Segments]:
+    segments = Segments(config)
+    yield segments
+    segments.close()
+
+
+def test_configured_namespaces_are_made_and_owned(segments: Segments, config: Config) -> None:
+    segments.open_configured()
+    assert list(segments.held) == ["shop"]
+    with pytest.raises(BridgeRunning, match=config.host.name):
+        Segments(config).open_configured()
+
+
+def test_what_a_closed_bridge_held_the_next_one_takes(config: Config) -> None:
+    for _ in range(3):
+        segments = Segments(config)
+        segments.open_configured()
+        segments.close()
+
+
+def test_a_namespace_that_workers_make_later_is_found_once(segments: Segments, config: Config) -> None:
+    segments.open_configured()
+    assert segments.open_found() == []
+    with cachee_shm.attach("news", config=config):
+        assert segments.open_found() == ["news"]
+        assert segments.open_found() == []
+        assert sorted(segments.held) == ["news", "shop"]
+
+
+def test_other_hosts_and_other_layouts_are_not_found(segments: Segments, config: Config, host: str) -> None:
+    segments.open_configured()
+    with cachee_shm.attach("news", config=config_of(f"{host}.b", defaults={"memory": "4MiB"})):
+        path = segment.segment_path(host, "old") + "9"
+        with open(f"/dev/shm{path}", "wb"):
+            assert segments.open_found() == []
+
+
+def test_without_defaults_only_what_is_listed_is_served(host: str, config: Config) -> None:
+    with cachee_shm.attach("news", config=config):
+        segments = Segments(config_of(host))
+        segments.open_configured()
+        assert list(segments.held) == ["shop"]
+        segments.close()
+
+
+def test_garbage_under_a_segments_name_is_told_of_once_and_hinders_nobody(
+    segments: Segments, host: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with open(f"/dev/shm{segment.segment_path(host, 'junk')}", "wb") as file:
+        file.write(os.urandom(1 << 16))
+    segments.open_configured()
+    segments.open_found()
+    assert list(segments.held) == ["shop"]
+    assert len([message for message in caplog.messages if "namespace=junk" in message]) == 1
+
+
+def test_a_removed_segment_is_retired_so_that_its_workers_follow(segments: Segments, config: Config) -> None:
+    with cachee_shm.attach("shop", config=config) as worker:
+        segments.open_configured()
+        segments.check()
+        before = worker.incarnation
+        os.unlink(f"/dev/shm{worker.name}")
+        with pytest.raises(SegmentRetired, match="shop"):
+            segments.check()
+        assert worker.get("k") is None
+        assert worker.incarnation > before
+        assert os.path.exists(f"/dev/shm{worker.name}")
+
+
+def test_a_bridge_does_not_go_on_with_the_successor_of_a_retired_segment(
+    segments: Segments, config: Config
+) -> None:
+    segments.open_configured()
+    with cachee_shm.attach("shop", config=config) as worker:
+        worker.retire()
+        with pytest.raises(SegmentRetired):
+            segments.held["shop"].sweep()
+
+
+def test_it_is_unused_when_no_worker_is_attached_and_the_ring_is_healed(
+    segments: Segments, config: Config
+) -> None:
+    segments.open_configured()
+    held = segments.held["shop"]
+    assert segments.unused()
+    with cachee_shm.attach("shop", config=config) as worker:
+        assert not segments.unused()
+        worker.set("k", 1)
+    assert not segments.unused()
+    held.heal(held.pump_cursor, 100)
+    assert segments.unused()
+
+
+def test_what_a_dead_worker_owed_is_announced_by_the_sweep(segments: Segments, config: Config) -> None:
+    segments.open_configured()
+    pid = os.fork()
+    if not pid:
+        cache = cachee_shm.attach("shop", config=config)
+        block = cache.writing("k")
+        block.__enter__()
+        os._exit(9)
+    os.waitpid(pid, 0)
+    tail = segments.held["shop"].tail
+    segments.sweep()
+    assert segments.held["shop"].tail > tail

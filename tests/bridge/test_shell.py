@@ -1,0 +1,197 @@
+"""The shell in one process: real segments of this process alone, real TCP, the real mesh."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Awaitable, Callable
+
+import pytest
+import uvloop
+
+import cachee_shm
+from cachee_bridge.effects import Effect, Log, ServeUntil
+from cachee_bridge.mesh import Settings
+from cachee_bridge.shell import Grid, Shell
+from cachee_shm import Cache
+from cachee_shm.errors import SegmentRetired
+from tests.bridge.hosts import free_ports
+
+WAIT_S = 30.0
+HEARTBEAT_S = 0.05
+
+
+class Side:
+    """One shell over one namespace."""
+
+    def __init__(self, name: str, port: int) -> None:
+        self.port = port
+        self.cache: Cache = cachee_shm.attach("shop", private=True, config={"defaults": {"memory": "4MiB"}})
+        self.broken: list[BaseException] = []
+        settings = Settings(address=f"127.0.0.1:{port}", heartbeat_s=HEARTBEAT_S)
+        loop = asyncio.get_running_loop()
+        self.shell = Shell(loop, name, {"shop": self.cache}, settings, None, self.broken.append)
+
+    async def start(self, *peers: int) -> None:
+        await self.shell.start("127.0.0.1", self.port, [f"127.0.0.1:{peer}" for peer in peers])
+
+    def up(self) -> list[str]:
+        return [peer.name for peer in self.shell.mesh.peers() if peer.state == "up"]
+
+
+def run(test: Callable[[Side, Side], Awaitable[None]]) -> None:
+    async def main() -> None:
+        ports = free_ports(2)
+        left, right = Side("left", ports[0]), Side("right", ports[1])
+        try:
+            await left.start(*ports)
+            await right.start(*ports)
+            await until(lambda: left.up() == ["right"] and right.up() == ["left"])
+            await test(left, right)
+        finally:
+            for side in (left, right):
+                side.shell.stop()
+                side.cache.close()
+
+    uvloop.run(main())
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async def poll() -> None:
+        while not condition():
+            await asyncio.sleep(0.001)
+
+    await asyncio.wait_for(poll(), WAIT_S)
+
+
+def test_a_write_on_one_side_evicts_on_the_other() -> None:
+    async def test(left: Side, right: Side) -> None:
+        right.cache.get_or_load("k", lambda: b"old")
+        left.cache.delete("k")
+        await until(lambda: right.cache.get("k") is None)
+
+    run(test)
+
+
+def test_a_namespace_added_later_is_relayed() -> None:
+    async def test(left: Side, right: Side) -> None:
+        news = [
+            cachee_shm.attach("news", private=True, config={"defaults": {"memory": "4MiB"}}) for _ in "lr"
+        ]
+        left.shell.add_namespace("news", news[0])
+        right.shell.add_namespace("news", news[1])
+        await until(lambda: all(cache.serve_until >= cache.now_ms() for cache in news))
+        news[1].get_or_load("k", lambda: b"old")
+        news[0].delete("k")
+        await until(lambda: news[1].get("k") is None)
+
+    run(test)
+
+
+def test_serve_until_reaches_the_segment_in_its_own_milliseconds() -> None:
+    async def test(left: Side, right: Side) -> None:
+        shell = left.shell
+        for until_s, ms in ((12.5, 12500), (float("inf"), 1 << 63)):
+            perform(shell, [ServeUntil("shop", until_s)])
+            assert left.cache.serve_until == ms
+
+    run(test)
+
+
+def perform(shell: Shell, effects: list[Effect]) -> None:
+    """As if the mesh had wanted just these."""
+    shell.mesh.effects()
+    shell.mesh._effects.extend(effects)
+    shell.perform()
+
+
+def test_a_log_is_one_line_whatever_a_peer_calls_itself(caplog: pytest.LogCaptureFixture) -> None:
+    async def test(left: Side, right: Side) -> None:
+        with caplog.at_level(logging.INFO, logger="cachee_bridge"):
+            perform(left.shell, [Log("warning", "a\nb is up", {"peer": "x\x1b[2Jy", "links": 3})])
+        assert caplog.messages[-1] == "a?b is up peer=x?[2Jy links=3"
+
+    run(test)
+
+
+def test_a_mistake_that_a_link_sets_off_costs_that_link_only(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test(left: Side, right: Side) -> None:
+        received = left.shell.mesh.received
+
+        def mistaken(link: int, data: bytes, now: float) -> None:
+            monkeypatch.setattr(left.shell.mesh, "received", received)
+            raise ZeroDivisionError("a mistake")
+
+        monkeypatch.setattr(left.shell.mesh, "received", mistaken)
+        await until(lambda: not left.up())
+        await until(lambda: left.up() == ["right"] and right.up() == ["left"])
+        assert not left.broken
+        assert "a mistake in the bridge" in caplog.text
+
+    run(test)
+
+
+def test_a_mistake_that_no_link_set_off_ends_the_shell(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(left: Side, right: Side) -> None:
+        def mistaken(now: float) -> float:
+            raise ZeroDivisionError("a mistake")
+
+        monkeypatch.setattr(left.shell.mesh, "tick", mistaken)
+        await until(lambda: left.broken)
+        assert isinstance(left.broken[0], ZeroDivisionError)
+
+    run(test)
+
+
+def test_a_segment_retired_while_a_frame_is_applied_ends_the_shell(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(left: Side, right: Side) -> None:
+        def retired(link: int, data: bytes, now: float) -> None:
+            raise SegmentRetired("its ring is corrupt")
+
+        monkeypatch.setattr(left.shell.mesh, "received", retired)
+        await until(lambda: left.broken)
+        assert isinstance(left.broken[0], SegmentRetired)
+
+    run(test)
+
+
+def test_a_port_in_use_ends_the_start_and_nothing_runs() -> None:
+    async def test(left: Side, right: Side) -> None:
+        third = Side("third", left.port)
+        with pytest.raises(OSError, match="in use"):
+            await third.start(left.port)
+        third.shell.stop()
+        third.cache.close()
+
+    run(test)
+
+
+def test_ticks_of_all_hosts_fall_on_one_grid_of_the_wall_clock() -> None:
+    early, late = Grid(0.1, 1000.0), Grid(0.1, 1234.56)
+    assert early.next(5.03) == pytest.approx(5.1)
+    assert late.next(5.03) + 1234.56 == pytest.approx(1239.6)
+
+
+def test_a_tick_counts_as_if_it_were_on_time() -> None:
+    grid = Grid(0.1, 0.0)
+    assert grid.settle(7.003) == pytest.approx(7.0)
+    assert grid.next(7.1) == pytest.approx(7.1)
+
+
+def test_a_beat_due_on_the_grid_is_not_a_rounding_error_too_early() -> None:
+    grid = Grid(0.1, 1795402233.123)
+    now, ticks = 86_400.0, []
+    for _ in range(1000):
+        wake = grid.next(now + 0.1)
+        now = grid.settle(wake + 0.001)
+        ticks.append(now)
+    assert [round(after - before, 6) for before, after in itertools.pairwise(ticks)] == [0.1] * 999
+
+
+def test_a_tick_that_comes_far_too_late_is_told_the_truth() -> None:
+    grid = Grid(0.1, 0.0)
+    grid.next(7.0)
+    assert grid.settle(9.05) == 9.05
