@@ -15,8 +15,6 @@ EXAMPLES ?= 20000
 MACHINE_PATH := $(PATH)
 export PATH := $(VENV)/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-# `build` compiles what changed, once; the processes of the tests and the demo must not look again at each import.
-export MESONPY_EDITABLE_SKIP := $(CURDIR)/$(BUILD)
 unexport PYTHONPATH PYTHONHOME
 
 .PHONY: help demo test lint setup build check-tools torture simulate fuzz bench clean
@@ -43,6 +41,7 @@ setup: $(VENV)/.installed               ## .venv with the package (editable) and
 
 build: setup                            ## what changed in C, compiled once, before many processes import it
 	@ninja -C $(BUILD) --quiet
+	@cp -u $(BUILD)/_core.*.so cachee_shm/
 
 torture: build                          ## the C torture programs, for long (ROUNDS=10)
 	$(MAKE) -C tests/core torture ROUNDS=$(ROUNDS)
@@ -74,6 +73,9 @@ $(VENV)/.tools:
 $(VENV)/.installed: $(VENV)/.tools pyproject.toml
 	@rm -rf $(BUILD)
 	@$(VENV)/bin/pip install --quiet --no-build-isolation -Cbuild-dir=$(BUILD) -e '.[$(EXTRAS)]'
+	@# The hook of an editable install looks for something to compile at each import: slow, and many processes at
+	@# once collide. A plain path takes its place; `make build` compiles, and puts the extension beside its sources.
+	@printf '%s\n' $(CURDIR) $(CURDIR)/bridge > $(wildcard $(VENV)/lib/python3*/site-packages)/cachee-shm-editable.pth
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.installed
