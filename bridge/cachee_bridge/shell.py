@@ -203,7 +203,8 @@ class Shell:
     def _close(self, effect: Close) -> None:
         stranger = self.network.stranger(effect.link)
         if stranger and effect.reason:
-            log.info("%s", _printable(f"inbound link {effect.link} came from {stranger}"))
+            text = f"closed inbound link {effect.link} from {stranger}: {effect.reason}"
+            log.info("%s", _printable(text))
         self.network.close(effect.link)
 
     def _log(self, effect: Log) -> None:
