@@ -75,7 +75,8 @@ $(VENV)/.installed: $(VENV)/.tools pyproject.toml
 	@$(VENV)/bin/pip install --quiet --no-build-isolation -Cbuild-dir=$(BUILD) -e '.[$(EXTRAS)]'
 	@# The hook of an editable install looks for something to compile at each import: slow, and many processes at
 	@# once collide. A plain path takes its place; `make build` compiles, and puts the extension beside its sources.
-	@printf '%s\n' $(CURDIR) $(CURDIR)/bridge > $(wildcard $(VENV)/lib/python3*/site-packages)/cachee-shm-editable.pth
+	@for site in $(VENV)/lib/python3*/site-packages; do \
+	  printf '%s\n' $(CURDIR) $(CURDIR)/bridge > $$site/cachee-shm-editable.pth; done
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.installed
