@@ -92,7 +92,6 @@ class Screen:
 
     def __init__(self) -> None:
         self._live: Any = None
-        self._phase = ""
         self._begin = self._shown = time.monotonic()
         if sys.stdout.isatty() and find_spec("rich") is not None:
             from rich.live import Live
@@ -116,7 +115,6 @@ class Screen:
 
     def phase(self, text: str) -> None:
         """What the demo does now."""
-        self._phase = text
         line = f"{time.monotonic() - self._begin:5.1f} s  {text}"
         if self._live is None:
             print(line, flush=True)
@@ -126,7 +124,7 @@ class Screen:
     def show(self, counters: Counters, passed_s: float) -> None:
         facts = live_facts(counters, passed_s)
         if self._live is not None:
-            self._live.update(table(self._phase, facts), refresh=True)
+            self._live.update(table(facts), refresh=True)
         elif time.monotonic() - self._shown >= LINE_EVERY_S:
             self._shown = time.monotonic()
             print("         " + "   ".join(f"{name} {value}" for name, value in facts), flush=True)
@@ -143,10 +141,10 @@ def live_facts(counters: Counters, passed_s: float) -> list[tuple[str, str]]:
     ]
 
 
-def table(title: str, facts: Sequence[tuple[str, str]]) -> Any:
+def table(facts: Sequence[tuple[str, str]]) -> Any:
     from rich.table import Table
 
-    found = Table(title=title, show_header=False, title_justify="left")
+    found = Table(show_header=False)
     found.add_column()
     found.add_column(justify="right", min_width=14)
     for name, value in facts:

@@ -1,9 +1,9 @@
 """Customers of the shop: real HTTP at both hosts, every answer written down.
 
-Each customer sends one request at a time, to either host as a load balancer without stickiness would,
-thinks for a moment, and sends the next (a closed loop). Most are reads; popular rows are read and written
-most, on both hosts at once. Who has changed a row looks at it again at once, on whichever host: there a
-stale cache shows.
+Each customer sends a request, to either host as a load balancer without stickiness would, thinks for a
+moment, and sends the next (a closed loop). Most are reads; popular rows are read and written most, on both
+hosts at once. A row that is being changed is read by rivals meanwhile, and afterwards by whoever has changed
+it, on whichever host: there a careless shop keeps an old row, and there a stale cache shows.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from cachee_shm.cli.demo.journal import UNANSWERED, Journal, Read, Write
 PRODUCTS = 100
 USERS = 50
 WRITE_SHARE = 0.06
+RIVALS = 2  # readers of a row while it is being changed
 THINK_S = 0.025  # keeps two cores at about two thirds: a bridge that waits for a core measures the machine
 TIMEOUT_S = 10.0
 NICE = 10  # customers are not on the shop's machines, and must not take the cores that those would have
@@ -54,7 +55,7 @@ class Customer:
     async def change_and_look(self) -> None:
         kind = self._random.choice(("product", "price", "user"))
         id = self.popular(USERS if kind == "user" else PRODUCTS)
-        await self.write(kind, id)
+        await asyncio.gather(self.write(kind, id), *(self.read(kind, id) for _ in range(RIVALS)))
         await self.read(kind, id)
 
     def popular(self, count: int) -> int:
