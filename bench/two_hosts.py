@@ -1,0 +1,266 @@
+"""Two hosts of one mesh on this machine: two segments, two real bridges over loopback, and a reader process.
+
+The reader is attached to the second host and spins on a key of it until its copy is gone; the caller writes
+that key on the first host. Both read the machine's monotonic clock, so a trip is the difference.
+"""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import posix_ipc
+
+import cachee_shm
+
+JOIN_S = 30.0
+JOINED_AFTER = 5  # writes that arrived, 0.1 s apart
+LOST_AFTER_S = 5.0  # of silence: what has not been evicted by then is counted as lost
+STOP_S = 10.0
+OLD, NEW = b"the copy that the second host holds", b"what the first host writes"
+PROCESSES = multiprocessing.get_context("spawn")
+now_ns = time.monotonic_ns
+LOST = -1
+
+CONFIG = """
+[host]
+name = "{name}"
+
+[namespaces.bench]
+memory = "64MiB"
+default_ttl = "never"
+isolation_ttl = "1h"
+
+[bridge]
+listen = "127.0.0.1:{port}"
+peers = ["127.0.0.1:{other}"]
+"""
+
+
+def read(config: str, pipe: Connection) -> None:
+    """The reader's process: fills and watches keys, as it is told, until it is told nothing more."""
+    cache = cachee_shm.attach("bench", config=config)
+    gc.disable()
+    try:
+        while (order := pipe.recv()) is not None:
+            verb, keys = order
+            if verb == "fill":
+                pipe.send(_fill(cache, keys))
+            else:
+                pipe.send(_watch(cache, keys, pipe if verb == "watch, telling" else None))
+    except (EOFError, KeyboardInterrupt):
+        pass
+    finally:
+        cache.close()
+
+
+def _fill(cache: cachee_shm.Cache, keys: Sequence[str]) -> int:
+    """Copies as a web service gets them: loaded after a miss, announced to nobody. How many are held."""
+    for key in keys:
+        cache.get_or_load(key, lambda: OLD)
+    return sum(cache.get(key) == OLD for key in keys)
+
+
+def _watch(cache: cachee_shm.Cache, keys: Sequence[str], pipe: Connection | None) -> list[int]:
+    """When each key was gone, one after the other; LOST for one that stayed."""
+    gone: list[int] = []
+    deadline = now_ns() + int(JOIN_S * 1e9)
+    for key in keys:
+        while key in cache:
+            if now_ns() > deadline:
+                break
+        gone.append(LOST if key in cache else now_ns())
+        deadline = now_ns() + (0 if gone[-1] == LOST else int(LOST_AFTER_S * 1e9))
+        if pipe is not None:
+            pipe.send_bytes(b"x")
+    return gone
+
+
+@dataclass
+class Trips:
+    """Of one block of writes: what each took to be known over there, and what the writer paid, in ns."""
+
+    trips_ns: list[int]
+    calls_ns: list[int]
+    lost: int
+    per_second: float
+
+
+class TwoHosts:
+    """The writer's side of the two."""
+
+    def __init__(self, writer: cachee_shm.Cache, pipe: Connection) -> None:
+        self.cache = writer
+        self._pipe = pipe
+        self._blocks = 0
+
+    def answer(self) -> object:
+        try:
+            if self._pipe.poll(2 * JOIN_S):
+                return self._pipe.recv()
+        except EOFError:
+            pass
+        raise SystemExit("the reader does not answer")
+
+    def prepare(self, count: int) -> list[str]:
+        """New keys, of which the second host now holds copies."""
+        self._blocks += 1
+        keys = [f"{self._blocks}:{number}" for number in range(count)]
+        self._pipe.send(("fill", keys))
+        held = self.answer()
+        if held != count:
+            raise SystemExit(f"the second host holds {held} of {count} keys: nothing to measure")
+        return keys
+
+    def one_at_a_time(self, write: Callable[[str], object], count: int, pause_s: float) -> Trips:
+        """Each write after the one before has arrived, and not before `pause_s` has passed since it began."""
+        keys = self.prepare(count)
+        self._pipe.send(("watch, telling", keys))
+        time.sleep(0.01)
+        begun: list[int] = []
+        done: list[int] = []
+        for key in keys:
+            if pause_s and begun:
+                time.sleep(max(0.0, pause_s - (now_ns() - begun[-1]) / 1e9))
+            begun.append(now_ns())
+            write(key)
+            done.append(now_ns())
+            self._pipe.recv_bytes()
+        return self._trips(begun, done)
+
+    def steadily(self, write: Callable[[str], object], count: int, per_second: float) -> Trips:
+        """`per_second` writes of distinct keys, whatever has arrived; what came due in a sleep, at once."""
+        keys = self.prepare(count)
+        self._pipe.send(("watch", keys))
+        time.sleep(0.01)
+        begun: list[int] = []
+        done: list[int] = []
+        start, period_ns = now_ns(), 1e9 / per_second
+        for number, key in enumerate(keys):
+            while now_ns() < start + number * period_ns:
+                time.sleep(0.00005)
+            begun.append(now_ns())
+            write(key)
+            done.append(now_ns())
+        return self._trips(begun, done)
+
+    @contextmanager
+    def spinning(self) -> Iterator[None]:
+        """The reader spins meanwhile, as it does while trips are measured: rivals get no quieter machine."""
+        key = self.prepare(1)[0]
+        self._pipe.send(("watch", [key]))
+        yield
+        self.cache.delete(key)
+        self.answer()
+
+    def _trips(self, begun: list[int], done: list[int]) -> Trips:
+        gone = self.answer()
+        assert isinstance(gone, list)
+        return Trips(
+            trips_ns=[end - start for start, end in zip(begun, gone, strict=True) if end != LOST],
+            calls_ns=[end - start for start, end in zip(begun, done, strict=True)],
+            lost=gone.count(LOST),
+            per_second=(len(begun) - 1) / max(1, begun[-1] - begun[0]) * 1e9,
+        )
+
+    def join(self) -> None:
+        """Until writes here are known there. First contact evicts all, so one that arrives proves little."""
+        deadline = time.monotonic() + JOIN_S
+        for number in range(JOINED_AFTER):
+            self._pipe.send(("fill", [f"join:{number}"]))
+            self.answer()
+            self._pipe.send(("watch, telling", [f"join:{number}"]))
+            while not self._pipe.poll(0.1):
+                if time.monotonic() > deadline:
+                    raise SystemExit(f"the two bridges did not meet within {JOIN_S:g} s")
+                self.cache.set(f"join:{number}", NEW)
+            self._pipe.recv_bytes()
+            self.answer()
+            time.sleep(0.1)
+
+
+@contextmanager
+def two_hosts() -> Iterator[TwoHosts]:
+    """Both hosts, joined; all that they leave on the machine is removed at the end."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cachee-bench-")))
+        configs = _write_configs(folder)
+        for config in configs:
+            stack.enter_context(_bridge(config))
+        writer = cachee_shm.attach("bench", config=configs[0])
+        stack.callback(_remove, writer.name.replace("-a-", "-b-", 1))
+        stack.callback(_remove, writer.name)
+        stack.callback(writer.close)
+        pipe, far_end = PROCESSES.Pipe()
+        reader = PROCESSES.Process(target=read, args=(configs[1], far_end), daemon=True)
+        reader.start()
+        far_end.close()  # its death is our end of the pipe
+        stack.callback(_stop_reader, reader, pipe)
+        hosts = TwoHosts(writer, pipe)
+        hosts.join()
+        yield hosts
+
+
+def _write_configs(folder: Path) -> list[str]:
+    ports = free_ports(2)
+    paths = []
+    for letter, port, other in (("a", *ports), ("b", *reversed(ports))):
+        path = folder / f"{letter}.toml"
+        path.write_text(
+            CONFIG.format(name=f"bench-{letter}-{os.getpid()}", port=port, other=other), encoding="utf-8"
+        )
+        paths.append(str(path))
+    return paths
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of the loopback address that nobody listens on now."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [int(each.getsockname()[1]) for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+@contextmanager
+def _bridge(config: str) -> Iterator[None]:
+    log = Path(config).with_suffix(".log")
+    command = [sys.executable, "-m", "cachee_bridge", "--config", config]
+    with log.open("wb") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=file, cwd=log.parent)
+    try:
+        yield
+        if process.poll() is not None:
+            raise SystemExit(f"a bridge ended early:\n{log.read_text(errors='replace')}")
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _stop_reader(reader: multiprocessing.process.BaseProcess, pipe: Connection) -> None:
+    with suppress(OSError):
+        pipe.send(None)
+    reader.join(STOP_S)
+    if reader.is_alive():
+        reader.terminate()
+        reader.join()
+
+
+def _remove(segment: str) -> None:
+    with suppress(posix_ipc.ExistentialError):
+        posix_ipc.unlink_shared_memory(segment)
