@@ -77,9 +77,10 @@ class Host:
                 pass
         return self
 
-    def run(self, *options: str, **environ: str) -> subprocess.Popen[bytes]:
-        """Another bridge process with this host's configuration, its words in `log`."""
-        command = [sys.executable, "-m", "cachee_bridge", "--config", str(self.config), *options]
+    def run(self, before: str = "pass", **environ: str) -> subprocess.Popen[bytes]:
+        """Another bridge process with this host's configuration, its words in `log`; Python `before` it."""
+        script = f"{before}\nimport sys, cachee_bridge.__main__ as command\nsys.exit(command.main())"
+        command = [sys.executable, "-c", script, "--config", str(self.config)]
         with open(self.folder / "log", "ab") as log:
             return subprocess.Popen(command, stderr=log, env={**os.environ, **environ})
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
 import struct
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import posix_ipc
+import psutil
 import pytest
 
 from cachee_bridge.__main__ import EXIT_CONFIG, EXIT_FAILED, EXIT_RUNNING
@@ -183,10 +188,14 @@ def test_a_peer_that_reads_nothing_delays_nobody(pair: Pair) -> None:
     impostor = Impostor(pair[0], "slow-1")
     writer, reader = pair[0].attach(), pair[1].attach()
     fill(reader, ["k"])
-    for number in range(100_000):
+    assert pair[0].process is not None
+    memory = psutil.Process(pair[0].process.pid).memory_full_info()
+    for number in range(300_000):
         writer.delete(f"other{number}")
     writer.delete("k")
     until(lambda: reader.get("k") is None)
+    grown = psutil.Process(pair[0].process.pid).memory_full_info().uss - memory.uss
+    assert grown < 32 << 20
     impostor.socket.close()
 
 
@@ -299,13 +308,71 @@ def test_a_clean_stop_leaves_no_doorbell_and_the_next_bridge_is_rung(pair: Pair)
     writer = pair[0].attach()
     tell(pair[0], pair[1])
     pair[0].stop()
-    assert not os.path.exists(f"/dev/mqueue/cachee.{pair[0].name}")
+    with pytest.raises(posix_ipc.ExistentialError):
+        posix_ipc.MessageQueue(f"/cachee.{pair[0].name}")
     meet(pair[0])
     tell(pair[0], pair[1])
     rings = writer.stats()["doorbells"]
     time.sleep(0.05)
     tell(pair[0], pair[1])
     assert pair[0].attach().stats()["doorbells"] > rings
+
+
+def test_without_a_doorbell_the_bridge_looks_by_itself_and_says_so(tmp_path: Path) -> None:
+    with hosts(tmp_path) as both:
+        limit = "import resource; resource.setrlimit(resource.RLIMIT_MSGQUEUE, (0, 0))"
+        both[0].process = both[0].run(before=limit)
+        both[1].start()
+        for host in both:
+            whole(host)
+        assert "no doorbell" in both[0].log
+        tell(both[0], both[1])
+
+
+OTHER_IPC_NAMESPACE = """
+import ctypes, sys, time
+if ctypes.CDLL(None).unshare(0x08000000):
+    sys.exit(77)
+import cachee_shm
+cache = cachee_shm.attach("shop", config=sys.argv[1])
+for line in sys.stdin:
+    cache.delete(line.strip())
+"""
+
+
+def test_writers_of_another_ipc_namespace_are_heard_and_told_of(pair: Pair) -> None:
+    reader = pair[1].attach()
+    keys = [f"k{number}" for number in range(30)]
+    fill(reader, keys)
+    command = [sys.executable, "-c", OTHER_IPC_NAMESPACE, str(pair[0].config)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, text=True, bufsize=1) as writer:
+        assert writer.stdin is not None
+        for key in keys:
+            with contextlib.suppress(BrokenPipeError):
+                writer.stdin.write(f"{key}\n")
+            if writer.poll() == 77:
+                pytest.skip("only root may enter another IPC namespace")
+            gone(reader, [key])
+        writer.stdin.close()
+    assert pair[0].log.count("without a ring") == 1
+
+
+def test_the_service_manager_is_told_of_the_whole_life(tmp_path: Path) -> None:
+    with hosts(tmp_path, 1) as (host,), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(WAIT_S)
+        host.process = host.run(NOTIFY_SOCKET=str(tmp_path / "notify"), WATCHDOG_USEC="200000")
+        told: list[str] = []
+        while told.count("WATCHDOG=1") < 3:
+            told += manager.recv(4096).decode().split("\n")
+        host.signal(signal.SIGHUP)
+        until(lambda: "SIGHUP is reserved" in host.log)
+        assert host.stop() == 0
+        manager.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                told += manager.recv(4096).decode().split("\n")
+        assert told.index("READY=1") < told.index("STOPPING=1")
 
 
 def test_a_segment_removed_under_its_workers_is_made_anew_for_all(pair: Pair) -> None:
