@@ -155,10 +155,10 @@ bool read_value(struct attachment *a, const struct named_key *key, unsigned char
         struct entry_ref e;
         if (cache_find(a, key->hash, key->text, key->bytes, &e) != FOUND)
             return false;
-        racing_read(out, entry_value(&e), e.value_bytes);
         *bytes = e.value_bytes;
+        bool whole = cache_read(a, &e, out);
         if (cache_confirm(a, &e))
-            return true;
+            return whole;
     }
     return false;
 }

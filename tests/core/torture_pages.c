@@ -1,0 +1,147 @@
+/* torture_pages.c - pages and eviction: a tiny segment whose pages turn all the time.
+ *
+ * Workers set, fill, touch, read and delete far more than fits, values of 16 bytes to several pages, and are killed at any
+ * instruction. Every value that is read checks itself. At rest: no page is left with the dead, no slot either, no key
+ * is reachable twice, no entry lies outside its page's watermark, and sets go on working.
+ *
+ * POWER
+ */
+#include "torture.h"
+
+enum { SEGMENT_BYTES = 3 << 20, WORKERS = 4, KEYS = 3000, SETS_AFTER = 3000 };
+enum { GETS, HITS, SETS, STORED_SETS, NO_ROOM, FILLS, TOUCHES, DELETES };
+
+static int file;
+
+struct worker {
+    struct attachment a;
+    struct chance chance;
+    unsigned char value[VALUE_BYTES_LIMIT + 64];
+};
+
+static uint32_t some_size(struct worker *w)
+{
+    uint32_t dice = chance_below(&w->chance, 64);
+    return 16 + chance_below(&w->chance, dice == 0 ? value_bytes_max(&w->a) - 16 : dice < 16 ? 12000 : 400);
+}
+
+static void get(struct worker *w, uint32_t key)
+{
+    struct named_key k = key_named(&w->a, key);
+    uint32_t bytes;
+    tally(GETS);
+    if (!read_value(&w->a, &k, w->value, &bytes))
+        return;
+    value_number(w->value, bytes, key);
+    tally(HITS);
+}
+
+static enum store set(struct worker *w, uint32_t key, bool fill)
+{
+    struct named_key k = key_named(&w->a, key);
+    uint64_t token = ring_tail(&w->a);
+    uint32_t bytes = value_make(w->value, key, chance_next(&w->chance), some_size(w));
+    struct write write = write_of(&k, w->value, bytes);
+    write.ttl_ms = chance_below(&w->chance, 8) ? 0 : 5;
+    if (chance_below(&w->chance, 4) == 0)
+        write.tags = 1, write.tag[0] = 1 + chance_below(&w->chance, 1000) * 0x9e3779b97f4a7c15ull;
+    enum store r = fill ? cache_fill(&w->a, &write, token, 0) : cache_set(&w->a, &write);
+    REQUIRE(r != STORE_TOO_LARGE && r != STORE_CORRUPT, "a write of %u bytes: %d", bytes, (int)r);
+    tally(fill ? FILLS : SETS);
+    if (r == STORED)
+        tally(STORED_SETS);
+    if (r == STORE_NO_ROOM)
+        tally(NO_ROOM);
+    return r;
+}
+
+static void work(int number, uint64_t seed)
+{
+    struct worker *w = calloc(1, sizeof *w);
+    struct segment_config config = plain_config(SEGMENT_BYTES);
+    w->chance.state = seed;
+    attach_to(&w->a, file, &config);
+    while (!torture_over()) {
+        /* Half of all verbs go to a few keys, so that something is worth keeping. */
+        uint32_t key = chance_below(&w->chance, chance_below(&w->chance, 2) ? KEYS : 40), dice = chance_below(&w->chance, 100);
+        struct named_key k = key_named(&w->a, key);
+        if (dice < 50)
+            get(w, key);
+        else if (dice < 90)
+            set(w, key, dice >= 80);
+        else if (dice < 95)
+            cache_delete(&w->a, k.hash), tally(DELETES);
+        else
+            cache_touch(&w->a, k.hash, k.text, k.bytes, 0), tally(TOUCHES);
+    }
+    segment_detach(&w->a);
+    free(w);
+}
+
+/* ---- at rest ---- */
+
+static void check_no_page_is_left_with_the_dead(struct attachment *a)
+{
+    for (uint32_t page = 0; page < a->geo.page_count; page++) {
+        uint64_t word = load_acquire(&a->page_table[page].word);
+        bool held = page_state(word) == PAGE_OPEN || page_state(word) == PAGE_DRAIN;
+        REQUIRE(!held || page_owner(word) == a->slot, "page %u is still held by slot %u, which is free", page, page_owner(word));
+    }
+    for (uint32_t slot = 0; slot < a->geo.roster_slots; slot++)
+        REQUIRE(slot == a->slot || (load_acquire(&a->roster[slot].word) & ROSTER_STATE_MASK) == SLOT_FREE, "slot %u is not free", slot);
+}
+
+static void check_words(struct attachment *a)
+{
+    uint64_t words = (uint64_t)a->geo.bucket_count * BUCKET_WORDS;
+    for (uint64_t i = 0; i < words; i++) {
+        struct entry_ref e;
+        uint64_t word = load_acquire(&a->index[i]);
+        if (!word || !entry_open(a, word, &e))
+            continue;
+        REQUIRE(e.place.off + entry_size(&e) <= load_acquire(&a->page_table[e.place.page].watermark),
+                "a word points behind the watermark of page %u", e.place.page);
+        int reachable = 0;
+        struct candidates c = index_candidates(a, e.hash);
+        for (int j = 0; j < CANDIDATE_WORDS; j++) {
+            struct entry_ref other;
+            uint64_t there = load_acquire(index_word(&c, j));
+            reachable += there && !(there & INDEX_PENDING) && entry_open(a, there, &other) && other.hash == e.hash;
+        }
+        REQUIRE(reachable + ((word & INDEX_PENDING) != 0) >= 1 && reachable <= 1, "a key is reachable %d times", reachable);
+    }
+}
+
+static void check_at_rest(struct worker *w)
+{
+    struct segment_config config = plain_config(SEGMENT_BYTES);
+    attach_to(&w->a, file, &config);
+    roster_sweep(&w->a);
+    check_no_page_is_left_with_the_dead(&w->a);
+    check_words(&w->a);
+    for (uint32_t i = 0; i < SETS_AFTER; i++) {
+        enum store r = set(w, i, false);
+        REQUIRE(r == STORED, "set %u after the torture: %d", i, (int)r);
+    }
+    check_words(&w->a);
+    segment_detach(&w->a);
+}
+
+int main(int argc, char **argv)
+{
+    torture_begin(argc, argv, "torture_pages");
+    struct worker *w = calloc(1, sizeof *w);
+    uint64_t kills = 0;
+    file = memory_file();
+    for (int part = 0; part < 4; part++) {
+        kills += torture_run(work, WORKERS, 0, part ? 200 : 0, torture.seconds / 4);
+        check_at_rest(w);
+    }
+    printf("pages: %llu gets (%llu hits), %llu sets, %llu fills (%llu stored in all, %llu without room), %llu touches, %llu deletes, "
+           "%llu kills\n",
+           (unsigned long long)tallied(GETS), (unsigned long long)tallied(HITS), (unsigned long long)tallied(SETS),
+           (unsigned long long)tallied(FILLS), (unsigned long long)tallied(STORED_SETS), (unsigned long long)tallied(NO_ROOM),
+           (unsigned long long)tallied(TOUCHES), (unsigned long long)tallied(DELETES), (unsigned long long)kills);
+    free(w);
+    return 0;
+}
