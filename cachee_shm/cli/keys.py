@@ -9,6 +9,7 @@ import sys
 
 from cachee_shm.attaching import attach, spec_for
 from cachee_shm.cache import Cache
+from cachee_shm.cli.processes import attached
 
 
 def stat(options: argparse.Namespace) -> int:
@@ -17,7 +18,7 @@ def stat(options: argparse.Namespace) -> int:
     if cache is None:
         return 1
     with cache:
-        numbers, title = cache.stats(), cache.name
+        numbers, title, people = cache.stats(), cache.name, list(attached(cache))
     if options.json:
         print(json.dumps(numbers))
         return 0
@@ -25,6 +26,7 @@ def stat(options: argparse.Namespace) -> int:
     width = max(map(len, numbers))
     for name, number in numbers.items():
         print(f"  {name:<{width}}  {number}")
+    print(*people, sep="\n")
     return 0
 
 
