@@ -1,4 +1,4 @@
-"""Who is attached to a segment, for people: liveness comes from the roster's locks, the rest from the system."""
+"""Who is attached to a segment, for people: the roster's locks tell who lives, the system all the rest."""
 
 from __future__ import annotations
 

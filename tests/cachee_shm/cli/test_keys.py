@@ -90,7 +90,9 @@ def test_stat_prints_every_number(cache, capsys):
     cache.set("a", 1)
     cache.get("a")
     assert main(["stat"]) == 0
-    lines = dict(line.split() for line in capsys.readouterr().out.splitlines()[1:])
+    shown = capsys.readouterr().out.splitlines()[1:]
+    lines = dict(line.split() for line in shown if len(line.split()) == 2)
+    assert any(str(os.getpid()) in line and "worker" in line for line in shown)
     assert (lines["hits"], lines["sets"], lines["memory_bytes"]) == ("1", "1", str(2 << 20))
 
 
