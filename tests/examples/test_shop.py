@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -21,6 +22,7 @@ import cachee_shm
 from cachee_shm.cli.demo.hosts import free_ports, shop_folder
 from cachee_shm.cli.demo.janitor import unlink
 from cachee_shm.cli.demo.run import make_database
+from cachee_shm.config import Config, tomllib
 
 START_S = 60.0
 HOST = f"test-shop-{os.getpid()}"
@@ -145,6 +147,12 @@ def test_a_write_that_the_shop_refuses_changes_nothing(shop: Shop) -> None:
     before = shop.get("/prices/4")
     assert httpx.put(f"{shop.url}/prices/4", json={"cents": "a lot"}).status_code == 422
     assert shop.get("/prices/4") == before
+
+
+def test_the_readme_configuration_is_accepted() -> None:
+    readme = (Path(__file__).parents[2] / "examples" / "shop" / "README.md").read_text()
+    (toml,) = re.findall(r"```toml\n(.*?)```", readme, re.DOTALL)
+    assert Config.parse(tomllib.loads(toml)).namespace("shop").memory == 256 << 20
 
 
 def test_a_worker_killed_among_writes_leaves_no_old_row_behind(shop: Shop) -> None:
