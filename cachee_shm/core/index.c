@@ -214,19 +214,20 @@ static enum publish finish(struct attachment *a, const struct entry_ref *mine, u
 /* What publishing found of its own key. */
 enum sighting { NOTHING_THERE, REPLACED, BEATEN, LOOK_AGAIN };
 
-/* Overwrite in place. An event after ours that was to evict the old word may have spared it instead, because it
- * holds the announced bytes (relay.c): so judge once more, now that its eviction would have met our word. */
-static enum sighting replace(struct attachment *a, const struct entry_ref *mine, const struct entry_ref *other)
+/* Overwrite in place. Where every event after ours would have removed the old word, one CAS is enough. But a peer's
+ * event spares a local value, and one that holds the announced bytes (relay.c). There ours goes in pending and is
+ * judged like a new one: seen by readers for an instant only, it would still be older than what they were promised,
+ * and a death in that instant would leave it. */
+static enum sighting replace(struct attachment *a, const struct entry_ref *mine, const struct entry_ref *other, uint64_t now_ms)
 {
+    bool spared = !entry_local(mine) && (a->has_bridge || entry_local(other));
     uint64_t seen = other->word;
-    uint64_t replacement = (mine->word & ~INDEX_FREQ_MASK) | (seen & INDEX_FREQ_MASK);
-    if (!cas(other->word_at, &seen, replacement)) /* PUBLISH */
+    struct entry_ref ours = *mine;
+    ours.word_at = other->word_at;
+    ours.word = (mine->word & ~INDEX_FREQ_MASK) | (seen & INDEX_FREQ_MASK) | (spared ? INDEX_PENDING : 0);
+    if (!cas(ours.word_at, &seen, ours.word)) /* PUBLISH, DEKKER */
         return LOOK_AGAIN;
-    fence_seq_cst_after_rmw(); /* DEKKER */
-    if (!superseded(a, mine))
-        return REPLACED;
-    index_kill(other->word_at, replacement);
-    return BEATEN;
+    return !spared || finish(a, &ours, now_ms, true) == PUBLISH_OK ? REPLACED : BEATEN;
 }
 
 /* A word of our key is there already: give way, replace it in place, or finish it first. */
@@ -243,7 +244,7 @@ static enum sighting meet(struct attachment *a, const struct entry_ref *mine, co
         return BEATEN;
     if ((mine->version & 1) && superseded(a, mine))
         return BEATEN;
-    return replace(a, mine, other);
+    return replace(a, mine, other, now_ms);
 }
 
 static enum sighting meet_any(struct attachment *a, const struct candidates *c, const struct entry_ref *mine, uint64_t now_ms)

@@ -3,8 +3,8 @@
  * A word is the only thing that makes an entry reachable, and every change of one is a single CAS. A new key
  * is inserted pending (unseen by readers), judged against the fence and against other words of its key, and
  * only then made visible; whoever meets a pending word may finish it, so a dead writer leaves nothing that
- * blocks. An overwrite in place needs no pending state: a later event would have removed the old word, or is seen
- * right after (an event may spare a word that holds the announced bytes).
+ * blocks. An overwrite in place needs neither where every later event would have removed the old word; where a
+ * peer's event may have spared it, it is pending too.
  */
 #ifndef CACHEE_INDEX_H
 #define CACHEE_INDEX_H
