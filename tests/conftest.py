@@ -23,7 +23,7 @@ settings.load_profile("cachee")
 
 @pytest.fixture
 def config(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
-    """A configuration of one namespace of 4 MiB on a host of its own; its segments are unlinked at the end."""
+    """A configuration of one namespace of 4 MiB on a host of its own; its segments are unlinked after."""
     for name in ("CACHEE_CONFIG", "CACHEE_DISABLE"):
         monkeypatch.delenv(name, raising=False)
     host = f"test-{uuid.uuid4().hex[:12]}"

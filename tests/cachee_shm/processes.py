@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+import traceback
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -18,16 +21,17 @@ def say(*words): print(*words, flush=True)
 def wait(): return sys.stdin.readline()
 def die(): os.kill(os.getpid(), signal.SIGKILL)
 """
+MINUTE_S = 60.0  # no test asserts a time: this is when waiting for the inevitable ends
 ATTACH = "cache = cachee_shm.attach(config=arguments['config'])\n"
 
 
 class Child:
     """A Python process. ``say()`` in it is ``line()`` here; ``tell()`` here ends a ``wait()`` in it."""
 
-    def __init__(self, code: str, **arguments: Any) -> None:
+    def __init__(self, code: str, *, under: tuple[str, ...] = (), **arguments: Any) -> None:
         attach = ATTACH if "config" in arguments else ""
         self.process = subprocess.Popen(
-            [sys.executable, "-c", PRELUDE + attach + code, json.dumps(arguments)],
+            [*under, sys.executable, "-c", PRELUDE + attach + code, json.dumps(arguments)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -83,3 +87,33 @@ def children(code: str, count: int = 1, **arguments: Any) -> Iterator[list[Child
 def child(code: str, **arguments: Any) -> Iterator[Child]:
     with children(code, **arguments) as (one,):
         yield one
+
+
+def until(condition: Callable[[], Any]) -> Any:
+    """Wait for the inevitable; what it is then."""
+    deadline = time.monotonic() + MINUTE_S
+    while not (found := condition()):
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    return found
+
+
+def forked(function: Callable[[], object]) -> int:
+    """The pid of a forked child that runs this and exits 0, or 1 with the traceback on stderr."""
+    pid = os.fork()
+    if pid:
+        return pid
+    status = 1
+    try:
+        function()
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def in_fork(function: Callable[[], object]) -> None:
+    """Run it in a forked child; fails as it fails."""
+    assert os.waitstatus_to_exitcode(os.waitpid(forked(function), 0)[1]) == 0

@@ -35,7 +35,9 @@ def test_a_bypassed_process_misses_everything_and_its_writes_evict_what_others_h
     ):
         worker["k"] = 1
         assert bypassed.get("k", "miss") == "miss"
-        assert "k" not in bypassed and bypassed.get_many(["k"]) == {} and bypassed.lookup("k") == (None, False)
+        assert (
+            "k" not in bypassed and bypassed.get_many(["k"]) == {} and bypassed.lookup("k") == (None, False)
+        )
         write()
         assert worker.get("k") is None
 

@@ -1,0 +1,278 @@
+"""What a caller gets wrong is a clear error of the tree, and the cache is as the error says."""
+
+import datetime as dt
+import decimal
+import math
+
+import pytest
+
+import cachee_shm
+from cachee_shm.errors import (
+    CacheeError,
+    ConfigError,
+    InvalidKey,
+    InvalidTTL,
+    KeyTooLong,
+    UnknownNamespace,
+    Unserializable,
+    ValueTooLarge,
+)
+
+KEYED = {
+    "get": lambda cache, key: cache.get(key),
+    "lookup": lambda cache, key: cache.lookup(key),
+    "set": lambda cache, key: cache.set(key, 1),
+    "add": lambda cache, key: cache.add(key, 1),
+    "touch": lambda cache, key: cache.touch(key),
+    "delete": lambda cache, key: cache.delete(key),
+    "[]": lambda cache, key: cache[key],
+    "[] =": lambda cache, key: cache.__setitem__(key, 1),
+    "del []": lambda cache, key: cache.__delitem__(key),
+    "in": lambda cache, key: key in cache,
+    "get_many": lambda cache, key: cache.get_many([key]),
+    "set_many": lambda cache, key: cache.set_many({key: 1}),
+    "delete_many": lambda cache, key: cache.delete_many([key]),
+    "delete_tags": lambda cache, key: cache.delete_tags(key),
+    "tags": lambda cache, key: cache.set("a", 1, tags=[key]),
+    "get_or_load": lambda cache, key: cache.get_or_load(key, lambda: pytest.fail("it was loaded")),
+    "writing": lambda cache, key: cache.writing(key).__enter__(),
+    "events": lambda cache, key: cache.events(keys=[key]),
+}
+
+
+@pytest.fixture(scope="module")
+def private():
+    with cachee_shm.attach(private=True) as cache:
+        yield cache
+
+
+@pytest.mark.parametrize("verb", KEYED.values(), ids=KEYED)
+@pytest.mark.parametrize(
+    ("key", "error"),
+    [
+        (None, InvalidKey),
+        (7, InvalidKey),
+        (1.5, InvalidKey),
+        (("a",), InvalidKey),
+        (frozenset(), InvalidKey),
+        ("lone \ud800", InvalidKey),
+        ("x" * 1025, KeyTooLong),
+        (b"x" * 1025, KeyTooLong),
+        ("ü" * 513, KeyTooLong),
+    ],
+    ids=["None", "int", "float", "tuple", "set", "surrogate", "long str", "long bytes", "long in UTF-8"],
+)
+def test_a_key_that_is_none_is_refused_by_every_verb_and_nothing_is_written(private, verb, key, error):
+    tail = private.tail
+    with pytest.raises(error, match="Nothing was read or written"):
+        verb(private, key)
+    assert private.tail == tail
+
+
+def test_a_key_of_the_greatest_length_is_taken(private):
+    for key in ("x" * 1024, b"y" * 1024, "ü" * 512):
+        assert private.set(key, 1)
+        assert private.get(key) == 1
+
+
+LIVED = {
+    "set": lambda cache, ttl: cache.set("a", "new", ttl=ttl),
+    "add": lambda cache, ttl: cache.add("b", "new", ttl=ttl),
+    "touch": lambda cache, ttl: cache.touch("a", ttl=ttl),
+    "set_many": lambda cache, ttl: cache.set_many({"a": "new"}, ttl=ttl),
+    "fill": lambda cache, ttl: cache.get_or_load("b", lambda: "new", ttl=ttl),
+    "negative": lambda cache, ttl: cache.get_or_load("b", lambda: None, negative_ttl=ttl),
+}
+
+
+@pytest.mark.parametrize("verb", LIVED.values(), ids=LIVED)
+@pytest.mark.parametrize(
+    "ttl",
+    [
+        *(-1, -0.001, math.nan, math.inf, -math.inf, 1e12, 10**400, "60", b"60", [], decimal.Decimal(1)),
+        *(dt.timedelta(seconds=-1), dt.timedelta.max, dt.datetime(2030, 1, 1)),
+    ],
+    ids=repr,
+)
+def test_a_ttl_that_is_no_lifetime_is_refused_and_the_old_value_stays(private, verb, ttl):
+    private.delete("b")
+    private.set("a", "old")
+    tail = private.tail
+    with pytest.raises(InvalidTTL, match="ttl is a number of seconds"):
+        verb(private, ttl)
+    assert private.tail == tail
+    assert (private.get("a"), "b" in private) == ("old", False)
+
+
+@pytest.mark.parametrize("stale", [-1, math.nan, math.inf, "60", None], ids=repr)
+def test_a_stale_that_is_no_time_is_refused_before_anything_is_loaded(private, stale):
+    with pytest.raises(InvalidTTL, match="stale is"):
+        private.get_or_load("none", lambda: pytest.fail("it was loaded"), stale=stale)
+
+
+class Flattened(str):
+    pass
+
+
+def nested(depth):
+    value: list = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [object(), Flattened("a"), lambda: 1, nested(1000), {"a": {1: object()}}, "\ud800", iter(())],
+    ids=["object", "subclass", "function", "deep", "inside", "surrogate", "iterator"],
+)
+def test_a_value_that_no_codec_takes_is_refused_and_the_old_one_is_deleted_everywhere(private, value):
+    private.set("a", "old")
+    events = private.events()
+    with pytest.raises(Unserializable):
+        private.set("a", value)
+    assert private.lookup("a") == (None, False)
+    assert [event.kind for event in events.poll()] == ["delete"]
+
+
+def test_a_value_that_is_too_large_is_refused_and_the_old_one_is_deleted_everywhere(private):
+    private.set("a", "old")
+    events = private.events()
+    with pytest.raises(ValueTooLarge, match="Store less"):
+        private.set("a", bytes(8 << 20))
+    assert private.lookup("a") == (None, False)
+    assert [event.kind for event in events.poll()] == ["delete"]
+
+
+@pytest.mark.parametrize("value", [object(), bytes(8 << 20)], ids=["no codec", "too large"])
+def test_an_add_that_fails_replaces_nothing(private, value):
+    private.set("a", "old")
+    private.delete("b")
+    events = private.events()
+    with pytest.raises((Unserializable, ValueTooLarge)):
+        private.add("b", value)
+    assert (private.get("a"), "b" in private, events.poll()) == ("old", False, [])
+
+
+@pytest.mark.parametrize("tags", ["abc", b"abc", 7, 1.5, [7], [None], [["t"]], ["t"] * 17], ids=repr)
+def test_tags_that_are_none_are_refused_and_the_old_value_stays(private, tags):
+    private.set("a", "old")
+    with pytest.raises(InvalidKey):
+        private.set("a", "new", tags=tags)
+    assert private.get("a") == "old"
+
+
+def test_an_error_of_the_caller_s_own_iterator_is_the_caller_s(private):
+    def tags():
+        yield "t"
+        raise OSError("mine")
+
+    with pytest.raises(OSError, match="mine"):
+        private.set("a", 1, tags=tags())
+    with pytest.raises(OSError, match="mine"):
+        private.get_many(tags())
+
+
+@pytest.mark.parametrize("items", [[1, 2], [["a", 1]], [("a", 1, 2)], ["ab"]], ids=repr)
+def test_a_mapping_whose_items_are_no_pairs_is_refused(private, items):
+    class Strange:
+        def items(self):
+            return items
+
+    with pytest.raises(TypeError, match="pairs of key and value"):
+        private.set_many(Strange())
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda cache: cache.get(),
+        lambda cache: cache.get("a", 1, 2),
+        lambda cache: cache.get("a", fallback=1),
+        lambda cache: cache.set("a"),
+        lambda cache: cache.set("a", 1, key="a"),
+        lambda cache: cache.set("a", 1, expires=5),
+        lambda cache: cache.set_many(),
+        lambda cache: cache.get_many(7),
+        lambda cache: cache.delete_many(7),
+    ],
+)
+def test_a_call_with_other_arguments_is_a_type_error(private, call):
+    with pytest.raises(TypeError):
+        call(private)
+
+
+# Namespaces and configurations
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "..", "a.b", "a\0b", "ü", "x" * 65, 7, b"shop"], ids=repr)
+@pytest.mark.parametrize("private", [False, True])
+def test_a_name_that_is_no_namespace_s_is_refused_with_and_without_a_configuration(
+    namespace, config, name, private
+):
+    with pytest.raises(ConfigError, match="letters, digits"):
+        cachee_shm.attach(name, private=private)
+    with pytest.raises(ConfigError):
+        cachee_shm.attach(name, config=config, private=private)
+
+
+def test_a_namespace_that_the_configuration_lacks_is_unknown(config):
+    with pytest.raises(UnknownNamespace, match=r"namespaces\.stop.*accepted: shop"):
+        cachee_shm.attach("stop", config=config)
+    config["defaults"] = {"memory": "4MiB"}
+    with cachee_shm.attach("stop", config=config) as cache:
+        assert cache.namespace == "stop"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"namespaces": {"shop": {"memory": "4 apples"}}}, "namespaces.shop.memory"),
+        ({"namespaces": {"shop": {"memory": "1MiB"}}}, "from 2MiB"),
+        ({"namespace": {}}, "unknown key"),
+        ({"bridge": {"http": "127.0.0.1:9946"}}, "not built yet"),
+        ({"host": {"group": "no-such-group"}}, "host.group"),
+    ],
+)
+def test_an_error_of_the_configuration_reaches_the_caller_and_nothing_is_made(config, change, message):
+    with pytest.raises(ConfigError, match=message):
+        cachee_shm.attach(config={**config, **change})
+
+
+def test_a_configuration_that_cannot_be_read_is_an_error_by_argument_or_environment(
+    namespace, monkeypatch, tmp_path
+):
+    missing = str(tmp_path / "missing.toml")
+    with pytest.raises(ConfigError, match=r"missing\.toml"):
+        cachee_shm.attach(config=missing)
+    monkeypatch.setenv("CACHEE_CONFIG", missing)
+    with pytest.raises(ConfigError, match=r"missing\.toml"):
+        cachee_shm.attach()
+
+
+def test_every_error_of_a_caller_is_caught_as_one(private):
+    for call in (
+        lambda: private.get(7),
+        lambda: private.set("a", 1, ttl=-1),
+        lambda: private.set("a", object()),
+        lambda: private.set("a", bytes(8 << 20)),
+        lambda: private.get("x" * 2000),
+        lambda: cachee_shm.attach(config={"nonsense": 1}),
+    ):
+        with pytest.raises(CacheeError):
+            call()
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [b"\x00", b"\x06", b"\xff", b"\x01", b"\x01" + b"x" * 7, b"\x02" + b"x" * 15, b"\x04\x00"],
+    ids=repr,
+)
+def test_a_payload_that_is_none_is_refused_and_nothing_of_it_is_applied(private, payload):
+    private.set("a", 1)
+    tail = private.tail
+    with pytest.raises(ValueError, match="malformed"):
+        private.apply(1, b"\x04" + payload)
+    assert (private.tail, private.get("a")) == (tail, 1)
+    with pytest.raises(ValueError, match="malformed"):
+        private.apply(5000, b"\x04")

@@ -1,0 +1,197 @@
+"""Host coherence between processes, also when they are killed or stopped at any instruction."""
+
+import mmap
+import os
+import random
+import signal
+import struct
+import time
+
+import pytest
+
+import cachee_shm
+from tests.cachee_shm.processes import child, children, until
+
+KEYS = 16
+ROUNDS = int(os.environ.get("CACHEE_ROUNDS", "1"))
+KILLING_S = 6.0 * ROUNDS
+
+# What both sides know: for each writer and key, the newest number whose set() has returned, in a shared file.
+FLOORS = """
+import mmap, random, struct
+rng = random.Random(arguments['seed'])
+with open(arguments['floors'], 'r+b') as file:
+    floors = mmap.mmap(file.fileno(), 0)
+def floor(writer, key): return struct.unpack_from('<q', floors, 8 * (writer * arguments['keys'] + key))[0]
+def raise_floor(writer, key, n): struct.pack_into('<q', floors, 8 * (writer * arguments['keys'] + key), n)
+"""
+
+# A number that was under way when the last one died may be visible: it goes on well above it.
+WRITER = (
+    FLOORS
+    + """
+me = arguments['writer']
+numbers = [floor(me, key) + 1000 for key in range(arguments['keys'])]
+say('writing')
+while True:
+    key = rng.randrange(arguments['keys'])
+    numbers[key] += 1
+    n, name = numbers[key], f'{me}:{key}'
+    value = struct.pack('<q', n) + bytes(rng.randrange(3000))
+    how = rng.random()
+    if how < 0.6: cache.set(name, value, tags=[f'tag:{key}'] if how < 0.1 else (), ttl=60)
+    elif how < 0.7:
+        with cache.writing(name) as w: w.set(value)
+    elif how < 0.8: cache.delete(name)
+    elif how < 0.85: cache.touch(name, ttl=50); continue
+    elif how < 0.9:
+        token, started = cache._token()
+        cache.delete(name)
+        cache._fill(name, struct.pack('<q', n - 1), token, started, 60, 0, (), False)
+    else:
+        cache.delete(name)
+        cache.get_or_load(name, lambda: value)
+    raise_floor(me, key, n)
+"""
+)
+
+READER = (
+    FLOORS
+    + """
+seen, reads, stop = {}, 0, False
+def end(*_):
+    global stop
+    stop = True
+signal.signal(signal.SIGTERM, end)
+say('reading')
+while not stop:
+    writer, key = rng.randrange(arguments['writers']), rng.randrange(arguments['keys'])
+    least = floor(writer, key)
+    value = cache.get(f'{writer}:{key}')
+    if value is None: continue
+    n = struct.unpack_from('<q', value)[0]
+    newest = seen.get((writer, key), 0)
+    if n < least or n < newest or any(value[8:]):
+        say('STALE', writer, key, n, least, newest)
+        sys.exit(1)
+    seen[writer, key] = n
+    reads += 1
+say(reads)
+"""
+)
+
+
+@pytest.fixture
+def floors(tmp_path):
+    path = tmp_path / "floors"
+    path.write_bytes(bytes(8 * KEYS * 8))
+    return str(path)
+
+
+def test_no_reader_sees_an_older_value_while_writers_are_killed_and_nobody_hangs(cache, config, floors):
+    rng = random.Random(7)
+    shared = {"config": config, "floors": floors, "keys": KEYS, "writers": 3}
+    killed = 0
+    with children(READER, 2, seed=1, **shared) as readers:
+        for reader in readers:
+            reader.line()
+        deadline = time.monotonic() + KILLING_S
+        while time.monotonic() < deadline:
+            with (
+                child(WRITER, seed=rng.random(), writer=0, **shared) as a,
+                child(WRITER, seed=rng.random(), writer=1, **shared) as b,
+                child(WRITER, seed=rng.random(), writer=2, **shared) as c,
+            ):
+                for writer in (a, b, c):
+                    writer.line()
+                for writer in (a, b, c):
+                    time.sleep(rng.random() * 0.05)
+                    writer.kill()
+                    killed += 1
+            assert all(reader.process.poll() is None for reader in readers)
+        for reader in readers:
+            reader.process.terminate()
+            assert int(reader.line()) > 1000
+    cache.sweep()
+    assert cache.sweep() == 0
+    stats = cache.stats()
+    assert (stats["attached"], stats["corrupt"], stats["no_room"]) == (1, 0, 0)
+    assert stats["swept"] >= killed - 3
+    with mmap_of(floors) as numbers:
+        assert max(struct.unpack(f"<{KEYS * 3}q", numbers[: 8 * KEYS * 3])) > 1000
+    assert_all_memory_is_usable(cache)
+
+
+def mmap_of(path):
+    with open(path, "r+b") as file:
+        return mmap.mmap(file.fileno(), 0)
+
+
+def assert_all_memory_is_usable(cache):
+    """No page stays with the dead: one process can fill nearly all of them, one entry a page."""
+    pages = cache.stats()["value_bytes"] // 65536
+    for i in range(2 * pages):
+        assert cache.set(f"page-{i}", bytes(40_000))
+    assert len(cache.get_many(f"page-{i}" for i in range(2 * pages))) >= pages - 3
+
+
+def test_pages_of_the_dead_are_given_back(cache, config):
+    for _ in range(5):
+        with children(
+            "cache.set_many({f'{i}': bytes(30_000) for i in range(10)}); die()", 4, config=config
+        ) as all_:
+            for one in all_:
+                one.died()
+    assert_all_memory_is_usable(cache)
+    cache.sweep()
+    assert cache.stats()["attached"] == 1
+
+
+def test_a_stopped_writer_holds_up_nobody(cache, config, floors):
+    shared = {"config": config, "floors": floors, "keys": KEYS, "writers": 3, "seed": 5}
+    with child(WRITER, writer=0, **shared) as stopped:
+        stopped.line()
+        for _ in range(20):
+            time.sleep(0.005)
+            os.kill(stopped.pid, signal.SIGSTOP)
+            for i in range(500):
+                assert cache.set(f"0:{i % KEYS}", i)
+                assert cache.get(f"0:{i % KEYS}") == i
+                assert cache.delete(f"0:{i % KEYS}")
+                assert cache.get_or_load(f"other:{i % KEYS}", lambda: 1) == 1
+            assert cache.sweep() == 0
+            os.kill(stopped.pid, signal.SIGCONT)
+
+
+def test_what_a_killed_writer_had_set_stays(cache, config):
+    with child("cache.set('a', 1, tags=['t']); die()", config=config) as writer:
+        writer.died()
+    assert cache.get("a") == 1
+    assert cache.sweep() == 1
+    assert cache.get("a") == 1
+
+
+def test_a_slot_is_given_to_the_next_also_without_a_sweep(cache, config):
+    for _ in range(3):
+        with child("cache.writing('a').__enter__(); die()", config=config) as writer:
+            writer.died()
+    cache.set("a", 1)
+    assert len(cache.roster()) <= 4
+    with children("wait()", 3, config=config):
+        until(lambda: cache.stats()["attached"] == 4)
+    cache.sweep()
+    assert cache.stats()["attached"] == 1
+
+
+def test_a_process_killed_while_it_attaches_leaves_nothing_behind(cache, config):
+    code = "cache.close()\nsay('ready')\nwhile True: cachee_shm.attach(config=arguments['config']).close()"
+    for _ in range(3):
+        with children(code, 2, config=config) as attaching:
+            for one in attaching:
+                one.line()
+                one.kill()
+    cache.sweep()
+    assert cache.stats()["attached"] == 1
+    with cachee_shm.attach(config=config) as other:
+        assert other.set("a", 1)
+        assert cache.get("a") == 1
