@@ -40,7 +40,10 @@ def free_ports(number: int) -> list[int]:
 
 
 class Host:
-    """One host of the test's mesh. Names are unique, so that tests can run at the same time."""
+    """One host of the test's mesh. Names are unique, so that tests can run at the same time.
+
+    Values outlast isolation here: a test that waits for an eviction shall not be content with less.
+    """
 
     def __init__(self, folder: Path, name: str, port: int, peers: list[int], bridge: str = "") -> None:
         self.name = name
@@ -52,7 +55,7 @@ class Host:
         self.process: subprocess.Popen[bytes] | None = None
         addresses = ", ".join(f'"127.0.0.1:{peer}"' for peer in peers)
         self.config.write_text(
-            f'[host]\nname = "{name}"\n[defaults]\nmemory = "4MiB"\nisolation_ttl = "10ms"\n'
+            f'[host]\nname = "{name}"\n[defaults]\nmemory = "4MiB"\nisolation_ttl = "1h"\n'
             f'[namespaces.shop]\n[bridge]\nlisten = "127.0.0.1:{port}"\npeers = [{addresses}]\n{bridge}\n'
         )
 

@@ -273,16 +273,21 @@ def test_a_dead_bridge_isolates_both_hosts_until_it_is_back(pair: Pair) -> None:
     until(lambda: not any(isolated(cache) for cache in caches))
 
 
-def test_a_bridge_that_hangs_isolates_both_hosts_until_it_goes_on(pair: Pair) -> None:
-    writer, reader = pair[0].attach(), pair[1].attach()
-    fill(reader, ["k"])
-    pair[1].signal(signal.SIGSTOP)
-    writer.delete("k")
-    until(lambda: isolated(reader) and isolated(writer))
-    assert reader.get("k") is None
-    pair[1].signal(signal.SIGCONT)
-    until(lambda: not isolated(reader) and not isolated(writer))
-    assert reader.get("k") is None
+def test_a_bridge_that_hangs_isolates_both_hosts_until_it_goes_on(tmp_path: Path) -> None:
+    with hosts(tmp_path) as pair:
+        for host in pair:
+            host.config.write_text(host.config.read_text().replace('"1h"', '"10ms"'))
+        meet(*pair)
+        writer, reader = pair[0].attach(), pair[1].attach()
+        fill(reader, ["k"])
+        pair[1].signal(signal.SIGSTOP)
+        writer.delete("k")
+        until(lambda: isolated(reader) and isolated(writer))
+        time.sleep(0.1)  # isolation_ttl and a stamp's resolution
+        assert reader.get("k") is None
+        pair[1].signal(signal.SIGCONT)
+        until(lambda: not isolated(reader) and not isolated(writer))
+        assert reader.get("k") is None
 
 
 def test_the_last_worker_gone_a_stop_is_a_leave_and_isolates_nobody(pair: Pair) -> None:
