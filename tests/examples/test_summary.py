@@ -125,11 +125,11 @@ def test_milliseconds_have_three_places_below_ten() -> None:
 def test_counters_leave_out_what_came_before_the_start_and_what_the_prober_added() -> None:
     counters = Counters([A, B])
     probe = {"source": A, "target": B, "took_ns": 5}
-    stats = {"fills": 10, "fills_refused": 1, "applied": 7}
+    stats = {"loads": 11, "applied": 7}
     counters.take("observe", {"stats": {A: stats, B: stats}, "agreed_ns": 3})
     counters.take("probe", {**probe, "loads": {A: 0, B: 1}, "applied": {A: 0, B: 1}})
     counters.begin()
-    stats = {"fills": 20, "fills_refused": 2, "applied": 17}
+    stats = {"loads": 22, "applied": 17}
     counters.take("observe", {"stats": {A: stats, B: stats}, "agreed_ns": 9})
     counters.take("probe", {**probe, "loads": {A: 0, B: 5}, "applied": {A: 0, B: 3}})
     assert (counters.total("loads"), counters.since_begin(B, "applied")) == (11 + 7, 8)

@@ -68,7 +68,6 @@ class Counters:
 
     def _counted(self, host: str) -> dict[str, int]:
         stats = dict(self._stats[host])
-        stats["loads"] = stats.get("fills", 0) + stats.get("fills_refused", 0)
         for counter, of_prober in self._probers.items():
             stats[counter] = stats.get(counter, 0) - of_prober[host]
         return stats
