@@ -1,0 +1,216 @@
+/* torture_roster.c - joining, leaving, forking, dying, sweeping.
+ *
+ * Processes attach and leave all the time, hold `writing` blocks and pages, fork, and are killed at any instruction. A
+ * slot has one holder at a time (each living one looks whether another moved in), its generation only grows, a forked
+ * child does not keep its parent's lock and gets a slot of its own, and whoever died owing an invalidation has it
+ * announced by the sweep: the value that stood there is gone. At rest every slot is free.
+ *
+ * POWER
+ */
+#include "torture.h"
+
+#include <signal.h>
+#include <sys/wait.h>
+
+enum { SEGMENT_BYTES = 1 << 20, WORKERS = 6, SLOTS = 128, KEYS = 64 };
+enum { JOINS, FORKS, DEBTS, PAID, SWEPT };
+
+static int file;
+static struct model {
+    a64 lives;
+    a64 holder[SLOTS], generation[SLOTS];
+} *model;
+
+static void check_mine(struct attachment *a, uint64_t life)
+{
+    REQUIRE(load_acquire(&model->holder[a->slot]) == life, "slot %u has two holders", a->slot);
+    uint64_t word = load_acquire(&a->roster[a->slot].word);
+    REQUIRE((word & ROSTER_STATE_MASK) == SLOT_LIVE && word >> ROSTER_GEN_SHIFT == a->slot_generation,
+            "slot %u of a live process says %llx, generation %u", a->slot, (unsigned long long)word, a->slot_generation);
+}
+
+static uint64_t move_in(struct attachment *a)
+{
+    uint64_t life = atomic_fetch_add(&model->lives, 1) + 1;
+    store_release(&model->holder[a->slot], life);
+    uint64_t before = load_acquire(&model->generation[a->slot]);
+    REQUIRE(a->slot_generation > before, "slot %u: generation %u after %llu", a->slot, a->slot_generation, (unsigned long long)before);
+    raise_max(&model->generation[a->slot], a->slot_generation);
+    tally(JOINS);
+    return life;
+}
+
+static void live_a_while(struct attachment *a, uint64_t life, struct chance *c)
+{
+    unsigned char value[64];
+    for (uint32_t n = chance_below(c, 60); n > 0 && !torture_over(); n--) {
+        uint32_t key = chance_below(c, KEYS);
+        struct named_key k = key_named(a, key);
+        struct write w = write_of(&k, value, value_make(value, key, 1, 40));
+        int intent = roster_intend(a, k.hash);
+        cache_set(a, &w);
+        roster_settle(a, intent);
+        if (chance_below(c, 50) == 0)
+            roster_sweep(a);
+        check_mine(a, life);
+    }
+}
+
+/* The child of a fork works on with a slot of its own; the parent's stays the parent's. */
+static void fork_once(struct attachment *a, uint64_t life, struct chance *c)
+{
+    pid_t pid = fork();
+    if (pid == 0) {
+        REQUIRE(!segment_is_ours(a), "a forked child believes that the slot is its own");
+        if (!segment_after_fork(a))
+            _exit(0);
+        live_a_while(a, move_in(a), c);
+        segment_detach(a);
+        _exit(0);
+    }
+    tally(FORKS);
+    live_a_while(a, life, c);
+    int status;
+    waitpid(pid, &status, 0);
+    REQUIRE(WIFEXITED(status) && WEXITSTATUS(status) == 0, "a forked child failed");
+    check_mine(a, life);
+}
+
+static void work(int number, uint64_t seed)
+{
+    struct segment_config config = plain_config(SEGMENT_BYTES);
+    struct chance c = {seed};
+    while (!torture_over()) {
+        struct attachment a;
+        attach_to(&a, file, &config);
+        uint64_t life = move_in(&a);
+        live_a_while(&a, life, &c);
+        if (chance_below(&c, 4) == 0 && !torture.threads)
+            fork_once(&a, life, &c);
+        check_mine(&a, life);
+        segment_detach(&a);
+    }
+}
+
+static void check_at_rest(struct attachment *a)
+{
+    roster_sweep(a);
+    for (uint32_t i = 0; i < a->geo.roster_slots; i++) {
+        struct roster_slot *slot = &a->roster[i];
+        bool mine = i == a->slot;
+        REQUIRE(mine || (load_acquire(&slot->word) & ROSTER_STATE_MASK) == SLOT_FREE, "slot %u is not free", i);
+        REQUIRE(mine || (!load_acquire(&slot->verb_hash) && !load_acquire(&slot->overflow)), "slot %u owes", i);
+    }
+    REQUIRE(roster_count(a, ROSTER_WORKER) == 1, "%u live where one is", roster_count(a, ROSTER_WORKER));
+}
+
+/* ---- directed: debts, and the lock under fork ---- */
+
+static void die_owing(void *with)
+{
+    struct attachment a;
+    struct segment_config config = plain_config(SEGMENT_BYTES);
+    int blocks = *(int *)with;
+    attach_to(&a, file, &config);
+    for (int key = 0; key < blocks; key++)
+        roster_intend(&a, key_named(&a, (uint32_t)key).hash);
+    kill(getpid(), SIGKILL);
+}
+
+/* More blocks than the slot has room for are announced by a clear. */
+static void check_debts(struct attachment *a, int blocks)
+{
+    unsigned char value[64];
+    for (uint32_t key = 0; key < KEYS; key++) {
+        struct named_key k = key_named(a, key);
+        struct write w = write_of(&k, value, value_make(value, key, 1, 40));
+        REQUIRE(cache_set(a, &w) == STORED, "set");
+    }
+    REQUIRE(!in_child(die_owing, &blocks), "it did not die");
+    REQUIRE(roster_sweep(a) == 1, "the dead one was not swept");
+    for (uint32_t key = 0; key < KEYS; key++) {
+        uint32_t bytes;
+        struct named_key k = key_named(a, key);
+        bool there = read_value(a, &k, value, &bytes), owed = (int)key < blocks || blocks > INTENTS_PER_SLOT;
+        REQUIRE(there != owed, "key %u is %s after the death of one who held %d blocks", key, there ? "there" : "gone", blocks);
+        tally(owed ? PAID : DEBTS);
+    }
+}
+
+struct family {
+    a64 parent_slot, ready;
+};
+
+/* A parent that dies while its child, which never touched the cache, lives on: the slot must be free. */
+static void parent_of_a_survivor(void *with)
+{
+    struct family *family = with;
+    struct attachment a;
+    struct segment_config config = plain_config(SEGMENT_BYTES);
+    attach_to(&a, file, &config);
+    if (fork() == 0) {
+        store_release(&family->ready, (uint64_t)getpid());
+        alarm(30);
+        for (;;)
+            pause();
+    }
+    while (!load_acquire(&family->ready))
+        nap_us(100);
+    store_release(&family->parent_slot, a.slot + 1);
+    kill(getpid(), SIGKILL);
+}
+
+static void check_a_child_does_not_keep_the_lock(struct attachment *a)
+{
+    struct family *family = shared_zeroes(sizeof *family);
+    REQUIRE(!in_child(parent_of_a_survivor, family), "it did not die");
+    uint32_t slot = (uint32_t)load_acquire(&family->parent_slot) - 1;
+    REQUIRE(!roster_alive(a, slot), "slot %u of a dead process counts as live: its child keeps the lock", slot);
+    REQUIRE(roster_sweep(a) == 1, "the dead parent was not swept");
+    kill((pid_t)load_acquire(&family->ready), SIGKILL);
+}
+
+/* Every slot taken: a clear answer, and room again as soon as one leaves. */
+static void check_full(void)
+{
+    static struct attachment all[SLOTS + 1];
+    struct segment_config config = plain_config(SEGMENT_BYTES);
+    int full = memory_file();
+    uint32_t n = 0;
+    while (segment_attach(&all[n], reopened(full), &config) <= ATTACH_CREATED && n < SLOTS)
+        n++;
+    REQUIRE(n == all[0].geo.roster_slots, "%u of %u slots", n, all[0].geo.roster_slots);
+    int fd = reopened(full);
+    REQUIRE(segment_attach(&all[n], fd, &config) == ATTACH_ROSTER_FULL, "one more than the roster holds");
+    segment_detach(&all[3]);
+    attach_to(&all[3], full, &config);
+    REQUIRE(all[3].slot == 3, "slot %u", all[3].slot);
+    for (uint32_t i = 0; i < n; i++)
+        segment_detach(&all[i]);
+    close(full);
+}
+
+int main(int argc, char **argv)
+{
+    torture_begin(argc, argv, "torture_roster");
+    struct segment_config config = plain_config(SEGMENT_BYTES);
+    struct attachment a;
+    model = shared_zeroes(sizeof *model);
+    file = memory_file();
+    check_full();
+    attach_to(&a, file, &config);
+    for (int blocks = 1; blocks <= INTENTS_PER_SLOT + 2; blocks++)
+        check_debts(&a, blocks);
+    check_a_child_does_not_keep_the_lock(&a);
+    uint64_t kills = 0;
+    for (int part = 0; part < 4; part++) {
+        kills += torture_run(work, WORKERS, 0, part ? 100 : 0, torture.seconds / 4);
+        while (roster_count(&a, ROSTER_WORKER) > 1) /* children whose parents were killed */
+            nap_us(1000);
+        check_at_rest(&a);
+    }
+    segment_detach(&a);
+    printf("roster: %llu joins, %llu forks, %llu debts paid, %llu kills\n", (unsigned long long)tallied(JOINS),
+           (unsigned long long)tallied(FORKS), (unsigned long long)tallied(PAID), (unsigned long long)kills);
+    return 0;
+}
