@@ -64,7 +64,8 @@ class Counters:
 
     def since_begin(self, host: str, counter: str) -> int:
         """How much a counter of one host's segment has grown, without what the prober added."""
-        return self._counted(host).get(counter, 0) - self._at_begin[host].get(counter, 0)
+        grown = self._counted(host).get(counter, 0) - self._at_begin[host].get(counter, 0)
+        return max(0, grown)  # the prober's own numbers are newer than the counters by a moment
 
     def _counted(self, host: str) -> dict[str, int]:
         stats = dict(self._stats[host])
@@ -133,7 +134,7 @@ def live_facts(counters: Counters, passed_s: float) -> list[tuple[str, str]]:
     recent = counters.took_ns[-200:]
     return [
         ("requests", f"{counters.requests:,}"),
-        ("per second", f"{counters.requests / max(passed_s, 0.001):,.0f}"),
+        ("per second", f"{counters.requests / max(passed_s, 1.0):,.0f}"),
         ("loads", f"{counters.total('loads'):,}"),
         ("invalidations applied", f"{counters.total('applied'):,}"),
         ("propagation p50", milliseconds(percentile(recent, 50))),

@@ -48,6 +48,7 @@ class Summary:
         evidence, counters = self.evidence, self.counters
         loads, writes = counters.total("loads"), sum(write.version != UNANSWERED for write in evidence.writes)
         first_loads = len({(read.host, read.key) for read in evidence.reads})
+        capped = ", with those that the cut's short lifetimes cost" if self.cut else ""
         yield "requests", f"{counters.requests:,}   {self.latency()}"
         yield "rows read", f"{len(evidence.reads):,}"
         yield "rows written", f"{writes:,}   on both hosts at once"
@@ -57,7 +58,10 @@ class Summary:
         )
         yield "invalidations", f"{writes:,}   applied by the other host: {counters.total('applied'):,}"
         yield "propagation p50 / p99", self.propagation()
-        yield "loads per invalidation", f"{max(0, loads - first_loads) / max(1, writes):.2f}   on two hosts"
+        yield (
+            "loads per invalidation",
+            f"{max(0, loads - first_loads) / max(1, writes):.2f}   on two hosts{capped}",
+        )
         yield "stale reads", f"{len(self.verdict.stale):,}"
 
     def latency(self) -> str:
