@@ -160,7 +160,8 @@ def test_what_is_missing_is_named_with_the_command_that_installs_it(
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--seconds", "0"], ["--seconds", "nan"], ["--seconds", "x"], ["extra"]]
+    "arguments",
+    [["--seconds", "0"], ["--seconds", "nan"], ["--seconds", "x"], ["extra"], ["--cut", "--seconds", "3"]],
 )
 def test_options_that_make_no_sense_are_refused(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as refused:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 NEEDED = ("fastapi", "gunicorn", "uvicorn", "uvicorn_worker", "httpx")
 SECONDS_MIN = 2.0
+CUT_SECONDS_MIN = 4.0  # a cut of 2.4 s, of which the first shows nothing: no row is a second late yet
 DESCRIPTION = """\
 Starts two hosts on this machine, each with its own segment, bridge and shop (examples/shop under gunicorn),
 sends real HTTP reads and writes to both, and checks every answer against the database. Then it takes
@@ -24,7 +25,10 @@ bound); 1: otherwise; 2: it cannot run.
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    options = parser().parse_args(argv)
+    arguments = parser()
+    options = arguments.parse_args(argv)
+    if options.cut and options.seconds < CUT_SECONDS_MIN:
+        arguments.error(f"--cut needs --seconds {CUT_SECONDS_MIN:g} or more: it lasts for a part of them")
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         print(f"cachee demo needs {', '.join(missing)}: pip install 'cachee-shm[demo]'", file=sys.stderr)
