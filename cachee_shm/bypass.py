@@ -52,7 +52,7 @@ class Bypass(Cache):
     def touch(self, key: str | bytes, *args: Any, **options: Any) -> bool:
         return False
 
-    def _find(self, key: str | bytes) -> tuple[int, Any]:
+    def _find(self, key: str | bytes, counted: bool, /) -> tuple[int, Any]:
         return 0, None
 
     def _lease(self, key: str | bytes) -> int:

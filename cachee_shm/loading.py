@@ -71,9 +71,9 @@ class Flight(Generic[T]):
     token: int = 0
     started_ms: int = 0
 
-    def look(self) -> bool:
-        """Is a value there that may be returned at once?"""
-        state, value = self.segment._find(self.key)
+    def look(self, counted: bool = False) -> bool:
+        """Is a value there that may be returned at once? ``counted``: in the statistics, as a hit or a miss."""
+        state, value = self.segment._find(self.key, counted)
         self.found = state == FRESH
         self.has_stale = state == STALE
         if state != MISS:
@@ -82,7 +82,7 @@ class Flight(Generic[T]):
 
     def approach(self) -> Generator[float, None, None]:
         """Until a value is found or this caller is to load: yields the seconds to sleep."""
-        if self.look():
+        if self.look(counted=True):
             return
         fence, deadline, wait = self.segment._fence(self.key), time.monotonic() + LEASE_WAIT_S, POLL_MIN_S
         while True:

@@ -203,6 +203,8 @@ static enum store store_entry(struct attachment *a, const struct announcement *n
 static enum store announce(struct attachment *a, struct announcement *n, enum record_kind kind)
 {
     struct record r = {.hash = n->w->hash, .kind = n->w->local ? RECORD_LOCAL : kind, .own = !n->w->local, .digest = n->digest};
+    if (r.kind == RECORD_GUARDED)
+        r.digest = ring_guard_bits(a, r.hash);
     uint64_t s = ring_append(a, &r);
     if (s == RING_CORRUPT)
         return end(a, retire(a));

@@ -101,7 +101,7 @@ enum record_kind {
     RECORD_CLEAR = 4,   /* every entry; a remote one spares local entries */
     RECORD_ALL = 5,     /* applied from a peer only: everything older, local entries spared */
     RECORD_LOCAL = 6,   /* a key event that never leaves the host */
-    RECORD_GUARDED = 7, /* a new value, announced and not stored (a remote write was too recent) */
+    RECORD_GUARDED = 7, /* a new value, announced and not stored (a remote write was too recent: digest bits say which) */
 };
 #define META_DIGEST_BITS 0xffffull
 #define META_SOURCE_SHIFT 16

@@ -66,14 +66,17 @@ static PyObject *Segment_lookup(SegmentObject *s, PyObject *key)
     return Py_BuildValue("(NN)", found ? value : Py_NewRef(Py_None), PyBool_FromLong(found));
 }
 
-/* For loading.py: (state, value) with state 0 miss, 1 fresh, 2 stale. */
-static PyObject *Segment_find(SegmentObject *s, PyObject *key)
+/* For loading.py: find(key, counted) -> (state, value) with state 0 miss, 1 fresh, 2 stale. A caller that looks
+ * again while it waits counts once. */
+static PyObject *Segment_find(SegmentObject *s, PyObject *const *args, Py_ssize_t n)
 {
     PyObject *value;
-    int f = fetch(s, key, &value);
+    if (n != 2)
+        return fail(PyExc_TypeError, "_find takes 2 arguments");
+    int f = fetch(s, args[0], &value);
     if (f < 0)
         return NULL;
-    if (s->open)
+    if (s->open && args[1] == Py_True)
         count(&s->a, f == FOUND ? STAT_HITS : STAT_MISSES, 1);
     return Py_BuildValue("(iN)", f, value ? value : Py_NewRef(Py_None));
 }
@@ -494,7 +497,7 @@ PyMethodDef module_verbs[] = {
     {"delete_tags", FAST(Segment_delete_tags), METH_FASTCALL,
      "delete_tags(*tags)\n--\n\nEvict every entry that carries one of the tags, on every host."},
     {"clear", (PyCFunction)Segment_clear, METH_NOARGS, "clear()\n--\n\nEvict everything in the namespace, on every host."},
-    {"_find", (PyCFunction)Segment_find, METH_O, NULL},
+    {"_find", FAST(Segment_find), METH_FASTCALL, NULL},
     {"_token", (PyCFunction)Segment_token, METH_NOARGS, NULL},
     {"_fill", FAST(Segment_fill), METH_FASTCALL, NULL},
     {"_set_fenced", FAST(Segment_set_fenced), METH_FASTCALL, NULL},

@@ -112,6 +112,20 @@ static bool applied_lately(const struct attachment *a, uint64_t sequence, uint64
     return false;
 }
 
+/* A guarded write's record says, in its digest bits, which event it gave way to: the guard lasts a second from that
+ * one, and is not renewed by the writes that it refuses. (If more than 2^16 records lie between, it lasts longer.) */
+static uint64_t guarding_event(uint64_t fence, const struct record *r)
+{
+    return r->kind == RECORD_GUARDED ? fence - (uint16_t)((uint16_t)fence - r->digest) : fence;
+}
+
+uint16_t ring_guard_bits(const struct attachment *a, uint64_t hash)
+{
+    uint64_t fence = fence_of(a, hash);
+    struct record r;
+    return (uint16_t)(ring_read(a, fence, &r) ? guarding_event(fence, &r) : fence);
+}
+
 bool ring_guards(const struct attachment *a, uint64_t hash, uint16_t digest, uint64_t now_ms)
 {
     uint64_t fence = fence_of(a, hash);
@@ -119,7 +133,7 @@ bool ring_guards(const struct attachment *a, uint64_t hash, uint16_t digest, uin
     if (fence == 0 || !ring_read(a, fence, &r))
         return false; /* lapped: long ago */
     if (r.kind == RECORD_GUARDED)
-        return applied_lately(a, fence, now_ms);
+        return applied_lately(a, guarding_event(fence, &r), now_ms);
     if (r.own || r.source == 0)
         return false;
     if (r.hash == hash && r.digest && r.digest == digest)

@@ -17,7 +17,7 @@ struct record {
     enum record_kind kind;
     bool own;        /* this host's own announcement: sent to peers */
     uint16_t source; /* 0 = this host */
-    uint16_t digest; /* 0 = none */
+    uint16_t digest; /* 0 = none; RECORD_GUARDED: see ring_guard_bits */
 };
 
 /* What ring_append and its callers return when the ring's words are not what any writer could have left. */
@@ -38,6 +38,9 @@ bool ring_conflict(const struct attachment *a, uint64_t hash, uint64_t after, ui
 
 /* Was the newest event at this key's fence a remote write of the last second with other bytes (MESH.md rule 1)? */
 bool ring_guards(const struct attachment *a, uint64_t hash, uint16_t digest, uint64_t now_ms);
+
+/* What the record of a write that is guarded carries in place of a digest. Before the record is appended. */
+uint16_t ring_guard_bits(const struct attachment *a, uint64_t hash);
 
 /* The bridge, before it applies a batch: note when the coming sequences begin. */
 void ring_mark(struct attachment *a, uint64_t now_ms);

@@ -72,6 +72,13 @@ def test_the_loader_gets_its_arguments_and_is_called_once(cache, load):
     assert cache.stats()["loads"] == 1
 
 
+def test_a_call_that_loads_counts_as_one_miss_and_one_that_does_not_as_one_hit(cache, load):
+    for _ in range(2):
+        assert load("k", lambda: 7) == 7
+    numbers = cache.stats()
+    assert (numbers["misses"], numbers["loads"], numbers["hits"]) == (1, 1, 1)
+
+
 def test_a_loaded_value_is_not_announced(cache, load):
     tail = cache.tail
     load("a", Origin())
