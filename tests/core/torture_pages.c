@@ -127,11 +127,36 @@ static void check_at_rest(struct worker *w)
     segment_detach(&w->a);
 }
 
+/* Every page is some live process's open one: each goes round in its own, and can still store. */
+static void check_crowded(void)
+{
+    static struct attachment all[64];
+    struct segment_config config = plain_config(SEGMENT_BYTES);
+    int crowded = memory_file();
+    unsigned char value[1024];
+    attach_to(&all[0], crowded, &config);
+    uint32_t pages = all[0].geo.page_count;
+    for (uint32_t round = 0; round < 300; round++) {
+        for (uint32_t i = 0; i < pages; i++) {
+            if (round == 0 && i > 0)
+                attach_to(&all[i], crowded, &config);
+            struct named_key k = key_named(&all[i], i);
+            struct write w = write_of(&k, value, value_make(value, i, round, 1000));
+            enum store r = cache_set(&all[i], &w);
+            REQUIRE(r == STORED, "write %u of process %u of %u with %u pages: %d", round, i, pages, pages, (int)r);
+        }
+    }
+    for (uint32_t i = 0; i < pages; i++)
+        segment_detach(&all[i]);
+    close(crowded);
+}
+
 int main(int argc, char **argv)
 {
     torture_begin(argc, argv, "torture_pages");
     struct worker *w = calloc(1, sizeof *w);
     uint64_t kills = 0;
+    check_crowded();
     file = memory_file();
     for (int part = 0; part < 4; part++) {
         kills += torture_run(work, WORKERS, 0, part ? 200 : 0, torture.seconds / 4);

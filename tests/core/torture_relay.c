@@ -216,6 +216,29 @@ static void check_lapped(void)
     end_pair(p);
 }
 
+/* A plain set is guarded for a second after a peer's write of the key, not for as long as peers write anything. */
+static void check_guard_ends(void)
+{
+    struct pair *p = new_pair();
+    unsigned char value[64];
+    uint32_t guarded = 0, stored = 0;
+    announce(&p->a, 1, 1, 0, false, 0);
+    carry(p);
+    for (int i = 0; i < 40; i++) {
+        struct named_key k = key_named(&p->b, 1);
+        struct write w = write_of(&k, value, value_make(value, 1, 2, 40));
+        p->a.frozen_ms = p->b.frozen_ms += 100;
+        announce(&p->a, 2, 1, 0, false, 0);
+        carry(p);
+        enum store r = cache_set(&p->b, &w);
+        REQUIRE(r == STORED || r == STORE_GUARDED, "set: %d", (int)r);
+        r == STORED ? stored++ : guarded++;
+        REQUIRE(r == STORED || p->b.frozen_ms <= 1000000 + 1250, "still guarded %d ms after the peer's write", (int)p->b.frozen_ms - 1000000);
+    }
+    REQUIRE(guarded >= 9 && stored > 20, "%u guarded, %u stored", guarded, stored);
+    end_pair(p);
+}
+
 /* ---- racing ---- */
 
 static void write_once(struct attachment *a, struct chance *c, uint32_t k)
@@ -368,6 +391,7 @@ int main(int argc, char **argv)
     check_wide();
     check_malformed(&c);
     check_lapped();
+    check_guard_ends();
     model = shared_zeroes(sizeof *model);
     file_a = memory_file();
     file_b = memory_file();

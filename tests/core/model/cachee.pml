@@ -545,7 +545,7 @@ inline at_rest()
         :: else -> break
         od;
         assert(k <= 1);
-        assert(slot[tail] == NO_RECORD || (all_dead && result == LOST));
+        assert(slot[tail] == NO_RECORD || guarded[1 + _pid]); /* a newcomer's fill helps nobody's record */
         k = 0; n = 0
     END
 }
@@ -583,13 +583,13 @@ over: skip;
 proctype newcomer()
 {
     PRIVATE;
-    d_step { all_dead = 1; guarded[1 + _pid] = 0 };
+    d_step { all_dead = 1 };
     if
     :: write_origin();
         append(OWN, 1 + _pid, v);
         publish(1 + _pid);
         assert(result == OK)
-    :: fence <= tail ->
+    :: fence <= tail -> guarded[1 + _pid] = 1;
         fill_as(1 + _pid);
         assert(result == OK)
     fi;
