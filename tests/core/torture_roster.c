@@ -62,8 +62,10 @@ static void fork_once(struct attachment *a, uint64_t life, struct chance *c)
     pid_t pid = fork();
     if (pid == 0) {
         REQUIRE(!segment_is_ours(a), "a forked child believes that the slot is its own");
-        if (!segment_after_fork(a))
+        if (chance_below(c, 2) || !segment_after_fork(a)) {
+            segment_detach(a); /* leaves nothing: the slot is the parent's */
             _exit(0);
+        }
         live_a_while(a, move_in(a), c);
         segment_detach(a);
         _exit(0);
