@@ -44,10 +44,23 @@ static void drain_entry(struct attachment *a, const struct entry_ref *e, uint32_
         count(a, STAT_EVICTED, 1);
 }
 
+/* Is the page that we drain still ours? Whoever found its former owner dead, and was slow to say so, may have taken it:
+ * a holder of the same slot leaves the same word. Then it is theirs, with what they write into it. */
+static bool still_draining(struct attachment *a, uint64_t word)
+{
+    if (page_state(word) == PAGE_DRAIN && page_owner(word) == a->slot)
+        return true;
+    a->next_page = NO_PAGE;
+    a->drain_off = a->drain_end;
+    return false;
+}
+
 static void drain(struct attachment *a, uint32_t budget)
 {
     uint64_t now_ms = clock_ms(a);
-    uint64_t generation = page_generation(load_relaxed(&a->page_table[a->next_page].word));
+    uint64_t word = load_acquire(&a->page_table[a->next_page].word), generation = page_generation(word);
+    if (!still_draining(a, word))
+        return;
     while (a->drain_off < a->drain_end) {
         struct entry_ref e;
         e.place.generation = generation;
@@ -92,11 +105,14 @@ static bool claim_next(struct attachment *a)
 /* The open page is full (or there is none yet): the drained next page takes its place. */
 static bool turn(struct attachment *a)
 {
-    if (a->next_page == NO_PAGE && !claim_next(a))
-        return false;
+    if (a->next_page == NO_PAGE && !claim_next(a)) {
+        pages_seal_open(a); /* all others are held by the living: go round in the one that we have */
+        if (!claim_next(a))
+            return false;
+    }
     drain(a, UINT32_MAX);
     pages_seal_open(a);
-    return pages_open_next(a);
+    return a->next_page != NO_PAGE && pages_open_next(a);
 }
 
 static void drain_a_little(struct attachment *a, uint32_t bytes)
