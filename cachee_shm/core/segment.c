@@ -351,9 +351,11 @@ enum attach_result segment_attach(struct attachment *a, int fd, const struct seg
 
 void segment_detach(struct attachment *a)
 {
-    if (a->lock_page)
-        roster_leave(a);
-    roster_release_byte(a->bridge_lock);
+    if (a->alive && segment_is_ours(a)) { /* else the slot and the mappings are those of whom we were forked from */
+        if (a->lock_page)
+            roster_leave(a);
+        roster_release_byte(a->bridge_lock);
+    }
     if (a->base)
         munmap(a->base, a->geo.total_bytes);
     if (a->alive)
