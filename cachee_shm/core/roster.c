@@ -60,9 +60,12 @@ static int reopen(const struct attachment *a)
 {
     int fd = roster_checked_fd(a);
     char path[32];
+    if (fd < 0) {
+        errno = EBADF;
+        return -1;
+    }
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    int again = fd < 0 ? -1 : open(path, O_RDWR | O_CLOEXEC);
-    return again >= 0 ? again : open_by_name(a);
+    return open(path, O_RDWR | O_CLOEXEC);
 }
 
 /* No signal handler of ours runs and no fork happens between open and close: module.c holds the interpreter. */
