@@ -28,7 +28,7 @@ def config(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
         monkeypatch.delenv(name, raising=False)
     host = f"test-{uuid.uuid4().hex[:12]}"
     yield {"host": {"name": host}, "namespaces": {"shop": {"memory": "4MiB"}}}
-    unlink(f"cachee.{host}.")
+    unlink(f"cachee.{host}")  # and what a test called after it
 
 
 @pytest.fixture

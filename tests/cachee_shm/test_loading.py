@@ -379,6 +379,15 @@ def test_a_waiter_takes_over_from_a_loader_that_was_killed(cache, config, monkey
     assert got == ["loaded"]
 
 
+def test_the_lease_of_a_killed_loader_is_free_before_any_sweep(cache, config):
+    with child(LOADS_FOR_EVER, config=config) as holder:
+        holder.line()
+        assert cache._lease("a") == loading.HELD
+        holder.kill()
+    assert cache._lease("a") == loading.TAKEN
+    assert cache.stats()["swept"] == 0
+
+
 def test_a_waiter_loads_for_itself_when_the_key_is_written_meanwhile(cache, config, monkeypatch):
     monkeypatch.setattr(loading, "LEASE_WAIT_S", 10 * MINUTE_S)
     got = []
