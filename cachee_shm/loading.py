@@ -72,7 +72,7 @@ class Flight(Generic[T]):
     started_ms: int = 0
 
     def look(self, counted: bool = False) -> bool:
-        """Is a value there that may be returned at once? ``counted``: in the statistics, as a hit or a miss."""
+        """Is a value there to be returned at once? ``counted``: as a hit or a miss of the statistics."""
         state, value = self.segment._find(self.key, counted)
         self.found = state == FRESH
         self.has_stale = state == STALE
