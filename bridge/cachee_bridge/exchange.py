@@ -203,9 +203,9 @@ class Exchange:
         """BridgeError if the peer knows more of this host's ring than this host does (rule 12)."""
         if incarnation > store.incarnation or (incarnation == store.incarnation and cursor > store.tail):
             raise BridgeError(
-                f"{link.name} has applied incarnation {incarnation} of {namespace} of this host up to {cursor}, "
-                f"and here is incarnation {store.incarnation} up to {store.tail}; the link is closed; was the "
-                "clock set back, or has another host this name? Make this host's segment anew"
+                f"{link.name} has applied {namespace}, incarnation {incarnation}, up to {cursor}; here is "
+                f"incarnation {store.incarnation} up to {store.tail}; the link is closed; was the clock set "
+                "back, or has another host this name? Make this host's segment anew"
             )
 
     def on_leave(self, link: Link, leave: Leave) -> None:

@@ -1,8 +1,8 @@
-"""A deterministic simulator of hosts, their segments, a network and an adversary, around the real protocol core.
+"""A deterministic simulator: hosts, their segments, a network and an adversary around the real protocol core.
 
-    python -m tests.simulation --seeds 2000       seeds 0..1999; the first failure prints how to see it again
-    python -m tests.simulation --seed 42          one, with its story
-    python -m tests.simulation --rules            each rule switched off, until a seed shows it
+    python -m tests.simulation --seeds 2000    seeds 0..1999; each failure prints how to see it again
+    python -m tests.simulation --seed 42       one, with its story
+    python -m tests.simulation --rules         each rule switched off, until a seed shows it
 
     segment.py    what CORE.md says of a segment, as a model: ring, fences, entries, source table
     network.py    links as TCP has them: bytes in order, late, cut off in the middle, or not at all
@@ -10,4 +10,6 @@
     truth.py      the origin, every announcement, and the invariants I1 to I5 of MESH.md
     world.py      virtual time, and the adversary
     rules.py      the rules, each as a switch
+
+Nothing but the seed decides what happens.
 """

@@ -13,7 +13,9 @@ from tests.simulation.world import run
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description="The mesh under simulated disasters")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.simulation", description="The mesh under simulated disasters"
+    )
     parser.add_argument("--seed", type=int, help="run one seed and tell its story")
     parser.add_argument("--seeds", default="200", help="N for 0..N-1, or A:B")
     parser.add_argument("--rules", action="store_true", help="switch each rule off, until a seed shows it")

@@ -1,4 +1,5 @@
-"""One host: its segments, its workers' verbs in steps, and a bridge, which is the real Mesh under a small shell."""
+"""One host: its segments, its workers' verbs in steps, and a bridge, which is the real Mesh under a small
+shell."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ class Bridge:
     def __init__(self, host: Host, world: World) -> None:
         self.host, self.name, self.world = host, host.name, world
         self.alive = True
-        self.hung_until = 0.0
+        self.hung_until = self.stalled_until = 0.0
         self._waiting: list[Callable[[], None]] = []
         self._ticks_at = -1.0
         self._said: list[str] = []
@@ -68,7 +69,14 @@ class Bridge:
             if segment.pump_cursor != segment.tail:
                 self._do(lambda ns=namespace, seg=segment: self._pump(ns, seg))
 
+    def stall(self, seconds: float) -> None:
+        """The pump does not come to its turn; the mesh does."""
+        self.stalled_until = self.world.now + seconds
+        self.world.at(seconds + 1e-9, self.pump)
+
     def _pump(self, namespace: str, segment: Segment) -> None:
+        if self.world.now < self.stalled_until:
+            return
         segment.heal(segment.pump_cursor, self.world.rng.choice((2, 4096)))
         self.mesh.ring_moved(namespace, self.now)
         if segment.pump_cursor != segment.tail:
@@ -184,6 +192,7 @@ class Host:
         if self.bridge is not None and self.bridge.alive:
             self.world.network.power_off(self.bridge)
             self.bridge_crash()
+        self.world.truth.crashed(self.name)
         self.segments = {}
         self.working = False
         self.life += 1
@@ -213,10 +222,19 @@ class Host:
         elif not bridge.mesh.left() and self.world.now < end:
             self.world.at(0.05, lambda: self._await_leave(bridge, end, returns))
         else:
-            self.world.say(f"{self.name}: left, {'heard by all' if bridge.mesh.left() else 'not heard by all'}")
+            self.world.say(
+                f"{self.name}: left, {'heard by all' if bridge.mesh.left() else 'not heard by all'}"
+            )
             bridge._do(lambda: bridge.mesh.stop(bridge.now))
             bridge.die()
             returns()
+
+    def burst(self) -> None:
+        """Many deletes at once: more than the socket takes."""
+        for segment in self.segments.values():
+            for key in self.world.keys[segment.namespace] * 3:
+                self.busy += 1
+                self.run(self.writing(segment, key, "delete", ""), self.life)
 
     # Workers
 
@@ -268,10 +286,11 @@ class Host:
         value = self.world.truth.current(key)
         yield self._load_time()
         if segment.fill(key, value, self.world.tags_of(key), token, started):
-            self.world.truth.served(segment, key, value)
+            self.world.truth.at_least_floor(segment, key, value)
 
     def writing(self, segment: Segment, key: int, how: str, dies: str) -> Steps:
-        """Token, origin, announcement. `dies`: "before" the announcement (an intent stays), or "half" way in it."""
+        """Token, origin, announcement. `dies`: "before" the announcement (an intent stays), or "half" way in
+        it."""
         truth, tags = self.world.truth, self.world.tags_of(key)
         token, started = segment.tail, self.clock()
         yield self._load_time()

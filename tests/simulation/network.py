@@ -1,13 +1,16 @@
-"""Links as TCP has them: bytes in order, each way on its own; late, in other pieces, cut off, or stuck for a while.
+"""Links as TCP has them: bytes in order, each way on its own; late, in other pieces, cut off, or stuck for a
+while.
 
-What a process had written still arrives after its death, then the end; what a host had written before it lost power
-arrives if it was on its way, and then nothing, until somebody's bytes meet the rebooted host. Beyond TCP, a lossy
-network drops and repeats whole frames of a link that is up: nothing in the protocol rests on their not being lost.
+What a process had written still arrives after its death, then the end; what a host had written before it lost
+power arrives if it was on its way, and then nothing, until somebody's bytes meet the rebooted host. Beyond
+TCP, a lossy network drops and repeats whole frames of a link that is up: nothing in the protocol rests on
+their not being lost.
 """
 
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -42,22 +45,27 @@ class Way:
     link: int
     """As the target knows it; the source's is `back`."""
     back: int
-    queue: list[bytes] = field(default_factory=list)
+    queue: deque[tuple[float, bytes]] = field(default_factory=deque)
+    """(when it arrives, what); b"" is the end."""
     busy: bool = False
     ended: bool = False
-    dead: bool = False
-    """The source lost power: no end will come."""
 
 
 class Network:
-    def __init__(self, rng: random.Random, at: Callable[[float, Callable[[], None]], None]) -> None:
+    def __init__(
+        self,
+        rng: random.Random,
+        now: Callable[[], float],
+        at: Callable[[float, Callable[[], None]], None],
+    ) -> None:
         """`at(delay, call)` calls later."""
-        self._rng, self._at = rng, at
+        self._rng, self._now, self._at = rng, now, at
         self._ways: dict[int, Way] = {}
         """By the source's number of the link."""
         self._last = 0
         self.listening: dict[str, End] = {}
         self.blocked: set[tuple[str, str]] = set()
+        self.latency: dict[tuple[str, str], float] = {}
         self.lossy = 0.0
         self.slow = 0.002
 
@@ -71,35 +79,34 @@ class Network:
         copies = 1
         if data[4] in RELAYED and self._rng.random() < self.lossy:
             copies = self._rng.choice((0, 0, 2))
-        way.queue.extend([data] * copies)
+        for _ in range(copies):
+            self._put(way, data)
         if not copies:
-            self._at(self._delay(), lambda: way.source.drained(way.back))
-        self._move(way)
+            self._at(self._delay(way), lambda: way.source.drained(way.back))
 
     def close(self, link: int) -> None:
         """By its owner: what was sent goes first."""
         way = self._ways.pop(link, None)
         if way is not None:
-            way.ended = True
-            self._move(way)
+            self._end(way)
 
     def reset(self, rng: random.Random) -> None:
-        """Some link breaks; each side learns of it in its own time, and what was under way is cut off anywhere."""
+        """Some link breaks; each side learns of it in its own time, and what was under way is cut off
+        anywhere."""
         if not self._ways:
             return
         way = self._ways[rng.choice(sorted(self._ways))]
         for one in (way, self._ways.get(way.link)):
-            if one is not None:
-                self._ways.pop(one.back, None)
-                data = b"".join(one.queue)
-                one.queue = [data[: rng.randrange(len(data))]] if data else []
-                one.ended = True
-                self._move(one)
+            if one is not None and not one.ended:
+                data = b"".join(piece for _, piece in one.queue)
+                one.queue.clear()
+                if cut := data[: rng.randrange(len(data) + 1)]:
+                    self._put(one, cut)
+                self._end(one)
 
     def power_off(self, end: End) -> None:
         for way in list(self._ways.values()):
             if way.source is end:
-                way.dead = True
                 del self._ways[way.back]
 
     def forget(self, end: End) -> None:
@@ -120,13 +127,22 @@ class Network:
         target.opened(there, None)
         source.opened(here, address)
 
-    def _delay(self) -> float:
-        return self._rng.expovariate(1.0) * self.slow + 0.0001
+    def _delay(self, way: Way | None = None) -> float:
+        latency = self.latency.get((way.source.name, way.target.name), 0.0) if way is not None else 0.0
+        return latency + self._rng.expovariate(1.0) * self.slow + 0.0001
 
-    def _move(self, way: Way, delay: float | None = None) -> None:
-        if not way.busy and (way.queue or way.ended):
+    def _put(self, way: Way, data: bytes) -> None:
+        way.queue.append((self._now() + self._delay(way), data))
+        self._move(way)
+
+    def _end(self, way: Way) -> None:
+        way.ended = True
+        self._put(way, b"")
+
+    def _move(self, way: Way) -> None:
+        if not way.busy and way.queue:
             way.busy = True
-            self._at(self._delay() if delay is None else delay, lambda: self._arrive(way))
+            self._at(max(0.0, way.queue[0][0] - self._now()), lambda: self._arrive(way))
 
     def _arrive(self, way: Way) -> None:
         if (way.source.name, way.target.name) in self.blocked:
@@ -134,11 +150,13 @@ class Network:
             return
         way.busy = False
         if way.queue:
-            self._deliver(way, way.queue.pop(0))
-            self._move(way, self.slow / 20)
-        elif way.ended and not way.dead and way.link in self._ways:
-            del self._ways[way.link]
-            way.target.closed(way.link)
+            _, data = way.queue.popleft()
+            if data:
+                self._deliver(way, data)
+            elif way.link in self._ways:
+                del self._ways[way.link]
+                way.target.closed(way.link)
+        self._move(way)
 
     def _deliver(self, way: Way, data: bytes) -> None:
         if way.link not in self._ways:

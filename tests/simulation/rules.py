@@ -1,8 +1,254 @@
-"""The rules, each as a switch (stub)."""
-from contextlib import contextmanager
-RULES: dict = {}
+"""The rules, each as a switch: what the code would be without it. The simulator must notice.
+
+A test of the simulator as much as of the rules: a rule whose absence no seed shows is either needless or not
+simulated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest.mock import patch
+
+from cachee_bridge import members, stream
+from cachee_bridge.addresses import AddressBook
+from cachee_bridge.exchange import Exchange
+from cachee_bridge.frames import Beat, FinalHead, Frame
+from cachee_bridge.freshness import Freshness
+from cachee_bridge.link import Link
+from cachee_bridge.members import Members
+from cachee_bridge.repair import Contact, Rung
+from cachee_bridge.stream import Inbox, Outbox, Verdict
+from tests.simulation import world
+from tests.simulation.segment import KEY, KEY_SET, Segment
+from tests.simulation.truth import Broken
+
+Patch = tuple[Any, str, Any]
+
+
+def _a_gap_is_applied_over() -> list[Patch]:
+    judge = Inbox.judge
+
+    def heedless(self: Inbox, frame: Frame) -> Verdict:
+        verdict = judge(self, frame)
+        return Verdict.APPLIED if verdict is Verdict.GAP else verdict
+
+    return [(Inbox, "judge", heedless)]
+
+
+def _old_frames_are_applied_again() -> list[Patch]:
+    judge = Inbox.judge
+
+    def heedless(self: Inbox, frame: Frame) -> Verdict:
+        verdict = judge(self, frame)
+        return Verdict.APPLIED if verdict is Verdict.DUPLICATE else verdict
+
+    return [(Inbox, "judge", heedless)]
+
+
+def _the_cursor_moves_before_the_eviction() -> list[Patch]:
+    def hasty(self: Inbox, frame: Frame) -> Verdict:
+        verdict = self.judge(frame)
+        if verdict is Verdict.APPLIED:
+            self._keep(frame.last)
+            if frame.payload:
+                self._store.apply(self.index, frame.payload)
+        return verdict
+
+    return [(Inbox, "receive", hasty)]
+
+
+def _nobody_asks_again() -> list[Patch]:
+    return [(Exchange, "_ask", lambda *arguments: None)]
+
+
+def _a_lapped_peer_is_sent_nothing() -> list[Patch]:
+    return [(stream, "PAYLOAD_ALL", b"")]
+
+
+def _a_new_incarnation_is_not_flushed() -> list[Patch]:
+    contact = members.contact
+
+    def trusting(known: tuple[int, int] | None, incarnation: int, tail: int, not_cut_off: bool) -> Contact:
+        step = contact(known, incarnation, tail, not_cut_off)
+        started_anew = known is not None and step.rung is Rung.FLUSH
+        return Contact(Rung.FROM_BIRTH, 0) if started_anew else step
+
+    return [(members, "contact", trusting)]
+
+
+def _first_contact_is_not_flushed() -> list[Patch]:
+    begin = Inbox.begin
+
+    def trusting(self: Inbox, incarnation: int, cursor: int, flush: bool) -> None:
+        begin(self, incarnation, cursor, flush and self.incarnation != 0)
+
+    return [(Inbox, "begin", trusting)]
+
+
+def _a_host_that_was_cut_off_believes_in_births() -> list[Patch]:
+    meet = Members.meet
+
+    def believing(self: Members, name: str, incarnation: int, tail: int, now: float) -> Contact:
+        self.whole = True
+        until, self.until = self.until, float("inf")
+        try:
+            return meet(self, name, incarnation, tail, now)
+        finally:
+            self.until = until
+
+    return [(Members, "meet", believing)]
+
+
+def _what_is_unheard_does_not_isolate() -> list[Patch]:
+    return [(AddressBook, "unanswered", lambda self, met: [])]
+
+
+def _time_ends_isolation() -> list[Patch]:
+    extended = Members.extended
+
+    def forgetful(self: Members, now: float, hindered: bool) -> float | None:
+        for inbox in self.inboxes.values():
+            if now - inbox.freshness.at > 1.5:
+                inbox.freshness.at = now
+        return extended(self, now, hindered)
+
+    return [(Members, "extended", forgetful)]
+
+
+def _a_beat_is_fresh_when_it_arrives() -> list[Patch]:
+    on_beat = Link.on_beat
+
+    def naive(self: Link, beat: Beat, now: float) -> float | None:
+        on_beat(self, beat, now)
+        return now
+
+    return [(Link, "on_beat", naive)]
+
+
+def _a_head_counts_before_it_is_applied() -> list[Patch]:
+    def naive(self: Freshness, stamp: float, head: int, cursor: int) -> None:
+        self.at = max(self.at, stamp)
+
+    return [(Freshness, "told", naive)]
+
+
+def _the_head_is_the_pumps_position() -> list[Patch]:
+    beat = Exchange.beat
+
+    class Pumped:
+        def __init__(self, store: Any) -> None:
+            self._store = store
+            self.tail = store.pump_cursor
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._store, name)
+
+    def late(self: Exchange, link: Link, now: float) -> None:
+        stores = {namespace: each.store for namespace, each in self.members.items()}
+        for namespace, store in stores.items():
+            self.members[namespace].store = Pumped(store)  # type: ignore[assignment]
+        try:
+            beat(self, link, now)
+        finally:
+            for namespace, store in stores.items():
+                self.members[namespace].store = store
+
+    return [(Exchange, "beat", late)]
+
+
+def _leaving_counts_before_all_is_applied() -> list[Patch]:
+    leaving = Members.leaving
+
+    def hasty(self: Members, name: str, final: FinalHead) -> None:
+        leaving(self, name, FinalHead(final.namespace, final.incarnation, 0))
+
+    return [(Members, "leaving", hasty)]
+
+
+def _a_restart_begins_at_the_head() -> list[Patch]:
+    meet = Members.meet
+
+    def hasty(self: Members, name: str, incarnation: int, tail: int, now: float) -> Contact:
+        inbox = self.inboxes.get(name)
+        if inbox is not None and inbox.incarnation == incarnation and inbox.cursor < tail:
+            inbox._keep(tail)
+        return meet(self, name, incarnation, tail, now)
+
+    return [(Members, "meet", hasty)]
+
+
+def _empty_ranges_are_never_sent() -> list[Patch]:
+    return [(Outbox, "empty", lambda self: None)]
+
+
+def _applying_takes_no_position() -> list[Patch]:
+    def still(self: Segment, kind: int, key: int, digest: int) -> None:
+        if kind in (KEY, KEY_SET):
+            entry = self.entries.get(key)
+            if kind == KEY or (entry is not None and entry.value != digest):
+                self.kill_lower(key, self.tail + 1)
+        else:
+            self.append(False, kind, key, digest)
+
+    return [(Segment, "apply_one", still)]
+
+
+def _a_fills_version_is_its_store_time() -> list[Patch]:
+    fill = Segment.fill
+
+    def late(self: Segment, key: int, value: int, tags: tuple[int, ...], token: int, started: float) -> bool:
+        return fill(self, key, value, tags, self.tail, started)
+
+    return [(Segment, "fill", late)]
+
+
+def _a_writer_that_lost_stores() -> list[Patch]:
+    return [(Segment, "announced_since", lambda self, key, tags, token: False)]
+
+
+RULES: dict[str, Callable[[], list[Patch]]] = {
+    rule.__name__.strip("_").replace("_", "-"): rule
+    for rule in (
+        _a_gap_is_applied_over,
+        _old_frames_are_applied_again,
+        _the_cursor_moves_before_the_eviction,
+        _nobody_asks_again,
+        _a_lapped_peer_is_sent_nothing,
+        _a_new_incarnation_is_not_flushed,
+        _first_contact_is_not_flushed,
+        _a_host_that_was_cut_off_believes_in_births,
+        _what_is_unheard_does_not_isolate,
+        _time_ends_isolation,
+        _a_beat_is_fresh_when_it_arrives,
+        _a_head_counts_before_it_is_applied,
+        _the_head_is_the_pumps_position,
+        _leaving_counts_before_all_is_applied,
+        _a_restart_begins_at_the_head,
+        _empty_ranges_are_never_sent,
+        _applying_takes_no_position,
+        _a_fills_version_is_its_store_time,
+        _a_writer_that_lost_stores,
+    )
+}
+
+
 @contextmanager
-def without(name):
-    yield
-def first_failure(name, n):
-    return None, None
+def without(name: str | None) -> Iterator[None]:
+    """The code without one rule; None = as it is."""
+    with ExitStack() as stack:
+        for owner, attribute, value in RULES[name]() if name is not None else ():
+            stack.enter_context(patch.object(owner, attribute, value))
+        yield
+
+
+def first_failure(name: str, seeds: int) -> tuple[int | None, str]:
+    """The first seed that fails without a rule, and how."""
+    with without(name):
+        for seed in range(seeds):
+            try:
+                world.run(seed)
+            except Broken as broken:
+                return seed, str(broken)
+    return None, ""

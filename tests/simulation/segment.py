@@ -1,7 +1,9 @@
-"""A model of one segment, faithful to CORE.md where the protocol can tell: one ring, one order of all that moves a fence.
+"""A model of one segment, faithful to CORE.md where the protocol can tell: one ring, one order of all that
+moves a fence.
 
-What races in the real one (steps of one verb against another's) is atomic here; a death between record and entry is
-not. The verbs that workers call are in host.py; here is what they and the bridge do to the shared state.
+What races in the real one (steps of one verb against another's) is atomic here; a death between record and
+entry is not. The verbs that workers call are in host.py; here is what they and the bridge do to the shared
+state.
 """
 
 from __future__ import annotations
@@ -191,8 +193,7 @@ class Segment:
         self.truth.cursor_moved(self, name, (had_incarnation, had_cursor), (incarnation, cursor))
 
     def source_forget(self, index: int) -> None:
-        name, incarnation, _ = self.table.pop(index)
-        self.truth.forgotten(self, name, incarnation)
+        self.truth.forgotten(self, *self.table.pop(index))
 
     def _step(self) -> None:
         if self.dies_in is not None:

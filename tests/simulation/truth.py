@@ -1,8 +1,9 @@
 """What is really so, known to nobody in the simulation: the origin, all announcements, and the invariants.
 
-I1  what is served is some origin version >= floor(host, key); the floor is the newest version among the announcements
-    that any cursor of the host covers, and its own returned verbs
-I2  what is served was not superseded by an announcement of a met or configured source longer ago than the bound
+I1  what is served is some origin version >= floor(host, key): the newest version among the announcements that
+    any cursor of the host covers, and its own returned verbs
+I2  what is served was not superseded by an announcement of a met or configured source longer ago than the
+    bound
 I3  at rest every entry equals the origin, and nobody is isolated
 I4  a cursor never moves back within an incarnation
 I5  a range is applied whole or not at all: a bridge killed in the middle of it has not moved its cursor
@@ -51,7 +52,7 @@ class Truth:
         """Per key hash: (when, version, by whom) of every announcement."""
         self.floors: dict[tuple[str, int], int] = defaultdict(int)
         self.met: dict[tuple[str, Life], float] = {}
-        """When a host first kept a cursor of a life; it is not forgotten when the host's segment is."""
+        """When a host, since it was booted, first kept a cursor of a life."""
         self.configured: dict[Life, float] = {}
         """Lives that every host expects without having met them, and since when."""
         self.counts: dict[str, int] = defaultdict(int)
@@ -82,11 +83,20 @@ class Truth:
 
     def concerns(self, segment: Segment, key: int) -> None:
         if key >> 32 != segment.key_bits:
-            raise Broken(f"{segment.host}: namespace {segment.namespace} is asked to evict a key of another one")
+            raise Broken(
+                f"{segment.host}: namespace {segment.namespace} is asked to evict a key of another one"
+            )
 
-    def forgotten(self, segment: Segment, source: str, incarnation: int) -> None:
-        """It has left: until it is met again, nothing is promised about it."""
-        self.met.pop((segment.host, Life(source, segment.namespace, incarnation)), None)
+    def forgotten(self, segment: Segment, source: str, incarnation: int, cursor: int) -> None:
+        """It has left, and nothing of it is missing: until it is met again, nothing is promised about it."""
+        life = Life(source, segment.namespace, incarnation)
+        if any(announcement.position > cursor for announcement in self.announced[life]):
+            raise Broken(f"{segment.host}: {life} is forgotten at {cursor}, and announced more")
+        self.met.pop((segment.host, life), None)
+
+    def crashed(self, host: str) -> None:
+        """It knows nobody any more."""
+        self.met = {known: at for known, at in self.met.items() if known[0] != host}
 
     # Invariants
 
@@ -103,14 +113,21 @@ class Truth:
         self.counts["cursors"] += 1
 
     def served(self, segment: Segment, key: int, value: int) -> None:
-        """I1 and I2 for one read."""
+        """One read."""
         self.counts["served"] += 1
+        self._not_too_stale(segment, key, self.at_least_floor(segment, key, value))
+
+    def at_least_floor(self, segment: Segment, key: int, value: int) -> int:
+        """I1 for what is served or stored; which version it is. (A slow load may be old when it is
+        stored.)"""
         values = self.values[key]
         version = max((number for number, had in enumerate(values) if had == value), default=-1)
         floor = self.floors[segment.host, key]
         if version < floor:
-            raise Broken(f"I1 {segment.host} {segment.namespace}: key {key:x} version {version}, floor {floor}")
-        self._not_too_stale(segment, key, version)
+            raise Broken(
+                f"I1 {segment.host} {segment.namespace}: key {key:x} version {version}, floor {floor}"
+            )
+        return version
 
     def _not_too_stale(self, segment: Segment, key: int, version: int) -> None:
         for at, newer, life in self.by_key[key]:
@@ -119,8 +136,8 @@ class Truth:
             known = self.met.get((segment.host, life), self.configured.get(life, float("inf")))
             if self.now - max(at, known) > self.bound:
                 raise Broken(
-                    f"I2 {segment.host} {segment.namespace}: key {key:x} version {version} served at {self.now:.3f}, "
-                    f"{newer} was announced by {life} at {at:.3f}"
+                    f"I2 {segment.host} {segment.namespace}: key {key:x} version {version} served at "
+                    f"{self.now:.3f}, {newer} was announced by {life} at {at:.3f}"
                 )
 
     def at_rest(self, segment: Segment, now: float) -> None:

@@ -1,7 +1,7 @@
 """Virtual time, and the adversary. A seed decides everything: size, configuration, delays, disasters.
 
-A run is chaos, then rest: every link and host is mended, nobody writes any more, and after SETTLE_S everything must
-agree. In between and then, every read is checked (truth.py).
+A run is chaos, then rest: every link and host is mended, nobody writes any more, and after SETTLE_S
+everything must agree. In between and then, every read is checked (truth.py).
 """
 
 from __future__ import annotations
@@ -33,15 +33,19 @@ class World:
         self.resting = False
         self.isolation_ttl = ISOLATION_TTL_S
         self.truth = Truth(ISOLATION_TTL_S, LOST_AFTER_S)
-        self.network = Network(rng, self.at)
+        self.network = Network(rng, lambda: self.now, self.at)
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0
         self._story = story
         self._incarnation = 0
         self.names = [f"h{number}" for number in range(rng.randint(2, 6) if rng.random() < 0.5 else 3)]
         self.namespaces = ["a", "b"][: rng.choice((1, 1, 2))]
-        self.keys = {ns: [number << 32 | k for k in range(1, 7)] for number, ns in enumerate(self.namespaces, 1)}
-        self.tags = {ns: [number << 32 | 100 + t for t in range(2)] for number, ns in enumerate(self.namespaces, 1)}
+        self.keys = {
+            ns: [number << 32 | k for k in range(1, 7)] for number, ns in enumerate(self.namespaces, 1)
+        }
+        self.tags = {
+            ns: [number << 32 | 100 + t for t in range(2)] for number, ns in enumerate(self.namespaces, 1)
+        }
         self.everyone_is_configured = rng.random() < 0.7
         self.ring_slots = rng.choice((6, 30, 200))
         self.secrets = rng.choice(((), (b"0123456789abcdef",)))
@@ -55,6 +59,9 @@ class World:
         self.load_time = rng.choice((0.002, 0.05, 0.3))
         self.trouble_s = rng.choice((0.1, 0.4, 1.5))
         """Mean time between two disasters."""
+        self.disasters = rng.sample(self._all_disasters(), rng.choice((1, 1, 2, 3, 12)))
+        """A few kinds for each seed: where all are mixed, one hides what another would show."""
+        self.longest_s = rng.choice((0.3, 2.5, 4.0))
         self.ever_left: set[str] = set()
         self.hosts = {name: Host(name, self) for name in self.names}
 
@@ -137,30 +144,33 @@ class World:
 
     # The adversary
 
-    def _trouble(self) -> None:
-        if self.resting:
-            return
-        self.at(self.rng.expovariate(1.0) * self.trouble_s, self._trouble)
-        disasters = (
-            self._block,
+    def _all_disasters(self) -> list[Callable[[], None]]:
+        return [
             self._block,
             self._cut_off,
             self._reset,
             self._kill_bridge,
             self._kill_bridge_while_it_applies,
             self._hang_bridge,
+            self._stall_pump,
             self._crash,
             self._leave,
             self._lossy,
             self._slow,
-        )
-        self.rng.choice(disasters)()
+            self._fill_buffers,
+        ]
+
+    def _trouble(self) -> None:
+        if self.resting:
+            return
+        self.at(self.rng.expovariate(1.0) * self.trouble_s, self._trouble)
+        self.rng.choice(self.disasters)()
 
     def _some_host(self) -> Host:
         return self.hosts[self.rng.choice(self.names)]
 
     def _while(self) -> float:
-        return self.rng.choice((0.05, 0.3, 1.0, 2.5)) * self.rng.random()
+        return self.rng.choice((0.05, 1.0)) * self.rng.uniform(0.2, 1.0) * self.longest_s
 
     def _block(self) -> None:
         one, other = self.rng.sample(self.names, 2)
@@ -200,6 +210,13 @@ class World:
             self.say(f"-- the bridge of {host.name} hangs for {seconds:.3f}")
             host.bridge.hang(seconds)
 
+    def _stall_pump(self) -> None:
+        """A bridge that beats, and has not looked at its rings for a while."""
+        host, seconds = self._some_host(), self._while()
+        if host.bridge is not None and host.bridge.alive:
+            self.say(f"-- the pump of {host.name} stalls for {seconds:.3f}")
+            host.bridge.stall(seconds)
+
     def _crash(self) -> None:
         """Of a host that is expected by all, or known to all: MESH.md, rule 14, is not an accident here."""
         host, seconds = self._some_host(), self._while()
@@ -214,6 +231,10 @@ class World:
         if host.working and self.rng.random() < 0.5:
             self.say(f"-- {host.name} leaves")
             self.ever_left.add(host.name)
+            if self.rng.random() < 0.5:
+                self._lossy()
+            if self.rng.random() < 0.5:
+                host.burst()
             for life in [life for life in self.truth.configured if life.host == host.name]:
                 del self.truth.configured[life]
             host.leave(lambda: self.at(seconds, lambda: self._return(host)))
@@ -238,10 +259,18 @@ class World:
         self.say("-- the network is slow")
         self.at(self._while(), lambda: setattr(self.network, "slow", 0.002))
 
+    def _fill_buffers(self) -> None:
+        """What one host sends another takes long to arrive, and all of it does."""
+        one, other = self.rng.sample(self.names, 2)
+        self.network.latency[one, other] = seconds = self.rng.uniform(0.5, 2.0)
+        self.say(f"-- {one} ~> {other} takes {seconds:.3f}")
+        self.at(2 * self._while(), lambda: self.network.latency.pop((one, other), None))
+
     def _mend(self) -> None:
         self.say("== rest")
         self.resting = True
         self.network.blocked.clear()
+        self.network.latency.clear()
         self.network.lossy, self.network.slow = 0.0, 0.002
         for host in self.hosts.values():
             for segment in host.segments.values():
@@ -250,7 +279,8 @@ class World:
                 host.boot()
             self.at(0.1, host.start_bridge)
             self.at(1.0, host.start_bridge)
-            self.at(1.5, lambda host=host: host.bridge.sweep() if host.bridge is not None else None)
+            for delay in (1.5, 4.0):
+                self.at(delay, lambda host=host: host.bridge.sweep() if host.bridge is not None else None)
 
 
 def run(seed: int, story: bool = False) -> Truth:
