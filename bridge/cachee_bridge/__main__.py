@@ -16,7 +16,7 @@ import uvloop
 
 from cachee_bridge.daemon import Daemon, settings
 from cachee_bridge.notify import Notifier
-from cachee_shm.config import Config, NamespaceTable, load
+from cachee_shm.config import Config, NamespaceTable, hash_key, load
 from cachee_shm.errors import BridgeRunning, CacheeError, ConfigError, ListenRefused
 
 EXIT_FAILED = 1
@@ -39,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.check:
             settings(config)
             config.host.gid()
+            hash_key(config, "any")
             print(f"{config.source}: no fault found")
         if not (options.check or options.print_config):
             uvloop.run(_run(config))

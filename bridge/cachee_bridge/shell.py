@@ -29,6 +29,7 @@ from cachee_shm.config import split_address
 from cachee_shm.errors import SegmentRetired
 
 TICK_S_MIN = 0.001  # uvloop's timers count milliseconds; less would spin
+GRID_S_MAX = 0.1
 LEAVE_LOOK_S = 0.01
 FOR_EVER_MS = 1 << 63
 LINE_CHARACTERS_MAX = 1000
@@ -53,12 +54,13 @@ class Grid:
     """When to tick: at the wall clock's multiples of the heartbeat, so that all hosts beat at one moment.
 
     A bridge woken for one beat spends most of that on waking up; eight beats that come together cost little
-    more than one. Clocks that differ cost that saving and nothing else.
+    more than one. Clocks that differ cost that saving and nothing else. A slow heartbeat is divided, since
+    what else is due (a dial) shall not wait for it.
     """
 
-    def __init__(self, period_s: float, wall_s: float) -> None:
+    def __init__(self, heartbeat_s: float, wall_s: float) -> None:
         """`wall_s`: what the wall clock is ahead of CLOCK_MONOTONIC. A later step of it goes unnoticed."""
-        self._period_s = period_s
+        self._period_s = heartbeat_s / math.ceil(heartbeat_s / GRID_S_MAX)
         self._wall_s = wall_s
         self._deadline = 0.0
 
@@ -197,8 +199,12 @@ class Shell:
             self.mesh.writable(effect.link, time.monotonic())
 
     def _connect(self, effect: Connect) -> None:
-        host, port = split_address(effect.address)
-        self.network.connect(effect.address, host, port)
+        try:
+            host, port = split_address(effect.address)
+        except ValueError as error:  # peers tell addresses, too
+            self.mesh.connect_failed(effect.address, str(error), time.monotonic())
+        else:
+            self.network.connect(effect.address, host, port)
 
     def _close(self, effect: Close) -> None:
         stranger = self.network.stranger(effect.link)

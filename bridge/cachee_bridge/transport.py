@@ -67,9 +67,11 @@ class Network:
 
     async def listen(self, host: str, port: int) -> list[int]:
         """Accepts on `host` ("" = every address of the machine). The ports; OSError when it cannot."""
-        server = await self._loop.create_server(
-            lambda: _Connection(self, None), host or None, port, backlog=BACKLOG_MAX, reuse_address=True
-        )
+        make = self._loop.create_server
+        if host:
+            server = await make(lambda: _Connection(self, None), host, port, backlog=BACKLOG_MAX)
+        else:
+            server = await make(lambda: _Connection(self, None), sock=_everywhere(port), backlog=BACKLOG_MAX)
         self._servers.append(server)
         return [sock.getsockname()[1] for sock in server.sockets]
 
@@ -157,6 +159,7 @@ class _Connection(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=0)
         _set_options(transport.get_extra_info("socket"))
         host, port = (transport.get_extra_info("peername") or ("", 0))[:2]
+        host = host.removeprefix("::ffff:") if "." in host else host  # IPv4 on a socket for both
         if self._address is None:
             self.stranger = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self.link = self._network._opened(self, self._address, host)
@@ -181,6 +184,13 @@ class _Connection(asyncio.Protocol):
         assert self._transport is not None
         self._transport.close()
         loop.call_later(FLUSH_S, self._transport.abort)
+
+
+def _everywhere(port: int) -> socket.socket:
+    """One socket for both families, or IPv4 alone on a machine without the other."""
+    if socket.has_dualstack_ipv6():
+        return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
+    return socket.create_server(("", port))
 
 
 def _set_options(sock: socket.socket) -> None:

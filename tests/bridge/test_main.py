@@ -69,6 +69,7 @@ def test_a_check_says_that_there_is_no_fault(file: Path, capsys: pytest.CaptureF
         (('heartbeat = "20ms"', 'heartbeat = "20"'), "bridge.heartbeat"),
         (("127.0.0.1:7946", ":7946"), "secret_file"),
         (("[bridge]", '[host]\ngroup = "x"\n[bridge]'), "not TOML"),
+        (("region = ", 'hash_key_file = "none.key"\nregion = '), "none.key"),
         (("region = ", 'group = "no-such-group"\nregion = '), "no-such-group"),
     ],
 )

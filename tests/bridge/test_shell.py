@@ -11,7 +11,7 @@ import pytest
 import uvloop
 
 import cachee_shm
-from cachee_bridge.effects import Effect, Log, ServeUntil
+from cachee_bridge.effects import Connect, Effect, Log, ServeUntil
 from cachee_bridge.mesh import Settings
 from cachee_bridge.shell import Grid, Shell
 from cachee_shm import Cache
@@ -115,6 +115,17 @@ def test_a_log_is_one_line_whatever_a_peer_calls_itself(caplog: pytest.LogCaptur
     run(test)
 
 
+def test_an_address_that_cannot_be_dialled_is_a_failed_dial(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(left: Side, right: Side) -> None:
+        failed: list[str] = []
+        monkeypatch.setattr(left.shell.mesh, "connect_failed", lambda *told: failed.append(told[0]))
+        perform(left.shell, [Connect("host:99999"), Connect("nonsense")])
+        assert failed == ["host:99999", "nonsense"]
+        assert not left.broken
+
+    run(test)
+
+
 def test_a_mistake_that_a_link_sets_off_costs_that_link_only(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -173,6 +184,12 @@ def test_ticks_of_all_hosts_fall_on_one_grid_of_the_wall_clock() -> None:
     early, late = Grid(0.1, 1000.0), Grid(0.1, 1234.56)
     assert early.next(5.03) == pytest.approx(5.1)
     assert late.next(5.03) + 1234.56 == pytest.approx(1239.6)
+
+
+def test_what_is_due_does_not_wait_for_a_slow_heartbeat() -> None:
+    grid = Grid(60.0, 0.0)
+    assert grid.next(7.03) == pytest.approx(7.1)
+    assert grid.next(60.0) == pytest.approx(60.0)
 
 
 def test_a_tick_counts_as_if_it_were_on_time() -> None:

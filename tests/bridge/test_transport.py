@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import socket
 from collections.abc import Awaitable, Callable
 
@@ -86,6 +87,10 @@ async def linked(left: Side, right: Side) -> None:
     await until(lambda: left.seen.told and right.seen.told)
 
 
+def told_times(side: Side, times: int) -> bool:
+    return len(side.seen.told) == times
+
+
 def free_port() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
@@ -97,6 +102,24 @@ def test_both_sides_are_told_of_a_link_and_only_the_dialler_has_its_address() ->
         await linked(left, right)
         assert left.seen.told == [("opened", 1, f"127.0.0.1:{right.port}", "127.0.0.1")]
         assert right.seen.told == [("opened", 1, None, "127.0.0.1")]
+
+    run(test)
+
+
+@pytest.mark.parametrize("both_families", [True, False])
+def test_everywhere_is_every_address_of_the_machine(
+    monkeypatch: pytest.MonkeyPatch, both_families: bool
+) -> None:
+    both_families = both_families and socket.has_dualstack_ipv6()
+    monkeypatch.setattr(socket, "has_dualstack_ipv6", lambda: both_families)
+
+    async def test(left: Side, right: Side) -> None:
+        (port,) = await left.network.listen("", 0)
+        dialled = ["127.0.0.1", "127.0.0.2", *(["::1"] if both_families else [])]
+        for number, host in enumerate(dialled, 1):
+            right.network.connect(host, host, port)
+            await until(functools.partial(told_times, left, number))
+        assert [event[3] for event in left.seen.told] == ["127.0.0.1", "127.0.0.1", "::1"][: len(dialled)]
 
     run(test)
 
