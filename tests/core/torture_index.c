@@ -287,6 +287,7 @@ static void work(int number, uint64_t seed)
     struct segment_config config = plain_config(SEGMENT_BYTES);
     w->chance.state = seed;
     w->is_bridge = number == 0;
+    config.has_bridge = load_relaxed(&model->clearing) && number % 2; /* such ones overwrite by way of pending words */
     attach_to(&w->a, file, &config);
     for (uint32_t k = 0; k < PLAIN_KEYS; k++)
         w->plain[k] = key_named(&w->a, k);

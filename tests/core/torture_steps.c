@@ -342,6 +342,21 @@ static void check_verbs_work(struct attachment *a)
     cache_clear(a);
 }
 
+/* Does somebody who is dead owe an invalidation of TARGET? */
+static bool is_owed(const struct attachment *a)
+{
+    bool owed = false;
+    for (uint32_t i = 0; i < a->geo.roster_slots; i++) {
+        struct roster_slot *slot = &a->roster[i];
+        if (i == a->slot || (load_acquire(&slot->word) & ROSTER_STATE_MASK) != SLOT_LIVE)
+            continue;
+        owed |= load_acquire(&slot->verb_hash) == target.hash || load_acquire(&slot->overflow);
+        for (int n = 0; n < INTENTS_PER_SLOT; n++)
+            owed |= load_acquire(&slot->intents[n]) == target.hash;
+    }
+    return owed;
+}
+
 struct image {
     const unsigned char *bytes;
     uint64_t total;
@@ -364,7 +379,9 @@ static void check_image(void *with)
     struct write late = target_write(30, 48); /* loaded before all this: the sweep's announcements must evict it */
     cache_fill(&a, &late, start_token, FROZEN_MS);
     if (image->sweep_first) {
+        bool owed = is_owed(&a);
         check_swept(&a);
+        REQUIRE(!owed || number_read(&a) == 0, "an owed invalidation was lost");
         check_ring(&a);
         /* A peer's event that its dead bridge did not finish is sent again: that bridge's cursor has not moved. */
         check_nothing_outlived(&a, 0, ring_tail(&a), false, "after the sweep");
