@@ -23,6 +23,7 @@ from pathlib import Path
 import posix_ipc
 
 import cachee_shm
+from cachee_shm.segment import segment_path
 
 JOIN_S = 30.0
 JOINED_AFTER = 5  # writes that arrived, 0.1 s apart
@@ -196,11 +197,11 @@ def two_hosts() -> Iterator[TwoHosts]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cachee-bench-")))
         configs = _write_configs(folder)
+        for letter in "ab":  # after the bridges have ended: a live one would make its segment anew
+            stack.callback(_remove, segment_path(_host(letter), "bench"))
         for config in configs:
             stack.enter_context(_bridge(config))
         writer = cachee_shm.attach("bench", config=configs[0])
-        stack.callback(_remove, writer.name.replace("-a-", "-b-", 1))
-        stack.callback(_remove, writer.name)
         stack.callback(writer.close)
         pipe, far_end = PROCESSES.Pipe()
         reader = PROCESSES.Process(target=read, args=(configs[1], far_end), daemon=True)
@@ -212,14 +213,16 @@ def two_hosts() -> Iterator[TwoHosts]:
         yield hosts
 
 
+def _host(letter: str) -> str:
+    return f"bench-{letter}-{os.getpid()}"
+
+
 def _write_configs(folder: Path) -> list[str]:
     ports = free_ports(2)
     paths = []
     for letter, port, other in (("a", *ports), ("b", *reversed(ports))):
         path = folder / f"{letter}.toml"
-        path.write_text(
-            CONFIG.format(name=f"bench-{letter}-{os.getpid()}", port=port, other=other), encoding="utf-8"
-        )
+        path.write_text(CONFIG.format(name=_host(letter), port=port, other=other), encoding="utf-8")
         paths.append(str(path))
     return paths
 
