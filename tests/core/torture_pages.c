@@ -151,12 +151,37 @@ static void check_crowded(void)
     close(crowded);
 }
 
+/* A large value whose spans have fallen out of the FIFO is gone, however often it was read: its key can be added. */
+static void check_large_values_go(void)
+{
+    static unsigned char value[VALUE_BYTES_LIMIT];
+    struct attachment a;
+    struct segment_config config = plain_config(SEGMENT_BYTES);
+    int large = memory_file();
+    uint32_t bytes, key = 0;
+    attach_to(&a, large, &config);
+    struct named_key k = key_named(&a, 1), other = key_named(&a, 2);
+    struct write w = write_of(&k, value, value_make(value, 1, 1, 3 * SPAN_BYTES));
+    REQUIRE(cache_set(&a, &w) == STORED, "a large value");
+    for (uint32_t i = 0; i < 3 * a.geo.page_count * (PAGE_BYTES / 4096); i++) {
+        read_value(&a, &k, value, &bytes);
+        struct write filler = write_of(&other, value, value_make(value, 2, key++, 4000));
+        REQUIRE(cache_set(&a, &filler) == STORED, "set");
+    }
+    REQUIRE(!read_value(&a, &k, value, &bytes), "spans outlived three turns of the FIFO");
+    w = write_of(&k, value, value_make(value, 1, 2, 100));
+    REQUIRE(cache_add(&a, &w) == STORED, "the key of a large value that is gone cannot be added");
+    segment_detach(&a);
+    close(large);
+}
+
 int main(int argc, char **argv)
 {
     torture_begin(argc, argv, "torture_pages");
     struct worker *w = calloc(1, sizeof *w);
     uint64_t kills = 0;
     check_crowded();
+    check_large_values_go();
     file = memory_file();
     for (int part = 0; part < 4; part++) {
         kills += torture_run(work, WORKERS, 0, part ? 200 : 0, torture.seconds / 4);
