@@ -240,8 +240,11 @@ enum store cache_add(struct attachment *a, struct write *w)
     struct entry_ref e;
     if (too_large(a, w))
         return STORE_TOO_LARGE;
-    if (cache_find(a, w->hash, w->key, w->key_bytes, &e) == FOUND)
+    bool found = cache_find(a, w->hash, w->key, w->key_bytes, &e) == FOUND;
+    if (found && (!entry_spans(&e) || span_whole(a, &e)))
         return STORE_LOST;
+    if (found)
+        index_kill(e.word_at, e.word); /* a get misses: its spans have fallen out */
     begin(a, &n, w, ENTRY_ADD);
     return counted(a, announce(a, &n, RECORD_ADD));
 }

@@ -36,7 +36,8 @@ static void drain_entry(struct attachment *a, const struct entry_ref *e, uint32_
     if (!index_names(a, e, &at, &word))
         return;
     bool current = entry_valid(a, e) && !entry_expired(e, now_ms);
-    bool keep = current && !(word & INDEX_PENDING) && policy_keeps(word, bytes, a->survivors);
+    /* The spans of a large value fell out before it: there is nothing to keep. */
+    bool keep = current && !entry_spans(e) && !(word & INDEX_PENDING) && policy_keeps(word, bytes, a->survivors);
     if (keep && copy_forward(a, e, at, word, bytes))
         return;
     /* A pending word here belongs to a dead process: its event is in the ring, its value may be dropped. */

@@ -38,6 +38,20 @@ bool span_write(struct attachment *a, const void *value, uint32_t bytes)
     return bytes == 0;
 }
 
+static bool span_is_there(const struct attachment *a, uint64_t word)
+{
+    uint32_t page = (uint32_t)(word >> SPAN_PAGE_SHIFT);
+    return page < a->geo.page_count && (uint32_t)page_generation(load_acquire(&a->page_table[page].word)) == (uint32_t)word;
+}
+
+bool span_whole(const struct attachment *a, const struct entry_ref *e)
+{
+    for (uint32_t i = 0; i < span_count(e->value_bytes); i++)
+        if (!span_is_there(a, load_relaxed(&entry_value(e)[i])))
+            return false;
+    return true;
+}
+
 static bool read_one(const struct attachment *a, uint64_t word, unsigned char *to, uint32_t bytes)
 {
     uint32_t page = (uint32_t)(word >> SPAN_PAGE_SHIFT), off = ((word >> SPAN_OFF_SHIFT) & SPAN_OFF_BITS) * ENTRY_UNIT;

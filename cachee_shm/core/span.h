@@ -14,6 +14,9 @@
 /* Write the spans of a value; their words are then in a->span_words. False: no room. */
 bool span_write(struct attachment *a, const void *value, uint32_t bytes);
 
+/* Are all spans of this entry still there? */
+bool span_whole(const struct attachment *a, const struct entry_ref *e);
+
 /* Copy the e->value_bytes bytes of an entry of spans out. False: one of them is gone. */
 bool span_read(const struct attachment *a, const struct entry_ref *e, void *to);
 
