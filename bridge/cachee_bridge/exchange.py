@@ -107,7 +107,8 @@ class Exchange:
             )
         members.refused.discard(link.name)
         if step.rung is Rung.FLUSH:
-            self._say("warning", f"{what}: what it wrote before is unknown here; evicted all", peer=link.name)
+            level = "info" if members.starting else "warning"
+            self._say(level, f"{what}: what it wrote before is unknown here; evicted all", peer=link.name)
         elif step.rung is Rung.FROM_BIRTH:
             self._say("info", f"{what}: new, followed from its first record", peer=link.name)
         return True

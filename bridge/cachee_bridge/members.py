@@ -37,14 +37,18 @@ class Members:
         namespace has never been isolated (but for its first lost_after, when no contact counts as whole)."""
         self._settled_from = now + lost_after_s
 
+    @property
+    def starting(self) -> bool:
+        """Not isolated has never been said yet: every bridge starts like that."""
+        return self.until == float("-inf")
+
     def isolated(self, now: float) -> bool:
         """Whether readers have begun to refuse by policy."""
         return now > self.until
 
     def judge(self, now: float) -> None:
         """To be called before anything else happens at `now`."""
-        started = self.until > float("-inf") or now > self._settled_from
-        if started and self.isolated(now):
+        if (not self.starting or now > self._settled_from) and self.isolated(now):
             self.whole = False
 
     def extended(self, now: float, hindered: bool) -> float | None:

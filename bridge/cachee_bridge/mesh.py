@@ -82,8 +82,6 @@ class Mesh:
         self._leaving = False
         self._next_beat = self._next_gossip = 0.0
         self._isolated: set[str] = set()
-        self._was_whole: set[str] = set()
-        """Namespaces that were not isolated once: before that, being isolated is how every bridge starts."""
         self._effects: list[Effect] = []
 
     # What the shell calls
@@ -447,12 +445,8 @@ class Mesh:
                 continue
             self._isolated.symmetric_difference_update((namespace,))
             late = ", ".join(members.stale(now) + self._unanswered)
-            starting = namespace not in self._was_whole
-            self._was_whole.add(namespace)
             text = f"isolated: nothing fresh from {late}" if isolated else "no longer isolated"
-            if starting and isolated:
-                text = f"isolated until it has heard from {late}"
-            level: Level = "warning" if isolated and not starting else "info"
+            level: Level = "warning" if isolated and not members.starting else "info"
             self._say(level, f"namespace {namespace} is {text}", namespace=namespace)
 
     def _up(self) -> list[Link]:

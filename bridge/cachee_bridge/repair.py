@@ -47,7 +47,7 @@ def contact(known: tuple[int, int] | None, incarnation: int, tail: int, not_cut_
         return Contact(Rung.GO_ON, known[1])
     if known is not None and known[0] > incarnation:
         return Contact(Rung.IMPOSSIBLE, known[1])
-    if known is None and (not_cut_off or tail == 0):  # who has written nothing cannot have been missed
+    if known is None and not_cut_off:  # a tail of 0 is no excuse: it may have had a former life
         return Contact(Rung.FROM_BIRTH, 0)
     return Contact(Rung.FLUSH, tail)
 

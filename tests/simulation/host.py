@@ -213,6 +213,7 @@ class Host:
         for namespace, segment in self.segments.items():
             segment.heal(segment.pump_cursor, segment.tail)
             bridge.mesh.ring_moved(namespace, bridge.now)
+            self.world.truth.leaves(segment)
         bridge.mesh.leave(bridge.now)
         self._await_leave(bridge, self.world.now + 3.0, returns)
 

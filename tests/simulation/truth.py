@@ -55,6 +55,8 @@ class Truth:
         """When a host, since it was booted, first kept a cursor of a life."""
         self.configured: dict[Life, float] = {}
         """Lives that every host expects without having met them, and since when."""
+        self.farewells: dict[Life, list[int]] = defaultdict(list)
+        """Its tail, each time that it left."""
         self.counts: dict[str, int] = defaultdict(int)
 
     # The origin
@@ -87,11 +89,16 @@ class Truth:
                 f"{segment.host}: namespace {segment.namespace} is asked to evict a key of another one"
             )
 
+    def leaves(self, segment: Segment) -> None:
+        self.farewells[Life(segment.host, segment.namespace, segment.incarnation)].append(segment.tail)
+
     def forgotten(self, segment: Segment, source: str, incarnation: int, cursor: int) -> None:
         """It has left, and nothing of it is missing: until it is met again, nothing is promised about it."""
         life = Life(source, segment.namespace, incarnation)
-        if any(announcement.position > cursor for announcement in self.announced[life]):
-            raise Broken(f"{segment.host}: {life} is forgotten at {cursor}, and announced more")
+        if cursor < min(self.farewells[life], default=cursor + 1):
+            raise Broken(
+                f"{segment.host}: {life} is forgotten at {cursor}; it left at {self.farewells[life]}"
+            )
         self.met.pop((segment.host, life), None)
 
     def crashed(self, host: str) -> None:
