@@ -48,7 +48,7 @@ from cachee_shm.errors import Undecodable, Unserializable
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-__all__ = ["decode", "encode"]
+__all__ = ["HOOKS_BY_TAG", "decode", "encode"]
 
 BYTES, ASCII, UTF8, INT64, FLOAT, FALSE, TRUE, NONE, INT, MSGPACK, MODEL = range(11)
 
@@ -394,6 +394,8 @@ DECODERS: dict[int, Callable[[bytes], object]] = {
     TRUE: _constant(True),
     NONE: _constant(None),
     INT: _int_from,
-    MSGPACK: _unpack,
+    MSGPACK: partial(msgpack.unpackb, ext_hook=HOOKS[0], strict_map_key=False),
     MODEL: lambda data: _model_from(data, 0),
 }
+# For the core: what turns the bytes of each tag into the value. Whatever one raises, the bytes do not decode.
+HOOKS_BY_TAG = tuple(DECODERS[tag] for tag in range(MODEL + 1))

@@ -158,7 +158,7 @@ class Segment(_core.Segment):
             spec.default_ttl_ms,
             spec.doorbell,
             codec.encode,
-            codec.decode,
+            codec.HOOKS_BY_TAG,
         )
         if actual != spec.memory_bytes:
             log.warning(

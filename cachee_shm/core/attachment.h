@@ -63,7 +63,7 @@ struct attachment {
     uint64_t doorbell_generation;
 
     void *bridge_lock; /* held: this process is the bridge */
-    uint32_t ops;      /* verbs so far: now and then one of them looks whether a sweep is due */
+    uint32_t ops;      /* lookups so far: now and then one of them looks whether a sweep is due */
 };
 
 static inline void count(struct attachment *a, enum statistic which, uint64_t n) { bump_own(&a->me->stats[which], n); }

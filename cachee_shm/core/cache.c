@@ -17,6 +17,7 @@ static enum finding judge_age(struct attachment *a, const struct entry_ref *e)
     if (!entry_expires_ms(e) && !a->has_bridge)
         return FOUND;
     uint64_t now_ms = clock_ms(a);
+    cache_maybe_sweep(a, now_ms);
     if (a->has_bridge && isolated(a, e, now_ms)) {
         count(a, STAT_ISOLATED, 1);
         return FOUND_NOTHING;
@@ -51,7 +52,7 @@ bool cache_confirm(struct attachment *a, const struct entry_ref *e)
 void cache_maybe_sweep(struct attachment *a, uint64_t now_ms)
 {
     uint64_t due = load_relaxed(&a->header->sweep_at_ms);
-    if (now_ms < due || !cas(&a->header->sweep_at_ms, &due, now_ms + SWEEP_EVERY_MS))
+    if (now_ms < due || a->frozen_ms >= 0 || !cas(&a->header->sweep_at_ms, &due, now_ms + SWEEP_EVERY_MS))
         return;
     roster_sweep(a);
     if (roster_unlinked(a))
@@ -154,8 +155,7 @@ static bool reserve(struct attachment *a, struct write *w, struct place *at)
 static void begin(struct attachment *a, struct announcement *n, struct write *w, uint64_t flags)
 {
     *n = (struct announcement){.w = w, .now_ms = clock_ms(a)};
-    if (++a->ops % LOOK_EVERY_OPS == 0)
-        cache_maybe_sweep(a, n->now_ms);
+    cache_maybe_sweep(a, n->now_ms);
     store_release(&a->me->verb_hash, w->hash); /* INTENT */
     n->has_room = !w->store_nothing && reserve(a, w, &n->place);
     if (n->has_room) {
@@ -293,8 +293,7 @@ enum store cache_fill(struct attachment *a, struct write *w, uint64_t token, uin
 
 int cache_delete(struct attachment *a, uint64_t hash)
 {
-    if (++a->ops % LOOK_EVERY_OPS == 0)
-        cache_maybe_sweep(a, clock_ms(a));
+    cache_maybe_sweep(a, clock_ms(a));
     store_release(&a->me->verb_hash, hash); /* INTENT */
     uint64_t s = ring_append(a, &(struct record){.hash = hash, .kind = RECORD_KEY, .own = true});
     if (s == RING_CORRUPT) {

@@ -73,7 +73,7 @@ int cache_clear(struct attachment *a);
 /* Give an entry a new lifetime. False: it is not here (any more). */
 bool cache_touch(struct attachment *a, uint64_t hash, const void *key, uint32_t key_bytes, uint64_t ttl_ms);
 
-/* Now and then a verb looks whether a sweep is due. */
+/* Every verb that reads the clock looks whether a sweep is due; one that does not, now and then. */
 void cache_maybe_sweep(struct attachment *a, uint64_t now_ms);
 
 uint64_t cache_count(const struct attachment *a);

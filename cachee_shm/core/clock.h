@@ -20,7 +20,7 @@ static inline uint64_t clock_ms(const struct attachment *a)
 /* Entries keep the time their value was loaded in 1/16 s: 32 bits of it last 8 years. */
 static inline uint32_t clock_stamp(uint64_t ms) { return (uint32_t)(ms * 16 / 1000); }
 
-/* Rounded up by at most 1/16 s: isolation refuses a little early rather than late. */
+/* Both stamps are rounded down, so this is rounded up, by at most 2/16 s: isolation refuses early rather than late. */
 static inline uint64_t clock_age_ms(uint32_t stamp, uint64_t now_ms)
 {
     return (uint64_t)(clock_stamp(now_ms) - stamp) * 1000 / 16 + 63;

@@ -3,6 +3,7 @@
 
 enum {
     FIND_TRIES_MAX = 16,
+    FIRST_BUCKET_EMPTY = 3,
     PUBLISH_TRIES_MAX = 64, /* each retry means that another verb of this key or bucket made progress */
     KILL_TRIES_MAX = 1 << 16, /* the same; and giving up here would leave what was to be evicted */
 };
@@ -264,7 +265,8 @@ static int most_empty_slot(const uint64_t *words)
     for (int i = CANDIDATE_WORDS - 1; i >= 0; i--) /* the first empty one: lookups begin at the front */
         if (!words[i])
             empty[i / BUCKET_WORDS]++, at[i / BUCKET_WORDS] = i;
-    return empty[0] >= empty[1] ? at[0] : at[1];
+    /* Lookups begin in the first bucket: the second is worth a cache line only as the first fills up. */
+    return empty[0] >= FIRST_BUCKET_EMPTY || empty[0] >= empty[1] ? at[0] : at[1];
 }
 
 /* Where a new key's word goes: the emptier bucket, else a word whose page has moved on, else the policy's victim. */

@@ -144,7 +144,7 @@ static bool hash_key_from(PyObject *o, struct segment_config *config)
     return true;
 }
 
-static int attach(SegmentObject *s, int fd, const struct segment_config *config, PyObject *encode, PyObject *decode)
+static int attach(SegmentObject *s, int fd, const struct segment_config *config, PyObject *encode, PyObject *decoders)
 {
     enum attach_result result = segment_attach(&s->a, fd, config);
     if (result > ATTACH_CREATED) {
@@ -152,21 +152,21 @@ static int attach(SegmentObject *s, int fd, const struct segment_config *config,
         return -1;
     }
     Py_XSETREF(s->encode, Py_NewRef(encode));
-    Py_XSETREF(s->decode, Py_NewRef(decode));
+    Py_XSETREF(s->decoders, Py_NewRef(decoders));
     remember(s);
     return 0;
 }
 
-/* _attach(fd, name, memory, host, hash_key, has_name, has_bridge, isolation_ttl_ms, default_ttl_ms, doorbell, encode, decode)
+/* _attach(fd, name, memory, host, hash_key, has_name, has_bridge, isolation_ttl_ms, default_ttl_ms, doorbell, encode, decoders)
  * takes fd over. Called again, it leaves the old segment for the new one. */
 static PyObject *Segment_attach(SegmentObject *s, PyObject *args)
 {
     struct segment_config config = {0};
     int fd, has_bridge, has_name;
     unsigned long long memory, isolation_ttl_ms, default_ttl_ms;
-    PyObject *hash_key, *encode, *decode;
-    if (!PyArg_ParseTuple(args, "isKsOppKKsOO:_attach", &fd, &config.name, &memory, &config.host, &hash_key, &has_name,
-                          &has_bridge, &isolation_ttl_ms, &default_ttl_ms, &config.doorbell_name, &encode, &decode) ||
+    PyObject *hash_key, *encode, *decoders;
+    if (!PyArg_ParseTuple(args, "isKsOppKKsOO!:_attach", &fd, &config.name, &memory, &config.host, &hash_key, &has_name,
+                          &has_bridge, &isolation_ttl_ms, &default_ttl_ms, &config.doorbell_name, &encode, &PyTuple_Type, &decoders) ||
         !hash_key_from(hash_key, &config))
         return NULL;
     config.total_bytes = memory;
@@ -176,7 +176,7 @@ static PyObject *Segment_attach(SegmentObject *s, PyObject *args)
     config.default_ttl_ms = default_ttl_ms;
     s->astray = s->open || s->astray;
     close_segment(s);
-    if (attach(s, fd, &config, encode, decode) < 0)
+    if (attach(s, fd, &config, encode, decoders) < 0)
         return NULL;
     return PyLong_FromUnsignedLongLong(s->a.geo.total_bytes);
 }
@@ -195,7 +195,7 @@ static void Segment_dealloc(SegmentObject *s)
     PyObject_GC_UnTrack(s);
     close_segment(s);
     Py_CLEAR(s->encode);
-    Py_CLEAR(s->decode);
+    Py_CLEAR(s->decoders);
     type->tp_free(s);
     Py_DECREF(type);
 }
@@ -204,14 +204,14 @@ static int Segment_traverse(SegmentObject *s, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE(s));
     Py_VISIT(s->encode);
-    Py_VISIT(s->decode);
+    Py_VISIT(s->decoders);
     return 0;
 }
 
 static int Segment_clear_refs(SegmentObject *s)
 {
     Py_CLEAR(s->encode);
-    Py_CLEAR(s->decode);
+    Py_CLEAR(s->decoders);
     return 0;
 }
 
@@ -268,7 +268,6 @@ static bool import_errors(void)
         {"TimeNamespace", &errors.time_namespace}, {"KeyTooLong", &errors.key_too_long},
         {"InvalidKey", &errors.invalid_key},       {"InvalidTTL", &errors.invalid_ttl},
         {"ValueTooLarge", &errors.value_too_large}, {"Unserializable", &errors.unserializable},
-        {"Undecodable", &errors.undecodable},
     };
     PyObject *module = PyImport_ImportModule("cachee_shm.errors");
     bool good = module != NULL;

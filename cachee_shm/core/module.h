@@ -25,13 +25,13 @@ typedef struct SegmentObject {
     bool open;
     bool astray; /* its segment was retired and the successor could not be attached: each verb tries again */
     uint32_t attachments; /* how often this object was attached, modulo 2^12 in tokens */
-    PyObject *encode, *decode;
+    PyObject *encode, *decoders; /* of codec.py: a callable; a tuple of them, by type tag */
     struct SegmentObject *next; /* all open ones: a forked child re-attaches them */
 } SegmentObject;
 
 struct error_classes { /* from cachee_shm.errors */
     PyObject *segment_error, *layout_mismatch, *no_space, *roster_full, *segment_retired, *closed, *time_namespace,
-        *key_too_long, *invalid_key, *invalid_ttl, *value_too_large, *unserializable, *undecodable;
+        *key_too_long, *invalid_key, *invalid_ttl, *value_too_large, *unserializable;
 };
 extern struct error_classes errors;
 

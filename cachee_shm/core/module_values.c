@@ -45,7 +45,7 @@ bool parse_args(const char *verb, const char *const *names, int required, int mo
     for (int i = 0; i < most; i++)
         out[i] = i < n ? args[i] : NULL;
     for (Py_ssize_t k = 0; k < nkw; k++) {
-        int i = 0;
+        int i = (int)n; /* what was given by position cannot be named too */
         PyObject *name = PyTuple_GET_ITEM(kwnames, k);
         while (i < most && PyUnicode_CompareWithASCIIString(name, names[i]) != 0)
             i++;
@@ -275,16 +275,17 @@ static enum reading read_ascii(SegmentObject *s, const struct entry_ref *e, PyOb
     return READ_GARBAGE;
 }
 
+/* The bytes are input: whatever exception they raise, they do not decode. */
 static enum reading decoded(SegmentObject *s, uint8_t type, PyObject *data, PyObject **out)
 {
     if (type == TYPE_UTF8)
         *out = PyUnicode_DecodeUTF8(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), NULL);
-    else
-        *out = PyObject_CallFunction(s->decode, "iO", (int)type, data);
+    else if (type < PyTuple_GET_SIZE(s->decoders))
+        *out = PyObject_CallOneArg(PyTuple_GET_ITEM(s->decoders, type), data);
     Py_DECREF(data);
     if (*out)
         return READ_OK;
-    if (!PyErr_ExceptionMatches(errors.undecodable) && !PyErr_ExceptionMatches(PyExc_UnicodeDecodeError))
+    if (PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_Exception))
         return READ_ERROR;
     PyErr_Clear();
     return READ_GARBAGE;
