@@ -219,7 +219,8 @@ class Mesh:
         try:
             call(*arguments)
         except BridgeError as error:
-            self._close(link, str(error), now, "error" if link.up else "warning")
+            stranger = not link.up and not isinstance(error, PeerConflict)
+            self._close(link, str(error), now, "warning" if stranger else "error")
 
     def _hear(self, link: Link, data: bytes, now: float) -> None:
         for message in link.decoder.feed(data):

@@ -1,0 +1,205 @@
+"""Meshes joined in memory, and a store that remembers what was done to it."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from cachee_bridge.effects import Close, Connect, Log, Send, ServeUntil
+from cachee_bridge.mesh import Mesh, Settings
+
+SECRET = b"0123456789abcdef"
+
+
+def key(number: int) -> bytes:
+    """The wire record KEY of one hash."""
+    return b"\x01" + number.to_bytes(8, "little")
+
+
+class FakeStore:
+    """One namespace's segment: a ring of (own payload or b""), a source table, and what was applied."""
+
+    def __init__(self, incarnation: int = 1, ring_slots: int = 100) -> None:
+        self.incarnation = incarnation
+        self.hash_key_fingerprint = 7
+        self.ring_slots = ring_slots
+        self.ring: list[bytes] = []
+        self.pump_cursor = 0
+        self.applied: list[tuple[int, bytes]] = []
+        self.stored: list[tuple[int, int, int]] = []
+        self.table: dict[int, tuple[str, int, int]] = {}
+
+    @property
+    def tail(self) -> int:
+        return len(self.ring)
+
+    def write(self, *payloads: bytes) -> None:
+        """Own announcements; b"" is a record that is not this host's own. Healed at once."""
+        self.ring.extend(payloads)
+        self.pump_cursor = self.tail
+
+    def pack(self, cursor: int, max_records: int, max_bytes: int) -> tuple[int, bytes] | None:
+        if cursor < self.tail - self.ring_slots:
+            return None
+        last = min(self.tail, cursor + max_records)
+        return last, b"".join(self.ring[cursor:last])
+
+    def apply(self, source: int, payload: bytes) -> int:
+        if payload.startswith(b"\xff"):
+            raise ValueError("kind 255")
+        self.applied.append((source, payload))
+        if self.pump_cursor == self.tail:  # a pump that stalls stays where it is
+            self.pump_cursor += 1
+        self.ring.append(b"")
+        return 1
+
+    def sources(self) -> list[tuple[int, str, int, int]]:
+        return [(index, *slot) for index, slot in self.table.items()]
+
+    def source_open(self, name: str) -> int:
+        known = [index for index, slot in self.table.items() if slot[0] == name]
+        index = known[0] if known else max(self.table, default=0) + 1
+        self.table.setdefault(index, (name, 0, 0))
+        return index
+
+    def source_store(self, index: int, incarnation: int, cursor: int) -> None:
+        self.table[index] = (self.table[index][0], incarnation, cursor)
+        self.stored.append((index, incarnation, cursor))
+
+    def source_forget(self, index: int) -> None:
+        del self.table[index]
+
+    def cursor_of(self, name: str) -> int | None:
+        """How far `name` has been applied; None when it is not known."""
+        return next((cursor for known, _, cursor in self.table.values() if known == name), None)
+
+    def payloads(self) -> list[bytes]:
+        """What was applied, whoever sent it."""
+        return [payload for _, payload in self.applied]
+
+
+class Node:
+    """One host: a mesh, its stores, and what it has been told to do."""
+
+    def __init__(self, cable: Cable, name: str, stores: dict[str, FakeStore], **settings: Any) -> None:
+        self.name, self.cable, self.stores = name, cable, stores
+        self.said: list[Log] = []
+        self.serve_until: dict[str, float] = {}
+        self.closed: list[str] = []
+        self.dialled: list[str] = []
+        defaults = {"address": f"{name}:1", "backoff_first_s": 0.1, "backoff_max_s": 0.4}
+        cable.lives += 1
+        self.mesh = Mesh(name, stores, Settings(**{**defaults, **settings}), random.Random(cable.lives))
+        self.mesh.start(cable.now)
+
+    @property
+    def store(self) -> FakeStore:
+        return self.stores["shop"]
+
+    def write(self, *payloads: bytes, namespace: str = "shop") -> None:
+        self.stores[namespace].write(*payloads)
+        self.mesh.ring_moved(namespace, self.cable.now)
+        self.cable.settle()
+
+    def texts(self, *levels: str) -> str:
+        return "\n".join(log.text for log in self.said if not levels or log.level in levels)
+
+    def state_of(self, name: str) -> str:
+        return next((peer.state for peer in self.mesh.peers() if peer.name == name), "unknown")
+
+    def isolated(self, namespace: str = "shop") -> bool:
+        return self.cable.now > self.serve_until.get(namespace, float("-inf"))
+
+
+class Cable:
+    """Carries bytes at once, in order. `cut` names pairs between which nothing gets through."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.nodes: dict[str, Node] = {}
+        self.ends: dict[int, tuple[Node, int]] = {}
+        """The other end of each link, and its number there."""
+        self.cut: set[frozenset[str]] = set()
+        self.deaf: set[tuple[str, str]] = set()
+        """(from, to): lost on the way, link by link still open."""
+        self.links = self.lives = 0
+
+    def node(
+        self,
+        name: str,
+        peers: tuple[str, ...] = (),
+        stores: dict[str, FakeStore] | None = None,
+        **settings: Any,
+    ) -> Node:
+        """A host that listens at "NAME:1" and is configured with `peers` (names)."""
+        node = Node(self, name, stores if stores is not None else {"shop": FakeStore()}, **settings)
+        self.nodes[name] = node
+        node.mesh.add_peers([f"{peer}:1" for peer in peers], self.now)
+        return node
+
+    def run(self, seconds: float) -> None:
+        """Ticks in steps of 50 ms."""
+        for _ in range(round(seconds / 0.05)):
+            self.now += 0.05
+            for node in list(self.nodes.values()):
+                node.mesh.tick(self.now)
+            self.settle()
+
+    def settle(self) -> None:
+        while sum(self._perform(node) for node in list(self.nodes.values())):
+            pass
+
+    def break_link(self, one: Node, other: Node) -> None:
+        for link, (node, back) in list(self.ends.items()):
+            owner = self.ends[back][0] if back in self.ends else None
+            if owner is one and node is other:
+                self.ends.pop(link), self.ends.pop(back)
+                one.mesh.link_closed(link, "broken", self.now)
+                other.mesh.link_closed(back, "broken", self.now)
+        self.settle()
+
+    def remove(self, node: Node) -> None:
+        """The host is gone, without a word."""
+        del self.nodes[node.name]
+
+    def open(self, one: Node, address: str) -> None:
+        other = self.nodes.get(address.split(":")[0])
+        if other is None or frozenset((one.name, other.name)) in self.cut:
+            one.mesh.connect_failed(address, "refused", self.now)
+            return
+        here, there = self.links + 1, self.links + 2
+        self.links += 2
+        self.ends[here], self.ends[there] = (other, there), (one, here)
+        one.mesh.link_opened(here, address, self.now, other.name)
+        other.mesh.link_opened(there, None, self.now, one.name)
+
+    def _perform(self, node: Node) -> bool:
+        effects = node.mesh.effects()
+        for effect in effects:
+            self._one(node, effect)
+        return bool(effects)
+
+    def _one(self, node: Node, effect: object) -> None:
+        if isinstance(effect, Send):
+            self._carry(node, effect)
+        elif isinstance(effect, Connect):
+            node.dialled.append(effect.address)
+            self.open(node, effect.address)
+        elif isinstance(effect, Close):
+            node.closed.append(effect.reason)
+            other, back = self.ends.pop(effect.link, (None, 0))
+            if other is not None and self.ends.pop(back, None):
+                other.mesh.link_closed(back, "closed", self.now)
+        elif isinstance(effect, ServeUntil):
+            node.serve_until[effect.namespace] = effect.until
+        elif isinstance(effect, Log):
+            node.said.append(effect)
+
+    def _carry(self, node: Node, effect: Send) -> None:
+        other, back = self.ends.get(effect.link, (None, 0))
+        if other is None or other not in self.nodes.values():
+            return
+        if frozenset((node.name, other.name)) in self.cut or (node.name, other.name) in self.deaf:
+            return
+        other.mesh.received(back, effect.data, self.now)
+        node.mesh.writable(effect.link, self.now)

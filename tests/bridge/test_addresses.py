@@ -1,0 +1,170 @@
+"""Where to dial, and when."""
+
+import random
+
+import pytest
+
+from cachee_bridge.addresses import ADDRESSES_MAX, FAILURES_MAX, AddressBook
+
+
+def nobody(name: str) -> bool:
+    return False
+
+
+def everybody(name: str) -> bool:
+    return True
+
+
+@pytest.fixture
+def book() -> AddressBook:
+    return AddressBook("web-1", first_s=0.1, max_s=5.0, rng=random.Random(1))
+
+
+def due(book: AddressBook, now: float, up=nobody, missed=nobody) -> list[str]:
+    return book.due(now, up, missed)
+
+
+def test_a_configured_address_is_dialled_at_once_and_only_once_at_a_time(book):
+    book.configure("web-2:1", 10.0)
+    assert due(book, 10.0) == ["web-2:1"]
+    assert due(book, 99.0) == []
+
+
+def test_waits_grow_to_a_bound_and_are_spread_from_nothing(book):
+    book.configure("web-2:1", 0.0)
+    book.answered("web-2:1", "web-2")
+    waits: dict[int, list[float]] = {failure: [] for failure in range(12)}
+    for failures in list(waits) * 30:
+        if failures == 0:
+            book.works("web-2")
+        due(book, 1e9)
+        book.failed("web-2:1", 0.0)
+        waits[failures].append(book.next_due(nobody))
+    assert max(waits[0]) <= 0.1
+    assert max(waits[2]) <= 0.4
+    assert max(map(max, waits.values())) <= 5.0
+    assert min(waits[11]) < 2.0 < max(waits[11])
+
+
+def test_an_address_whose_host_is_up_is_not_dialled(book):
+    book.configure("web-2:1", 0.0)
+    book.answered("web-2:1", "web-2")
+    assert due(book, 0.0, up=everybody) == []
+    assert book.next_due(everybody) == float("inf")
+
+
+def test_ones_own_address_is_not_dialled_again_and_isolates_nobody(book):
+    book.configure("web-1:1", 0.0)
+    assert book.unanswered(nobody) == ["web-1:1"]
+    due(book, 0.0)
+    book.found_self("web-1:1")
+    book.failed("web-1:1", 0.0)
+    assert due(book, 99.0) == []
+    assert book.unanswered(nobody) == []
+
+
+def test_a_configured_address_isolates_until_a_host_that_was_met_has_answered_there(book):
+    book.configure("web-2:1", 0.0)
+    assert book.unanswered(everybody) == ["web-2:1"]
+    book.answered("web-2:1", "web-2")
+    assert book.unanswered(nobody) == ["web-2:1"]
+    assert book.unanswered(everybody) == []
+
+
+def test_two_addresses_of_one_host_are_both_answered_by_it(book):
+    for address in ("web-2:1", "10.0.0.2:1"):
+        book.configure(address, 0.0)
+        book.answered(address, "web-2")
+    assert book.unanswered(everybody) == []
+
+
+def test_a_learned_address_is_dialled_and_isolates_nobody(book):
+    book.learn("web-3", "web-3:1", 0.0)
+    assert due(book, 1.0) == ["web-3:1"]
+    assert book.unanswered(nobody) == []
+
+
+def test_ones_own_name_is_not_learned(book):
+    book.learn("web-1", "web-9:1", 0.0)
+    assert list(book) == []
+
+
+def test_what_is_learned_is_bounded(book):
+    for number in range(ADDRESSES_MAX + 10):
+        book.learn(f"web-{number + 2}", f"web-{number + 2}:1", 0.0)
+    assert len(list(book)) == ADDRESSES_MAX
+
+
+def fail_often(book: AddressBook, address: str, missed=nobody) -> None:
+    for _ in range(FAILURES_MAX + 1):
+        due(book, 1e9, missed=missed)
+        book.failed(address, 0.0)
+    due(book, 1e9, missed=missed)
+
+
+def test_a_learned_address_where_nobody_answers_is_dropped(book):
+    book.learn("web-3", "web-3:1", 0.0)
+    fail_often(book, "web-3:1")
+    assert list(book) == []
+
+
+def test_but_not_while_its_host_is_missed(book):
+    book.learn("web-3", "web-3:1", 0.0)
+    fail_often(book, "web-3:1", missed=everybody)
+    assert [known.address for known in book] == ["web-3:1"]
+
+
+def test_a_configured_address_is_never_dropped(book):
+    book.configure("web-2:1", 0.0)
+    fail_often(book, "web-2:1")
+    book.answered("web-2:1", "web-2")
+    book.left("web-2")
+    assert [known.address for known in book] == ["web-2:1"]
+
+
+def test_who_has_left_is_dropped_and_may_be_learned_again(book):
+    book.learn("web-3", "web-3:1", 0.0)
+    book.left("web-3")
+    assert list(book) == []
+    book.learn("web-3", "web-3:1", 5.0)
+    assert [known.address for known in book] == ["web-3:1"]
+
+
+def test_a_lost_host_is_dialled_soon_at_its_other_addresses(book):
+    book.configure("web-2:1", 0.0)
+    book.answered("web-2:1", "web-2")
+    assert due(book, 50.0, up=everybody) == []
+    book.lost("web-2", 50.0)
+    assert due(book, 50.2) == ["web-2:1"]
+
+
+def test_a_link_that_works_makes_the_next_failure_the_first_again(book):
+    book.configure("web-2:1", 0.0)
+    book.answered("web-2:1", "web-2")
+    assert [book.failed("web-2:1", 0.0) for _ in range(3)] == [1, 2, 3]
+    book.works("web-2")
+    assert book.failed("web-2:1", 0.0) == 1
+
+
+def test_a_host_is_out_of_reach_when_it_is_somewhere_and_not_linked_for_long(book):
+    book.learn("web-3", "web-3:1", 10.0)
+    assert not book.out_of_reach(11.0, nobody, lost_after_s=2.0)
+    assert book.out_of_reach(13.0, nobody, lost_after_s=2.0)
+    assert not book.out_of_reach(13.0, everybody, lost_after_s=2.0)
+
+
+def test_a_host_that_has_left_is_not_out_of_reach_until_somebody_has_seen_it_again(book):
+    book.configure("web-2:1", 0.0)
+    book.answered("web-2:1", "web-2")
+    book.left("web-2")
+    assert not book.out_of_reach(99.0, nobody, lost_after_s=2.0)
+    book.learn("web-2", "web-2:1", 99.0)
+    assert not book.out_of_reach(100.0, nobody, lost_after_s=2.0)
+    assert book.out_of_reach(102.0, nobody, lost_after_s=2.0)
+
+
+def test_the_address_of_a_name_is_known_once_it_answered(book):
+    book.configure("10.0.0.2:1", 0.0)
+    assert book.of("web-2") == ""
+    book.answered("10.0.0.2:1", "web-2")
+    assert book.of("web-2") == "10.0.0.2:1"

@@ -1,0 +1,73 @@
+"""Both sides prove the secret; nothing that was seen once proves anything again."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cachee_bridge.auth import ACCEPTOR, DIALLER, check_secrets, prove, transcript, verify
+from cachee_bridge.frames import Hello
+from cachee_shm.errors import AuthError
+
+OLD, NEW, OTHER = (bytes([byte]) * 16 for byte in b"one")
+
+
+def hello(name="web-1", nonce=bytes(32), instance=1, mode="secret", address=""):
+    return Hello("cachee", 1, name, instance, nonce, mode, address)
+
+
+SAID = transcript(hello("web-1"), hello("web-2"))
+
+
+def test_whoever_holds_the_secret_is_believed():
+    assert verify([OLD], DIALLER, SAID, prove([OLD], DIALLER, SAID))
+
+
+def test_whoever_does_not_is_not():
+    assert not verify([OLD], DIALLER, SAID, prove([OTHER], DIALLER, SAID))
+    assert not verify([OLD], DIALLER, SAID, (bytes(32),))
+
+
+def test_a_sides_own_proof_cannot_be_sent_back_to_it():
+    assert not verify([OLD], ACCEPTOR, SAID, prove([OLD], DIALLER, SAID))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        hello("web-3"),
+        hello(nonce=b"n" * 32),
+        hello(instance=2),
+        hello(mode="none"),
+        hello(address="web-9:1"),
+    ],
+)
+def test_whatever_is_changed_on_the_way_spoils_the_proof(changed):
+    proof = prove([OLD], DIALLER, SAID)
+    assert not verify([OLD], DIALLER, transcript(changed, hello("web-2")), proof)
+    assert not verify([OLD], DIALLER, transcript(hello("web-1"), changed), proof)
+
+
+def test_the_two_sides_cannot_be_exchanged():
+    assert transcript(hello("web-1"), hello("web-2")) != transcript(hello("web-2"), hello("web-1"))
+
+
+@pytest.mark.parametrize("there", [(OLD,), (NEW, OLD), (OLD, NEW)])
+@pytest.mark.parametrize("here", [(OLD,), (NEW, OLD)])
+def test_while_a_secret_is_changed_hosts_understand_each_other_in_any_order(here, there):
+    assert verify(there, DIALLER, SAID, prove(here, DIALLER, SAID))
+    assert verify(here, ACCEPTOR, SAID, prove(there, ACCEPTOR, SAID))
+
+
+def test_after_the_change_the_old_secret_alone_is_refused():
+    assert not verify((NEW,), DIALLER, SAID, prove((OLD,), DIALLER, SAID))
+
+
+@pytest.mark.parametrize("secrets", [(b"short",), (OLD, b""), (OLD, NEW, OTHER)])
+def test_secrets_that_protect_nothing_are_refused(secrets):
+    with pytest.raises(AuthError):
+        check_secrets(secrets)
+
+
+@given(st.binary(min_size=32, max_size=32))
+def test_no_other_proof_is_accepted(mac):
+    assert verify([OLD], DIALLER, SAID, (mac,)) == (mac in prove([OLD], DIALLER, SAID))

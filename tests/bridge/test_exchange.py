@@ -1,0 +1,259 @@
+"""What a peer may say on a link that is up, one message at a time."""
+
+import pytest
+
+from cachee_bridge.effects import Send
+from cachee_bridge.frames import (
+    FRAME_BYTES_MAX,
+    PAYLOAD_ALL,
+    Beat,
+    Cursor,
+    Decoder,
+    FinalHead,
+    Frame,
+    Head,
+    Hello,
+    Leave,
+    NamespaceState,
+    Replay,
+    State,
+    Sync,
+    encode,
+)
+from cachee_bridge.link import microseconds
+from cachee_shm.errors import SegmentError
+from tests.bridge.meshes import Cable, FakeStore, Node, key
+
+
+class Peer:
+    """The other end of one link of a mesh, by hand. It is "web-2", incarnation 4, tail 20."""
+
+    def __init__(self) -> None:
+        self.cable = Cable()
+        self.store = FakeStore(incarnation=7)
+        self.node = Node(self.cable, "web-1", {"shop": self.store})
+        self.cable.nodes["web-1"] = self.node
+        self.decoder = Decoder(FRAME_BYTES_MAX)
+        self.node.mesh.link_opened(1, None, self.cable.now, "10.0.0.9")
+        self.say(Hello("cachee", 1, "web-2", 5, bytes(32), "none", ""))
+        self.heard = self.say(State((NamespaceState("shop", 4, 20, 7),)))
+
+    def say(self, *messages):
+        """What comes back."""
+        for message in messages:
+            self.node.mesh.received(1, encode(message), self.cable.now)
+        return self.hear()
+
+    def hear(self):
+        heard = []
+        for effect in self.node.mesh.effects():
+            if isinstance(effect, Send):
+                heard += self.decoder.feed(effect.data)
+            else:
+                self.cable._one(self.node, effect)
+        self.node.mesh.writable(1, self.cable.now)
+        return heard
+
+    def beat(self, head, cursors=(), echo=None, incarnation=4):
+        stamp = microseconds(self.cable.now) if echo is None else echo
+        heads = (Head("shop", "web-2", incarnation, head, 0),)
+        return self.say(Beat(1, stamp, heads, cursors))
+
+    def frame(self, first, last, payload=b"", incarnation=4):
+        return self.say(Frame("shop", "web-2", incarnation, first, last, payload))
+
+    @property
+    def cursor(self):
+        return self.store.cursor_of("web-2")
+
+    @property
+    def closed(self):
+        return bool(self.node.closed)
+
+
+@pytest.fixture
+def peer() -> Peer:
+    made = Peer()
+    made.node.mesh.tick(made.cable.now)
+    made.hear()
+    return made
+
+
+def kinds(messages):
+    return [type(message) for message in messages]
+
+
+def test_a_source_is_asked_for_what_comes_after_its_cursor():
+    assert Peer().heard[-1] == Replay("shop", "web-2", 4, 21)
+
+
+def test_a_state_is_as_good_as_an_echo_of_the_hello(peer):
+    assert not peer.node.isolated()
+
+
+def test_a_gap_is_asked_for_and_not_applied(peer):
+    assert peer.frame(25, 26, key(1)) == [Replay("shop", "web-2", 4, 21)]
+    assert (peer.cursor, key(1) in peer.store.payloads()) == (20, False)
+
+
+def test_frames_behind_a_gap_are_not_asked_for_each(peer):
+    peer.frame(25, 26)
+    assert peer.frame(27, 30) == []
+
+
+def test_a_frame_of_another_source_closes_the_link(peer):
+    peer.say(Frame("shop", "web-3", 4, 21, 22, key(1)))
+    assert peer.closed
+    assert key(1) not in peer.store.payloads()
+
+
+def test_a_frame_of_a_namespace_that_is_not_shared_closes_the_link(peer):
+    peer.say(Frame("news", "web-2", 4, 21, 22, key(1)))
+    assert peer.closed
+
+
+def test_a_beat_about_another_source_closes_the_link(peer):
+    peer.say(Beat(1, 0, (Head("shop", "web-3", 4, 9, 0),), ()))
+    assert peer.closed
+
+
+def test_a_replay_of_another_source_closes_the_link(peer):
+    peer.say(Replay("shop", "web-3", 4, 1))
+    assert peer.closed
+
+
+def test_a_second_hello_closes_the_link(peer):
+    peer.say(Hello("cachee", 1, "web-2", 5, bytes(32), "none", ""))
+    assert peer.closed
+
+
+def test_a_request_is_answered_from_the_ring(peer):
+    peer.store.write(key(1), key(2))
+    first = peer.store.tail - 1
+    assert peer.say(Replay("shop", "web-1", 7, first)) == [
+        Frame("shop", "web-1", 7, first, first + 1, key(1) + key(2))
+    ]
+
+
+def test_a_request_for_a_lapped_range_is_answered_by_all(peer):
+    peer.store.write(*[key(number) for number in range(200)])
+    (answer,) = peer.say(Replay("shop", "web-1", 7, 1))
+    assert (answer.first, answer.last, answer.payload) == (1, peer.store.tail, PAYLOAD_ALL)
+
+
+def test_a_request_to_a_former_incarnation_is_not_answered(peer):
+    peer.store.write(key(1))
+    assert peer.say(Replay("shop", "web-1", 6, 1)) == []
+    assert not peer.closed
+
+
+@pytest.mark.parametrize("incarnation_and_first", [(8, 1), (7, 1000)])
+def test_a_request_that_knows_more_than_this_host_wrote_closes_the_link_aloud(peer, incarnation_and_first):
+    peer.say(Replay("shop", "web-1", *incarnation_and_first))
+    assert peer.closed
+    assert "has applied shop" in peer.node.texts("error")
+
+
+def test_so_does_a_cursor_in_a_beat(peer):
+    peer.beat(20, cursors=(Cursor("shop", "web-1", 7, 1000),))
+    assert peer.closed
+
+
+def test_a_head_beyond_the_cursor_makes_nothing_fresh_until_it_is_applied(peer):
+    peer.cable.now += 1.0
+    peer.node.mesh.tick(peer.cable.now)
+    was = peer.node.serve_until["shop"]
+    peer.beat(22)
+    assert peer.node.serve_until["shop"] == was
+    peer.frame(21, 22, key(1))
+    peer.beat(22)
+    assert peer.node.serve_until["shop"] > was
+
+
+def test_a_head_that_stays_beyond_the_cursor_for_two_beats_is_asked_for(peer):
+    assert peer.beat(22) == []
+    assert peer.beat(22) == [Replay("shop", "web-2", 4, 21)]
+
+
+def test_a_source_that_never_answers_costs_its_link(peer):
+    for _ in range(100):
+        peer.cable.now += 0.5
+        peer.node.mesh.tick(peer.cable.now)
+        peer.hear()
+        if peer.closed:
+            break
+        peer.beat(22)
+    assert "has not sent namespace shop from 21 on" in peer.node.texts("error")
+
+
+def test_a_beat_of_a_higher_incarnation_flushes_once(peer):
+    peer.store.applied.clear()
+    peer.beat(3, incarnation=5)
+    peer.frame(4, 4, key(1), incarnation=5)
+    assert peer.store.payloads() == [PAYLOAD_ALL, key(1)]
+    assert peer.store.table[1] == ("web-2", 5, 4)
+
+
+def test_what_a_former_incarnation_still_says_is_dropped(peer):
+    peer.beat(3, incarnation=5)
+    peer.frame(21, 22, key(1), incarnation=4)
+    peer.beat(99, incarnation=4)
+    assert peer.store.table[1] == ("web-2", 5, 3)
+    assert key(1) not in peer.store.payloads()
+
+
+def test_a_sync_is_answered_by_a_beat_with_cursors(peer):
+    peer.frame(21, 22)
+    (beat,) = peer.say(Sync())
+    assert beat.cursors == (Cursor("shop", "web-2", 4, 22),)
+    assert beat.heads == (Head("shop", "web-1", 7, peer.store.tail, 0),)
+
+
+def test_a_beat_says_the_tail_of_the_ring_and_not_how_far_it_was_healed(peer):
+    peer.store.ring += [key(1), key(2)]
+    (beat,) = peer.say(Sync())
+    assert beat.heads[0].head == peer.store.tail > peer.store.pump_cursor
+
+
+def test_a_beat_echoes_the_newest_stamp(peer):
+    peer.say(Beat(77, 0, (), ()))
+    (beat,) = peer.say(Sync())
+    assert beat.echo == 77
+
+
+def test_a_farewell_is_acknowledged_at_once_and_counts_when_all_is_applied(peer):
+    (beat,) = peer.say(Leave("leaves", (FinalHead("shop", 4, 22),)))
+    assert beat.cursors == (Cursor("shop", "web-2", 4, 20),)
+    assert peer.cursor == 20
+    peer.frame(21, 22, key(1))
+    assert peer.cursor is None
+    (beat,) = peer.say(Sync())
+    assert beat.cursors == (Cursor("shop", "web-2", 4, 22),)
+
+
+def test_who_writes_after_its_farewell_counts_again(peer):
+    peer.say(Leave("leaves", (FinalHead("shop", 4, 20),)))
+    assert peer.cursor is None
+    peer.frame(21, 21, key(1))
+    assert peer.cursor == 21
+    assert peer.store.payloads()[-1] == key(1)
+
+
+def test_beats_after_a_farewell_do_not_bring_it_back(peer):
+    peer.say(Leave("leaves", (FinalHead("shop", 4, 20),)))
+    peer.beat(20)
+    assert peer.cursor is None
+
+
+def test_a_full_source_table_is_told_and_isolates():
+    def full(name):
+        raise SegmentError("the source table is full")
+
+    cable = Cable()
+    store = FakeStore()
+    store.source_open = full
+    a = cable.node("a", ("a", "b"), {"shop": store})
+    cable.node("b", ("a", "b"))
+    cable.run(3.0)
+    assert "table is full" in a.texts("error")
+    assert a.isolated()

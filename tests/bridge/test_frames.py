@@ -1,0 +1,243 @@
+"""The wire: what is sent comes back as it was, and what is not a message is a FrameError."""
+
+import msgpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cachee_bridge import frames
+from cachee_bridge.frames import (
+    FRAME_BYTES_MAX,
+    Auth,
+    Beat,
+    Cursor,
+    Decoder,
+    FinalHead,
+    Frame,
+    Head,
+    Hello,
+    Leave,
+    NamespaceState,
+    PeerAddress,
+    Peers,
+    Replay,
+    State,
+    Sync,
+    decode,
+    encode,
+)
+from cachee_shm.errors import FrameError
+
+u64 = st.integers(0, 2**64 - 1)
+position = st.integers(0, 2**63 - 1)
+record = st.integers(1, 2**63 - 1)
+namespace = st.from_regex(frames.NAMESPACE, fullmatch=True)
+name = st.from_regex(frames.HOST_NAME, fullmatch=True)
+port = st.integers(1, 65535)
+hosts = st.one_of(name, st.just("[fe80::1%eth0]"), st.just("[::1]"))
+address = st.builds(lambda host, number: f"{host}:{number}", hosts, port)
+own_address = st.one_of(st.just(""), st.builds(":{}".format, port), address)
+printable = st.text(max_size=200).filter(str.isprintable)
+nonce = st.binary(min_size=32, max_size=32)
+
+
+def rows(row):
+    return st.lists(row, max_size=5).map(tuple)
+
+
+hello = st.builds(
+    Hello,
+    st.just("cachee"),
+    st.integers(1, 65535),
+    name,
+    u64,
+    nonce,
+    st.sampled_from(("none", "secret")),
+    own_address,
+)
+range_frame = st.builds(
+    lambda ns, source, incarnation, first, more, payload: Frame(
+        ns, source, incarnation, first, min(first + more, 2**63 - 1), payload
+    ),
+    namespace, name, u64, record, st.integers(0, 10**6), st.binary(max_size=300),
+)  # fmt: skip
+messages = st.one_of(
+    hello,
+    st.builds(Auth, st.lists(nonce, min_size=1, max_size=2).map(tuple)),
+    st.builds(State, rows(st.builds(NamespaceState, namespace, u64, position, u64))),
+    st.builds(
+        Beat,
+        u64,
+        u64,
+        rows(st.builds(Head, namespace, name, u64, position, u64)),
+        rows(st.builds(Cursor, namespace, name, u64, position)),
+    ),
+    range_frame,
+    st.builds(Replay, namespace, name, u64, record),
+    st.just(Sync()),
+    st.builds(Peers, rows(st.builds(PeerAddress, name, address))),
+    st.builds(Leave, printable, rows(st.builds(FinalHead, namespace, u64, position))),
+)
+
+plain = st.one_of(
+    st.none(), st.booleans(), st.integers(-(2**63), 2**64 - 1), st.floats(), st.text(), st.binary()
+)
+
+GOOD = Frame("shop", "web-1", 1, 5, 9, b"\x05")
+
+
+def body(message) -> bytes:
+    return encode(message)[5:]
+
+
+def fed(data: bytes, bytes_max: int = FRAME_BYTES_MAX):
+    return list(Decoder(bytes_max).feed(data))
+
+
+@pytest.mark.fuzz
+@given(messages)
+def test_every_message_comes_back_as_it_was(message):
+    (back,) = fed(encode(message))
+    assert back == message
+    assert type(back) is type(message)
+
+
+@pytest.mark.fuzz
+@given(st.lists(messages, max_size=6), st.data())
+def test_messages_come_whole_however_the_bytes_are_cut(sent, data):
+    stream = b"".join(map(encode, sent))
+    decoder, came = Decoder(FRAME_BYTES_MAX), []
+    while stream:
+        cut = data.draw(st.integers(1, len(stream)))
+        came += decoder.feed(stream[:cut])
+        stream = stream[cut:]
+    assert came == sent
+
+
+@pytest.mark.fuzz
+@given(st.binary(max_size=400))
+def test_garbage_is_refused_or_waits_for_more_and_never_anything_else(data):
+    try:
+        fed(data, bytes_max=1000)
+    except FrameError as error:
+        assert "link is closed" in str(error)
+
+
+@pytest.mark.fuzz
+@given(st.integers(0, 255), st.recursive(
+    plain,
+    lambda inner: st.one_of(st.lists(inner), st.dictionaries(st.text(), inner)),
+    max_leaves=20,
+))  # fmt: skip
+def test_any_well_formed_msgpack_is_a_message_or_refused(number, value):
+    try:
+        message = decode(number, msgpack.packb(value))
+    except FrameError:
+        return
+    assert frames.NUMBERS[type(message)] == number
+
+
+@pytest.mark.fuzz
+@given(messages, st.data())
+def test_one_wrong_byte_is_refused_or_makes_another_valid_message(message, data):
+    spoiled = bytearray(encode(message))
+    at = data.draw(st.integers(4, len(spoiled) - 1))
+    spoiled[at] ^= data.draw(st.integers(1, 255))
+    try:
+        (back,) = fed(bytes(spoiled))
+    except FrameError:
+        return
+    assert fed(encode(back)) == [back]
+
+
+def test_the_layout_is_a_length_a_type_and_a_list():
+    data = encode(Replay("shop", "web-1", 3, 17))
+    assert data[:5] == bytes([len(data) - 4, 0, 0, 0, 6])
+    assert msgpack.unpackb(data[5:]) == ["shop", "web-1", 3, 17]
+
+
+def test_a_length_beyond_the_bound_is_refused_before_its_bytes_are_awaited():
+    with pytest.raises(FrameError, match="4096 are accepted"):
+        fed((5000).to_bytes(4, "little") + b"\x01", bytes_max=4096)
+
+
+def test_a_length_of_nothing_is_refused():
+    with pytest.raises(FrameError):
+        fed(bytes(5))
+
+
+def test_the_bound_is_looked_at_for_each_message():
+    decoder = Decoder(40)
+    small, large = encode(Sync()), encode(Leave("x" * 100, ()))
+    came = []
+    for message in decoder.feed(small + large):
+        came.append(message)
+        decoder.bytes_max = 1000
+    assert [type(message) for message in came] == [Sync, Leave]
+
+
+def test_what_follows_a_refused_message_is_not_acted_upon():
+    came = []
+    with pytest.raises(FrameError):
+        for message in Decoder(1000).feed(encode(Sync()) + b"\x02\0\0\0\x63\xc0" + encode(Sync())):
+            came.append(message)
+    assert came == [Sync()]
+
+
+def test_a_message_too_large_for_the_wire_is_a_mistake_of_ours():
+    with pytest.raises(ValueError, match="the wire takes"):
+        encode(GOOD._replace(payload=bytes(FRAME_BYTES_MAX)))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        ["shop", "web-1", 1, 5, 9],
+        ["shop", "web-1", 1, 5, 9, b"", 0],
+        ["sh op", "web-1", 1, 5, 9, b""],
+        ["", "web-1", 1, 5, 9, b""],
+        ["shop", "web/1", 1, 5, 9, b""],
+        ["shop", b"web-1", 1, 5, 9, b""],
+        ["shop", "web-1", -1, 5, 9, b""],
+        ["shop", "web-1", True, 5, 9, b""],
+        ["shop", "web-1", 1.0, 5, 9, b""],
+        ["shop", "web-1", 1, 0, 9, b""],
+        ["shop", "web-1", 1, 5, 2**63, b""],
+        ["shop", "web-1", 1, 5, 4, b""],
+        ["shop", "web-1", 1, 5, 9, "text"],
+        ["shop", "web-1", 1, 5, 9, None],
+        {"namespace": "shop"},
+        "shop",
+    ],
+)
+def test_a_frame_with_a_wrong_field_is_refused(fields):
+    with pytest.raises(FrameError, match="malformed Frame"):
+        decode(5, msgpack.packb(fields))
+
+
+@pytest.mark.parametrize("port_text", ["", "0", "65536", "port", "-1", "7946 "])
+def test_an_address_needs_a_port_of_the_network(port_text):
+    with pytest.raises(FrameError):
+        decode(8, msgpack.packb([[["web-1", f"web-1:{port_text}"]]]))
+
+
+def test_a_peers_address_needs_a_host_and_ones_own_does_not():
+    with pytest.raises(FrameError):
+        decode(8, msgpack.packb([[["web-1", ":7946"]]]))
+    greeting = Hello("cachee", 1, "web-1", 1, bytes(32), "none", ":7946")
+    assert decode(1, body(greeting)) == greeting
+
+
+def test_a_reason_goes_to_logs_and_must_be_printable():
+    with pytest.raises(FrameError):
+        decode(9, msgpack.packb(["\x1b[2J", []]))
+
+
+def test_lists_are_bounded():
+    with pytest.raises(FrameError, match="not a list of 0"):
+        decode(8, msgpack.packb([[["web-1", "web-1:1"]] * 1025]))
+
+
+def test_deep_nesting_is_refused():
+    with pytest.raises(FrameError):
+        decode(8, b"\x91" * 5000 + b"\xc0")

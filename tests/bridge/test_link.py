@@ -1,0 +1,235 @@
+"""One link: what may be said when, who is believed, and what is under way."""
+
+import pytest
+
+from cachee_bridge.frames import (
+    FRAME_BYTES_MAX,
+    HANDSHAKE_BYTES_MAX,
+    VERSION,
+    Auth,
+    Beat,
+    Decoder,
+    Hello,
+    State,
+    Sync,
+    encode,
+)
+from cachee_bridge.link import ALLOWANCE_BYTES, Link, LinkState
+from cachee_shm.errors import AuthError, FrameError
+from tests.bridge.meshes import SECRET
+
+OTHER = b"another secret of 16"
+
+
+def hello(name, **fields):
+    values = {"version": VERSION, "instance": hash(name) % 1000, "nonce": name.encode().ljust(32, b".")}
+    values.update({"mode": "none", "address": ""} | fields)
+    return Hello(
+        "cachee",
+        values["version"],
+        name,
+        values["instance"],
+        values["nonce"],
+        values["mode"],
+        values["address"],
+    )
+
+
+def link_of(name, dials, secrets=(), now=100.0, **fields):
+    mode = "secret" if secrets else "none"
+    return Link(1, "there:1" if dials else None, "10.0.0.9", hello(name, mode=mode, **fields), secrets, now)
+
+
+def words(link):
+    return [message for data in link.sent() for message in Decoder(FRAME_BYTES_MAX).feed(data)]
+
+
+def pair(here=(), there=()):
+    return link_of("a", True, here), link_of("b", False, there)
+
+
+def shake(dialler, acceptor):
+    """Carries what each says to the other until both have nothing to say."""
+    while said := [(acceptor, words(dialler)), (dialler, words(acceptor))]:
+        if not any(messages for _, messages in said):
+            return
+        for target, messages in said:
+            for message in messages:
+                target.shake(message)
+
+
+class TestHandshake:
+    def test_without_authentication_a_hello_is_enough(self):
+        dialler, acceptor = pair()
+        shake(dialler, acceptor)
+        assert (dialler.state, acceptor.state) == (LinkState.PROVEN, LinkState.PROVEN)
+        assert (dialler.name, acceptor.name) == ("b", "a")
+
+    def test_with_a_secret_both_sides_prove_it(self):
+        dialler, acceptor = pair((SECRET,), (SECRET,))
+        shake(dialler, acceptor)
+        assert (dialler.state, acceptor.state) == (LinkState.PROVEN, LinkState.PROVEN)
+
+    def test_the_acceptor_proves_nothing_to_whoever_merely_connects(self):
+        dialler, acceptor = pair((SECRET,), (SECRET,))
+        acceptor.shake(words(dialler)[0])
+        assert [type(message) for message in words(acceptor)] == [Hello]
+
+    def test_a_dialler_with_another_secret_is_refused_and_learns_no_proof(self):
+        dialler, acceptor = pair((OTHER,), (SECRET,))
+        with pytest.raises(AuthError, match="does not know"):
+            shake(dialler, acceptor)
+        assert words(acceptor) == []
+
+    def test_an_acceptor_with_another_secret_is_refused(self):
+        dialler, acceptor = pair((SECRET,), (SECRET,))
+        acceptor.shake(words(dialler)[0])
+        dialler.shake(words(acceptor)[0])
+        with pytest.raises(AuthError):
+            dialler.shake(Auth((bytes(32),)))
+
+    def test_a_reflected_proof_is_refused(self):
+        dialler, acceptor = pair((SECRET,), (SECRET,))
+        acceptor.shake(words(dialler)[0])
+        dialler.shake(words(acceptor)[0])
+        with pytest.raises(AuthError):
+            dialler.shake(words(dialler)[0])
+
+    def test_a_reflected_hello_is_refused(self):
+        dialler, _ = pair((SECRET,))
+        with pytest.raises(AuthError, match="own HELLO"):
+            dialler.shake(words(dialler)[0])
+
+    def test_a_recorded_proof_does_not_fit_a_later_nonce(self):
+        dialler, acceptor = pair((SECRET,), (SECRET,))
+        greeting = words(dialler)[0]
+        acceptor.shake(greeting)
+        dialler.shake(words(acceptor)[0])
+        proof = words(dialler)[0]
+        later = link_of("b", False, (SECRET,), nonce=b"later".ljust(32, b"."))
+        later.shake(greeting)
+        with pytest.raises(AuthError):
+            later.shake(proof)
+
+    @pytest.mark.parametrize(("here", "there"), [((SECRET,), ()), ((), (SECRET,))])
+    def test_both_sides_must_want_the_same_authentication(self, here, there):
+        with pytest.raises(AuthError, match="secret_file"):
+            shake(*pair(here, there))
+
+    def test_another_version_of_the_protocol_is_refused_by_number(self):
+        _, acceptor = pair()
+        with pytest.raises(FrameError, match=f"protocol 9; this bridge speaks {VERSION}"):
+            acceptor.shake(hello("a", version=9))
+
+    @pytest.mark.parametrize("message", [Auth((bytes(32),)), State(()), Sync(), Beat(0, 0, (), ())])
+    def test_nothing_but_a_hello_comes_first(self, message):
+        _, acceptor = pair()
+        with pytest.raises(FrameError, match="in state HELLO"):
+            acceptor.shake(message)
+
+    def test_a_second_hello_is_refused(self):
+        _, acceptor = pair((SECRET,), (SECRET,))
+        acceptor.shake(hello("a", mode="secret"))
+        with pytest.raises(FrameError, match="in state AUTH"):
+            acceptor.shake(hello("a", mode="secret"))
+
+    def test_a_stranger_is_not_read_beyond_what_a_handshake_needs(self):
+        link = link_of("b", False)
+        assert link.decoder.bytes_max == HANDSHAKE_BYTES_MAX
+        link.send_state(State(()))
+        assert link.decoder.bytes_max == FRAME_BYTES_MAX
+
+
+class TestWhichOfTwoLinksStays:
+    def test_both_ends_choose_the_one_that_the_smaller_name_dialled(self):
+        for a_dials in (True, False):
+            at_a, at_b = link_of("a", a_dials), link_of("b", not a_dials)
+            at_a.shake(hello("b"))
+            at_b.shake(hello("a"))
+            assert at_a.prefers_dialler() is at_b.prefers_dialler() is a_dials
+
+
+@pytest.mark.parametrize(
+    ("told", "reach"),
+    [
+        ("web-1:7946", "web-1:7946"),
+        (":7946", "10.0.0.9:7946"),
+        ("0.0.0.0:7946", "10.0.0.9:7946"),
+        ("[::]:7946", "10.0.0.9:7946"),
+        ("[::1]:7946", "[::1]:7946"),
+        ("", ""),
+    ],
+)
+def test_a_peer_is_reached_where_it_says_or_where_it_is_seen(told, reach):
+    link = link_of("b", False)
+    link.shake(hello("a", address=told))
+    assert link.reach == reach
+
+
+def test_where_it_is_seen_over_ipv6_gets_brackets():
+    link = Link(1, None, "fe80::1", hello("b"), (), 100.0)
+    link.shake(hello("a", address=":7946"))
+    assert link.reach == "[fe80::1]:7946"
+
+
+class TestAllowance:
+    def test_after_an_allowance_nothing_more_is_sent_until_the_socket_has_drained(self):
+        link = link_of("a", True)
+        frame_bytes = len(encode(Sync()))
+        sent = 0
+        while link.room():
+            link.send(Sync())
+            sent += frame_bytes
+        assert sent < ALLOWANCE_BYTES + frame_bytes
+        link.drained()
+        assert link.room()
+
+
+class TestStamps:
+    def beat(self, stamp=0, echo=0):
+        return Beat(stamp, echo, (), ())
+
+    def test_an_echo_says_when_the_stamp_was_sent(self):
+        link = link_of("a", True)
+        stamp = link.stamp(101.5)
+        assert link.on_beat(self.beat(echo=stamp), now=109.0) == 101.5
+
+    def test_no_echo_says_nothing(self):
+        assert link_of("a", True).on_beat(self.beat(stamp=5), now=101.0) is None
+
+    def test_the_newest_stamp_is_the_one_to_echo(self):
+        link = link_of("a", True)
+        for stamp in (5, 9, 7):
+            link.on_beat(self.beat(stamp=stamp), now=101.0)
+        assert link.heard_stamp == 9
+
+    @pytest.mark.parametrize("echo", [1, 99_000_000, 101_000_001, 2**64 - 1])
+    def test_a_stamp_that_was_never_sent_on_this_link_is_refused(self, echo):
+        link = link_of("a", True)
+        link.stamp(101.0)
+        with pytest.raises(FrameError, match="never sent"):
+            link.on_beat(self.beat(echo=echo), now=102.0)
+
+
+class TestSilence:
+    def up(self):
+        link = link_of("a", True)
+        link.shake(hello("b"))
+        link.raised()
+        return link
+
+    def test_a_handshake_takes_no_longer_than_it_may(self):
+        link = link_of("a", True)
+        assert link.silent(104.9, 2.0, handshake_s=5.0) is None
+        assert link.silent(105.1, 2.0, handshake_s=5.0) == "no handshake in time"
+
+    def test_a_link_on_which_nothing_comes_is_given_up(self):
+        link = self.up()
+        link.heard_at = link.echoed_at = 101.0
+        assert link.silent(103.0, 2.0, 5.0) is None
+        assert "nothing heard" in link.silent(103.1, 2.0, 5.0)
+
+    def test_a_link_that_works_in_one_direction_only_is_given_up_too(self):
+        link = self.up()
+        link.heard_at, link.echoed_at = 110.0, 101.0
+        assert "has not heard this host" in link.silent(110.0, 2.0, 5.0)

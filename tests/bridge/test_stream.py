@@ -1,0 +1,199 @@
+"""Outbox and Inbox: what a link is sent of a ring, and what a receiver does with it."""
+
+import pytest
+
+from cachee_bridge import stream
+from cachee_bridge.frames import PAYLOAD_ALL, Frame
+from cachee_bridge.stream import Inbox, Outbox, Packer, Verdict
+from tests.bridge.meshes import FakeStore, key
+
+
+@pytest.fixture
+def store() -> FakeStore:
+    return FakeStore(incarnation=4, ring_slots=10)
+
+
+def outbox_of(store: FakeStore) -> Outbox:
+    return Outbox("shop", "web-1", store, Packer(store))
+
+
+def asked(store: FakeStore, first: int = 1) -> Outbox:
+    outbox = outbox_of(store)
+    outbox.ask(first)
+    return outbox
+
+
+def inbox_of(store: FakeStore, cursor: int = 0, incarnation: int = 4) -> Inbox:
+    inbox = Inbox(store, store.source_open("web-1"), 0, 0, pace_s=0.2)
+    inbox.begin(incarnation, cursor, flush=False)
+    store.stored.clear()
+    return inbox
+
+
+def frame(first: int, last: int, payload: bytes = b"", incarnation: int = 4) -> Frame:
+    return Frame("shop", "web-1", incarnation, first, last, payload)
+
+
+class TestOutbox:
+    def test_a_peer_that_has_not_asked_is_sent_nothing(self, store):
+        store.write(key(1))
+        assert outbox_of(store).next() is None
+
+    def test_a_frame_covers_the_range_from_the_cursor_to_what_was_packed(self, store):
+        store.write(key(1), key(2))
+        outbox = asked(store)
+        assert outbox.next() == frame(1, 2, key(1) + key(2))
+        assert outbox.next() is None
+
+    def test_the_next_frame_begins_where_the_last_ended(self, store):
+        outbox = asked(store)
+        store.write(key(1))
+        outbox.next()
+        store.write(key(2))
+        assert outbox.next() == frame(2, 2, key(2))
+
+    def test_nothing_is_sent_that_is_not_healed_at_home(self, store):
+        store.write(key(1), key(2), key(3))
+        store.pump_cursor = 2
+        assert asked(store).next() == frame(1, 2, key(1) + key(2))
+
+    def test_records_of_others_cost_no_frame_and_ride_in_the_next_one(self, store):
+        outbox = asked(store)
+        store.write(b"", b"")
+        assert outbox.next() is None
+        store.write(key(1))
+        assert outbox.next() == frame(1, 3, key(1))
+
+    def test_an_empty_range_can_be_sent_so_that_the_peers_cursor_reaches_the_head(self, store):
+        outbox = asked(store)
+        store.write(b"", b"")
+        outbox.next()
+        assert outbox.empty() == frame(1, 2)
+        assert outbox.empty() is None
+
+    def test_a_lapped_peer_is_sent_one_record_for_all_and_streamed_on(self, store):
+        outbox = asked(store)
+        store.write(*[key(number) for number in range(15)])
+        assert outbox.next() == frame(1, 15, PAYLOAD_ALL)
+        store.write(key(99))
+        assert outbox.next() == frame(16, 16, key(99))
+        assert outbox.lapped == 1
+
+    def test_a_peer_lapped_behind_records_of_others_is_sent_all_from_its_own_cursor(self, store):
+        outbox = asked(store)
+        store.write(b"", b"")
+        outbox.next()
+        store.write(*[key(number) for number in range(15)])
+        assert outbox.next() == frame(1, 17, PAYLOAD_ALL)
+
+    def test_a_request_moves_it_back(self, store):
+        store.write(key(1), key(2), key(3))
+        outbox = asked(store)
+        outbox.next()
+        outbox.ask(2)
+        assert outbox.next() == frame(2, 3, key(2) + key(3))
+
+    def test_a_long_backlog_is_cut_into_frames(self, store, monkeypatch):
+        monkeypatch.setattr(stream, "PACK_RECORDS", 2)
+        store.write(*[key(number) for number in range(5)])
+        outbox, ranges = asked(store), []
+        while (sent := outbox.next()) is not None:
+            ranges.append((sent.first, sent.last))
+        assert ranges == [(1, 2), (3, 4), (5, 5)]
+
+    def test_links_at_one_cursor_share_one_pack(self, store):
+        calls = []
+        packer = Packer(store)
+        pack = store.pack
+        store.pack = lambda *arguments: calls.append(arguments) or pack(*arguments)
+        store.write(key(1))
+        links = [Outbox("shop", "web-1", store, packer) for _ in range(5)]
+        for link in links:
+            link.ask(1)
+        assert {link.next() for link in links} == {frame(1, 1, key(1))}
+        assert len(calls) == 1
+
+
+class TestInbox:
+    @pytest.mark.parametrize(
+        ("sent", "verdict"),
+        [
+            (frame(11, 12), Verdict.APPLIED),
+            (frame(5, 12), Verdict.APPLIED),
+            (frame(12, 12), Verdict.GAP),
+            (frame(9, 10), Verdict.DUPLICATE),
+            (frame(11, 12, incarnation=3), Verdict.OLD_INCARNATION),
+            (frame(11, 12, incarnation=5), Verdict.NEW_INCARNATION),
+        ],
+    )
+    def test_a_frame_is_judged_by_incarnation_and_range(self, store, sent, verdict):
+        assert inbox_of(store, cursor=10).judge(sent) is verdict
+
+    def test_what_is_applied_is_evicted_first_and_only_then_is_the_cursor_kept(self, store):
+        inbox = inbox_of(store, cursor=10)
+        order = []
+        store.apply = lambda source, payload: order.append(payload) or 1
+        store.source_store = lambda *slot: order.append(slot)
+        inbox.receive(frame(11, 12, key(7)))
+        assert order == [key(7), (inbox.index, 4, 12)]
+
+    def test_a_death_between_the_two_leaves_the_cursor_where_it_was(self, store):
+        inbox = inbox_of(store, cursor=10)
+
+        def dies(*slot):
+            raise KeyboardInterrupt
+
+        store.source_store = dies
+        with pytest.raises(KeyboardInterrupt):
+            inbox.receive(frame(11, 12, key(7)))
+        assert inbox.cursor == 10
+        assert store.cursor_of("web-1") == 10
+
+    def test_a_malformed_payload_changes_nothing(self, store):
+        inbox = inbox_of(store, cursor=10)
+        with pytest.raises(ValueError):
+            inbox.receive(frame(11, 12, b"\xff"))
+        assert (inbox.cursor, store.stored, store.applied) == (10, [], [])
+
+    def test_an_empty_payload_moves_the_cursor_and_evicts_nothing(self, store):
+        inbox = inbox_of(store, cursor=10)
+        assert inbox.receive(frame(11, 30)) is Verdict.APPLIED
+        assert (inbox.cursor, store.cursor_of("web-1"), store.applied) == (30, 30, [])
+
+    @pytest.mark.parametrize("sent", [frame(12, 12, key(1)), frame(9, 10, key(1)), frame(11, 12, key(1), 3)])
+    def test_what_is_not_applied_moves_nothing(self, store, sent):
+        inbox = inbox_of(store, cursor=10)
+        inbox.receive(sent)
+        assert (inbox.cursor, store.applied, store.stored) == (10, [], [])
+
+    def test_a_flush_evicts_before_the_cursor_is_kept(self, store):
+        inbox = inbox_of(store, cursor=10)
+        inbox.begin(5, 3, flush=True)
+        assert store.payloads() == [PAYLOAD_ALL]
+        assert (inbox.incarnation, inbox.cursor, store.table[inbox.index]) == (5, 3, ("web-1", 5, 3))
+
+    def test_being_behind_for_one_beat_is_traffic_and_for_two_without_progress_is_a_loss(self, store):
+        inbox = inbox_of(store, cursor=10)
+        assert not inbox.told(12, None)
+        inbox.receive(frame(11, 11))
+        assert not inbox.told(13, None)
+        assert inbox.told(13, None)
+
+    def test_a_head_that_is_already_passed_makes_nothing_fresh(self, store):
+        inbox = inbox_of(store, cursor=10)
+        inbox.told(9, stamp=5.0)
+        assert inbox.freshness.at == float("-inf")
+
+    def test_leaving_counts_when_the_cursor_has_reached_the_final_head(self, store):
+        inbox = inbox_of(store, cursor=10)
+        inbox.final = 12
+        assert not inbox.departed()
+        inbox.receive(frame(11, 12))
+        assert inbox.departed()
+
+    def test_who_writes_after_leaving_has_not_left(self, store):
+        inbox = inbox_of(store, cursor=10)
+        inbox.final = 12
+        inbox.told(13, None)
+        inbox.receive(frame(11, 13))
+        assert not inbox.departed()
