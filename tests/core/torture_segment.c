@@ -1,6 +1,6 @@
 /* torture_segment.c - creating and attaching; and bytes that nobody wrote.
  *
- * Creators: 64 processes attach to one empty file at once, wanting different sizes; in half of the rounds some are killed
+ * Creators: 64 processes, and mostly 4, attach to one empty file at once, wanting different sizes; in half of the rounds some are killed
  * in mid-creation. Exactly one made the segment (at most one of the living), all see the same incarnation and geometry.
  *
  * Corrupt headers: every field that is validated, wrong, is refused with its own result, and the file is untouched.
@@ -16,7 +16,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-enum { CREATORS = 64, SEGMENT_BYTES = 1 << 20, VERBS_ON_GARBAGE = 400 };
+enum { CREATORS = 64, FEW_CREATORS = 4, SEGMENT_BYTES = 1 << 20, VERBS_ON_GARBAGE = 400 };
 enum { ROUNDS, CREATED, CREATE_KILLS, HEADERS, GARBAGE };
 
 static struct model {
@@ -49,12 +49,12 @@ static void create_one(int fd, uint64_t bytes)
     segment_detach(&a);
 }
 
-static void creation_round(struct chance *c, bool killing)
+static void creation_round(struct chance *c, int creators, bool killing)
 {
     pid_t pid[CREATORS];
     int file = memory_file();
     memset(model, 0, sizeof *model);
-    for (int i = 0; i < CREATORS; i++) {
+    for (int i = 0; i < creators; i++) {
         uint64_t bytes = SEGMENT_BYTES + (uint64_t)chance_below(c, 64) * 65536;
         pid[i] = fork();
         REQUIRE(pid[i] >= 0, "fork");
@@ -64,15 +64,14 @@ static void creation_round(struct chance *c, bool killing)
         }
     }
     store_release(&model->go, 1);
-    int kills = 0;
-    for (int i = 0; killing && i < CREATORS / 2; i++, kills++) {
+    for (int i = 0; killing && i < creators / 2; i++) {
         nap_us(chance_below(c, 200));
         kill(pid[i], SIGKILL);
     }
-    for (int i = 0; i < CREATORS; i++) {
+    for (int i = 0; i < creators; i++) {
         int status;
         waitpid(pid[i], &status, 0);
-        bool killed = killing && i < CREATORS / 2 && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
+        bool killed = killing && i < creators / 2 && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
         REQUIRE(killed || (WIFEXITED(status) && WEXITSTATUS(status) == 0), "a creator ended with %x", (unsigned)status);
         if (killed)
             tally(CREATE_KILLS);
@@ -259,10 +258,10 @@ int main(int argc, char **argv)
     struct chance c = {(uint64_t)(seconds_now() * 1e9)};
     check_headers(&c);
     for (double until = seconds_now() + torture.seconds / 2; seconds_now() < until;)
-        creation_round(&c, chance_below(&c, 2));
+        creation_round(&c, chance_below(&c, 16) ? FEW_CREATORS : CREATORS, chance_below(&c, 2));
     for (double until = seconds_now() + torture.seconds / 2; seconds_now() < until;)
         check_garbage(chance_next(&c));
-    printf("segment: %llu rounds of %d creators, %llu of them killed; %llu corrupt headers refused; %llu segments of garbage\n",
+    printf("segment: %llu rounds of up to %d creators, %llu of them killed; %llu corrupt headers refused; %llu segments of garbage\n",
            (unsigned long long)tallied(ROUNDS), CREATORS, (unsigned long long)tallied(CREATE_KILLS), (unsigned long long)tallied(HEADERS),
            (unsigned long long)tallied(GARBAGE));
     return 0;
