@@ -5,7 +5,7 @@
  * exclusive, a live holder's is not taken away by somebody who came after it, a dead holder's is taken over by the next
  * who wants it, and the table does not silt up: at rest every lease can be taken at once.
  *
- * POWER
+ * Not measured against breaks: a lease that is lost costs a second load.
  */
 #include "torture.h"
 

@@ -5,7 +5,12 @@
  * child does not keep its parent's lock and gets a slot of its own, and whoever died owing an invalidation has it
  * announced by the sweep: the value that stood there is gone. At rest every slot is free.
  *
- * POWER
+ * Its power (each break made in a copy of the core; seconds until caught, on two busy cores)
+ *
+ *   intents not announced  0.1              the lock's mapping without MADV_DONTFORK  at once (the sweep finds nobody)
+ *   a child that detaches frees its parent's slot  0.2
+ *
+ * Not caught: the write under way not announced (torture_steps), pages of the dead not sealed (torture_pages).
  */
 #include "torture.h"
 
