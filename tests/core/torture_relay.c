@@ -9,7 +9,12 @@
  * readers and fillers on B. Once the relay has passed a write's announcement, B must not serve an older value. Writers
  * are killed too: the sweep on A announces what they owe.
  *
- * POWER
+ * Its power (each break made in a copy of the core; seconds until caught, on two busy cores)
+ *
+ *   the digest of another version is sent  0.1      apply does not kill  0.1      a guard that renews itself  0.1
+ *
+ * Not caught: no healing (the sweep on A pays the same debts; healing is what makes it soon), debts not paid
+ * (torture_steps), a set's loser that does not kill (torture_index).
  */
 #include "torture.h"
 

@@ -7,8 +7,8 @@
  *
  * Its power (each break made in a copy of the core; seconds until caught, on two busy cores)
  *
- *   intents not announced  0.1              the lock's mapping without MADV_DONTFORK  at once (the sweep finds nobody)
- *   a child that detaches frees its parent's slot  0.2
+ *   intents not announced                          0.1      the lock's mapping without MADV_DONTFORK  30
+ *   a child that detaches frees its parent's slot  within 3
  *
  * Not caught: the write under way not announced (torture_steps), pages of the dead not sealed (torture_pages).
  */

@@ -7,6 +7,9 @@
  *
  * Garbage: random words anywhere in a segment in use, then every verb and a page turn: a miss or a clear result, never a
  * crash, a hang, or a read beyond the mapping.
+ *
+ * Its power: a creator that does not look again once it has the lock was not caught in 20 s (two cores; the second
+ * creator must be late by a whole creation, between two instructions).
  */
 #include "torture.h"
 
