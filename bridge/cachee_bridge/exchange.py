@@ -26,7 +26,7 @@ from cachee_bridge.frames import (
     Replay,
     State,
 )
-from cachee_bridge.link import Link
+from cachee_bridge.link import BEATS_BYTES, Link
 from cachee_bridge.members import Members
 from cachee_bridge.ports import Settings, Store, StreamView
 from cachee_bridge.repair import Ask, Rung
@@ -120,6 +120,13 @@ class Exchange:
         link.outboxes.pop(members.namespace, None)
         text = f"namespace {members.namespace} of {link.name} is refused, and isolated here: {why}"
         self._say("error", text, peer=link.name, namespace=members.namespace)
+
+    def tell_missing(self, link: Link) -> None:
+        """Namespaces in which the peer is a member and that it has no more: nobody else would say so."""
+        for namespace, members in self.members.items():
+            if link.name in members.inboxes and namespace not in link.theirs:
+                text = f"{link.name} has no namespace {namespace} any more: it stays isolated here"
+                self._say("warning", text, peer=link.name, namespace=namespace)
 
     # Hearing
 
@@ -234,12 +241,12 @@ class Exchange:
                 link.send(frame)
 
     def beat(self, link: Link, now: float) -> None:
-        """Head, cursors, stamp, echo; left out while the socket is full: it would only say old things
-        late."""
+        """Head, cursors, stamp, echo. Left out only where the socket has been full for long."""
         self.pump(link)
-        if not link.room():
+        if link.room():
+            self.send_empty(link)
+        if not link.room(BEATS_BYTES):
             return
-        self.send_empty(link)
         shared = sorted(link.shared)
         stores = [(ns, self.members[ns].store) for ns in shared]
         heads = [Head(ns, self._name, store.incarnation, store.tail, 0) for ns, store in stores]

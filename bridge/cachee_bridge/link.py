@@ -13,8 +13,8 @@
 The dialler proves itself first: whoever merely connects learns a name and a nonce, and gets no proof to work
 on.
 
-A link holds no queue. `allowance` bytes may be under way; then nothing is sent until the shell says that the
-socket has drained: frames stay in the ring, beats are left out.
+A link holds no queue. ALLOWANCE_BYTES may be under way; then no frame is sent until the shell says that the
+socket has drained (they stay in the ring), and after some beats more no beat either.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ from cachee_shm.errors import AuthError, FrameError
 
 ALLOWANCE_BYTES = 256 * 1024
 """Two usual frames under way: enough to keep a socket busy while Python packs the next."""
+BEATS_BYTES = 16 * 1024
+"""And some beats beyond it: a full socket must not stop the stamps, or both ends would isolate each other."""
 
 
 class LinkState(Enum):
@@ -60,10 +62,11 @@ class Link:
         remote_host: str,
         hello: Hello,
         secrets: Sequence[bytes],
+        ready: list[Link],
         now: float,
     ) -> None:
         """`address` is where it was dialled, None when the peer dialled; `remote_host` is the IP address of
-        the other end; `hello` is what this side says."""
+        the other end; `hello` is what this side says; in `ready` are links with something to send."""
         self.number = number
         self.address = address
         self.mine = hello
@@ -93,6 +96,7 @@ class Link:
         self._secrets = secrets
         self._under_way = 0
         self._out: list[bytes] = []
+        self._ready = ready
         self.send(hello)
 
     @property
@@ -132,6 +136,8 @@ class Link:
     def send(self, message: Message) -> None:
         data = encode(message)
         self._under_way += len(data)
+        if not self._out:
+            self._ready.append(self)
         self._out.append(data)
 
     def sent(self) -> list[bytes]:
@@ -139,8 +145,9 @@ class Link:
         out, self._out = self._out, []
         return out
 
-    def room(self) -> bool:
-        return self._under_way < ALLOWANCE_BYTES
+    def room(self, beyond: int = 0) -> bool:
+        """Whether more may be sent; `beyond` the allowance for what keeps a link alive."""
+        return self._under_way < ALLOWANCE_BYTES + beyond
 
     def drained(self) -> None:
         self._under_way = 0

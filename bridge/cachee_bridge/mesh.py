@@ -75,6 +75,10 @@ class Mesh:
         self._stores = dict(stores)
         self._exchange = Exchange(name, settings, self._say)
         self._links: dict[int, Link] = {}
+        self._up: dict[str, Link] = {}
+        """By name, those that are up."""
+        self._ready: list[Link] = []
+        """Links with something to send."""
         self._book = AddressBook(name, settings.backoff_first_s, settings.backoff_max_s, rng)
         self._met: set[str] = set()
         self._unanswered: list[str] = []
@@ -101,7 +105,7 @@ class Mesh:
     def add_namespace(self, namespace: str, store: Store, now: float) -> None:
         """A namespace made after the start, or made anew; peers are told at once."""
         self._exchange.enter(namespace, store, now)
-        for link in self._up():
+        for link in list(self._up.values()):
             link.shared.discard(namespace)
             link.send(self._exchange.state())
             if namespace in link.theirs:
@@ -117,7 +121,9 @@ class Mesh:
                 Close(link, "leaving" if self._leaving else "too many links that prove nothing")
             )
             return
-        self._links[link] = Link(link, address, remote_host, self._hello(), self._settings.secrets, now)
+        self._links[link] = Link(
+            link, address, remote_host, self._hello(), self._settings.secrets, self._ready, now
+        )
         self._flush()
 
     def connect_failed(self, address: str, reason: str, now: float) -> None:
@@ -145,7 +151,7 @@ class Mesh:
             known.drained()
             if known.up:
                 self._exchange.pump(known)
-                self._send(known)
+                self._flush()
 
     def link_closed(self, link: int, reason: str, now: float) -> None:
         """The other end closed, or an error."""
@@ -157,9 +163,9 @@ class Mesh:
 
     def ring_moved(self, namespace: str, now: float) -> None:
         """The pump has healed up to a new `pump_cursor`: send."""
-        for link in self._fanout.targets(self._up()):
+        for link in self._fanout.targets(self._up.values()):
             self._exchange.pump(link, namespace)
-            self._send(link)
+        self._flush()
 
     def tick(self, now: float) -> float:
         """Beats, time-outs, reconnects. Returns when to be called next (also harmless at any other time)."""
@@ -173,24 +179,24 @@ class Mesh:
             self._next_gossip = now + GOSSIP_S
             self._gossip()
         if not self._leaving:
-            for address in self._book.due(now, self._is_up, self._exchange.is_missed):
+            for address in self._book.due(now, self._up.__contains__, self._exchange.is_missed):
                 self._effects.append(Connect(address))
         self._extend(now)
         self._tell_isolation(now)
         self._flush()
-        return max(now, min(self._next_beat, self._book.next_due(self._is_up)))
+        return max(now, min(self._next_beat, self._book.next_due(self._up.__contains__)))
 
     def leave(self, now: float) -> None:
         """Leave for good (not a restart): only with no worker attached and the ring healed to its tail."""
         self._leaving = True
         self._exchange.leave()
-        for link in self._up():
+        for link in self._up.values():
             self._exchange.say_leave(link)
         self._flush()
 
     def left(self) -> bool:
         """True when every linked peer has applied everything. Bound the wait; then stop()."""
-        return self._leaving and not any(self._exchange.unacked(link) for link in self._up())
+        return self._leaving and not any(self._exchange.unacked(link) for link in self._up.values())
 
     def stop(self, now: float) -> None:
         """Say goodbye and close every link: before the process ends, after leave() or for a restart."""
@@ -204,7 +210,7 @@ class Mesh:
 
     def peers(self) -> list[PeerView]:
         """For logs and health."""
-        names = {link.name for link in self._up()}.union(self._exchange.missed())
+        names = set(self._up).union(self._exchange.missed())
         views = [self._view(name) for name in sorted(names)]
         for known in self._book:
             if known.name is None or known.name not in names:
@@ -294,11 +300,12 @@ class Mesh:
     def _on_state(self, link: Link, state: State, now: float) -> None:
         """The peer's namespaces. With the first one the link is up."""
         rises = not link.up
-        rivals = [rival for rival in self._up() if rival.name == link.name and rival is not link]
-        if rises and not self._wins(link, rivals, now):
+        rival = self._up.get(link.name)
+        if rises and not self._wins(link, [rival] if rival is not None else [], now):
             return
         link.raised()
-        for rival in rivals:
+        self._up[link.name] = link
+        if rises and rival is not None:
             self._close(rival, "replaced by another link", now, "debug")
         for row in state.namespaces:
             # A STATE that ends a handshake was sent after this side's HELLO had come: as good as an echo.
@@ -314,7 +321,8 @@ class Mesh:
             self._book.learn(link.name, link.reach, now)
         self._look_at_addresses()
         self._say("info", f"{link.name} is up", peer=link.name, address=link.address or link.reach)
-        others = [other for other in self._up() if other is not link]
+        self._exchange.tell_missing(link)
+        others = [other for other in self._up.values() if other is not link]
         self._teach(link, others)
         for other in others:
             self._teach(other, [link])
@@ -342,11 +350,10 @@ class Mesh:
             if link.rival_at is not None and beat.echo >= microseconds(link.rival_at):
                 link.rival_at, link.outlived = None, link.rival_instance
         self._exchange.on_beat(link, beat, stamp, now)
-        self._extend(now)
 
     def _on_peers(self, message: Peers, now: float) -> None:
         for peer in message.peers:
-            if not self._is_up(peer.name):
+            if peer.name not in self._up:
                 self._book.learn(peer.name, peer.address, now)
 
     def _on_leave(self, link: Link, leave: Leave, now: float) -> None:
@@ -356,7 +363,7 @@ class Mesh:
             self._exchange.on_leave(link, leave)
             self._exchange.beat(link, now)
             return
-        level: Level = "info" if link.up else "debug" if link.instance == self._instance else "warning"
+        level: Level = "info" if link.up else "warning" if link.dialled else "debug"
         self._say(level, f"{link} closes the link: {leave.reason}", peer=link.name)
         self._close(link, "", now, "debug")
 
@@ -382,22 +389,21 @@ class Mesh:
             reason = link.silent(now, self._settings.lost_after_s, HANDSHAKE_S)
             if reason is not None:
                 self._close(link, reason, now, "warning" if link.up else "debug")
-        out_of_reach = self._book.out_of_reach(now, self._is_up, self._settings.lost_after_s)
+        out_of_reach = self._book.out_of_reach(now, self._up.__contains__, self._settings.lost_after_s)
         if out_of_reach:
             for members in self._exchange.members.values():
                 members.whole = False
 
     def _beats(self, now: float) -> None:
-        for link in self._up():
+        for link in self._up.values():
             self._exchange.beat(link, now)
             if link.room() and self._exchange.unacked(link):
                 link.send(Sync())
 
     def _gossip(self) -> None:
-        up = self._up()
-        if up:
-            link = self._rng.choice(up)
-            self._teach(link, [other for other in up if other is not link])
+        if self._up:
+            link = self._rng.choice(list(self._up.values()))
+            self._teach(link, [other for other in self._up.values() if other is not link])
 
     def _teach(self, link: Link, about: list[Link]) -> None:
         known = [
@@ -413,7 +419,9 @@ class Mesh:
         return Hello(MAGIC, VERSION, self._name, self._instance, nonce, mode, self._settings.address)
 
     def _flush(self) -> None:
-        for link in self._links.values():
+        ready = list(self._ready)
+        self._ready.clear()
+        for link in ready:
             self._send(link)
 
     def _send(self, link: Link) -> None:
@@ -430,9 +438,11 @@ class Mesh:
 
     def _forget(self, link: Link, now: float) -> None:
         del self._links[link.number]
+        if self._up.get(link.name) is link:
+            del self._up[link.name]
         if link.address is not None:
             self._book.failed(link.address, now)
-        if not link.up or self._is_up(link.name):
+        if not link.up or link.name in self._up:
             return
         if link.leaving and not self._exchange.is_missed(link.name):
             self._book.left(link.name)
@@ -450,14 +460,8 @@ class Mesh:
             level: Level = "warning" if isolated and not members.starting else "info"
             self._say(level, f"namespace {namespace} is {text}", namespace=namespace)
 
-    def _up(self) -> list[Link]:
-        return [link for link in self._links.values() if link.up]
-
-    def _is_up(self, name: str) -> bool:
-        return any(link.up and link.name == name for link in self._links.values())
-
     def _view(self, name: str) -> PeerView:
-        link = next((link for link in self._up() if link.name == name), None)
+        link = self._up.get(name)
         address = (link.address or link.reach) if link is not None else self._book.of(name)
         streams = self._exchange.views(name, link)
         return PeerView(name, address, "up" if link else "down", bool(link and not link.dialled), streams)

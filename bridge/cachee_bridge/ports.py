@@ -104,6 +104,6 @@ class PeerView:
     address: str
     """Where it is dialled, "" = it dials us."""
     state: str
-    """"self" | "up" | "handshake" | "connecting" | "waiting" | "down" | "left"."""
+    """"self" | "up" | "down" (a member that is not linked) | "connecting" | "waiting" (to dial again)."""
     inbound: bool = False
     namespaces: dict[str, StreamView] = field(default_factory=dict)

@@ -31,6 +31,8 @@ from cachee_bridge.repair import Asker
 PACK_RECORDS = 4096
 """Ring positions in one frame: 70 KB if each is a KEY_SET, and 30 us of C."""
 PACK_BYTES = 128 * 1024
+STUCK_BEATS = 4
+"""So many beats from beyond the cursor without progress: lost. Fewer, and a slow link is asked twice."""
 
 Pack = Callable[[int, int, int], "tuple[int, bytes] | None"]
 
@@ -121,6 +123,7 @@ class Inbox:
         self.freshness = Freshness()
         self.asker = Asker(pace_s)
         self._cursor_at_beat = cursor
+        self._beats_behind = 0
 
     def judge(self, frame: Frame) -> Verdict:
         """What to do with `frame`, before anything has been done."""
@@ -155,16 +158,17 @@ class Inbox:
     def told(self, head: int, stamp: float | None) -> bool:
         """The source's tail was `head` after `stamp` had been sent to it (None: no stamp came back yet).
 
-        Returns whether it looks as if records got lost: behind, and no nearer than at the last word.
+        Returns whether it looks as if records got lost: behind for some beats, and no nearer.
         """
-        stuck = self.cursor < min(self.head, head) and self.cursor == self._cursor_at_beat
+        waits = self.cursor < min(self.head, head) and self.cursor == self._cursor_at_beat
+        self._beats_behind = self._beats_behind + 1 if waits else 0
         self._cursor_at_beat = self.cursor
         self.head = max(self.head, head)
         if self.final is not None and head > self.final:
             self.final = None
         if stamp is not None and head >= self.cursor:  # else it is older than what another link has brought
             self.freshness.told(stamp, head, self.cursor)
-        return stuck
+        return self._beats_behind >= STUCK_BEATS
 
     def departed(self) -> bool:
         """Whether it has left and everything it said has been applied."""

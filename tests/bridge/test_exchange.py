@@ -62,6 +62,10 @@ class Peer:
     def frame(self, first, last, payload=b"", incarnation=4):
         return self.say(Frame("shop", "web-2", incarnation, first, last, payload))
 
+    def tick(self):
+        self.node.mesh.tick(self.cable.now)
+        return self.hear()
+
     @property
     def cursor(self):
         return self.store.cursor_of("web-2")
@@ -74,8 +78,7 @@ class Peer:
 @pytest.fixture
 def peer() -> Peer:
     made = Peer()
-    made.node.mesh.tick(made.cable.now)
-    made.hear()
+    made.tick()
     return made
 
 
@@ -161,25 +164,25 @@ def test_so_does_a_cursor_in_a_beat(peer):
 
 def test_a_head_beyond_the_cursor_makes_nothing_fresh_until_it_is_applied(peer):
     peer.cable.now += 1.0
-    peer.node.mesh.tick(peer.cable.now)
+    peer.tick()
     was = peer.node.serve_until["shop"]
     peer.beat(22)
+    peer.tick()
     assert peer.node.serve_until["shop"] == was
     peer.frame(21, 22, key(1))
-    peer.beat(22)
+    peer.tick()
     assert peer.node.serve_until["shop"] > was
 
 
-def test_a_head_that_stays_beyond_the_cursor_for_two_beats_is_asked_for(peer):
-    assert peer.beat(22) == []
-    assert peer.beat(22) == [Replay("shop", "web-2", 4, 21)]
+def test_a_head_that_stays_beyond_the_cursor_for_some_beats_is_asked_for_once(peer):
+    answers = [peer.beat(22) for _ in range(8)]
+    assert [answer for answer in answers if answer] == [[Replay("shop", "web-2", 4, 21)]]
 
 
 def test_a_source_that_never_answers_costs_its_link(peer):
     for _ in range(100):
         peer.cable.now += 0.5
-        peer.node.mesh.tick(peer.cable.now)
-        peer.hear()
+        peer.tick()
         if peer.closed:
             break
         peer.beat(22)

@@ -37,7 +37,9 @@ def hello(name, **fields):
 
 def link_of(name, dials, secrets=(), now=100.0, **fields):
     mode = "secret" if secrets else "none"
-    return Link(1, "there:1" if dials else None, "10.0.0.9", hello(name, mode=mode, **fields), secrets, now)
+    return Link(
+        1, "there:1" if dials else None, "10.0.0.9", hello(name, mode=mode, **fields), secrets, [], now
+    )
 
 
 def words(link):
@@ -167,7 +169,7 @@ def test_a_peer_is_reached_where_it_says_or_where_it_is_seen(told, reach):
 
 
 def test_where_it_is_seen_over_ipv6_gets_brackets():
-    link = Link(1, None, "fe80::1", hello("b"), (), 100.0)
+    link = Link(1, None, "fe80::1", hello("b"), (), [], 100.0)
     link.shake(hello("a", address=":7946"))
     assert link.reach == "[fe80::1]:7946"
 

@@ -172,12 +172,12 @@ class TestInbox:
         assert store.payloads() == [PAYLOAD_ALL]
         assert (inbox.incarnation, inbox.cursor, store.table[inbox.index]) == (5, 3, ("web-1", 5, 3))
 
-    def test_being_behind_for_one_beat_is_traffic_and_for_two_without_progress_is_a_loss(self, store):
+    def test_being_behind_is_traffic_and_without_progress_for_some_beats_it_is_a_loss(self, store):
         inbox = inbox_of(store, cursor=10)
-        assert not inbox.told(12, None)
-        inbox.receive(frame(11, 11))
-        assert not inbox.told(13, None)
-        assert inbox.told(13, None)
+        for last in range(11, 30):
+            assert not inbox.told(40, None)
+            inbox.receive(frame(last, last))
+        assert [inbox.told(40, None) for _ in range(6)] == [False, False, False, False, True, True]
 
     def test_a_head_that_is_already_passed_makes_nothing_fresh(self, store):
         inbox = inbox_of(store, cursor=10)
