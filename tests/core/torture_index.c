@@ -57,7 +57,7 @@ static struct model {
         _Alignas(64) a64 origin;
         a64 floor;
     } origin[ORIGIN_KEYS];
-    a64 next_job, winners[JOBS_KEPT];
+    a64 next_job, last_added[JOBS_KEPT]; /* + 1 */
     a64 clearing; /* this phase has clear() and flushes, and therefore no jobs */
 } *model;
 
@@ -278,14 +278,13 @@ static void job_step(struct worker *w)
     struct write write = write_for(w, &k, JOBS_BASE, job);
     tally(ADDS);
     if (cache_add(&w->a, &write) == STORED) {
-        uint64_t winners = atomic_fetch_add(&model->winners[job % JOBS_KEPT], 1) + 1;
-        REQUIRE(winners == 1, "job %llu was added %llu times", (unsigned long long)job, (unsigned long long)winners);
+        uint64_t last = atomic_exchange(&model->last_added[job % JOBS_KEPT], job + 1);
+        REQUIRE(last != job + 1, "job %llu was added twice", (unsigned long long)job);
         tally(ADDED);
         if (job >= JOB_LIFE) {
             k = key_named(&w->a, JOBS_BASE + (uint32_t)(job - JOB_LIFE));
             cache_delete(&w->a, k.hash);
         }
-        store_release(&model->winners[(job + JOBS_KEPT / 2) % JOBS_KEPT], 0);
     }
     if (chance_below(&w->chance, 64) == 0)
         cas(&model->next_job, &newest, newest + 1);
