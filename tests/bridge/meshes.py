@@ -122,6 +122,8 @@ class Cable:
         self.cut: set[frozenset[str]] = set()
         self.deaf: set[tuple[str, str]] = set()
         """(from, to): lost on the way, link by link still open."""
+        self.full: set[str] = set()
+        """Hosts whose sockets never drain (what they send still arrives)."""
         self.links = self.lives = 0
 
     def node(
@@ -202,4 +204,5 @@ class Cable:
         if frozenset((node.name, other.name)) in self.cut or (node.name, other.name) in self.deaf:
             return
         other.mesh.received(back, effect.data, self.now)
-        node.mesh.writable(effect.link, self.now)
+        if node.name not in self.full:
+            node.mesh.writable(effect.link, self.now)

@@ -482,6 +482,22 @@ class TestBounds:
             )
         assert sent < 2 * 256 * 1024 + 1024
 
+    def test_a_full_socket_delays_writes_and_does_not_isolate_who_fills_it(self, cable):
+        a, b = two(cable)
+        cable.full.add("a")
+        for number in range(30):
+            a.write(key(number) * 2000)
+        cable.run(4.0)
+        assert b.store.cursor_of("a") < a.store.tail
+        assert b.isolated()
+        assert not a.isolated()
+        cable.full.clear()
+        link = next(back for other, back in cable.ends.values() if other is a)
+        a.mesh.writable(link, cable.now)
+        cable.run(0.5)
+        assert b.store.cursor_of("a") == a.store.tail
+        assert not b.isolated()
+
     def test_a_short_secret_is_refused(self, cable):
         with pytest.raises(AuthError):
             cable.node("a", secrets=(b"short",))

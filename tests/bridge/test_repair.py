@@ -28,6 +28,10 @@ def test_a_host_never_met_flushes():
     assert contact(None, 5, 90, not_cut_off=False) == (Rung.FLUSH, 90)
 
 
+def test_nor_does_it_help_that_it_has_written_nothing_because_it_may_have_had_a_former_life():
+    assert contact(None, 5, 0, not_cut_off=False) == (Rung.FLUSH, 0)
+
+
 def test_a_host_that_joined_while_nothing_was_cut_off_is_followed_from_its_birth():
     assert contact(None, 5, 90, not_cut_off=True) == (Rung.FROM_BIRTH, 0)
 
