@@ -18,7 +18,8 @@
  *                bridge:  store armed, fence_seq_cst, read tail
  *   INTENT       intent_*: store_release              roster_recover: load_acquire
  *
- * Ordering on aarch64 is argued from these pairings; it has not been run there.
+ * Ordering on aarch64 is argued from these pairings; the torture programs ran there under emulation alone, which does
+ * not reorder as such a machine may.
  */
 #ifndef CACHEE_ATOMICS_H
 #define CACHEE_ATOMICS_H
@@ -126,18 +127,24 @@ static inline bool cas128(pair128 *p, uint64_t old_meta, uint64_t old_hash, uint
                          : "memory");
     return done;
 #elif defined(__aarch64__)
-    /* Exclusive pair: available on every ARMv8, unlike CASP. ldaxp/stlxp give acquire and release. */
-    uint64_t seen_meta, seen_hash;
-    uint32_t failed;
-    do {
-        __asm__ __volatile__("ldaxp %0, %1, %2" : "=&r"(seen_meta), "=&r"(seen_hash) : "Q"(*p) : "memory");
-        bool equal = seen_meta == old_meta && seen_hash == old_hash;
-        uint64_t put_meta = equal ? meta : seen_meta, put_hash = equal ? hash : seen_hash;
-        /* A failed comparison is stored back too: only a successful stlxp proves that the pair was read whole. */
-        __asm__ __volatile__("stlxp %w0, %2, %3, %1" : "=&r"(failed), "=Q"(*p) : "r"(put_meta), "r"(put_hash) : "memory");
-        if (!failed)
-            return equal;
-    } while (true);
+    /* Exclusive pair: available on every ARMv8, unlike CASP. ldaxp/stlxp give acquire and release. A failed comparison
+     * stores back what was read: only a successful stlxp proves that the pair was read whole. One block: nothing of
+     * the compiler's may come between the two. */
+    uint64_t seen_meta, seen_hash, put_meta, put_hash;
+    uint32_t done, failed;
+    __asm__ __volatile__("1: ldaxp %[sm], %[sh], %[p]\n"
+                         "   cmp   %[sm], %[om]\n"
+                         "   ccmp  %[sh], %[oh], #0, eq\n"
+                         "   csel  %[pm], %[nm], %[sm], eq\n"
+                         "   csel  %[ph], %[nh], %[sh], eq\n"
+                         "   cset  %w[done], eq\n"
+                         "   stlxp %w[failed], %[pm], %[ph], %[p]\n"
+                         "   cbnz  %w[failed], 1b\n"
+                         : [sm] "=&r"(seen_meta), [sh] "=&r"(seen_hash), [pm] "=&r"(put_meta), [ph] "=&r"(put_hash),
+                           [done] "=&r"(done), [failed] "=&r"(failed), [p] "+Q"(*p)
+                         : [om] "r"(old_meta), [oh] "r"(old_hash), [nm] "r"(meta), [nh] "r"(hash)
+                         : "cc", "memory");
+    return done;
 #else
 #error "cachee needs a 16-byte compare-and-swap: x86-64 (cmpxchg16b) or aarch64 (ldaxp/stlxp)"
 #endif

@@ -45,6 +45,7 @@ struct attachment {
     uint32_t slot_generation;
     struct roster_slot *me;
     uint32_t intents_open;
+    uint32_t life; /* which of this process's and its ancestors' attachments this is */
     volatile uint32_t *alive; /* MADV_WIPEONFORK: reads 0 in a forked child until it has its own slot */
 
     /* The page that this process fills, and the next one, which it drains meanwhile. */

@@ -112,7 +112,14 @@ int Segment_contains(SegmentObject *s, PyObject *key)
     struct entry_ref e;
     if (!key_from(key, &k) || !enter(s))
         return -1;
-    return cache_find(&s->a, hash_key(s->a.hash_key, k.bytes, k.n), k.bytes, k.n, &e) == FOUND;
+    uint64_t hash = hash_key(s->a.hash_key, k.bytes, k.n);
+    for (int tries = 0; tries < GET_TRIES_MAX; tries++) {
+        if (cache_find(&s->a, hash, k.bytes, k.n, &e) != FOUND)
+            return false;
+        if (entry_confirm(&e))
+            return true;
+    }
+    return false;
 }
 
 Py_ssize_t Segment_length(SegmentObject *s) { return enter(s) ? (Py_ssize_t)cache_count(&s->a) : -1; }
@@ -450,15 +457,15 @@ static PyObject *Segment_release(SegmentObject *s, PyObject *key)
 static PyObject *Segment_intend(SegmentObject *s, PyObject *key)
 {
     uint64_t hash;
-    return hash_from(s, key, &hash) ? PyLong_FromLong(roster_intend(&s->a, hash)) : NULL;
+    return hash_from(s, key, &hash) ? PyLong_FromUnsignedLongLong(roster_intend(&s->a, hash)) : NULL;
 }
 
 static PyObject *Segment_settle(SegmentObject *s, PyObject *intent)
 {
-    long i = PyLong_AsLong(intent);
+    uint64_t i = PyLong_AsUnsignedLongLong(intent);
     if (PyErr_Occurred() || !enter(s))
         return NULL;
-    roster_settle(&s->a, (int)i);
+    roster_settle(&s->a, i);
     Py_RETURN_NONE;
 }
 

@@ -227,26 +227,31 @@ uint32_t roster_count(const struct attachment *a, enum roster_kind kind)
     return n;
 }
 
-int roster_intend(struct attachment *a, uint64_t hash)
+/* An intent names the life it was left in: what a fork or another segment made of this attachment owes nothing. */
+enum { INTENT_LIFE_SHIFT = 8, INTENT_PLACE_BITS = 0xff, INTENT_OVERFLOW = 0xff };
+
+uint64_t roster_intend(struct attachment *a, uint64_t hash)
 {
+    uint64_t life = (uint64_t)a->life << INTENT_LIFE_SHIFT;
     a->intents_open++;
-    for (int i = 0; i < INTENTS_PER_SLOT; i++) {
+    for (uint32_t i = 0; i < INTENTS_PER_SLOT; i++) {
         if (!load_relaxed(&a->me->intents[i])) {
             store_release(&a->me->intents[i], hash); /* INTENT */
-            return i;
+            return life | i;
         }
     }
     store_release(&a->me->overflow, load_relaxed(&a->me->overflow) + 1);
-    return -1;
+    return life | INTENT_OVERFLOW;
 }
 
-void roster_settle(struct attachment *a, int intent)
+void roster_settle(struct attachment *a, uint64_t intent)
 {
-    if (a->intents_open == 0)
-        return; /* of a life before a fork, or of another segment */
+    uint32_t place = intent & INTENT_PLACE_BITS;
+    if (intent >> INTENT_LIFE_SHIFT != a->life || a->intents_open == 0)
+        return;
     a->intents_open--;
-    if (intent >= 0 && intent < INTENTS_PER_SLOT)
-        store_release(&a->me->intents[intent], 0);
+    if (place < INTENTS_PER_SLOT)
+        store_release(&a->me->intents[place], 0);
     else if (load_relaxed(&a->me->overflow))
         store_release(&a->me->overflow, load_relaxed(&a->me->overflow) - 1);
 }

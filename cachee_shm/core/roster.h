@@ -36,9 +36,9 @@ bool roster_unlinked(const struct attachment *a);
 /* Live slots of one kind. */
 uint32_t roster_count(const struct attachment *a, enum roster_kind kind);
 
-/* An open `writing` block, -1 when it had to be counted as overflow; and its end. */
-int roster_intend(struct attachment *a, uint64_t hash);
-void roster_settle(struct attachment *a, int intent);
+/* An open `writing` block: what it leaves in the slot (beyond INTENTS_PER_SLOT of them, a count); and its end. */
+uint64_t roster_intend(struct attachment *a, uint64_t hash);
+void roster_settle(struct attachment *a, uint64_t intent);
 
 /* A descriptor of the segment's own file, or -1: the process may have closed ours behind our back (daemons do).
  * Joining and sweeping open the file again by its name then. */

@@ -390,3 +390,17 @@ def test_workers_of_a_preloaded_gunicorn_share_what_one_sets_also_after_a_kill(c
         gunicorn.wait()
     cache.sweep()
     assert slots(cache).keys() == {os.getpid()}
+
+
+def test_a_child_that_leaves_its_parent_s_writing_block_keeps_what_its_own_block_owes(cache):
+    with cache.writing("parent"):
+        child = os.fork()
+        if child == 0:
+            own = cache.writing("child")
+            own.__enter__()  # takes the place in the child's slot that "parent" has in its parent's
+            cache._settle(own._intent - (1 << 8))  # what the end of the parent's block does in the child
+            os.kill(os.getpid(), signal.SIGKILL)
+        os.waitpid(child, 0)
+    cache["child"] = 1
+    assert cache.sweep() == 1
+    assert "child" not in cache

@@ -251,7 +251,7 @@ static void write_once(struct attachment *a, struct chance *c, uint32_t k)
     unsigned char value[128];
     struct named_key key = key_named(a, k);
     uint64_t token = ring_tail(a);
-    int intent = roster_intend(a, key.hash);
+    uint64_t intent = roster_intend(a, key.hash);
     uint64_t number = atomic_fetch_add(&model->key[k].origin, 1) + 1;
     struct write w = write_of(&key, value, value_make(value, k, number, 64));
     switch (chance_below(c, 8)) {

@@ -52,7 +52,7 @@ static void live_a_while(struct attachment *a, uint64_t life, struct chance *c)
         uint32_t key = chance_below(c, KEYS);
         struct named_key k = key_named(a, key);
         struct write w = write_of(&k, value, value_make(value, key, 1, 40));
-        int intent = roster_intend(a, k.hash);
+        uint64_t intent = roster_intend(a, k.hash);
         cache_set(a, &w);
         roster_settle(a, intent);
         if (chance_below(c, 50) == 0)
