@@ -102,11 +102,13 @@ void ring_mark(struct attachment *a, uint64_t now_ms)
 
 static bool applied_lately(const struct attachment *a, uint64_t sequence, uint64_t now_ms)
 {
-    for (uint32_t i = 0; i < GUARD_MARKS; i++) {
-        uint64_t mark = load_acquire(&a->header->guard_marks[i]);
-        bool recent = mark && (uint32_t)now_ms - (uint32_t)mark < GUARD_MS + MARK_EVERY_MS;
-        /* A recent mark at or before the record: the record is recent too. */
-        if (recent && (int32_t)((uint32_t)sequence - (uint32_t)(mark >> 32)) > 0)
+    uint64_t next = load_acquire(&a->header->guard_next);
+    for (uint64_t back = 1; back <= GUARD_MARKS && back <= next; back++) { /* the newest first */
+        uint64_t mark = load_acquire(&a->header->guard_marks[(next - back) % GUARD_MARKS]);
+        if ((uint32_t)now_ms - (uint32_t)mark >= GUARD_MS + MARK_EVERY_MS)
+            return false;
+        /* A recent mark before the record: the record is recent too. */
+        if ((int32_t)((uint32_t)sequence - (uint32_t)(mark >> 32)) > 0)
             return true;
     }
     return false;
@@ -130,13 +132,11 @@ bool ring_guards(const struct attachment *a, uint64_t hash, uint16_t digest, uin
 {
     uint64_t fence = fence_of(a, hash);
     struct record r;
-    if (fence == 0 || !ring_read(a, fence, &r))
-        return false; /* lapped: long ago */
+    if (fence == 0 || !applied_lately(a, fence, now_ms) || !ring_read(a, fence, &r))
+        return false; /* long ago: most sets end here, and have not touched the ring */
     if (r.kind == RECORD_GUARDED)
         return applied_lately(a, guarding_event(fence, &r), now_ms);
     if (r.own || r.source == 0)
         return false;
-    if (r.hash == hash && r.digest && r.digest == digest)
-        return false;
-    return applied_lately(a, fence, now_ms);
+    return r.hash != hash || !r.digest || r.digest != digest;
 }
