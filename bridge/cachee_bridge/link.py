@@ -82,8 +82,8 @@ class Link:
         self.rival_at: float | None = None
         """When another life of a bridge showed this name, while it is open whether this one still lives."""
         self.rival_instance = 0
-        self.outlived = 0
-        """The rival after whose claim this link has given a sign of life."""
+        self.outlived: tuple[int, float] = (0, 0.0)
+        """The rival after whose claim this link has given a sign of life, and when."""
         self.leaving = False
         self.theirs: dict[str, NamespaceState] = {}
         """The peer's namespaces as it last told them; `shared` are those that both have and agree about."""

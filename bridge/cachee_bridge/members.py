@@ -4,13 +4,14 @@ A member is a source that has been met, in this life of the bridge or a former o
 knows), and has not left. Freshness runs out by itself: nothing has to happen for a namespace to become
 isolated, and time alone never ends isolation (MESH.md, rules 5 to 7 and 11).
 
-    serve until = the oldest freshness of any member + lost_after
+    serve until = the oldest freshness of any member, and of healing at home, + lost_after
                   not extended while a configured address is unanswered, or a peer is refused
 """
 
 from __future__ import annotations
 
 from cachee_bridge.frames import FinalHead
+from cachee_bridge.freshness import Freshness
 from cachee_bridge.ports import Store
 from cachee_bridge.repair import Contact, Rung, contact
 from cachee_bridge.stream import Inbox
@@ -27,6 +28,8 @@ class Members:
             name: Inbox(store, index, incarnation, cursor, pace_s)
             for index, name, incarnation, cursor in store.sources()
         }
+        self.home = Freshness()
+        """What this host wrote before `home.at` is healed: no half-done write is served for ever."""
         self.departed: dict[str, tuple[int, int]] = {}
         """(incarnation, cursor) by name of those that left, all applied: nothing is missed if they return."""
         self.refused: set[str] = set()
@@ -53,9 +56,11 @@ class Members:
 
     def extended(self, now: float, hindered: bool) -> float | None:
         """A later `until` than was told before, or None. `hindered`: a configured address is unanswered."""
+        self.home.told(now, self.store.tail, self.store.pump_cursor)
+        self.home.applied(self.store.pump_cursor)
         if hindered or self.refused:
             return None
-        fresh = min((inbox.freshness.at for inbox in self.inboxes.values()), default=now)
+        fresh = min([self.home.at, *(inbox.freshness.at for inbox in self.inboxes.values())])
         until = fresh + self._lost_after_s
         if until <= self.until:
             return None
@@ -65,7 +70,8 @@ class Members:
     def stale(self, now: float) -> list[str]:
         """Names of the members whose word is too old."""
         late = [name for name, inbox in self.inboxes.items() if inbox.freshness.at + self._lost_after_s < now]
-        return sorted(self.refused.union(late))
+        unhealed = ["its own pump"] if self.home.at + self._lost_after_s < now else []
+        return unhealed + sorted(self.refused.union(late))
 
     def meet(self, name: str, incarnation: int, tail: int, now: float) -> Contact:
         """`name` says that its ring is `incarnation` with `tail`: climb the ladder as far as needed.

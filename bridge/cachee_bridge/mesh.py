@@ -286,7 +286,10 @@ class Mesh:
         The old link is asked; while it is in doubt the new one is turned away, and comes back.
         """
         for rival in rivals:
-            if rival.outlived == link.instance:
+            rival_instance, alive_at = rival.outlived
+            if (
+                rival_instance == link.instance and link.opened_at >= alive_at
+            ):  # else a late word of its former life
                 raise PeerConflict(
                     f"two live hosts are named {link.name!r}; the second is turned away; rename one"
                 )
@@ -348,7 +351,7 @@ class Mesh:
         if stamp is not None:
             self._book.works(link.name)
             if link.rival_at is not None and beat.echo >= microseconds(link.rival_at):
-                link.rival_at, link.outlived = None, link.rival_instance
+                link.rival_at, link.outlived = None, (link.rival_instance, now)
         self._exchange.on_beat(link, beat, stamp, now)
 
     def _on_peers(self, message: Peers, now: float) -> None:

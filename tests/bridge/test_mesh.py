@@ -251,12 +251,13 @@ class TestIsolation:
         assert a.isolated()
         assert b.isolated()
 
-    def test_a_peer_whose_bridge_beats_but_does_not_pump_isolates(self, cable):
+    def test_a_bridge_that_beats_but_does_not_pump_isolates_its_peers_and_itself(self, cable):
         a, b = two(cable)
         a.store.ring.append(key(1))  # written, and never healed: pump_cursor stays
         cable.run(2.5)
         assert b.isolated()
-        assert not a.isolated()
+        assert a.isolated()
+        assert "its own pump" in a.texts("warning")
 
     def test_a_restart_shorter_than_lost_after_isolates_nobody(self, cable):
         a, b = two(cable)
@@ -274,7 +275,7 @@ class TestIsolation:
         a = cable.node("a", ("a", "b"), {"shop": FakeStore(), "news": FakeStore()})
         b = cable.node("b", ("a", "b"), {"shop": FakeStore(), "news": FakeStore()})
         cable.run(1.0)
-        b.stores["news"].ring.append(key(1))
+        b.stores["news"].ring.append(key(1))  # written, and never healed
         cable.run(2.5)
         assert a.isolated("news")
         assert not a.isolated("shop")
