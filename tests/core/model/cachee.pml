@@ -18,11 +18,19 @@
  *       reads of a key never go back.
  *   P2  What was loaded (a fill), or computed under a token (a fenced set), before an origin write, is not visible
  *       once that write's verb has completed.
- *   P3  At rest at most one word of the key is visible and none is pending; what the dead left stops nobody.
+ *   P3  At rest at most one word of the key is visible, and none of the living is pending; what the dead left
+ *       stops nobody.
  *   P4  The ring has no hole, and a record's fence is raised before the tail passes it.
  * A miss is always legal.
  *
- * -DPROCS=n processes do one verb each, out of -DVERBS (bits), on -DNWORDS words. -DMUTATE_x breaks one rule.
+ * Not modelled: pages and their generations (words that come back), laps of the ring, tags and clear, add, expiry, the
+ * guard of plain sets, other keys of the bucket (but for what they evict), sweeps, and tries that have a bound.
+ *
+ * -DPROCS=n processes do one verb each, out of -DVERBS (bits), on -DNWORDS words; -DNO_BRIDGE is a host on its own.
+ * -DMUTATE_... breaks one rule. To see how it fails:
+ *
+ *   spin -a -DPROCS=2 -DMUTATE_NO_STANDS cachee.pml && gcc -O1 -w -DSAFETY -DREACH -DVECTORSZ=512 -o pan pan.c
+ *   ./pan -m2000 -E -i && spin -k cachee.pml.trail -t -p -g -DPROCS=2 -DMUTATE_NO_STANDS cachee.pml
  */
 
 #ifndef PROCS
@@ -32,12 +40,12 @@
 #define NWORDS 2
 #endif
 
-/* The verbs, as bits of VERBS. */
-#define SET 0       /* a plain set */
+/* The verbs, as bits of VERBS; VERBS_1 to VERBS_3 for each process alone. */
+#define SET 0
 #define FENCED_SET 1 /* a set whose origin write began under a token */
 #define LOCAL_SET 2 /* one that never leaves the host: remote records spare it */
-#define DELETE 3
-#define FILL 4
+#define FILL 3
+#define DELETE 4
 #define APPLY 5     /* a remote record that evicts */
 #define APPLY_SET 6 /* a remote record that says which bytes are right now: an entry that holds them is kept */
 #define HEAL 7      /* the bridge: evict at home what an own record should have evicted, then announce it */
@@ -47,7 +55,12 @@
 #ifndef VERBS
 #define VERBS 1023
 #endif
-#define MAY(v) ((VERBS >> v) & 1)
+#ifndef VERBS_1
+#define VERBS_1 VERBS
+#define VERBS_2 VERBS
+#define VERBS_3 VERBS
+#endif
+#define MAY(process, verb) (((process == 1 -> VERBS_1 : (process == 2 -> VERBS_2 : VERBS_3)) >> verb) & 1)
 
 /* The ring holds all records of a run; laps are not modelled. */
 #define RECORDS (PROCS + 3)
@@ -55,7 +68,7 @@
 #define OWN 1
 #define REMOTE 2
 
-byte slot[RECORDS];   /* what ring_append publishes; record number s is in slot s - 1 */
+byte slot[RECORDS];    /* what ring_append publishes; record number s is in slot s - 1 */
 byte written[RECORDS]; /* ghost: the origin's value that the record announces */
 byte tail, fence;
 
@@ -63,9 +76,9 @@ byte tail, fence;
 #define ENTRIES (PROCS + 4)
 byte version[ENTRIES];
 bool is_local[ENTRIES];
-byte value[ENTRIES];     /* the origin's value that it was made of; its bytes are the lowest bit, so that bytes come back */
-byte position[ENTRIES];  /* ghost: right as of this record */
-bool guarded[ENTRIES];   /* ghost: P2 speaks of it */
+byte value[ENTRIES];    /* the origin's value that it was made of; its lowest bit is its bytes, so bytes come back */
+byte position[ENTRIES]; /* ghost: right as of this record */
+bool guarded[ENTRIES];  /* ghost: P2 speaks of it */
 #define BYTES(v) ((v) & 1)
 #ifdef MUTATE_TIE
 #define SET_VERSION(s) (2 * (s) + 1)
@@ -84,11 +97,11 @@ byte word[NWORDS];
 #define ENTRY(w) ((w) >> 1)
 #define IS_PENDING(w) ((w) & 1)
 
-byte origin;        /* the truth: a number that each write raises */
-byte floor_own;     /* ghost: the newest record whose verb has completed, or whose value was seen; of this host */
-byte floor_all;     /* ghost: the same, remote ones with it (they spare local entries) */
-byte floor_origin;  /* ghost: the newest origin value whose verb has completed */
-byte finished;      /* processes that came to their end */
+byte origin = 1;   /* the truth: a number that each write raises; the next has the bytes of entry 1 again */
+byte floor_own;    /* ghost: the newest record whose verb has completed, or whose value was seen; of this host */
+byte floor_all;    /* ghost: the same, remote ones with it (they spare local entries) */
+byte floor_origin; /* ghost: the newest origin value whose verb has completed */
+byte finished;     /* processes that came to their end */
 bool all_dead;
 
 #define PROBE_PID (PROCS + 1)
@@ -309,13 +322,28 @@ inline finish(at, e, result)
     lost = 0
 }
 
-/* replace(): the word w at i, of an older entry, by the visible word of e. */
+/* replace(): the word w at i, of an older entry, gives way to e. In place where every event after e would have removed
+ * it; pending, and judged like a new one, where a peer's event may have spared it. */
+#ifdef NO_BRIDGE
+#define SPARED(e) (!is_local[e] && is_local[ENTRY(w)])
+#else
+#define SPARED(e) (!is_local[e])
+#endif
+
 inline replace(e)
 {
+#if defined(MUTATE_REPLACE_AT_ONCE) || defined(MUTATE_JUDGE_AFTERWARDS)
+    STEP if :: word[i] == w -> word[i] = VISIBLE(e); SHOWN(e); result = OK :: else fi END;
+#else
     STEP
-        if :: word[i] == w -> word[i] = VISIBLE(e); SHOWN(e); result = OK :: else fi
+        if
+        :: word[i] == w && SPARED(e) -> word[i] = PENDING(e); placed = 1
+        :: word[i] == w && !SPARED(e) -> word[i] = VISIBLE(e); SHOWN(e); result = OK
+        :: else
+        fi
     END;
-#ifdef MUTATE_KEEP_IN_PLACE
+#endif
+#ifdef MUTATE_JUDGE_AFTERWARDS
     if
     :: result == OK ->
         superseded(e, lost);
@@ -339,12 +367,7 @@ inline meet(e)
         if :: IS_FILL(e) -> superseded(e, lost) :: else fi;
         if
         :: lost -> result = LOST; lost = 0
-#ifndef MUTATE_LOCAL_IN_PLACE
-        :: !lost && is_local[ENTRY(w)] && !is_local[e] -> STEP kill(i, w) END
-        :: !lost && !(is_local[ENTRY(w)] && !is_local[e]) -> replace(e)
-#else
         :: !lost -> replace(e)
-#endif
         fi
     fi
 }
@@ -364,7 +387,9 @@ inline insert(e)
 #if NWORDS > 2
     :: WHEN(word[2] == 0 || !IS_PENDING(word[2])) i = 2; put(e) END
 #endif
-    :: WHEN(IS_PENDING(word[0]) && IS_PENDING(word[1]) && IS_PENDING(word[NWORDS - 1])) i = 0; other = ENTRY(word[0]) END;
+    :: WHEN(IS_PENDING(word[0]) && IS_PENDING(word[1]) && IS_PENDING(word[NWORDS - 1]))
+            i = 0; other = ENTRY(word[0])
+        END;
         finish_as_helper(i, other, ignored); other = 0; ignored = 0
     fi
 }
@@ -380,10 +405,9 @@ inline publish(e)
         od;
         if
         :: w != 0 -> meet(e)
-        :: else ->
-            insert(e);
-            if :: placed -> finish(i, e, result); placed = 0 :: else fi
-        fi
+        :: else -> insert(e)
+        fi;
+        if :: placed -> finish(i, e, result); placed = 0 :: else fi
     :: else -> break
     od;
     w = 0; i = 0
@@ -393,122 +417,74 @@ inline publish(e)
 
 inline write_origin() { STEP origin++; v = origin END }
 
-/* announce(): what is not stored still evicts what is older. */
-inline lost_write()
-{
-#ifndef MUTATE_LOSER_KILLS_NOTHING
-    if :: result != OK -> kill_lower(SET_VERSION(s), 0) :: else fi;
-#endif
-    result = TRYING
-}
+inline take_token() { STEP token = tail END }
 
-inline set(e)
-{
-    write_origin();
-    append(OWN, e, v);
-    publish(e);
-    lost_write();
-    complete(s, v, 1)
-}
-
-inline fenced_set(e)
-{
-    STEP token = tail END;
-    write_origin();
-    STEP since = tail END;
-    STEP conflict(token, fence, moved) END;
-    append(OWN, e, v);
-#ifndef MUTATE_LOOK_ONCE
-    STEP if :: !moved -> conflict(since, s - 1, moved) :: else fi END;
-#endif
-    if :: moved -> result = LOST :: else -> publish(e) fi;
-    lost_write();
-    complete(s, v, 1)
-}
-
-inline delete(e)
-{
-    write_origin();
-    append(OWN, e, v);
-    kill_lower(SET_VERSION(s), 0);
-    complete(s, v, 1)
-}
-
-inline fill_as(e)
+/* cache_fill up to its publish: what was loaded, and the first look at the fence. */
+inline load_and_stamp(e)
 {
 #ifdef MUTATE_TOKEN_LATE
     STEP v = origin END;
-    STEP token = tail END;
+    take_token();
 #else
-    STEP token = tail END;
+    take_token();
     STEP v = origin END;
 #endif
-    STEP stamp(e, FILL_VERSION(token), token, v); result = (fence > token -> LOST : TRYING) END;
-    publish(e)
+    STEP stamp(e, FILL_VERSION(token), token, v); result = (fence > token -> LOST : TRYING) END
 }
 
-inline fill(e) { fill_as(e); result = TRYING }
+/* A fenced set looks twice at the key's own events: between its token and the look, and up to its record. */
+inline look_since_token()
+{
+    STEP since = tail END;
+    STEP conflict(token, fence, moved) END
+}
+
+inline look_up_to_record()
+{
+#ifndef MUTATE_LOOK_ONCE
+    STEP if :: !moved -> conflict(since, s - 1, moved) :: else fi END;
+#endif
+    if :: moved -> result = LOST; moved = 0 :: else fi
+}
 
 /* ---- relay.c ---- */
 
-inline apply(e)
+/* evict_others: an entry that holds the announced bytes is kept, and is as new as the event from here on. */
+inline evict_others()
 {
-    write_origin();
-    append(REMOTE, e, v);
-    kill_lower(SET_VERSION(s), 1);
-    complete(s, v, 0)
-}
-
-/* evict_others: an entry that holds the announced bytes is kept, as the event's own: its copy has the event's version,
- * so that what is older can no longer take its place. */
-inline apply_set(e)
-{
-    write_origin();
-    append(REMOTE, e, v);
     i = 0;
     do
     :: i < NWORDS ->
         STEP
             w = word[i];
-            if :: w != 0 && (version[ENTRY(w)] >= SET_VERSION(s) || is_local[ENTRY(w)]) -> w = 0 :: else fi;
-            keep = w != 0 && !IS_PENDING(w) && BYTES(value[ENTRY(w)]) == BYTES(v);
-#ifdef MUTATE_KEEP_IN_PLACE
-            if :: keep -> RAISE(position[ENTRY(w)], s); value[ENTRY(w)] = v; w = 0 :: else fi
-#endif
+            if
+            :: w == 0
+            :: w != 0 && (version[ENTRY(w)] >= SET_VERSION(s) || is_local[ENTRY(w)]) -> w = 0
+            :: w != 0 && version[ENTRY(w)] < SET_VERSION(s) && !is_local[ENTRY(w)] ->
+                if
+                :: !IS_PENDING(w) && BYTES(value[ENTRY(w)]) == BYTES(v) ->
+                    RAISE(position[ENTRY(w)], s);
+                    RAISE(value[ENTRY(w)], v);
+                    w = 0
+                :: else
+                fi
+            fi;
+            if :: w == 0 -> i++ :: else fi
         END;
         if
-        :: w == 0
         :: w != 0 ->
-            STEP
-                if
-                :: word[i] == w && keep && !placed -> word[i] = VISIBLE(e); SHOWN(e); placed = 1
-                :: word[i] == w && !(keep && !placed) -> word[i] = 0
-                :: else -> moved = 1
-                fi;
-                w = 0
-            END
-        fi;
-        keep = 0;
-        if :: moved -> break :: else -> i++ fi
+            STEP if :: word[i] == w -> word[i] = 0; i++ :: else -> moved = 1 fi; w = 0 END;
+            if :: moved -> evicts = 1; moved = 0; i = NWORDS :: else fi
+        :: else
+        fi
     :: else -> break
-    od;
-    if :: moved -> kill_lower(SET_VERSION(s), 1); moved = 0 :: else fi;
-    complete(s, v, 0)
-}
-
-/* The bridge forwards a record only after this: from here on it counts as completed, whatever became of its writer. */
-inline heal()
-{
-    STEP s = tail; v = (s -> written[s - 1] : 0) END;
-    if
-    :: s != 0 && slot[s - 1] == OWN -> kill_lower(SET_VERSION(s), 0); complete(s, v, 1)
-    :: else
-    fi
+    od
 }
 
 /* ---- the rest ---- */
 
-#define copy(e) w = word[i]; stamp(e, version[ENTRY(w)], position[ENTRY(w)], value[ENTRY(w)]); is_local[e] = is_local[ENTRY(w)]; \
+/* Ghosts are copied with the CAS: an event that spares the old word meanwhile speaks of the copy's bytes too. */
+#define copy(e) w = word[i]; version[e] = version[ENTRY(w)]; is_local[e] = is_local[ENTRY(w)]; \
     guarded[e] = guarded[ENTRY(w)]
 
 inline move(e)
@@ -518,7 +494,12 @@ inline move(e)
     :: WHEN(word[1] != 0 && !IS_PENDING(word[1])) i = 1; copy(e) END
     :: goto over
     fi;
-    STEP if :: word[i] == w -> word[i] = VISIBLE(e); SHOWN(e) :: else fi END
+    STEP
+        if
+        :: word[i] == w -> position[e] = position[ENTRY(w)]; value[e] = value[ENTRY(w)]; word[i] = VISIBLE(e); SHOWN(e)
+        :: else
+        fi
+    END
 }
 
 inline evict()
@@ -529,6 +510,8 @@ inline evict()
     :: goto over
     fi
 }
+
+#define MINE (1 + _pid)
 
 /* P3 and P4, when nothing moves any more. */
 inline at_rest()
@@ -545,31 +528,55 @@ inline at_rest()
         :: else -> break
         od;
         assert(k <= 1);
-        assert(slot[tail] == NO_RECORD || guarded[1 + _pid]); /* a newcomer's fill helps nobody's record */
+        assert(slot[tail] == NO_RECORD || guarded[MINE]); /* a newcomer's fill helps nobody's record */
         k = 0; n = 0
     END
 }
 
-#define CLEAN s = 0; v = 0; p = 0; i = 0; w = 0; token = 0; since = 0; keep = 0; moved = 0; placed = 0; result = TRYING
+/* What a process keeps for itself; cleaned at its end, so that states which differ in nothing else are one. */
+#define CLEAN s = 0; v = 0; p = 0; i = 0; w = 0; token = 0; since = 0; moved = 0; placed = 0; evicts = 0; \
+    result = TRYING
+#define PRIVATE byte s, v, p, i, w, k, k2, n, other, token, since, result, ignored; \
+    bool lost, lost2, moved, placed, evicts
 
-#define PRIVATE byte s, v, p, i, w, k, k2, n, other, token, since, result, ignored; bool lost, lost2, moved, keep, placed
+#define STORES (verb <= FILL)
+#define REMOTELY (verb == APPLY || verb == APPLY_SET)
 
 proctype worker(byte verb)
 {
     PRIVATE;
 
     if
-    :: verb == SET -> set(1 + _pid)
-    :: verb == FENCED_SET -> fenced_set(1 + _pid)
-    :: verb == LOCAL_SET -> set(1 + _pid)
-    :: verb == DELETE -> delete(1 + _pid)
-    :: verb == FILL -> fill(1 + _pid)
-    :: verb == APPLY -> apply(1 + _pid)
-    :: verb == APPLY_SET -> apply_set(1 + _pid)
-    :: verb == HEAL -> heal()
-    :: verb == MOVE -> move(1 + _pid)
-    :: verb == EVICT -> evict()
+    :: verb == MOVE -> move(MINE); goto over
+    :: verb == EVICT -> evict(); goto over
+    :: verb == FILL -> load_and_stamp(MINE)
+    :: verb == HEAL ->
+        /* The bridge forwards a record after this: then it counts as completed, whatever became of its writer. */
+        STEP s = tail; v = written[s - 1]; evicts = (slot[s - 1] == OWN) END;
+        if :: !evicts -> goto over :: else fi
+    :: else ->
+        if :: verb == FENCED_SET -> take_token() :: else fi;
+        write_origin();
+        if :: verb == FENCED_SET -> look_since_token() :: else fi;
+        append((REMOTELY -> REMOTE : OWN), MINE, v);
+        if :: verb == FENCED_SET -> look_up_to_record() :: else fi;
+        evicts = (verb == DELETE || verb == APPLY)
     fi;
+
+    if
+    :: STORES -> publish(MINE)
+    :: verb == APPLY_SET -> evict_others()
+    :: else
+    fi;
+    if
+    :: verb == FILL -> goto over
+#ifndef MUTATE_LOSER_KILLS_NOTHING
+    :: STORES && verb != FILL && result != OK -> evicts = 1 /* what is not stored still evicts what is older */
+#endif
+    :: else
+    fi;
+    if :: evicts -> kill_lower(SET_VERSION(s), REMOTELY) :: else fi;
+    complete(s, v, !REMOTELY);
 over: skip;
     STEP CLEAN; finished++ END;
 #ifndef PROBE
@@ -586,13 +593,13 @@ proctype newcomer()
     d_step { all_dead = 1 };
     if
     :: write_origin();
-        append(OWN, 1 + _pid, v);
-        publish(1 + _pid);
-        assert(result == OK)
-    :: fence <= tail -> guarded[1 + _pid] = 1;
-        fill_as(1 + _pid);
-        assert(result == OK)
+        append(OWN, MINE, v)
+    :: fence <= tail ->
+        guarded[MINE] = 1;
+        load_and_stamp(MINE)
     fi;
+    publish(MINE);
+    assert(result == OK);
     at_rest()
 }
 #endif
@@ -620,7 +627,7 @@ init
         :: n <= PROCS ->
             do /* in rising order, since processes do not differ */
             :: verb < LAST_VERB -> verb++
-            :: MAY(verb) -> break
+            :: MAY(n, verb) -> break
             od;
             is_local[n + 1] = (verb == LOCAL_SET);
             guarded[n + 1] = (verb == FILL || verb == FENCED_SET);

@@ -1,0 +1,135 @@
+"""A model of the core (model/cachee.pml): all interleavings of a few verbs of one key.
+
+Racing finds what happens often. A writer that stops between two given instructions, while another finishes
+for it, is found here: Spin tries all orders of the steps. And each rule of the core, taken away, must be
+missed: `MUTATIONS`.
+"""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+MODEL = Path(__file__).parent / "model" / "cachee.pml"
+COMPILER = shutil.which("gcc") or shutil.which("cc")
+
+pytestmark = [
+    pytest.mark.skipif(not shutil.which("spin"), reason="the model is not checked: no spin here (apt: spin)"),
+    pytest.mark.skipif(not COMPILER, reason="the model is not checked: no C compiler here"),
+]
+
+# Safety alone; states are kept compressed; at most 1,500 MB.
+CHECKER = ("-DSAFETY", "-DCOLLAPSE", "-DVECTORSZ=512", "-DMEMLIM=1500")
+
+VERBS = ("SET", "FENCED_SET", "LOCAL_SET", "FILL", "DELETE", "APPLY", "APPLY_SET", "HEAL", "MOVE", "EVICT")
+STORING_AND_SPARING = ("SET", "FILL", "APPLY_SET")
+NOT_REMOTE = tuple(verb for verb in VERBS if not verb.startswith("APPLY"))
+
+# Chosen for what three can do that two cannot: one stops, one finishes for it, one makes it wrong.
+TRIPLES = [
+    ("SET", "SET", "DELETE"),
+    ("SET", "FILL", "DELETE"),
+    ("SET", "FILL", "APPLY_SET"),
+    ("SET", "APPLY_SET", "APPLY_SET"),
+    ("FENCED_SET", "FILL", "DELETE"),
+    ("FILL", "FILL", "APPLY_SET"),
+    ("SET", "DELETE", "HEAL"),
+]
+
+PAIRS = ("-DPROCS=2",)
+PROBED = (*PAIRS, "-DPROBE")
+
+# What is taken away, and where it shows.
+MUTATIONS = {
+    "NO_FENCE_CHECK": PAIRS,  # finish() does not look at the fence
+    "VISIBLE_AT_ONCE": PAIRS,  # a new key's word is not pending first
+    "NO_STANDS": PAIRS,  # finish() does not look at the key's other words
+    "LOSER_KILLS_NOTHING": PAIRS,  # a set that lost leaves what is older than it
+    "REPLACE_AT_ONCE": PAIRS,  # overwrites in place where a peer's event may have spared the old word
+    "JUDGE_AFTERWARDS": PAIRS,  # the same, judged once it is visible
+    "KILL_ONCE": PAIRS,  # a word that changed under kill_lower is not looked at again
+    "LOOK_ONCE": PAIRS,  # a fenced set does not look again once its record has a place
+    "TOKEN_LATE": PAIRS,  # a fill's token is taken after the origin was read
+    "FENCE_AFTER_TAIL": PAIRS,  # the tail passes a record whose fence is not raised
+    "RESERVE_FIRST": PAIRS,  # a producer takes its slot before it can fill it
+    "NO_HELP": PROBED,  # a pending word that is met is left to its writer
+    "TIE": PROBED,  # a set outranks the fill whose token covers it
+}
+
+
+class Search(NamedTuple):
+    """What the search said: errors found, states seen, and whether it saw all there are."""
+
+    errors: int
+    states: int
+    whole: bool
+    report: str
+
+
+def only(*verbs: str) -> int:
+    return sum(1 << VERBS.index(verb) for verb in set(verbs))
+
+
+def each(*verbs: str) -> list[str]:
+    """One process for each of the verbs."""
+    ordered = sorted(verbs, key=VERBS.index)
+    return [f"-DPROCS={len(verbs)}", *(f"-DVERBS_{n}={only(verb)}" for n, verb in enumerate(ordered, 1))]
+
+
+def search(folder: Path, *flags: str, optimised: bool = True) -> Search:
+    """Make the model's checker with these definitions and let it try every order of the steps."""
+    run(folder, "spin", "-a", *flags, str(MODEL))
+    assert COMPILER
+    options = ["-O1" if optimised else "-O0", "-w", "-o", "pan"]
+    run(folder, COMPILER, *options, *CHECKER, "pan.c")
+    report = run(folder, "./pan", "-m20000", "-E", "-n")
+    errors, states = re.search(r"errors: (\d+)", report), re.search(r"(\d+) states, stored", report)
+    assert errors and states, report
+    whole = "Search not completed" not in report and "too small" not in report
+    return Search(int(errors[1]), int(states[1]), whole, report)
+
+
+def run(folder: Path, *command: str) -> str:
+    done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert done.returncode == 0, f"{command}\n{done.stdout}"
+    return done.stdout
+
+
+def holds(found: Search) -> None:
+    assert found.errors == 0, found.report
+    assert found.whole, found.report
+    assert found.states > 10_000  # it has tried something
+
+
+def test_any_two_verbs_in_any_order_keep_the_promises(tmp_path):
+    holds(search(tmp_path, *PAIRS))
+
+
+def test_without_a_bridge_one_cas_is_enough_to_overwrite(tmp_path):
+    holds(search(tmp_path, *PAIRS, "-DNO_BRIDGE", f"-DVERBS={only(*NOT_REMOTE)}"))
+
+
+def test_whenever_all_die_a_newcomer_can_write_and_fill(tmp_path):
+    holds(search(tmp_path, *PROBED, f"-DVERBS={only(*STORING_AND_SPARING)}"))
+
+
+@pytest.mark.parametrize("verbs", TRIPLES, ids=" ".join)
+def test_three_verbs_at_once_keep_the_promises(tmp_path, verbs):
+    holds(search(tmp_path, *each(*verbs)))
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS)
+def test_each_rule_is_missed_when_it_is_taken_away(tmp_path, mutation):
+    flags = [*MUTATIONS[mutation], f"-DMUTATE_{mutation}"]
+    if "-DPROBE" in flags:
+        flags.append(f"-DVERBS={only(*STORING_AND_SPARING)}")
+    found = search(tmp_path, *flags, optimised=False)
+    assert found.errors == 1, f"{mutation} is not caught\n{found.report}"
+    assert "assertion violated" in found.report
+
+
+def test_every_mutation_of_the_model_is_listed():
+    assert set(re.findall(r"\bMUTATE_([A-Z_]+)", MODEL.read_text(encoding="utf-8"))) == set(MUTATIONS)
