@@ -183,6 +183,17 @@ def _empty_ranges_are_never_sent() -> list[Patch]:
     return [(Outbox, "empty", lambda self: None)]
 
 
+def _healing_does_not_count() -> list[Patch]:
+    extended = Members.extended
+
+    def blind(self: Members, now: float, hindered: bool) -> float | None:
+        self.home.at = now
+        with patch.object(self.home, "told", lambda *word: None):
+            return extended(self, now, hindered)
+
+    return [(Members, "extended", blind)]
+
+
 def _applying_takes_no_position() -> list[Patch]:
     def still(self: Segment, kind: int, key: int, digest: int) -> None:
         if kind in (KEY, KEY_SET):
@@ -208,47 +219,50 @@ def _a_writer_that_lost_stores() -> list[Patch]:
     return [(Segment, "announced_since", lambda self, key, tags, token: False)]
 
 
-RULES: dict[str, Callable[[], list[Patch]]] = {
-    rule.__name__.strip("_").replace("_", "-"): rule
-    for rule in (
-        _a_gap_is_applied_over,
-        _old_frames_are_applied_again,
-        _the_cursor_moves_before_the_eviction,
-        _nobody_asks_again,
-        _a_lapped_peer_is_sent_nothing,
-        _a_new_incarnation_is_not_flushed,
-        _first_contact_is_not_flushed,
-        _a_host_that_was_cut_off_believes_in_births,
-        _what_is_unheard_does_not_isolate,
-        _time_ends_isolation,
-        _a_beat_is_fresh_when_it_arrives,
-        _a_head_counts_before_it_is_applied,
-        _the_head_is_the_pumps_position,
-        _leaving_counts_before_all_is_applied,
-        _a_restart_begins_at_the_head,
-        _empty_ranges_are_never_sent,
-        _applying_takes_no_position,
-        _a_fills_version_is_its_store_time,
-        _a_writer_that_lost_stores,
+RULES: dict[str, tuple[Callable[[], list[Patch]], str, int]] = {
+    rule.__name__.strip("_").replace("_", "-"): (rule, shown_by, seed)
+    for rule, shown_by, seed in (
+        (_a_gap_is_applied_over, "lossy", 3),
+        (_old_frames_are_applied_again, "lossy", 18),
+        (_the_cursor_moves_before_the_eviction, "kill_bridge_while_it_applies", 0),
+        (_nobody_asks_again, "lossy", 0),
+        (_a_lapped_peer_is_sent_nothing, "block kill_bridge", 3),
+        (_a_new_incarnation_is_not_flushed, "block crash", 135),
+        (_first_contact_is_not_flushed, "block crash", 3),
+        (_a_host_that_was_cut_off_believes_in_births, "block crash kill_bridge", 141),
+        (_what_is_unheard_does_not_isolate, "block crash", 34),
+        (_time_ends_isolation, "block", 24),
+        (_a_beat_is_fresh_when_it_arrives, "fill_buffers", 0),
+        (_a_head_counts_before_it_is_applied, "stall_pump", 1),
+        (_the_head_is_the_pumps_position, "stall_pump", 8),
+        (_leaving_counts_before_all_is_applied, "leave lossy", 3),
+        (_a_restart_begins_at_the_head, "kill_bridge", 0),
+        (_empty_ranges_are_never_sent, "reset", 0),
+        (_applying_takes_no_position, "", 0),
+        (_a_fills_version_is_its_store_time, "", 0),
+        (_a_writer_that_lost_stores, "", 0),
+        (_healing_does_not_count, "stall_pump", 38),
     )
 }
+"""Each with the disasters that need it, and a seed that shows it (a change of the code may blind it)."""
 
 
 @contextmanager
 def without(name: str | None) -> Iterator[None]:
     """The code without one rule; None = as it is."""
     with ExitStack() as stack:
-        for owner, attribute, value in RULES[name]() if name is not None else ():
+        for owner, attribute, value in RULES[name][0]() if name is not None else ():
             stack.enter_context(patch.object(owner, attribute, value))
         yield
 
 
-def first_failure(name: str, seeds: int) -> tuple[int | None, str]:
-    """The first seed that fails without a rule, and how."""
+def first_failure(name: str, seeds: int) -> str | None:
+    """How the first of so many seeds fails without a rule, None if none does."""
+    _, only, first = RULES[name]
     with without(name):
-        for seed in range(seeds):
+        for seed in range(first, first + seeds):
             try:
-                world.run(seed)
+                world.run(seed, only=only)
             except Broken as broken:
-                return seed, str(broken)
-    return None, ""
+                return str(broken)
+    return None
