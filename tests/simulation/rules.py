@@ -101,6 +101,15 @@ def _a_host_that_was_cut_off_believes_in_births() -> list[Patch]:
     return [(Members, "meet", believing)]
 
 
+def _who_has_written_nothing_is_believed() -> list[Patch]:
+    contact = members.contact
+
+    def believing(known: tuple[int, int] | None, incarnation: int, tail: int, not_cut_off: bool) -> Contact:
+        return contact(known, incarnation, tail, not_cut_off or (known is None and tail == 0))
+
+    return [(members, "contact", believing)]
+
+
 def _what_is_unheard_does_not_isolate() -> list[Patch]:
     return [(AddressBook, "unanswered", lambda self, met: [])]
 
@@ -230,6 +239,7 @@ RULES: dict[str, tuple[Callable[[], list[Patch]], str, int]] = {
         (_a_new_incarnation_is_not_flushed, "block crash", 135),
         (_first_contact_is_not_flushed, "block crash", 3),
         (_a_host_that_was_cut_off_believes_in_births, "block crash kill_bridge", 141),
+        (_who_has_written_nothing_is_believed, "block crash kill_bridge", 268),
         (_what_is_unheard_does_not_isolate, "block crash", 34),
         (_time_ends_isolation, "block", 24),
         (_a_beat_is_fresh_when_it_arrives, "fill_buffers", 0),
