@@ -295,8 +295,8 @@ static bool make_alive_word(struct attachment *a)
 
 static enum attach_result join(struct attachment *a, enum roster_kind kind)
 {
-    static uint32_t lives;
-    a->life = ++lives;
+    static a64 lives;
+    a->life = (uint32_t)add_relaxed(&lives, 1) + 1;
     a->slot = UINT32_MAX;
     a->open_page = a->next_page = NO_PAGE;
     a->drain_off = a->drain_end = a->intents_open = 0;
