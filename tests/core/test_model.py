@@ -37,6 +37,7 @@ TRIPLES = [
     ("FENCED_SET", "FILL", "DELETE"),
     ("FILL", "FILL", "APPLY_SET"),
     ("SET", "DELETE", "HEAL"),
+    ("LOCAL_SET", "APPLY_SET", "MOVE"),
 ]
 
 PAIRS = ("-DPROCS=2",)

@@ -117,8 +117,9 @@ bool all_dead;
 #define RAISE(x, v) if :: (x) < (v) -> x = (v) :: else fi
 #define FRESH(e) (position[e] >= (is_local[e] -> floor_own : floor_all) && (!guarded[e] || value[e] >= floor_origin))
 
-/* P1, P2, where a word becomes visible. What may have been read is not taken back. */
-#define SHOWN(e) assert(FRESH(e)); RAISE(floor_own, position[e]); RAISE(floor_all, position[e])
+/* P1, P2, where a word becomes visible. What may have been read is not taken back. (A value that a peer's event kept is
+ * as new as the event to all but local values: the event says nothing about those.) */
+#define SHOWN(e) assert(FRESH(e)); RAISE(floor_own, version[e] >> 1); RAISE(floor_all, position[e])
 
 /* P1, P2, where a verb has completed. */
 inline complete(s, v, own)
