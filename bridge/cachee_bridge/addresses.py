@@ -122,7 +122,7 @@ class AddressBook:
         )
 
     def unanswered(self, met: Callable[[str], bool]) -> list[str]:
-        """Configured addresses at which no host that has been `met` has answered: these isolate (rule 6)."""
+        """Configured addresses at which no host that has been `met` has answered: these isolate."""
         return [
             known.address
             for known in self._book.values()

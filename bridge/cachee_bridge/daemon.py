@@ -3,7 +3,7 @@
     starting   the configuration is judged; doorbell and segments are taken (both refuse a second bridge)
     serving    the shell relays; once a second: sweep, new namespaces, replaced segments, status, watchdog
     stopping   with workers attached: a restart as far as peers can tell, who go on expecting this host
-               with none, and all written sent: farewell for good (MESH.md rule 11)
+               with none, and all written sent: farewell for good
 
 What matters survives in the segments, so whatever goes wrong here is answered by a fresh start: of the shell
 when a segment was replaced under it, else of the process, by whoever watches it.

@@ -148,8 +148,7 @@ class Exchange:
         members.settle(link.name)
 
     def _follow(self, link: Link, members: Members, incarnation: int, tail: int, now: float) -> Inbox | None:
-        """The peer's inbox, adopting a higher incarnation. None: the word is about what is over (rules 11,
-        12)."""
+        """The peer's inbox, adopting a higher incarnation. None: the word is about what is over."""
         known = members.cursor(link.name)
         if known is None:
             return None
@@ -208,7 +207,7 @@ class Exchange:
             self.pump(link)
 
     def _check_own(self, link: Link, namespace: str, store: Store, incarnation: int, cursor: int) -> None:
-        """BridgeError if the peer knows more of this host's ring than this host does (rule 12)."""
+        """BridgeError if the peer knows more of this host's ring than this host does."""
         if incarnation > store.incarnation or (incarnation == store.incarnation and cursor > store.tail):
             raise BridgeError(
                 f"{link.name} has applied {namespace}, incarnation {incarnation}, up to {cursor}; here is "

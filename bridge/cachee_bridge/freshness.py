@@ -1,4 +1,4 @@
-"""How fresh a source's word is (MESH.md, rules 5 to 7).
+"""How fresh a source's word is.
 
 Age cannot be seen in what arrives: a beat that lay 30 s in a stalled link looks new, and the clocks of two
 hosts cannot be compared. So this host sends stamps of its own clock; a beat echoes the newest one its sender

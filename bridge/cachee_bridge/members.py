@@ -2,7 +2,7 @@
 
 A member is a source that has been met, in this life of the bridge or a former one (the segment's source table
 knows), and has not left. Freshness runs out by itself: nothing has to happen for a namespace to become
-isolated, and time alone never ends isolation (MESH.md, rules 5 to 7 and 11).
+isolated, and time alone never ends isolation.
 
     serve until = the oldest freshness of any member, and of healing at home, + lost_after
                   not extended while a configured address is unanswered, or a peer is refused

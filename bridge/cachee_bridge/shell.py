@@ -127,7 +127,7 @@ class Shell:
         self.perform()
 
     async def leave(self, timeout_s: float) -> bool:
-        """Says farewell for good (MESH.md rule 11). True when every linked peer has applied all."""
+        """Says farewell for good. True when every linked peer has applied all."""
         self.pump.look()
         self.mesh.leave(time.monotonic())
         self.perform()

@@ -78,7 +78,7 @@ void cache_maybe_sweep(struct attachment *a, uint64_t now_ms);
 
 uint64_t cache_count(const struct attachment *a);
 
-/* The digest of an entry: its bytes, type, lifetime class and tags (MESH.md rule 16). */
+/* The digest of an entry: its bytes, type, lifetime class and tags. */
 uint64_t entry_digest(const struct attachment *a, const struct entry_ref *e);
 
 /* What of a digest fits into a ring record. Never 0: 0 is "none". */

@@ -4,7 +4,8 @@
 /* ---- packing ---- */
 
 /* A key at most once per batch. Records of one key merge before they are sent: equal kind and digest stay,
- * anything else becomes an unconditional eviction (MESH.md rule 10). */
+ * anything else becomes an unconditional eviction: a delete and a set of the old bytes, merged into "set, digest",
+ * would leave the old entry at a peer although it was deleted in between. */
 enum { MERGE_SLOTS = 2 * PACK_RECORDS_MAX };
 
 struct merged {

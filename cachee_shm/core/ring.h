@@ -36,7 +36,7 @@ bool ring_read(const struct attachment *a, uint64_t sequence, struct record *out
 /* Did a key event of this hash, other than our own, come in (after, upto]? Unreadable or too many: yes. */
 bool ring_conflict(const struct attachment *a, uint64_t hash, uint64_t after, uint64_t upto);
 
-/* Was the newest event at this key's fence a remote write of the last second with other bytes (MESH.md rule 1)? */
+/* Was the newest event at this key's fence a remote write of the last second with other bytes? */
 bool ring_guards(const struct attachment *a, uint64_t hash, uint16_t digest, uint64_t now_ms);
 
 /* What the record of a write that is guarded carries in place of a digest. Before the record is appended. */

@@ -4,10 +4,10 @@
     python -m tests.simulation --seed 42       one, with its story
     python -m tests.simulation --rules         each rule switched off, until a seed shows it
 
-    segment.py    what CORE.md says of a segment, as a model: ring, fences, entries, source table
+    segment.py    a segment as a model: ring, fences, entries, source table
     network.py    links as TCP has them: bytes in order, late, cut off in the middle, or not at all
     host.py       one host: workers, their verbs in steps, a bridge (the real Mesh) that dies and comes back
-    truth.py      the origin, every announcement, and the invariants I1 to I5 of MESH.md
+    truth.py      the origin, every announcement, and the invariants I1 to I5
     world.py      virtual time, and the adversary
     rules.py      the rules, each as a switch
 

@@ -1,4 +1,4 @@
-"""A model of one segment, faithful to CORE.md where the protocol can tell: one ring, one order of all that
+"""A model of one segment, faithful to the core where the protocol can tell: one ring, one order of all that
 moves a fence.
 
 What races in the real one (steps of one verb against another's) is atomic here; a death between record and
@@ -141,7 +141,7 @@ class Segment:
         return last, payload
 
     def coalesce(self, kept: dict[tuple[int, int], tuple[int, ...]], record: Record) -> None:
-        """Records of unequal kind or digest merge into an unconditional eviction (rule 10)."""
+        """Records of unequal kind or digest merge into an unconditional eviction."""
         where = (KEY if record.kind in (KEY, KEY_SET) else record.kind, record.hash)
         entry = self.entries.get(record.hash)
         digest_known = record.kind == KEY_SET and entry is not None and entry.version == record.position
@@ -169,7 +169,7 @@ class Segment:
         return len(records)
 
     def apply_one(self, kind: int, key: int, digest: int) -> None:
-        """A fresh position (rule 2), its fence, then the eviction."""
+        """A fresh position, its fence, then the eviction."""
         position = self.append(False, kind, key, digest)
         entry = self.entries.get(key)
         if kind == KEY or (kind == KEY_SET and entry is not None and entry.value != digest):

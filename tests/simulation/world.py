@@ -222,7 +222,7 @@ class World:
             host.bridge.stall(seconds)
 
     def _crash(self) -> None:
-        """Of a host that is expected by all, or known to all: MESH.md, rule 14, is not an accident here."""
+        """Of a host that all expect or know: a writer that nobody has met cannot be waited for."""
         host, seconds = self._some_host(), self._while()
         lives = [Life(host.name, ns, segment.incarnation) for ns, segment in host.segments.items()]
         if all(life in self.truth.configured or self.truth.met_by_all(life, self.names) for life in lives):
