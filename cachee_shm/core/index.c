@@ -221,7 +221,9 @@ enum sighting { NOTHING_THERE, REPLACED, BEATEN, LOOK_AGAIN };
  * and a death in that instant would leave it. */
 static enum sighting replace(struct attachment *a, const struct entry_ref *mine, const struct entry_ref *other, uint64_t now_ms)
 {
-    bool spared = !entry_local(mine) && (a->has_bridge || entry_local(other));
+    /* A bridge may serve this segment although this process was configured without one. */
+    bool bridged = a->has_bridge || load_relaxed(&a->header->bridge_generation) != 0;
+    bool spared = !entry_local(mine) && (bridged || entry_local(other));
     uint64_t seen = other->word;
     struct entry_ref ours = *mine;
     ours.word_at = other->word_at;
