@@ -280,25 +280,25 @@ class Mesh:
         return True
 
     def _contest(self, link: Link, rivals: list[Link], now: float) -> None:
-        """Another life of a bridge has this name: it was restarted and the old link is dead, or there are two
-        hosts.
+        """Another life of a bridge has this name: it was restarted and its old link is dead, or there are two.
 
         The old link is asked; while it is in doubt the new one is turned away, and comes back.
         """
         for rival in rivals:
-            rival_instance, alive_at = rival.outlived
-            if (
-                rival_instance == link.instance and link.opened_at >= alive_at
-            ):  # else a late word of its former life
-                raise PeerConflict(
-                    f"two live hosts are named {link.name!r}; the second is turned away; rename one"
-                )
-            if rival.up and rival.rival_at is None:
-                rival.rival_at, rival.rival_instance = now, link.instance
-                self._exchange.beat(rival, now)
-        self._close(
-            link, f"a link to another {link.name!r} is up and is being checked; come again", now, "info"
-        )
+            self._doubt(rival, link, now)
+        reason = f"a link to another {link.name!r} is up and is being checked; come again"
+        self._close(link, reason, now, "info")
+
+    def _doubt(self, rival: Link, link: Link, now: float) -> None:
+        """PeerConflict if `rival` has shown that it lives since `link`'s other end last came."""
+        instance, alive_at = rival.outlived
+        if instance == link.instance and link.opened_at >= alive_at:  # else it may be a dead one's late word
+            raise PeerConflict(
+                f"two live hosts are named {link.name!r}; the second is turned away; rename one"
+            )
+        if rival.up and rival.rival_at is None:
+            rival.rival_at, rival.rival_instance = now, link.instance
+            self._exchange.beat(rival, now)
 
     def _on_state(self, link: Link, state: State, now: float) -> None:
         """The peer's namespaces. With the first one the link is up."""
