@@ -280,7 +280,7 @@ class Mesh:
         return True
 
     def _contest(self, link: Link, rivals: list[Link], now: float) -> None:
-        """Another life of a bridge has this name: it was restarted and its old link is dead, or there are two.
+        """Another life of a bridge has this name: it was restarted and its old link is dead, or two live.
 
         The old link is asked; while it is in doubt the new one is turned away, and comes back.
         """
