@@ -207,6 +207,7 @@ def test_writers_that_ring_again_are_trusted_again(bell: Doorbell) -> None:
             rig.ring()
             await until(rig.answered)
         await until(rig.asleep)
+        await asyncio.sleep(2 * pump_module.SLOW_US / 1e6)  # the last slow look was under way already
         told = len(rig.moved)
         rig.write("shop")
         await asyncio.sleep(5 * pump_module.SLOW_US / 1e6)

@@ -6,6 +6,7 @@ import os
 import random
 import struct
 import subprocess
+import sys
 import time
 
 import posix_ipc
@@ -268,11 +269,12 @@ def test_a_second_interpreter_of_one_process_is_refused(private_interpreter):
 
 @pytest.fixture
 def private_interpreter(tmp_path):
-    subinterpreters = pytest.importorskip("_xxsubinterpreters")
+    new = sys.version_info >= (3, 13)
+    subinterpreters = pytest.importorskip("_interpreters" if new else "_xxsubinterpreters")
 
     def run(code):
         said = tmp_path / "said"
-        identity = subinterpreters.create(isolated=False)
+        identity = subinterpreters.create("legacy") if new else subinterpreters.create(isolated=False)
         subinterpreters.run_string(
             identity, f"def say(words): open({str(said)!r}, 'w').write(str(words))\n{code}"
         )
