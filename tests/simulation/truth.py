@@ -53,6 +53,8 @@ class Truth:
         self.floors: dict[tuple[str, int], int] = defaultdict(int)
         self.met: dict[tuple[str, Life], float] = {}
         """When a host, since it was booted, first kept a cursor of a life."""
+        self.applied: dict[tuple[str, Life], int] = {}
+        """How far, since it was booted; also of lives that it has forgotten."""
         self.configured: dict[Life, float] = {}
         """Lives that every host expects without having met them, and since when."""
         self.farewells: dict[Life, list[int]] = defaultdict(list)
@@ -104,6 +106,7 @@ class Truth:
     def crashed(self, host: str) -> None:
         """It knows nobody any more."""
         self.met = {known: at for known, at in self.met.items() if known[0] != host}
+        self.applied = {known: cursor for known, cursor in self.applied.items() if known[0] != host}
 
     # Invariants
 
@@ -112,6 +115,7 @@ class Truth:
             raise Broken(f"I4 {segment.host}: the cursor of {source} moved back from {was} to {now}")
         life = Life(source, segment.namespace, now[0])
         self.met.setdefault((segment.host, life), self.now)
+        self.applied[segment.host, life] = now[1]
         covered_from = was[1] if was[0] == now[0] else 0
         for announcement in self.announced[life]:
             if covered_from < announcement.position <= now[1]:
@@ -159,5 +163,11 @@ class Truth:
                     f"the origin has {self.current(key)}"
                 )
 
-    def met_by_all(self, life: Life, hosts: list[str]) -> bool:
-        return all((host, life) in self.met for host in hosts if host != life.host)
+    def may_be_lost(self, life: Life, hosts: list[str]) -> bool:
+        """Whether every host either waits for this life, or has all of it: else its end is MESH.md's rule 14,
+        a writer that nobody has met, which no protocol can cover."""
+        last = max((announcement.position for announcement in self.announced[life]), default=0)
+        others = [host for host in hosts if host != life.host]
+        return life in self.configured or all(
+            (host, life) in self.met or self.applied.get((host, life), 0) >= last for host in others
+        )

@@ -224,11 +224,14 @@ class World:
     def _crash(self) -> None:
         """Of a host that all expect or know: a writer that nobody has met cannot be waited for."""
         host, seconds = self._some_host(), self._while()
-        lives = [Life(host.name, ns, segment.incarnation) for ns, segment in host.segments.items()]
-        if all(life in self.truth.configured or self.truth.met_by_all(life, self.names) for life in lives):
+        if self._may_be_lost(host):
             self.say(f"-- {host.name} loses power for {seconds:.3f}")
             host.crash()
             self.at(seconds, lambda: None if host.segments else host.boot())
+
+    def _may_be_lost(self, host: Host) -> bool:
+        lives = [Life(host.name, ns, segment.incarnation) for ns, segment in host.segments.items()]
+        return all(self.truth.may_be_lost(life, self.names) for life in lives)
 
     def _leave(self) -> None:
         host, seconds = self._some_host(), self._while()
@@ -245,7 +248,7 @@ class World:
 
     def _return(self, host: Host) -> None:
         """With the segment it had, or as a new machine."""
-        if self.rng.random() < 0.5:
+        if self.rng.random() < 0.5 and self._may_be_lost(host):
             host.crash()
         if host.segments:
             host.working = True
