@@ -164,7 +164,7 @@ class Truth:
                 )
 
     def may_be_lost(self, life: Life, hosts: list[str]) -> bool:
-        """Whether every host either waits for this life, or has all of it. Else its end is that of a writer whom
+        """Whether every host either waits for this life, or has all of it. Else it ends as a writer whom
         nobody has met: no protocol can cover that without blocking writes."""
         last = max((announcement.position for announcement in self.announced[life]), default=0)
         others = [host for host in hosts if host != life.host]
