@@ -1,54 +1,45 @@
-"""get and set on one host, beside dict, cachebox and warp_cache, in one run (targets S1 to S4).
+"""get and set on one host, beside every rival that is installed, in one run (targets S1 to S4).
 
 Every subject does the same operations on the same keys, in turns (see measuring.py), one process, one
 thread, in a `for` loop whose own cost is in every figure and stands in the table as "the loop alone". Keys
 are str, made beforehand, except where the title says otherwise; values are bytes objects of 100 bytes.
 
-  cachee             attach(config=...) with a [bridge] and a default_ttl, as on a host of a mesh; no peer is
-                     connected, and serve_until lies far ahead, as it does while all peers are heard
-  cachee, local      the same without a bridge and without a lifetime
-  dict               dict.get and d[key] = value: no lifetime, no sharing, no bound
-  cachebox           TTLCache.get and c[key] = value: one process alone
-  cachebox [key]     TTLCache's c[key]: its faster way to read what is there
-  warp_cache         warp_cache.cache(backend="shared"): called for get (its faster way), .set for set; its
-                     memory is shared between processes, as Cachee's is
+  cachee             a host of a mesh: a default_ttl, a real bridge, and four peers linked to it, each with a
+                     bridge of its own. No turn begins before the peers have applied what was written
+  cachee, local      a segment without a bridge and without a lifetime
   msgpack.unpackb    decoding the dict's packed bytes, with no cache around it
 
-dict and cachebox return the object that they hold; Cachee and warp_cache make a new one from shared bytes.
-Nothing is timed before every subject was seen to hold every key. A rival that is not installed is left out.
+dict, cachebox and theine return the object that they hold; all others make a new one from shared bytes, or
+from what a server sent. Nothing is timed before every subject was seen to hold the keys. This process has a
+core of its own where there are two or more, bridges have the others, servers all of them. A slow rival does
+fewer operations in its turn: as many as take 60 ms, and the next ones in the next turn.
 """
 
 from __future__ import annotations
 
-import glob
 import os
 import random
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from itertools import repeat
 from typing import Any
 
+import mesh
 import msgpack
 import posix_ipc
-from measuring import Target, interleaved, ratio, save, start, table, targets_table
+import rivals
+from measuring import Target, apart, interleaved, ratio, save, start, table, targets_table
+from rivals import Store, cachee
 
 import cachee_shm
 
-try:
-    import cachebox
-except ImportError:
-    cachebox = None
-try:
-    import warp_cache
-except ImportError:
-    warp_cache = None
-
-MEMORY = "256MiB"  # 200,000 entries take about 40 MB
-FOR_EVER_MS = 1 << 62
-TTL_S = 3600
+PEERS = 4
+MANY = 100
+TURN_MS = 60.0
+SETS_MOST = 16_000  # in a turn: half of the ring, so that no peer is lapped, which would evict all
+LEAST_CALLS = 10
 VALUE = bytes(range(100))
 PROFILE = {
     "id": 4711,
@@ -63,14 +54,6 @@ US, LOOP, LOCAL, UNPACK = "cachee", "the loop alone", "cachee, local", "msgpack.
 
 Turn = Callable[[], float]
 Samples = dict[str, list[float]]
-
-
-@dataclass(frozen=True)
-class Store:
-    """One subject: its ways to read and to write one key."""
-
-    get: Callable[[str], object]
-    put: Callable[[Iterable[str], object], None]  # all keys, in the subject's own loop
 
 
 def calls(call: Callable[[Any], object], arguments: Iterable[Any], count: int) -> float:
@@ -94,152 +77,174 @@ def puts(store: Store, keys: Iterable[str], count: int) -> float:
     return (time.perf_counter_ns() - start) / count
 
 
-def items(target: Any) -> Callable[[Iterable[str], object], None]:
-    """Writing by item assignment."""
+class Slices:
+    """A part of a list for each turn, each going on where the one before ended."""
 
-    def put(keys: Iterable[str], value: object) -> None:
-        for key in keys:
-            target[key] = value
+    def __init__(self, whole: Sequence[Any], count: int) -> None:
+        self.whole = whole
+        self.count = min(count, len(whole))
+        self.at = 0
 
-    return put
-
-
-def cachee_store(cache: cachee_shm.Cache) -> Store:
-    def put(keys: Iterable[str], value: object) -> None:
-        store = cache.set
-        for key in keys:
-            store(key, value)
-
-    return Store(cache.get, put)
+    def next(self) -> Sequence[Any]:
+        if self.count == len(self.whole):
+            return self.whole
+        if self.at + self.count > len(self.whole):
+            self.at = 0
+        self.at += self.count
+        return self.whole[self.at - self.count : self.at]
 
 
-@contextmanager
-def attached(has_bridge: bool) -> Iterator[cachee_shm.Cache]:
-    """A segment of this run's own, removed at its end."""
-    table: dict[str, Any] = {"memory": MEMORY}
-    config: dict[str, Any] = {"namespaces": {"bench": table}}
-    config["host"] = {"name": f"bench-{os.getpid()}-{int(has_bridge)}"}
-    if has_bridge:
-        table["default_ttl"] = f"{TTL_S}s"
-        config["bridge"] = {"listen": "127.0.0.1:7946", "peers": []}
-    cache = cachee_shm.attach("bench", config=config)
-    try:
-        cache.set_serve_until(FOR_EVER_MS)
-        yield cache
-    finally:
-        cache.close()
-        posix_ipc.unlink_shared_memory(cache.name)
-
-
-@contextmanager
-def warp_store(keys: int) -> Iterator[Store]:
-    """warp_cache's shared backend. Its memory is named after the function that it decorates."""
-
-    def load(key: str) -> object:
-        return None
-
-    load.__qualname__ = load.__name__ = f"bench_{os.getpid()}"
-    cached = warp_cache.cache(
-        max_size=2 * keys, ttl=TTL_S, backend="shared", max_key_size=64, max_value_size=256
-    )(load)
-
-    def put(keys: Iterable[str], value: object) -> None:
-        store = cached.set
-        for key in keys:
-            store(value, key)
-
-    try:
-        yield Store(cached, put)
-    finally:
-        for path in glob.glob(f"/dev/shm/warp_cache_*bench_{os.getpid()}_*"):
-            with suppress(OSError):
-                os.unlink(path)
+def affordable(ns_of: Callable[[int], float], most: int) -> int:
+    """How many operations fit into a turn, `most` at most; `ns_of` does some and says what one took."""
+    return max(LEAST_CALLS, min(most, int(TURN_MS * 1e6 / ns_of(LEAST_CALLS))))
 
 
 class Bench:
     """The subjects, filled; and the tables as they come."""
 
-    def __init__(self, stores: dict[str, Store], keys: list[str], quick: bool, repeats: int) -> None:
+    def __init__(
+        self,
+        stores: dict[str, Store],
+        keys: list[str],
+        settle: Callable[[], None],
+        quick: bool,
+        repeats: int,
+    ) -> None:
         self.stores = stores
         self.keys = keys
-        self.hot_count = 2_000 if quick else 200_000
+        self.settle = settle
+        self.hot_most = 2_000 if quick else 200_000
+        self.sets_most = min(SETS_MOST, len(keys))
         self.repeats = repeats
         self.sections: dict[str, Samples] = {}
-        for store in stores.values():
-            store.put([*keys, HOT], VALUE)
-        self.check()
-
-    def check(self) -> None:
-        for name, store in self.stores.items():
-            missing = sum(store.get(key) != VALUE for key in [*self.keys, HOT])
+        for name, store in stores.items():
+            for at in range(0, len(keys), SETS_MOST):
+                store.fill(keys[at : at + SETS_MOST], VALUE)
+                settle()
+            store.put([HOT], VALUE)
+            missing = sum(value != VALUE for value in held(store, [*keys, HOT]))
             if missing:
-                raise SystemExit(
-                    f"{name} does not hold {missing} of {len(self.keys) + 1} keys: nothing to compare"
-                )
+                raise SystemExit(f"{name} does not hold {missing} of the keys: nothing to compare")
+        settle()
 
     def measure(self, title: str, turns: dict[str, Turn]) -> Samples:
         """Runs one section and prints its table."""
         samples = interleaved(turns, self.repeats)
         self.sections[title] = samples
         rows = [
-            (name, f"{statistics.median(ns):.0f}", f"{min(ns):.0f}", f"{ratio(samples[US], ns):.2f}")
+            (name, f"{statistics.median(ns):,.0f}", f"{min(ns):,.0f}", f"{ratio(samples[US], ns):.3f}")
             for name, ns in samples.items()
         ]
         print(table(f"{title} (ns per operation)", ("", "median", "best", "cachee / it"), rows), flush=True)
         return samples
 
-    def hot(self) -> Iterable[str]:
-        return repeat(HOT, self.hot_count)
+    def hot(self, call: Callable[[Any], object], argument: Any) -> Turn:
+        count = affordable(lambda n: calls(call, repeat(argument, n), n), self.hot_most)
+        return lambda: calls(call, repeat(argument, count), count)
+
+    def over(self, call: Callable[[Any], object], arguments: Sequence[Any], most: int, per_call: int) -> Turn:
+        """A turn that calls it with each of the next arguments, `most` at most; nanoseconds per key."""
+        count = affordable(lambda n: calls(call, arguments[:n], n), most)
+        slices = Slices(arguments, count)
+        return lambda: calls(call, slices.next(), slices.count) / per_call
 
     def get_hot(self) -> Samples:
-        turns: dict[str, Turn] = {LOOP: lambda: loop_alone(self.hot(), self.hot_count)}
-        for name, store in self.stores.items():
-            turns[name] = lambda get=store.get: calls(get, self.hot(), self.hot_count)  # type: ignore[misc]
+        turns: dict[str, Turn] = {LOOP: lambda: loop_alone(repeat(HOT, self.hot_most), self.hot_most)}
+        turns |= {name: self.hot(store.get, HOT) for name, store in self.stores.items()}
         return self.measure("get, one hot key, 100 bytes", turns)
 
     def get_random(self) -> Samples:
-        keys, count = self.keys, len(self.keys)
-        turns: dict[str, Turn] = {LOOP: lambda: loop_alone(keys, count)}
-        for name, store in self.stores.items():
-            turns[name] = lambda get=store.get: calls(get, keys, count)  # type: ignore[misc]
-        return self.measure(f"get, random over {count:,} keys, 100 bytes", turns)
+        turns: dict[str, Turn] = {LOOP: lambda: loop_alone(self.keys, len(self.keys))}
+        turns |= {
+            name: self.over(store.get, self.keys, len(self.keys), 1) for name, store in self.stores.items()
+        }
+        return self.measure(f"get, random over {len(self.keys):,} keys, 100 bytes", turns)
 
     def get_built_key(self) -> Samples:
         """A web service makes its keys: no subject finds their hash in the str object."""
         numbers = [int(key.partition(":")[2]) for key in self.keys]
-        turns: dict[str, Turn] = {}
-        for name, store in self.stores.items():
-            turns[name] = lambda get=store.get: calls(  # type: ignore[misc]
-                lambda number: get(f"user:{number}"), numbers, len(numbers)
-            )
-        return self.measure(
-            f'get, random over {len(numbers):,} keys, each made for the call: f"user:{{n}}"', turns
-        )
+
+        def built(get: Callable[[str], object]) -> Callable[[int], object]:
+            return lambda number: get(f"user:{number}")
+
+        turns = {
+            name: self.over(built(store.get), numbers, len(numbers), 1) for name, store in self.stores.items()
+        }
+        return self.measure(f'get, random over {len(numbers):,} keys, each made for it: f"user:{{n}}"', turns)
 
     def get_dict(self) -> Samples:
         packed = msgpack.packb(PROFILE)
-        turns: dict[str, Turn] = {
-            UNPACK: lambda: calls(msgpack.unpackb, repeat(packed, self.hot_count), self.hot_count)
-        }
+        turns = {UNPACK: self.hot(msgpack.unpackb, packed)}
         for name, store in self.stores.items():
-            store.put([HOT], PROFILE)
-            turns[name] = lambda get=store.get: calls(get, self.hot(), self.hot_count)  # type: ignore[misc]
+            if store.put_object is None:
+                store.put([HOT], PROFILE)
+            else:
+                store.put_object(HOT, PROFILE)
+            turns[name] = self.hot(store.get_object or store.get, HOT)
         return self.measure(f"get, one hot key, a dict of {len(packed)} bytes packed", turns)
 
     def set_hot(self) -> Samples:
-        turns: dict[str, Turn] = {}
-        for name, store in self.writers():
-            turns[name] = lambda store=store: puts(store, self.hot(), self.hot_count)  # type: ignore[misc]
+        turns = {}
+        for name, store in self.stores.items():
+            put = self.putting(store)
+            count = affordable(lambda n, put=put: put(repeat(HOT, n), n), self.sets_most)  # type: ignore[misc]
+            turns[name] = self.settling(name, lambda put=put, n=count: put(repeat(HOT, n), n))  # type: ignore[misc]
         return self.measure("set, one hot key, 100 bytes", turns)
 
     def set_random(self) -> Samples:
-        turns: dict[str, Turn] = {}
-        for name, store in self.writers():
-            turns[name] = lambda store=store: puts(store, self.keys, len(self.keys))  # type: ignore[misc]
+        turns = {}
+        for name, store in self.stores.items():
+            put = self.putting(store)
+            count = affordable(lambda n, put=put: put(self.keys[:n], n), self.sets_most)  # type: ignore[misc]
+            slices = Slices(self.keys, count)
+            turns[name] = self.settling(name, lambda put=put, s=slices: put(s.next(), s.count))  # type: ignore[misc]
         return self.measure(f"set, random over {len(self.keys):,} keys, 100 bytes", turns)
 
-    def writers(self) -> list[tuple[str, Store]]:
-        return [(name, store) for name, store in self.stores.items() if name != "cachebox [key]"]
+    def putting(self, store: Store) -> Callable[[Iterable[str], int], float]:
+        return lambda keys, count: puts(store, keys, count)
+
+    def settling(self, name: str, turn: Turn) -> Turn:
+        """What Cachee wrote is applied by the peers before the next subject has its turn."""
+
+        def both() -> float:
+            took = turn()
+            self.settle()
+            return took
+
+        return both if name == US else turn
+
+    def get_many(self) -> Samples:
+        lists = [self.keys[at : at + MANY] for at in range(0, len(self.keys), MANY)]
+        turns = {"cachee: get": self.over(self.stores[US].get, self.keys, len(self.keys), 1)}
+        for name, store in self.stores.items():
+            if store.get_many is not None:
+                turns[name] = self.over(store.get_many, lists, len(lists), MANY)
+        return self.measure(f"get_many, random, {MANY} keys a call: each key", turns)
+
+    def set_many(self) -> Samples:
+        lists = [dict.fromkeys(self.keys[at : at + MANY], VALUE) for at in range(0, len(self.keys), MANY)]
+        single = self.putting(self.stores[US])
+        slices = Slices(self.keys, self.sets_most)
+        turns = {"cachee: set": self.settling(US, lambda: single(slices.next(), slices.count))}
+        for name, store in self.stores.items():
+            if store.set_many is not None:
+                turn = self.over(store.set_many, lists, self.sets_most // MANY, MANY)
+                turns[name] = self.settling(name, turn)
+        return self.measure(f"set_many, random, {MANY} keys a call: each key", turns)
+
+
+def held(store: Store, keys: Sequence[str]) -> Iterator[object]:
+    """What a subject holds under the keys, asked for in its fastest way."""
+    if store.get_many is None:
+        for key in keys:
+            value = store.get(key)
+            yield value[0] if isinstance(value, tuple) else value  # theine says whether it was there
+    else:
+        for at in range(0, len(keys), 1000):
+            values: Any = store.get_many(keys[at : at + 1000])
+            yield from (
+                (values.get(key) for key in keys[at : at + 1000]) if isinstance(values, dict) else values
+            )
 
 
 def compared(samples: Samples, rival: str) -> float | None:
@@ -249,30 +254,37 @@ def compared(samples: Samples, rival: str) -> float | None:
 def run(bench: Bench) -> list[Target]:
     hot, random_, built, value = bench.get_hot(), bench.get_random(), bench.get_built_key(), bench.get_dict()
     set_hot, set_random = bench.set_hot(), bench.set_random()
+    bench.get_many()
+    bench.set_many()
+    asked = [
+        ("S1", "get, hot", hot, "cachebox", 0.9),
+        ("S1", "get, hot", hot, "warp_cache", 0.4),
+        ("S1", "get, hot", hot, "dict", 2.0),
+        ("S2", "get, random", random_, "cachebox", 1.0),
+        ("S2", "get, random, key made for it", built, "cachebox", 1.0),
+        ("S3", "get of a dict", value, UNPACK, 1.25),
+        ("S4", f"set, hot, {PEERS} peers", set_hot, "warp_cache", 0.25),
+        ("S4", f"set, hot, {PEERS} peers", set_hot, "LMDB", 0.1),
+        ("S4", f"set, random, {PEERS} peers", set_random, "warp_cache", 0.25),
+        ("S4", f"set, random, {PEERS} peers", set_random, "LMDB", 0.1),
+    ]
     return [
-        Target("S1", "get, hot: cachee / cachebox", compared(hot, "cachebox"), 0.9),
-        Target("S1", "get, hot: cachee / warp_cache", compared(hot, "warp_cache"), 0.4),
-        Target("S1", "get, hot: cachee / dict", compared(hot, "dict"), 2.0),
-        Target("S2", "get, random: cachee / cachebox", compared(random_, "cachebox"), 1.0),
-        Target(
-            "S2", "get, random, key made for the call: cachee / cachebox", compared(built, "cachebox"), 1.0
-        ),
-        Target("S3", "get of a dict: cachee / msgpack.unpackb", compared(value, UNPACK), 1.25),
-        Target("S4", "set, hot, no peer: cachee / warp_cache", compared(set_hot, "warp_cache"), 0.25),
-        Target("S4", "set, random, no peer: cachee / warp_cache", compared(set_random, "warp_cache"), 0.25),
+        Target(name, f"{what}: cachee / {rival}", compared(samples, rival), limit)
+        for name, what, samples, rival, limit in asked
     ]
 
 
 def draw(sections: dict[str, Samples]) -> Callable[[Any], None]:
     def on(figure: Any) -> None:
-        axes = figure.subplots(2, 3).flat
+        axes = figure.subplots(2, 4).flat
         for axis, (title, samples) in zip(axes, sections.items(), strict=True):
             names = list(reversed(samples))
-            colours = ["tab:orange" if name == US else "tab:gray" for name in names]
+            colours = ["tab:orange" if name.startswith(US) else "tab:gray" for name in names]
             axis.barh(names, [statistics.median(samples[name]) for name in names], color=colours)
-            axis.set_title(title.replace(", ", ",\n", 1), fontsize=8)
-            axis.tick_params(labelsize=7)
-            axis.set_xlabel("ns per operation (median)", fontsize=7)
+            axis.set_xscale("log")
+            axis.set_title(title.replace(", ", ",\n", 1), fontsize=7)
+            axis.tick_params(labelsize=6)
+            axis.set_xlabel("ns per operation (median)", fontsize=6)
 
     return on
 
@@ -283,33 +295,32 @@ def make_keys(count: int) -> list[str]:
     return keys
 
 
+@contextmanager
+def local(memory: str) -> Iterator[cachee_shm.Cache]:
+    """A segment of this run's own without a bridge, removed at its end."""
+    config = {"host": {"name": f"bench-local-{os.getpid()}"}, "namespaces": {"bench": {"memory": memory}}}
+    cache = cachee_shm.attach("bench", config=config)
+    try:
+        yield cache
+    finally:
+        cache.close()
+        posix_ipc.unlink_shared_memory(cache.name)
+
+
 def main() -> None:
-    chosen = start(__doc__, repeats=15)
+    chosen = start(f"{__doc__}\n{rivals.__doc__}", repeats=11)
     keys = make_keys(2_000 if chosen.quick else 200_000)
-    with attached(True) as mesh, attached(False) as local, rivals(len(keys)) as others:
-        bench = Bench(
-            {US: cachee_store(mesh), LOCAL: cachee_store(local), **others}, keys, chosen.quick, chosen.repeats
-        )
+    memory = "16MiB" if chosen.quick else "128MiB"  # 200,000 entries take about 40 MB
+    with ExitStack() as stack:
+        cores = apart()
+        others = stack.enter_context(rivals.rivals(len(keys), cores))
+        ours = stack.enter_context(mesh.mesh("here", PEERS, memory, cores))
+        alone = stack.enter_context(local(memory))
+        stores = {US: cachee(ours.cache), LOCAL: cachee(alone), **others}
+        bench = Bench(stores, keys, ours.settle, chosen.quick, chosen.repeats)
         targets = run(bench)
     print(targets_table(targets))
     save(chosen.out, "get_set", {"ns_per_operation": bench.sections}, targets, draw(bench.sections))
-
-
-@contextmanager
-def rivals(keys: int) -> Iterator[dict[str, Store]]:
-    plain: dict[str, object] = {}
-    found = {"dict": Store(plain.get, items(plain))}
-    if cachebox is None or warp_cache is None:
-        print("cachebox or warp_cache is missing and left out: pip install 'cachee-shm[bench]'")
-    if cachebox is not None:
-        box = cachebox.TTLCache(2 * keys, TTL_S)
-        found["cachebox"] = Store(box.get, items(box))
-        found["cachebox [key]"] = Store(box.__getitem__, items(box))
-    if warp_cache is None:
-        yield found
-    else:
-        with warp_store(keys) as warp:
-            yield {**found, "warp_cache": warp}
 
 
 if __name__ == "__main__":

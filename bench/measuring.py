@@ -16,15 +16,26 @@ import signal
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 RESULTS = Path(__file__).resolve().parent / "results"
-PACKAGES = ("cachee-shm", "cachebox", "warp-cache", "msgpack", "uvloop")
+PACKAGES = (
+    "cachee-shm",
+    "cachebox",
+    "warp-cache",
+    "theine",
+    "lmdb",
+    "diskcache",
+    "pylibmc",
+    "redis",
+    "msgpack",
+    "uvloop",
+)
 
 
 def start(doc: str, repeats: int) -> argparse.Namespace:
@@ -80,25 +91,67 @@ def percentile(samples: Sequence[float], percent: float) -> float:
 
 
 @dataclass(frozen=True)
+class Apart:
+    """The core of this process, and those of what runs beside it: the same where there is only one."""
+
+    measured: frozenset[int]
+    others: frozenset[int]
+
+    @contextmanager
+    def elsewhere(self) -> Iterator[None]:
+        """Processes that are started in here inherit the other cores."""
+        with self.on(self.others):
+            yield
+
+    @contextmanager
+    def anywhere(self) -> Iterator[None]:
+        """Processes that are started in here may run on all cores: a server is fastest on its client's."""
+        with self.on(self.measured | self.others):
+            yield
+
+    @contextmanager
+    def on(self, cores: frozenset[int]) -> Iterator[None]:
+        os.sched_setaffinity(0, cores)
+        try:
+            yield
+        finally:
+            os.sched_setaffinity(0, self.measured)
+
+
+def apart() -> Apart:
+    """Binds this process to one core and keeps the others for bridges and servers."""
+    cores = sorted(os.sched_getaffinity(0))
+    found = Apart(frozenset(cores[:1]), frozenset(cores[1:] or cores))
+    os.sched_setaffinity(0, found.measured)
+    return found
+
+
+@dataclass(frozen=True)
 class Target:
-    """A promise in figures: at most `limit`, in whatever `figure` is; None when a rival is not installed."""
+    """A promise in figures: at most `limit` (at least, where `is_floor`), in whatever `figure` is.
+
+    None when a rival is not installed.
+    """
 
     name: str
     what: str
     figure: float | None
     limit: float
     unit: str = ""
+    is_floor: bool = False
 
     @property
     def verdict(self) -> str:
         if self.figure is None:
             return "not measured"
-        return "met" if self.figure <= self.limit else "missed"
+        is_met = self.figure >= self.limit if self.is_floor else self.figure <= self.limit
+        return "met" if is_met else "missed"
 
     @property
     def row(self) -> tuple[str, ...]:
         figure = "-" if self.figure is None else f"{self.figure:.2f}{self.unit}"
-        return self.name, self.what, figure, f"<= {self.limit:g}{self.unit}", self.verdict
+        sign = ">=" if self.is_floor else "<="
+        return self.name, self.what, figure, f"{sign} {self.limit:g}{self.unit}", self.verdict
 
 
 def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

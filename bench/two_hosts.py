@@ -8,45 +8,22 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
-import os
-import socket
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from pathlib import Path
 
-import posix_ipc
+from mesh import JOIN_S, STOP_S, configured
 
 import cachee_shm
-from cachee_shm.segment import segment_path
 
-JOIN_S = 30.0
 JOINED_AFTER = 5  # writes that arrived, 0.1 s apart
 LOST_AFTER_S = 5.0  # of silence: what has not been evicted by then is counted as lost
-STOP_S = 10.0
 OLD, NEW = b"the copy that the second host holds", b"what the first host writes"
 PROCESSES = multiprocessing.get_context("spawn")
 now_ns = time.monotonic_ns
 LOST = -1
-
-CONFIG = """
-[host]
-name = "{name}"
-
-[namespaces.bench]
-memory = "64MiB"
-default_ttl = "never"
-isolation_ttl = "1h"
-
-[bridge]
-listen = "127.0.0.1:{port}"
-peers = ["127.0.0.1:{other}"]
-"""
 
 
 def read(config: str, pipe: Connection) -> None:
@@ -195,64 +172,18 @@ class TwoHosts:
 def two_hosts() -> Iterator[TwoHosts]:
     """Both hosts, joined; all that they leave on the machine is removed at the end."""
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cachee-bench-")))
-        configs = _write_configs(folder)
-        for letter in "ab":  # after the bridges have ended: a live one would make its segment anew
-            stack.callback(_remove, segment_path(_host(letter), "bench"))
-        for config in configs:
-            stack.enter_context(_bridge(config))
-        writer = cachee_shm.attach("bench", config=configs[0])
-        stack.callback(writer.close)
+        ours, theirs = stack.enter_context(configured(["a", "b"], ["64MiB"] * 2, "never"))
+        for host in (ours, theirs):
+            stack.enter_context(host.bridged())
+        writer = stack.enter_context(ours.attach())
         pipe, far_end = PROCESSES.Pipe()
-        reader = PROCESSES.Process(target=read, args=(configs[1], far_end), daemon=True)
+        reader = PROCESSES.Process(target=read, args=(theirs.config, far_end), daemon=True)
         reader.start()
         far_end.close()  # its death is our end of the pipe
         stack.callback(_stop_reader, reader, pipe)
         hosts = TwoHosts(writer, pipe)
         hosts.join()
         yield hosts
-
-
-def _host(letter: str) -> str:
-    return f"bench-{letter}-{os.getpid()}"
-
-
-def _write_configs(folder: Path) -> list[str]:
-    ports = free_ports(2)
-    paths = []
-    for letter, port, other in (("a", *ports), ("b", *reversed(ports))):
-        path = folder / f"{letter}.toml"
-        path.write_text(CONFIG.format(name=_host(letter), port=port, other=other), encoding="utf-8")
-        paths.append(str(path))
-    return paths
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of the loopback address that nobody listens on now."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(each.getsockname()[1]) for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
-@contextmanager
-def _bridge(config: str) -> Iterator[None]:
-    log = Path(config).with_suffix(".log")
-    command = [sys.executable, "-m", "cachee_bridge", "--config", config]
-    with log.open("wb") as file:
-        process = subprocess.Popen(command, stdout=file, stderr=file, cwd=log.parent)
-    try:
-        yield
-        if process.poll() is not None:
-            raise SystemExit(f"a bridge ended early:\n{log.read_text(errors='replace')}")
-    finally:
-        process.terminate()
-        try:
-            process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 def _stop_reader(reader: multiprocessing.process.BaseProcess, pipe: Connection) -> None:
@@ -262,8 +193,3 @@ def _stop_reader(reader: multiprocessing.process.BaseProcess, pipe: Connection) 
     if reader.is_alive():
         reader.terminate()
         reader.join()
-
-
-def _remove(segment: str) -> None:
-    with suppress(posix_ipc.ExistentialError):
-        posix_ipc.unlink_shared_memory(segment)

@@ -1,0 +1,191 @@
+"""A mesh on this machine: one segment and one real cachee-bridge process for each host, linked over loopback.
+
+The first host is the one that is measured. In life the others are machines of their own; here they run on the
+cores that the measured process has left to them (see measuring.apart), as far as there are any.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import posix_ipc
+from measuring import Apart
+
+import cachee_shm
+from cachee_shm.segment import segment_path
+
+NAMESPACE = "bench"
+JOIN_S = 30.0
+STOP_S = 10.0
+SETTLE_S = 60.0
+
+CONFIG = """
+[host]
+name = "{name}"
+
+[namespaces.bench]
+memory = "{memory}"
+default_ttl = "{ttl}"
+isolation_ttl = "1h"
+
+[bridge]
+listen = "127.0.0.1:{port}"
+peers = [{peers}]
+"""
+
+
+class Host:
+    """One host: what it is configured with, and its bridge once that was started."""
+
+    def __init__(self, name: str, config: Path) -> None:
+        self.name = name
+        self.config = str(config)
+        self.bridge: subprocess.Popen[bytes] | None = None
+        self.is_ended = False  # on purpose: an end that nobody asked for is an error
+
+    @property
+    def log(self) -> Path:
+        return Path(self.config).with_suffix(".log")
+
+    def attach(self) -> cachee_shm.Cache:
+        return cachee_shm.attach(NAMESPACE, config=self.config)
+
+    @contextmanager
+    def bridged(self) -> Iterator[None]:
+        """The bridge, for as long as the block lasts."""
+        command = [sys.executable, "-m", "cachee_bridge", "--config", self.config]
+        with self.log.open("wb") as file:
+            self.bridge = subprocess.Popen(command, stdout=file, stderr=file, cwd=self.log.parent)
+        try:
+            yield
+            if self.bridge.poll() is not None and not self.is_ended:
+                raise SystemExit(f"a bridge ended early:\n{self.log.read_text(errors='replace')}")
+        finally:
+            stop_process(self.bridge)
+
+    def signal_bridge(self, number: signal.Signals) -> None:
+        """SIGSTOP, SIGCONT or SIGKILL, and what it asks for has happened on return."""
+        assert self.bridge is not None
+        self.bridge.send_signal(number)
+        if number == signal.SIGSTOP:
+            wait_for(lambda: process_state(self.bridge.pid) == "T", STOP_S, "a bridge does not stop")  # type: ignore[union-attr]
+        if number == signal.SIGKILL:
+            self.is_ended = True
+            self.bridge.wait(STOP_S)
+
+
+class Mesh:
+    """Its hosts, of which `here` is the measured one, and an attachment of this process to each."""
+
+    def __init__(self, hosts: list[Host], caches: list[cachee_shm.Cache]) -> None:
+        self.here = hosts[0]
+        self.cache = caches[0]
+        self.peers = list(zip(hosts[1:], caches[1:], strict=True))
+
+    def is_settled(self) -> bool:
+        """Every host has all that every other has in its ring; with no peers, nothing is asked."""
+        caches = {self.here.name: self.cache} | {peer.name: cache for peer, cache in self.peers}
+        return all(
+            cursor_of(cache, name) >= other.tail
+            for cache in caches.values()
+            for name, other in caches.items()
+            if other is not cache
+        )
+
+    def settle(self) -> None:
+        """Until the bridges have nothing left to do, so that what is timed next has the cores to itself."""
+        wait_for(self.is_settled, SETTLE_S, "the peers do not catch up")
+
+    def join(self) -> None:
+        """Until every host is at the end of every other's ring, which evicts all on first contact."""
+        wait_for(self.is_settled, JOIN_S, "the bridges did not meet")
+
+
+def cursor_of(cache: cachee_shm.Cache, host: str) -> int:
+    """How far in `host`'s ring the host of this segment is; -1 before first contact."""
+    return max((cursor for _, name, incarnation, cursor in cache.sources() if name == host), default=-1)
+
+
+def wait_for(is_true: Callable[[], bool], most_s: float, otherwise: str) -> None:
+    deadline = time.monotonic() + most_s
+    while not is_true():
+        if time.monotonic() > deadline:
+            raise SystemExit(f"{otherwise} within {most_s:g} s")
+        time.sleep(0.002)
+
+
+def process_state(pid: int) -> str:
+    """The letter of /proc: R runs, S sleeps, T is stopped."""
+    with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+        return file.read().rpartition(")")[2].split()[0]
+
+
+def stop_process(process: subprocess.Popen[bytes]) -> None:
+    """SIGTERM, and SIGKILL for one that does not end by it."""
+    with suppress(ProcessLookupError):
+        process.send_signal(signal.SIGCONT)
+    process.terminate()
+    try:
+        process.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+@contextmanager
+def configured(names: list[str], memory: list[str], ttl: str, absent_peers: int = 0) -> Iterator[list[Host]]:
+    """Hosts whose bridges know each other, and `absent_peers` more at addresses where nobody listens.
+
+    What they leave on the machine is removed at the end.
+    """
+    full = [f"bench-{name}-{os.getpid()}" for name in names]
+    ports = free_ports(len(names) + absent_peers)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cachee-bench-")))
+        hosts = []
+        for number, name in enumerate(full):
+            stack.callback(remove_segment, name)
+            path = folder / f"{names[number]}.toml"
+            others = ", ".join(f'"127.0.0.1:{port}"' for port in ports if port != ports[number])
+            text = CONFIG.format(name=name, memory=memory[number], ttl=ttl, port=ports[number], peers=others)
+            path.write_text(text, encoding="utf-8")
+            hosts.append(Host(name, path))
+        yield hosts
+
+
+@contextmanager
+def mesh(name: str, peers: int, memory: str, apart: Apart, absent_peers: int = 0) -> Iterator[Mesh]:
+    """One host with a bridge and `peers` others that are linked to it; joined."""
+    names = [name, *(f"{name}-peer{number}" for number in range(peers))]
+    with ExitStack() as stack:
+        hosts = stack.enter_context(configured(names, [memory] * len(names), "1h", absent_peers))
+        with apart.elsewhere():
+            for host in hosts:
+                stack.enter_context(host.bridged())
+        caches = [stack.enter_context(host.attach()) for host in hosts]
+        joined = Mesh(hosts, caches)
+        joined.join()
+        yield joined
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of the loopback address that nobody listens on now."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [int(each.getsockname()[1]) for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def remove_segment(host: str) -> None:
+    with suppress(posix_ipc.ExistentialError):
+        posix_ipc.unlink_shared_memory(segment_path(host, NAMESPACE))
