@@ -7,6 +7,7 @@ LAYOUT: int
 KEY_BYTES_MAX: int
 
 def is_retired(fd: int) -> bool: ...
+def is_plain(value: object) -> bool: ...
 
 class Segment:
     incarnation: int

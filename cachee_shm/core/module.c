@@ -309,8 +309,17 @@ static PyObject *module_is_retired(PyObject *module, PyObject *arg)
     return fd < 0 ? NULL : PyBool_FromLong(segment_file_retired(fd));
 }
 
+/* For codec.py. */
+static PyObject *module_is_plain(PyObject *module, PyObject *value)
+{
+    (void)module;
+    return PyBool_FromLong(value_is_plain(value, PLAIN_DEPTH_MAX));
+}
+
 static PyMethodDef functions[] = {
     {"is_retired", module_is_retired, METH_O, "is_retired(fd) -> bool: is the segment in this file given up?"},
+    {"is_plain", module_is_plain, METH_O,
+     "is_plain(value) -> bool: is it dicts with keys of str, lists, and scalars of 64 bits alone, at most 64 deep?"},
     {NULL, NULL, 0, NULL},
 };
 

@@ -63,6 +63,10 @@ bool tags_from(const SegmentObject *s, PyObject *list, struct write *w);
 uint64_t tag_hash(const SegmentObject *s, const struct key *tag);
 bool value_from(SegmentObject *s, PyObject *o, struct value *v);
 
+/* Does msgpack alone give this back as it was: dicts with keys of str, lists, scalars of 64 bits, not too deep? */
+enum { PLAIN_DEPTH_MAX = 64 }; /* as deep as codec.py goes: it refuses what is deeper */
+bool value_is_plain(PyObject *o, int depth);
+
 /* What came of reading a value: an object, a torn read (try again), bytes that do not decode (a miss), an error. */
 enum reading { READ_OK, READ_TORN, READ_GARBAGE, READ_ERROR };
 enum reading read_value(SegmentObject *s, const struct entry_ref *e, PyObject **out);

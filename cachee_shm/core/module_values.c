@@ -151,13 +151,54 @@ bool hash_from(SegmentObject *s, PyObject *key, uint64_t *hash)
 
 /* ---- values ---- */
 
+static bool plain_int(PyObject *o)
+{
+    int overflow;
+    PyLong_AsLongLongAndOverflow(o, &overflow);
+    return overflow == 0;
+}
+
+static bool plain_dict(PyObject *o, int depth)
+{
+    PyObject *key, *value;
+    for (Py_ssize_t at = 0; PyDict_Next(o, &at, &key, &value);)
+        if (!PyUnicode_CheckExact(key) || !value_is_plain(value, depth))
+            return false;
+    return true;
+}
+
+static bool plain_list(PyObject *o, int depth)
+{
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(o); i++)
+        if (!value_is_plain(PyList_GET_ITEM(o, i), depth))
+            return false;
+    return true;
+}
+
+/* Runs no Python code, so that nothing changes under it. */
+bool value_is_plain(PyObject *o, int depth)
+{
+    if (PyUnicode_CheckExact(o) || PyBytes_CheckExact(o) || PyFloat_CheckExact(o) || PyBool_Check(o) || o == Py_None)
+        return true;
+    if (PyLong_CheckExact(o))
+        return plain_int(o);
+    if (depth == 0)
+        return false;
+    return PyDict_CheckExact(o) ? plain_dict(o, depth - 1) : PyList_CheckExact(o) && plain_list(o, depth - 1);
+}
+
 static bool value_by_codec(SegmentObject *s, PyObject *o, struct value *v)
 {
-    int tag;
-    PyObject *pair = PyObject_CallOneArg(s->encode, o), *data;
+    PyObject *pair = PyObject_CallOneArg(s->encode, o), *data = NULL;
+    long tag = 0;
     if (!pair)
         return false;
-    if (!PyArg_ParseTuple(pair, "iO!", &tag, &PyBytes_Type, &data) || tag < TYPE_CODEC || tag > 255) {
+    if (PyTuple_CheckExact(pair) && PyTuple_GET_SIZE(pair) == 2 && PyLong_CheckExact(PyTuple_GET_ITEM(pair, 0))) {
+        tag = PyLong_AsLong(PyTuple_GET_ITEM(pair, 0));
+        data = PyTuple_GET_ITEM(pair, 1);
+    }
+    if (!data || !PyBytes_CheckExact(data) || tag < TYPE_CODEC || tag > 255) {
+        PyErr_Clear();
         Py_DECREF(pair);
         fail(PyExc_TypeError, "the codec did not return (tag, bytes)");
         return false;

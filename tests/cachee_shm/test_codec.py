@@ -157,12 +157,53 @@ def test_every_value_comes_back_equal_and_of_the_same_type(value):
         (True, 6, b""),
         (None, 7, b""),
         (1 << 63, 8, b"\0" * 7 + b"\x80\0"),
-        ([1], 9, b"\x91\x01"),
+        ({1: 2}, 9, b"\x81\x01\x02"),
+        ([1], 11, b"\x91\x01"),
+        ({"a": None}, 11, b"\x81\xa1a\xc0"),
     ],
 )
 def test_the_bytes_of_each_tag_are_these(value, tag, data):
     assert encode(value) == (tag, data)
     assert round_trip(value) == value
+
+
+PLAIN = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(1 << 63), (1 << 63) - 1)
+    | st.floats()
+    | st.binary()
+    | st.text("aü"),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text("aü"), inner, max_size=4),
+    max_leaves=20,
+).filter(lambda value: isinstance(value, (dict, list)))
+
+
+@pytest.mark.fuzz
+@given(PLAIN)
+def test_a_plain_value_is_what_msgpack_alone_gives_back(value):
+    tag, data = encode(value)
+    assert tag == 11
+    assert same(msgpack.unpackb(data), value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {b"a": 1},
+        {1: 1},
+        {None: 1},
+        {"a": (1,)},
+        {"a": {"b": [{1}]}},
+        [1 << 63],
+        [-(1 << 63) - 1],
+        [Level.LOW],
+    ],
+    ids=repr,
+)
+def test_what_msgpack_alone_would_not_give_back_is_not_plain(value):
+    assert encode(value)[0] == 9
+    assert same(round_trip(value), value)
 
 
 def test_nan_comes_back_as_nan():
@@ -417,7 +458,9 @@ def test_encoding_and_decoding_do_not_import_pydantic():
 @example(9, b"\x91\x01\x01")
 @example(9, b"\xdd\xff\xff\xff\xff")
 @example(9, b"\x81\x90\x01")
-@example(11, b"cos\nsystem\n")
+@example(11, b"\xc7\x00\x63")
+@example(11, b"\x81\x90\x01")
+@example(12, b"cos\nsystem\n")
 def test_garbage_decodes_to_some_value_or_is_undecodable(tag, data):
     with contextlib.suppress(Undecodable):
         decode(tag, data)
@@ -462,6 +505,9 @@ def test_lists_nested_without_end_are_undecodable_and_no_stack_overflow():
         (9, b"\x01\x01"),
         (9, b"\xc7\x00\x63"),
         (10, b"\x90"),
+        (11, b""),
+        (11, b"\x81\x01\x02"),
+        (11, b"\x91" * 100_000),
     ],
 )
 def test_bytes_that_the_tag_does_not_mean_are_undecodable(tag, data):
@@ -469,7 +515,7 @@ def test_bytes_that_the_tag_does_not_mean_are_undecodable(tag, data):
         decode(tag, data)
 
 
-@pytest.mark.parametrize("tag", [11, 12, 255])
+@pytest.mark.parametrize("tag", [12, 255])
 def test_an_unknown_tag_is_undecodable(tag):
     with pytest.raises(Undecodable, match=f"of type {tag}"):
         decode(tag, b"")
