@@ -564,6 +564,8 @@ def test_statistics_count_what_every_process_did_also_those_that_ended(cache, co
         "deletes": 1,
     }
     assert (stats["memory_bytes"], stats["attached"], stats["entries"]) == (4 << 20, 1, 0)
+    assert 0.5 * stats["memory_bytes"] < stats["value_bytes"] < stats["memory_bytes"]
+    assert stats["value_bytes"] % stats["page_bytes"] == 0
 
 
 def test_a_value_that_is_too_large_says_how_much_the_segment_takes(cache):

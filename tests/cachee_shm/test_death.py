@@ -129,7 +129,7 @@ def mmap_of(path):
 
 def assert_all_memory_is_usable(cache):
     """No page stays with the dead: one process can fill nearly all of them, one entry a page."""
-    pages = cache.stats()["value_bytes"] // 65536
+    pages = cache.stats()["value_bytes"] // cache.stats()["page_bytes"]
     for i in range(2 * pages):
         assert cache.set(f"page-{i}", bytes(40_000))
     assert len(cache.get_many(f"page-{i}" for i in range(2 * pages))) >= pages - 3
