@@ -33,13 +33,16 @@ PACKAGES = (
     "diskcache",
     "pylibmc",
     "redis",
+    "libcachesim",
     "msgpack",
     "uvloop",
 )
 
 
-def start(doc: str, repeats: int) -> argparse.Namespace:
-    """The command line of a bench, whose docstring is its --help: quick, repeats and out.
+def start(
+    doc: str, repeats: int, options: Callable[[argparse.ArgumentParser], None] | None = None
+) -> argparse.Namespace:
+    """The command line of a bench, whose docstring is its --help: quick, repeats, out, and its own options.
 
     SIGTERM ends it as Ctrl-C does from here on: what it made on the machine is removed.
     """
@@ -56,6 +59,8 @@ def start(doc: str, repeats: int) -> argparse.Namespace:
         metavar="DIR",
         help="where the JSON and the plot go (default bench/results)",
     )
+    if options is not None:
+        options(parser)
     chosen = parser.parse_args()
     chosen.repeats = chosen.repeats or (2 if chosen.quick else repeats)
     return chosen
