@@ -12,6 +12,7 @@ import fcntl
 import logging
 import os
 import re
+import sys
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -115,6 +116,7 @@ class Segment(_core.Segment):
 
     def __init__(self, spec: Spec) -> None:
         """Attach, creating the segment if nobody has. Raises the ``SegmentError`` that says what is wrong."""
+        _require_the_interpreters_lock()
         self.spec = spec
         self._open()
 
@@ -171,6 +173,19 @@ class Segment(_core.Segment):
     def _reattach(self) -> None:
         """Called by the core when the segment was retired: who holds positions of it must be told."""
         raise SegmentRetired(f"Segment {self.spec.path} was retired. Attach again: its successor is empty.")
+
+
+def _require_the_interpreters_lock() -> None:
+    """An attachment is one process's: one open page, one slot, and the interpreter's lock around each verb.
+
+    A free-threaded Python turns its lock on when it imports the core, unless it was told not to.
+    """
+    is_locked = getattr(sys, "_is_gil_enabled", None)
+    if is_locked is not None and not is_locked():
+        raise SegmentError(
+            "This Python runs without its global lock, which keeps the threads of a process out of each "
+            "other's half-written entries. Nothing was attached. Run it without PYTHON_GIL=0 and -X gil=0."
+        )
 
 
 def _open_file(spec: Spec) -> int:

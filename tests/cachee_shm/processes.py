@@ -28,10 +28,12 @@ ATTACH = "cache = cachee_shm.attach(config=arguments['config'])\n"
 class Child:
     """A Python process. ``say()`` in it is ``line()`` here; ``tell()`` here ends a ``wait()`` in it."""
 
-    def __init__(self, code: str, *, under: tuple[str, ...] = (), **arguments: Any) -> None:
+    def __init__(
+        self, code: str, *, under: tuple[str, ...] = (), python: str = sys.executable, **arguments: Any
+    ) -> None:
         attach = ATTACH if "config" in arguments else ""
         self.process = subprocess.Popen(
-            [*under, sys.executable, "-c", PRELUDE + attach + code, json.dumps(arguments)],
+            [*under, python, "-c", PRELUDE + attach + code, json.dumps(arguments)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

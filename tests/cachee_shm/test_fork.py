@@ -203,6 +203,65 @@ def test_a_program_that_is_run_is_no_worker_and_leaves_no_slot(cache):
     assert slots(cache).keys() == {os.getpid()}
 
 
+PRELOADED = """
+import json, os, pathlib
+import cachee_shm
+cache = cachee_shm.attach(config=json.loads(pathlib.Path("config.json").read_text()))
+made_by = os.getpid()
+
+
+def work(number):
+    assert os.getpid() != made_by
+    cache.set(f"worker-{number}", made_by)
+"""
+
+
+def test_workers_of_a_forkserver_that_preloaded_the_application_share_its_attachment_s_values(
+    cache, config, tmp_path
+):
+    (tmp_path / "preloaded.py").write_text(PRELOADED)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    code = """
+import multiprocessing
+import preloaded
+context = multiprocessing.get_context('forkserver')
+context.set_forkserver_preload(['preloaded'])
+workers = [context.Process(target=preloaded.work, args=(n,)) for n in range(3)]
+for worker in workers: worker.start()
+for worker in workers: worker.join()
+say([worker.exitcode for worker in workers], os.getpid())
+"""
+    with child(code, under=("env", f"--chdir={tmp_path}", f"PYTHONPATH={os.getcwd()}")) as started:
+        codes, pid = started.line().rsplit(" ", 1)
+        assert codes == "[0, 0, 0]"
+        (maker,) = set(cache.get_many(f"worker-{n}" for n in range(3)).values())
+        assert maker not in (os.getpid(), int(pid))
+
+
+def test_a_program_that_an_attached_process_becomes_has_nothing_of_its_slot_nor_of_its_debts(cache, config):
+    code = """
+cache.set('a', 'before')
+cache.set('owed', 1)
+cache.writing('owed').__enter__()
+program = '''
+import json, os, sys, cachee_shm
+with cachee_shm.attach(config=json.loads(sys.argv[1])) as cache:
+    print(cache.get("a"), flush=True)
+    sys.stdin.readline()
+'''
+os.execv(sys.executable, [sys.executable, '-c', program, json.dumps(arguments['config'])])
+"""
+    with child(code, config=config) as started:
+        assert started.line() == "before"
+        cache.sweep()
+        assert "owed" not in cache
+        assert sorted(pid for _, pid, _, _, alive in cache.roster() if alive) == sorted(
+            [os.getpid(), started.pid]
+        )
+        started.tell()
+        started.end()
+
+
 @AS_ROOT
 def test_a_child_that_drops_its_privileges_works_on(cache):
     def work():
