@@ -39,6 +39,7 @@ struct attachment {
     /* This process in the roster. */
     int fd;          /* for liveness tests and for re-attaching after a fork */
     char file_name[FILE_NAME_BYTES]; /* by which the file is found again if `fd` was closed; empty: it has none */
+    uint64_t time_namespace; /* in which this process attached */
     uint64_t file_inode, file_device; /* is `fd` still the segment's file? Daemons close descriptors */
     void *lock_page; /* its mapping holds the slot's byte lock: the kernel drops it at death */
     uint32_t slot;
@@ -50,6 +51,7 @@ struct attachment {
 
     /* The page that this process fills, and the next one, which it drains meanwhile. */
     uint32_t open_page, open_off;
+    uint64_t open_generation;
     uint32_t next_page, drain_off, drain_end, survivors;
     uint64_t span_words[SPANS_MAX]; /* of the large value being written */
 
@@ -66,6 +68,14 @@ struct attachment {
     void *bridge_lock; /* held: this process is the bridge */
     uint32_t ops;      /* lookups so far: now and then one of them looks whether a sweep is due */
 };
+
+/* Does the header say what this geometry is? */
+static inline bool geometry_is(const struct header *h, const struct geometry *g)
+{
+    return h->total_bytes == g->total_bytes && h->roster_slots == g->roster_slots && h->source_slots == g->source_slots &&
+           h->lease_slots == g->lease_slots && h->ring_slots == g->ring_slots && h->tag_slots == g->tag_slots &&
+           h->bucket_count == g->bucket_count && h->page_count == g->page_count;
+}
 
 static inline void count(struct attachment *a, enum statistic which, uint64_t n) { bump_own(&a->me->stats[which], n); }
 

@@ -49,13 +49,24 @@ bool cache_confirm(struct attachment *a, const struct entry_ref *e)
     return true;
 }
 
+/* Wrong bytes in the header's fixed words keep newcomers out, who would make no new segment for themselves: whoever is
+ * in leaves with them. */
+static bool header_intact(const struct attachment *a)
+{
+    const struct header *h = a->header;
+    return h->magic == LAYOUT_MAGIC && h->fingerprint == LAYOUT_FINGERPRINT && geometry_is(h, &a->geo) &&
+           h->time_namespace == a->time_namespace && memcmp(h->hash_key, a->hash_key, sizeof a->hash_key) == 0 &&
+           load_acquire(&h->state) == SEGMENT_READY;
+}
+
 void cache_maybe_sweep(struct attachment *a, uint64_t now_ms)
 {
     uint64_t due = load_relaxed(&a->header->sweep_at_ms);
-    if (now_ms < due || a->frozen_ms >= 0 || !cas(&a->header->sweep_at_ms, &due, now_ms + SWEEP_EVERY_MS))
+    bool later = now_ms < due && due - now_ms <= 2 * SWEEP_EVERY_MS; /* further off than anybody set it: garbage */
+    if (later || a->frozen_ms >= 0 || !cas(&a->header->sweep_at_ms, &due, now_ms + SWEEP_EVERY_MS))
         return;
     roster_sweep(a);
-    if (roster_unlinked(a))
+    if (roster_unlinked(a) || !header_intact(a))
         store_release(&a->header->state, SEGMENT_RETIRED);
 }
 
@@ -117,6 +128,19 @@ static uint16_t digest_at(const struct attachment *a, const struct place *at)
     if (!a->has_bridge || !entry_read(a, at->page, at->off, &e) || entry_spans(&e))
         return 0;
     return digest_bits(entry_digest(a, &e));
+}
+
+/* A record's fence is raised before the tail passes it, and never further: one that is ahead of the tail is garbage,
+ * and would refuse its keys for ever. Asked when something was refused. */
+static bool fences_believable(const struct attachment *a, const struct write *w)
+{
+    uint64_t newest = fence_of(a, w->hash), clear = clear_of(a, w->local);
+    newest = clear > newest ? clear : newest;
+    for (uint32_t i = 0; i < w->tags; i++) {
+        uint64_t tag = tag_fence_of(a, w->tag[i]);
+        newest = tag > newest ? tag : newest;
+    }
+    return newest <= ring_tail(a) + 1; /* read last: it has moved at most one less than any of them */
 }
 
 /* Ring corruption cannot be repaired in place: everybody re-attaches to a new segment. */
@@ -209,6 +233,8 @@ static enum store announce(struct attachment *a, struct announcement *n, enum re
     if (s == RING_CORRUPT)
         return end(a, retire(a));
     enum store result = kind == RECORD_GUARDED ? STORE_GUARDED : store_entry(a, n, s);
+    if ((result == STORE_LOST || result == STORE_GUARDED) && !fences_believable(a, n->w))
+        return end(a, retire(a));
     if (result != STORED && kind != RECORD_ADD)
         index_kill_lower(a, n->w->hash, s << 1, false);
     return end(a, result);
@@ -269,24 +295,30 @@ enum store cache_set_fenced(struct attachment *a, struct write *w, uint64_t toke
     return counted(a, announce(a, &n, moved ? RECORD_GUARDED : RECORD_SET));
 }
 
+static enum store refuse_fill(struct attachment *a, const struct write *w)
+{
+    count(a, STAT_FILLS_REFUSED, 1);
+    return fences_believable(a, w) ? STORE_LOST : retire(a);
+}
+
 enum store cache_fill(struct attachment *a, struct write *w, uint64_t token, uint64_t started_ms)
 {
     struct place at;
     uint64_t now_ms = clock_ms(a);
     if (too_large(a, w))
         return STORE_TOO_LARGE;
-    if (token > ring_tail(a) || fence_of(a, w->hash) > token) {
-        count(a, STAT_FILLS_REFUSED, 1);
-        return STORE_LOST;
-    }
+    if (token > ring_tail(a) || fence_of(a, w->hash) > token)
+        return refuse_fill(a, w);
     if (!reserve(a, w, &at)) {
         count(a, STAT_NO_ROOM, 1);
         return STORE_NO_ROOM;
     }
     put(a, w, &at, 0, started_ms, now_ms);
     bool stored = publish(a, w, &at, token << 1 | 1, now_ms) == PUBLISH_OK;
-    count(a, stored ? STAT_FILLS : STAT_FILLS_REFUSED, 1);
-    return stored ? STORED : STORE_LOST;
+    if (!stored)
+        return refuse_fill(a, w);
+    count(a, STAT_FILLS, 1);
+    return STORED;
 }
 
 /* ---- deleting ---- */

@@ -92,6 +92,7 @@ enum page_state { PAGE_FREE = 0, PAGE_OPEN = 1, PAGE_SEALED = 2, PAGE_DRAIN = 3 
 #define PAGE_OWNER_SHIFT 4
 #define PAGE_OWNER_BITS 0xfffull
 #define PAGE_GEN_SHIFT 16
+#define PAGE_GEN_BITS (~0ull >> PAGE_GEN_SHIFT)
 
 enum record_kind {
     RECORD_ADD = 0,     /* a new value where there was none: other adds do not conflict with it */

@@ -22,7 +22,7 @@ static bool rejoin(SegmentObject *s)
 {
     if (segment_after_fork(&s->a))
         return true;
-    fail(errors.roster_full, "This forked process could not get a roster slot of its own in segment '%s': all are taken, or it "
+    fail(errors.roster_full, "This forked process could not get a roster slot of its own in segment '%.64s': all are taken, or it "
                              "may not open the segment's file any more. Nothing was read or written. Attach fewer processes, or "
                              "attach again after the fork.",
          s->a.header->name);

@@ -51,7 +51,7 @@ static PyObject *Segment_apply(SegmentObject *s, PyObject *args)
         return fail(PyExc_ValueError, "malformed payload; nothing of it was applied");
     if (result == RELAY_CORRUPT) {
         store_release(&s->a.header->state, SEGMENT_RETIRED);
-        return fail(errors.segment_retired, "The ring of segment '%s' is corrupt; the segment is retired. Attach again.",
+        return fail(errors.segment_retired, "The ring of segment '%.64s' is corrupt; the segment is retired. Attach again.",
                     s->a.header->name);
     }
     return PyLong_FromUnsignedLong(applied);
@@ -139,7 +139,7 @@ static PyObject *Segment_source_open(SegmentObject *s, PyObject *arg)
             free_slot = i;
     }
     if (!free_slot)
-        return fail(errors.segment_error, "Segment '%s' knows %u hosts already and has no room for '%s'. Nothing changed. Forget "
+        return fail(errors.segment_error, "Segment '%.64s' knows %u hosts already and has no room for '%s'. Nothing changed. Forget "
                                           "dead hosts, or give the namespace more memory.",
                     s->a.header->name, s->a.geo.source_slots - 1, name);
     struct source_slot *slot = &s->a.sources[free_slot];

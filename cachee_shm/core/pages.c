@@ -1,13 +1,17 @@
 /* pages.c - page ownership. See pages.h. */
 #include "pages.h"
 
+static uint64_t open_word(const struct attachment *a) { return page_word(a->open_generation, a->slot, PAGE_OPEN); }
+
 bool pages_fit(const struct attachment *a, uint32_t bytes, struct place *place)
 {
     if (a->open_page == NO_PAGE || bytes > PAGE_BYTES - a->open_off)
         return false;
+    if (load_relaxed(&a->page_table[a->open_page].word) != open_word(a))
+        return false; /* garbage gave our page away: whoever has it now writes into it */
     place->page = a->open_page;
     place->off = a->open_off;
-    place->generation = page_generation(load_relaxed(&a->page_table[a->open_page].word));
+    place->generation = a->open_generation;
     return true;
 }
 
@@ -17,17 +21,11 @@ void pages_commit(struct attachment *a, uint32_t bytes)
     store_release(&a->page_table[a->open_page].watermark, a->open_off); /* WATERMARK */
 }
 
-static void seal(struct attachment *a, uint32_t page)
-{
-    a64 *at = &a->page_table[page].word;
-    uint64_t word = load_relaxed(at);
-    cas(at, &word, page_word(page_generation(word), 0, PAGE_SEALED));
-}
-
 void pages_seal_open(struct attachment *a)
 {
+    uint64_t word = open_word(a);
     if (a->open_page != NO_PAGE)
-        seal(a, a->open_page);
+        cas(&a->page_table[a->open_page].word, &word, page_word(a->open_generation, 0, PAGE_SEALED));
     a->open_page = NO_PAGE;
 }
 
@@ -57,6 +55,7 @@ bool pages_open_next(struct attachment *a)
     store_relaxed(&p->watermark, 0);
     a->open_page = a->next_page;
     a->open_off = 0;
+    a->open_generation = generation & PAGE_GEN_BITS;
     a->next_page = NO_PAGE;
     return true;
 }

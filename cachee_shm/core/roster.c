@@ -105,6 +105,13 @@ bool roster_alive(const struct attachment *a, uint32_t slot)
     return lock.l_type != F_UNLCK;
 }
 
+bool roster_in_use(const struct attachment *a)
+{
+    struct flock locks = byte_lock(LOCK_SLOTS, F_WRLCK);
+    locks.l_len = ROSTER_SLOTS_MAX;
+    return fcntl(a->fd, F_OFD_GETLK, &locks) != 0 || locks.l_type != F_UNLCK;
+}
+
 static bool is_live(uint64_t word) { return (word & ROSTER_STATE_MASK) == SLOT_LIVE; }
 
 static void announce(struct attachment *a, uint64_t hash)

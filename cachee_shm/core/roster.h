@@ -27,6 +27,9 @@ void roster_leave(struct attachment *a);
 /* True if the slot's process lives, and also when that cannot be told. */
 bool roster_alive(const struct attachment *a, uint32_t slot);
 
+/* Does any other process hold a slot of the segment's file? Asked before this one has a slot. */
+bool roster_in_use(const struct attachment *a);
+
 /* Return the slots of the dead, paying their debts. Returns how many. */
 uint32_t roster_sweep(struct attachment *a);
 

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stddef.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
@@ -135,6 +136,15 @@ static void fill_header(struct header *h, const struct geometry *g, const struct
     store_relaxed(&h->clear_own, 0);
 }
 
+/* Processes that live in a file have seen it ready: it says "new" because its bytes were hit. To cut it for a new
+ * beginning would be a SIGBUS for each of them. */
+static enum attach_result retire_file(int fd)
+{
+    uint64_t retired = SEGMENT_RETIRED;
+    off_t at = (off_t)offsetof(struct header, state);
+    return pwrite(fd, &retired, sizeof retired, at) == sizeof retired ? ATTACH_RETIRED : ATTACH_FAILED;
+}
+
 /* Bytes in a file that no creator has finished: zeros, or the beginning of a header. Anything else is not ours. */
 static bool may_begin(int fd)
 {
@@ -196,7 +206,9 @@ static enum attach_result create_once(struct attachment *a, const struct segment
             return ATTACHED;
         void *held = roster_hold_byte(a, LOCK_CREATE);
         if (held) {
-            enum attach_result result = is_ready(a->fd) ? ATTACHED : create(a->fd, config);
+            enum attach_result result = is_ready(a->fd)    ? ATTACHED
+                                        : roster_in_use(a) ? retire_file(a->fd)
+                                                           : create(a->fd, config);
             int why = errno;
             roster_release_byte(held);
             errno = why;
@@ -211,13 +223,6 @@ static enum attach_result create_once(struct attachment *a, const struct segment
 
 /* ---- validation ---- */
 
-static bool geometry_agrees(const struct header *h, const struct geometry *g)
-{
-    return h->roster_slots == g->roster_slots && h->source_slots == g->source_slots && h->lease_slots == g->lease_slots &&
-           h->ring_slots == g->ring_slots && h->tag_slots == g->tag_slots && h->bucket_count == g->bucket_count &&
-           h->page_count == g->page_count;
-}
-
 static enum attach_result validate(const struct header *h, uint64_t file_bytes, struct geometry *g,
                                    const struct segment_config *config)
 {
@@ -227,7 +232,7 @@ static enum attach_result validate(const struct header *h, uint64_t file_bytes, 
         return ATTACH_GARBAGE;
     if (h->fingerprint != LAYOUT_FINGERPRINT)
         return ATTACH_LAYOUT;
-    if (h->total_bytes > file_bytes || !plan(g, h->total_bytes) || !geometry_agrees(h, g))
+    if (h->total_bytes > file_bytes || !plan(g, h->total_bytes) || !geometry_is(h, g))
         return ATTACH_GARBAGE;
     if (h->time_namespace != time_namespace())
         return ATTACH_TIME_NAMESPACE;
@@ -255,7 +260,6 @@ static void point_into(struct attachment *a)
     a->ring_mask = g->ring_slots - 1;
     a->ring_bits = (uint32_t)__builtin_ctz(g->ring_slots);
     a->fence_shift = 64 - a->ring_bits - (uint32_t)__builtin_ctz(FENCES_PER_RING_SLOT);
-    memcpy(a->hash_key, a->header->hash_key, sizeof a->hash_key);
 }
 
 static enum attach_result map(struct attachment *a, const struct segment_config *config)
@@ -275,6 +279,8 @@ static enum attach_result map(struct attachment *a, const struct segment_config 
         return ATTACH_FAILED;
     }
     point_into(a);
+    memcpy(a->hash_key, h.hash_key, sizeof a->hash_key); /* as it was validated */
+    a->time_namespace = h.time_namespace;
     return ATTACHED;
 }
 
