@@ -79,7 +79,7 @@ def test_only_reads_are_counted_where_requests_delete_and_overwrite():
 
     trace = Trace("x", array("I", [0] * 20_000), 1, ())
     miss = replay(trace, capacity_for(2_000, 1), 1, 0.4).miss
-    assert 0.1 < miss < 0.3  # a read misses where a delete went right before it: 0.2
+    assert 0.15 < miss < 0.25  # a read misses where a delete went right before it: 0.2
 
 
 def test_a_folder_of_traces_is_replayed_by_several_writers(tmp_path):
