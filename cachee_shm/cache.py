@@ -6,7 +6,6 @@ class adds what waits, loads or iterates.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import timedelta
 from types import TracebackType
@@ -14,13 +13,11 @@ from typing import Any, TypeVar
 
 from cachee_shm.events import Events
 from cachee_shm.loading import DEFAULT_TTL, TTL, Options, Writing, aload, load
-from cachee_shm.segment import Segment
+from cachee_shm.segment import Segment, warn
 
 __all__ = ["Cache"]
 
 T = TypeVar("T")
-
-log = logging.getLogger("cachee_shm")
 
 
 class Cache(Segment):
@@ -28,7 +25,7 @@ class Cache(Segment):
 
     def _reattach(self) -> None:
         """Called by the core when the segment was retired or unlinked: go on with its successor."""
-        log.warning("segment %s was retired; attaching to its successor", self.name)
+        warn("segment %s was retired; attaching to its successor", self.name)
         self._open()
 
     def get_or_load(

@@ -31,7 +31,6 @@ from __future__ import annotations
 import datetime as dt
 import decimal
 import enum
-import hashlib
 import re
 import struct
 import sys
@@ -375,6 +374,8 @@ def _schema_digest(kind: type[BaseModel]) -> bytes:
     digest = SCHEMA_DIGESTS.get(kind)
     if digest is None:
         fields = repr([(name, repr(field.annotation)) for name, field in kind.model_fields.items()])
+        import hashlib  # loads OpenSSL: only a process that stores models pays for it
+
         digest = hashlib.blake2b(ADDRESS.sub("", fields).encode(), digest_size=8).digest()
         if kind.__pydantic_complete__:
             SCHEMA_DIGESTS[kind] = digest

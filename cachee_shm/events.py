@@ -5,8 +5,7 @@ from __future__ import annotations
 import struct
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cachee_shm.errors import Lapped
 
@@ -22,8 +21,7 @@ POLL_MIN_S = 0.0005
 POLL_MAX_S = 0.02
 
 
-@dataclass(frozen=True)
-class Event:
+class Event(NamedTuple):
     """One record of the ring.
 
     ``hash`` is the keyed hash of the key or tag (0 for ``clear`` and ``flush``), ``key`` the key itself where

@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Awaitable, Callable, Generator, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from types import EllipsisType, TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -36,40 +35,48 @@ TAKEN, HELD = 0, 1
 DEFAULT_TTL = ...  # the namespace's own lifetime
 
 
-@dataclass(frozen=True)
 class Options:
     """How a loaded value is kept: seconds."""
 
-    ttl: TTL
-    stale: float
-    negative_ttl: float | timedelta | None
-    tags: Sequence[str]
-    local: bool
+    __slots__ = ("local", "negative_ttl", "stale", "tags", "ttl")
 
-    def __post_init__(self) -> None:
-        if not isinstance(self.stale, (int, float)) or not 0 <= self.stale <= SECONDS_MAX:
+    def __init__(
+        self,
+        ttl: TTL,
+        stale: float,
+        negative_ttl: float | timedelta | None,
+        tags: Sequence[str],
+        local: bool,
+    ) -> None:
+        """Raises ``InvalidTTL``."""
+        if not isinstance(stale, (int, float)) or not 0 <= stale <= SECONDS_MAX:
             raise InvalidTTL(
-                f"stale is a number of seconds from 0 to 1e11; not {self.stale!r}. Nothing was read or set."
+                f"stale is a number of seconds from 0 to 1e11; not {stale!r}. Nothing was read or set."
             )
+        self.ttl = ttl
+        self.stale = stale
+        self.negative_ttl = negative_ttl
+        self.tags = tags
+        self.local = local
 
     def lifetime(self, value: object) -> TTL:
         """``negative_ttl`` for a loaded None, where one is given; else ``ttl``."""
         return self.negative_ttl if value is None and self.negative_ttl is not None else self.ttl
 
 
-@dataclass
 class Flight(Generic[T]):
     """One caller on its way to a value: what it found, and whether it holds the lease."""
 
-    segment: Segment
-    key: str | bytes
-    options: Options
-    holds_lease: bool = False
-    found: bool = False
-    value: Any = None
-    has_stale: bool = False
-    token: int = 0
-    started_ms: int = 0
+    def __init__(self, segment: Segment, key: str | bytes, options: Options) -> None:
+        self.segment = segment
+        self.key = key
+        self.options = options
+        self.holds_lease = False
+        self.found = False
+        self.value: Any = None
+        self.has_stale = False
+        self.token = 0
+        self.started_ms = 0
 
     def look(self, counted: bool = False) -> bool:
         """Is a value there to be returned at once? ``counted``: as a hit or a miss of the statistics."""

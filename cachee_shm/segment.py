@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import logging
 import os
 import re
 import sys
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import posix_ipc
 
@@ -33,11 +31,8 @@ NAMESPACE = re.compile(r"[A-Za-z0-9_-]{1,64}")  # config.NAMESPACE, without impo
 OPEN_TRIES_MAX = 200
 OPEN_WAIT_S = 0.005
 
-log = logging.getLogger("cachee_shm")
 
-
-@dataclass(frozen=True)
-class Spec:
+class Spec(NamedTuple):
     """Everything that attaching needs: bytes and milliseconds; lifetime 0 is for ever."""
 
     path: str | None  # the shared memory object's name; None: anonymous
@@ -104,9 +99,14 @@ def _only_namespace(config: Config) -> str:
 
 def private(spec: Spec) -> Spec:
     """The same namespace as an anonymous segment of this process alone."""
-    from dataclasses import replace
+    return spec._replace(path=None, has_bridge=False)
 
-    return replace(spec, path=None, has_bridge=False)
+
+def warn(message: str, *arguments: object) -> None:
+    """Tells the logger "cachee_shm". Imported here, since most processes never have anything to tell it."""
+    import logging
+
+    logging.getLogger("cachee_shm").warning(message, *arguments)
 
 
 class Segment(_core.Segment):
@@ -163,7 +163,7 @@ class Segment(_core.Segment):
             codec.HOOKS_BY_TAG,
         )
         if actual != spec.memory_bytes:
-            log.warning(
+            warn(
                 "segment %s has %d bytes, not the configured %d: the existing one wins until it is removed",
                 spec.path,
                 actual,
