@@ -17,23 +17,19 @@ fewer operations in its turn: as many as take 60 ms, and the next ones in the ne
 
 from __future__ import annotations
 
-import os
 import random
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from itertools import repeat
 from typing import Any
 
 import mesh
 import msgpack
-import posix_ipc
 import rivals
 from measuring import Target, apart, interleaved, ratio, save, start, table, targets_table
 from rivals import Store, cachee
-
-import cachee_shm
 
 PEERS = 4
 MANY = 100
@@ -295,18 +291,6 @@ def make_keys(count: int) -> list[str]:
     return keys
 
 
-@contextmanager
-def local(memory: str) -> Iterator[cachee_shm.Cache]:
-    """A segment of this run's own without a bridge, removed at its end."""
-    config = {"host": {"name": f"bench-local-{os.getpid()}"}, "namespaces": {"bench": {"memory": memory}}}
-    cache = cachee_shm.attach("bench", config=config)
-    try:
-        yield cache
-    finally:
-        cache.close()
-        posix_ipc.unlink_shared_memory(cache.name)
-
-
 def main() -> None:
     chosen = start(f"{__doc__}\n{rivals.__doc__}", repeats=11)
     keys = make_keys(2_000 if chosen.quick else 200_000)
@@ -315,7 +299,7 @@ def main() -> None:
         cores = apart()
         others = stack.enter_context(rivals.rivals(len(keys), cores))
         ours = stack.enter_context(mesh.mesh("here", PEERS, memory, cores))
-        alone = stack.enter_context(local(memory))
+        alone = stack.enter_context(mesh.local("local", memory))
         stores = {US: cachee(ours.cache), LOCAL: cachee(alone), **others}
         bench = Bench(stores, keys, ours.settle, chosen.quick, chosen.repeats)
         targets = run(bench)

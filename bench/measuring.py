@@ -131,6 +131,12 @@ def apart() -> Apart:
     return found
 
 
+def two_cores() -> list[frozenset[int]]:
+    """A core for each of two processes; where there is only one, both get that, and no ratio will be 2."""
+    cores = sorted(os.sched_getaffinity(0))
+    return [frozenset(cores[:1]), frozenset(cores[1:2] or cores)]
+
+
 @dataclass(frozen=True)
 class Target:
     """A promise in figures: at most `limit` (at least, where `is_floor`), in whatever `figure` is.

@@ -16,11 +16,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import posix_ipc
 from measuring import Apart
 
 import cachee_shm
+from cachee_bridge.doorbell import queue_name
 from cachee_shm.segment import segment_path
 
 NAMESPACE = "bench"
@@ -92,8 +94,10 @@ class Mesh:
         self.peers = list(zip(hosts[1:], caches[1:], strict=True))
 
     def is_settled(self) -> bool:
-        """Every host has all that every other has in its ring; with no peers, nothing is asked."""
+        """Every bridge serves and has looked at all of its ring, and every host has all of every other's."""
         caches = {self.here.name: self.cache} | {peer.name: cache for peer, cache in self.peers}
+        if any(c.bridge_generation() == 0 or c.pump_cursor < c.tail for c in caches.values()):
+            return False
         return all(
             cursor_of(cache, name) >= other.tail
             for cache in caches.values()
@@ -150,10 +154,10 @@ def configured(names: list[str], memory: list[str], ttl: str, absent_peers: int 
     full = [f"bench-{name}-{os.getpid()}" for name in names]
     ports = free_ports(len(names) + absent_peers)
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cachee-bench-")))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=f"cachee-bench-{os.getpid()}-")))
         hosts = []
         for number, name in enumerate(full):
-            stack.callback(remove_segment, name)
+            stack.callback(remove, name)
             path = folder / f"{names[number]}.toml"
             others = ", ".join(f'"127.0.0.1:{port}"' for port in ports if port != ports[number])
             text = CONFIG.format(name=name, memory=memory[number], ttl=ttl, port=ports[number], peers=others)
@@ -186,6 +190,27 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-def remove_segment(host: str) -> None:
+def remove(host: str) -> None:
+    """The segment, and the doorbell of a bridge that was killed."""
     with suppress(posix_ipc.ExistentialError):
         posix_ipc.unlink_shared_memory(segment_path(host, NAMESPACE))
+    with suppress(posix_ipc.Error, OSError):
+        posix_ipc.unlink_message_queue(queue_name(host))
+
+
+@contextmanager
+def local(name: str, memory: str, ttl: str = "never") -> Iterator[cachee_shm.Cache]:
+    """A segment of this run's own without a bridge, removed at its end."""
+    config = local_config(name, memory, ttl)
+    cache = cachee_shm.attach(NAMESPACE, config=config)
+    try:
+        yield cache
+    finally:
+        cache.close()
+        remove(config["host"]["name"])
+
+
+def local_config(name: str, memory: str, ttl: str = "never") -> dict[str, dict[str, Any]]:
+    """What all processes attach with that share this segment. Its name has the pid of who calls this."""
+    table = {"memory": memory, "default_ttl": ttl}
+    return {"host": {"name": f"bench-{name}-{os.getpid()}"}, "namespaces": {NAMESPACE: table}}

@@ -303,7 +303,9 @@ def rivals(keys: int, apart: Apart) -> Iterator[dict[str, Store]]:
     """Every rival that is installed; of the others, a line each."""
     with ExitStack() as stack:
         shared = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="cachee-bench-", dir=shared))
+        folder = stack.enter_context(
+            tempfile.TemporaryDirectory(prefix=f"cachee-bench-{os.getpid()}-", dir=shared)
+        )
         found: dict[str, Store] = {}
         for name, adapter in RIVALS.items():
             try:
