@@ -53,7 +53,7 @@ fuzz: build                             ## the generated tests, with many more e
 	CACHEE_EXAMPLES=$(EXAMPLES) $(PY) -m pytest -m fuzz --timeout=0
 
 bench: build $(VENV)/.bench              ## every figure of the README, each beside its rivals
-	@for script in bench/bench_*.py; do echo "== $$script"; $(PY) $$script || exit 1; done
+	@for script in bench/bench_*.py bench/instructions.py; do echo "== $$script"; $(PY) $$script || exit 1; done
 
 clean:                                  ## what the above made
 	rm -rf $(VENV) build dist .hypothesis .pytest_cache .mypy_cache .ruff_cache
