@@ -1,0 +1,332 @@
+/* scenes.c - see scenes.h. */
+#include "scenes.h"
+
+const uint64_t scene_tag = 0x7461670000000001ull;
+
+int scene_file;
+struct segment_config scene_config;
+struct attachment here;
+struct named_key target, other;
+uint64_t start_token;
+
+static struct attachment here_before; /* how it was before each run */
+static unsigned char buffer[VALUE_BYTES_LIMIT];
+static unsigned char *start_image;
+
+/* ---- verbs: each works on TARGET ---- */
+
+struct write target_write(uint64_t number, uint32_t bytes)
+{
+    struct write w = write_of(&target, buffer, value_make(buffer, TARGET, number, bytes));
+    w.tags = 1;
+    w.tag[0] = scene_tag;
+    return w;
+}
+
+void set_1(struct attachment *a) { cache_set(a, &(struct write[]){target_write(1, 64)}[0]); }
+void set_2(struct attachment *a) { cache_set(a, &(struct write[]){target_write(2, 80)}[0]); }
+
+static void set_large(struct attachment *a)
+{
+    struct write w = target_write(3, SPAN_BYTES + 40);
+    cache_set(a, &w);
+}
+
+void set_local(struct attachment *a)
+{
+    struct write w = target_write(4, 48);
+    w.local = true;
+    cache_set(a, &w);
+}
+
+void set_nothing(struct attachment *a)
+{
+    struct write w = target_write(5, 48);
+    w.store_nothing = true;
+    cache_set(a, &w);
+}
+
+static void set_expiring(struct attachment *a)
+{
+    struct write w = target_write(6, 48);
+    w.ttl_ms = 1;
+    w.grace_ms = 1000;
+    cache_set(a, &w);
+    a->frozen_ms += 10;
+}
+
+void add_7(struct attachment *a)
+{
+    struct write w = target_write(7, 48);
+    cache_add(a, &w);
+}
+
+void fill_8(struct attachment *a)
+{
+    struct write w = target_write(8, 48);
+    cache_fill(a, &w, ring_tail(a), FROZEN_MS);
+}
+
+void fill_late(struct attachment *a) /* loaded before the other process did anything */
+{
+    struct write w = target_write(9, 48);
+    cache_fill(a, &w, start_token, FROZEN_MS);
+}
+
+void fenced_10(struct attachment *a)
+{
+    struct write w = target_write(10, 48);
+    cache_set_fenced(a, &w, start_token);
+}
+
+void delete_target(struct attachment *a) { cache_delete(a, target.hash); }
+void touch_target(struct attachment *a) { cache_touch(a, target.hash, target.text, target.bytes, 100000); }
+void clear_all(struct attachment *a) { cache_clear(a); }
+void delete_tag(struct attachment *a) { cache_delete_tag(a, scene_tag); }
+void do_nothing(struct attachment *a) { (void)a; }
+
+static void apply(struct attachment *a, enum wire_kind kind, uint64_t digest)
+{
+    static const uint32_t bytes_of[] = {0, 9, 17, 9, 1, 1};
+    unsigned char in[WIRE_RECORD_BYTES_MAX] = {(unsigned char)kind};
+    uint32_t applied;
+    memcpy(in + 1, kind == WIRE_TAG ? &scene_tag : &target.hash, 8);
+    memcpy(in + 9, &digest, 8);
+    REQUIRE(relay_apply(a, 7, in, bytes_of[kind], &applied) == RELAY_OK, "apply");
+}
+
+void apply_key(struct attachment *a) { apply(a, WIRE_KEY, 0); }
+static void apply_tag(struct attachment *a) { apply(a, WIRE_TAG, 0); }
+void apply_all(struct attachment *a) { apply(a, WIRE_ALL, 0); }
+
+uint64_t digest_of_set_1;
+void apply_same(struct attachment *a) { apply(a, WIRE_KEY_SET, digest_of_set_1); }
+void apply_different(struct attachment *a) { apply(a, WIRE_KEY_SET, digest_of_set_1 + 2); }
+
+void sweep(struct attachment *a) { roster_sweep(a); }
+
+static void open_writing(struct attachment *a) { roster_settle(a, roster_intend(a, target.hash)); }
+
+static void leave(struct attachment *a) { segment_detach(a); }
+
+void take_lease(struct attachment *a)
+{
+    if (lease_take(a, target.hash) == LEASE_TAKEN)
+        lease_release(a, target.hash);
+}
+
+static void set_other(struct attachment *a, uint32_t key, uint32_t bytes)
+{
+    struct named_key k = key_named(a, key);
+    struct write w = write_of(&k, buffer, value_make(buffer, key, 1, bytes));
+    cache_set(a, &w);
+}
+
+/* Every page full of a few entries, the target among them and read: the next writer turns pages and carries it on. */
+void fill_pages(struct attachment *a)
+{
+    uint32_t bytes;
+    set_1(a);
+    for (uint32_t i = 0; i < 7 * a->geo.page_count; i++) {
+        set_other(a, 100 + i, SPAN_BYTES);
+        read_value(a, &target, buffer, &bytes);
+    }
+}
+
+/* What taking one takes is stepped through in the first scene. */
+static void have_a_page(struct attachment *a)
+{
+    struct named_key k = key_named(a, 70);
+    struct write w = write_of(&k, buffer, value_make(buffer, 70, 1, 16));
+    cache_fill(a, &w, ring_tail(a), FROZEN_MS);
+}
+
+static void nearly_full(struct attachment *a)
+{
+    do
+        set_other(a, 50, 4000);
+    while (a->open_page == NO_PAGE || a->open_off + 4200 < PAGE_BYTES);
+}
+
+static void set_that_turns(struct attachment *a) { set_other(a, 60, 4300), set_2(a); }
+
+/* Somebody died holding a slot, an intent, a write under way and a page. */
+static void leave_a_corpse(struct attachment *a)
+{
+    struct roster_slot *dead = &a->roster[SLOT_OF_THE_DEAD];
+    set_1(a);
+    store_release(&dead->word, (uint64_t)3 << ROSTER_GEN_SHIFT | SLOT_LIVE);
+    store_release(&dead->intents[2], target.hash);
+    store_release(&dead->verb_hash, other.hash);
+    store_release(&dead->overflow, 1);
+    raise_max(&a->header->roster_high, SLOT_OF_THE_DEAD + 1);
+    store_release(&a->page_table[a->geo.page_count - 1].word, page_word(1, SLOT_OF_THE_DEAD, PAGE_OPEN));
+}
+
+void set_1_expiring_now(struct attachment *a) { set_expiring(a); }
+void set_1_local(struct attachment *a) { set_local(a); }
+
+/* A value of two pages: the writer turns its page while it writes one value. */
+static void set_pages(struct attachment *a)
+{
+    struct write w = target_write(11, PAGE_BYTES + 100);
+    enum store r = cache_set(a, &w);
+    REQUIRE(r == STORED || r == STORE_LOST || r == STORE_GUARDED, "a value of two pages: %d", (int)r);
+}
+
+static bool buckets_full(const struct attachment *a)
+{
+    struct candidates c = index_candidates(a, target.hash);
+    for (int i = 0; i < CANDIDATE_WORDS; i++)
+        if (!load_relaxed(index_word(&c, i)))
+            return false;
+    return true;
+}
+
+/* Both buckets of TARGET full of other keys: the next must evict one. By fills: their records would lap the ring. */
+static void fill_buckets(struct attachment *a)
+{
+    for (uint32_t key = 1000; !buckets_full(a); key++) {
+        struct named_key k = key_named(a, key);
+        struct write w = write_of(&k, buffer, value_make(buffer, key, 1, 16));
+        cache_fill(a, &w, ring_tail(a), FROZEN_MS);
+        REQUIRE(key < 200000, "the buckets do not fill");
+    }
+}
+
+static void write_in_block(struct attachment *a)
+{
+    struct write w = target_write(12, 48);
+    uint64_t intent = roster_intend(a, target.hash);
+    cache_set_fenced(a, &w, ring_tail(a));
+    roster_settle(a, intent);
+}
+
+static void delete_in_block(struct attachment *a)
+{
+    uint64_t intent = roster_intend(a, target.hash);
+    cache_delete(a, target.hash);
+    roster_settle(a, intent);
+}
+
+static uint32_t put_record(unsigned char *out, enum wire_kind kind, uint64_t hash)
+{
+    out[0] = (unsigned char)kind;
+    memcpy(out + 1, &hash, 8);
+    return kind == WIRE_ALL ? 1 : 9;
+}
+
+static void apply_batch(struct attachment *a)
+{
+    unsigned char in[5 * WIRE_RECORD_BYTES_MAX];
+    uint32_t n = 0, applied;
+    n += put_record(in + n, WIRE_KEY, other.hash);
+    n += put_record(in + n, WIRE_TAG, scene_tag);
+    n += put_record(in + n, WIRE_KEY, target.hash);
+    n += put_record(in + n, WIRE_ALL, 0);
+    n += put_record(in + n, WIRE_KEY, target.hash);
+    REQUIRE(relay_apply(a, 7, in, n, &applied) == RELAY_OK && applied == 5, "apply a batch");
+}
+
+static void heal(struct attachment *a)
+{
+    uint64_t cursor = 0;
+    relay_heal(a, &cursor, 100);
+}
+
+static void become_bridge(struct attachment *a) { REQUIRE(segment_become_bridge(a), "there is a bridge already"); }
+
+void get_target(struct attachment *a) { number_read(a); }
+
+static void leave_a_lease(struct attachment *a)
+{
+    lease_take(a, target.hash);
+    for (uint32_t i = 0; i < a->geo.lease_slots; i++)
+        if (load_relaxed(&a->leases[i]))
+            store_release(&a->leases[i], (load_relaxed(&a->leases[i]) & ~0xfffull) | SLOT_OF_THE_DEAD);
+    leave_a_corpse(a);
+}
+
+/* ---- scenes ---- */
+
+const struct scene scenes[SCENES] = {
+    {"set, new", do_nothing, do_nothing, set_1},
+    {"set, overwrite", set_1, have_a_page, set_2},
+    {"set over a local value", set_1_local, have_a_page, set_2},
+    {"set, local, overwrite", set_1, have_a_page, set_local},
+    {"set, ttl 0", set_1, do_nothing, set_nothing},
+    {"set, turning a page", fill_pages, nearly_full, set_that_turns, true},
+    {"set, large", set_1, do_nothing, set_large},
+    {"set, of two pages", set_1, do_nothing, set_pages, true, SCENE_BYTES_LARGE},
+    {"set, both buckets full", fill_buckets, have_a_page, set_1, true, SCENE_BYTES_LARGE},
+    {"fill, new", do_nothing, have_a_page, fill_8},
+    {"fill, of an old token", do_nothing, have_a_page, fill_late},
+    {"fill over an expired value", set_1_expiring_now, have_a_page, fill_8},
+    {"late fill over an expired value", set_1_expiring_now, have_a_page, fill_late},
+    {"late fill over a value", set_1, have_a_page, fill_late},
+    {"add, new", do_nothing, have_a_page, add_7},
+    {"add over an expired value", set_1_expiring_now, have_a_page, add_7},
+    {"fenced set, new", do_nothing, have_a_page, fenced_10},
+    {"fenced set, overwrite", set_1, have_a_page, fenced_10},
+    {"delete", set_1, do_nothing, delete_target},
+    {"touch", set_1, have_a_page, touch_target},
+    {"delete_tag", set_1, do_nothing, delete_tag},
+    {"clear", set_1, do_nothing, clear_all},
+    {"apply, key", set_1, do_nothing, apply_key},
+    {"apply, same digest", set_1, do_nothing, apply_same},
+    {"apply, other digest", set_1, do_nothing, apply_different},
+    {"apply, tag", set_1, do_nothing, apply_tag},
+    {"apply, flush", set_1, do_nothing, apply_all},
+    {"apply, a batch", set_1, do_nothing, apply_batch, true},
+    {"heal", set_1, do_nothing, heal},
+    {"get", set_1, do_nothing, get_target},
+    {"writing, nothing", set_1, do_nothing, open_writing, true},
+    {"writing, a value", set_1, have_a_page, write_in_block},
+    {"writing, a delete", set_1, do_nothing, delete_in_block},
+    {"lease", set_1, do_nothing, take_lease, true},
+    {"lease of the dead", leave_a_lease, do_nothing, take_lease, true},
+    {"become the bridge", set_1, do_nothing, become_bridge, true},
+    {"sweep", leave_a_corpse, do_nothing, sweep, true},
+    {"leave", set_1, nearly_full, leave, true},
+    {"join", set_1, NULL, NULL, true},
+};
+
+void begin_run(void)
+{
+    memcpy(here.base, start_image, here.geo.total_bytes);
+    here = here_before;
+}
+
+void set_up(const struct scene *s)
+{
+    scene_file = memory_file();
+    scene_config = plain_config(s->bytes ? s->bytes : SCENE_BYTES);
+    scene_config.has_bridge = true;
+    attach_to(&here, scene_file, &scene_config);
+    here.frozen_ms = FROZEN_MS;
+    target = key_named(&here, TARGET);
+    other = key_named(&here, OTHER);
+    set_other(&here, OTHER, 100);
+    s->before(&here);
+    start_token = ring_tail(&here);
+    here_before = here;
+    start_image = malloc(here.geo.total_bytes);
+    memcpy(start_image, here.base, here.geo.total_bytes);
+}
+
+void tear_down(void)
+{
+    begin_run();
+    segment_detach(&here);
+    close(scene_file);
+    free(start_image);
+}
+
+void note_digest(void)
+{
+    struct entry_ref e;
+    set_up(&scenes[1]);
+    REQUIRE(index_find(&here, target.hash, target.text, target.bytes, &e), "no value");
+    digest_of_set_1 = entry_digest(&here, &e);
+    tear_down();
+}

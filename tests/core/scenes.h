@@ -1,0 +1,69 @@
+/* scenes.h - verbs on one key in given circumstances, run by a child that is stepped, stopped or killed; and what must
+ * hold after. For torture_steps (images and interleavings) and torture_kill (real deaths and stops).
+ *
+ * scenes.c has the verbs and the circumstances, stepping.c the child and the checks.
+ */
+#ifndef CACHEE_SCENES_H
+#define CACHEE_SCENES_H
+
+#include "torture.h"
+
+enum { SCENE_BYTES = 512 << 10, SCENE_BYTES_LARGE = 2 << 20, STEPS_MAX = 3 << 20, FROZEN_MS = 5000000 };
+enum { TARGET = 1, OTHER = 2, SLOT_OF_THE_DEAD = 9 };
+enum { STEPS, IMAGES, PAIRS, RUNS, KILLS, STOPS }; /* tallies */
+
+typedef void verb(struct attachment *a);
+
+struct scene {
+    const char *name;
+    verb *before, *warm_up, *run; /* by this process; by the child before; what the child is stepped through */
+    bool alone;                   /* what it does, others of the same key need not see: not interleaved */
+    uint32_t bytes;               /* of the segment; 0: SCENE_BYTES */
+};
+
+enum { SCENES = 39 };
+extern const struct scene scenes[SCENES];
+extern const uint64_t scene_tag;
+
+/* The scene that is set up. */
+extern int scene_file;
+extern struct segment_config scene_config;
+extern struct attachment here; /* this process's attachment */
+extern struct named_key target, other;
+extern uint64_t start_token;     /* the ring's tail before the child's verb */
+extern uint64_t digest_of_set_1; /* what a peer that set the same value announces */
+
+void set_up(const struct scene *s);
+void tear_down(void);
+void begin_run(void); /* everything as set_up left it */
+void note_digest(void);
+
+/* Verbs that others name too. */
+verb do_nothing, set_1, set_2, set_local, set_nothing, set_1_local, set_1_expiring_now, add_7, fill_8, fill_late, fenced_10,
+    delete_target, touch_target, clear_all, delete_tag, apply_key, apply_same, apply_different, apply_all, fill_pages, take_lease,
+    get_target, sweep;
+struct write target_write(uint64_t number, uint32_t bytes);
+uint64_t number_read(struct attachment *a); /* the number of TARGET's value, 0: a miss */
+
+/* ---- the child ---- */
+
+bool can_trace(void);
+pid_t traced_child(void (*body)(void *), void *with); /* at the first SIGSTOP that it sends itself */
+pid_t child_at_verb(const struct scene *s);
+int resume(pid_t pid, int how); /* ptrace requests; the signal at which it stands then */
+bool step(pid_t pid);           /* one instruction. False: the verb has returned */
+void end_child(pid_t pid);
+
+/* ---- what must hold ---- */
+
+void check_nothing_outlived(const struct attachment *a, uint64_t after, uint64_t upto, bool remote_too, const char *when);
+void check_ring(struct attachment *a);
+
+struct death {
+    const unsigned char *image; /* a copy of the segment's bytes; NULL: the segment itself */
+    uint64_t total;
+    bool sweep_first;
+};
+void check_death(void *death); /* in a process of its own, after the stepped one's end */
+
+#endif
