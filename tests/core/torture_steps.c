@@ -12,7 +12,8 @@
  * of three or four instructions.)
  *
  * Points: images where anything but value bytes changed; interleavings just before and just after each such change: all
- * of them for some pairs of verbs, a random sample of the others within the seconds given. `torture_steps N all`: all.
+ * of them for some pairs of verbs, a random sample of the others within the seconds given. `torture_steps N all`: all,
+ * but of verbs of more than LONG_STEPS instructions.
  *
  * Its power (each break made in a copy of the core; seconds until caught, on two busy cores)
  *
@@ -33,7 +34,7 @@
 #include <sys/ptrace.h>
 #include <sys/wait.h>
 
-enum { POINTS_MAX = 1 << 16, STEPS_IN_CHECK = 20000 /* of a verb; `all` has no such bound */ };
+enum { POINTS_MAX = 1 << 16, LONG_STEPS = 4000, STEPS_IN_CHECK = 20000 /* of a verb; `all` has no such bound */ };
 
 static bool all_points;
 static double began;
@@ -146,9 +147,11 @@ static void interleave_musts(const struct scene *s, const uint32_t *points, uint
 
 static void interleave_scene(const struct scene *s, uint32_t *points, uint32_t n, double until, struct chance *c)
 {
+    /* Of a long verb fewer points, so that it takes no longer than a few short ones. */
+    uint32_t stride = all_points && n ? 1 + points[n - 1] / LONG_STEPS : 1;
     for (int intruder = 0; intruder < INTRUDERS; intruder++) {
         tally(PAIRS);
-        for (uint32_t i = 0; i < n && (all_points || seconds_now() < until); i++) {
+        for (uint32_t i = (uint32_t)intruder % stride; i < n && (all_points || seconds_now() < until); i += stride) {
             uint32_t pick = all_points ? i : chance_below(c, n);
             int who = all_points ? intruder : (int)chance_below(c, INTRUDERS);
             interleave(s, who, points[pick]);
