@@ -86,6 +86,7 @@ class Segment:
         has_bridge: bool,
         isolation_ttl_ms: int,
         default_ttl_ms: int,
+        near_entries: int,
         doorbell: str,
         encode: Callable[[object], tuple[int, bytes]],
         decoders: tuple[Callable[[bytes], object], ...],

@@ -63,6 +63,7 @@ NAMESPACES_MAX = 1024
 PEERS_MAX = 4095  # a ring record has 12 bits for its source, and 0 is the host itself
 MEMORY_BYTES_MIN = 2 << 20
 MEMORY_BYTES_MAX = 64 << 30  # an index word has 20 bits for its page of 64 KiB
+NEAR_CACHE_ENTRIES_MAX = 1 << 20  # of each process: about 150 bytes a slot beside the objects
 HASH_KEY_BYTES_MIN = 16
 HASH_KEY_BYTES_MAX = 64  # the most that keyed BLAKE2b takes
 USER_IDS = 1 << 32
@@ -215,6 +216,12 @@ class NamespaceTable(Table):
         le=30 * DAY_S,
         description=f'a duration such as "10s", from 10ms to 30d {DURATION_UNITS}',
     )
+    near_cache_entries: int = Field(
+        default=0,
+        ge=0,
+        le=NEAR_CACHE_ENTRIES_MAX,
+        description=f"a whole number from 0 to {NEAR_CACHE_ENTRIES_MAX}",
+    )
 
 
 class Bridge(Table):
@@ -261,6 +268,7 @@ class NamespaceConfig:
     default_ttl: float | None
     on_isolation: str
     isolation_ttl: float
+    near_cache_entries: int
     hash_key: bytes
 
 

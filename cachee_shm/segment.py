@@ -44,6 +44,7 @@ class Spec(NamedTuple):
     has_bridge: bool
     isolation_ttl_ms: int
     default_ttl_ms: int
+    near_cache_entries: int = 0
 
     @property
     def doorbell(self) -> str:
@@ -89,6 +90,7 @@ def spec_of(config: Config, namespace: str | None) -> Spec:
         has_bridge=config.bridge is not None,
         isolation_ttl_ms=round(table.isolation_ttl * 1000),
         default_ttl_ms=round((table.default_ttl or 0) * 1000),
+        near_cache_entries=table.near_cache_entries,
     )
 
 
@@ -158,6 +160,7 @@ class Segment(_core.Segment):
             spec.has_bridge,
             spec.isolation_ttl_ms,
             spec.default_ttl_ms,
+            spec.near_cache_entries,
             spec.doorbell,
             codec.encode,
             codec.HOOKS_BY_TAG,

@@ -43,9 +43,9 @@ def test_the_python_of_the_readme_runs_from_top_to_bottom(tmp_path: pathlib.Path
 
 
 def test_the_configuration_of_the_readme_is_accepted(tmp_path: pathlib.Path) -> None:
-    tables = tomllib.loads(blocks("toml")[0])
-    config = Config.parse(tables)
-    assert config.namespace("shop").memory == 256 << 20
+    near, whole = [Config.parse(tomllib.loads(text)).namespace("shop") for text in blocks("toml")]
+    assert near.near_cache_entries == 1024
+    assert whole.memory == 256 << 20
 
 
 @pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\(([\w/.-]+)\)", README))))

@@ -30,13 +30,22 @@ static enum finding judge_age(struct attachment *a, const struct entry_ref *e)
     return FOUND_NOTHING;
 }
 
-enum finding cache_find(struct attachment *a, uint64_t hash, const void *key, uint32_t key_bytes, struct entry_ref *e)
+static enum finding judge(struct attachment *a, const struct entry_ref *e)
 {
     if (++a->ops % LOOK_EVERY_OPS == 0)
         cache_maybe_sweep(a, clock_ms(a));
-    if (!index_find(a, hash, key, key_bytes, e) || !entry_valid(a, e))
-        return FOUND_NOTHING;
-    return judge_age(a, e);
+    return entry_valid(a, e) ? judge_age(a, e) : FOUND_NOTHING;
+}
+
+enum finding cache_find(struct attachment *a, uint64_t hash, const void *key, uint32_t key_bytes, struct entry_ref *e)
+{
+    return index_find(a, hash, key, key_bytes, e) ? judge(a, e) : FOUND_NOTHING;
+}
+
+enum finding cache_find_again(struct attachment *a, struct entry_ref *e, bool *still)
+{
+    *still = index_still(e) && (!entry_spans(e) || span_whole(a, e));
+    return *still ? judge(a, e) : FOUND_NOTHING;
 }
 
 bool cache_confirm(struct attachment *a, const struct entry_ref *e)

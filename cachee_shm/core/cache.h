@@ -47,6 +47,8 @@ static inline uint32_t value_bytes_max(const struct attachment *a)
 
 /* Find what may be served now. FOUND: copy the value, then cache_confirm; if that fails, find again. */
 enum finding cache_find(struct attachment *a, uint64_t hash, const void *key, uint32_t key_bytes, struct entry_ref *e);
+/* The same of an entry that was found before. Not *still: the key has another value or none, so find it anew. */
+enum finding cache_find_again(struct attachment *a, struct entry_ref *e, bool *still);
 bool cache_confirm(struct attachment *a, const struct entry_ref *e);
 
 /* Copy e->value_bytes bytes out. False: a span of it is gone, and the entry with it. Confirm in either case. */

@@ -59,6 +59,18 @@ bool index_find(struct attachment *a, uint64_t hash, const void *key, uint32_t k
            find_in(a, c.bucket[1], c.tag_bits, hash, key, key_bytes, e);
 }
 
+/* The word names page, offset and 11 bits of the generation. If the page has the whole generation now, it had it when the
+ * word was read, for generations only rise: so the word named this entry and no other, which nobody has changed since. */
+bool index_still(struct entry_ref *e)
+{
+    uint64_t word = load_acquire(e->word_at); /* PUBLISH */
+    if ((word ^ e->word) & ~INDEX_FREQ_MASK)
+        return false;
+    e->word = word;
+    e->page_word = load_acquire(e->page_word_at); /* PAGE */
+    return page_generation(e->page_word) == e->place.generation;
+}
+
 bool entry_valid(const struct attachment *a, const struct entry_ref *e)
 {
     uint64_t position = e->version >> 1;

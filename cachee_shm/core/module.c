@@ -144,7 +144,8 @@ static bool hash_key_from(PyObject *o, struct segment_config *config)
     return true;
 }
 
-static int attach(SegmentObject *s, int fd, const struct segment_config *config, PyObject *encode, PyObject *decoders)
+static int attach(SegmentObject *s, int fd, const struct segment_config *config, uint32_t near_entries, PyObject *encode,
+                  PyObject *decoders)
 {
     enum attach_result result = segment_attach(&s->a, fd, config);
     if (result > ATTACH_CREATED) {
@@ -154,19 +155,22 @@ static int attach(SegmentObject *s, int fd, const struct segment_config *config,
     Py_XSETREF(s->encode, Py_NewRef(encode));
     Py_XSETREF(s->decoders, Py_NewRef(decoders));
     remember(s);
-    return 0;
+    return near_open(s, near_entries) ? 0 : -1;
 }
 
-/* _attach(fd, name, memory, host, hash_key, has_name, has_bridge, isolation_ttl_ms, default_ttl_ms, doorbell, encode, decoders)
+/* _attach(fd, name, memory, host, hash_key, has_name, has_bridge, isolation_ttl_ms, default_ttl_ms, near_entries, doorbell,
+ * encode, decoders)
  * takes fd over. Called again, it leaves the old segment for the new one. */
 static PyObject *Segment_attach(SegmentObject *s, PyObject *args)
 {
     struct segment_config config = {0};
     int fd, has_bridge, has_name;
+    unsigned near_entries;
     unsigned long long memory, isolation_ttl_ms, default_ttl_ms;
     PyObject *hash_key, *encode, *decoders;
-    if (!PyArg_ParseTuple(args, "isKsOppKKsOO!:_attach", &fd, &config.name, &memory, &config.host, &hash_key, &has_name,
-                          &has_bridge, &isolation_ttl_ms, &default_ttl_ms, &config.doorbell_name, &encode, &PyTuple_Type, &decoders) ||
+    if (!PyArg_ParseTuple(args, "isKsOppKKIsOO!:_attach", &fd, &config.name, &memory, &config.host, &hash_key, &has_name,
+                          &has_bridge, &isolation_ttl_ms, &default_ttl_ms, &near_entries, &config.doorbell_name, &encode, &PyTuple_Type,
+                          &decoders) ||
         !hash_key_from(hash_key, &config))
         return NULL;
     config.total_bytes = memory;
@@ -175,17 +179,20 @@ static PyObject *Segment_attach(SegmentObject *s, PyObject *args)
     config.isolation_ttl_ms = isolation_ttl_ms;
     config.default_ttl_ms = default_ttl_ms;
     s->astray = s->open || s->astray;
+    struct near_taken near = near_take(s);
     close_segment(s);
-    if (attach(s, fd, &config, encode, decoders) < 0)
-        return NULL;
-    return PyLong_FromUnsignedLongLong(s->a.geo.total_bytes);
+    int failed = attach(s, fd, &config, near_entries, encode, decoders);
+    near_release(near);
+    return failed ? NULL : PyLong_FromUnsignedLongLong(s->a.geo.total_bytes);
 }
 
 static PyObject *Segment_close(SegmentObject *s, PyObject *unused)
 {
     (void)unused;
+    struct near_taken near = near_take(s);
     close_segment(s);
     s->astray = false;
+    near_release(near);
     Py_RETURN_NONE;
 }
 
@@ -194,6 +201,7 @@ static void Segment_dealloc(SegmentObject *s)
     PyTypeObject *type = Py_TYPE(s);
     PyObject_GC_UnTrack(s);
     close_segment(s);
+    near_release(near_take(s));
     Py_CLEAR(s->encode);
     Py_CLEAR(s->decoders);
     type->tp_free(s);
@@ -205,13 +213,14 @@ static int Segment_traverse(SegmentObject *s, visitproc visit, void *arg)
     Py_VISIT(Py_TYPE(s));
     Py_VISIT(s->encode);
     Py_VISIT(s->decoders);
-    return 0;
+    return near_traverse(s, visit, arg);
 }
 
 static int Segment_clear_refs(SegmentObject *s)
 {
     Py_CLEAR(s->encode);
     Py_CLEAR(s->decoders);
+    near_release(near_take(s));
     return 0;
 }
 

@@ -25,6 +25,9 @@ typedef struct SegmentObject {
     bool open;
     bool astray; /* its segment was retired and the successor could not be attached: each verb tries again */
     uint32_t attachments; /* how often this object was attached, modulo 2^12 in tokens */
+    struct near_slot *near; /* module_near.c; NULL without a near cache */
+    uint32_t near_sets, near_turn;
+    uint64_t near_hits; /* of this process */
     PyObject *encode, *decoders; /* of codec.py: a callable; a tuple of them, by type tag */
     struct SegmentObject *next; /* all open ones: a forked child re-attaches them */
 } SegmentObject;
@@ -70,6 +73,21 @@ bool value_is_plain(PyObject *o, int depth);
 /* What came of reading a value: an object, a torn read (try again), bytes that do not decode (a miss), an error. */
 enum reading { READ_OK, READ_TORN, READ_GARBAGE, READ_ERROR };
 enum reading read_value(SegmentObject *s, const struct entry_ref *e, PyObject **out);
+
+/* module_near.c. near_open: false with an error set. What near_take has taken away, near_release lets go: like near_keep
+ * it may run Python code, so a verb does it last. */
+struct near_taken {
+    struct near_slot *slots;
+    uint32_t count;
+};
+bool near_open(SegmentObject *s, uint32_t entries);
+struct near_taken near_take(SegmentObject *s);
+void near_release(struct near_taken taken);
+int near_traverse(const SegmentObject *s, visitproc visit, void *arg);
+uint32_t near_count(const SegmentObject *s);
+/* True: answered, with a new reference in *out unless nothing was found. Both need a verb that has entered. */
+bool near_find(SegmentObject *s, PyObject *key, const struct key *k, enum finding *found, PyObject **out);
+void near_keep(SegmentObject *s, PyObject *key, const struct key *k, const struct entry_ref *e, PyObject *value);
 
 /* The verbs, by file; module.c gathers them into the type. */
 extern PyMethodDef module_verbs[];  /* module_verbs.c */

@@ -312,6 +312,8 @@ static PyObject *Segment_stats(SegmentObject *s, PyObject *unused)
                 put_number(dict, "page_bytes", PAGE_BYTES) &&
                 put_number(dict, "ring_slots", g->ring_slots) && put_number(dict, "ring_tail", ring_tail(&s->a)) &&
                 put_number(dict, "attached", roster_count(&s->a, ROSTER_WORKER));
+    if (good && s->near)
+        good = put_number(dict, "near_hits", s->near_hits) && put_number(dict, "near_entries", near_count(s));
     if (!good)
         Py_CLEAR(dict);
     return dict;

@@ -1,6 +1,14 @@
 /* module_verbs.c - get, set, delete and their kin. See module.h. */
 #include "module.h"
 
+/* Keep a decoded object near, unless decoding it, which may run anything, left its segment for another. */
+static void keep_near(SegmentObject *s, uint32_t attachments, PyObject *key, const struct key *k, const struct entry_ref *e,
+                      PyObject *value)
+{
+    if (entry_type(e) >= TYPE_CODEC && s->open && s->attachments == attachments)
+        near_keep(s, key, k, e, value);
+}
+
 /* FOUND (or FOUND_STALE) with a new reference in *out, FOUND_NOTHING, or -1 with an error set. */
 static int fetch(SegmentObject *s, PyObject *key_object, PyObject **out)
 {
@@ -8,15 +16,21 @@ static int fetch(SegmentObject *s, PyObject *key_object, PyObject **out)
     *out = NULL;
     if (!key_from(key_object, &k) || !enter(s))
         return -1;
+    enum finding f;
+    if (s->near && near_find(s, key_object, &k, &f, out))
+        return f;
     uint64_t hash = hash_key(s->a.hash_key, k.bytes, k.n);
     for (int tries = 0; tries < GET_TRIES_MAX; tries++) {
         struct entry_ref e;
-        enum finding f = cache_find(&s->a, hash, k.bytes, k.n, &e);
+        f = cache_find(&s->a, hash, k.bytes, k.n, &e);
         if (f == FOUND_NOTHING)
             break;
+        uint32_t attachments = s->attachments;
         enum reading r = read_value(s, &e, out);
         if (r == READ_ERROR)
             return -1;
+        if (r == READ_OK && s->near)
+            keep_near(s, attachments, key_object, &k, &e, *out);
         if (r == READ_OK)
             return f;
         if (r == READ_GARBAGE) {

@@ -199,6 +199,11 @@ REFUSED = [
     ({"defaults": {"default_ttl": 300}}, "defaults.default_ttl: found 300; accepted: a duration such as"),
     ({"defaults": {"default_ttl": "-1s"}}, "defaults.default_ttl: found '-1s'; accepted: a duration such as"),
     ({"defaults": {"default_ttl": "0s"}}, "defaults.default_ttl: found '0s'; accepted: a duration such as"),
+    (
+        {"defaults": {"near_cache_entries": -1}},
+        "defaults.near_cache_entries: found -1; accepted: a whole number from 0 to 1048576",
+    ),
+    ({"namespaces": {"a": {"near_cache_entries": "64"}}}, "namespaces.a.near_cache_entries: found '64'; acc"),
     ({"defaults": {"default_ttl": "5 m"}}, '(units: ms, s, min, h, d), or "never"'),
     (
         {"defaults": {"default_ttl": "nan s"}},

@@ -163,6 +163,35 @@ bool read_value(struct attachment *a, const struct named_key *key, unsigned char
     return false;
 }
 
+static bool read_anew(struct attachment *a, const struct named_key *key, uint32_t named, struct near *near)
+{
+    static _Thread_local unsigned char value[VALUE_BYTES_LIMIT + 64];
+    near->number = 0;
+    for (int tries = 0; tries < 16; tries++) {
+        if (cache_find(a, key->hash, key->text, key->bytes, &near->e) != FOUND)
+            return false;
+        bool whole = cache_read(a, &near->e, value);
+        if (!cache_confirm(a, &near->e))
+            continue;
+        if (whole)
+            near->number = value_number(value, near->e.value_bytes, named);
+        return whole;
+    }
+    return false;
+}
+
+bool read_near(struct attachment *a, const struct named_key *key, uint32_t named, struct near *near, uint64_t *number)
+{
+    bool still = false;
+    enum finding f = near->number ? cache_find_again(a, &near->e, &still) : FOUND_NOTHING;
+    if (still && f != FOUND)
+        return false;
+    if ((!still || !cache_confirm(a, &near->e)) && !read_anew(a, key, named, near))
+        return false;
+    *number = near->number;
+    return true;
+}
+
 /* ---- workers ---- */
 
 static struct {

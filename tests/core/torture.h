@@ -64,6 +64,13 @@ struct write write_of(const struct named_key *key, const void *value, uint32_t b
 /* A get as the binding does it: 0 = a miss, 1 = a value. */
 bool read_value(struct attachment *a, const struct named_key *key, unsigned char *out, uint32_t *bytes);
 
+/* A get as the near cache does it: what was read before, if the segment says that it still stands, else read anew. */
+struct near {
+    struct entry_ref e;
+    uint64_t number; /* of the value; 0: nothing was read yet */
+};
+bool read_near(struct attachment *a, const struct named_key *key, uint32_t named, struct near *near, uint64_t *number);
+
 /* ---- workers ---- */
 
 struct torture {

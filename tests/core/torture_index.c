@@ -20,7 +20,8 @@
  *   no re-scan in finish (adds show it)     1.7      kill_lower without its second try            3.4
  *   a hit is a store, not a CAS             1.2      a fenced set looks once, before its record   0.4
  *   an entry moved by a store, not a CAS    1.2      of two adds neither yields                   0.2
- *   apply does not kill                     0.1
+ *   apply does not kill                     0.1      a near hit does not look at its word         0.1
+ *   a near hit does not judge               0.1
  *
  * Not caught in 10 s: the entry's confirmation (torture_pages), a helper that raises no fence (torture_ring), debts not
  * paid and an overwrite that should be pending (torture_steps); the second look at the word in index_find, which guards
@@ -69,6 +70,7 @@ struct worker {
     struct attachment a;
     struct chance chance;
     struct named_key plain[PLAIN_KEYS], origin[ORIGIN_KEYS];
+    struct near near_plain[PLAIN_KEYS], near_origin[ORIGIN_KEYS];
     unsigned char value[VALUE_BYTES + 64];
     bool is_bridge;
 };
@@ -79,17 +81,30 @@ static struct write write_for(struct worker *w, const struct named_key *k, uint3
     return write_of(k, w->value, bytes);
 }
 
+/* Half of the gets are a near cache's. */
+static bool read_number(struct worker *w, const struct named_key *key, uint32_t named, struct near *near, uint64_t *number)
+{
+    uint32_t bytes;
+    tally(GETS);
+    if (chance_below(&w->chance, 2)) {
+        if (!read_near(&w->a, key, named, near, number))
+            return false;
+    } else {
+        if (!read_value(&w->a, key, w->value, &bytes))
+            return false;
+        *number = value_number(w->value, bytes, named);
+    }
+    tally(HITS);
+    return true;
+}
+
 /* ---- plain keys ---- */
 
 static void get_plain(struct worker *w, uint32_t k)
 {
-    uint32_t bytes;
-    uint64_t newest = load_acquire(&model->plain[k].latest_start);
-    tally(GETS);
-    if (!read_value(&w->a, &w->plain[k], w->value, &bytes))
+    uint64_t number, newest = load_acquire(&model->plain[k].latest_start);
+    if (!read_number(w, &w->plain[k], k, &w->near_plain[k], &number))
         return;
-    tally(HITS);
-    uint64_t number = value_number(w->value, bytes, k);
     struct ended_write *e = &model->plain[k].history[number % HISTORY];
     if (load_acquire(&e->number) != number) /* before `at`: see ended() */
         return;
@@ -153,13 +168,9 @@ static uint64_t tag_of(uint32_t k) { return 0x7a67000000000000ull + ((uint64_t)(
 
 static void get_origin(struct worker *w, uint32_t k)
 {
-    uint32_t bytes;
-    uint64_t floor = load_acquire(&model->origin[k].floor);
-    tally(GETS);
-    if (!read_value(&w->a, &w->origin[k], w->value, &bytes))
+    uint64_t number, floor = load_acquire(&model->origin[k].floor);
+    if (!read_number(w, &w->origin[k], 100 + k, &w->near_origin[k], &number))
         return;
-    tally(HITS);
-    uint64_t number = value_number(w->value, bytes, 100 + k);
     REQUIRE(number >= floor, "stale: key %u serves %llu of the origin after %llu was invalidated", k, (unsigned long long)number,
             (unsigned long long)floor);
 }
