@@ -26,7 +26,7 @@ struct write target_write(uint64_t number, uint32_t bytes)
 void set_1(struct attachment *a) { cache_set(a, &(struct write[]){target_write(1, 64)}[0]); }
 void set_2(struct attachment *a) { cache_set(a, &(struct write[]){target_write(2, 80)}[0]); }
 
-static void set_large(struct attachment *a)
+void set_large(struct attachment *a)
 {
     struct write w = target_write(3, SPAN_BYTES + 40);
     cache_set(a, &w);
@@ -141,7 +141,9 @@ static void have_a_page(struct attachment *a)
     cache_fill(a, &w, ring_tail(a), FROZEN_MS);
 }
 
-static void nearly_full(struct attachment *a)
+void fill_a_little(struct attachment *a) { set_other(a, 51, 16); }
+
+void nearly_full(struct attachment *a)
 {
     do
         set_other(a, 50, 4000);

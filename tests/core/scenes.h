@@ -39,7 +39,7 @@ void begin_run(void); /* everything as set_up left it */
 void note_digest(void);
 
 /* Verbs that others name too. */
-verb do_nothing, set_1, set_2, set_local, set_nothing, set_1_local, set_1_expiring_now, add_7, fill_8, fill_late, fenced_10,
+verb do_nothing, nearly_full, fill_a_little, set_large, set_1, set_2, set_local, set_nothing, set_1_local, set_1_expiring_now, add_7, fill_8, fill_late, fenced_10,
     delete_target, touch_target, clear_all, delete_tag, apply_key, apply_same, apply_different, apply_all, fill_pages, take_lease,
     get_target, sweep;
 struct write target_write(uint64_t number, uint32_t bytes);
@@ -59,10 +59,12 @@ void end_child(pid_t pid);
 void check_nothing_outlived(const struct attachment *a, uint64_t after, uint64_t upto, bool remote_too, const char *when);
 void check_ring(struct attachment *a);
 
+enum first { VERBS_FIRST, SWEEP_FIRST, HEAL_FIRST, FIRSTS };
+
 struct death {
     const unsigned char *image; /* a copy of the segment's bytes; NULL: the segment itself */
     uint64_t total;
-    bool sweep_first;
+    enum first first; /* what is done before anything else */
 };
 void check_death(void *death); /* in a process of its own, after the stepped one's end */
 

@@ -214,7 +214,12 @@ void check_death(void *with)
     REQUIRE(first == second, "flapping: %llu, then %llu", (unsigned long long)first, (unsigned long long)second);
     struct write late = target_write(30, 48); /* loaded before all this: the sweep's announcements must evict it */
     cache_fill(&a, &late, start_token, FROZEN_MS);
-    if (d->sweep_first) {
+    if (d->first == HEAL_FIRST) { /* as a bridge does before it forwards */
+        uint64_t cursor = 0;
+        relay_heal(&a, &cursor, UINT32_MAX);
+        check_nothing_outlived(&a, 0, ring_tail(&a), false, "after healing");
+    }
+    if (d->first == SWEEP_FIRST) {
         bool owed = is_owed(&a);
         check_swept(&a);
         REQUIRE(!owed || number_read(&a) == 0, "an owed invalidation was lost");

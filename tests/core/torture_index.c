@@ -24,8 +24,8 @@
  *   a near hit does not judge               0.1
  *
  * Not caught in 10 s: the entry's confirmation (torture_pages), a helper that raises no fence (torture_ring), debts not
- * paid and an overwrite that should be pending (torture_steps); the second look at the word in index_find, which guards
- * against 2,048 turns of a page within one lookup; and two checks of fills that a later one repeats.
+ * paid, an overwrite that should be pending and the second look at a word that is found (torture_steps); and two checks of
+ * fills that a later one repeats.
  */
 #include "torture.h"
 

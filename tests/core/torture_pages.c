@@ -10,8 +10,8 @@
  *   generation not raised         1.7       pages of the dead not sealed    3.8
  *   a near hit compares 11 bits of the generation, or none: at once
  *
- * Not caught in 6 s: a drain that clears a word by a store (an eviction too many is legal), an entry moved by a store
- * (torture_index), a span's page not looked at again after the copy.
+ * Not caught in 6 s: a drain that clears a word by a store (it may take a value that was just written: an eviction, and
+ * legal), an entry moved by a store (torture_index), a span's page not looked at again after the copy (torture_steps).
  */
 #include "torture.h"
 

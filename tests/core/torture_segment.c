@@ -8,19 +8,22 @@
  * Garbage: random words anywhere in a segment in use, then every verb and a page turn: a miss or a clear result, never a
  * crash, a hang, or a read beyond the mapping.
  *
- * Its power: a creator that does not look again once it has the lock was not caught in 20 s (two cores; the second
- * creator must be late by a whole creation, between two instructions).
+ * The late creator: one that found the file empty is stopped at each of its system calls in turn, until it holds the
+ * creation lock; meanwhile another creates the segment and writes. The late one must find that segment.
+ *
+ * Its power: a creator that does not look again once it has the lock is caught at once (by racing it was not in 20 s).
  */
-#include "torture.h"
+#include "scenes.h"
 
 #include <signal.h>
 #include <stddef.h>
 #include <sys/mman.h>
+#include <sys/ptrace.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
 enum { CREATORS = 64, FEW_CREATORS = 4, SEGMENT_BYTES = 1 << 20, VERBS_ON_GARBAGE = 400 };
-enum { ROUNDS, CREATED, CREATE_KILLS, HEADERS, GARBAGE };
+enum { ROUNDS, CREATED, CREATE_KILLS, HEADERS, GARBAGE, LATE };
 
 static struct model {
     a64 go, created, incarnation, bytes, attached;
@@ -83,6 +86,79 @@ static void creation_round(struct chance *c, int creators, bool killing)
     REQUIRE(created == 1 || (killing && created == 0), "%llu segments were created", (unsigned long long)created);
     tally(ROUNDS);
     close(file);
+}
+
+/* ---- the late creator ---- */
+
+enum { LATE_CALLS_MAX = 200 };
+
+static void create_late(void *file)
+{
+    static struct attachment a;
+    struct segment_config config = plain_config(SEGMENT_BYTES);
+    int fd = reopened(*(int *)file);
+    raise(SIGSTOP);
+    enum attach_result r = segment_attach(&a, fd, &config);
+    struct named_key k = key_named(&a, 1);
+    unsigned char value[64];
+    uint32_t bytes;
+    if (load_acquire(&model->attached)) {
+        REQUIRE(r == ATTACHED, "a late creator: %d", (int)r);
+        REQUIRE(read_value(&a, &k, value, &bytes) && value_number(value, bytes, 1) == 7, "a late creator began anew");
+    }
+    raise(SIGSTOP);
+}
+
+/* Can another create now, or does the late one hold the lock? */
+static bool lock_is_free(int file)
+{
+    struct stat s;
+    struct attachment probe = {.fd = reopened(file)};
+    REQUIRE(fstat(probe.fd, &s) == 0, "fstat");
+    probe.file_inode = (uint64_t)s.st_ino, probe.file_device = (uint64_t)s.st_dev;
+    void *held = roster_hold_byte(&probe, LOCK_CREATE);
+    roster_release_byte(held);
+    close(probe.fd);
+    return held != NULL;
+}
+
+static void create_meanwhile(int file)
+{
+    struct attachment a;
+    struct segment_config config = plain_config(SEGMENT_BYTES);
+    unsigned char value[64];
+    attach_to(&a, file, &config);
+    struct named_key k = key_named(&a, 1);
+    struct write w = write_of(&k, value, value_make(value, 1, 7, 40));
+    REQUIRE(cache_set(&a, &w) == STORED, "set");
+    store_release(&model->attached, 1);
+    segment_detach(&a);
+}
+
+/* Stopped at its nth system call. False: it holds the lock by then, or has ended. */
+static bool late_by(int calls)
+{
+    int file = memory_file(), signal = 0;
+    memset(model, 0, sizeof *model);
+    pid_t pid = traced_child(create_late, &file);
+    for (int i = 0; i < calls && signal != SIGSTOP; i++)
+        signal = resume(pid, PTRACE_SYSCALL);
+    bool in_time = signal != SIGSTOP && lock_is_free(file);
+    if (in_time) {
+        create_meanwhile(file);
+        REQUIRE(resume(pid, PTRACE_CONT) == SIGSTOP, "a late creator got a signal");
+        tally(LATE);
+    }
+    end_child(pid);
+    close(file);
+    return in_time;
+}
+
+static void check_late_creators(void)
+{
+    int calls = 0;
+    while (can_trace() && late_by(calls))
+        REQUIRE(++calls < LATE_CALLS_MAX, "the creation lock is never held");
 }
 
 /* ---- headers ---- */
@@ -259,13 +335,14 @@ int main(int argc, char **argv)
     }
     model = shared_zeroes(sizeof *model);
     struct chance c = {(uint64_t)(seconds_now() * 1e9)};
+    check_late_creators();
     check_headers(&c);
     for (double until = seconds_now() + torture.seconds / 2; seconds_now() < until;)
         creation_round(&c, chance_below(&c, 16) ? FEW_CREATORS : CREATORS, chance_below(&c, 2));
     for (double until = seconds_now() + torture.seconds / 2; seconds_now() < until;)
         check_garbage(chance_next(&c));
-    printf("segment: %llu rounds of up to %d creators, %llu of them killed; %llu corrupt headers refused; %llu segments of garbage\n",
-           (unsigned long long)tallied(ROUNDS), CREATORS, (unsigned long long)tallied(CREATE_KILLS), (unsigned long long)tallied(HEADERS),
+    printf("segment: %llu rounds of up to %d creators, %llu of them killed, %llu late; %llu corrupt headers refused; %llu segments of garbage\n",
+           (unsigned long long)tallied(ROUNDS), CREATORS, (unsigned long long)tallied(CREATE_KILLS), (unsigned long long)tallied(LATE), (unsigned long long)tallied(HEADERS),
            (unsigned long long)tallied(GARBAGE));
     return 0;
 }

@@ -4,7 +4,10 @@
  *
  * Crash images: wherever the segment changed, a copy of it is taken, and a fresh process attaches to the copy as if the
  * child (and everybody else) had died there. Every verb works at once, nothing torn, stale or flapping is read, the ring
- * has no hole, no fence is behind, and the sweep gives slot, pages and debts back.
+ * has no hole, no fence is behind, the sweep gives slot, pages and debts back, and healing evicts what is older than a record.
+ *
+ * Readers: one is stopped on its way while its page, or that of a span of its value, begins another life; it goes on, and
+ * finds what was there, or nothing.
  *
  * Interleavings: the child is stopped at a point, another process runs a whole verb on the same key, the child goes on
  * to its end. Then no entry may be visible that some later event of its key should have evicted; at the stop it may not
@@ -22,6 +25,9 @@
  *   the write under way not announced    0.9        intents not announced               17
  *   a helper raises no fence             4.7        nobody helps (hangs)                20
  *   kill_lower without its second try    12         an entry moved by a store           19
+ *   a word that is found is not looked   0.1        a span's page is not looked at      0.6
+ *     at again                                        again after the copy
+ *   healing heals nothing                37
  *
  * Not caught: no re-scan in finish (of two processes both choose the same empty word; torture_index shows it by adds), a
  * fenced set that looks once (torture_index).
@@ -54,10 +60,10 @@ enum { INTRUDERS = sizeof intruders / sizeof intruders[0] };
 
 static void check_images(const char *scene, const unsigned char *bytes, uint64_t steps)
 {
-    for (int sweep_first = 0; sweep_first < 2; sweep_first++) {
-        struct death death = {bytes, here.geo.total_bytes, sweep_first};
-        REQUIRE(in_child(check_death, &death), "%s: a death after %llu instructions%s", scene, (unsigned long long)steps,
-                sweep_first ? ", swept" : "");
+    static const char *const then[FIRSTS] = {[VERBS_FIRST] = "", [SWEEP_FIRST] = ", swept", [HEAL_FIRST] = ", healed"};
+    for (int first = 0; first < FIRSTS; first++) {
+        struct death death = {bytes, here.geo.total_bytes, (enum first)first};
+        REQUIRE(in_child(check_death, &death), "%s: a death after %llu instructions%s", scene, (unsigned long long)steps, then[first]);
     }
     tally(IMAGES);
 }
@@ -125,6 +131,102 @@ static void interleave(const struct scene *s, int intruder, uint32_t point)
     tally(RUNS);
 }
 
+/* ---- readers whom a page leaves under way ---- */
+
+static uint64_t *seen_by_reader; /* shared; 0: a miss */
+enum { READ_POINTS = 64 };
+
+static void read_once(void *unused)
+{
+    static struct attachment a;
+    (void)unused;
+    REQUIRE(segment_attach(&a, reopened(scene_file), &scene_config) == ATTACHED, "the reader cannot attach");
+    a.frozen_ms = here.frozen_ms;
+    static unsigned char bytes[VALUE_BYTES_LIMIT];
+    uint32_t n;
+    raise(SIGSTOP);
+    bool found = read_value(&a, &target, bytes, &n);
+    raise(SIGSTOP);
+    *seen_by_reader = found ? value_number(bytes, n, TARGET) : 0;
+    raise(SIGSTOP);
+}
+
+static void find_target(struct entry_ref *e)
+{
+    REQUIRE(index_find(&here, target.hash, target.text, target.bytes, e), "no value");
+}
+
+/* What 2,048 turns of TARGET's page may have made of it, by chance: its word is gone, and where it pointed, in a life of
+ * the page whose 11 bits are the same, lies a value of the key that was deleted long ago. */
+static void turn_2048_times(void)
+{
+    static unsigned char dead[64];
+    struct entry_ref e;
+    find_target(&e);
+    a64 *page = &here.page_table[e.place.page].word;
+    store_release(page, load_relaxed(page) + ((INDEX_GEN_BITS + 1) << PAGE_GEN_SHIFT));
+    racing_write((a64 *)entry_value(&e), dead, value_make(dead, TARGET, 99, e.value_bytes));
+    store_release(e.word_at, 0);
+}
+
+/* The page of the first span begins a new life; the entry's own page does not. */
+static void turn_the_page_of_a_span(void)
+{
+    static const unsigned char other_bytes[SPAN_BYTES];
+    struct entry_ref e;
+    find_target(&e);
+    uint64_t span = load_relaxed(entry_value(&e));
+    uint32_t page = (uint32_t)(span >> 44), off = (uint32_t)(span >> 32 & 0xfff) * ENTRY_UNIT;
+    REQUIRE(page != e.place.page, "the span is in its entry's page");
+    a64 *word = &here.page_table[page].word;
+    store_release(word, load_relaxed(word) + (1ull << PAGE_GEN_SHIFT));
+    racing_write(page_at(&here, page, off) + ENTRY_HEADER_WORDS, other_bytes, sizeof other_bytes);
+}
+
+/* A reader is stopped on its way, `turn` happens, it goes on: it reads what was there, or nothing. */
+static void check_reader(verb *before, void (*turn)(void), uint64_t number)
+{
+    struct scene s = {"a reader", before, do_nothing, NULL};
+    uint32_t length = 0;
+    set_up(&s);
+    pid_t pid = traced_child(read_once, NULL);
+    while (step(pid))
+        length++;
+    resume(pid, PTRACE_CONT);
+    end_child(pid);
+    REQUIRE(*seen_by_reader == number, "the reader finds %llu", (unsigned long long)*seen_by_reader);
+    uint32_t each = all_points || length < READ_POINTS ? 1 : length / READ_POINTS;
+    for (uint32_t point = 0; point < length; point += each) {
+        begin_run();
+        pid = traced_child(read_once, NULL);
+        for (uint32_t i = 0; i < point; i++)
+            step(pid);
+        turn();
+        for (int stops = 0; stops < 2; stops++) /* it has read; it has looked at what it read */
+            resume(pid, PTRACE_CONT);
+        uint64_t seen = *seen_by_reader;
+        REQUIRE(seen == 0 || seen == number, "stopped after %u of %u instructions while its page turned, a reader finds %llu", point,
+                length, (unsigned long long)seen);
+        end_child(pid);
+        tally(RUNS);
+    }
+    tear_down();
+}
+
+static void set_large_at_the_end_of_a_page(struct attachment *a)
+{
+    while (a->open_page == NO_PAGE || PAGE_BYTES - a->open_off >= PAGE_BYTES / 8 + 64)
+        fill_a_little(a);
+    set_large(a);
+}
+
+static void check_readers(void)
+{
+    seen_by_reader = shared_zeroes(sizeof *seen_by_reader);
+    check_reader(set_1, turn_2048_times, 1);
+    check_reader(set_large_at_the_end_of_a_page, turn_the_page_of_a_span, 3);
+}
+
 /* Pairs that take different ways through index.c and relay.c; each of their points is tried in every run. */
 static const struct {
     verb *run, *before, *intruder;
@@ -182,6 +284,7 @@ int main(int argc, char **argv)
     double each = torture.seconds / SCENES;
     began = seconds_now();
     note_digest();
+    check_readers();
     for (int i = 0; i < SCENES; i++) {
         set_up(&scenes[i]);
         uint32_t n = step_through(&scenes[i], points, true);
@@ -194,7 +297,7 @@ int main(int argc, char **argv)
             say_progress(i, n);
     }
     free(points);
-    printf("steps: %d verbs, %llu instructions stepped, %llu crash images, each swept and unswept; %llu interleavings\n", SCENES,
+    printf("steps: %d verbs, %llu instructions stepped, %llu crash images, each also swept and healed; %llu interleavings\n", SCENES,
            (unsigned long long)tallied(STEPS), (unsigned long long)tallied(IMAGES), (unsigned long long)tallied(RUNS));
     return 0;
 }
