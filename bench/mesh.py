@@ -26,7 +26,7 @@ from cachee_bridge.doorbell import queue_name
 from cachee_shm.segment import segment_path
 
 NAMESPACE = "bench"
-JOIN_S = 30.0
+JOIN_S = 60.0
 STOP_S = 10.0
 SETTLE_S = 60.0
 

@@ -112,3 +112,22 @@ def test_a_ratio_is_taken_within_each_repeat(monkeypatch):
 
     assert measuring.ratio([1.0, 20.0, 300.0], [2.0, 10.0, 600.0]) == 0.5
     assert measuring.Target("X", "a rival that is missing", None, 1).verdict == "not measured"
+
+
+def test_a_target_is_a_ceiling_or_a_floor(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCH))
+    from measuring import Target
+
+    assert [Target("X", "", found, 2).verdict for found in (1.9, 2.0, 2.1)] == ["met", "met", "missed"]
+    floor = [Target("X", "", found, 2, is_floor=True) for found in (1.9, 2.0, 2.1)]
+    assert [target.verdict for target in floor] == ["missed", "met", "met"]
+    assert floor[0].row[3] == ">= 2"
+
+
+def test_a_reader_tells_a_torn_value_from_a_missing_one(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCH))
+    import bench_stopped_writer as bench
+
+    held = {"whole": bench.VALUES[0], "torn": b"a" * 50 + b"b" * 50}
+    found = bench.timed(held.get, ["whole", "torn", "gone", "torn"])
+    assert (len(found.took_ns), found.misses, found.torn) == (4, 1, 2)
