@@ -11,11 +11,42 @@
 enum { NO_PAGE = UINT32_MAX };
 enum { FILE_NAME_BYTES = 192 }; /* "/cachee.", a host's name of 63, a namespace's of 64, the layout */
 
+enum { SPARES_MAX = 4, VIEW_PAGES = 64, VIEW_OTHERS = 8 };
+
+struct open_page { /* a page that is being filled */
+    uint32_t page, off, entries;
+    uint64_t word; /* of the page, as this process left it */
+    uint64_t expires_ms;
+};
+
+struct drain { /* a page that is being emptied */
+    uint32_t page, off, end;
+    bool compact; /* most of it is dead: what lives is kept, whatever its worth */
+};
+
+struct sealed { /* of a sealed page */
+    uint64_t stamp;
+    uint32_t page;
+};
+
+struct view { /* what the page words said when they were last looked through: see queue.c */
+    struct sealed oldest[QUEUES][VIEW_PAGES];
+    uint32_t count[QUEUES], next[QUEUES], poor[QUEUES]; /* the poor ones stand first */
+    uint32_t free[VIEW_PAGES], frees;
+    bool more_free; /* than were noted */
+    uint32_t other[VIEW_OTHERS], others; /* spare pages of other processes */
+    uint32_t half_full; /* a sealed page of the small queue with room in it, or NO_PAGE */
+    uint32_t pages[QUEUES], writers;
+    uint64_t stamp;       /* pages sealed until then */
+    uint32_t claims_left; /* until it is looked at again */
+};
+
 struct geometry {
     uint64_t total_bytes;
-    uint32_t roster_slots, source_slots, lease_slots, ring_slots, tag_slots, bucket_count, page_count;
-    uint64_t roster_at, sources_at, leases_at, ring_at, fences_at, own_writes_at, tag_fences_at, index_at, page_table_at,
-        pages_at;
+    uint32_t roster_slots, source_slots, lease_slots, ring_slots, tag_slots, bucket_count, page_count, page_bytes,
+        sketch_blocks, ghost_sets;
+    uint64_t roster_at, sources_at, leases_at, ring_at, fences_at, own_writes_at, tag_fences_at, index_at, page_words_at,
+        page_notes_at, sketch_at, ghost_at, pages_at;
 };
 
 struct attachment {
@@ -30,8 +61,12 @@ struct attachment {
     a32 *own_writes;
     a64 *tag_fences;
     a64 *index;
-    struct page_slot *page_table;
+    a64 *page_words;
+    struct page_note *page_notes;
+    a64 *sketch;
+    a64 *ghost;
     unsigned char *pages;
+    uint32_t span_bytes;
     uint32_t ring_mask, ring_bits, fence_shift;
 
     uint64_t hash_key[2];
@@ -49,10 +84,12 @@ struct attachment {
     uint32_t life; /* which of this process's and its ancestors' attachments this is */
     volatile uint32_t *alive; /* MADV_WIPEONFORK: reads 0 in a forked child until it has its own slot */
 
-    /* The page that this process fills, and the next one, which it drains meanwhile. */
-    uint32_t open_page, open_off;
-    uint64_t open_generation;
-    uint32_t next_page, drain_off, drain_end, survivors;
+    /* The pages that this process holds. */
+    struct open_page open[QUEUES];
+    struct drain drain[QUEUES];
+    uint32_t spare[SPARES_MAX], spares; /* drained, not yet opened */
+    struct view view;
+    int64_t main_credit; /* bytes that this process may put into the main queue without taking any out */
     uint64_t span_words[SPANS_MAX]; /* of the large value being written */
 
     /* Configuration of this process. */
@@ -74,7 +111,7 @@ static inline bool geometry_is(const struct header *h, const struct geometry *g)
 {
     return h->total_bytes == g->total_bytes && h->roster_slots == g->roster_slots && h->source_slots == g->source_slots &&
            h->lease_slots == g->lease_slots && h->ring_slots == g->ring_slots && h->tag_slots == g->tag_slots &&
-           h->bucket_count == g->bucket_count && h->page_count == g->page_count;
+           h->bucket_count == g->bucket_count && h->page_count == g->page_count && h->page_bytes == g->page_bytes;
 }
 
 static inline void count(struct attachment *a, enum statistic which, uint64_t n) { bump_own(&a->me->stats[which], n); }

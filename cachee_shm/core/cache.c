@@ -44,7 +44,7 @@ enum finding cache_find(struct attachment *a, uint64_t hash, const void *key, ui
 
 enum finding cache_find_again(struct attachment *a, struct entry_ref *e, bool *still)
 {
-    *still = index_still(e) && (!entry_spans(e) || span_whole(a, e));
+    *still = index_still(e) && (!entry_spans(e) || pages_hold_spans(a, e));
     return *still ? judge(a, e) : FOUND_NOTHING;
 }
 
@@ -104,12 +104,17 @@ uint64_t entry_digest(const struct attachment *a, const struct entry_ref *e)
 
 /* ---- writing ---- */
 
+static uint64_t expires_of(const struct write *w, uint64_t now_ms) { return w->ttl_ms ? now_ms + w->ttl_ms : 0; }
+
+/* When nothing of it can be served any more. */
+static uint64_t ends_of(const struct write *w, uint64_t now_ms) { return w->ttl_ms ? now_ms + w->ttl_ms + w->grace_ms : 0; }
+
 /* Copy the entry into reserved bytes; its version comes later. */
 static void put(struct attachment *a, const struct write *w, const struct place *at, uint64_t flags, uint64_t loaded_ms,
                 uint64_t now_ms)
 {
     a64 *e = page_at(a, at->page, at->off);
-    uint64_t expires = w->ttl_ms ? now_ms + w->ttl_ms : 0;
+    uint64_t expires = expires_of(w, now_ms);
     flags |= expires << ENTRY_EXPIRES_SHIFT | (uint64_t)ttl_class(w->ttl_ms) << ENTRY_TTL_CLASS_SHIFT | w->type;
     store_relaxed(&e[ENTRY_HASH], w->hash);
     store_relaxed(&e[ENTRY_EXPIRES_FLAGS], flags | (w->local ? ENTRY_LOCAL : 0));
@@ -127,7 +132,7 @@ static enum publish publish(struct attachment *a, const struct write *w, const s
                             uint64_t now_ms)
 {
     store_relaxed(&page_at(a, at->page, at->off)[ENTRY_VERSION], version);
-    pages_commit(a, entry_bytes(w->key_bytes, w->tags, w->body_bytes));
+    pages_commit(a, QUEUE_SMALL, entry_bytes(w->key_bytes, w->tags, w->body_bytes), 1, ends_of(w, now_ms));
     return index_publish(a, at, w->hash, now_ms);
 }
 
@@ -172,15 +177,15 @@ struct announcement { /* a write on its way */
 static bool too_large(const struct attachment *a, const struct write *w) { return w->value_bytes > value_bytes_max(a); }
 
 /* Room for the entry; a large value's spans are written first. */
-static bool reserve(struct attachment *a, struct write *w, struct place *at)
+static bool reserve(struct attachment *a, struct write *w, struct place *at, uint64_t now_ms)
 {
     w->body = w->value;
     w->body_bytes = w->value_bytes;
-    if (w->value_bytes > SPAN_BYTES) {
-        if (!span_write(a, w->value, w->value_bytes))
+    if (w->value_bytes > a->span_bytes) {
+        if (!span_write(a, w->hash, w->value, w->value_bytes, ends_of(w, now_ms)))
             return false;
         w->body = a->span_words;
-        w->body_bytes = span_count(w->value_bytes) * 8;
+        w->body_bytes = span_count(a, w->value_bytes) * 8;
     }
     return evict_make_room(a, entry_bytes(w->key_bytes, w->tags, w->body_bytes), at);
 }
@@ -190,7 +195,7 @@ static void begin(struct attachment *a, struct announcement *n, struct write *w,
     *n = (struct announcement){.w = w, .now_ms = clock_ms(a)};
     cache_maybe_sweep(a, n->now_ms);
     store_release(&a->me->verb_hash, w->hash); /* INTENT */
-    n->has_room = !w->store_nothing && reserve(a, w, &n->place);
+    n->has_room = !w->store_nothing && reserve(a, w, &n->place, n->now_ms);
     if (n->has_room) {
         put(a, w, &n->place, flags, n->now_ms, n->now_ms);
         n->digest = digest_at(a, &n->place);
@@ -276,7 +281,7 @@ enum store cache_add(struct attachment *a, struct write *w)
     if (too_large(a, w))
         return STORE_TOO_LARGE;
     bool found = cache_find(a, w->hash, w->key, w->key_bytes, &e) == FOUND;
-    if (found && (!entry_spans(&e) || span_whole(a, &e)))
+    if (found && (!entry_spans(&e) || pages_hold_spans(a, &e)))
         return STORE_LOST;
     if (found)
         index_kill(e.word_at, e.word); /* a get misses: its spans have fallen out */
@@ -318,7 +323,7 @@ enum store cache_fill(struct attachment *a, struct write *w, uint64_t token, uin
         return STORE_TOO_LARGE;
     if (token > ring_tail(a) || fence_of(a, w->hash) > token)
         return refuse_fill(a, w);
-    if (!reserve(a, w, &at)) {
+    if (!reserve(a, w, &at, now_ms)) {
         count(a, STAT_NO_ROOM, 1);
         return STORE_NO_ROOM;
     }
@@ -373,7 +378,7 @@ static bool touch_copy(struct attachment *a, const struct entry_ref *e, const st
     uint64_t expires = ttl_ms ? clock_ms(a) + ttl_ms : 0;
     uint64_t kept = load_relaxed(flags_at) & (ENTRY_TYPE_BITS | ENTRY_LOCAL);
     store_relaxed(flags_at, kept | expires << ENTRY_EXPIRES_SHIFT | (uint64_t)ttl_class(ttl_ms) << ENTRY_TTL_CLASS_SHIFT);
-    pages_commit(a, entry_size(e));
+    pages_commit(a, QUEUE_SMALL, entry_size(a, e), 1, expires);
     return true;
 }
 
@@ -384,9 +389,9 @@ bool cache_touch(struct attachment *a, uint64_t hash, const void *key, uint32_t 
         struct place at;
         if (cache_find(a, hash, key, key_bytes, &e) != FOUND)
             return false;
-        if (!evict_make_room(a, entry_size(&e), &at))
+        if (!evict_make_room(a, entry_size(a, &e), &at))
             return false;
-        if (touch_copy(a, &e, &at, ttl_ms) && index_move(e.word_at, e.word, &at))
+        if (touch_copy(a, &e, &at, ttl_ms) && index_move(e.word_at, e.word, &at, policy_overwrite(a, e.word)))
             return true;
     }
     return false;

@@ -38,11 +38,13 @@ enum store {
 
 enum finding { FOUND_NOTHING, FOUND, FOUND_STALE /* expired, within its grace */ };
 
-/* An eighth of the value memory, and no more than spans can name. */
+/* An eighth of the value memory, and no more than the words of spans that fit into one entry can name. */
 static inline uint32_t value_bytes_max(const struct attachment *a)
 {
-    uint64_t share = (uint64_t)a->geo.page_count * PAGE_BYTES / 8;
-    return share < SPANS_MAX * SPAN_BYTES ? (uint32_t)share : SPANS_MAX * SPAN_BYTES;
+    uint64_t share = (uint64_t)a->geo.page_count * a->geo.page_bytes / 8;
+    uint32_t words = (a->geo.page_bytes - entry_bytes(KEY_BYTES_MAX, TAGS_MAX, 0)) / 8;
+    uint32_t named = (words < SPANS_MAX ? words : SPANS_MAX) * a->span_bytes;
+    return share < named ? (uint32_t)share : named;
 }
 
 /* Find what may be served now. FOUND: copy the value, then cache_confirm; if that fails, find again. */

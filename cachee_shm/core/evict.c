@@ -1,137 +1,382 @@
-/* evict.c - see evict.h. */
+/* evict.c - see evict.h. The rules are those of policy.h. */
 #include "evict.h"
 
 enum {
-    START_DRAINING_AT = PAGE_BYTES / 4, /* of the open page; the rest of it is time and room for survivors */
-    DRAIN_PER_BYTE = 4,                 /* so 64 KiB are drained within 16 KiB of writes */
+    DRAIN_PER_BYTE = 4, /* so a page is drained within a quarter of a page of writes */
     DRAIN_PER_WRITE = 512,
-    TURNS_MAX = 4,
+    SPARES_WANTED = 3, /* one for the small queue; for the main one, what a page of each queue may bring before it is empty */
+    DEAD_COSTS = 4,    /* a dead entry is passed over at a quarter of what moving it would cost */
+    ATTEMPTS_MAX = 12, /* pages drained for one write; the later ones keep less and less */
+    ATTEMPTS_PER_PASS = 2,
+    HARD_AFTER = 8, /* attempts; then nothing at all is kept */
 };
 
 void entry_copy(struct attachment *a, const struct entry_ref *e, const struct place *place)
 {
     a64 *to = page_at(a, place->page, place->off);
-    uint32_t words = entry_size(e) / 8;
+    uint32_t words = entry_size(a, e) / 8;
     for (uint32_t i = 0; i < words; i++)
         store_relaxed(&to[i], load_relaxed(&e->at[i]));
 }
 
-static bool copy_forward(struct attachment *a, const struct entry_ref *e, a64 *at, uint64_t word, uint32_t bytes)
+/* ---- candidates: the entries of a page that is being drained ---- */
+
+struct candidate {
+    struct entry_ref e;    /* what is in the page: an entry, or a span of one */
+    struct entry_ref head; /* the entry that an index word names */
+    uint32_t bytes;
+    uint32_t frequency;
+};
+
+struct work { /* what is being done, and how much of it is allowed */
+    uint64_t now_ms;
+    int64_t budget;   /* bytes */
+    uint32_t attempt; /* pages that were drained for this write and did not suffice */
+};
+
+static bool is_hard(const struct work *w) { return w->attempt >= HARD_AFTER; }
+
+/* The value to which a span belongs, if it still does. */
+static bool find_head(const struct attachment *a, const struct entry_ref *piece, struct entry_ref *head)
+{
+    uint32_t i = entry_piece_number(piece);
+    uint64_t word = span_word(&piece->place);
+    struct candidates c = index_candidates(a, piece->hash);
+    for (int j = 0; j < CANDIDATE_WORDS; j++) {
+        head->word_at = index_word(&c, j);
+        head->word = load_acquire(head->word_at); /* PUBLISH */
+        if ((head->word & INDEX_TAG_MASK) != c.tag_bits || !entry_open(a, head->word, head) || head->hash != piece->hash ||
+            !entry_spans(head) || i >= span_count(a, head->value_bytes))
+            continue;
+        if (load_relaxed(&entry_value(head)[i]) == word && entry_confirm(head))
+            return true;
+    }
+    return false;
+}
+
+/* Does this entry still count? What does not, but is named, is removed: its page will be another's. */
+static bool counts(struct attachment *a, struct candidate *c, uint64_t now_ms)
+{
+    bool named = entry_piece(&c->e) ? find_head(a, &c->e, &c->head) : index_names(a, &c->e, &c->head.word_at, &c->head.word);
+    if (!named)
+        return false;
+    if (!entry_piece(&c->e)) {
+        a64 *at = c->head.word_at;
+        uint64_t word = c->head.word;
+        c->head = c->e;
+        c->head.word_at = at;
+        c->head.word = word;
+    }
+    c->frequency = policy_frequency(c->head.word);
+    bool whole = entry_piece(&c->e) || !entry_spans(&c->head) || pages_hold_spans(a, &c->head);
+    /* A pending word of an old page belongs to a dead process: its event is in the ring, its value may be dropped. */
+    if (whole && entry_valid(a, &c->head) && !entry_expired(&c->head, now_ms) && !(c->head.word & INDEX_PENDING))
+        return true;
+    index_kill(c->head.word_at, c->head.word);
+    return false;
+}
+
+/* Is the page that we drain still ours? Only garbage in the segment could have changed it. */
+static bool still_draining(struct attachment *a, enum page_queue q)
+{
+    uint64_t word = load_acquire(&a->page_words[a->drain[q].page]);
+    if (page_state(word) == PAGE_DRAIN && page_owner(word) == a->slot)
+        return true;
+    a->drain[q].page = NO_PAGE;
+    return false;
+}
+
+/* The entry at the drain's position, or the next that counts. False: the page is empty now, or the budget is used up. */
+static bool next_candidate(struct attachment *a, enum page_queue q, struct candidate *c, struct work *w)
+{
+    struct drain *d = &a->drain[q];
+    if (!still_draining(a, q))
+        return false;
+    c->e.place.generation = page_generation(load_relaxed(&a->page_words[d->page]));
+    c->e.page_word_at = &a->page_words[d->page];
+    c->e.page_word = load_relaxed(c->e.page_word_at);
+    while (d->off < d->end && w->budget > 0) {
+        if (!entry_read(a, d->page, d->off, &c->e)) {
+            d->off = d->end; /* garbage: words that point behind it dangle from the next generation on */
+            return false;
+        }
+        c->bytes = entry_size(a, &c->e);
+        if (counts(a, c, w->now_ms))
+            return true;
+        d->off += c->bytes;
+        w->budget -= c->bytes / DEAD_COSTS;
+        if (q == QUEUE_MAIN && !d->compact) /* a compacted page gives whole pages instead: queue_balance */
+            a->main_credit += c->bytes;
+    }
+    return false;
+}
+
+static void step_over(struct attachment *a, enum page_queue q, const struct candidate *c, struct work *w)
+{
+    a->drain[q].off += c->bytes;
+    w->budget -= c->bytes;
+}
+
+/* ---- keeping and dropping ---- */
+
+static bool open_main_fits(struct attachment *a, uint32_t bytes, struct place *place)
+{
+    if (pages_fit(a, QUEUE_MAIN, bytes, place))
+        return true;
+    if (a->spares == 0)
+        return false;
+    pages_seal_open(a, QUEUE_MAIN);
+    return pages_open_spare(a, QUEUE_MAIN) && pages_fit(a, QUEUE_MAIN, bytes, place);
+}
+
+/* The page of the value's own entry may have begun another life since we looked. Then eight bytes there would have to
+ * equal the word of a place that we hold: only a copy of that same entry has them. */
+static void move_span(const struct candidate *c, const struct place *to)
+{
+    uint64_t seen = span_word(&c->e.place);
+    cas((a64 *)&entry_value(&c->head)[entry_piece_number(&c->e)], &seen, span_word(to)); /* PUBLISH */
+}
+
+/* Copy it into the open page of the main queue, and let what names it name the copy. If that fails, it is another
+ * entry's now: the copy is dead bytes. */
+static bool carry_to_main(struct attachment *a, const struct candidate *c, uint32_t frequency)
 {
     struct place place;
-    if (!pages_fit(a, bytes, &place))
+    uint64_t expires = entry_expires_ms(&c->head);
+    if (!open_main_fits(a, c->bytes, &place))
         return false;
-    entry_copy(a, e, &place);
-    pages_commit(a, bytes);
-    a->survivors += bytes;
+    entry_copy(a, &c->e, &place);
+    pages_commit(a, QUEUE_MAIN, c->bytes, !entry_piece(&c->e), expires ? expires + entry_grace_ms(&c->head) : 0);
     count(a, STAT_REINSERTED, 1);
-    index_move(at, word, &place); /* if it fails, the word is another entry's now: the copy is dead bytes */
+    if (entry_piece(&c->e))
+        move_span(c, &place);
+    else
+        index_move(c->head.word_at, c->head.word, &place, frequency);
     return true;
 }
 
-static void drain_entry(struct attachment *a, const struct entry_ref *e, uint32_t bytes, uint64_t now_ms)
+/* A value one span of which is dropped is gone. */
+static void drop(struct attachment *a, const struct candidate *c)
 {
-    a64 *at;
-    uint64_t word;
-    if (!index_names(a, e, &at, &word))
-        return;
-    bool current = entry_valid(a, e) && !entry_expired(e, now_ms);
-    /* The spans of a large value fell out before it: there is nothing to keep. */
-    bool keep = current && !entry_spans(e) && !(word & INDEX_PENDING) && policy_keeps(word, bytes, a->survivors);
-    if (keep && copy_forward(a, e, at, word, bytes))
-        return;
-    /* A pending word here belongs to a dead process: its event is in the ring, its value may be dropped. */
-    if (index_kill(at, word) && current)
+    if (index_kill(c->head.word_at, c->head.word))
         count(a, STAT_EVICTED, 1);
 }
 
-/* Is the page that we drain still ours? Whoever found its former owner dead, and was slow to say so, may have taken it:
- * a holder of the same slot leaves the same word. Then it is theirs, with what they write into it. */
-static bool still_draining(struct attachment *a, uint64_t word)
+/* ---- the main queue ---- */
+
+static void drop_from_main(struct attachment *a, const struct candidate *v, struct work *w)
 {
-    if (page_state(word) == PAGE_DRAIN && page_owner(word) == a->slot)
-        return true;
-    a->next_page = NO_PAGE;
-    a->drain_off = a->drain_end;
+    drop(a, v);
+    a->main_credit += v->bytes;
+    step_over(a, QUEUE_MAIN, v, w);
+}
+
+/* The frequency is a value's: its spans are carried as long as it has any, its own entry pays. */
+static void keep_in_main(struct attachment *a, const struct candidate *v, bool wear, struct work *w)
+{
+    bool pays = wear && !entry_piece(&v->e);
+    if (is_hard(w) || !carry_to_main(a, v, v->frequency - pays)) {
+        drop_from_main(a, v, w);
+        return;
+    }
+    if (pays)
+        policy_remember(a, v->head.hash, 1);
+    step_over(a, QUEUE_MAIN, v, w);
+}
+
+/* What falls out of the main queue next. */
+static bool main_tail(struct attachment *a, struct candidate *v, struct work *w)
+{
+    while (w->budget > 0) {
+        if (a->drain[QUEUE_MAIN].page == NO_PAGE && !queue_take(a, QUEUE_MAIN))
+            return false;
+        if (next_candidate(a, QUEUE_MAIN, v, w)) {
+            if (!a->drain[QUEUE_MAIN].compact)
+                return true;
+            keep_in_main(a, v, false, w);
+        } else if (a->drain[QUEUE_MAIN].page != NO_PAGE && a->drain[QUEUE_MAIN].off >= a->drain[QUEUE_MAIN].end) {
+            pages_drained(a, QUEUE_MAIN);
+        }
+    }
     return false;
 }
 
-static void drain(struct attachment *a, uint32_t budget)
+/* One entry falls out of the main queue, or goes round again. What a queue that is too large lets fall pays debts, but
+ * is no room for others: they would make it too large again, and so on, without a contest. */
+static bool evict_from_main(struct attachment *a, struct work *w)
 {
-    uint64_t now_ms = clock_ms(a);
-    uint64_t word = load_acquire(&a->page_table[a->next_page].word), generation = page_generation(word);
-    if (!still_draining(a, word))
-        return;
-    while (a->drain_off < a->drain_end) {
-        struct entry_ref e;
-        e.place.generation = generation;
-        if (!entry_read(a, a->next_page, a->drain_off, &e)) {
-            a->drain_off = a->drain_end; /* garbage: words that point behind it dangle from the next generation on */
-            return;
-        }
-        uint32_t bytes = entry_size(&e);
-        drain_entry(a, &e, bytes, now_ms);
-        a->drain_off += bytes;
-        if (bytes >= budget)
-            return;
-        budget -= bytes;
-    }
+    struct candidate v;
+    int64_t before = a->main_credit;
+    uint32_t spares = a->spares;
+    bool found = main_tail(a, &v, w);
+    if (found && v.frequency > w->attempt / ATTEMPTS_PER_PASS)
+        keep_in_main(a, &v, true, w);
+    else if (found)
+        drop_from_main(a, &v, w);
+    if (queue_main_excess(a) > 0 && a->main_credit > 0)
+        a->main_credit = before > 0 ? before : 0;
+    return found || a->spares > spares || w->budget <= 0;
 }
 
-static bool may_take(const struct attachment *a, uint64_t word)
-{
-    switch (page_state(word)) {
-    case PAGE_FREE:
-    case PAGE_SEALED:
-        return true;
-    case PAGE_OPEN:
-    case PAGE_DRAIN:
-        return page_owner(word) != a->slot && !roster_alive(a, page_owner(word));
-    default:
-        return true; /* garbage in the state: the page belongs to nobody */
-    }
-}
+/* ---- the small queue ---- */
 
-static bool claim_next(struct attachment *a)
+/* Does the candidate push out what falls out of the main queue? Incumbents win ties. */
+static bool wins_contest(struct attachment *a, const struct candidate *c, struct work *w)
 {
-    for (uint32_t tries = 0; tries < 2 * a->geo.page_count; tries++) {
-        uint32_t page = (uint32_t)(add_relaxed(&a->header->page_hand, 1) % a->geo.page_count);
-        uint64_t word = load_acquire(&a->page_table[page].word);
-        if (may_take(a, word) && pages_take(a, page, word))
+    uint32_t worth = policy_estimate(a, c->head.hash, c->frequency);
+    struct candidate v;
+    for (int i = 0; i < POLICY_CONTESTS_MAX && main_tail(a, &v, w); i++) {
+        if (worth <= policy_estimate(a, v.head.hash, v.frequency))
+            return false;
+        if (v.frequency > 0)
+            keep_in_main(a, &v, true, w);
+        else
+            drop_from_main(a, &v, w);
+        if (a->main_credit >= (int64_t)c->bytes)
             return true;
     }
     return false;
 }
 
-/* The open page is full (or there is none yet): the drained next page takes its place. */
-static bool turn(struct attachment *a)
+static bool moves_up(struct attachment *a, const struct candidate *c, struct work *w)
 {
-    if (a->next_page == NO_PAGE && !claim_next(a)) {
-        pages_seal_open(a); /* all others are held by the living: go round in the one that we have */
-        if (!claim_next(a))
-            return false;
-    }
-    drain(a, UINT32_MAX);
-    pages_seal_open(a);
-    return a->next_page != NO_PAGE && pages_open_next(a);
+    if (is_hard(w))
+        return false;
+    return policy_promotes(a, c->frequency) || queue_main_excess(a) < 0 || a->main_credit >= (int64_t)c->bytes || wins_contest(a, c, w);
 }
 
-static void drain_a_little(struct attachment *a, uint32_t bytes)
+/* What was decided for a value's first span holds for the others and for its own entry, which come after it. */
+static void moved_up(struct attachment *a, const struct candidate *c)
 {
-    if (a->next_page == NO_PAGE && a->open_page != NO_PAGE && a->open_off >= START_DRAINING_AT)
-        claim_next(a);
-    if (a->next_page != NO_PAGE && a->drain_off < a->drain_end)
-        drain(a, bytes * DRAIN_PER_BYTE + DRAIN_PER_WRITE);
+    a->main_credit -= c->bytes;
+    if (!entry_piece(&c->e))
+        policy_remember(a, c->head.hash, c->frequency);
+    else if (!policy_promotes(a, c->frequency))
+        policy_prove(c->head.word_at, c->head.word);
 }
+
+static void settle(struct attachment *a, const struct candidate *c, struct work *w)
+{
+    if (moves_up(a, c, w) && carry_to_main(a, c, 0)) {
+        moved_up(a, c);
+        return;
+    }
+    drop(a, c);
+    policy_forget(a, c->head.hash, c->frequency);
+}
+
+/* One entry leaves the small queue. */
+static bool evict_from_small(struct attachment *a, struct work *w)
+{
+    struct candidate c;
+    struct drain *d = &a->drain[QUEUE_SMALL];
+    if (d->page == NO_PAGE && !queue_take(a, QUEUE_SMALL))
+        return false;
+    if (next_candidate(a, QUEUE_SMALL, &c, w)) {
+        settle(a, &c, w);
+        step_over(a, QUEUE_SMALL, &c, w);
+    }
+    if (d->page != NO_PAGE && d->off >= d->end)
+        pages_drained(a, QUEUE_SMALL);
+    return true;
+}
+
+/* ---- spare pages ---- */
+
+static bool main_goes_first(struct attachment *a)
+{
+    bool compacting = queue_main_is_poor(a) || (a->drain[QUEUE_MAIN].page != NO_PAGE && a->drain[QUEUE_MAIN].compact);
+    bool nothing_small = a->drain[QUEUE_SMALL].page == NO_PAGE && queue_empty(a, QUEUE_SMALL);
+    return nothing_small || compacting || queue_main_is_large(a) || a->main_credit < -(int64_t)a->geo.page_bytes;
+}
+
+static void bound_credit(struct attachment *a)
+{
+    int64_t limit = 2 * (int64_t)a->geo.page_bytes;
+    a->main_credit = a->main_credit > limit ? limit : a->main_credit < -limit ? -limit : a->main_credit;
+}
+
+/* Some work towards a spare page. False: nothing is left that could be taken. */
+static bool reclaim(struct attachment *a, struct work *w)
+{
+    if (queue_take_free(a))
+        return true;
+    queue_balance(a);
+    bool done = main_goes_first(a) ? evict_from_main(a, w) || evict_from_small(a, w) : evict_from_small(a, w) || evict_from_main(a, w);
+    bound_credit(a);
+    return done;
+}
+
+/* Nothing could be carried out of the first page that a newcomer drains, had it no other to carry it to. */
+static void borrow_first_page(struct attachment *a)
+{
+    if (a->spares == 0 && a->open[QUEUE_MAIN].page == NO_PAGE && !queue_take_free(a))
+        queue_take_from_others(a);
+}
+
+/* Until there is a spare page, and one more for the main queue: without it, what is proven could not be kept. Each
+ * attempt has the budget to empty a page, and keeps less than the one before. */
+static bool need_spares(struct attachment *a)
+{
+    struct work w = {.now_ms = clock_ms(a)};
+    bool looked = false;
+    borrow_first_page(a);
+    for (; a->spares < SPARES_WANTED && w.attempt < ATTEMPTS_MAX; w.attempt++) {
+        w.budget = a->geo.page_bytes;
+        while (a->spares < SPARES_WANTED && w.budget > 0) {
+            if (reclaim(a, &w))
+                continue;
+            if (looked || a->spares > 0)
+                return a->spares > 0;
+            looked = true;
+            roster_sweep(a); /* pages of the dead, if any */
+            queue_look(a);
+            queue_take_from_others(a);
+        }
+    }
+    return a->spares > 0;
+}
+
+/* All other pages are held by the living: go round in those that we have. */
+static bool need_spares_of_ours(struct attachment *a)
+{
+    pages_seal_open(a, QUEUE_MAIN);
+    pages_seal_open(a, QUEUE_SMALL);
+    queue_look(a);
+    return need_spares(a);
+}
+
+/* The open page is full, or there is none yet. */
+static bool turn(struct attachment *a)
+{
+    pages_seal_open(a, QUEUE_SMALL);
+    queue_refresh(a);
+    if (a->drain[QUEUE_SMALL].page == NO_PAGE && queue_reopen(a))
+        return true;
+    return (need_spares(a) && pages_open_spare(a, QUEUE_SMALL)) || (need_spares_of_ours(a) && pages_open_spare(a, QUEUE_SMALL));
+}
+
+/* Work ahead, so that the next turn finds a spare page. */
+static void reclaim_a_little(struct attachment *a, uint32_t bytes)
+{
+    if (a->spares >= SPARES_WANTED || a->open[QUEUE_SMALL].page == NO_PAGE ||
+        a->open[QUEUE_SMALL].off < a->geo.page_bytes / 4)
+        return;
+    struct work w = {.now_ms = clock_ms(a), .budget = (int64_t)bytes * DRAIN_PER_BYTE + DRAIN_PER_WRITE};
+    while (a->spares < SPARES_WANTED && w.budget > 0 && reclaim(a, &w)) {
+    }
+}
+
+enum { TURNS_MAX = 4 };
 
 bool evict_make_room(struct attachment *a, uint32_t bytes, struct place *place)
 {
-    drain_a_little(a, bytes);
+    reclaim_a_little(a, bytes);
     for (int turns = 0; turns < TURNS_MAX; turns++) {
-        if (pages_fit(a, bytes, place))
+        if (pages_fit(a, QUEUE_SMALL, bytes, place))
             return true;
-        if (!turn(a) && a->next_page == NO_PAGE && a->open_page == NO_PAGE && turns + 1 == TURNS_MAX)
+        if (!turn(a))
             return false;
     }
-    return pages_fit(a, bytes, place);
+    return pages_fit(a, QUEUE_SMALL, bytes, place);
 }

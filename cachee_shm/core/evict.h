@@ -1,16 +1,21 @@
-/* evict.h - making room: claiming the oldest page, draining it, filling it again.
+/* evict.h - making room: draining the pages that the policy gives up, and filling them again.
  *
- * Each process drains its next page a few entries per write while it fills its open one, so no single write
- * pays for a whole page, and no process needs anything of another to go on. One circular hand over the page
- * table, shared by all, makes the pages one FIFO.
+ * Each process drains a few entries per write while it fills its open page, so no single write pays for a whole
+ * page, and no process needs anything of another to go on. New entries go into its open page of the small queue;
+ * what is carried forward, or moves up, goes into its open page of the main queue. It keeps a spare page or two
+ * for when these are full.
+ *
+ * Its account with the main queue is `main_credit`: what it lets fall out there, less what it puts in.
  */
 #ifndef CACHEE_EVICT_H
 #define CACHEE_EVICT_H
 
 #include "clock.h"
+#include "index.h"
+#include "queue.h"
 #include "roster.h"
 
-/* Reserve bytes for one entry. False: more live processes than pages (each holds up to two). */
+/* Reserve bytes for one entry. False: more live processes than pages (each holds a few). */
 bool evict_make_room(struct attachment *a, uint32_t bytes, struct place *place);
 
 /* Copy an entry whose bytes cannot change under us to `place` (reserved). */

@@ -7,6 +7,14 @@ static void raise_own(struct attachment *a, uint64_t meta, uint64_t hash, uint64
         raise_max32(&a->own_writes[hash >> a->fence_shift], (uint32_t)sequence);
 }
 
+/* The pages sealed so far hold nothing that counts (local entries apart, after a remote clear): they are drained first. */
+static void raise_clear(struct attachment *a, a64 *clear, uint64_t sequence)
+{
+    if (load_relaxed(clear) < sequence)
+        raise_max(&a->header->cleared_stamp, load_relaxed(&a->header->page_stamp));
+    raise_max(clear, sequence);
+}
+
 void fence_raise(struct attachment *a, uint64_t meta, uint64_t hash, uint64_t sequence)
 {
     switch ((meta >> META_KIND_SHIFT) & 7) {
@@ -22,10 +30,10 @@ void fence_raise(struct attachment *a, uint64_t meta, uint64_t hash, uint64_t se
         raise_max(tag_bucket(a, hash), sequence);
         return;
     case RECORD_CLEAR:
-        raise_max(meta & META_OWN ? &a->header->clear_own : &a->header->clear_remote, sequence);
+        raise_clear(a, meta & META_OWN ? &a->header->clear_own : &a->header->clear_remote, sequence);
         return;
     case RECORD_ALL:
-        raise_max(&a->header->clear_remote, sequence);
+        raise_clear(a, &a->header->clear_remote, sequence);
         return;
     default:
         return;

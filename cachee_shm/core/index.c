@@ -103,9 +103,10 @@ uint32_t index_kill_lower(struct attachment *a, uint64_t hash, uint64_t version,
         struct entry_ref e;
         if (!word_matches(a, at, load_acquire(at), c.tag_bits, hash, &e) || e.version >= version || (spare_local && entry_local(&e)))
             continue;
-        if (index_kill(at, e.word))
+        if (index_kill(at, e.word)) {
+            pages_note_dead(a, &e);
             killed++;
-        else if (tries++ < KILL_TRIES_MAX)
+        } else if (tries++ < KILL_TRIES_MAX)
             i--; /* what is there now may be lower too */
     }
     return killed;
@@ -124,12 +125,12 @@ bool index_names(const struct attachment *a, const struct entry_ref *e, a64 **at
     return false;
 }
 
-bool index_move(a64 *at, uint64_t word, const struct place *place)
+bool index_move(a64 *at, uint64_t word, const struct place *place, uint32_t frequency)
 {
     uint64_t seen = word;
     for (int tries = 0; tries < KILL_TRIES_MAX; tries++) {
-        uint64_t copy = word_of_place(place, seen & INDEX_TAG_MASK) | (seen & INDEX_FREQ_MASK);
-        if (cas(at, &seen, policy_after_keep(copy)))
+        uint64_t copy = policy_with_frequency(word_of_place(place, seen & INDEX_TAG_MASK), frequency);
+        if (cas(at, &seen, copy))
             return true;
         if ((seen ^ word) & ~INDEX_FREQ_MASK)
             return false;
@@ -239,9 +240,10 @@ static enum sighting replace(struct attachment *a, const struct entry_ref *mine,
     uint64_t seen = other->word;
     struct entry_ref ours = *mine;
     ours.word_at = other->word_at;
-    ours.word = (mine->word & ~INDEX_FREQ_MASK) | (seen & INDEX_FREQ_MASK) | (spared ? INDEX_PENDING : 0);
+    ours.word = policy_with_frequency(mine->word, policy_overwrite(a, seen)) | (spared ? INDEX_PENDING : 0);
     if (!cas(ours.word_at, &seen, ours.word)) /* PUBLISH, DEKKER */
         return LOOK_AGAIN;
+    pages_note_dead(a, other);
     return !spared || finish(a, &ours, now_ms, true) == PUBLISH_OK ? REPLACED : BEATEN;
 }
 
@@ -318,6 +320,7 @@ enum publish index_publish(struct attachment *a, const struct place *place, uint
     struct entry_ref mine;
     mine.word = word_of_place(place, c.tag_bits);
     mine.word_at = NULL;
+    bool admitted = false;
     if (!entry_open(a, mine.word, &mine))
         return PUBLISH_LOST; /* our page was taken: we were thought dead */
     for (int tries = 0; tries < PUBLISH_TRIES_MAX; tries++) {
@@ -331,6 +334,9 @@ enum publish index_publish(struct attachment *a, const struct place *place, uint
         case NOTHING_THERE:
             break;
         }
+        if (!admitted)
+            mine.word = policy_with_frequency(mine.word, policy_admit(a, hash));
+        admitted = true;
         uint64_t seen;
         int slot = choose_slot(a, &c, &seen);
         if (slot < 0) {

@@ -54,7 +54,7 @@ bool index_kill(a64 *at, uint64_t word);
 /* Find the word that names exactly this place. False: the entry is dead. */
 bool index_names(const struct attachment *a, const struct entry_ref *e, a64 **at, uint64_t *word);
 
-/* Swap one visible word for a copy of its entry at `place`. False: it was changed meanwhile. */
-bool index_move(a64 *at, uint64_t word, const struct place *place);
+/* Swap one visible word for a copy of its entry at `place`, with this frequency. False: it was changed meanwhile. */
+bool index_move(a64 *at, uint64_t word, const struct place *place, uint32_t frequency);
 
 #endif

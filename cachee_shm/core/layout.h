@@ -12,10 +12,13 @@
  *   + fences         own writes       16 x ring_slots x 4             any process, raised only
  *   + own writes     tag fences       tag_slots x 8                   any process, raised only
  *   + tag fences     index            bucket_count x 64               any process, by CAS
- *   + index          page table       page_count x 16                 word: by CAS; watermark: the page's owner
- *   + page table     pages            page_count x 64 KiB             the page's owner
+ *   + index          page words       page_count x 8                  any process, by CAS
+ *   + page words     page notes       page_count x 32                 see struct page_note
+ *   + page notes     sketch           sketch_blocks x 64              any process; advice, exact or not
+ *   + sketch         ghost            ghost_sets x 16                 any process; advice, exact or not
+ *   + ghost          pages            page_count x page_bytes         the page's owner
  *
- * Regions are rounded up to 64 bytes, pages start on 4 KiB. Offsets, never pointers. Whoever attaches copies
+ * Regions are rounded up to 64 bytes, pages start on 4 KiB. A page has 16 KiB, or 64 KiB from 128 MiB on. Offsets, never pointers. Whoever attaches copies
  * the geometry into its own memory once, checked against the file's size, and bounds every later offset by
  * that copy: shared memory is input. Everything else is read from the segment at each use.
  *
@@ -23,22 +26,25 @@
  *
  *   index word   | off 16 | page 20 | page generation 11 | tag 14 | frequency 2 | pending 1 |
  *                 63    48 47     28 27               17 16      3 2         1       0
- *   page word    | generation 48 | owner 12 | state 4 |
+ *   page word    | generation 48 | owner 12 | main 1 | state 3 |
  *   ring meta    | lap 32 | kind 3 | own 1 | source 12 | digest 16 |
  *   lease        | hash 36 | roster generation 16 | slot 12 |
  *   roster word  | generation 32 | unused 24 | kind 4 | state 4 |
  *
- * An entry is five words, then tags (a word each), key, value, each padded to 8 bytes; the whole to 16:
+ * An entry is five words, then tags (a word each), key, value, each padded to 8 bytes:
  *
  *   0 hash | 1 version | 2 expires_ms 48, ttl class 6, add 1, local 1, type 8
- *   3 stored_at 32 (1/16 s), value length 32 | 4 grace_ms 32, reserved 7, spans 1, tags 8, key length 16
+ *   3 stored_at 32 (1/16 s), value length 32 | 4 grace_ms 32, reserved 6, piece 1, spans 1, tags 8, key length 16
  *
  * An entry is immutable once its index word is published.
  *
- * A value of more than SPAN_BYTES is cut into spans: entries without key, hash or index word, each in any page.
- * Its own entry then holds, in the value's place, a word for each span:
+ * A value of more than an eighth of a page is cut into spans: entries without key and index word, each in any page,
+ * which hold the hash of the value's own entry, and their number in the stored-at field. The value's own entry then
+ * holds, in the value's place, a word for each span:
  *
- *   span word    | page 20 | off 12 | page generation 32 |
+ *   span word    | page 20 | off 13 | page generation 31 |
+ *
+ * A span word is the only word of a published entry that changes: by CAS, when its span is copied to another page.
  *
  * version   sequence << 1 for a set, token << 1 | 1 for a fill: a fill whose token covers a set was loaded
  *           after that set's announcement, so it is the newer of the two (an expired set must not outrank
@@ -54,8 +60,9 @@
 
 enum {
     HEADER_BYTES = 4096,
-    PAGE_BYTES = 65536,
-    ENTRY_UNIT = 16,
+    PAGE_BYTES_SMALL = 16 << 10,
+    PAGE_BYTES_MAX = 64 << 10,
+    ENTRY_UNIT = 8,
     ENTRY_HEADER_WORDS = 5,
     BUCKET_WORDS = 8,
     KEY_BYTES_MAX = 1024,
@@ -66,8 +73,10 @@ enum {
     PAGES_MAX = 1 << 20,       /* 20 bits of the index word */
     INTENTS_PER_SLOT = 8,
     NAME_BYTES = 64,
-    SPAN_BYTES = PAGE_BYTES / 8 - ENTRY_HEADER_WORDS * 8, /* eight spans fill a page to the byte */
-    SPANS_MAX = 2048,                                     /* so a value has at most 16 MiB */
+    SPANS_PER_PAGE = 8,           /* eight spans fill a page to the byte */
+    SPANS_MAX = 2048,             /* so a value has at most 16 MiB; 3.6 where pages are small */
+    SKETCH_BLOCK_WORDS = 8,
+    GHOST_SET_WORDS = 2,
     GUARD_MARKS = 16,
     SEGMENT_BYTES_MIN = 2 << 20,
 };
@@ -87,12 +96,13 @@ enum {
 /* What names one entry: neither the frequency nor the pending bit. */
 #define INDEX_IDENTITY (~(INDEX_FREQ_MASK | INDEX_PENDING))
 
-enum page_state { PAGE_FREE = 0, PAGE_OPEN = 1, PAGE_SEALED = 2, PAGE_DRAIN = 3 };
-#define PAGE_STATE_MASK 15ull
+enum page_state { PAGE_FREE = 0, PAGE_OPEN = 1, PAGE_SEALED = 2, PAGE_DRAIN = 3, PAGE_SPARE = 4 };
+enum page_queue { QUEUE_SMALL = 0, QUEUE_MAIN = 1, QUEUES = 2 };
+#define PAGE_STATE_MASK 7ull
+#define PAGE_MAIN 8ull
 #define PAGE_OWNER_SHIFT 4
 #define PAGE_OWNER_BITS 0xfffull
 #define PAGE_GEN_SHIFT 16
-#define PAGE_GEN_BITS (~0ull >> PAGE_GEN_SHIFT)
 
 enum record_kind {
     RECORD_ADD = 0,     /* a new value where there was none: other adds do not conflict with it */
@@ -116,7 +126,8 @@ enum record_kind {
 #define ENTRY_ADD (1ull << 9)
 #define ENTRY_TTL_CLASS_SHIFT 10
 #define ENTRY_EXPIRES_SHIFT 16
-#define ENTRY_SPANS (1ull << 24) /* of the sizes word */
+#define ENTRY_SPANS (1ull << 24) /* of the sizes word: the value is in spans */
+#define ENTRY_PIECE (1ull << 25) /* of the sizes word: this is a span */
 
 enum roster_state { SLOT_FREE = 0, SLOT_LIVE = 1 };
 enum roster_kind { ROSTER_WORKER = 0, ROSTER_BRIDGE = 1 };
@@ -149,7 +160,7 @@ struct header {
     uint64_t hash_key[2];
     uint64_t created_wall_ns;
     uint64_t time_namespace; /* inode of /proc/self/ns/time: clocks of two namespaces cannot be compared */
-    uint32_t roster_slots, source_slots, lease_slots, ring_slots, tag_slots, bucket_count, page_count, reserved;
+    uint32_t roster_slots, source_slots, lease_slots, ring_slots, tag_slots, bucket_count, page_count, page_bytes;
     char host[NAME_BYTES];
     char name[NAME_BYTES]; /* the namespace */
     a64 state;             /* enum segment_state; RETIRED by whoever finds corruption or replaces the segment */
@@ -159,7 +170,13 @@ struct header {
     _Alignas(64) a64 ring_tail; /* any process, by CAS: records published so far = the last sequence */
     _Alignas(64) a64 clear_own; /* any process, raised: sequence of the last clear() of this host */
     a64 clear_remote;           /* the bridge, raised: last remote clear or flush; local entries are spared */
-    _Alignas(64) a64 page_hand; /* any process, fetch_add: next page to be drained */
+    _Alignas(64) a64 page_stamp; /* any process, fetch_add: pages sealed so far */
+    a64 cleared_stamp;           /* any process, raised: pages sealed before a clear() hold nothing of worth */
+    a64 policy_entries;          /* any process: entries that the pages hold; an estimate, see policy.c */
+    a64 ghost_sets;              /* any process: how much of the ghost is in use, see policy.c */
+    a64 sketch_additions;        /* any process, fetch_add; taken back by whoever halves the counters */
+    a64 climb;                   /* any process, by CAS: see policy.c */
+    a64 climb_reads, climb_hits; /* whoever won that CAS */
     _Alignas(64) a64 serve_until_ms; /* the bridge alone: beyond it, this host is isolated */
     a64 bridge_generation;           /* whoever takes the bridge's lock: a zombie sees that it moved */
     a64 pump_cursor;                 /* the bridge alone: own records re-applied at home up to here */
@@ -217,25 +234,28 @@ struct source_slot { /* written by the bridge alone */
     a64 name[NAME_BYTES / 8];
 };
 
-struct page_slot {
-    a64 word;
-    a64 watermark; /* bytes of the page that hold whole entries; the owner */
+struct page_note {
+    a64 watermark;  /* | entries 32 | bytes 32 | that are whole; the owner */
+    a64 stamp;      /* page_stamp when it was sealed or changed queues; whoever did that */
+    a64 dead;       /* bytes of entries that no index word names any more; any process, fetch_add: an estimate */
+    a64 expires_ms; /* when the last of its entries expires, grace included; UINT64_MAX: never; the owner */
 };
 
 _Static_assert(sizeof(a64) == 8 && ATOMIC_LLONG_LOCK_FREE == 2, "64-bit atomics must be plain words");
 _Static_assert(sizeof(struct header) <= HEADER_BYTES, "the header is one page");
 _Static_assert(sizeof(struct roster_slot) == 320, "roster slot");
 _Static_assert(sizeof(struct source_slot) == 128, "source slot");
-_Static_assert(sizeof(struct page_slot) == 16, "page slot");
+_Static_assert(sizeof(struct page_note) == 32, "page note");
 _Static_assert(sizeof(pair128) == 16, "ring slot");
-_Static_assert(PAGE_BYTES / ENTRY_UNIT <= 1 << 12, "an entry's offset fits the 12 bits of a span word");
-_Static_assert(SPANS_MAX * 8 + KEY_BYTES_MAX + (TAGS_MAX + ENTRY_HEADER_WORDS) * 8 < PAGE_BYTES, "an entry of spans fits a page");
+_Static_assert(PAGE_BYTES_MAX / ENTRY_UNIT <= 1 << 13, "an entry's offset fits the 13 bits of a span word");
+_Static_assert(SPANS_MAX * 8 + KEY_BYTES_MAX + (TAGS_MAX + ENTRY_HEADER_WORDS) * 8 < PAGE_BYTES_MAX,
+               "an entry of spans fits a large page");
 
 /* Two builds whose sizes differ must not share a segment. */
 #define LAYOUT_FINGERPRINT                                                                                             \
     ((uint64_t)LAYOUT_NUMBER << 56 ^ (uint64_t)sizeof(struct header) << 40 ^ (uint64_t)sizeof(struct roster_slot) << 28 ^ \
-     (uint64_t)sizeof(struct source_slot) << 20 ^ (uint64_t)ENTRY_HEADER_WORDS << 16 ^ (uint64_t)PAGE_BYTES >> 12 ^     \
-     (uint64_t)STAT_COUNT << 8)
+     (uint64_t)sizeof(struct source_slot) << 20 ^ (uint64_t)ENTRY_HEADER_WORDS << 16 ^ (uint64_t)ENTRY_UNIT << 4 ^        \
+     (uint64_t)sizeof(struct page_note) ^ (uint64_t)STAT_COUNT << 8)
 
 /* An entry is seen as words: all of it may be read while its page is being reused. */
 enum { ENTRY_HASH, ENTRY_VERSION, ENTRY_EXPIRES_FLAGS, ENTRY_STORED_LENGTH, ENTRY_SIZES };

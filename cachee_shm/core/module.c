@@ -113,7 +113,7 @@ static const struct complaint complaints[] = {
      "hash_key_file everywhere, or remove the segment with `cachee segment rm`."},
     {ATTACH_ROSTER_FULL, &errors.roster_full,
      "Segment '%s' has as many processes attached as its roster holds. Nothing was attached. Attach fewer, or give the "
-     "namespace more memory (a slot for each 8 KiB, 4,096 at most)."},
+     "namespace more memory (a slot for each 16 KiB, 4,096 at most)."},
     {ATTACH_BUSY, &errors.segment_error,
      "Another process has been creating segment '%s' for 10 s. Nothing was attached. Look whether that process is stopped."},
     {ATTACH_TOO_SMALL, &errors.segment_error,

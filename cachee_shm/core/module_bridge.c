@@ -308,8 +308,8 @@ static PyObject *Segment_stats(SegmentObject *s, PyObject *unused)
     }
     const struct geometry *g = &s->a.geo;
     bool good = dict && put_number(dict, "entries", cache_count(&s->a)) && put_number(dict, "memory_bytes", g->total_bytes) &&
-                put_number(dict, "value_bytes", (uint64_t)g->page_count * PAGE_BYTES) &&
-                put_number(dict, "page_bytes", PAGE_BYTES) &&
+                put_number(dict, "value_bytes", (uint64_t)g->page_count * g->page_bytes) &&
+                put_number(dict, "pages", g->page_count) && put_number(dict, "page_bytes", g->page_bytes) &&
                 put_number(dict, "ring_slots", g->ring_slots) && put_number(dict, "ring_tail", ring_tail(&s->a)) &&
                 put_number(dict, "attached", roster_count(&s->a, ROSTER_WORKER));
     if (good && s->near)

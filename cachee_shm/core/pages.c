@@ -1,72 +1,192 @@
 /* pages.c - page ownership. See pages.h. */
 #include "pages.h"
 
-static uint64_t open_word(const struct attachment *a) { return page_word(a->open_generation, a->slot, PAGE_OPEN); }
+/* ---- this process's pages ---- */
 
-bool pages_fit(const struct attachment *a, uint32_t bytes, struct place *place)
+bool pages_fit(const struct attachment *a, enum page_queue queue, uint32_t bytes, struct place *place)
 {
-    if (a->open_page == NO_PAGE || bytes > PAGE_BYTES - a->open_off)
+    const struct open_page *o = &a->open[queue];
+    if (o->page == NO_PAGE || bytes > a->geo.page_bytes - o->off)
         return false;
-    if (load_relaxed(&a->page_table[a->open_page].word) != open_word(a))
+    if (load_relaxed(&a->page_words[o->page]) != o->word)
         return false; /* garbage gave our page away: whoever has it now writes into it */
-    place->page = a->open_page;
-    place->off = a->open_off;
-    place->generation = a->open_generation;
+    place->page = o->page;
+    place->off = o->off;
+    place->generation = page_generation(o->word);
     return true;
 }
 
-void pages_commit(struct attachment *a, uint32_t bytes)
+void pages_commit(struct attachment *a, enum page_queue queue, uint32_t bytes, uint32_t entries, uint64_t ends_ms)
 {
-    a->open_off += bytes;
-    store_release(&a->page_table[a->open_page].watermark, a->open_off); /* WATERMARK */
+    struct open_page *o = &a->open[queue];
+    struct page_note *note = &a->page_notes[o->page];
+    uint64_t expires = ends_ms ? ends_ms : UINT64_MAX;
+    o->off += bytes;
+    o->entries += entries;
+    if (expires > o->expires_ms)
+        store_relaxed(&note->expires_ms, o->expires_ms = expires);
+    store_release(&note->watermark, (uint64_t)o->entries << 32 | o->off); /* WATERMARK */
 }
 
-void pages_seal_open(struct attachment *a)
+static void seal(struct attachment *a, uint32_t page, uint64_t word)
 {
-    uint64_t word = open_word(a);
-    if (a->open_page != NO_PAGE)
-        cas(&a->page_table[a->open_page].word, &word, page_word(a->open_generation, 0, PAGE_SEALED));
-    a->open_page = NO_PAGE;
+    store_relaxed(&a->page_notes[page].stamp, add_relaxed(&a->header->page_stamp, 1) + 1);
+    cas(&a->page_words[page], &word, page_word(page_generation(word), 0, page_queue(word), PAGE_SEALED));
 }
 
-bool pages_take(struct attachment *a, uint32_t page, uint64_t word)
+void pages_seal_open(struct attachment *a, enum page_queue queue)
 {
-    struct page_slot *p = &a->page_table[page];
-    if (!cas(&p->word, &word, page_word(page_generation(word), a->slot, PAGE_DRAIN)))
-        return false;
-    uint64_t watermark = load_acquire(&p->watermark); /* WATERMARK */
-    a->next_page = page;
-    a->drain_off = 0;
-    a->drain_end = page_state(word) == PAGE_FREE ? 0 : watermark < PAGE_BYTES ? (uint32_t)watermark : PAGE_BYTES;
-    a->survivors = 0;
-    return true;
+    struct open_page *o = &a->open[queue];
+    if (o->page != NO_PAGE)
+        seal(a, o->page, o->word);
+    o->page = NO_PAGE;
 }
 
-bool pages_open_next(struct attachment *a)
+/* Is this held page still ours? */
+static bool ours(const struct attachment *a, uint64_t word, enum page_state state)
 {
-    struct page_slot *p = &a->page_table[a->next_page];
-    uint64_t word = load_relaxed(&p->word), generation = page_generation(word) + 1;
-    bool mine = page_state(word) == PAGE_DRAIN && page_owner(word) == a->slot;
-    if (!mine || !cas(&p->word, &word, page_word(generation, a->slot, PAGE_OPEN))) {
-        a->next_page = NO_PAGE; /* somebody thought us dead, or garbage: it is theirs now */
-        return false;
+    return page_state(word) == state && page_owner(word) == a->slot;
+}
+
+/* Another process may have taken a spare page of ours. */
+static bool claim_spare(struct attachment *a, enum page_queue queue, struct open_page *o)
+{
+    while (a->spares > 0) {
+        uint64_t word = load_relaxed(&a->page_words[o->page = a->spare[--a->spares]]);
+        o->word = page_word(page_generation(word) + 1, a->slot, queue, PAGE_OPEN);
+        if (ours(a, word, PAGE_SPARE) && cas(&a->page_words[o->page], &word, o->word))
+            return true;
     }
+    return false;
+}
+
+bool pages_open_spare(struct attachment *a, enum page_queue queue)
+{
+    struct open_page o = {.off = 0};
+    if (!claim_spare(a, queue, &o))
+        return false;
     fence_release(); /* PAGE: the new generation is seen before any new byte */
-    store_relaxed(&p->watermark, 0);
-    a->open_page = a->next_page;
-    a->open_off = 0;
-    a->open_generation = generation & PAGE_GEN_BITS;
-    a->next_page = NO_PAGE;
+    store_relaxed(&a->page_notes[o.page].watermark, 0);
+    store_relaxed(&a->page_notes[o.page].dead, 0);
+    store_relaxed(&a->page_notes[o.page].expires_ms, 0);
+    a->open[queue] = o;
+    a->view.pages[queue]++;
     return true;
+}
+
+bool pages_reopen(struct attachment *a, uint32_t page)
+{
+    uint64_t word = load_acquire(&a->page_words[page]);
+    if (page_state(word) != PAGE_SEALED || page_queue(word) != QUEUE_SMALL)
+        return false;
+    uint64_t open = page_word(page_generation(word), a->slot, QUEUE_SMALL, PAGE_OPEN);
+    if (!cas(&a->page_words[page], &word, open))
+        return false;
+    uint64_t watermark = load_acquire(&a->page_notes[page].watermark); /* WATERMARK */
+    a->open[QUEUE_SMALL] = (struct open_page){
+        .page = page,
+        .word = open,
+        .off = (watermark_bytes(a, watermark) + ENTRY_UNIT - 1) / ENTRY_UNIT * ENTRY_UNIT,
+        .entries = watermark_entries(watermark),
+        .expires_ms = load_relaxed(&a->page_notes[page].expires_ms),
+    };
+    return true;
+}
+
+/* ---- taking pages ---- */
+
+bool pages_take_spare(struct attachment *a, uint32_t page)
+{
+    uint64_t word = load_acquire(&a->page_words[page]);
+    bool holds_something = page_state(word) == PAGE_OPEN || page_state(word) == PAGE_SEALED || page_state(word) == PAGE_DRAIN;
+    bool mine = page_state(word) == PAGE_SPARE && page_owner(word) == a->slot;
+    if (a->spares == SPARES_MAX || holds_something || mine ||
+        !cas(&a->page_words[page], &word, page_word(page_generation(word), a->slot, QUEUE_SMALL, PAGE_SPARE)))
+        return false;
+    a->spare[a->spares++] = page;
+    return true;
+}
+
+/* The page has not been through other hands since it was seen: it would be the newest of its queue now, not the oldest. */
+static bool unchanged(const struct attachment *a, const struct sealed *seen, enum page_queue queue, uint64_t word)
+{
+    return page_state(word) == PAGE_SEALED && page_queue(word) == queue && load_relaxed(&a->page_notes[seen->page].stamp) == seen->stamp;
+}
+
+bool pages_take(struct attachment *a, const struct sealed *seen, enum page_queue queue)
+{
+    uint32_t page = seen->page;
+    uint64_t word = load_acquire(&a->page_words[page]);
+    if (!unchanged(a, seen, queue, word) ||
+        !cas(&a->page_words[page], &word, page_word(page_generation(word), a->slot, queue, PAGE_DRAIN)))
+        return false;
+    uint32_t bytes = watermark_bytes(a, load_acquire(&a->page_notes[page].watermark)); /* WATERMARK */
+    bool compact = queue == QUEUE_MAIN && pages_compacts(bytes, load_relaxed(&a->page_notes[page].dead));
+    a->drain[queue] = (struct drain){.page = page, .end = bytes, .compact = compact};
+    return true;
+}
+
+void pages_drained(struct attachment *a, enum page_queue queue)
+{
+    uint32_t page = a->drain[queue].page;
+    uint64_t word = load_relaxed(&a->page_words[page]);
+    bool keep = a->spares < SPARES_MAX;
+    a->drain[queue].page = NO_PAGE;
+    a->view.pages[queue] -= a->view.pages[queue] > 0;
+    uint64_t next = page_word(page_generation(word), keep ? a->slot : 0, QUEUE_SMALL, keep ? PAGE_SPARE : PAGE_FREE);
+    if (ours(a, word, PAGE_DRAIN) && cas(&a->page_words[page], &word, next) && keep)
+        a->spare[a->spares++] = page;
+}
+
+bool pages_adopt(struct attachment *a, const struct sealed *seen)
+{
+    uint32_t page = seen->page;
+    uint64_t word = load_acquire(&a->page_words[page]);
+    if (!unchanged(a, seen, QUEUE_SMALL, word))
+        return false;
+    store_relaxed(&a->page_notes[page].stamp, add_relaxed(&a->header->page_stamp, 1) + 1);
+    return cas(&a->page_words[page], &word, page_word(page_generation(word), 0, QUEUE_MAIN, PAGE_SEALED));
 }
 
 void pages_seal_slot(struct attachment *a, uint32_t slot)
 {
     for (uint32_t page = 0; page < a->geo.page_count; page++) {
-        a64 *at = &a->page_table[page].word;
-        uint64_t word = load_acquire(at);
-        bool held = page_state(word) == PAGE_OPEN || page_state(word) == PAGE_DRAIN;
-        if (held && page_owner(word) == slot)
-            cas(at, &word, page_word(page_generation(word), 0, PAGE_SEALED));
+        uint64_t word = load_acquire(&a->page_words[page]);
+        if (!page_held(word) || page_owner(word) != slot)
+            continue;
+        if (page_state(word) == PAGE_SPARE)
+            cas(&a->page_words[page], &word, page_word(page_generation(word), 0, QUEUE_SMALL, PAGE_FREE));
+        else
+            seal(a, page, word);
     }
+}
+
+/* ---- dead bytes ---- */
+
+static void note(struct attachment *a, uint32_t page, uint32_t bytes) { add_relaxed(&a->page_notes[page].dead, bytes); }
+
+void pages_note_dead(struct attachment *a, const struct entry_ref *e)
+{
+    note(a, e->place.page, entry_size(a, e));
+    if (!entry_spans(e))
+        return;
+    for (uint32_t i = 0, left = e->value_bytes; left > 0; i++) {
+        uint32_t page = span_page(load_relaxed(&entry_value(e)[i])), bytes = left < a->span_bytes ? left : a->span_bytes;
+        if (page < a->geo.page_count)
+            note(a, page, entry_bytes(0, 0, bytes));
+        left -= bytes;
+    }
+}
+
+/* ---- spans ---- */
+
+bool pages_hold_spans(const struct attachment *a, const struct entry_ref *e)
+{
+    for (uint32_t i = 0; i < span_count(a, e->value_bytes); i++) {
+        uint64_t word = load_relaxed(&entry_value(e)[i]);
+        uint32_t page = span_page(word);
+        if (page >= a->geo.page_count || !span_same_life(load_acquire(&a->page_words[page]), word))
+            return false;
+    }
+    return true;
 }

@@ -1,11 +1,13 @@
 /* pages.h - value memory: pages that are filled by one process, sealed, drained and filled again.
  *
- *   FREE ── claim ──▶ DRAIN(me) ── every entry moved or dropped ──▶ OPEN(me), generation + 1
- *   OPEN(me) ── full ──▶ SEALED ── claim, by anybody ──▶ DRAIN(them)
- *   OPEN or DRAIN of a dead process ── claim ──▶ DRAIN(me)
+ *   FREE, or SPARE of another ── take ──▶ SPARE(me) ── open ──▶ OPEN(me), generation + 1 ── full ──▶ SEALED
+ *   SEALED ── take ──▶ DRAIN(me) ── every entry moved or dropped ──▶ SPARE(me)
+ *   SEALED, half empty ── reopen ──▶ OPEN(me), same generation
+ *   SEALED of the small queue ── adopt ──▶ SEALED of the main queue
+ *   what a dead process holds ── whoever holds the lock of its roster slot ──▶ SEALED; a spare one ──▶ FREE
  *
- * Only the owner writes into a page. A live owner's page is never taken from it: stopped in mid-copy, it
- * would resume into somebody else's entry. A reader that copied from a page looks at the page word again:
+ * Only the owner writes into a page. A live owner's page is never taken from it, unless it is a spare one: stopped in
+ * mid-copy, it would resume into somebody else's entry. A reader that copied from a page looks at the page word again:
  * the generation moves before the first byte of a new life is written (PAGE pairing).
  */
 #ifndef CACHEE_PAGES_H
@@ -33,14 +35,17 @@ struct entry_ref {
 
 static inline uint32_t words_of(uint32_t bytes) { return (bytes + 7) / 8; }
 
-/* Bytes of a page that an entry takes. Arguments are at most KEY_BYTES_MAX, TAGS_MAX, PAGE_BYTES: no overflow. */
+/* Bytes of a page that an entry takes. Arguments are at most KEY_BYTES_MAX, TAGS_MAX, PAGE_BYTES_MAX: no overflow. */
 static inline uint32_t entry_bytes(uint32_t key_bytes, uint32_t tags, uint32_t body_bytes)
 {
     uint32_t words = ENTRY_HEADER_WORDS + tags + words_of(key_bytes) + words_of(body_bytes);
-    return (words * 8 + ENTRY_UNIT - 1) & ~(uint32_t)(ENTRY_UNIT - 1);
+    return words * 8;
 }
 
-static inline uint32_t span_count(uint32_t value_bytes) { return (value_bytes + SPAN_BYTES - 1) / SPAN_BYTES; }
+static inline uint32_t span_count(const struct attachment *a, uint32_t value_bytes)
+{
+    return (value_bytes + a->span_bytes - 1) / a->span_bytes;
+}
 
 /* What the words say. */
 static inline uint8_t entry_type(const struct entry_ref *e) { return (uint8_t)(e->flags_word & ENTRY_TYPE_BITS); }
@@ -51,30 +56,40 @@ static inline uint64_t entry_expires_ms(const struct entry_ref *e) { return e->f
 static inline uint32_t entry_stored_at(const struct entry_ref *e) { return (uint32_t)(e->stored_word >> 32); }
 static inline uint32_t entry_grace_ms(const struct entry_ref *e) { return (uint32_t)(e->sizes_word >> 32); }
 static inline bool entry_spans(const struct entry_ref *e) { return (e->sizes_word & ENTRY_SPANS) != 0; }
+static inline bool entry_piece(const struct entry_ref *e) { return (e->sizes_word & ENTRY_PIECE) != 0; }
+static inline uint32_t entry_piece_number(const struct entry_ref *e) { return (uint32_t)(e->stored_word >> 32); }
 
 /* Bytes of what stands in the value's place: the value itself, or its span words. */
-static inline uint32_t entry_body_bytes(const struct entry_ref *e)
+static inline uint32_t entry_body_bytes(const struct attachment *a, const struct entry_ref *e)
 {
-    return entry_spans(e) ? span_count(e->value_bytes) * 8 : e->value_bytes;
+    return entry_spans(e) ? span_count(a, e->value_bytes) * 8 : e->value_bytes;
 }
 
-static inline uint32_t entry_size(const struct entry_ref *e) { return entry_bytes(e->key_bytes, e->tags, entry_body_bytes(e)); }
+static inline uint32_t entry_size(const struct attachment *a, const struct entry_ref *e)
+{
+    return entry_bytes(e->key_bytes, e->tags, entry_body_bytes(a, e));
+}
 
 static inline const a64 *entry_tags(const struct entry_ref *e) { return e->at + ENTRY_HEADER_WORDS; }
 static inline const a64 *entry_key(const struct entry_ref *e) { return entry_tags(e) + e->tags; }
 static inline const a64 *entry_value(const struct entry_ref *e) { return entry_key(e) + words_of(e->key_bytes); }
 
-static inline uint64_t page_word(uint64_t generation, uint32_t owner, enum page_state state)
+static inline uint64_t page_word(uint64_t generation, uint32_t owner, enum page_queue queue, enum page_state state)
 {
-    return generation << PAGE_GEN_SHIFT | (uint64_t)owner << PAGE_OWNER_SHIFT | state;
+    return generation << PAGE_GEN_SHIFT | (uint64_t)owner << PAGE_OWNER_SHIFT | (queue == QUEUE_MAIN ? PAGE_MAIN : 0) | state;
 }
 static inline enum page_state page_state(uint64_t word) { return (enum page_state)(word & PAGE_STATE_MASK); }
+static inline enum page_queue page_queue(uint64_t word) { return word & PAGE_MAIN ? QUEUE_MAIN : QUEUE_SMALL; }
 static inline uint32_t page_owner(uint64_t word) { return (word >> PAGE_OWNER_SHIFT) & PAGE_OWNER_BITS; }
 static inline uint64_t page_generation(uint64_t word) { return word >> PAGE_GEN_SHIFT; }
+static inline bool page_held(uint64_t word)
+{
+    return page_state(word) == PAGE_OPEN || page_state(word) == PAGE_DRAIN || page_state(word) == PAGE_SPARE;
+}
 
 static inline a64 *page_at(const struct attachment *a, uint32_t page, uint32_t off)
 {
-    return (a64 *)(void *)(a->pages + (uint64_t)page * PAGE_BYTES + off);
+    return (a64 *)(void *)(a->pages + (uint64_t)page * a->geo.page_bytes + off);
 }
 
 static inline uint64_t word_of_place(const struct place *p, uint64_t tag_bits)
@@ -86,7 +101,7 @@ static inline uint64_t word_of_place(const struct place *p, uint64_t tag_bits)
 /* Read the entry at a place whose page word was just loaded. False: lengths that cannot be. */
 static inline bool entry_read(const struct attachment *a, uint32_t page, uint32_t off, struct entry_ref *e)
 {
-    if (off > PAGE_BYTES - ENTRY_HEADER_WORDS * 8)
+    if (off > a->geo.page_bytes - ENTRY_HEADER_WORDS * 8)
         return false;
     const a64 *at = page_at(a, page, off);
     e->at = at;
@@ -100,8 +115,8 @@ static inline bool entry_read(const struct attachment *a, uint32_t page, uint32_
     e->value_bytes = (uint32_t)e->stored_word;
     e->tags = (uint8_t)(e->sizes_word >> 16);
     e->key_bytes = (uint16_t)e->sizes_word;
-    return e->key_bytes <= KEY_BYTES_MAX && e->tags <= TAGS_MAX && e->value_bytes <= SPANS_MAX * SPAN_BYTES &&
-           entry_body_bytes(e) <= PAGE_BYTES && off + entry_size(e) <= PAGE_BYTES;
+    return e->key_bytes <= KEY_BYTES_MAX && e->tags <= TAGS_MAX && e->value_bytes <= SPANS_MAX * a->span_bytes &&
+           entry_body_bytes(a, e) <= a->geo.page_bytes && off + entry_size(a, e) <= a->geo.page_bytes;
 }
 
 /* Follow an index word. False: it dangles (its page has moved on) or is garbage. */
@@ -111,7 +126,7 @@ static inline bool entry_open(const struct attachment *a, uint64_t word, struct 
     uint32_t off = (uint32_t)(word >> INDEX_OFF_SHIFT) * ENTRY_UNIT;
     if (page >= a->geo.page_count)
         return false;
-    e->page_word_at = &a->page_table[page].word;
+    e->page_word_at = &a->page_words[page];
     e->page_word = load_acquire(e->page_word_at); /* PAGE, PUBLISH */
     e->place.generation = page_generation(e->page_word);
     if ((e->place.generation & INDEX_GEN_BITS) != ((word >> INDEX_GEN_SHIFT) & INDEX_GEN_BITS))
@@ -126,20 +141,73 @@ static inline bool entry_confirm(const struct entry_ref *e)
     return page_generation(load_relaxed(e->page_word_at)) == page_generation(e->page_word);
 }
 
-/* Bytes for one entry in this process's open page; it stays reserved until pages_commit. False: does not fit. */
-bool pages_fit(const struct attachment *a, uint32_t bytes, struct place *place);
+/* ---- spans: see span.h ---- */
 
-/* The reserved bytes hold a whole entry now: move the watermark over them. */
-void pages_commit(struct attachment *a, uint32_t bytes);
+enum { SPAN_PAGE_SHIFT = 44, SPAN_OFF_SHIFT = 31, SPAN_OFF_BITS = 0x1fff };
+#define SPAN_GEN_BITS 0x7fffffffull
 
-/* Give the open page up to the FIFO; and make the drained next page the open one. */
-void pages_seal_open(struct attachment *a);
-bool pages_open_next(struct attachment *a);
+static inline uint64_t span_word(const struct place *p)
+{
+    return (uint64_t)p->page << SPAN_PAGE_SHIFT | (uint64_t)(p->off / ENTRY_UNIT) << SPAN_OFF_SHIFT |
+           (p->generation & SPAN_GEN_BITS);
+}
+static inline uint32_t span_page(uint64_t word) { return (uint32_t)(word >> SPAN_PAGE_SHIFT); }
+static inline uint32_t span_off(uint64_t word) { return ((word >> SPAN_OFF_SHIFT) & SPAN_OFF_BITS) * ENTRY_UNIT; }
 
-/* Try to take the page of this word for draining. Its entries are those below a->drain_end. */
-bool pages_take(struct attachment *a, uint32_t page, uint64_t word);
+/* Is a page still in the life in which a span was written into it? */
+static inline bool span_same_life(uint64_t page_word, uint64_t span)
+{
+    return ((page_generation(page_word) ^ span) & SPAN_GEN_BITS) == 0;
+}
 
-/* Seal every page that a roster slot holds: its process is dead, or it is this one and leaves. */
+/* Are all spans of this entry still there? */
+bool pages_hold_spans(const struct attachment *a, const struct entry_ref *e);
+
+/* ---- this process's pages ---- */
+
+/* Bytes for one entry in this process's open page of a queue; it stays reserved until pages_commit. False: does not fit. */
+bool pages_fit(const struct attachment *a, enum page_queue queue, uint32_t bytes, struct place *place);
+
+/* The reserved bytes hold a whole entry (or a span, which counts as none) now: move the watermark over them.
+ * `ends_ms`: of no use from then on; 0 = never. */
+void pages_commit(struct attachment *a, enum page_queue queue, uint32_t bytes, uint32_t entries, uint64_t ends_ms);
+
+/* Give the open page of a queue up to that queue; and make a spare page the open one. */
+void pages_seal_open(struct attachment *a, enum page_queue queue);
+bool pages_open_spare(struct attachment *a, enum page_queue queue);
+
+/* Fill on, behind its watermark, a page that was sealed before it was full. */
+bool pages_reopen(struct attachment *a, uint32_t page);
+
+/* ---- taking pages ---- */
+
+/* Try to take a free page for this process, or another's spare one. */
+bool pages_take_spare(struct attachment *a, uint32_t page);
+
+/* Is so much of a main page dead that its living are better moved together than judged? Costs at most three bytes
+ * copied for each one gained. */
+static inline bool pages_compacts(uint64_t bytes, uint64_t dead) { return dead > bytes / 4; }
+
+/* Try to take a sealed page, as it was seen, for draining; its entries are those below a->drain[].end. It goes where its queue says. */
+bool pages_take(struct attachment *a, const struct sealed *seen, enum page_queue queue);
+
+/* A drained page becomes a spare one; a free one, where this process has enough of them. */
+void pages_drained(struct attachment *a, enum page_queue queue);
+
+/* Move a sealed page from the small queue's tail to the main queue's head as it is. */
+bool pages_adopt(struct attachment *a, const struct sealed *seen);
+
+/* Seal every page that a roster slot holds: its process is dead and its lock is ours, or it is this one and leaves. */
 void pages_seal_slot(struct attachment *a, uint32_t slot);
+
+/* An entry that is nobody's value any more: its bytes, and those of its spans, are counted as dead where they lie. */
+void pages_note_dead(struct attachment *a, const struct entry_ref *e);
+
+static inline uint32_t watermark_bytes(const struct attachment *a, uint64_t watermark)
+{
+    uint32_t bytes = (uint32_t)watermark;
+    return bytes < a->geo.page_bytes ? bytes : a->geo.page_bytes;
+}
+static inline uint32_t watermark_entries(uint64_t watermark) { return (uint32_t)(watermark >> 32); }
 
 #endif

@@ -15,11 +15,14 @@ enum {
     BYTES_PER_RING_SLOT = 4096,
     RING_SLOTS_MIN = 512,
     RING_SLOTS_MAX = 1 << 20,
-    BYTES_PER_ROSTER_SLOT = 8192,
+    BYTES_PER_ROSTER_SLOT = 16384,
     ROSTER_SLOTS_MIN = 64,
     BYTES_PER_SOURCE = 32768,
     SOURCES_MIN = 64,
-    BYTES_PER_INDEX_WORD = 96, /* of value memory: 8 bytes of index for a smallish entry, at 1.7 words an average one */
+    LARGE_PAGES_FROM = 128 << 20, /* below, many small pages serve the policy better than few large ones */
+    BYTES_PER_INDEX_WORD = 112,   /* of value memory: 8 bytes of index for a smallish entry, at 1.5 words an average one */
+    INDEX_WORDS_PER_SKETCH_BLOCK = 32, /* four counters of 4 bits for each */
+    INDEX_WORDS_PER_GHOST_SET = 16,    /* half a fingerprint of 16 bits for each */
 };
 
 /* ---- geometry ---- */
@@ -47,10 +50,17 @@ static void plan_counts(struct geometry *g, uint64_t total_bytes)
     uint64_t fixed = HEADER_BYTES + (uint64_t)g->roster_slots * sizeof(struct roster_slot) +
                      (uint64_t)g->source_slots * sizeof(struct source_slot) + (uint64_t)g->lease_slots * 8 +
                      (uint64_t)g->ring_slots * (sizeof(pair128) + FENCES_PER_RING_SLOT * 12 + 8) + 16 * 64 + HEADER_BYTES;
-    uint64_t per_page = PAGE_BYTES + sizeof(struct page_slot) + PAGE_BYTES / BYTES_PER_INDEX_WORD * 8 + 64;
+    g->page_bytes = total_bytes < LARGE_PAGES_FROM ? PAGE_BYTES_SMALL : PAGE_BYTES_MAX;
+    uint64_t words_per_page = g->page_bytes / BYTES_PER_INDEX_WORD;
+    uint64_t per_page = g->page_bytes + 8 + sizeof(struct page_note) + words_per_page * 8 +
+                        words_per_page * SKETCH_BLOCK_WORDS * 8 / INDEX_WORDS_PER_SKETCH_BLOCK +
+                        words_per_page * GHOST_SET_WORDS * 8 / INDEX_WORDS_PER_GHOST_SET + 64;
     uint64_t pages = total_bytes > fixed ? (total_bytes - fixed) / per_page : 0;
     g->page_count = (uint32_t)clamp(pages, 0, PAGES_MAX - 1);
-    g->bucket_count = (uint32_t)((uint64_t)g->page_count * (PAGE_BYTES / BYTES_PER_INDEX_WORD) / BUCKET_WORDS);
+    uint64_t words = g->page_count * words_per_page;
+    g->bucket_count = (uint32_t)(words / BUCKET_WORDS);
+    g->sketch_blocks = (uint32_t)(words / INDEX_WORDS_PER_SKETCH_BLOCK);
+    g->ghost_sets = (uint32_t)(words / INDEX_WORDS_PER_GHOST_SET);
 }
 
 static uint64_t place_region(uint64_t *at, uint64_t count, uint64_t each, uint64_t alignment)
@@ -72,8 +82,11 @@ static uint64_t plan_offsets(struct geometry *g)
     g->own_writes_at = place_region(&at, (uint64_t)g->ring_slots * FENCES_PER_RING_SLOT, 4, 64);
     g->tag_fences_at = place_region(&at, g->tag_slots, 8, 64);
     g->index_at = place_region(&at, g->bucket_count, BUCKET_WORDS * 8, 64);
-    g->page_table_at = place_region(&at, g->page_count, sizeof(struct page_slot), 64);
-    g->pages_at = place_region(&at, g->page_count, PAGE_BYTES, HEADER_BYTES);
+    g->page_words_at = place_region(&at, g->page_count, 8, 64);
+    g->page_notes_at = place_region(&at, g->page_count, sizeof(struct page_note), 64);
+    g->sketch_at = place_region(&at, g->sketch_blocks, SKETCH_BLOCK_WORDS * 8, 64);
+    g->ghost_at = place_region(&at, g->ghost_sets, GHOST_SET_WORDS * 8, 64);
+    g->pages_at = place_region(&at, g->page_count, g->page_bytes, HEADER_BYTES);
     return at;
 }
 
@@ -127,6 +140,7 @@ static void fill_header(struct header *h, const struct geometry *g, const struct
     h->tag_slots = g->tag_slots;
     h->bucket_count = g->bucket_count;
     h->page_count = g->page_count;
+    h->page_bytes = g->page_bytes;
     memcpy(h->hash_key, config->hash_key, sizeof h->hash_key);
     if (!config->has_hash_key && getrandom(h->hash_key, sizeof h->hash_key, 0) != sizeof h->hash_key)
         h->hash_key[0] = wall_ns(), h->hash_key[1] = (uint64_t)getpid();
@@ -255,7 +269,11 @@ static void point_into(struct attachment *a)
     a->own_writes = (a32 *)(void *)(a->base + g->own_writes_at);
     a->tag_fences = (a64 *)(void *)(a->base + g->tag_fences_at);
     a->index = (a64 *)(void *)(a->base + g->index_at);
-    a->page_table = (struct page_slot *)(void *)(a->base + g->page_table_at);
+    a->page_words = (a64 *)(void *)(a->base + g->page_words_at);
+    a->page_notes = (struct page_note *)(void *)(a->base + g->page_notes_at);
+    a->sketch = (a64 *)(void *)(a->base + g->sketch_at);
+    a->ghost = (a64 *)(void *)(a->base + g->ghost_at);
+    a->span_bytes = g->page_bytes / SPANS_PER_PAGE - ENTRY_HEADER_WORDS * 8;
     a->pages = a->base + g->pages_at;
     a->ring_mask = g->ring_slots - 1;
     a->ring_bits = (uint32_t)__builtin_ctz(g->ring_slots);
@@ -304,8 +322,11 @@ static enum attach_result join(struct attachment *a, enum roster_kind kind)
     static a64 lives;
     a->life = (uint32_t)add_relaxed(&lives, 1) + 1;
     a->slot = UINT32_MAX;
-    a->open_page = a->next_page = NO_PAGE;
-    a->drain_off = a->drain_end = a->intents_open = 0;
+    for (int q = 0; q < QUEUES; q++)
+        a->open[q].page = a->drain[q].page = NO_PAGE;
+    a->view = (struct view){.half_full = NO_PAGE};
+    a->spares = a->intents_open = 0;
+    a->main_credit = 0;
     switch (roster_join(a, kind, clock_ms(a))) {
     case ROSTER_JOINED:
         return ATTACHED;

@@ -278,7 +278,7 @@ def test_a_child_that_drops_its_privileges_works_on(cache):
 
 def test_a_child_that_finds_the_roster_full_says_so_and_its_parent_goes_on(config):
     config["namespaces"]["shop"]["memory"] = "2MiB"
-    attached = [cachee_shm.attach(config=config) for _ in range(256)]
+    attached = [cachee_shm.attach(config=config) for _ in range(128)]
 
     def work():
         with pytest.raises(RosterFull, match="forked process"):

@@ -132,7 +132,7 @@ def test_a_roster_that_is_full_refuses_one_more_until_one_leaves(config):
     with pytest.raises(RosterFull, match="Attach fewer"):
         for _ in range(5000):
             attached.append(cachee_shm.attach(config=config))
-    assert len(attached) == 256
+    assert len(attached) == 128
     attached[7].close()
     with cachee_shm.attach(config=config) as one:
         assert one.set("a", 1)

@@ -28,7 +28,7 @@ void set_2(struct attachment *a) { cache_set(a, &(struct write[]){target_write(2
 
 void set_large(struct attachment *a)
 {
-    struct write w = target_write(3, SPAN_BYTES + 40);
+    struct write w = target_write(3, a->span_bytes + 40);
     cache_set(a, &w);
 }
 
@@ -128,7 +128,7 @@ void fill_pages(struct attachment *a)
     uint32_t bytes;
     set_1(a);
     for (uint32_t i = 0; i < 7 * a->geo.page_count; i++) {
-        set_other(a, 100 + i, SPAN_BYTES);
+        set_other(a, 100 + i, a->span_bytes);
         read_value(a, &target, buffer, &bytes);
     }
 }
@@ -146,11 +146,11 @@ void fill_a_little(struct attachment *a) { set_other(a, 51, 16); }
 void nearly_full(struct attachment *a)
 {
     do
-        set_other(a, 50, 4000);
-    while (a->open_page == NO_PAGE || a->open_off + 4200 < PAGE_BYTES);
+        set_other(a, 50, 1500);
+    while (a->open[QUEUE_SMALL].page == NO_PAGE || a->open[QUEUE_SMALL].off + 1600 < a->geo.page_bytes);
 }
 
-static void set_that_turns(struct attachment *a) { set_other(a, 60, 4300), set_2(a); }
+static void set_that_turns(struct attachment *a) { set_other(a, 60, 1700), set_2(a); }
 
 /* Somebody died holding a slot, an intent, a write under way and a page. */
 static void leave_a_corpse(struct attachment *a)
@@ -162,7 +162,7 @@ static void leave_a_corpse(struct attachment *a)
     store_release(&dead->verb_hash, other.hash);
     store_release(&dead->overflow, 1);
     raise_max(&a->header->roster_high, SLOT_OF_THE_DEAD + 1);
-    store_release(&a->page_table[a->geo.page_count - 1].word, page_word(1, SLOT_OF_THE_DEAD, PAGE_OPEN));
+    store_release(&a->page_words[a->geo.page_count - 1], page_word(1, SLOT_OF_THE_DEAD, QUEUE_SMALL, PAGE_OPEN));
 }
 
 void set_1_expiring_now(struct attachment *a) { set_expiring(a); }
@@ -171,7 +171,7 @@ void set_1_local(struct attachment *a) { set_local(a); }
 /* A value of two pages: the writer turns its page while it writes one value. */
 static void set_pages(struct attachment *a)
 {
-    struct write w = target_write(11, PAGE_BYTES + 100);
+    struct write w = target_write(11, a->geo.page_bytes + 100);
     enum store r = cache_set(a, &w);
     REQUIRE(r == STORED || r == STORE_LOST || r == STORE_GUARDED, "a value of two pages: %d", (int)r);
 }

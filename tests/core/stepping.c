@@ -152,9 +152,8 @@ static void check_swept(struct attachment *a)
             REQUIRE(!load_acquire(&slot->intents[n]), "slot %u still has an intent", i);
     }
     for (uint32_t page = 0; page < a->geo.page_count; page++) {
-        uint64_t word = load_acquire(&a->page_table[page].word);
-        bool held = page_state(word) == PAGE_OPEN || page_state(word) == PAGE_DRAIN;
-        REQUIRE(!held || lives(a, page_owner(word)), "page %u is held by slot %u", page, page_owner(word));
+        uint64_t word = load_acquire(&a->page_words[page]);
+        REQUIRE(!page_held(word) || lives(a, page_owner(word)), "page %u is held by slot %u", page, page_owner(word));
     }
 }
 

@@ -17,7 +17,7 @@
 #include "relay.h"
 #include "segment.h"
 
-enum { WORKERS_MAX = 64, VALUE_BYTES_LIMIT = 8 * PAGE_BYTES };
+enum { WORKERS_MAX = 64, VALUE_BYTES_LIMIT = 8 * PAGE_BYTES_MAX };
 
 /* ---- failing ---- */
 

@@ -48,13 +48,13 @@ static struct model {
 
 static int file;
 static struct attachment target; /* the corruptor's own view: where what lies */
-static unsigned char value[VALUE_BYTES_LIMIT], out[SPANS_MAX * SPAN_BYTES];
+static unsigned char value[VALUE_BYTES_LIMIT], out[SPANS_MAX * (PAGE_BYTES_MAX / SPANS_PER_PAGE)];
 
 /* ---- what to write where ---- */
 
-enum region { HEADER, ROSTER, SOURCES, LEASES, RING, FENCES, OWN_WRITES, TAG_FENCES, INDEX, PAGE_TABLE, PAGES, REGIONS };
+enum region { HEADER, ROSTER, SOURCES, LEASES, RING, FENCES, OWN_WRITES, TAG_FENCES, INDEX, PAGE_WORDS, PAGE_NOTES, SKETCH, GHOST, PAGES, REGIONS };
 static const char *const region_names[] = {"header", "roster", "sources", "leases", "ring", "fences", "own writes", "tag fences",
-                                           "index", "page table", "pages", "all regions"};
+                                           "index", "page words", "page notes", "sketch", "ghost", "pages", "all regions"};
 
 static struct {
     enum region region;
@@ -65,8 +65,9 @@ static uint64_t written;
 static uint64_t region_at(enum region r)
 {
     const struct geometry *g = &target.geo;
-    const uint64_t at[] = {0,                g->roster_at,     g->sources_at, g->leases_at,     g->ring_at,  g->fences_at,
-                           g->own_writes_at, g->tag_fences_at, g->index_at,   g->page_table_at, g->pages_at, g->total_bytes};
+    const uint64_t at[] = {0,                g->roster_at,     g->sources_at,    g->leases_at, g->ring_at,  g->fences_at, g->own_writes_at,
+                           g->tag_fences_at, g->index_at,      g->page_words_at, g->page_notes_at, g->sketch_at, g->ghost_at,
+                           g->pages_at,      g->total_bytes};
     return at[r];
 }
 
@@ -91,8 +92,8 @@ static a64 *in_an_entry(struct chance *c)
         uint64_t word = load_relaxed(&target.index[(first + i) % words]);
         if (!word || !entry_open(&target, word, &e) || (spans && !(entry_spans(&e) && e.value_bytes)))
             continue;
-        return spans ? (a64 *)entry_value(&e) + chance_below(c, span_count(e.value_bytes))
-                     : page_at(&target, e.place.page, e.place.off + chance_below(c, 12) * 8 % (PAGE_BYTES - e.place.off));
+        return spans ? (a64 *)entry_value(&e) + chance_below(c, span_count(&target, e.value_bytes))
+                     : page_at(&target, e.place.page, e.place.off + chance_below(c, 12) * 8 % (target.geo.page_bytes - e.place.off));
     }
     at_span_word = false;
     return anywhere_in(PAGES, c);
@@ -106,7 +107,7 @@ static a64 *somewhere_in(enum region r, struct chance *c)
         offsetof(struct header, hash_key), offsetof(struct header, roster_slots), offsetof(struct header, lease_slots),
         offsetof(struct header, tag_slots), offsetof(struct header, page_count), offsetof(struct header, state),
         offsetof(struct header, incarnation), offsetof(struct header, ring_tail), offsetof(struct header, clear_own),
-        offsetof(struct header, clear_remote), offsetof(struct header, page_hand), offsetof(struct header, serve_until_ms),
+        offsetof(struct header, clear_remote), offsetof(struct header, page_stamp), offsetof(struct header, serve_until_ms),
         offsetof(struct header, pump_cursor), offsetof(struct header, guard_next), offsetof(struct header, sweep_at_ms),
         offsetof(struct header, roster_high), offsetof(struct header, doorbell),
     };
@@ -130,13 +131,14 @@ static a64 *somewhere_in(enum region r, struct chance *c)
 static uint64_t likely(enum region r, uint64_t word, struct chance *c)
 {
     uint32_t page = chance_below(c, target.geo.page_count);
-    uint64_t generation = page_generation(load_relaxed(&target.page_table[page].word));
+    uint64_t generation = page_generation(load_relaxed(&target.page_words[page]));
     switch (r) {
     case INDEX:
-        return (word & INDEX_TAG_MASK) | word_of_place(&(struct place){page, chance_below(c, 4096) * ENTRY_UNIT, generation}, 0) |
+        return (word & INDEX_TAG_MASK) | word_of_place(&(struct place){page, chance_below(c, target.geo.page_bytes / ENTRY_UNIT) * ENTRY_UNIT, generation}, 0) |
                chance_below(c, 8);
-    case PAGE_TABLE:
-        return page_word(page_generation(word) + chance_below(c, 3) - 1, chance_below(c, ROLES + 2), chance_below(c, 5));
+    case PAGE_WORDS:
+        return page_word(page_generation(word) + chance_below(c, 3) - 1, chance_below(c, ROLES + 2), chance_below(c, QUEUES),
+                         chance_below(c, 8));
     case RING:
         return word + ((uint64_t)(chance_below(c, 3) - 1) << META_LAP_SHIFT);
     case LEASES:
@@ -145,11 +147,11 @@ static uint64_t likely(enum region r, uint64_t word, struct chance *c)
         return (word & ~ROSTER_STATE_MASK) | chance_below(c, 3);
     case PAGES: /* lengths at their limits, or a span word */
         if (!at_span_word)
-            return (word & ~0xffffffffull) | (chance_below(c, 2) ? PAGE_BYTES - chance_below(c, 64) : SPANS_MAX * SPAN_BYTES);
+            return (word & ~0xffffffffull) | (chance_below(c, 2) ? target.geo.page_bytes - chance_below(c, 64) : SPANS_MAX * target.span_bytes);
         if (chance_below(c, 2))
             page = target.geo.page_count - chance_below(c, 2);
-        generation = page_generation(load_relaxed(&target.page_table[page % target.geo.page_count].word));
-        return (uint64_t)page << 44 | (uint64_t)(4095 - chance_below(c, 600)) << 32 | (uint32_t)generation;
+        generation = page_generation(load_relaxed(&target.page_words[page % target.geo.page_count]));
+        return span_word(&(struct place){page, target.geo.page_bytes - 8 * chance_below(c, 600), generation});
     default:
         return word + chance_below(c, 3) - 1;
     }
@@ -215,11 +217,12 @@ static void put_between_guards(struct attachment *a)
     REQUIRE(room != MAP_FAILED, "no room for guards: %s", strerror(errno));
     unsigned char *to = mremap(a->base, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, room + GUARD_BYTES);
     REQUIRE(to == room + GUARD_BYTES, "mremap: %s", strerror(errno));
-    size_t used = a->geo.pages_at + (size_t)a->geo.page_count * PAGE_BYTES;
+    size_t used = a->geo.pages_at + (size_t)a->geo.page_count * a->geo.page_bytes;
     REQUIRE(mprotect(to + used, bytes - used, PROT_NONE) == 0, "mprotect: %s", strerror(errno));
     ptrdiff_t by = to - a->base;
     void *pointers[] = {&a->base, &a->header, &a->roster, &a->sources, &a->leases, &a->ring, &a->fences, &a->own_writes,
-                        &a->tag_fences, &a->index, &a->page_table, &a->pages, &a->me};
+                        &a->tag_fences, &a->index, &a->page_words, &a->page_notes, &a->sketch,
+                        &a->ghost, &a->pages, &a->me};
     for (size_t i = 0; i < sizeof pointers / sizeof pointers[0]; i++)
         rebase(pointers[i], by);
 }

@@ -224,7 +224,7 @@ static void check_headers(struct chance *c)
 static void put_garbage(struct attachment *a, struct chance *c)
 {
     const uint64_t regions[] = {0, a->geo.roster_at, a->geo.leases_at, a->geo.ring_at, a->geo.fences_at, a->geo.tag_fences_at,
-                                a->geo.index_at, a->geo.page_table_at, a->geo.pages_at, a->geo.total_bytes};
+                                a->geo.index_at, a->geo.page_words_at, a->geo.pages_at, a->geo.total_bytes};
     uint32_t region = chance_below(c, 9), n = chance_below(c, 4) ? 200 : 20000;
     bool everywhere = chance_below(c, 8) == 0;
     for (uint32_t i = 0; i < n; i++) {
