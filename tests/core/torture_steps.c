@@ -163,7 +163,7 @@ static void turn_2048_times(void)
     static unsigned char dead[64];
     struct entry_ref e;
     find_target(&e);
-    a64 *page = &here.page_table[e.place.page].word;
+    a64 *page = &here.page_words[e.place.page];
     store_release(page, load_relaxed(page) + ((INDEX_GEN_BITS + 1) << PAGE_GEN_SHIFT));
     racing_write((a64 *)entry_value(&e), dead, value_make(dead, TARGET, 99, e.value_bytes));
     store_release(e.word_at, 0);
@@ -172,15 +172,15 @@ static void turn_2048_times(void)
 /* The page of the first span begins a new life; the entry's own page does not. */
 static void turn_the_page_of_a_span(void)
 {
-    static const unsigned char other_bytes[SPAN_BYTES];
+    static const unsigned char other_bytes[PAGE_BYTES_MAX / SPANS_PER_PAGE];
     struct entry_ref e;
     find_target(&e);
     uint64_t span = load_relaxed(entry_value(&e));
-    uint32_t page = (uint32_t)(span >> 44), off = (uint32_t)(span >> 32 & 0xfff) * ENTRY_UNIT;
+    uint32_t page = span_page(span), off = span_off(span);
     REQUIRE(page != e.place.page, "the span is in its entry's page");
-    a64 *word = &here.page_table[page].word;
+    a64 *word = &here.page_words[page];
     store_release(word, load_relaxed(word) + (1ull << PAGE_GEN_SHIFT));
-    racing_write(page_at(&here, page, off) + ENTRY_HEADER_WORDS, other_bytes, sizeof other_bytes);
+    racing_write(page_at(&here, page, off) + ENTRY_HEADER_WORDS, other_bytes, here.span_bytes);
 }
 
 /* A reader is stopped on its way, `turn` happens, it goes on: it reads what was there, or nothing. */
@@ -215,7 +215,8 @@ static void check_reader(verb *before, void (*turn)(void), uint64_t number)
 
 static void set_large_at_the_end_of_a_page(struct attachment *a)
 {
-    while (a->open_page == NO_PAGE || PAGE_BYTES - a->open_off >= PAGE_BYTES / 8 + 64)
+    const struct open_page *open = &a->open[QUEUE_SMALL];
+    while (open->page == NO_PAGE || a->geo.page_bytes - open->off >= a->geo.page_bytes / SPANS_PER_PAGE + 64)
         fill_a_little(a);
     set_large(a);
 }
