@@ -7,6 +7,7 @@ are str, made beforehand, except where the title says otherwise; values are byte
   cachee             a host of a mesh: a default_ttl, a real bridge, and four peers linked to it, each with a
                      bridge of its own. No turn begins before the peers have applied what was written
   cachee, local      a segment without a bridge and without a lifetime
+  cachee, near       the same with near_cache_entries, for the dict: its process keeps the decoded object
   msgpack.unpackb    decoding the dict's packed bytes, with no cache around it
 
 dict, cachebox and theine return the object that they hold; all others make a new one from shared bytes, or
@@ -46,7 +47,8 @@ PROFILE = {
     "roles": ["author", "analyst"],
 }
 HOT = "user:4711"
-US, LOOP, LOCAL, UNPACK = "cachee", "the loop alone", "cachee, local", "msgpack.unpackb"
+US, LOOP, LOCAL, NEAR = "cachee", "the loop alone", "cachee, local", "cachee, near"
+UNPACK = "msgpack.unpackb"
 
 Turn = Callable[[], float]
 Samples = dict[str, list[float]]
@@ -101,12 +103,14 @@ class Bench:
     def __init__(
         self,
         stores: dict[str, Store],
+        near: Store,
         keys: list[str],
         settle: Callable[[], None],
         quick: bool,
         repeats: int,
     ) -> None:
         self.stores = stores
+        self.near = near
         self.keys = keys
         self.settle = settle
         self.hot_most = 2_000 if quick else 200_000
@@ -176,7 +180,7 @@ class Bench:
     def get_dict(self) -> Samples:
         packed = msgpack.packb(PROFILE)
         turns = {UNPACK: self.hot(msgpack.unpackb, packed)}
-        for name, store in self.stores.items():
+        for name, store in [*self.stores.items(), (NEAR, self.near)]:
             if store.put_object is None:
                 store.put([HOT], PROFILE)
             else:
@@ -270,8 +274,11 @@ def run(bench: Bench) -> list[Target]:
         ("S4", f"set, random, {PEERS} peers", set_random, "LMDB", 0.1),
     ]
     return [
-        Target(name, f"{what}: cachee / {rival}", compared(samples, rival), limit)
-        for name, what, samples, rival, limit in asked
+        *(
+            Target(name, f"{what}: cachee / {rival}", compared(samples, rival), limit)
+            for name, what, samples, rival, limit in asked
+        ),
+        Target("S3", "get of a dict: cachee, near / dict", ratio(value[NEAR], value["dict"]), 2.0),
     ]
 
 
@@ -305,8 +312,9 @@ def main() -> None:
         others = stack.enter_context(rivals.rivals(len(keys), cores))
         ours = stack.enter_context(mesh.mesh("here", PEERS, memory, cores))
         alone = stack.enter_context(mesh.local("local", memory))
+        near = stack.enter_context(mesh.local("near", "16MiB", near_cache_entries=1024))
         stores = {US: cachee(ours.cache), LOCAL: cachee(alone), **others}
-        bench = Bench(stores, keys, ours.settle, chosen.quick, chosen.repeats)
+        bench = Bench(stores, cachee(near), keys, ours.settle, chosen.quick, chosen.repeats)
         targets = run(bench)
     print(targets_table(targets))
     save(chosen.out, "get_set", {"ns_per_operation": bench.sections}, targets, draw(bench.sections))

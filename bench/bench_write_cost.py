@@ -217,7 +217,7 @@ def main() -> None:
             name: stack.enter_context(mesh.mesh(name.replace(" ", "-"), peers, MEMORY, cores, absent))
             for name, peers, absent in ((PEERS, 4, 0), (DOWN, 0, 4), (STOPPED, 1, 0), (KILLED, 1, 0))
         }
-        subjects = {NONE: Subject(stack.enter_context(mesh.local("none", MEMORY, "1h")))}
+        subjects = {NONE: Subject(stack.enter_context(mesh.local("none", MEMORY, default_ttl="1h")))}
         subjects |= {name: Subject(hosts[name].cache, hosts[name].settle) for name in (PEERS, DOWN)}
         for name, number in ((STOPPED, signal.SIGSTOP), (KILLED, signal.SIGKILL)):
             hosts[name].here.signal_bridge(number)

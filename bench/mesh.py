@@ -199,9 +199,9 @@ def remove(host: str) -> None:
 
 
 @contextmanager
-def local(name: str, memory: str, ttl: str = "never") -> Iterator[cachee_shm.Cache]:
-    """A segment of this run's own without a bridge, removed at its end."""
-    config = local_config(name, memory, ttl)
+def local(name: str, memory: str, **options: object) -> Iterator[cachee_shm.Cache]:
+    """A segment of this run's own without a bridge, removed at its end; as `local_config` configures it."""
+    config = local_config(name, memory, **options)
     cache = cachee_shm.attach(NAMESPACE, config=config)
     try:
         yield cache
@@ -210,7 +210,10 @@ def local(name: str, memory: str, ttl: str = "never") -> Iterator[cachee_shm.Cac
         remove(config["host"]["name"])
 
 
-def local_config(name: str, memory: str, ttl: str = "never") -> dict[str, dict[str, Any]]:
-    """What all processes attach with that share this segment. Its name has the pid of who calls this."""
-    table = {"memory": memory, "default_ttl": ttl}
+def local_config(name: str, memory: str, **options: object) -> dict[str, dict[str, Any]]:
+    """What all processes attach with that share this segment. Its name has the pid of who calls this.
+
+    It has no bridge, and no lifetime unless the namespace's `options` say otherwise.
+    """
+    table = {"memory": memory, "default_ttl": "never", **options}
     return {"host": {"name": f"bench-{name}-{os.getpid()}"}, "namespaces": {NAMESPACE: table}}
