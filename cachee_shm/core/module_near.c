@@ -3,7 +3,8 @@
  * A slot remembers an object and the entry that it was decoded from. Nothing ever invalidates it. Instead, each hit asks
  * the segment (cache_find_again): does the index still name this place, and has the page still the whole 48-bit
  * generation that it had? Then the bytes there are those that were decoded, since an entry is immutable as long as its
- * page's generation lasts; and they are the key's value, since whatever replaces or removes it changes that word first.
+ * page's generation lasts (the pieces of a large value may be moved, never changed); and they are the key's value, since
+ * whatever replaces or removes it changes that word first.
  * What does not show in the word is judged as for any other hit: clear, tags, lifetime, isolation. So a near hit is a
  * hit without the copy and without the decoding, and whatever holds for a hit holds for it.
  *
