@@ -13,6 +13,9 @@ enum { FILE_NAME_BYTES = 192 }; /* "/cachee.", a host's name of 63, a namespace'
 
 enum { SPARES_MAX = 4, VIEW_PAGES = 64, VIEW_OTHERS = 8 };
 
+/* The pages that a process fills: one of each queue, and the main queue's last one, as long as small things fit into it. */
+enum open_slot { OPEN_SMALL = QUEUE_SMALL, OPEN_MAIN = QUEUE_MAIN, OPEN_GAP, OPENS };
+
 struct open_page { /* a page that is being filled */
     uint32_t page, off, entries;
     uint64_t word; /* of the page, as this process left it */
@@ -85,7 +88,7 @@ struct attachment {
     volatile uint32_t *alive; /* MADV_WIPEONFORK: reads 0 in a forked child until it has its own slot */
 
     /* The pages that this process holds. */
-    struct open_page open[QUEUES];
+    struct open_page open[OPENS];
     struct drain drain[QUEUES];
     uint32_t spare[SPARES_MAX], spares; /* drained, not yet opened */
     struct view view;

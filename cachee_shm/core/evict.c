@@ -119,14 +119,17 @@ static void step_over(struct attachment *a, enum page_queue q, const struct cand
 
 /* ---- keeping and dropping ---- */
 
-static bool open_main_fits(struct attachment *a, uint32_t bytes, struct place *place)
+/* Room in one of the two open pages of the main queue; OPENS: in none. */
+static enum open_slot main_room(struct attachment *a, uint32_t bytes, struct place *place)
 {
-    if (pages_fit(a, QUEUE_MAIN, bytes, place))
-        return true;
+    if (pages_fit(a, OPEN_GAP, bytes, place))
+        return OPEN_GAP;
+    if (pages_fit(a, OPEN_MAIN, bytes, place))
+        return OPEN_MAIN;
     if (a->spares == 0)
-        return false;
-    pages_seal_open(a, QUEUE_MAIN);
-    return pages_open_spare(a, QUEUE_MAIN) && pages_fit(a, QUEUE_MAIN, bytes, place);
+        return OPENS;
+    pages_leave_gap(a);
+    return pages_open_spare(a, OPEN_MAIN) && pages_fit(a, OPEN_MAIN, bytes, place) ? OPEN_MAIN : OPENS;
 }
 
 /* The page of the value's own entry may have begun another life since we looked. Then eight bytes there would have to
@@ -143,10 +146,11 @@ static bool carry_to_main(struct attachment *a, const struct candidate *c, uint3
 {
     struct place place;
     uint64_t expires = entry_expires_ms(&c->head);
-    if (!open_main_fits(a, c->bytes, &place))
+    enum open_slot slot = main_room(a, c->bytes, &place);
+    if (slot == OPENS)
         return false;
     entry_copy(a, &c->e, &place);
-    pages_commit(a, QUEUE_MAIN, c->bytes, !entry_piece(&c->e), expires ? expires + entry_grace_ms(&c->head) : 0);
+    pages_commit(a, slot, c->bytes, !entry_piece(&c->e), expires ? expires + entry_grace_ms(&c->head) : 0);
     count(a, STAT_REINSERTED, 1);
     if (entry_piece(&c->e))
         move_span(c, &place);
@@ -283,11 +287,10 @@ static bool evict_from_small(struct attachment *a, struct work *w)
 
 /* ---- spare pages ---- */
 
-static bool main_goes_first(struct attachment *a)
+static bool main_goes_first(const struct attachment *a)
 {
     bool compacting = queue_main_is_poor(a) || (a->drain[QUEUE_MAIN].page != NO_PAGE && a->drain[QUEUE_MAIN].compact);
-    bool nothing_small = a->drain[QUEUE_SMALL].page == NO_PAGE && queue_empty(a, QUEUE_SMALL);
-    return nothing_small || compacting || queue_main_is_large(a) || a->main_credit < -(int64_t)a->geo.page_bytes;
+    return compacting || queue_main_is_large(a) || a->main_credit < -(int64_t)a->geo.page_bytes;
 }
 
 static void bound_credit(struct attachment *a)
@@ -296,13 +299,14 @@ static void bound_credit(struct attachment *a)
     a->main_credit = a->main_credit > limit ? limit : a->main_credit < -limit ? -limit : a->main_credit;
 }
 
-/* Some work towards a spare page. False: nothing is left that could be taken. */
+/* Some work towards a spare page. False: nothing is left that could be taken. What is proven pays for what is new only
+ * where nothing new is left to be judged and there is no spare page at all. */
 static bool reclaim(struct attachment *a, struct work *w)
 {
     if (queue_take_free(a))
         return true;
     queue_balance(a);
-    bool done = main_goes_first(a) ? evict_from_main(a, w) || evict_from_small(a, w) : evict_from_small(a, w) || evict_from_main(a, w);
+    bool done = (main_goes_first(a) && evict_from_main(a, w)) || evict_from_small(a, w) || (a->spares == 0 && evict_from_main(a, w));
     bound_credit(a);
     return done;
 }
@@ -310,7 +314,7 @@ static bool reclaim(struct attachment *a, struct work *w)
 /* Nothing could be carried out of the first page that a newcomer drains, had it no other to carry it to. */
 static void borrow_first_page(struct attachment *a)
 {
-    if (a->spares == 0 && a->open[QUEUE_MAIN].page == NO_PAGE && !queue_take_free(a))
+    if (a->spares == 0 && a->open[OPEN_MAIN].page == NO_PAGE && !queue_take_free(a))
         queue_take_from_others(a);
 }
 
@@ -340,8 +344,8 @@ static bool need_spares(struct attachment *a)
 /* All other pages are held by the living: go round in those that we have. */
 static bool need_spares_of_ours(struct attachment *a)
 {
-    pages_seal_open(a, QUEUE_MAIN);
-    pages_seal_open(a, QUEUE_SMALL);
+    for (int slot = 0; slot < OPENS; slot++)
+        pages_seal_open(a, (enum open_slot)slot);
     queue_look(a);
     return need_spares(a);
 }
@@ -349,18 +353,18 @@ static bool need_spares_of_ours(struct attachment *a)
 /* The open page is full, or there is none yet. */
 static bool turn(struct attachment *a)
 {
-    pages_seal_open(a, QUEUE_SMALL);
+    pages_seal_open(a, OPEN_SMALL);
     queue_refresh(a);
     if (a->drain[QUEUE_SMALL].page == NO_PAGE && queue_reopen(a))
         return true;
-    return (need_spares(a) && pages_open_spare(a, QUEUE_SMALL)) || (need_spares_of_ours(a) && pages_open_spare(a, QUEUE_SMALL));
+    return (need_spares(a) && pages_open_spare(a, OPEN_SMALL)) || (need_spares_of_ours(a) && pages_open_spare(a, OPEN_SMALL));
 }
 
 /* Work ahead, so that the next turn finds a spare page. */
 static void reclaim_a_little(struct attachment *a, uint32_t bytes)
 {
-    if (a->spares >= SPARES_WANTED || a->open[QUEUE_SMALL].page == NO_PAGE ||
-        a->open[QUEUE_SMALL].off < a->geo.page_bytes / 4)
+    if (a->spares >= SPARES_WANTED || a->open[OPEN_SMALL].page == NO_PAGE ||
+        a->open[OPEN_SMALL].off < a->geo.page_bytes / 4)
         return;
     struct work w = {.now_ms = clock_ms(a), .budget = (int64_t)bytes * DRAIN_PER_BYTE + DRAIN_PER_WRITE};
     while (a->spares < SPARES_WANTED && w.budget > 0 && reclaim(a, &w)) {
@@ -373,10 +377,10 @@ bool evict_make_room(struct attachment *a, uint32_t bytes, struct place *place)
 {
     reclaim_a_little(a, bytes);
     for (int turns = 0; turns < TURNS_MAX; turns++) {
-        if (pages_fit(a, QUEUE_SMALL, bytes, place))
+        if (pages_fit(a, OPEN_SMALL, bytes, place))
             return true;
         if (!turn(a))
             return false;
     }
-    return pages_fit(a, QUEUE_SMALL, bytes, place);
+    return pages_fit(a, OPEN_SMALL, bytes, place);
 }

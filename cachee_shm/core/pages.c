@@ -3,9 +3,9 @@
 
 /* ---- this process's pages ---- */
 
-bool pages_fit(const struct attachment *a, enum page_queue queue, uint32_t bytes, struct place *place)
+bool pages_fit(const struct attachment *a, enum open_slot slot, uint32_t bytes, struct place *place)
 {
-    const struct open_page *o = &a->open[queue];
+    const struct open_page *o = &a->open[slot];
     if (o->page == NO_PAGE || bytes > a->geo.page_bytes - o->off)
         return false;
     if (load_relaxed(&a->page_words[o->page]) != o->word)
@@ -16,9 +16,9 @@ bool pages_fit(const struct attachment *a, enum page_queue queue, uint32_t bytes
     return true;
 }
 
-void pages_commit(struct attachment *a, enum page_queue queue, uint32_t bytes, uint32_t entries, uint64_t ends_ms)
+void pages_commit(struct attachment *a, enum open_slot slot, uint32_t bytes, uint32_t entries, uint64_t ends_ms)
 {
-    struct open_page *o = &a->open[queue];
+    struct open_page *o = &a->open[slot];
     struct page_note *note = &a->page_notes[o->page];
     uint64_t expires = ends_ms ? ends_ms : UINT64_MAX;
     o->off += bytes;
@@ -34,12 +34,23 @@ static void seal(struct attachment *a, uint32_t page, uint64_t word)
     cas(&a->page_words[page], &word, page_word(page_generation(word), 0, page_queue(word), PAGE_SEALED));
 }
 
-void pages_seal_open(struct attachment *a, enum page_queue queue)
+void pages_seal_open(struct attachment *a, enum open_slot slot)
 {
-    struct open_page *o = &a->open[queue];
+    struct open_page *o = &a->open[slot];
     if (o->page != NO_PAGE)
         seal(a, o->page, o->word);
     o->page = NO_PAGE;
+}
+
+void pages_leave_gap(struct attachment *a)
+{
+    struct open_page *main = &a->open[OPEN_MAIN], *gap = &a->open[OPEN_GAP];
+    if (main->page != NO_PAGE && (gap->page == NO_PAGE || gap->off > main->off)) {
+        pages_seal_open(a, OPEN_GAP);
+        *gap = *main;
+        main->page = NO_PAGE;
+    }
+    pages_seal_open(a, OPEN_MAIN);
 }
 
 /* Is this held page still ours? */
@@ -60,8 +71,9 @@ static bool claim_spare(struct attachment *a, enum page_queue queue, struct open
     return false;
 }
 
-bool pages_open_spare(struct attachment *a, enum page_queue queue)
+bool pages_open_spare(struct attachment *a, enum open_slot slot)
 {
+    enum page_queue queue = slot == OPEN_SMALL ? QUEUE_SMALL : QUEUE_MAIN;
     struct open_page o = {.off = 0};
     if (!claim_spare(a, queue, &o))
         return false;
@@ -69,7 +81,7 @@ bool pages_open_spare(struct attachment *a, enum page_queue queue)
     store_relaxed(&a->page_notes[o.page].watermark, 0);
     store_relaxed(&a->page_notes[o.page].dead, 0);
     store_relaxed(&a->page_notes[o.page].expires_ms, 0);
-    a->open[queue] = o;
+    a->open[slot] = o;
     a->view.pages[queue]++;
     return true;
 }
@@ -83,7 +95,7 @@ bool pages_reopen(struct attachment *a, uint32_t page)
     if (!cas(&a->page_words[page], &word, open))
         return false;
     uint64_t watermark = load_acquire(&a->page_notes[page].watermark); /* WATERMARK */
-    a->open[QUEUE_SMALL] = (struct open_page){
+    a->open[OPEN_SMALL] = (struct open_page){
         .page = page,
         .word = open,
         .off = (watermark_bytes(a, watermark) + ENTRY_UNIT - 1) / ENTRY_UNIT * ENTRY_UNIT,

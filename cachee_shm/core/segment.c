@@ -322,8 +322,10 @@ static enum attach_result join(struct attachment *a, enum roster_kind kind)
     static a64 lives;
     a->life = (uint32_t)add_relaxed(&lives, 1) + 1;
     a->slot = UINT32_MAX;
+    for (int i = 0; i < OPENS; i++)
+        a->open[i].page = NO_PAGE;
     for (int q = 0; q < QUEUES; q++)
-        a->open[q].page = a->drain[q].page = NO_PAGE;
+        a->drain[q].page = NO_PAGE;
     a->view = (struct view){.half_full = NO_PAGE};
     a->spares = a->intents_open = 0;
     a->main_credit = 0;

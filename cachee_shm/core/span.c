@@ -14,7 +14,7 @@ static bool write_one(struct attachment *a, uint64_t hash, uint32_t number, cons
     store_relaxed(&e[ENTRY_STORED_LENGTH], (uint64_t)number << 32 | bytes);
     store_relaxed(&e[ENTRY_SIZES], ENTRY_PIECE);
     racing_write(e + ENTRY_HEADER_WORDS, from, bytes);
-    pages_commit(a, QUEUE_SMALL, entry_bytes(0, 0, bytes), 0, ends_ms);
+    pages_commit(a, OPEN_SMALL, entry_bytes(0, 0, bytes), 0, ends_ms);
     a->span_words[number] = span_word(&at);
     return true;
 }
