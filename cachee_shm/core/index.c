@@ -36,6 +36,22 @@ static bool word_unchanged(const struct entry_ref *e)
     return ((load_relaxed(e->word_at) ^ e->word) & ~INDEX_FREQ_MASK) == 0;
 }
 
+/* For those who must not overlook an entry. It may be carried on while we look at the page that it leaves, and that page
+ * begin another life: then its word here is another by now, for the word is changed first. A lookup misses it, and may;
+ * who evicts looks again. */
+bool index_look(const struct attachment *a, a64 *at, uint64_t tag_bits, uint64_t hash, struct entry_ref *e)
+{
+    bool matches = false;
+    for (int tries = 0; tries < KILL_TRIES_MAX; tries++) {
+        uint64_t word = load_acquire(at); /* PUBLISH */
+        matches = word_matches(a, at, word, tag_bits, hash, e);
+        fence_acquire(); /* PAGE */
+        if (((load_relaxed(at) ^ word) & ~INDEX_FREQ_MASK) == 0)
+            break;
+    }
+    return matches;
+}
+
 /* One bucket of a lookup. */
 static bool find_in(struct attachment *a, a64 *bucket, uint64_t tag_bits, uint64_t hash, const void *key, uint32_t key_bytes,
                     struct entry_ref *e)
@@ -101,7 +117,7 @@ uint32_t index_kill_lower(struct attachment *a, uint64_t hash, uint64_t version,
     for (int tries = 0, i = 0; i < CANDIDATE_WORDS; i++) {
         a64 *at = index_word(&c, i);
         struct entry_ref e;
-        if (!word_matches(a, at, load_acquire(at), c.tag_bits, hash, &e) || e.version >= version || (spare_local && entry_local(&e)))
+        if (!index_look(a, at, c.tag_bits, hash, &e) || e.version >= version || (spare_local && entry_local(&e)))
             continue;
         if (index_kill(at, e.word)) {
             pages_note_dead(a, &e);
@@ -199,7 +215,7 @@ static bool stands(struct attachment *a, const struct entry_ref *mine, uint64_t 
     for (int tries = 0, i = 0; i < CANDIDATE_WORDS; i++) {
         struct entry_ref other;
         a64 *at = index_word(&c, i);
-        if (at == mine->word_at || !word_matches(a, at, load_acquire(at), c.tag_bits, mine->hash, &other))
+        if (at == mine->word_at || !index_look(a, at, c.tag_bits, mine->hash, &other))
             continue;
         enum judgement j = judge(a, mine, &other, now_ms, may_help);
         if (j == WITHDRAW || tries > PUBLISH_TRIES_MAX)
@@ -269,7 +285,7 @@ static enum sighting meet_any(struct attachment *a, const struct candidates *c, 
     for (int i = 0; i < CANDIDATE_WORDS; i++) {
         struct entry_ref other;
         a64 *at = index_word(c, i);
-        if (word_matches(a, at, load_acquire(at), c->tag_bits, mine->hash, &other))
+        if (index_look(a, at, c->tag_bits, mine->hash, &other))
             return meet(a, mine, &other, now_ms);
     }
     return NOTHING_THERE;

@@ -31,6 +31,9 @@ static inline a64 *index_word(const struct candidates *c, int i)
 /* Find the visible entry of a key. The copy that follows must be confirmed (entry_confirm). */
 bool index_find(struct attachment *a, uint64_t hash, const void *key, uint32_t key_bytes, struct entry_ref *e);
 
+/* Is there an entry of this hash at this word, visible or pending? */
+bool index_look(const struct attachment *a, a64 *at, uint64_t tag_bits, uint64_t hash, struct entry_ref *e);
+
 /* Is an entry that was found before still its key's visible one? Refreshes what a hit needs of its words. */
 bool index_still(struct entry_ref *e);
 

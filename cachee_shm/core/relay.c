@@ -172,17 +172,13 @@ static void evict_others(struct attachment *a, uint64_t hash, uint64_t digest, u
     struct candidates c = index_candidates(a, hash);
     for (int i = 0; i < CANDIDATE_WORDS; i++) {
         struct entry_ref e;
-        a64 *at = index_word(&c, i);
-        uint64_t word = load_acquire(at);
-        if (!word || (word & INDEX_TAG_MASK) != c.tag_bits || !entry_open(a, word, &e) || e.hash != hash)
+        if (!index_look(a, index_word(&c, i), c.tag_bits, hash, &e) || e.version >= version || entry_local(&e))
             continue;
-        if (e.version >= version || entry_local(&e))
-            continue;
-        if (!(word & INDEX_PENDING) && !entry_spans(&e) && entry_digest(a, &e) == digest && entry_confirm(&e)) {
+        if (!(e.word & INDEX_PENDING) && !entry_spans(&e) && entry_digest(a, &e) == digest && entry_confirm(&e)) {
             count(a, STAT_APPLIED_KEPT, 1);
             continue;
         }
-        if (!index_kill(at, word)) {
+        if (!index_kill(e.word_at, e.word)) {
             index_kill_lower(a, hash, version, true); /* it moved under us: no time for niceties */
             return;
         }

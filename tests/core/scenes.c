@@ -133,13 +133,15 @@ void fill_pages(struct attachment *a)
     }
 }
 
-/* What taking one takes is stepped through in the first scene. */
-static void have_a_page(struct attachment *a)
+void fill_other(struct attachment *a, uint32_t key, uint32_t bytes)
 {
-    struct named_key k = key_named(a, 70);
-    struct write w = write_of(&k, buffer, value_make(buffer, 70, 1, 16));
+    struct named_key k = key_named(a, key);
+    struct write w = write_of(&k, buffer, value_make(buffer, key, 1, bytes));
     cache_fill(a, &w, ring_tail(a), FROZEN_MS);
 }
+
+/* What taking one takes is stepped through in the first scene. */
+void have_a_page(struct attachment *a) { fill_other(a, 70, 16); }
 
 void fill_a_little(struct attachment *a) { set_other(a, 51, 16); }
 
@@ -189,9 +191,7 @@ static bool buckets_full(const struct attachment *a)
 static void fill_buckets(struct attachment *a)
 {
     for (uint32_t key = 1000; !buckets_full(a); key++) {
-        struct named_key k = key_named(a, key);
-        struct write w = write_of(&k, buffer, value_make(buffer, key, 1, 16));
-        cache_fill(a, &w, ring_tail(a), FROZEN_MS);
+        fill_other(a, key, 16);
         REQUIRE(key < 200000, "the buckets do not fill");
     }
 }

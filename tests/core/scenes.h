@@ -10,7 +10,7 @@
 
 enum { SCENE_BYTES = 512 << 10, SCENE_BYTES_LARGE = 2 << 20, STEPS_MAX = 3 << 20, FROZEN_MS = 5000000 };
 enum { TARGET = 1, OTHER = 2, SLOT_OF_THE_DEAD = 9 };
-enum { STEPS, IMAGES, PAIRS, RUNS, KILLS, STOPS }; /* tallies */
+enum { STEPS, IMAGES, PAIRS, RUNS, KILLS, STOPS, CARRIED }; /* tallies */
 
 typedef void verb(struct attachment *a);
 
@@ -41,7 +41,8 @@ void note_digest(void);
 /* Verbs that others name too. */
 verb do_nothing, nearly_full, fill_a_little, set_large, set_1, set_2, set_local, set_nothing, set_1_local, set_1_expiring_now, add_7, fill_8, fill_late, fenced_10,
     delete_target, touch_target, clear_all, delete_tag, apply_key, apply_same, apply_different, apply_all, fill_pages, take_lease,
-    get_target, sweep;
+    get_target, sweep, have_a_page;
+void fill_other(struct attachment *a, uint32_t key, uint32_t bytes); /* no record */
 struct write target_write(uint64_t number, uint32_t bytes);
 uint64_t number_read(struct attachment *a); /* the number of TARGET's value, 0: a miss */
 

@@ -9,6 +9,9 @@
  * Readers: one is stopped on its way while its page, or that of a span of its value, begins another life; it goes on, and
  * finds what was there, or nothing.
  *
+ * Carried entries: a verb that evicts is stopped on its way while the entry moves to another page, and the page it was in
+ * begins another life; it goes on, and finds it there.
+ *
  * Interleavings: the child is stopped at a point, another process runs a whole verb on the same key, the child goes on
  * to its end. Then no entry may be visible that some later event of its key should have evicted; at the stop it may not
  * be one that the other process's verb, which has returned, should have evicted, nor at any instruction after it. (This finds what racing does not: races
@@ -27,7 +30,8 @@
  *   kill_lower without its second try    12         an entry moved by a store           19
  *   a word that is found is not looked   0.1        a span's page is not looked at      0.6
  *     at again                                        again after the copy
- *   healing heals nothing                37
+ *   healing heals nothing                37             a scan that kills passes over an    3
+ *                                                         entry that is just carried on
  *
  * Not caught: no re-scan in finish (of two processes both choose the same empty word; torture_index shows it by adds), a
  * fenced set that looks once (torture_index).
@@ -134,7 +138,7 @@ static void interleave(const struct scene *s, int intruder, uint32_t point)
 /* ---- readers whom a page leaves under way ---- */
 
 static uint64_t *seen_by_reader; /* shared; 0: a miss */
-enum { READ_POINTS = 64 };
+enum { READ_POINTS = 64, CARRY_POINTS = 128 };
 
 static void read_once(void *unused)
 {
@@ -228,6 +232,88 @@ static void check_readers(void)
     check_reader(set_large_at_the_end_of_a_page, turn_the_page_of_a_span, 3);
 }
 
+/* ---- verbs under whose eyes an entry is carried on ---- */
+
+static bool target_is_at(struct entry_ref *e)
+{
+    return index_find(&here, target.hash, target.text, target.bytes, e);
+}
+
+/* Something that goes into the main queue, so that what is there must go round. */
+static void fill_proven(struct attachment *a, uint32_t key)
+{
+    static unsigned char bytes[VALUE_BYTES_LIMIT];
+    struct named_key k = key_named(a, key);
+    uint32_t n;
+    fill_other(a, key, a->span_bytes);
+    for (int i = 0; i < 3; i++)
+        read_value(a, &k, bytes, &n);
+}
+
+/* TARGET's entry moves to another page as it is, and the page it was in begins another life: the last spare one does so
+ * when there is no other. */
+static void carry_target_on(void)
+{
+    struct entry_ref at, now;
+    if (!target_is_at(&at))
+        return;
+    const a64 *page = &here.page_words[at.place.page];
+    for (uint32_t i = 0; target_is_at(&now) && (now.place.page == at.place.page || page_state(load_relaxed(page)) == PAGE_DRAIN); i++) {
+        REQUIRE(i < 8 * here.geo.page_count * SPANS_PER_PAGE, "TARGET's page does not turn");
+        fill_proven(&here, 5000 + i);
+        number_read(&here);
+    }
+    do
+        pages_seal_open(&here, OPEN_SMALL);
+    while (pages_open_spare(&here, OPEN_SMALL) && page_generation(load_relaxed(page)) == at.place.generation);
+    if (target_is_at(&now) && page_generation(load_relaxed(page)) != at.place.generation)
+        tally(CARRIED);
+}
+
+/* Pages full, TARGET's being drained, and worth keeping. */
+static void age_target(struct attachment *a)
+{
+    struct entry_ref at;
+    set_1(a);
+    REQUIRE(target_is_at(&at), "no value");
+    for (uint32_t i = 0; page_state(load_relaxed(&a->page_words[at.place.page])) != PAGE_DRAIN; i++) {
+        fill_proven(a, 100 + i);
+        number_read(a);
+    }
+}
+
+/* Stopped after any instruction between its record and the old value's end, it goes on when the entry that it came for is
+ * elsewhere, and finds it there. (The places where it matters are two or three instructions wide.) */
+static void check_carried(const char *name, verb *run)
+{
+    struct scene s = {name, age_target, have_a_page, run};
+    struct entry_ref e;
+    char when[160];
+    uint32_t first = 0, last = 0, steps = 0;
+    set_up(&s);
+    pid_t pid = child_at_verb(&s);
+    while (step(pid) && target_is_at(&e) && e.version >> 1 <= start_token) {
+        last = ++steps;
+        first = ring_tail(&here) == start_token ? last : first;
+    }
+    end_child(pid);
+    uint32_t each = all_points || last - first < CARRY_POINTS ? 1 : (last - first) / CARRY_POINTS;
+    for (uint32_t point = first; point <= last; point += each) {
+        begin_run();
+        pid = child_at_verb(&s);
+        for (uint32_t i = 0; i < point; i++)
+            step(pid);
+        carry_target_on();
+        REQUIRE(resume(pid, PTRACE_CONT) == SIGSTOP, "%s: the stepped child got a signal", name);
+        snprintf(when, sizeof when, "%s, stopped after %u instructions while the entry was carried on", name, point);
+        check_nothing_outlived(&here, 0, ring_tail(&here), true, when);
+        end_child(pid);
+        tally(RUNS);
+    }
+    REQUIRE(tallied(CARRIED), "%s: nothing was carried on", name);
+    tear_down();
+}
+
 /* Pairs that take different ways through index.c and relay.c; each of their points is tried in every run. */
 static const struct {
     verb *run, *before, *intruder;
@@ -286,6 +372,10 @@ int main(int argc, char **argv)
     began = seconds_now();
     note_digest();
     check_readers();
+    check_carried("delete", delete_target);
+    check_carried("apply, key", apply_key);
+    check_carried("apply, other digest", apply_different);
+    check_carried("set", set_2);
     for (int i = 0; i < SCENES; i++) {
         set_up(&scenes[i]);
         uint32_t n = step_through(&scenes[i], points, true);
