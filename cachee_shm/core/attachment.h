@@ -13,12 +13,14 @@ enum { FILE_NAME_BYTES = 192 }; /* "/cachee.", a host's name of 63, a namespace'
 
 enum { SPARES_MAX = 4, VIEW_PAGES = 64, VIEW_OTHERS = 8 };
 
-/* The pages that a process fills: one of each queue, and the main queue's last one, as long as small things fit into it. */
-enum open_slot { OPEN_SMALL = QUEUE_SMALL, OPEN_MAIN = QUEUE_MAIN, OPEN_GAP, OPENS };
+/* The pages that a process fills: one of each queue, and one that was too full for something large, but may yet take
+ * something smaller: its gap page. */
+enum open_slot { OPEN_SMALL = QUEUE_SMALL, OPEN_MAIN = QUEUE_MAIN, OPEN_SMALL_GAP, OPEN_MAIN_GAP, OPENS };
 
 struct open_page { /* a page that is being filled */
     uint32_t page, off, entries;
-    uint64_t word; /* of the page, as this process left it */
+    uint32_t turns; /* as a gap page */
+    uint64_t word;  /* of the page, as this process left it */
     uint64_t expires_ms;
 };
 

@@ -132,7 +132,7 @@ static enum publish publish(struct attachment *a, const struct write *w, const s
                             uint64_t now_ms)
 {
     store_relaxed(&page_at(a, at->page, at->off)[ENTRY_VERSION], version);
-    pages_commit(a, OPEN_SMALL, entry_bytes(w->key_bytes, w->tags, w->body_bytes), 1, ends_of(w, now_ms));
+    pages_commit(a, at, entry_bytes(w->key_bytes, w->tags, w->body_bytes), 1, ends_of(w, now_ms));
     return index_publish(a, at, w->hash, now_ms);
 }
 
@@ -378,7 +378,7 @@ static bool touch_copy(struct attachment *a, const struct entry_ref *e, const st
     uint64_t expires = ttl_ms ? clock_ms(a) + ttl_ms : 0;
     uint64_t kept = load_relaxed(flags_at) & (ENTRY_TYPE_BITS | ENTRY_LOCAL);
     store_relaxed(flags_at, kept | expires << ENTRY_EXPIRES_SHIFT | (uint64_t)ttl_class(ttl_ms) << ENTRY_TTL_CLASS_SHIFT);
-    pages_commit(a, OPEN_SMALL, entry_size(a, e), 1, expires);
+    pages_commit(a, at, entry_size(a, e), 1, expires);
     return true;
 }
 

@@ -5,6 +5,8 @@ enum {
     DRAIN_PER_BYTE = 4, /* so a page is drained within a quarter of a page of writes */
     DRAIN_PER_WRITE = 512,
     SPARES_WANTED = 3, /* one for the small queue; for the main one, what a page of each queue may bring before it is empty */
+    SPARES_WHERE_SCARCE = 2,
+    PAGES_PER_WRITER = 64, /* with fewer, they are scarce */
     DEAD_COSTS = 4,    /* a dead entry is passed over at a quarter of what moving it would cost */
     ATTEMPTS_MAX = 12, /* pages drained for one write; the later ones keep less and less */
     ATTEMPTS_PER_PASS = 2,
@@ -119,17 +121,14 @@ static void step_over(struct attachment *a, enum page_queue q, const struct cand
 
 /* ---- keeping and dropping ---- */
 
-/* Room in one of the two open pages of the main queue; OPENS: in none. */
-static enum open_slot main_room(struct attachment *a, uint32_t bytes, struct place *place)
+static bool main_room(struct attachment *a, uint32_t bytes, struct place *place)
 {
-    if (pages_fit(a, OPEN_GAP, bytes, place))
-        return OPEN_GAP;
-    if (pages_fit(a, OPEN_MAIN, bytes, place))
-        return OPEN_MAIN;
+    if (pages_fit(a, QUEUE_MAIN, bytes, place))
+        return true;
     if (a->spares == 0)
-        return OPENS;
-    pages_leave_gap(a);
-    return pages_open_spare(a, OPEN_MAIN) && pages_fit(a, OPEN_MAIN, bytes, place) ? OPEN_MAIN : OPENS;
+        return false;
+    pages_turn(a, QUEUE_MAIN);
+    return pages_open_spare(a, QUEUE_MAIN) && pages_fit(a, QUEUE_MAIN, bytes, place);
 }
 
 /* The page of the value's own entry may have begun another life since we looked. Then eight bytes there would have to
@@ -146,11 +145,10 @@ static bool carry_to_main(struct attachment *a, const struct candidate *c, uint3
 {
     struct place place;
     uint64_t expires = entry_expires_ms(&c->head);
-    enum open_slot slot = main_room(a, c->bytes, &place);
-    if (slot == OPENS)
+    if (!main_room(a, c->bytes, &place))
         return false;
     entry_copy(a, &c->e, &place);
-    pages_commit(a, slot, c->bytes, !entry_piece(&c->e), expires ? expires + entry_grace_ms(&c->head) : 0);
+    pages_commit(a, &place, c->bytes, !entry_piece(&c->e), expires ? expires + entry_grace_ms(&c->head) : 0);
     count(a, STAT_REINSERTED, 1);
     if (entry_piece(&c->e))
         move_span(c, &place);
@@ -287,6 +285,13 @@ static bool evict_from_small(struct attachment *a, struct work *w)
 
 /* ---- spare pages ---- */
 
+/* Empty pages that every process keeps for itself are missed where there are few for each. */
+static uint32_t spares_wanted(const struct attachment *a)
+{
+    uint64_t writers = (uint64_t)a->view.writers + 1;
+    return a->geo.page_count >= writers * PAGES_PER_WRITER ? SPARES_WANTED : SPARES_WHERE_SCARCE;
+}
+
 static bool main_goes_first(const struct attachment *a)
 {
     bool compacting = queue_main_is_poor(a) || (a->drain[QUEUE_MAIN].page != NO_PAGE && a->drain[QUEUE_MAIN].compact);
@@ -325,9 +330,9 @@ static bool need_spares(struct attachment *a)
     struct work w = {.now_ms = clock_ms(a)};
     bool looked = false;
     borrow_first_page(a);
-    for (; a->spares < SPARES_WANTED && w.attempt < ATTEMPTS_MAX; w.attempt++) {
+    for (; a->spares < spares_wanted(a) && w.attempt < ATTEMPTS_MAX; w.attempt++) {
         w.budget = a->geo.page_bytes;
-        while (a->spares < SPARES_WANTED && w.budget > 0) {
+        while (a->spares < spares_wanted(a) && w.budget > 0) {
             if (reclaim(a, &w))
                 continue;
             if (looked || a->spares > 0)
@@ -344,8 +349,8 @@ static bool need_spares(struct attachment *a)
 /* All other pages are held by the living: go round in those that we have. */
 static bool need_spares_of_ours(struct attachment *a)
 {
-    for (int slot = 0; slot < OPENS; slot++)
-        pages_seal_open(a, (enum open_slot)slot);
+    pages_seal_open(a, QUEUE_MAIN);
+    pages_seal_open(a, QUEUE_SMALL);
     queue_look(a);
     return need_spares(a);
 }
@@ -353,21 +358,21 @@ static bool need_spares_of_ours(struct attachment *a)
 /* The open page is full, or there is none yet. */
 static bool turn(struct attachment *a)
 {
-    pages_seal_open(a, OPEN_SMALL);
+    pages_turn(a, QUEUE_SMALL);
     queue_refresh(a);
     if (a->drain[QUEUE_SMALL].page == NO_PAGE && queue_reopen(a))
         return true;
-    return (need_spares(a) && pages_open_spare(a, OPEN_SMALL)) || (need_spares_of_ours(a) && pages_open_spare(a, OPEN_SMALL));
+    return (need_spares(a) && pages_open_spare(a, QUEUE_SMALL)) || (need_spares_of_ours(a) && pages_open_spare(a, QUEUE_SMALL));
 }
 
 /* Work ahead, so that the next turn finds a spare page. */
 static void reclaim_a_little(struct attachment *a, uint32_t bytes)
 {
-    if (a->spares >= SPARES_WANTED || a->open[OPEN_SMALL].page == NO_PAGE ||
+    if (a->spares >= spares_wanted(a) || a->open[OPEN_SMALL].page == NO_PAGE ||
         a->open[OPEN_SMALL].off < a->geo.page_bytes / 4)
         return;
     struct work w = {.now_ms = clock_ms(a), .budget = (int64_t)bytes * DRAIN_PER_BYTE + DRAIN_PER_WRITE};
-    while (a->spares < SPARES_WANTED && w.budget > 0 && reclaim(a, &w)) {
+    while (a->spares < spares_wanted(a) && w.budget > 0 && reclaim(a, &w)) {
     }
 }
 
@@ -377,10 +382,10 @@ bool evict_make_room(struct attachment *a, uint32_t bytes, struct place *place)
 {
     reclaim_a_little(a, bytes);
     for (int turns = 0; turns < TURNS_MAX; turns++) {
-        if (pages_fit(a, OPEN_SMALL, bytes, place))
+        if (pages_fit(a, QUEUE_SMALL, bytes, place))
             return true;
         if (!turn(a))
             return false;
     }
-    return pages_fit(a, OPEN_SMALL, bytes, place);
+    return pages_fit(a, QUEUE_SMALL, bytes, place);
 }

@@ -3,7 +3,7 @@
 
 /* ---- this process's pages ---- */
 
-bool pages_fit(const struct attachment *a, enum open_slot slot, uint32_t bytes, struct place *place)
+static bool fits(const struct attachment *a, enum open_slot slot, uint32_t bytes, struct place *place)
 {
     const struct open_page *o = &a->open[slot];
     if (o->page == NO_PAGE || bytes > a->geo.page_bytes - o->off)
@@ -16,9 +16,25 @@ bool pages_fit(const struct attachment *a, enum open_slot slot, uint32_t bytes, 
     return true;
 }
 
-void pages_commit(struct attachment *a, enum open_slot slot, uint32_t bytes, uint32_t entries, uint64_t ends_ms)
+static enum open_slot gap_of(enum page_queue queue) { return queue == QUEUE_SMALL ? OPEN_SMALL_GAP : OPEN_MAIN_GAP; }
+static enum open_slot open_of(enum page_queue queue) { return queue == QUEUE_SMALL ? OPEN_SMALL : OPEN_MAIN; }
+
+bool pages_fit(const struct attachment *a, enum page_queue queue, uint32_t bytes, struct place *place)
 {
-    struct open_page *o = &a->open[slot];
+    return fits(a, gap_of(queue), bytes, place) || fits(a, open_of(queue), bytes, place);
+}
+
+static struct open_page *open_page_of(struct attachment *a, const struct place *place)
+{
+    int slot = 0;
+    while (slot < OPENS - 1 && a->open[slot].page != place->page)
+        slot++;
+    return &a->open[slot];
+}
+
+void pages_commit(struct attachment *a, const struct place *place, uint32_t bytes, uint32_t entries, uint64_t ends_ms)
+{
+    struct open_page *o = open_page_of(a, place);
     struct page_note *note = &a->page_notes[o->page];
     uint64_t expires = ends_ms ? ends_ms : UINT64_MAX;
     o->off += bytes;
@@ -34,7 +50,7 @@ static void seal(struct attachment *a, uint32_t page, uint64_t word)
     cas(&a->page_words[page], &word, page_word(page_generation(word), 0, page_queue(word), PAGE_SEALED));
 }
 
-void pages_seal_open(struct attachment *a, enum open_slot slot)
+static void give_up(struct attachment *a, enum open_slot slot)
 {
     struct open_page *o = &a->open[slot];
     if (o->page != NO_PAGE)
@@ -42,15 +58,25 @@ void pages_seal_open(struct attachment *a, enum open_slot slot)
     o->page = NO_PAGE;
 }
 
-void pages_leave_gap(struct attachment *a)
+void pages_seal_open(struct attachment *a, enum page_queue queue)
 {
-    struct open_page *main = &a->open[OPEN_MAIN], *gap = &a->open[OPEN_GAP];
-    if (main->page != NO_PAGE && (gap->page == NO_PAGE || gap->off > main->off)) {
-        pages_seal_open(a, OPEN_GAP);
-        *gap = *main;
-        main->page = NO_PAGE;
+    give_up(a, open_of(queue));
+    give_up(a, gap_of(queue));
+}
+
+/* A gap that nothing fits into must not keep its page from its queue for ever: what is in it is judged by nobody. */
+enum { GAP_TURNS_MAX = 8 };
+
+void pages_turn(struct attachment *a, enum page_queue queue)
+{
+    struct open_page *open = &a->open[open_of(queue)], *gap = &a->open[gap_of(queue)];
+    bool more_room = gap->page == NO_PAGE || open->off <= gap->off || ++gap->turns > GAP_TURNS_MAX;
+    if (open->page != NO_PAGE && more_room) {
+        give_up(a, gap_of(queue));
+        *gap = *open;
+        open->page = NO_PAGE;
     }
-    pages_seal_open(a, OPEN_MAIN);
+    give_up(a, open_of(queue));
 }
 
 /* Is this held page still ours? */
@@ -71,9 +97,8 @@ static bool claim_spare(struct attachment *a, enum page_queue queue, struct open
     return false;
 }
 
-bool pages_open_spare(struct attachment *a, enum open_slot slot)
+bool pages_open_spare(struct attachment *a, enum page_queue queue)
 {
-    enum page_queue queue = slot == OPEN_SMALL ? QUEUE_SMALL : QUEUE_MAIN;
     struct open_page o = {.off = 0};
     if (!claim_spare(a, queue, &o))
         return false;
@@ -81,7 +106,7 @@ bool pages_open_spare(struct attachment *a, enum open_slot slot)
     store_relaxed(&a->page_notes[o.page].watermark, 0);
     store_relaxed(&a->page_notes[o.page].dead, 0);
     store_relaxed(&a->page_notes[o.page].expires_ms, 0);
-    a->open[slot] = o;
+    a->open[open_of(queue)] = o;
     a->view.pages[queue]++;
     return true;
 }

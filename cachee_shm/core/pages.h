@@ -165,20 +165,22 @@ bool pages_hold_spans(const struct attachment *a, const struct entry_ref *e);
 
 /* ---- this process's pages ---- */
 
-/* Bytes for one entry in an open page of this process; it stays reserved until pages_commit. False: does not fit. */
-bool pages_fit(const struct attachment *a, enum open_slot slot, uint32_t bytes, struct place *place);
+/* Bytes for one entry in an open page of a queue; it stays reserved until pages_commit. False: does not fit. */
+bool pages_fit(const struct attachment *a, enum page_queue queue, uint32_t bytes, struct place *place);
 
 /* The reserved bytes hold a whole entry (or a span, which counts as none) now: move the watermark over them.
  * `ends_ms`: of no use from then on; 0 = never. */
-void pages_commit(struct attachment *a, enum open_slot slot, uint32_t bytes, uint32_t entries, uint64_t ends_ms);
+void pages_commit(struct attachment *a, const struct place *place, uint32_t bytes, uint32_t entries, uint64_t ends_ms);
 
-/* Give an open page up to its queue; and make a spare page the open one of a slot that has none. */
-void pages_seal_open(struct attachment *a, enum open_slot slot);
-bool pages_open_spare(struct attachment *a, enum open_slot slot);
+/* What comes does not fit: of the open page and the gap page, the one with more room is the gap page from now on, the
+ * other goes to its queue. */
+void pages_turn(struct attachment *a, enum page_queue queue);
 
-/* The open page of the main queue is full for something larger than what else may come: of it and the gap page, the
- * one with more room is the gap page from now on. */
-void pages_leave_gap(struct attachment *a);
+/* Give both up to their queue. */
+void pages_seal_open(struct attachment *a, enum page_queue queue);
+
+/* Make a spare page the open one of a queue that has none. */
+bool pages_open_spare(struct attachment *a, enum page_queue queue);
 
 /* Fill on, behind its watermark, a page that was sealed before it was full. */
 bool pages_reopen(struct attachment *a, uint32_t page);

@@ -126,13 +126,13 @@ static void ghost_put(struct attachment *a, uint64_t hash)
 
 enum {
     ONE = 65536,
-    SHARE_START = ONE * 7 / 100,
+    SHARE_START = ONE * 10 / 100,
     SHARE_MIN = ONE / 100,
     SHARE_MAX = ONE * 8 / 10,
     STEP_START = ONE / 16,
     STEP_KEPT = 98,            /* per cent, each step: it comes to rest */
     RESTART_AT = ONE / 20,     /* a hit ratio that moves so far means other traffic: full steps again */
-    READS_PER_ENTRY = 10,
+    READS_PER_ENTRY = 9,
     SHARE_OF_THE_IMPATIENT = ONE / 10, /* from here on one hit is enough: an entry has long been on probation */
 };
 
@@ -211,7 +211,7 @@ bool policy_promotes(const struct attachment *a, uint32_t frequency) { return fr
 uint32_t policy_admit(struct attachment *a, uint64_t hash)
 {
     sketch_add(a, hash, 1);
-    return ghost_take(a, hash) ? promote_at(a) : 0;
+    return ghost_take(a, hash) ? 1 : 0; /* as if hit once: to believe the ghost outright costs loops their incumbents */
 }
 
 uint32_t policy_overwrite(const struct attachment *a, uint64_t word)

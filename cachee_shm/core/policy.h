@@ -11,7 +11,7 @@
  *            more often than what falls out there (TinyLFU: Einziger, Friedman, Manes, ACM ToS 2017). How often is
  *            estimated by a count-min sketch of 4-bit counters, touched by misses and evictions, never by hits.
  *            Incumbents win ties: a loop larger than the cache keeps a part of itself.
- *   climb    the small queue's share goes up or down, a step each ten times as many reads as there are entries, for
+ *   climb    the small queue's share goes up or down, a step every nine times as many reads as there are entries, for
  *            as long as the hit ratio rises, and turns round when it falls (Einziger, Eytan, Friedman, Manes,
  *            "Adaptive software cache management", Middleware 2018).
  *
@@ -45,7 +45,7 @@ static inline void policy_hit(a64 *at, uint64_t word)
 /* As if it had been hit until nothing more could be proven. */
 static inline void policy_prove(a64 *at, uint64_t word) { cas_hint(at, &word, policy_with_frequency(word, POLICY_FREQUENCY_MAX)); }
 
-/* A new key: count it, and say with which frequency it begins. What the ghost remembers is proven already. */
+/* A new key: count it, and say with which frequency it begins. What the ghost remembers has been here before. */
 uint32_t policy_admit(struct attachment *a, uint64_t hash);
 
 /* The frequency with which a value goes on whose older copy had this word: it was used, and keeps what it had proven. */

@@ -14,7 +14,7 @@ static bool write_one(struct attachment *a, uint64_t hash, uint32_t number, cons
     store_relaxed(&e[ENTRY_STORED_LENGTH], (uint64_t)number << 32 | bytes);
     store_relaxed(&e[ENTRY_SIZES], ENTRY_PIECE);
     racing_write(e + ENTRY_HEADER_WORDS, from, bytes);
-    pages_commit(a, OPEN_SMALL, entry_bytes(0, 0, bytes), 0, ends_ms);
+    pages_commit(a, &at, entry_bytes(0, 0, bytes), 0, ends_ms);
     a->span_words[number] = span_word(&at);
     return true;
 }
@@ -32,16 +32,24 @@ bool span_write(struct attachment *a, uint64_t hash, const void *value, uint32_t
     return bytes == 0;
 }
 
-static bool read_one(const struct attachment *a, uint64_t word, unsigned char *to, uint32_t bytes)
+/* Is this the piece that the value's own entry means? A page word that garbage set back would let another's pass. */
+static bool is_piece(const a64 *span, const struct entry_ref *e, uint32_t number, uint32_t bytes)
 {
+    return load_relaxed(&span[ENTRY_HASH]) == e->hash &&
+           load_relaxed(&span[ENTRY_STORED_LENGTH]) == ((uint64_t)number << 32 | bytes);
+}
+
+static bool read_one(const struct attachment *a, const struct entry_ref *e, uint32_t number, unsigned char *to, uint32_t bytes)
+{
+    uint64_t word = load_acquire(&entry_value(e)[number]); /* PUBLISH */
     uint32_t page = span_page(word), off = span_off(word);
     if (page >= a->geo.page_count || off + entry_bytes(0, 0, bytes) > a->geo.page_bytes)
         return false;
-    const a64 *page_word_at = &a->page_words[page];
+    const a64 *page_word_at = &a->page_words[page], *span = page_at(a, page, off);
     uint64_t before = load_acquire(page_word_at); /* PAGE */
-    if (!span_same_life(before, word))
+    if (!span_same_life(before, word) || !is_piece(span, e, number, bytes))
         return false;
-    racing_read(to, page_at(a, page, off) + ENTRY_HEADER_WORDS, bytes);
+    racing_read(to, span + ENTRY_HEADER_WORDS, bytes);
     fence_acquire(); /* PAGE */
     return page_generation(load_relaxed(page_word_at)) == page_generation(before);
 }
@@ -52,7 +60,7 @@ bool span_read(const struct attachment *a, const struct entry_ref *e, void *to)
     uint32_t left = e->value_bytes;
     for (uint32_t i = 0; left > 0; i++) {
         uint32_t n = left < a->span_bytes ? left : a->span_bytes;
-        if (!read_one(a, load_acquire(&entry_value(e)[i]), at, n))
+        if (!read_one(a, e, i, at, n))
             return false;
         at += n;
         left -= n;
