@@ -121,12 +121,13 @@ static void step_over(struct attachment *a, enum page_queue q, const struct cand
 
 /* ---- keeping and dropping ---- */
 
-static bool main_room(struct attachment *a, uint32_t bytes, struct place *place)
+/* Without a spare page, what is kept goes round in the small queue once more. */
+static bool room_to_keep(struct attachment *a, uint32_t bytes, struct place *place)
 {
     if (pages_fit(a, QUEUE_MAIN, bytes, place))
         return true;
     if (a->spares == 0)
-        return false;
+        return pages_fit(a, QUEUE_SMALL, bytes, place);
     pages_turn(a, QUEUE_MAIN);
     return pages_open_spare(a, QUEUE_MAIN) && pages_fit(a, QUEUE_MAIN, bytes, place);
 }
@@ -145,7 +146,7 @@ static bool carry_to_main(struct attachment *a, const struct candidate *c, uint3
 {
     struct place place;
     uint64_t expires = entry_expires_ms(&c->head);
-    if (!main_room(a, c->bytes, &place))
+    if (!room_to_keep(a, c->bytes, &place))
         return false;
     entry_copy(a, &c->e, &place);
     pages_commit(a, &place, c->bytes, !entry_piece(&c->e), expires ? expires + entry_grace_ms(&c->head) : 0);

@@ -94,6 +94,7 @@ void queue_look(struct attachment *a)
         look_at(a, &l, page);
     for (uint32_t page = 0; page < from; page++)
         look_at(a, &l, page);
+    v->writers = (v->writers + 1) / 2; /* each has a gap page open beside its newest */
     policy_adapt(a, l.entries);
 }
 
