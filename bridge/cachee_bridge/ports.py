@@ -40,6 +40,13 @@ class Store(Protocol):
         """
         ...
 
+    def missed(self, cursor: int, /) -> bytes:
+        """A payload that stands for all that this host announced after `cursor`, when `pack` says None.
+
+        It may evict more than that, never less; b"" when nothing was announced.
+        """
+        ...
+
     def apply(self, source: int, payload: bytes, /) -> int:
         """Fences, then evictions, of a whole payload; how many. ValueError: malformed, none applied."""
         ...

@@ -2,7 +2,8 @@
 
     nothing missed          same incarnation                            go on from the cursor
     a gap                   frames lost, link or bridge made anew       REPLAY(cursor + 1): it reads its ring
-    lapped                  the ring no longer has it                   it answers with ALL(cursor + 1..)
+    lapped                  the ring no longer has it                   it answers with ALL(cursor + 1..), or
+                                                                        nothing if none of it was its own
     nobody answers          FRUITLESS_MAX times                         the link is made anew
     never met, not cut off  a host that joined                          from position 0: REPLAY, or lapped
     never met, or met in    its earlier records are unknown             flush here (ALL), cursor = its tail

@@ -4,9 +4,9 @@
                      sent on this link      | nothing of ours | healed at home  | not yet to be sent
 
 A frame covers first..last of the source's ring; its payload is the source's own announcements among them.
-There is no queue: what has not been sent is in the ring, and when the ring has lost it, one record ALL stands
-for it. Ranges in which nothing is ours cost no frame of their own: they ride in the next one, or are sent
-with a beat.
+There is no queue: what has not been sent is in the ring. When the ring has lost it, the segment still knows
+whether any of it was ours, and then one record ALL stands for it. Ranges in which nothing is ours cost no
+frame of their own: they ride in the next one, or are sent with a beat.
 
 The receiver owns the cursor. It asks (REPLAY) and the source streams from there. What comes is judged thus:
 
@@ -80,7 +80,7 @@ class Outbox:
             packed = self._pack(self.scanned, min(PACK_RECORDS, healed - self.scanned), PACK_BYTES)
             if packed is None:
                 self.lapped += 1
-                return self._frame(healed, PAYLOAD_ALL)
+                packed = healed, self._store.missed(self.scanned)
             last, payload = packed
             if last <= self.scanned:
                 return None

@@ -99,14 +99,6 @@ static inline void raise_max(a64 *p, uint64_t v)
     }
 }
 
-/* The same for 32-bit positions compared modulo 2^32. */
-static inline void raise_max32(a32 *p, uint32_t v)
-{
-    uint32_t seen = load32_relaxed(p);
-    while ((int32_t)(v - seen) > 0 && !cas32(p, &seen, v)) {
-    }
-}
-
 /* One 16-byte compare and swap: a ring slot is published whole or not at all. */
 typedef struct {
     a64 meta;

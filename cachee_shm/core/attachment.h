@@ -50,7 +50,7 @@ struct geometry {
     uint64_t total_bytes;
     uint32_t roster_slots, source_slots, lease_slots, ring_slots, tag_slots, bucket_count, page_count, page_bytes,
         sketch_blocks, ghost_sets;
-    uint64_t roster_at, sources_at, leases_at, ring_at, fences_at, own_writes_at, tag_fences_at, index_at, page_words_at,
+    uint64_t roster_at, sources_at, leases_at, ring_at, fences_at, own_writes_at, tag_fences_at, own_tags_at, index_at, page_words_at,
         page_notes_at, sketch_at, ghost_at, pages_at;
 };
 
@@ -65,6 +65,7 @@ struct attachment {
     a64 *fences;
     a32 *own_writes;
     a64 *tag_fences;
+    a32 *own_tags;
     a64 *index;
     a64 *page_words;
     struct page_note *page_notes;

@@ -1,10 +1,17 @@
 /* fence.c - raising fences for a ring record. See fence.h. */
 #include "fence.h"
 
-static void raise_own(struct attachment *a, uint64_t meta, uint64_t hash, uint64_t sequence)
+/* Positions of 32 bits cannot be compared: what stands there may be 2^31 records old. They need not be. Whoever moved the
+ * tail past a record had raised this word first: so where the tail, read after the word, is still before the record,
+ * the word is an older one's, and where the swap fails another helper of this record has done it. One that comes late,
+ * after the tail has moved, does nothing. */
+static void raise_own(struct attachment *a, uint64_t meta, a32 *at, uint64_t sequence)
 {
-    if (meta & META_OWN)
-        raise_max32(&a->own_writes[hash >> a->fence_shift], (uint32_t)sequence);
+    if (!(meta & META_OWN))
+        return;
+    uint32_t seen = load32_acquire(at);
+    if (load_acquire(&a->header->ring_tail) < sequence)
+        cas32(at, &seen, (uint32_t)sequence);
 }
 
 /* The pages sealed so far hold nothing that counts (local entries apart, after a remote clear): they are drained first. */
@@ -24,10 +31,11 @@ void fence_raise(struct attachment *a, uint64_t meta, uint64_t hash, uint64_t se
     case RECORD_LOCAL:
     case RECORD_GUARDED:
         raise_max(fence_bucket(a, hash), sequence);
-        raise_own(a, meta, hash, sequence);
+        raise_own(a, meta, &a->own_writes[hash >> a->fence_shift], sequence);
         return;
     case RECORD_TAG:
         raise_max(tag_bucket(a, hash), sequence);
+        raise_own(a, meta, &a->own_tags[tag_slot(a, hash)], sequence);
         return;
     case RECORD_CLEAR:
         raise_clear(a, meta & META_OWN ? &a->header->clear_own : &a->header->clear_remote, sequence);

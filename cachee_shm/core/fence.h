@@ -11,10 +11,8 @@
 
 static inline a64 *fence_bucket(const struct attachment *a, uint64_t hash) { return &a->fences[hash >> a->fence_shift]; }
 
-static inline a64 *tag_bucket(const struct attachment *a, uint64_t tag)
-{
-    return &a->tag_fences[reduce32((uint32_t)(tag >> 32), a->geo.tag_slots)];
-}
+static inline uint32_t tag_slot(const struct attachment *a, uint64_t tag) { return reduce32((uint32_t)(tag >> 32), a->geo.tag_slots); }
+static inline a64 *tag_bucket(const struct attachment *a, uint64_t tag) { return &a->tag_fences[tag_slot(a, tag)]; }
 
 /* FENCE: pairs with fence_raise. */
 static inline uint64_t fence_of(const struct attachment *a, uint64_t hash) { return load_acquire(fence_bucket(a, hash)); }

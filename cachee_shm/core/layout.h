@@ -9,9 +9,10 @@
  *   + sources        leases           lease_slots x 8                 any process, by CAS
  *   + leases         ring             ring_slots x 16                 any process, by 16-byte CAS
  *   + ring           fences           16 x ring_slots x 8             any process, raised only
- *   + fences         own writes       16 x ring_slots x 4             any process, raised only
+ *   + fences         own writes       16 x ring_slots x 4             any process: see fence.c
  *   + own writes     tag fences       tag_slots x 8                   any process, raised only
- *   + tag fences     index            bucket_count x 64               any process, by CAS
+ *   + tag fences     own tags         tag_slots x 4                   any process: see fence.c
+ *   + own tags       index               bucket_count x 64               any process, by CAS
  *   + index          page words       page_count x 8                  any process, by CAS
  *   + page words     page notes       page_count x 32                 see struct page_note
  *   + page notes     sketch           sketch_blocks x 64              any process; advice, exact or not

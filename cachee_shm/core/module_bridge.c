@@ -1,5 +1,6 @@
 /* module_bridge.c - what the bridge and the curious call: relaying, sources, sweeping, statistics. See module.h. */
 #include "module.h"
+#include "relay_buckets.h"
 
 enum { RING_READ_MAX = 4096, RING_RECORD_BYTES = 24, PACK_BYTES_MAX = PACK_RECORDS_MAX * WIRE_RECORD_BYTES_MAX };
 
@@ -20,6 +21,15 @@ static PyObject *Segment_pack(SegmentObject *s, PyObject *args)
     if (relay_pack(&s->a, &to, records_max, out, room, &used) != RELAY_OK)
         Py_RETURN_NONE;
     return Py_BuildValue("(Ky#)", to, (const char *)out, (Py_ssize_t)used);
+}
+
+static PyObject *Segment_missed(SegmentObject *s, PyObject *arg)
+{
+    uint64_t cursor = PyLong_AsUnsignedLongLong(arg);
+    if (PyErr_Occurred() || !enter(s))
+        return NULL;
+    static const unsigned char all = WIRE_ALL;
+    return PyBytes_FromStringAndSize((const char *)&all, relay_owes(&s->a, cursor) ? 1 : 0);
 }
 
 static PyObject *Segment_heal(SegmentObject *s, PyObject *args)
@@ -409,6 +419,7 @@ PyGetSetDef module_attributes[] = {
 
 PyMethodDef module_bridge[] = {
     {"pack", (PyCFunction)Segment_pack, METH_VARARGS, "pack(cursor, records_max, bytes_max) -> (to, payload) or None if lapped"},
+    {"missed", (PyCFunction)Segment_missed, METH_O, "missed(cursor) -> payload that stands for own announcements after a lapped cursor"},
     {"heal", (PyCFunction)Segment_heal, METH_VARARGS, "heal(cursor, records_max) -> cursor: re-apply own records at home"},
     {"apply", (PyCFunction)Segment_apply, METH_VARARGS, "apply(source, payload) -> records applied; ValueError: none was"},
     {"read_ring", (PyCFunction)Segment_read_ring, METH_VARARGS, "read_ring(cursor, records_max) -> (cursor, bytes) or None if lapped"},

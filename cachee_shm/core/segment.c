@@ -49,7 +49,7 @@ static void plan_counts(struct geometry *g, uint64_t total_bytes)
     g->tag_slots = g->ring_slots;
     uint64_t fixed = HEADER_BYTES + (uint64_t)g->roster_slots * sizeof(struct roster_slot) +
                      (uint64_t)g->source_slots * sizeof(struct source_slot) + (uint64_t)g->lease_slots * 8 +
-                     (uint64_t)g->ring_slots * (sizeof(pair128) + FENCES_PER_RING_SLOT * 12 + 8) + 16 * 64 + HEADER_BYTES;
+                     (uint64_t)g->ring_slots * (sizeof(pair128) + FENCES_PER_RING_SLOT * 12 + 8 + 4) + 16 * 64 + HEADER_BYTES;
     g->page_bytes = total_bytes < LARGE_PAGES_FROM ? PAGE_BYTES_SMALL : PAGE_BYTES_MAX;
     uint64_t words_per_page = g->page_bytes / BYTES_PER_INDEX_WORD;
     uint64_t per_page = g->page_bytes + 8 + sizeof(struct page_note) + words_per_page * 8 +
@@ -81,6 +81,7 @@ static uint64_t plan_offsets(struct geometry *g)
     g->fences_at = place_region(&at, (uint64_t)g->ring_slots * FENCES_PER_RING_SLOT, 8, 64);
     g->own_writes_at = place_region(&at, (uint64_t)g->ring_slots * FENCES_PER_RING_SLOT, 4, 64);
     g->tag_fences_at = place_region(&at, g->tag_slots, 8, 64);
+    g->own_tags_at = place_region(&at, g->tag_slots, 4, 64);
     g->index_at = place_region(&at, g->bucket_count, BUCKET_WORDS * 8, 64);
     g->page_words_at = place_region(&at, g->page_count, 8, 64);
     g->page_notes_at = place_region(&at, g->page_count, sizeof(struct page_note), 64);
@@ -268,6 +269,7 @@ static void point_into(struct attachment *a)
     a->fences = (a64 *)(void *)(a->base + g->fences_at);
     a->own_writes = (a32 *)(void *)(a->base + g->own_writes_at);
     a->tag_fences = (a64 *)(void *)(a->base + g->tag_fences_at);
+    a->own_tags = (a32 *)(void *)(a->base + g->own_tags_at);
     a->index = (a64 *)(void *)(a->base + g->index_at);
     a->page_words = (a64 *)(void *)(a->base + g->page_words_at);
     a->page_notes = (struct page_note *)(void *)(a->base + g->page_notes_at);

@@ -44,6 +44,9 @@ class FakeStore:
         last = min(self.tail, cursor + max_records)
         return last, b"".join(self.ring[cursor:last])
 
+    def missed(self, cursor: int) -> bytes:
+        return b"\x05" if any(self.ring[cursor:]) else b""
+
     def apply(self, source: int, payload: bytes) -> int:
         if payload.startswith(b"\xff"):
             raise ValueError("kind 255")

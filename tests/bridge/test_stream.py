@@ -86,6 +86,22 @@ class TestOutbox:
         store.write(*[key(number) for number in range(15)])
         assert outbox.next() == frame(1, 17, PAYLOAD_ALL)
 
+    def test_a_peer_that_lost_nothing_of_ours_is_sent_an_empty_range(self, store):
+        outbox = asked(store)
+        store.write(*[b""] * 15)
+        assert outbox.next() is None
+        assert outbox.empty() == frame(1, 15)
+        assert outbox.lapped == 1
+
+    def test_what_it_was_sent_before_it_was_lapped_is_not_sent_again(self, store):
+        outbox = asked(store)
+        store.write(key(1))
+        outbox.next()
+        store.write(*[b""] * 15)
+        assert outbox.next() is None
+        store.write(key(2))
+        assert outbox.next() == frame(2, 17, key(2))
+
     def test_a_request_moves_it_back(self, store):
         store.write(key(1), key(2), key(3))
         outbox = asked(store)

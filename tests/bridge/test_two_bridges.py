@@ -62,6 +62,11 @@ def gone(cache: Cache, keys: list[str], what: str = "") -> None:
     until(lambda: not cache.get_many(keys), what)
 
 
+def heard(cache: Cache, source: Host) -> int:
+    """How far the ring of `source` has been applied to `cache`."""
+    return next(cursor for _, name, _, cursor in cache.sources() if name == source.name)
+
+
 def tell(writer: Host, reader: Host, key: str = "told") -> None:
     """One write at `writer` is known at `reader`."""
     cache = reader.attach()
@@ -94,6 +99,19 @@ def test_a_burst_longer_than_the_ring_loses_nothing(pair: Pair) -> None:
         if number % (20 * writer.ring_slots // len(keys)) == 0:
             writer.delete(keys[number * len(keys) // (20 * writer.ring_slots)])
     gone(reader, keys)
+
+
+def test_a_host_that_only_heard_more_than_its_ring_holds_empties_nobody(pair: Pair) -> None:
+    writer, reader = pair[0].attach(), pair[1].attach()
+    tell(pair[1], pair[0])
+    keys = [f"k{number}" for number in range(200)]
+    fill(writer, keys)
+    pair[1].signal(signal.SIGSTOP)
+    for number in range(2 * reader.ring_slots):
+        reader.set(f"draft{number % 100}", number, local=True)
+    pair[1].signal(signal.SIGCONT)
+    until(lambda: heard(writer, pair[1]) == reader.tail)
+    assert writer.get_many(keys).keys() == set(keys)
 
 
 def test_the_other_host_may_store_again_at_once(pair: Pair) -> None:

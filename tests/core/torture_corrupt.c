@@ -66,7 +66,7 @@ static uint64_t region_at(enum region r)
 {
     const struct geometry *g = &target.geo;
     const uint64_t at[] = {0,                g->roster_at,     g->sources_at,    g->leases_at, g->ring_at,  g->fences_at, g->own_writes_at,
-                           g->tag_fences_at, g->index_at,      g->page_words_at, g->page_notes_at, g->sketch_at, g->ghost_at,
+                           g->tag_fences_at, g->own_tags_at, g->index_at, g->page_words_at, g->page_notes_at, g->sketch_at, g->ghost_at,
                            g->pages_at,      g->total_bytes};
     return at[r];
 }
@@ -221,7 +221,7 @@ static void put_between_guards(struct attachment *a)
     REQUIRE(mprotect(to + used, bytes - used, PROT_NONE) == 0, "mprotect: %s", strerror(errno));
     ptrdiff_t by = to - a->base;
     void *pointers[] = {&a->base, &a->header, &a->roster, &a->sources, &a->leases, &a->ring, &a->fences, &a->own_writes,
-                        &a->tag_fences, &a->index, &a->page_words, &a->page_notes, &a->sketch,
+                        &a->tag_fences, &a->own_tags, &a->index, &a->page_words, &a->page_notes, &a->sketch,
                         &a->ghost, &a->pages, &a->me};
     for (size_t i = 0; i < sizeof pointers / sizeof pointers[0]; i++)
         rebase(pointers[i], by);

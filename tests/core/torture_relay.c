@@ -16,6 +16,7 @@
  * Not caught: no healing (the sweep on A pays the same debts; healing is what makes it soon), debts not paid
  * (torture_steps), a set's loser that does not kill (torture_index).
  */
+#include "relay_buckets.h"
 #include "torture.h"
 
 enum { SEGMENT_BYTES = 4 << 20, KEYS = 8, WRITERS = 2, READERS = 2, BATCH = 300 };
@@ -221,6 +222,50 @@ static void check_lapped(void)
     end_pair(p);
 }
 
+/* A host owes a lapped peer what it announced itself, and nothing for what it has only heard, or what is local. */
+static void check_owed(void)
+{
+    struct pair *p = new_pair();
+    unsigned char in[9] = {WIRE_KEY};
+    uint32_t applied;
+    uint64_t n = p->b.geo.ring_slots;
+    cache_delete(&p->b, 1);
+    cache_delete_tag(&p->b, TAG_HASH);
+    cache_clear(&p->b);
+    REQUIRE(relay_owes(&p->b, 0) && relay_owes(&p->b, 1) && relay_owes(&p->b, 2), "an own record is not owed");
+    for (uint64_t i = 0; i < 3 * n; i++) {
+        memcpy(in + 1, &(uint64_t){i << 40 | i}, 8);
+        in[0] = i % 9 ? WIRE_KEY : WIRE_TAG;
+        REQUIRE(relay_apply(&p->b, 1, in, sizeof in, &applied) == RELAY_OK, "apply");
+    }
+    announce(&p->b, 1, 1, 0, true, 0);
+    REQUIRE(relay_owes(&p->b, 2), "a clear that the ring has lost is not owed");
+    REQUIRE(!relay_owes(&p->b, 3), "what was only heard, or is local, is owed");
+    cache_delete_tag(&p->b, TAG_HASH);
+    REQUIRE(relay_owes(&p->b, 3 * n + 4) && !relay_owes(&p->b, 3 * n + 5), "a tag");
+    announce(&p->b, 2, 1, 0, false, 0);
+    REQUIRE(relay_owes(&p->b, 3 * n + 5) && !relay_owes(&p->b, 3 * n + 6), "a key");
+    REQUIRE(relay_owes(&p->b, 3 * n + 7), "a cursor above the tail is not told to evict all");
+    end_pair(p);
+}
+
+/* More than 2^31 records after a bucket's last own one, its next is still owed. */
+static void check_owed_after_long(void)
+{
+    struct pair *p = new_pair();
+    uint64_t hash = key_named(&p->a, 1).hash, laps = (5ull << 29) / p->a.geo.ring_slots;
+    cache_delete(&p->a, hash);
+    uint64_t tail = laps * p->a.geo.ring_slots + 1; /* as if so many laps had passed */
+    for (uint32_t i = 0; i < p->a.geo.ring_slots; i++)
+        store_relaxed(&p->a.ring[i].meta, load_relaxed(&p->a.ring[i].meta) + (laps << META_LAP_SHIFT));
+    store_relaxed(&p->a.header->ring_tail, tail);
+    cache_delete(&p->a, ~hash);
+    REQUIRE(!relay_owes(&p->a, tail + 1) && relay_owes(&p->a, tail), "another key");
+    cache_delete(&p->a, hash);
+    REQUIRE(relay_owes(&p->a, tail + 1), "the next own record of a bucket is not owed");
+    end_pair(p);
+}
+
 /* A plain set is guarded for a second after a peer's write of the key, not for as long as peers write anything. */
 static void check_guard_ends(void)
 {
@@ -396,6 +441,8 @@ int main(int argc, char **argv)
     check_wide();
     check_malformed(&c);
     check_lapped();
+    check_owed();
+    check_owed_after_long();
     check_guard_ends();
     model = shared_zeroes(sizeof *model);
     file_a = memory_file();

@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
 from cachee_bridge.effects import Close, Connect, Log, Send, ServeUntil
+from cachee_bridge.frames import NUMBERS, PREFIX, Frame, decode
 from cachee_bridge.mesh import Mesh
 from tests.simulation.segment import CLEAR, KEY, KEY_SET, TAG, BridgeKilled, Entry, Segment
 from tests.simulation.truth import Broken
@@ -128,6 +129,7 @@ class Bridge:
     def _perform(self, effect: Any) -> None:
         network = self.world.network
         if isinstance(effect, Send):
+            self._check(effect.data)
             network.send(effect.link, effect.data)
         elif isinstance(effect, Connect):
             network.connect(self, effect.address)
@@ -139,6 +141,11 @@ class Bridge:
             self.world.say(f"{self.name}: [{effect.level}] {effect.text}")
             if effect.level == "error":
                 raise Broken(f"{self.name}: {effect.text}")
+
+    def _check(self, data: bytes) -> None:
+        message = decode(data[4], data[PREFIX.size :]) if data[4] == NUMBERS[Frame] else None
+        if isinstance(message, Frame):
+            self.world.truth.sent(self.host.segments[message.namespace], message)
 
     def _serve_until(self, effect: ServeUntil) -> None:
         segment = self.host.segments[effect.namespace]

@@ -11,10 +11,10 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from cachee_bridge import members, stream
+from cachee_bridge import members
 from cachee_bridge.addresses import AddressBook
 from cachee_bridge.exchange import Exchange
-from cachee_bridge.frames import Beat, FinalHead, Frame
+from cachee_bridge.frames import PAYLOAD_ALL, Beat, FinalHead, Frame
 from cachee_bridge.freshness import Freshness
 from cachee_bridge.link import Link
 from cachee_bridge.members import Members
@@ -64,7 +64,11 @@ def _nobody_asks_again() -> list[Patch]:
 
 
 def _a_lapped_peer_is_sent_nothing() -> list[Patch]:
-    return [(stream, "PAYLOAD_ALL", b"")]
+    return [(Segment, "missed", lambda self, cursor: b"")]
+
+
+def _a_lapped_peer_is_told_what_was_not_announced() -> list[Patch]:
+    return [(Segment, "missed", lambda self, cursor: PAYLOAD_ALL)]
 
 
 def _a_new_incarnation_is_not_flushed() -> list[Patch]:
@@ -236,6 +240,7 @@ RULES: dict[str, tuple[Callable[[], list[Patch]], str, int]] = {
         (_the_cursor_moves_before_the_eviction, "kill_bridge_while_it_applies", 0),
         (_nobody_asks_again, "lossy", 0),
         (_a_lapped_peer_is_sent_nothing, "block kill_bridge", 3),
+        (_a_lapped_peer_is_told_what_was_not_announced, "block kill_bridge", 0),
         (_a_new_incarnation_is_not_flushed, "block crash", 135),
         (_first_contact_is_not_flushed, "block crash", 3),
         (_a_host_that_was_cut_off_believes_in_births, "block crash kill_bridge", 141),

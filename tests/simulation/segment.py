@@ -60,6 +60,7 @@ class Segment:
     fences: dict[int, int] = field(default_factory=dict)
     tag_fences: dict[int, int] = field(default_factory=dict)
     cleared: int = 0
+    own_last: int = 0
     entries: dict[int, Entry] = field(default_factory=dict)
     table: dict[int, tuple[str, int, int]] = field(default_factory=dict)
     intents: list[int] = field(default_factory=list)
@@ -75,6 +76,8 @@ class Segment:
         self.tail += 1
         self.ring[self.tail] = Record(self.tail, own, kind, key, digest)
         self.ring.pop(self.tail - self.ring_slots, None)
+        if own:
+            self.own_last = self.tail
         if kind in (KEY, KEY_SET):
             self.fences[key % FENCE_BUCKETS] = self.tail
         elif kind == TAG:
@@ -139,6 +142,10 @@ class Segment:
                 self.coalesce(kept, record)
         payload = b"".join(self._wire(*record) for record in kept.values())
         return last, payload
+
+    def missed(self, cursor: int) -> bytes:
+        """What stands for own announcements after `cursor` that the ring may have lost."""
+        return self._wire(ALL) if self.own_last > cursor else b""
 
     def coalesce(self, kept: dict[tuple[int, int], tuple[int, ...]], record: Record) -> None:
         """Records of unequal kind or digest merge into an unconditional eviction."""

@@ -8,6 +8,7 @@ I3  at rest every entry equals the origin, and nobody is isolated
 I4  a cursor never moves back within an incarnation
 I5  a range is applied whole or not at all: a bridge killed in the middle of it has not moved its cursor
     (its records then count for no floor; that they are all applied later is I1 and I3)
+I6  a frame that evicts anything stands for an announcement in its range, or for one made since
 and nothing outside its namespace.
 """
 
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from cachee_bridge.frames import Frame
     from tests.simulation.segment import Segment
 
 
@@ -109,6 +111,14 @@ class Truth:
         self.applied = {known: cursor for known, cursor in self.applied.items() if known[0] != host}
 
     # Invariants
+
+    def sent(self, segment: Segment, frame: Frame) -> None:
+        """One frame leaves its source."""
+        life = Life(segment.host, segment.namespace, segment.incarnation)
+        if frame.payload and not any(each.position >= frame.first for each in self.announced[life]):
+            raise Broken(
+                f"I6 {life} announced nothing in {frame.first}..{frame.last}, and sends {frame.payload!r}"
+            )
 
     def cursor_moved(self, segment: Segment, source: str, was: tuple[int, int], now: tuple[int, int]) -> None:
         if was[0] == now[0] and now[1] < was[1]:
