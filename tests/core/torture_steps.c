@@ -264,8 +264,8 @@ static void carry_target_on(void)
         number_read(&here);
     }
     do
-        pages_seal_open(&here, OPEN_SMALL);
-    while (pages_open_spare(&here, OPEN_SMALL) && page_generation(load_relaxed(page)) == at.place.generation);
+        pages_seal_open(&here, QUEUE_SMALL);
+    while (pages_open_spare(&here, QUEUE_SMALL) && page_generation(load_relaxed(page)) == at.place.generation);
     if (target_is_at(&now) && page_generation(load_relaxed(page)) != at.place.generation)
         tally(CARRIED);
 }
