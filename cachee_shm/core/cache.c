@@ -32,18 +32,25 @@ static enum finding judge_age(struct attachment *a, const struct entry_ref *e)
 
 static enum finding judge(struct attachment *a, const struct entry_ref *e)
 {
+    return entry_valid(a, e) ? judge_age(a, e) : FOUND_NOTHING;
+}
+
+/* Also a process that only ever misses notices that its segment is gone. */
+static void look_now_and_then(struct attachment *a)
+{
     if (++a->ops % LOOK_EVERY_OPS == 0)
         cache_maybe_sweep(a, clock_ms(a));
-    return entry_valid(a, e) ? judge_age(a, e) : FOUND_NOTHING;
 }
 
 enum finding cache_find(struct attachment *a, uint64_t hash, const void *key, uint32_t key_bytes, struct entry_ref *e)
 {
+    look_now_and_then(a);
     return index_find(a, hash, key, key_bytes, e) ? judge(a, e) : FOUND_NOTHING;
 }
 
 enum finding cache_find_again(struct attachment *a, struct entry_ref *e, bool *still)
 {
+    look_now_and_then(a);
     *still = index_still(e) && (!entry_spans(e) || pages_hold_spans(a, e));
     return *still ? judge(a, e) : FOUND_NOTHING;
 }
