@@ -149,6 +149,8 @@ static bool carry_to_main(struct attachment *a, const struct candidate *c, uint3
     if (!room_to_keep(a, c->bytes, &place))
         return false;
     entry_copy(a, &c->e, &place);
+    if (!entry_confirm(&c->e))
+        return false; /* garbage gave the page that we drain to somebody else */
     pages_commit(a, &place, c->bytes, !entry_piece(&c->e), expires ? expires + entry_grace_ms(&c->head) : 0);
     count(a, STAT_REINSERTED, 1);
     if (entry_piece(&c->e))

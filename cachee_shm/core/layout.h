@@ -14,7 +14,7 @@
  *   + tag fences     own tags         tag_slots x 4                   any process: see fence.c
  *   + own tags       index               bucket_count x 64               any process, by CAS
  *   + index          page words       page_count x 8                  any process, by CAS
- *   + page words     page notes       page_count x 32                 see struct page_note
+ *   + page words     page notes       page_count x 40                 see struct page_note
  *   + page notes     sketch           sketch_blocks x 64              any process; advice, exact or not
  *   + sketch         ghost            ghost_sets x 16                 any process; advice, exact or not
  *   + ghost          pages            page_count x page_bytes         the page's owner
@@ -236,7 +236,8 @@ struct source_slot { /* written by the bridge alone */
 };
 
 struct page_note {
-    a64 watermark;  /* | entries 32 | bytes 32 | that are whole; the owner */
+    a64 watermark;  /* | entries 16 | check 16 | bytes 32 | that are whole; the owner. See watermark_word */
+    a64 life;       /* | generation 32 | slot + 1 16 | check 16 |: who writes into the page, 0: nobody. See pages.c */
     a64 stamp;      /* page_stamp when it was sealed or changed queues; whoever did that */
     a64 dead;       /* bytes of entries that no index word names any more; any process, fetch_add: an estimate */
     a64 expires_ms; /* when the last of its entries expires, grace included; UINT64_MAX: never; the owner */
@@ -246,7 +247,7 @@ _Static_assert(sizeof(a64) == 8 && ATOMIC_LLONG_LOCK_FREE == 2, "64-bit atomics 
 _Static_assert(sizeof(struct header) <= HEADER_BYTES, "the header is one page");
 _Static_assert(sizeof(struct roster_slot) == 320, "roster slot");
 _Static_assert(sizeof(struct source_slot) == 128, "source slot");
-_Static_assert(sizeof(struct page_note) == 32, "page note");
+_Static_assert(sizeof(struct page_note) == 40, "page note");
 _Static_assert(sizeof(pair128) == 16, "ring slot");
 _Static_assert(PAGE_BYTES_MAX / ENTRY_UNIT <= 1 << 13, "an entry's offset fits the 13 bits of a span word");
 _Static_assert(SPANS_MAX * 8 + KEY_BYTES_MAX + (TAGS_MAX + ENTRY_HEADER_WORDS) * 8 < PAGE_BYTES_MAX,

@@ -1,6 +1,53 @@
 /* pages.c - page ownership. See pages.h. */
 #include "pages.h"
 
+/* ---- what is said twice ----
+ *
+ * Garbage in one page word must not do more than evict. A page that is written into says so in its note too, and is taken
+ * by nobody meanwhile; and its next generation is above either's, so that no word of an earlier life counts again. A life
+ * whose check is wrong says nothing. */
+
+static uint64_t checked(uint32_t page, uint64_t what)
+{
+    return fold_multiply(what ^ 0x9e3779b97f4a7c15ull, page ^ 0xd6e8feb86659fd93ull) & 0xffff;
+}
+
+static uint64_t life_word(uint32_t page, uint64_t generation, uint32_t writer)
+{
+    uint64_t what = generation << 32 | (uint64_t)writer << 16;
+    return what | checked(page, what);
+}
+
+/* 0: unknown, or garbage. */
+static uint64_t life_of(const struct attachment *a, uint32_t page)
+{
+    uint64_t life = load_acquire(&a->page_notes[page].life), what = life & ~0xffffull;
+    return (life & 0xffff) == checked(page, what) ? what : 0;
+}
+
+static uint32_t life_writer(uint64_t life) { return (life >> 16) & 0xffff; }
+
+static bool written_by_somebody(const struct attachment *a, uint32_t page) { return life_writer(life_of(a, page)) != 0; }
+
+static void note_writer(struct attachment *a, uint32_t page, uint64_t word)
+{
+    store_release(&a->page_notes[page].life, life_word(page, page_generation(word), a->slot + 1));
+}
+
+static void note_no_writer(struct attachment *a, uint32_t page, uint32_t slot)
+{
+    uint64_t life = life_of(a, page);
+    if (life_writer(life) == slot + 1)
+        store_release(&a->page_notes[page].life, life_word(page, life >> 32, 0));
+}
+
+static uint64_t next_generation(const struct attachment *a, uint32_t page, uint64_t word)
+{
+    uint64_t life = life_of(a, page), generation = page_generation(word);
+    int32_t ahead = (int32_t)((uint32_t)(life >> 32) - (uint32_t)generation);
+    return generation + (life && ahead > 0 ? (uint32_t)ahead : 0) + 1;
+}
+
 /* ---- this process's pages ---- */
 
 static bool fits(const struct attachment *a, enum open_slot slot, uint32_t bytes, struct place *place)
@@ -14,6 +61,13 @@ static bool fits(const struct attachment *a, enum open_slot slot, uint32_t bytes
     place->off = o->off;
     place->generation = page_generation(o->word);
     return true;
+}
+
+/* Who fills a sealed page on, behind its watermark, writes over values if that is too low: it carries a check. */
+static uint64_t watermark_word(uint32_t page, uint64_t generation, uint32_t entries, uint32_t bytes)
+{
+    uint64_t what = (uint64_t)entries << 48 | bytes;
+    return what | (checked(page, what ^ generation << 32)) << 32;
 }
 
 static enum open_slot gap_of(enum page_queue queue) { return queue == QUEUE_SMALL ? OPEN_SMALL_GAP : OPEN_MAIN_GAP; }
@@ -41,7 +95,7 @@ void pages_commit(struct attachment *a, const struct place *place, uint32_t byte
     o->entries += entries;
     if (expires > o->expires_ms)
         store_relaxed(&note->expires_ms, o->expires_ms = expires);
-    store_release(&note->watermark, (uint64_t)o->entries << 32 | o->off); /* WATERMARK */
+    store_release(&note->watermark, watermark_word(o->page, page_generation(o->word), o->entries, o->off)); /* WATERMARK */
 }
 
 static void seal(struct attachment *a, uint32_t page, uint64_t word)
@@ -54,7 +108,7 @@ static void give_up(struct attachment *a, enum open_slot slot)
 {
     struct open_page *o = &a->open[slot];
     if (o->page != NO_PAGE)
-        seal(a, o->page, o->word);
+        note_no_writer(a, o->page, a->slot), seal(a, o->page, o->word);
     o->page = NO_PAGE;
 }
 
@@ -90,7 +144,7 @@ static bool claim_spare(struct attachment *a, enum page_queue queue, struct open
 {
     while (a->spares > 0) {
         uint64_t word = load_relaxed(&a->page_words[o->page = a->spare[--a->spares]]);
-        o->word = page_word(page_generation(word) + 1, a->slot, queue, PAGE_OPEN);
+        o->word = page_word(next_generation(a, o->page, word), a->slot, queue, PAGE_OPEN);
         if (ours(a, word, PAGE_SPARE) && cas(&a->page_words[o->page], &word, o->word))
             return true;
     }
@@ -103,7 +157,8 @@ bool pages_open_spare(struct attachment *a, enum page_queue queue)
     if (!claim_spare(a, queue, &o))
         return false;
     fence_release(); /* PAGE: the new generation is seen before any new byte */
-    store_relaxed(&a->page_notes[o.page].watermark, 0);
+    note_writer(a, o.page, o.word);
+    store_relaxed(&a->page_notes[o.page].watermark, watermark_word(o.page, page_generation(o.word), 0, 0));
     store_relaxed(&a->page_notes[o.page].dead, 0);
     store_relaxed(&a->page_notes[o.page].expires_ms, 0);
     a->open[open_of(queue)] = o;
@@ -114,17 +169,23 @@ bool pages_open_spare(struct attachment *a, enum page_queue queue)
 bool pages_reopen(struct attachment *a, uint32_t page)
 {
     uint64_t word = load_acquire(&a->page_words[page]);
-    if (page_state(word) != PAGE_SEALED || page_queue(word) != QUEUE_SMALL)
+    if (page_state(word) != PAGE_SEALED || page_queue(word) != QUEUE_SMALL || written_by_somebody(a, page))
         return false;
     uint64_t open = page_word(page_generation(word), a->slot, QUEUE_SMALL, PAGE_OPEN);
     if (!cas(&a->page_words[page], &word, open))
         return false;
     uint64_t watermark = load_acquire(&a->page_notes[page].watermark); /* WATERMARK */
+    uint32_t entries = watermark_entries(watermark), bytes = watermark_bytes(a, watermark);
+    if (watermark != watermark_word(page, page_generation(word), entries, bytes)) {
+        seal(a, page, open);
+        return false;
+    }
+    note_writer(a, page, open);
     a->open[OPEN_SMALL] = (struct open_page){
         .page = page,
         .word = open,
-        .off = (watermark_bytes(a, watermark) + ENTRY_UNIT - 1) / ENTRY_UNIT * ENTRY_UNIT,
-        .entries = watermark_entries(watermark),
+        .off = (bytes + ENTRY_UNIT - 1) / ENTRY_UNIT * ENTRY_UNIT,
+        .entries = entries,
         .expires_ms = load_relaxed(&a->page_notes[page].expires_ms),
     };
     return true;
@@ -137,7 +198,7 @@ bool pages_take_spare(struct attachment *a, uint32_t page)
     uint64_t word = load_acquire(&a->page_words[page]);
     bool holds_something = page_state(word) == PAGE_OPEN || page_state(word) == PAGE_SEALED || page_state(word) == PAGE_DRAIN;
     bool mine = page_state(word) == PAGE_SPARE && page_owner(word) == a->slot;
-    if (a->spares == SPARES_MAX || holds_something || mine ||
+    if (a->spares == SPARES_MAX || holds_something || mine || written_by_somebody(a, page) ||
         !cas(&a->page_words[page], &word, page_word(page_generation(word), a->slot, QUEUE_SMALL, PAGE_SPARE)))
         return false;
     a->spare[a->spares++] = page;
@@ -147,7 +208,8 @@ bool pages_take_spare(struct attachment *a, uint32_t page)
 /* The page has not been through other hands since it was seen: it would be the newest of its queue now, not the oldest. */
 static bool unchanged(const struct attachment *a, const struct sealed *seen, enum page_queue queue, uint64_t word)
 {
-    return page_state(word) == PAGE_SEALED && page_queue(word) == queue && load_relaxed(&a->page_notes[seen->page].stamp) == seen->stamp;
+    return page_state(word) == PAGE_SEALED && page_queue(word) == queue && load_relaxed(&a->page_notes[seen->page].stamp) == seen->stamp &&
+           !written_by_somebody(a, seen->page);
 }
 
 bool pages_take(struct attachment *a, const struct sealed *seen, enum page_queue queue)
@@ -189,6 +251,7 @@ void pages_seal_slot(struct attachment *a, uint32_t slot)
 {
     for (uint32_t page = 0; page < a->geo.page_count; page++) {
         uint64_t word = load_acquire(&a->page_words[page]);
+        note_no_writer(a, page, slot);
         if (!page_held(word) || page_owner(word) != slot)
             continue;
         if (page_state(word) == PAGE_SPARE)

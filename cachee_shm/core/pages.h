@@ -14,6 +14,7 @@
 #define CACHEE_PAGES_H
 
 #include "attachment.h"
+#include "hash.h"
 
 struct place { /* where an entry is, or will be */
     uint32_t page, off;
@@ -214,6 +215,6 @@ static inline uint32_t watermark_bytes(const struct attachment *a, uint64_t wate
     uint32_t bytes = (uint32_t)watermark;
     return bytes < a->geo.page_bytes ? bytes : a->geo.page_bytes;
 }
-static inline uint32_t watermark_entries(uint64_t watermark) { return (uint32_t)(watermark >> 32); }
+static inline uint32_t watermark_entries(uint64_t watermark) { return (uint32_t)(watermark >> 48); }
 
 #endif
