@@ -43,7 +43,9 @@ build: setup                            ## what changed in C, compiled once, bef
 	@ninja -C $(BUILD) --quiet
 	@cp -u $(BUILD)/_core.*.so cachee_shm/
 
-torture: build                          ## the C torture programs, for long (ROUNDS=10)
+torture: build                          ## deaths, races, wrong bytes and the soak, for long (ROUNDS=10)
+	CACHEE_ROUNDS=$(ROUNDS) $(PY) -m pytest --timeout=0 tests/cachee_shm/test_death.py tests/cachee_shm/test_corruption.py \
+	  tests/cachee_shm/test_soak.py
 	$(MAKE) -C tests/core torture ROUNDS=$(ROUNDS)
 
 simulate: build                         ## the mesh under simulated disasters (SEEDS=2000)

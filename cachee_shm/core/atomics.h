@@ -9,6 +9,7 @@
  *   PUBLISH      index_publish: cas (acq_rel)         entry_open: load_acquire         (index word)
  *   PAGE         pages_turn: cas + fence_release      cache_confirm: fence_acquire     (page word)
  *   WATERMARK    pages_commit: store_release          drain_begin: load_acquire        (page watermark)
+ *   LIFE         note_writer: store_release           life_of: load_acquire            (page life)
  *   RING         ring_append: cas128                  ring_read: load_acquire          (slot meta)
  *   TAIL         ring_help: cas (acq_rel)             ring_tail: load_acquire          (ring tail)
  *   FENCE        fence_raise: raise_max               fence_of: load_acquire           (fence bucket)

@@ -21,7 +21,7 @@ static uint64_t life_word(uint32_t page, uint64_t generation, uint32_t writer)
 /* 0: unknown, or garbage. */
 static uint64_t life_of(const struct attachment *a, uint32_t page)
 {
-    uint64_t life = load_acquire(&a->page_notes[page].life), what = life & ~0xffffull;
+    uint64_t life = load_acquire(&a->page_notes[page].life), what = life & ~0xffffull; /* LIFE */
     return (life & 0xffff) == checked(page, what) ? what : 0;
 }
 
@@ -31,7 +31,7 @@ static bool written_by_somebody(const struct attachment *a, uint32_t page) { ret
 
 static void note_writer(struct attachment *a, uint32_t page, uint64_t word)
 {
-    store_release(&a->page_notes[page].life, life_word(page, page_generation(word), a->slot + 1));
+    store_release(&a->page_notes[page].life, life_word(page, page_generation(word), a->slot + 1)); /* LIFE */
 }
 
 static void note_no_writer(struct attachment *a, uint32_t page, uint32_t slot)
