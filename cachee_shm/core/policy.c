@@ -132,6 +132,7 @@ enum {
     STEP_START = ONE / 16,
     STEP_KEPT = 98,            /* per cent, each step: it comes to rest */
     RESTART_AT = ONE / 20,     /* a hit ratio that moves so far means other traffic: full steps again */
+    ALL_HITS = ONE - ONE / 256, /* nothing is left to gain */
     READS_PER_ENTRY = 9,
     SHARE_OF_THE_IMPATIENT = ONE / 10, /* from here on one hit is enough: an entry has long been on probation */
 };
@@ -152,6 +153,8 @@ static uint64_t climbed(uint64_t climb, uint64_t ratio)
 {
     int64_t before = (int64_t)(climb >> 32), gain = before ? (int64_t)ratio - before : 0;
     int32_t step = (int16_t)(climb >> 16), share = (int32_t)climb_share(climb);
+    if (before && ratio >= ALL_HITS) /* a step could only take room from what has proven itself */
+        return ratio << 32 | (climb & 0xffffffff);
     if (!before)
         step = STEP_START;
     else if (gain < 0)
