@@ -46,6 +46,11 @@ struct view { /* what the page words said when they were last looked through: se
     uint32_t claims_left; /* until it is looked at again */
 };
 
+struct survey { /* of pages with tagged entries: see survey.c */
+    uint64_t moved;      /* the tags' last event that it is about */
+    uint32_t page, left; /* where it goes on, and for how many pages */
+};
+
 struct geometry {
     uint64_t total_bytes;
     uint32_t roster_slots, source_slots, lease_slots, ring_slots, tag_slots, bucket_count, page_count, page_bytes,
@@ -95,6 +100,7 @@ struct attachment {
     struct drain drain[QUEUES];
     uint32_t spare[SPARES_MAX], spares; /* drained, not yet opened */
     struct view view;
+    struct survey survey;
     int64_t main_credit; /* bytes that this process may put into the main queue without taking any out */
     uint64_t span_words[SPANS_MAX]; /* of the large value being written */
 

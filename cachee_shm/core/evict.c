@@ -1,6 +1,8 @@
 /* evict.c - see evict.h. The rules are those of policy.h. */
 #include "evict.h"
 
+#include "survey.h"
+
 enum {
     DRAIN_PER_BYTE = 4, /* so a page is drained within a quarter of a page of writes */
     DRAIN_PER_WRITE = 512,
@@ -362,6 +364,7 @@ static bool need_spares_of_ours(struct attachment *a)
 static bool turn(struct attachment *a)
 {
     pages_turn(a, QUEUE_SMALL);
+    survey_some(a);
     queue_refresh(a);
     if (a->drain[QUEUE_SMALL].page == NO_PAGE && queue_reopen(a))
         return true;

@@ -35,6 +35,7 @@ void fence_raise(struct attachment *a, uint64_t meta, uint64_t hash, uint64_t se
         return;
     case RECORD_TAG:
         raise_max(tag_bucket(a, hash), sequence);
+        raise_max(&a->header->tags_moved, sequence); /* FENCE: who sees it sees the tag's fence raised */
         raise_own(a, meta, &a->own_tags[tag_slot(a, hash)], sequence);
         return;
     case RECORD_CLEAR:

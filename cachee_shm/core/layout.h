@@ -127,6 +127,7 @@ enum record_kind {
 #define ENTRY_ADD (1ull << 9)
 #define ENTRY_TTL_CLASS_SHIFT 10
 #define ENTRY_EXPIRES_SHIFT 16
+#define ENTRY_TAGS (0xffull << 16) /* of the sizes word */
 #define ENTRY_SPANS (1ull << 24) /* of the sizes word: the value is in spans */
 #define ENTRY_PIECE (1ull << 25) /* of the sizes word: this is a span */
 
@@ -172,6 +173,7 @@ struct header {
     _Alignas(64) a64 clear_own; /* any process, raised: sequence of the last clear() of this host */
     a64 clear_remote;           /* the bridge, raised: last remote clear or flush; local entries are spared */
     _Alignas(64) a64 page_stamp; /* any process, fetch_add: pages sealed so far */
+    a64 tags_moved;              /* any process, raised: sequence of the last event of a tag */
     a64 cleared_stamp;           /* any process, raised: pages sealed before a clear() hold nothing of worth */
     a64 policy_entries;          /* any process: entries that the pages hold; an estimate, see policy.c */
     a64 ghost_sets;              /* any process: how much of the ghost is in use, see policy.c */
@@ -241,6 +243,8 @@ struct page_note {
     a64 stamp;      /* page_stamp when it was sealed or changed queues; whoever did that */
     a64 dead;       /* bytes of entries that no index word names any more; any process, fetch_add: an estimate */
     a64 expires_ms; /* when the last of its entries expires, grace included; UINT64_MAX: never; the owner */
+    a64 tags_seen;  /* tags_moved when it was last looked through for invalid entries: any process; UINT64_MAX:
+                       none of them has a tag: the owner */
 };
 
 _Static_assert(sizeof(a64) == 8 && ATOMIC_LLONG_LOCK_FREE == 2, "64-bit atomics must be plain words");

@@ -91,6 +91,8 @@ void pages_commit(struct attachment *a, const struct place *place, uint32_t byte
     struct open_page *o = open_page_of(a, place);
     struct page_note *note = &a->page_notes[o->page];
     uint64_t expires = ends_ms ? ends_ms : UINT64_MAX;
+    if (load_relaxed(&page_at(a, place->page, place->off)[ENTRY_SIZES]) & ENTRY_TAGS)
+        store_relaxed(&note->tags_seen, 0);
     o->off += bytes;
     o->entries += entries;
     if (expires > o->expires_ms)
@@ -161,6 +163,7 @@ bool pages_open_spare(struct attachment *a, enum page_queue queue)
     store_relaxed(&a->page_notes[o.page].watermark, watermark_word(o.page, page_generation(o.word), 0, 0));
     store_relaxed(&a->page_notes[o.page].dead, 0);
     store_relaxed(&a->page_notes[o.page].expires_ms, 0);
+    store_relaxed(&a->page_notes[o.page].tags_seen, UINT64_MAX);
     a->open[open_of(queue)] = o;
     a->view.pages[queue]++;
     return true;

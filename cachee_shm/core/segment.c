@@ -329,6 +329,7 @@ static enum attach_result join(struct attachment *a, enum roster_kind kind)
     for (int q = 0; q < QUEUES; q++)
         a->drain[q].page = NO_PAGE;
     a->view = (struct view){.half_full = NO_PAGE};
+    a->survey = (struct survey){.moved = 0};
     a->spares = a->intents_open = 0;
     a->main_credit = 0;
     switch (roster_join(a, kind, clock_ms(a))) {
