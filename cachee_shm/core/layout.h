@@ -14,7 +14,7 @@
  *   + tag fences     own tags         tag_slots x 4                   any process: see fence.c
  *   + own tags       index               bucket_count x 64               any process, by CAS
  *   + index          page words       page_count x 8                  any process, by CAS
- *   + page words     page notes       page_count x 40                 see struct page_note
+ *   + page words     page notes       page_count x 48                 see struct page_note
  *   + page notes     sketch           sketch_blocks x 64              any process; advice, exact or not
  *   + sketch         ghost            ghost_sets x 16                 any process; advice, exact or not
  *   + ghost          pages            page_count x page_bytes         the page's owner
@@ -251,7 +251,7 @@ _Static_assert(sizeof(a64) == 8 && ATOMIC_LLONG_LOCK_FREE == 2, "64-bit atomics 
 _Static_assert(sizeof(struct header) <= HEADER_BYTES, "the header is one page");
 _Static_assert(sizeof(struct roster_slot) == 320, "roster slot");
 _Static_assert(sizeof(struct source_slot) == 128, "source slot");
-_Static_assert(sizeof(struct page_note) == 40, "page note");
+_Static_assert(sizeof(struct page_note) == 48, "page note");
 _Static_assert(sizeof(pair128) == 16, "ring slot");
 _Static_assert(PAGE_BYTES_MAX / ENTRY_UNIT <= 1 << 13, "an entry's offset fits the 13 bits of a span word");
 _Static_assert(SPANS_MAX * 8 + KEY_BYTES_MAX + (TAGS_MAX + ENTRY_HEADER_WORDS) * 8 < PAGE_BYTES_MAX,
