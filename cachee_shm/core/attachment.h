@@ -103,6 +103,7 @@ struct attachment {
     struct survey survey;
     int64_t main_credit; /* bytes that this process may put into the main queue without taking any out */
     uint64_t span_words[SPANS_MAX]; /* of the large value being written */
+    uint64_t span_hash;             /* its key's; 0: none is being written */
 
     /* Configuration of this process. */
     bool has_bridge;

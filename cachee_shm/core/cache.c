@@ -186,15 +186,17 @@ static bool too_large(const struct attachment *a, const struct write *w) { retur
 /* Room for the entry; a large value's spans are written first. */
 static bool reserve(struct attachment *a, struct write *w, struct place *at, uint64_t now_ms)
 {
+    bool written = true;
     w->body = w->value;
     w->body_bytes = w->value_bytes;
     if (w->value_bytes > a->span_bytes) {
-        if (!span_write(a, w->hash, w->value, w->value_bytes, ends_of(w, now_ms)))
-            return false;
+        written = span_write(a, w->hash, w->value, w->value_bytes, ends_of(w, now_ms));
         w->body = a->span_words;
         w->body_bytes = span_count(a, w->value_bytes) * 8;
     }
-    return evict_make_room(a, entry_bytes(w->key_bytes, w->tags, w->body_bytes), at);
+    bool has_room = written && evict_make_room(a, entry_bytes(w->key_bytes, w->tags, w->body_bytes), at);
+    a->span_hash = 0; /* the words of the spans are final: they are copied next */
+    return has_room;
 }
 
 static void begin(struct attachment *a, struct announcement *n, struct write *w, uint64_t flags)

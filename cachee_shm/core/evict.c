@@ -28,6 +28,7 @@ void entry_copy(struct attachment *a, const struct entry_ref *e, const struct pl
 struct candidate {
     struct entry_ref e;    /* what is in the page: an entry, or a span of one */
     struct entry_ref head; /* the entry that an index word names */
+    bool unpublished;      /* a span of the value that this process is just writing: its word is in a->span_words */
     uint32_t bytes;
     uint32_t frequency;
 };
@@ -58,9 +59,22 @@ static bool find_head(const struct attachment *a, const struct entry_ref *piece,
     return false;
 }
 
+/* A value larger than the small queue would lose its first spans while its last are written. */
+static bool being_written(const struct attachment *a, const struct entry_ref *e)
+{
+    uint32_t i = entry_piece_number(e);
+    return entry_piece(e) && a->span_hash && e->hash == a->span_hash && i < SPANS_MAX && a->span_words[i] == span_word(&e->place);
+}
+
 /* Does this entry still count? What does not, but is named, is removed: its page will be another's. */
 static bool counts(struct attachment *a, struct candidate *c, uint64_t now_ms)
 {
+    c->unpublished = being_written(a, &c->e);
+    if (c->unpublished) {
+        c->head = c->e;
+        c->frequency = POLICY_FREQUENCY_MAX;
+        return true;
+    }
     bool named = entry_piece(&c->e) ? find_head(a, &c->e, &c->head) : index_names(a, &c->e, &c->head.word_at, &c->head.word);
     if (!named)
         return false;
@@ -155,7 +169,9 @@ static bool carry_to_main(struct attachment *a, const struct candidate *c, uint3
         return false; /* garbage gave the page that we drain to somebody else */
     pages_commit(a, &place, c->bytes, !entry_piece(&c->e), expires ? expires + entry_grace_ms(&c->head) : 0);
     count(a, STAT_REINSERTED, 1);
-    if (entry_piece(&c->e))
+    if (c->unpublished)
+        a->span_words[entry_piece_number(&c->e)] = span_word(&place);
+    else if (entry_piece(&c->e))
         move_span(c, &place);
     else
         index_move(c->head.word_at, c->head.word, &place, frequency);
@@ -165,7 +181,7 @@ static bool carry_to_main(struct attachment *a, const struct candidate *c, uint3
 /* A value one span of which is dropped is gone. */
 static void drop(struct attachment *a, const struct candidate *c)
 {
-    if (index_kill(c->head.word_at, c->head.word))
+    if (!c->unpublished && index_kill(c->head.word_at, c->head.word))
         count(a, STAT_EVICTED, 1);
 }
 

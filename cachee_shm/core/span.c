@@ -22,6 +22,8 @@ static bool write_one(struct attachment *a, uint64_t hash, uint32_t number, cons
 bool span_write(struct attachment *a, uint64_t hash, const void *value, uint32_t bytes, uint64_t ends_ms)
 {
     const unsigned char *from = value;
+    a->span_hash = hash;
+    memset(a->span_words, 0, span_count(a, bytes) * sizeof a->span_words[0]);
     for (uint32_t i = 0; bytes > 0 && i < SPANS_MAX; i++) {
         uint32_t n = bytes < a->span_bytes ? bytes : a->span_bytes;
         if (!write_one(a, hash, i, from, n, ends_ms))

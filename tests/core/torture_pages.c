@@ -214,6 +214,10 @@ static void check_large_values(void)
     struct named_key k = key_named(&a, UNREAD);
     struct write w = write_of(&k, value, value_make(value, UNREAD, 2, 50));
     REQUIRE(cache_add(&a, &w) == STORED, "the key of a large value that is gone cannot be added");
+    for (uint32_t i = 0; i < 40; i++) { /* however large: what was just stored can be read */
+        set_value(&a, 5 + i % 3, i, value_bytes_max(&a) - 100);
+        REQUIRE(is_there(&a, 5 + i % 3), "a value of %u bytes is gone at once, write %u", value_bytes_max(&a) - 100, i);
+    }
     segment_detach(&a);
     close(large);
 }
