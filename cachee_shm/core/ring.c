@@ -3,6 +3,7 @@
 
 enum {
     APPEND_TRIES_MAX = 1 << 20, /* each failed try means that another producer got further: only garbage loops */
+    POSITION_BITS = 52,         /* 15 years of ten million records a second; versions and tokens have bits to spare */
     CONFLICT_SCAN_MAX = 64,
     GUARD_MS = 1000,
     MARK_EVERY_MS = 125, /* GUARD_MARKS of them cover 2 s, twice what the guard looks back */
@@ -28,6 +29,8 @@ uint64_t ring_append(struct attachment *a, const struct record *r)
 {
     for (uint32_t tries = 0; tries < APPEND_TRIES_MAX; tries++) {
         uint64_t position = ring_tail(a);
+        if (position >> POSITION_BITS)
+            return RING_CORRUPT; /* its lap may look right: 32 bits of it are compared */
         pair128 *slot = &a->ring[position & a->ring_mask];
         uint32_t lap = lap_of(a, position);
         uint64_t meta = load_acquire(&slot->meta), hash = load_acquire(&slot->hash);

@@ -18,7 +18,8 @@
  *   the same where it is only looked at 0.4      a file in use is cut to begin anew       0.8
  *   a span's offset unbounded           13       a fence ahead of the ring is believed    1.1
  *   a page given away is written on     17+      a damaged header is not noticed          1.8
- *   a sweep put off for ever            0.7
+ *   a sweep put off for ever            0.7      a sealed page's watermark is believed    10
+ *   a tail whose upper bits are garbage is appended to                                60
  *
  * Not caught, since a second bound holds: lengths of key and tags (the entry's), the watermark (the entry's), a slot
  * whose lock byte is looked at (it is a name), the ring's laps (its tries), a header's counts (they follow from its size).
