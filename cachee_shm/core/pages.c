@@ -147,8 +147,12 @@ static bool claim_spare(struct attachment *a, enum page_queue queue, struct open
     while (a->spares > 0) {
         uint64_t word = load_relaxed(&a->page_words[o->page = a->spare[--a->spares]]);
         o->word = page_word(next_generation(a, o->page, word), a->slot, queue, PAGE_OPEN);
-        if (ours(a, word, PAGE_SPARE) && cas(&a->page_words[o->page], &word, o->word))
+        if (!ours(a, word, PAGE_SPARE))
+            continue;
+        note_writer(a, o->page, o->word); /* first: there is no moment at which it is written into and does not say so */
+        if (cas(&a->page_words[o->page], &word, o->word))
             return true;
+        note_no_writer(a, o->page, a->slot);
     }
     return false;
 }
@@ -159,7 +163,6 @@ bool pages_open_spare(struct attachment *a, enum page_queue queue)
     if (!claim_spare(a, queue, &o))
         return false;
     fence_release(); /* PAGE: the new generation is seen before any new byte */
-    note_writer(a, o.page, o.word);
     store_relaxed(&a->page_notes[o.page].watermark, watermark_word(o.page, page_generation(o.word), 0, 0));
     store_relaxed(&a->page_notes[o.page].dead, 0);
     store_relaxed(&a->page_notes[o.page].expires_ms, 0);

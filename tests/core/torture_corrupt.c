@@ -53,8 +53,8 @@ static unsigned char value[VALUE_BYTES_LIMIT], out[SPANS_MAX * (PAGE_BYTES_MAX /
 
 /* ---- what to write where ---- */
 
-enum region { HEADER, ROSTER, SOURCES, LEASES, RING, FENCES, OWN_WRITES, TAG_FENCES, INDEX, PAGE_WORDS, PAGE_NOTES, SKETCH, GHOST, PAGES, REGIONS };
-static const char *const region_names[] = {"header", "roster", "sources", "leases", "ring", "fences", "own writes", "tag fences",
+enum region { HEADER, ROSTER, SOURCES, LEASES, RING, FENCES, OWN_WRITES, TAG_FENCES, OWN_TAGS, INDEX, PAGE_WORDS, PAGE_NOTES, SKETCH, GHOST, PAGES, REGIONS };
+static const char *const region_names[] = {"header", "roster", "sources", "leases", "ring", "fences", "own writes", "tag fences", "own tags",
                                            "index", "page words", "page notes", "sketch", "ghost", "pages", "all regions"};
 
 static struct {
@@ -69,6 +69,7 @@ static uint64_t region_at(enum region r)
     const uint64_t at[] = {0,                g->roster_at,     g->sources_at,    g->leases_at, g->ring_at,  g->fences_at, g->own_writes_at,
                            g->tag_fences_at, g->own_tags_at, g->index_at, g->page_words_at, g->page_notes_at, g->sketch_at, g->ghost_at,
                            g->pages_at,      g->total_bytes};
+    _Static_assert(sizeof at / sizeof at[0] == REGIONS + 1, "every region of layout.h, and the end");
     return at[r];
 }
 
