@@ -92,6 +92,9 @@ static inline void fence_seq_cst_after_rmw(void) { atomic_signal_fence(memory_or
 static inline void fence_seq_cst_after_rmw(void) { fence_seq_cst(); }
 #endif
 
+/* A hint: this will be wanted soon. Its line may be far away, and so may the page table's that says where. */
+static inline void prefetch_to_write(const void *p) { __builtin_prefetch(p, 1); }
+
 /* Raise *p to at least v. Late helpers may call it with an old v: then it does nothing. */
 static inline void raise_max(a64 *p, uint64_t v)
 {
@@ -143,8 +146,8 @@ static inline bool cas128(pair128 *p, uint64_t old_meta, uint64_t old_hash, uint
 #endif
 }
 
-/* Fewer than 8 bytes, from and to private memory. A memcpy of unknown length is a call: these are not. */
-static inline uint64_t load_tail(const unsigned char *p, size_t n)
+/* Private bytes that do not fill a word. A memcpy of unknown length is a call: these are not. */
+static inline uint64_t load_few(const unsigned char *p, size_t n)
 {
     uint64_t w = 0;
     uint32_t four;
@@ -156,6 +159,18 @@ static inline uint64_t load_tail(const unsigned char *p, size_t n)
     if (n & 4)
         memcpy(&four, p, 4), w = w << 32 | four;
     return w;
+}
+
+/* What of n bytes lies behind the last whole word, padded with zeros: if there is a whole word, by one load. */
+static inline uint64_t load_tail(const unsigned char *bytes, size_t n)
+{
+    uint64_t w;
+    if (n < 8)
+        return load_few(bytes, n);
+    if (n % 8 == 0)
+        return 0;
+    memcpy(&w, bytes + n - 8, 8);
+    return w >> (64 - 8 * (n % 8));
 }
 
 static inline void store_tail(unsigned char *p, uint64_t w, size_t n)
@@ -194,6 +209,7 @@ static inline void racing_read(void *private_dst, const a64 *shared, size_t byte
 static inline void racing_write(a64 *shared, const void *private_src, size_t bytes)
 {
     const unsigned char *src = private_src;
+    uint64_t tail = load_tail(src, bytes);
     for (; bytes >= 32; bytes -= 32, shared += 4, src += 32) {
         uint64_t w0, w1, w2, w3;
         memcpy(&w0, src, 8);
@@ -211,19 +227,20 @@ static inline void racing_write(a64 *shared, const void *private_src, size_t byt
         store_relaxed(shared, w);
     }
     if (bytes)
-        store_relaxed(shared, load_tail(src, bytes));
+        store_relaxed(shared, tail);
 }
 
 static inline bool racing_equal(const a64 *shared, const void *private_bytes, size_t bytes)
 {
     const unsigned char *mine = private_bytes;
-    for (; bytes >= 8; bytes -= 8, shared++, mine += 8) {
+    size_t whole = bytes / 8;
+    for (size_t i = 0; i < whole; i++) {
         uint64_t w;
-        memcpy(&w, mine, 8);
-        if (load_relaxed(shared) != w)
+        memcpy(&w, mine + 8 * i, 8);
+        if (load_relaxed(&shared[i]) != w)
             return false;
     }
-    return bytes == 0 || load_relaxed(shared) == load_tail(mine, bytes);
+    return bytes % 8 == 0 || load_relaxed(&shared[whole]) == load_tail(mine, bytes);
 }
 
 #endif

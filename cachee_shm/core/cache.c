@@ -101,12 +101,18 @@ uint64_t cache_count(const struct attachment *a)
 /* Lifetimes are compared by their power of two: the same value with a much longer life is another value. */
 static uint8_t ttl_class(uint64_t ttl_ms) { return ttl_ms ? (uint8_t)(64 - __builtin_clzll(ttl_ms)) & 63 : 0; }
 
+static uint64_t digest(const struct attachment *a, uint8_t type, uint8_t lifetime, const a64 *tags, uint32_t tag_count,
+                       const a64 *value, uint32_t value_bytes)
+{
+    uint64_t seed = (uint64_t)type << 8 | lifetime;
+    for (uint32_t i = 0; i < tag_count; i++)
+        seed = fold_multiply(seed ^ load_relaxed(&tags[i]), 0x9e3779b97f4a7c15ull);
+    return digest_words(a->hash_key, seed, value, value_bytes);
+}
+
 uint64_t entry_digest(const struct attachment *a, const struct entry_ref *e)
 {
-    uint64_t seed = (uint64_t)entry_type(e) << 8 | entry_ttl_class(e);
-    for (uint32_t i = 0; i < e->tags; i++)
-        seed = fold_multiply(seed ^ load_relaxed(&entry_tags(e)[i]), 0x9e3779b97f4a7c15ull);
-    return digest_words(a->hash_key, seed, entry_value(e), e->value_bytes);
+    return digest(a, entry_type(e), entry_ttl_class(e), entry_tags(e), e->tags, entry_value(e), e->value_bytes);
 }
 
 /* ---- writing ---- */
@@ -143,12 +149,14 @@ static enum publish publish(struct attachment *a, const struct write *w, const s
     return index_publish(a, at, w->hash, now_ms);
 }
 
-static uint16_t digest_at(const struct attachment *a, const struct place *at)
+/* What a ring record says of the value that lies at `at`: as entry_digest of the entry. */
+static uint16_t digest_at(const struct attachment *a, const struct write *w, const struct place *at)
 {
-    struct entry_ref e;
-    if (!a->has_bridge || !entry_read(a, at->page, at->off, &e) || entry_spans(&e))
+    if (!a->has_bridge || w->body != w->value)
         return 0;
-    return digest_bits(entry_digest(a, &e));
+    const a64 *tags = page_at(a, at->page, at->off) + ENTRY_HEADER_WORDS;
+    const a64 *value = tags + w->tags + words_of(w->key_bytes);
+    return digest_bits(digest(a, w->type, ttl_class(w->ttl_ms), tags, w->tags, value, w->value_bytes));
 }
 
 /* A record's fence is raised before the tail passes it, and never further: one that is ahead of the tail is garbage,
@@ -199,15 +207,24 @@ static bool reserve(struct attachment *a, struct write *w, struct place *at, uin
     return has_room;
 }
 
+/* What a write will touch is asked for while it makes room and copies. */
+static void prefetch(const struct attachment *a, uint64_t hash)
+{
+    index_prefetch(a, hash);
+    prefetch_to_write(fence_bucket(a, hash));
+    prefetch_to_write(own_bucket(a, hash));
+}
+
 static void begin(struct attachment *a, struct announcement *n, struct write *w, uint64_t flags)
 {
+    prefetch(a, w->hash);
     *n = (struct announcement){.w = w, .now_ms = clock_ms(a)};
     cache_maybe_sweep(a, n->now_ms);
     store_release(&a->me->verb_hash, w->hash); /* INTENT */
     n->has_room = !w->store_nothing && reserve(a, w, &n->place, n->now_ms);
     if (n->has_room) {
         put(a, w, &n->place, flags, n->now_ms, n->now_ms);
-        n->digest = digest_at(a, &n->place);
+        n->digest = digest_at(a, w, &n->place);
     }
 }
 

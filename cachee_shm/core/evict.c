@@ -47,11 +47,11 @@ static bool find_head(const struct attachment *a, const struct entry_ref *piece,
     uint32_t i = entry_piece_number(piece);
     uint64_t word = span_word(&piece->place);
     struct candidates c = index_candidates(a, piece->hash);
-    for (int j = 0; j < CANDIDATE_WORDS; j++) {
+    for (int j = index_next(&c, 0); j < CANDIDATE_WORDS; j = index_next(&c, j + 1)) {
         head->word_at = index_word(&c, j);
         head->word = load_acquire(head->word_at); /* PUBLISH */
-        if ((head->word & INDEX_TAG_MASK) != c.tag_bits || !entry_open(a, head->word, head) || head->hash != piece->hash ||
-            !entry_spans(head) || i >= span_count(a, head->value_bytes))
+        if (!entry_open(a, head->word, head) || head->hash != piece->hash || !entry_spans(head) ||
+            i >= span_count(a, head->value_bytes))
             continue;
         if (load_relaxed(&entry_value(head)[i]) == word && entry_confirm(head))
             return true;
@@ -104,6 +104,14 @@ static bool still_draining(struct attachment *a, enum page_queue q)
     return false;
 }
 
+/* Where each of the entries in a page stands in the index, only chance knows: ask for the next one's place early. */
+static void prefetch_next(const struct attachment *a, const struct drain *d, const struct candidate *c)
+{
+    uint32_t next = d->off + c->bytes;
+    if (next < d->end)
+        index_prefetch(a, load_relaxed(&page_at(a, d->page, next)[ENTRY_HASH]));
+}
+
 /* The entry at the drain's position, or the next that counts. False: the page is empty now, or the budget is used up. */
 static bool next_candidate(struct attachment *a, enum page_queue q, struct candidate *c, struct work *w)
 {
@@ -119,6 +127,7 @@ static bool next_candidate(struct attachment *a, enum page_queue q, struct candi
             return false;
         }
         c->bytes = entry_size(a, &c->e);
+        prefetch_next(a, d, c);
         if (counts(a, c, w->now_ms))
             return true;
         d->off += c->bytes;

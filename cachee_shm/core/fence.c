@@ -31,7 +31,7 @@ void fence_raise(struct attachment *a, uint64_t meta, uint64_t hash, uint64_t se
     case RECORD_LOCAL:
     case RECORD_GUARDED:
         raise_max(fence_bucket(a, hash), sequence);
-        raise_own(a, meta, &a->own_writes[hash >> a->fence_shift], sequence);
+        raise_own(a, meta, own_bucket(a, hash), sequence);
         return;
     case RECORD_TAG:
         raise_max(tag_bucket(a, hash), sequence);

@@ -11,6 +11,8 @@
 
 static inline a64 *fence_bucket(const struct attachment *a, uint64_t hash) { return &a->fences[hash >> a->fence_shift]; }
 
+static inline a32 *own_bucket(const struct attachment *a, uint64_t hash) { return &a->own_writes[hash >> a->fence_shift]; }
+
 static inline uint32_t tag_slot(const struct attachment *a, uint64_t tag) { return reduce32((uint32_t)(tag >> 32), a->geo.tag_slots); }
 static inline a64 *tag_bucket(const struct attachment *a, uint64_t tag) { return &a->tag_fences[tag_slot(a, tag)]; }
 

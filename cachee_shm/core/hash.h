@@ -36,7 +36,7 @@ static inline uint64_t hash_key(const uint64_t key[2], const void *bytes, size_t
         sip_round(v);
         v[0] ^= m;
     }
-    uint64_t last = load_tail(in, left) | (uint64_t)n << 56;
+    uint64_t last = load_tail(bytes, n) | (uint64_t)n << 56;
     v[3] ^= last;
     sip_round(v);
     v[0] ^= last;

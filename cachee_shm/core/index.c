@@ -14,9 +14,10 @@ struct candidates index_candidates(const struct attachment *a, uint64_t hash)
     uint32_t second = reduce32((uint32_t)fold_multiply(hash, 0x9e3779b97f4a7c15ull), a->geo.bucket_count);
     if (second == first)
         second = first + 1 < a->geo.bucket_count ? first + 1 : 0;
+    uint64_t tag_bits = (hash >> 34 << INDEX_TAG_SHIFT) & INDEX_TAG_MASK;
     return (struct candidates){
         .bucket = {a->index + (uint64_t)first * BUCKET_WORDS, a->index + (uint64_t)second * BUCKET_WORDS},
-        .tag_bits = (hash >> 34 << INDEX_TAG_SHIFT) & INDEX_TAG_MASK,
+        .tag_bits = tag_bits ? tag_bits : 1ull << INDEX_TAG_SHIFT,
     };
 }
 
@@ -24,7 +25,7 @@ struct candidates index_candidates(const struct attachment *a, uint64_t hash)
 static bool word_matches(const struct attachment *a, a64 *at, uint64_t word, uint64_t tag_bits, uint64_t hash,
                          struct entry_ref *e)
 {
-    if (!word || (word & INDEX_TAG_MASK) != tag_bits || !entry_open(a, word, e) || e->hash != hash)
+    if ((word & INDEX_TAG_MASK) != tag_bits || !entry_open(a, word, e) || e->hash != hash)
         return false;
     e->word_at = at;
     e->word = word;
@@ -110,21 +111,27 @@ bool index_kill(a64 *at, uint64_t word)
     return false;
 }
 
+/* Remove what this word says if it is lower; what is there then may be lower too. */
+static bool kill_lower(struct attachment *a, a64 *at, uint64_t tag_bits, uint64_t hash, uint64_t version, bool spare_local)
+{
+    struct entry_ref e;
+    for (int tries = 0; tries < KILL_TRIES_MAX; tries++) {
+        if (!index_look(a, at, tag_bits, hash, &e) || e.version >= version || (spare_local && entry_local(&e)))
+            return false;
+        if (index_kill(at, e.word)) {
+            pages_note_dead(a, &e);
+            return true;
+        }
+    }
+    return false;
+}
+
 uint32_t index_kill_lower(struct attachment *a, uint64_t hash, uint64_t version, bool spare_local)
 {
     struct candidates c = index_candidates(a, hash);
     uint32_t killed = 0;
-    for (int tries = 0, i = 0; i < CANDIDATE_WORDS; i++) {
-        a64 *at = index_word(&c, i);
-        struct entry_ref e;
-        if (!index_look(a, at, c.tag_bits, hash, &e) || e.version >= version || (spare_local && entry_local(&e)))
-            continue;
-        if (index_kill(at, e.word)) {
-            pages_note_dead(a, &e);
-            killed++;
-        } else if (tries++ < KILL_TRIES_MAX)
-            i--; /* what is there now may be lower too */
-    }
+    for (int i = index_next(&c, 0); i < CANDIDATE_WORDS; i = index_next(&c, i + 1))
+        killed += kill_lower(a, index_word(&c, i), c.tag_bits, hash, version, spare_local);
     return killed;
 }
 
@@ -132,7 +139,7 @@ bool index_names(const struct attachment *a, const struct entry_ref *e, a64 **at
 {
     struct candidates c = index_candidates(a, e->hash);
     uint64_t identity = word_of_place(&e->place, c.tag_bits);
-    for (int i = 0; i < CANDIDATE_WORDS; i++) {
+    for (int i = index_next(&c, 0); i < CANDIDATE_WORDS; i = index_next(&c, i + 1)) {
         *at = index_word(&c, i);
         *word = load_acquire(*at);
         if ((*word & INDEX_IDENTITY) == identity)
@@ -208,20 +215,28 @@ static enum judgement judge(struct attachment *a, const struct entry_ref *mine, 
     return index_kill(other->word_at, other->word) ? GO_ON : AGAIN;
 }
 
+static bool stands_against(struct attachment *a, const struct entry_ref *mine, a64 *at, uint64_t tag_bits, uint64_t now_ms,
+                           bool may_help)
+{
+    struct entry_ref other;
+    for (int tries = 0; tries < PUBLISH_TRIES_MAX; tries++) {
+        if (!index_look(a, at, tag_bits, mine->hash, &other))
+            return true;
+        enum judgement j = judge(a, mine, &other, now_ms, may_help);
+        if (j != AGAIN)
+            return j == GO_ON;
+    }
+    return false;
+}
+
 /* Judge a pending word against every other word of its key. False: it must be withdrawn. */
 static bool stands(struct attachment *a, const struct entry_ref *mine, uint64_t now_ms, bool may_help)
 {
     struct candidates c = index_candidates(a, mine->hash);
-    for (int tries = 0, i = 0; i < CANDIDATE_WORDS; i++) {
-        struct entry_ref other;
+    for (int i = index_next(&c, 0); i < CANDIDATE_WORDS; i = index_next(&c, i + 1)) {
         a64 *at = index_word(&c, i);
-        if (at == mine->word_at || !index_look(a, at, c.tag_bits, mine->hash, &other))
-            continue;
-        enum judgement j = judge(a, mine, &other, now_ms, may_help);
-        if (j == WITHDRAW || tries > PUBLISH_TRIES_MAX)
+        if (at != mine->word_at && !stands_against(a, mine, at, c.tag_bits, now_ms, may_help))
             return false;
-        if (j == AGAIN)
-            tries++, i--;
     }
     return true;
 }
@@ -282,10 +297,9 @@ static enum sighting meet(struct attachment *a, const struct entry_ref *mine, co
 
 static enum sighting meet_any(struct attachment *a, const struct candidates *c, const struct entry_ref *mine, uint64_t now_ms)
 {
-    for (int i = 0; i < CANDIDATE_WORDS; i++) {
+    for (int i = index_next(c, 0); i < CANDIDATE_WORDS; i = index_next(c, i + 1)) {
         struct entry_ref other;
-        a64 *at = index_word(c, i);
-        if (index_look(a, at, c->tag_bits, mine->hash, &other))
+        if (index_look(a, index_word(c, i), c->tag_bits, mine->hash, &other))
             return meet(a, mine, &other, now_ms);
     }
     return NOTHING_THERE;

@@ -16,7 +16,7 @@ enum { CANDIDATE_WORDS = 2 * BUCKET_WORDS };
 
 struct candidates { /* where a key's words can be */
     a64 *bucket[2];
-    uint64_t tag_bits;
+    uint64_t tag_bits; /* never 0, so that an empty word is nobody's */
 };
 
 enum publish { PUBLISH_OK, PUBLISH_LOST, PUBLISH_NO_ROOM };
@@ -28,8 +28,32 @@ static inline a64 *index_word(const struct candidates *c, int i)
     return &c->bucket[i / BUCKET_WORDS][i % BUCKET_WORDS];
 }
 
+/* A hint: this hash is looked up soon. */
+static inline void index_prefetch(const struct attachment *a, uint64_t hash)
+{
+    struct candidates c = index_candidates(a, hash);
+    prefetch_to_write(c.bucket[0]);
+    prefetch_to_write(c.bucket[1]);
+}
+
 /* Find the visible entry of a key. The copy that follows must be confirmed (entry_confirm). */
 bool index_find(struct attachment *a, uint64_t hash, const void *key, uint32_t key_bytes, struct entry_ref *e);
+
+static inline int index_seek(const a64 *bucket, int i, uint64_t tag_bits)
+{
+    while (i < BUCKET_WORDS && ((load_acquire(&bucket[i]) ^ tag_bits) & INDEX_TAG_MASK)) /* PUBLISH */
+        i++;
+    return i;
+}
+
+/* The next word from number `i` on that may be the key's; most tell at a glance that they are not. CANDIDATE_WORDS: none.
+ *
+ *   for (int i = index_next(&c, 0); i < CANDIDATE_WORDS; i = index_next(&c, i + 1)) */
+static inline int index_next(const struct candidates *c, int i)
+{
+    int first = i < BUCKET_WORDS ? index_seek(c->bucket[0], i, c->tag_bits) : i;
+    return first < BUCKET_WORDS ? first : BUCKET_WORDS + index_seek(c->bucket[1], first - BUCKET_WORDS, c->tag_bits);
+}
 
 /* Is there an entry of this hash at this word, visible or pending? */
 bool index_look(const struct attachment *a, a64 *at, uint64_t tag_bits, uint64_t hash, struct entry_ref *e);

@@ -226,8 +226,10 @@ bool pages_take(struct attachment *a, const struct sealed *seen, enum page_queue
         !cas(&a->page_words[page], &word, page_word(page_generation(word), a->slot, queue, PAGE_DRAIN)))
         return false;
     uint32_t bytes = watermark_bytes(a, load_acquire(&a->page_notes[page].watermark)); /* WATERMARK */
-    bool compact = queue == QUEUE_MAIN && pages_compacts(bytes, load_relaxed(&a->page_notes[page].dead));
-    a->drain[queue] = (struct drain){.page = page, .end = bytes, .compact = compact};
+    uint64_t dead = load_relaxed(&a->page_notes[page].dead);
+    bool compact = queue == QUEUE_MAIN && pages_compacts(bytes, dead);
+    /* What no word names need not be looked at. Were too much counted as dead, some words would dangle. */
+    a->drain[queue] = (struct drain){.page = page, .off = dead >= bytes ? bytes : 0, .end = bytes, .compact = compact};
     return true;
 }
 

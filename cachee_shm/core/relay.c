@@ -23,12 +23,10 @@ struct batch {
 static uint64_t digest_of_record(const struct attachment *a, uint64_t hash, uint64_t sequence)
 {
     struct candidates c = index_candidates(a, hash);
-    for (int i = 0; i < CANDIDATE_WORDS; i++) {
+    for (int i = index_next(&c, 0); i < CANDIDATE_WORDS; i = index_next(&c, i + 1)) {
         struct entry_ref e;
         uint64_t word = load_acquire(index_word(&c, i));
-        if (!word || (word & INDEX_PENDING) || (word & INDEX_TAG_MASK) != c.tag_bits || !entry_open(a, word, &e))
-            continue;
-        if (e.hash != hash || e.version != sequence << 1)
+        if ((word & INDEX_PENDING) || !entry_open(a, word, &e) || e.hash != hash || e.version != sequence << 1)
             continue;
         if (entry_spans(&e))
             return 0;
@@ -170,7 +168,7 @@ static bool well_formed(const unsigned char *in, uint32_t bytes)
 static void evict_others(struct attachment *a, uint64_t hash, uint64_t digest, uint64_t version)
 {
     struct candidates c = index_candidates(a, hash);
-    for (int i = 0; i < CANDIDATE_WORDS; i++) {
+    for (int i = index_next(&c, 0); i < CANDIDATE_WORDS; i = index_next(&c, i + 1)) {
         struct entry_ref e;
         if (!index_look(a, index_word(&c, i), c.tag_bits, hash, &e) || e.version >= version || entry_local(&e))
             continue;
