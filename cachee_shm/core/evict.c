@@ -138,6 +138,15 @@ static bool next_candidate(struct attachment *a, enum page_queue q, struct candi
     return false;
 }
 
+/* The next page of a queue. What of it is known to be dead costs what passing it over would. */
+static bool take_page(struct attachment *a, enum page_queue q, struct work *w)
+{
+    if (!queue_take(a, q))
+        return false;
+    w->budget -= a->drain[q].off / DEAD_COSTS;
+    return true;
+}
+
 static void step_over(struct attachment *a, enum page_queue q, const struct candidate *c, struct work *w)
 {
     a->drain[q].off += c->bytes;
@@ -220,7 +229,7 @@ static void keep_in_main(struct attachment *a, const struct candidate *v, bool w
 static bool main_tail(struct attachment *a, struct candidate *v, struct work *w)
 {
     while (w->budget > 0) {
-        if (a->drain[QUEUE_MAIN].page == NO_PAGE && !queue_take(a, QUEUE_MAIN))
+        if (a->drain[QUEUE_MAIN].page == NO_PAGE && !take_page(a, QUEUE_MAIN, w))
             return false;
         if (next_candidate(a, QUEUE_MAIN, v, w)) {
             if (!a->drain[QUEUE_MAIN].compact)
@@ -302,7 +311,7 @@ static bool evict_from_small(struct attachment *a, struct work *w)
 {
     struct candidate c;
     struct drain *d = &a->drain[QUEUE_SMALL];
-    if (d->page == NO_PAGE && !queue_take(a, QUEUE_SMALL))
+    if (d->page == NO_PAGE && !take_page(a, QUEUE_SMALL, w))
         return false;
     if (next_candidate(a, QUEUE_SMALL, &c, w)) {
         settle(a, &c, w);
