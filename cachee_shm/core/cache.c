@@ -122,6 +122,8 @@ static uint64_t expires_of(const struct write *w, uint64_t now_ms) { return w->t
 /* When nothing of it can be served any more. */
 static uint64_t ends_of(const struct write *w, uint64_t now_ms) { return w->ttl_ms ? now_ms + w->ttl_ms + w->grace_ms : 0; }
 
+static uint32_t bytes_of(const struct write *w) { return entry_bytes(w->key_bytes, w->tags + (w->grace_ms > 0), w->body_bytes); }
+
 /* Copy the entry into reserved bytes; its version comes later. */
 static void put(struct attachment *a, const struct write *w, const struct place *at, uint64_t flags, uint64_t loaded_ms,
                 uint64_t now_ms)
@@ -131,10 +133,11 @@ static void put(struct attachment *a, const struct write *w, const struct place 
     flags |= expires << ENTRY_EXPIRES_SHIFT | (uint64_t)ttl_class(w->ttl_ms) << ENTRY_TTL_CLASS_SHIFT | w->type;
     store_relaxed(&e[ENTRY_HASH], w->hash);
     store_relaxed(&e[ENTRY_EXPIRES_FLAGS], flags | (w->local ? ENTRY_LOCAL : 0));
-    store_relaxed(&e[ENTRY_STORED_LENGTH], (uint64_t)clock_stamp(loaded_ms) << 32 | w->value_bytes);
-    uint64_t spans = w->body == w->value ? 0 : ENTRY_SPANS;
-    store_relaxed(&e[ENTRY_SIZES], (uint64_t)w->grace_ms << 32 | spans | (uint64_t)w->tags << 16 | w->key_bytes);
+    uint64_t shape = (w->body == w->value ? 0 : ENTRY_SPANS) | (w->grace_ms ? ENTRY_GRACE : 0) | (uint64_t)w->tags << ENTRY_TAGS_SHIFT;
+    store_relaxed(&e[ENTRY_STORED], (uint64_t)clock_stamp(loaded_ms) << ENTRY_STORED_SHIFT | shape | w->value_bytes);
     a64 *at_tags = e + ENTRY_HEADER_WORDS;
+    if (w->grace_ms)
+        store_relaxed(at_tags++, w->grace_ms);
     racing_write(at_tags, w->tag, (size_t)w->tags * 8);
     racing_write(at_tags + w->tags, w->key, w->key_bytes);
     racing_write(at_tags + w->tags + words_of(w->key_bytes), w->body, w->body_bytes);
@@ -144,8 +147,8 @@ static void put(struct attachment *a, const struct write *w, const struct place 
 static enum publish publish(struct attachment *a, const struct write *w, const struct place *at, uint64_t version,
                             uint64_t now_ms)
 {
-    store_relaxed(&page_at(a, at->page, at->off)[ENTRY_VERSION], version);
-    pages_commit(a, at, entry_bytes(w->key_bytes, w->tags, w->body_bytes), 1, ends_of(w, now_ms));
+    store_relaxed(&page_at(a, at->page, at->off)[ENTRY_VERSION], version << ENTRY_VERSION_SHIFT | w->key_bytes);
+    pages_commit(a, at, bytes_of(w), 1, ends_of(w, now_ms));
     return index_publish(a, at, w->hash, now_ms);
 }
 
@@ -154,7 +157,7 @@ static uint16_t digest_at(const struct attachment *a, const struct write *w, con
 {
     if (!a->has_bridge || w->body != w->value)
         return 0;
-    const a64 *tags = page_at(a, at->page, at->off) + ENTRY_HEADER_WORDS;
+    const a64 *tags = page_at(a, at->page, at->off) + ENTRY_HEADER_WORDS + (w->grace_ms > 0);
     const a64 *value = tags + w->tags + words_of(w->key_bytes);
     return digest_bits(digest(a, w->type, ttl_class(w->ttl_ms), tags, w->tags, value, w->value_bytes));
 }
@@ -202,7 +205,7 @@ static bool reserve(struct attachment *a, struct write *w, struct place *at, uin
         w->body = a->span_words;
         w->body_bytes = span_count(a, w->value_bytes) * 8;
     }
-    bool has_room = written && evict_make_room(a, entry_bytes(w->key_bytes, w->tags, w->body_bytes), at);
+    bool has_room = written && evict_make_room(a, bytes_of(w), at);
     a->span_hash = 0; /* the words of the spans are final: they are copied next */
     return has_room;
 }

@@ -42,7 +42,7 @@ enum finding { FOUND_NOTHING, FOUND, FOUND_STALE /* expired, within its grace */
 static inline uint32_t value_bytes_max(const struct attachment *a)
 {
     uint64_t share = (uint64_t)a->geo.page_count * a->geo.page_bytes / 8;
-    uint32_t words = (a->geo.page_bytes - entry_bytes(KEY_BYTES_MAX, TAGS_MAX, 0)) / 8;
+    uint32_t words = (a->geo.page_bytes - entry_bytes(KEY_BYTES_MAX, TAGS_MAX + 1, 0)) / 8;
     uint32_t named = (words < SPANS_MAX ? words : SPANS_MAX) * a->span_bytes;
     return share < named ? (uint32_t)share : named;
 }

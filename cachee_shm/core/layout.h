@@ -32,10 +32,11 @@
  *   lease        | hash 36 | roster generation 16 | slot 12 |
  *   roster word  | generation 32 | unused 24 | kind 4 | state 4 |
  *
- * An entry is five words, then tags (a word each), key, value, each padded to 8 bytes:
+ * An entry is four words, then its grace in ms (a word, if it has one), tags (a word each), key, value, each padded to
+ * 8 bytes:
  *
- *   0 hash | 1 version | 2 expires_ms 48, ttl class 6, add 1, local 1, type 8
- *   3 stored_at 32 (1/16 s), value length 32 | 4 grace_ms 32, reserved 6, piece 1, spans 1, tags 8, key length 16
+ *   0 hash | 1 version 53, key length 11 | 2 expires_ms 48, ttl class 6, add 1, local 1, type 8
+ *   3 stored_at 32 (1/16 s), grace 1, piece 1, spans 1, tags 5, value length 24
  *
  * An entry is immutable once its index word is published.
  *
@@ -64,7 +65,7 @@ enum {
     PAGE_BYTES_SMALL = 16 << 10,
     PAGE_BYTES_MAX = 64 << 10,
     ENTRY_UNIT = 8,
-    ENTRY_HEADER_WORDS = 5,
+    ENTRY_HEADER_WORDS = 4,
     BUCKET_WORDS = 8,
     KEY_BYTES_MAX = 1024,
     TAGS_MAX = 16,
@@ -127,9 +128,15 @@ enum record_kind {
 #define ENTRY_ADD (1ull << 9)
 #define ENTRY_TTL_CLASS_SHIFT 10
 #define ENTRY_EXPIRES_SHIFT 16
-#define ENTRY_TAGS (0xffull << 16) /* of the sizes word */
-#define ENTRY_SPANS (1ull << 24) /* of the sizes word: the value is in spans */
-#define ENTRY_PIECE (1ull << 25) /* of the sizes word: this is a span */
+#define ENTRY_KEY_BITS 0x7ffull /* of the version word */
+#define ENTRY_VERSION_SHIFT 11
+#define ENTRY_LENGTH_BITS 0xffffffull /* of the stored word, as all below */
+#define ENTRY_TAGS_SHIFT 24
+#define ENTRY_TAGS_BITS 0x1full
+#define ENTRY_SPANS (1ull << 29) /* the value is in spans */
+#define ENTRY_PIECE (1ull << 30) /* this is a span */
+#define ENTRY_GRACE (1ull << 31) /* a word of grace follows */
+#define ENTRY_STORED_SHIFT 32
 
 enum roster_state { SLOT_FREE = 0, SLOT_LIVE = 1 };
 enum roster_kind { ROSTER_WORKER = 0, ROSTER_BRIDGE = 1 };
@@ -254,8 +261,11 @@ _Static_assert(sizeof(struct source_slot) == 128, "source slot");
 _Static_assert(sizeof(struct page_note) == 48, "page note");
 _Static_assert(sizeof(pair128) == 16, "ring slot");
 _Static_assert(PAGE_BYTES_MAX / ENTRY_UNIT <= 1 << 13, "an entry's offset fits the 13 bits of a span word");
-_Static_assert(SPANS_MAX * 8 + KEY_BYTES_MAX + (TAGS_MAX + ENTRY_HEADER_WORDS) * 8 < PAGE_BYTES_MAX,
+_Static_assert(SPANS_MAX * 8 + KEY_BYTES_MAX + (TAGS_MAX + 1 + ENTRY_HEADER_WORDS) * 8 < PAGE_BYTES_MAX,
                "an entry of spans fits a large page");
+_Static_assert(SPANS_MAX * (PAGE_BYTES_MAX / SPANS_PER_PAGE - ENTRY_HEADER_WORDS * 8) <= ENTRY_LENGTH_BITS,
+               "the length of the largest value fits its bits");
+_Static_assert(KEY_BYTES_MAX <= ENTRY_KEY_BITS && TAGS_MAX <= ENTRY_TAGS_BITS, "so do a key's and the number of tags");
 
 /* Two builds whose sizes differ must not share a segment. */
 #define LAYOUT_FINGERPRINT                                                                                             \
@@ -264,6 +274,6 @@ _Static_assert(SPANS_MAX * 8 + KEY_BYTES_MAX + (TAGS_MAX + ENTRY_HEADER_WORDS) *
      (uint64_t)sizeof(struct page_note) ^ (uint64_t)STAT_COUNT << 8)
 
 /* An entry is seen as words: all of it may be read while its page is being reused. */
-enum { ENTRY_HASH, ENTRY_VERSION, ENTRY_EXPIRES_FLAGS, ENTRY_STORED_LENGTH, ENTRY_SIZES };
+enum { ENTRY_HASH, ENTRY_VERSION, ENTRY_EXPIRES_FLAGS, ENTRY_STORED };
 
 #endif

@@ -91,7 +91,7 @@ void pages_commit(struct attachment *a, const struct place *place, uint32_t byte
     struct open_page *o = open_page_of(a, place);
     struct page_note *note = &a->page_notes[o->page];
     uint64_t expires = ends_ms ? ends_ms : UINT64_MAX;
-    if (load_relaxed(&page_at(a, place->page, place->off)[ENTRY_SIZES]) & ENTRY_TAGS)
+    if (load_relaxed(&page_at(a, place->page, place->off)[ENTRY_STORED]) >> ENTRY_TAGS_SHIFT & ENTRY_TAGS_BITS)
         store_relaxed(&note->tags_seen, 0);
     o->off += bytes;
     o->entries += entries;

@@ -21,13 +21,13 @@ struct place { /* where an entry is, or will be */
     uint64_t generation;
 };
 
-/* What an entry's five words said when they were read. Nothing here is proven until entry_confirm. */
+/* What an entry's four words said when they were read. Nothing here is proven until entry_confirm. */
 struct entry_ref {
     const a64 *at;
     const a64 *page_word_at;
     uint64_t page_word;
     struct place place;
-    uint64_t hash, version, flags_word, stored_word, sizes_word;
+    uint64_t hash, version, flags_word, stored_word;
     uint32_t value_bytes, key_bytes, tags;
     /* Set by index.c. */
     a64 *word_at;
@@ -36,10 +36,11 @@ struct entry_ref {
 
 static inline uint32_t words_of(uint32_t bytes) { return (bytes + 7) / 8; }
 
-/* Bytes of a page that an entry takes. Arguments are at most KEY_BYTES_MAX, TAGS_MAX, PAGE_BYTES_MAX: no overflow. */
-static inline uint32_t entry_bytes(uint32_t key_bytes, uint32_t tags, uint32_t body_bytes)
+/* Bytes of a page that an entry takes; its extra words are its grace and its tags. Arguments are at most KEY_BYTES_MAX,
+ * TAGS_MAX + 1, PAGE_BYTES_MAX: no overflow. */
+static inline uint32_t entry_bytes(uint32_t key_bytes, uint32_t extra_words, uint32_t body_bytes)
 {
-    uint32_t words = ENTRY_HEADER_WORDS + tags + words_of(key_bytes) + words_of(body_bytes);
+    uint32_t words = ENTRY_HEADER_WORDS + extra_words + words_of(key_bytes) + words_of(body_bytes);
     return words * 8;
 }
 
@@ -54,11 +55,15 @@ static inline bool entry_local(const struct entry_ref *e) { return (e->flags_wor
 static inline bool entry_add(const struct entry_ref *e) { return (e->flags_word & ENTRY_ADD) != 0; }
 static inline uint8_t entry_ttl_class(const struct entry_ref *e) { return (e->flags_word >> ENTRY_TTL_CLASS_SHIFT) & 63; }
 static inline uint64_t entry_expires_ms(const struct entry_ref *e) { return e->flags_word >> ENTRY_EXPIRES_SHIFT; }
-static inline uint32_t entry_stored_at(const struct entry_ref *e) { return (uint32_t)(e->stored_word >> 32); }
-static inline uint32_t entry_grace_ms(const struct entry_ref *e) { return (uint32_t)(e->sizes_word >> 32); }
-static inline bool entry_spans(const struct entry_ref *e) { return (e->sizes_word & ENTRY_SPANS) != 0; }
-static inline bool entry_piece(const struct entry_ref *e) { return (e->sizes_word & ENTRY_PIECE) != 0; }
-static inline uint32_t entry_piece_number(const struct entry_ref *e) { return (uint32_t)(e->stored_word >> 32); }
+static inline uint32_t entry_stored_at(const struct entry_ref *e) { return (uint32_t)(e->stored_word >> ENTRY_STORED_SHIFT); }
+static inline bool entry_has_grace(const struct entry_ref *e) { return (e->stored_word & ENTRY_GRACE) != 0; }
+static inline uint64_t entry_grace_ms(const struct entry_ref *e)
+{
+    return entry_has_grace(e) ? load_relaxed(&e->at[ENTRY_HEADER_WORDS]) : 0;
+}
+static inline bool entry_spans(const struct entry_ref *e) { return (e->stored_word & ENTRY_SPANS) != 0; }
+static inline bool entry_piece(const struct entry_ref *e) { return (e->stored_word & ENTRY_PIECE) != 0; }
+static inline uint32_t entry_piece_number(const struct entry_ref *e) { return (uint32_t)(e->stored_word >> ENTRY_STORED_SHIFT); }
 
 /* Bytes of what stands in the value's place: the value itself, or its span words. */
 static inline uint32_t entry_body_bytes(const struct attachment *a, const struct entry_ref *e)
@@ -68,10 +73,10 @@ static inline uint32_t entry_body_bytes(const struct attachment *a, const struct
 
 static inline uint32_t entry_size(const struct attachment *a, const struct entry_ref *e)
 {
-    return entry_bytes(e->key_bytes, e->tags, entry_body_bytes(a, e));
+    return entry_bytes(e->key_bytes, entry_has_grace(e) + e->tags, entry_body_bytes(a, e));
 }
 
-static inline const a64 *entry_tags(const struct entry_ref *e) { return e->at + ENTRY_HEADER_WORDS; }
+static inline const a64 *entry_tags(const struct entry_ref *e) { return e->at + ENTRY_HEADER_WORDS + entry_has_grace(e); }
 static inline const a64 *entry_key(const struct entry_ref *e) { return entry_tags(e) + e->tags; }
 static inline const a64 *entry_value(const struct entry_ref *e) { return entry_key(e) + words_of(e->key_bytes); }
 
@@ -109,13 +114,13 @@ static inline bool entry_read(const struct attachment *a, uint32_t page, uint32_
     e->place.page = page;
     e->place.off = off;
     e->hash = load_relaxed(&at[ENTRY_HASH]);
-    e->version = load_relaxed(&at[ENTRY_VERSION]);
+    uint64_t version_word = load_relaxed(&at[ENTRY_VERSION]);
     e->flags_word = load_relaxed(&at[ENTRY_EXPIRES_FLAGS]);
-    e->stored_word = load_relaxed(&at[ENTRY_STORED_LENGTH]);
-    e->sizes_word = load_relaxed(&at[ENTRY_SIZES]);
-    e->value_bytes = (uint32_t)e->stored_word;
-    e->tags = (uint8_t)(e->sizes_word >> 16);
-    e->key_bytes = (uint16_t)e->sizes_word;
+    e->stored_word = load_relaxed(&at[ENTRY_STORED]);
+    e->version = version_word >> ENTRY_VERSION_SHIFT;
+    e->key_bytes = version_word & ENTRY_KEY_BITS;
+    e->value_bytes = e->stored_word & ENTRY_LENGTH_BITS;
+    e->tags = (e->stored_word >> ENTRY_TAGS_SHIFT) & ENTRY_TAGS_BITS;
     return e->key_bytes <= KEY_BYTES_MAX && e->tags <= TAGS_MAX && e->value_bytes <= SPANS_MAX * a->span_bytes &&
            entry_body_bytes(a, e) <= a->geo.page_bytes && off + entry_size(a, e) <= a->geo.page_bytes;
 }

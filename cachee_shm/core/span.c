@@ -1,6 +1,11 @@
 /* span.c - see span.h. */
 #include "span.h"
 
+static uint64_t piece_word(uint32_t number, uint32_t bytes)
+{
+    return (uint64_t)number << ENTRY_STORED_SHIFT | ENTRY_PIECE | bytes;
+}
+
 static bool write_one(struct attachment *a, uint64_t hash, uint32_t number, const unsigned char *from, uint32_t bytes,
                       uint64_t ends_ms)
 {
@@ -11,8 +16,7 @@ static bool write_one(struct attachment *a, uint64_t hash, uint32_t number, cons
     store_relaxed(&e[ENTRY_HASH], hash);
     store_relaxed(&e[ENTRY_VERSION], 0);
     store_relaxed(&e[ENTRY_EXPIRES_FLAGS], 0);
-    store_relaxed(&e[ENTRY_STORED_LENGTH], (uint64_t)number << 32 | bytes);
-    store_relaxed(&e[ENTRY_SIZES], ENTRY_PIECE);
+    store_relaxed(&e[ENTRY_STORED], piece_word(number, bytes));
     racing_write(e + ENTRY_HEADER_WORDS, from, bytes);
     pages_commit(a, &at, entry_bytes(0, 0, bytes), 0, ends_ms);
     a->span_words[number] = span_word(&at);
@@ -38,7 +42,7 @@ bool span_write(struct attachment *a, uint64_t hash, const void *value, uint32_t
 static bool is_piece(const a64 *span, const struct entry_ref *e, uint32_t number, uint32_t bytes)
 {
     return load_relaxed(&span[ENTRY_HASH]) == e->hash &&
-           load_relaxed(&span[ENTRY_STORED_LENGTH]) == ((uint64_t)number << 32 | bytes);
+           load_relaxed(&span[ENTRY_STORED]) == piece_word(number, bytes);
 }
 
 static bool read_one(const struct attachment *a, const struct entry_ref *e, uint32_t number, unsigned char *to, uint32_t bytes)

@@ -15,7 +15,7 @@ from tests.cachee_shm.processes import forked
 from tests.conftest import unlink
 
 MIB = 1 << 20
-HEADER_BYTES = 40  # of an entry; one tag, eight more
+HEADER_BYTES = 32  # of an entry; one tag, eight more
 KEY_BYTES = 8
 ROUNDS = 50
 SHORT_MS = 1000
