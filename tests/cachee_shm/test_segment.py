@@ -3,7 +3,10 @@
 import grp
 import logging
 import os
+import pathlib
+import platform
 import random
+import re
 import struct
 import subprocess
 import sys
@@ -509,3 +512,35 @@ def test_a_segment_that_is_retired_again_and_again_is_an_error(config, monkeypat
         cache.retire()
     with pytest.raises(SegmentError, match="again and again"):
         cachee_shm.attach(config=config)
+
+
+# Huge pages
+
+
+def kernel_collapses_shared_memory():
+    """Whether madvise(MADV_COLLAPSE) gives shared memory huge pages: Linux 6.1, unless they are forbidden."""
+    setting = pathlib.Path("/sys/kernel/mm/transparent_hugepage/shmem_enabled")
+    release = tuple(int(part) for part in re.findall(r"\d+", platform.release())[:2])
+    return release >= (6, 1) and setting.exists() and "[deny]" not in setting.read_text()
+
+
+def kilobytes_on_huge_pages(path):
+    with open("/proc/self/smaps") as lines:
+        here, found = False, 0
+        for line in lines:
+            if "-" in line.split()[0]:
+                here = path in line
+            elif here and line.startswith("ShmemPmdMapped:"):
+                found += int(line.split()[1])
+    return found
+
+
+@pytest.mark.skipif(
+    not kernel_collapses_shared_memory(), reason="this kernel gives shared memory no huge pages when asked"
+)
+def test_a_segment_lies_on_huge_pages_whatever_the_machine_is_set_to(config):
+    config["namespaces"]["shop"]["memory"] = "16MiB"
+    with cachee_shm.attach(config=config) as cache:
+        for number in range(20_000):
+            cache.set(f"key:{number}", b"v" * 500)
+        assert kilobytes_on_huge_pages(file_of(config)) >= 12 << 10
