@@ -41,7 +41,7 @@ setup: $(VENV)/.installed               ## .venv with the package (editable) and
 
 build: setup                            ## what changed in C, compiled once, before many processes import it
 	@ninja -C $(BUILD) --quiet
-	@cp -u $(BUILD)/_core.*.so cachee_shm/
+	@cp -u --remove-destination $(BUILD)/_core.*.so cachee_shm/  # in place, it would be a SIGBUS for who runs it
 
 torture: build                          ## deaths, races, wrong bytes and the soak, for long (ROUNDS=10)
 	CACHEE_ROUNDS=$(ROUNDS) $(PY) -m pytest --timeout=0 tests/cachee_shm/test_death.py tests/cachee_shm/test_corruption.py \
