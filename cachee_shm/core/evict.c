@@ -138,14 +138,15 @@ static bool next_candidate(struct attachment *a, enum page_queue q, struct candi
     return false;
 }
 
-/* The next page of a queue. What of it is known to be dead costs what passing it over would. */
-static bool take_page(struct attachment *a, enum page_queue q, struct work *w)
+/* A page was taken, or not. What of it is known to be dead costs what passing it over would. */
+static bool taken(struct attachment *a, enum page_queue q, struct work *w, bool is_taken)
 {
-    if (!queue_take(a, q))
-        return false;
-    w->budget -= a->drain[q].off / DEAD_COSTS;
-    return true;
+    if (is_taken)
+        w->budget -= a->drain[q].off / DEAD_COSTS;
+    return is_taken;
 }
+
+static bool take_page(struct attachment *a, enum page_queue q, struct work *w) { return taken(a, q, w, queue_take(a, q)); }
 
 static void step_over(struct attachment *a, enum page_queue q, const struct candidate *c, struct work *w)
 {
@@ -225,38 +226,48 @@ static void keep_in_main(struct attachment *a, const struct candidate *v, bool w
     step_over(a, QUEUE_MAIN, v, w);
 }
 
-/* What falls out of the main queue next. */
-static bool main_tail(struct attachment *a, struct candidate *v, struct work *w)
+enum step { FALLS, PAGE_EMPTY, NO_MORE };
+
+/* What falls out of the main queue next; or a page of it is empty now; or no page can be taken, or the budget is used up. */
+static enum step main_step(struct attachment *a, struct candidate *v, struct work *w)
 {
-    while (w->budget > 0) {
-        if (a->drain[QUEUE_MAIN].page == NO_PAGE && !take_page(a, QUEUE_MAIN, w))
-            return false;
-        if (next_candidate(a, QUEUE_MAIN, v, w)) {
-            if (!a->drain[QUEUE_MAIN].compact)
-                return true;
-            keep_in_main(a, v, false, w);
-        } else if (a->drain[QUEUE_MAIN].page != NO_PAGE && a->drain[QUEUE_MAIN].off >= a->drain[QUEUE_MAIN].end) {
-            pages_drained(a, QUEUE_MAIN);
-        }
+    struct drain *d = &a->drain[QUEUE_MAIN];
+    if (d->page == NO_PAGE && !take_page(a, QUEUE_MAIN, w))
+        return NO_MORE;
+    while (next_candidate(a, QUEUE_MAIN, v, w)) {
+        if (!d->compact)
+            return FALLS;
+        keep_in_main(a, v, false, w);
     }
-    return false;
+    if (d->page == NO_PAGE || d->off < d->end)
+        return NO_MORE;
+    pages_drained(a, QUEUE_MAIN);
+    return PAGE_EMPTY;
 }
 
-/* One entry falls out of the main queue, or goes round again. What a queue that is too large lets fall pays debts, but
- * is no room for others: they would make it too large again, and so on, without a contest. */
+static bool main_tail(struct attachment *a, struct candidate *v, struct work *w)
+{
+    enum step step = PAGE_EMPTY;
+    while (step == PAGE_EMPTY && w->budget > 0)
+        step = main_step(a, v, w);
+    return step == FALLS;
+}
+
+/* One entry falls out of the main queue, or goes round again, or a page is empty: then it may be another queue's turn.
+ * What a queue that is too large lets fall pays debts, but is no room for others: they would make it too large again, and
+ * so on, without a contest. */
 static bool evict_from_main(struct attachment *a, struct work *w)
 {
     struct candidate v;
     int64_t before = a->main_credit;
-    uint32_t spares = a->spares;
-    bool found = main_tail(a, &v, w);
-    if (found && v.frequency > w->attempt / ATTEMPTS_PER_PASS)
+    enum step step = main_step(a, &v, w);
+    if (step == FALLS && v.frequency > w->attempt / ATTEMPTS_PER_PASS)
         keep_in_main(a, &v, true, w);
-    else if (found)
+    else if (step == FALLS)
         drop_from_main(a, &v, w);
     if (queue_main_excess(a) > 0 && a->main_credit > 0)
         a->main_credit = before > 0 ? before : 0;
-    return found || a->spares > spares || w->budget <= 0;
+    return step != NO_MORE || w->budget <= 0;
 }
 
 /* ---- the small queue ---- */
@@ -331,10 +342,18 @@ static uint32_t spares_wanted(const struct attachment *a)
     return a->geo.page_count >= writers * PAGES_PER_WRITER ? SPARES_WANTED : SPARES_WHERE_SCARCE;
 }
 
-static bool main_goes_first(const struct attachment *a)
+/* Is a main page in hand of which so much is dead that what lives is moved together, or can one be taken? */
+static bool compacts(struct attachment *a, struct work *w)
 {
-    bool compacting = queue_main_is_poor(a) || (a->drain[QUEUE_MAIN].page != NO_PAGE && a->drain[QUEUE_MAIN].compact);
-    return compacting || queue_main_is_large(a) || a->main_credit < -(int64_t)a->geo.page_bytes;
+    struct drain *d = &a->drain[QUEUE_MAIN];
+    if (d->page == NO_PAGE && taken(a, QUEUE_MAIN, w, queue_take_poor(a, QUEUE_MAIN)))
+        d->compact = true;
+    return d->page != NO_PAGE && d->compact;
+}
+
+static bool main_goes_first(struct attachment *a, struct work *w)
+{
+    return compacts(a, w) || queue_main_is_large(a) || a->main_credit < -(int64_t)a->geo.page_bytes;
 }
 
 static void bound_credit(struct attachment *a)
@@ -350,7 +369,7 @@ static bool reclaim(struct attachment *a, struct work *w)
     if (queue_take_free(a))
         return true;
     queue_balance(a);
-    bool done = (main_goes_first(a) && evict_from_main(a, w)) || evict_from_small(a, w) || (a->spares == 0 && evict_from_main(a, w));
+    bool done = (main_goes_first(a, w) && evict_from_main(a, w)) || evict_from_small(a, w) || (a->spares == 0 && evict_from_main(a, w));
     bound_credit(a);
     return done;
 }

@@ -24,11 +24,11 @@ bool queue_take_from_others(struct attachment *a);
 /* Has a queue no page that could be taken? */
 bool queue_empty(struct attachment *a, enum page_queue queue);
 
-/* Are there pages of the main queue that hold little that counts? */
-static inline bool queue_main_is_poor(const struct attachment *a) { return a->view.next[QUEUE_MAIN] < a->view.poor[QUEUE_MAIN]; }
-
 /* Take the next page of a queue for draining. */
 bool queue_take(struct attachment *a, enum page_queue queue);
+
+/* Take one of those that hold little that counts, if any are noted. */
+bool queue_take_poor(struct attachment *a, enum page_queue queue);
 
 /* Go on in a page that somebody left half empty. */
 bool queue_reopen(struct attachment *a);
