@@ -82,7 +82,6 @@ A_FILE = "the path of a file, in quotes"
 
 # What the design names and this release does not do is refused by name, with the way to do without.
 NOT_BUILT = {
-    "bridge.tls": "secret_file",
     "bridge.discover": "a list of peers",
     "bridge.http": "no such line; `cachee stat` shows the numbers",
     "bridge.forget_after": "no such line",
@@ -224,6 +223,14 @@ class NamespaceTable(Table):
     )
 
 
+class Tls(Table):
+    """``[bridge.tls]``: by which hosts prove who they are; PEM files."""
+
+    cert: Path = Field(description=A_FILE)
+    key: Path = Field(description=A_FILE)
+    ca: Path = Field(description=A_FILE)
+
+
 class Bridge(Table):
     """``[bridge]``: how this host's bridge meets the others."""
 
@@ -237,7 +244,7 @@ class Bridge(Table):
         description=f'a list of at most {PEERS_MAX} "host:port", the port from 1 to 65535, IPv6 in brackets',
     )
     secret_file: Path | None = Field(default=None, description=A_FILE)
-    previous_secret_file: Path | None = Field(default=None, description=A_FILE)
+    tls: Tls | None = Field(default=None, description="a table: [bridge.tls]")
     fanout: int = Field(default=32, ge=1, le=256, description="a whole number from 1 to 256")
     heartbeat: Seconds = Field(
         default=0.1,
@@ -254,8 +261,6 @@ class Bridge(Table):
         if self.lost_after <= 3 * self.heartbeat:
             accepted = f"a duration above three heartbeats (3 x {self.heartbeat:g}s)"
             raise _contradiction("lost_after", f"{self.lost_after:g}s", accepted)
-        if self.previous_secret_file and not self.secret_file:
-            raise _contradiction("previous_secret_file", self.previous_secret_file, "secret_file beside it")
         return self
 
 
@@ -350,7 +355,7 @@ def _fault(error: ErrorDetails, tables: Mapping[str, Any]) -> str:
         return _line((*where, context["key"]), context["found"], context["accepted"])
     if where[-1] == "[key]":
         return _line(where[:1], where[1], NAMESPACE_NAMES)
-    found = _as_written(tables, where, error["input"])
+    found = None if error["type"] == "missing" else _as_written(tables, where, error["input"])
     instead = NOT_BUILT.get(_dotted(where)) or NOT_BUILT.get(f"{where[-1]}={found}")
     if instead:
         return f"{_dotted(where)}: found {_shown(found)}, which is not built yet; accepted: {instead}"
@@ -383,6 +388,8 @@ def _shown(found: object) -> str:
 
 def _table_at(where: tuple[int | str, ...]) -> type[Table]:
     """The table in which the key at ``where`` stands."""
+    if len(where) > 2 and where[:2] == ("bridge", "tls"):
+        return Tls
     depth = 2 if where[0] == "namespaces" else 1
     return TABLES[str(where[0])] if len(where) > depth else Config
 

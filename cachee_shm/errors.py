@@ -25,7 +25,7 @@ adds the particulars: the file and key, the name, the number found and the numbe
         ├── BridgeRunning                   this host has a bridge already
         ├── ListenRefused                   it would listen to the network without authentication
         ├── FrameError (ValueError)         a peer sent bytes that are no frame
-        ├── AuthError                       a peer did not prove that it knows the secret
+        ├── AuthError                       a peer did not prove who it is, or went beyond what it may
         └── PeerConflict                    one name on two live hosts
 
 Mistakes of the caller are also a ``ValueError`` or ``TypeError``, so that code which knows nothing of Cachee
@@ -231,7 +231,7 @@ class ListenRefused(BridgeError):
     """``[bridge] listen`` is reachable from the network, and the configuration has no means of
     authentication.
 
-    The bridge did not start. Set ``secret_file``, or listen on a loopback address.
+    The bridge did not start. Set ``secret_file`` or ``[bridge.tls]``, or listen on a loopback address.
     """
 
 
@@ -243,9 +243,11 @@ class FrameError(BridgeError, ValueError):
 
 
 class AuthError(BridgeError):
-    """A peer did not prove that it knows the shared secret.
+    """A peer did not prove that it knows the shared secret, or that its certificate is for its name and for
+    the namespaces that it speaks of; or a message was changed on the way.
 
-    Nothing was exchanged and the link is closed; the others go on. Give both hosts the same ``secret_file``.
+    Nothing of what it said was applied and the link is closed; the others go on. Give both hosts the same
+    ``secret_file``, or the peer a certificate of the CA for its name and namespaces.
     """
 
 

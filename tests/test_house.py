@@ -25,12 +25,14 @@ FLOORS = {
         ["__init__", "cli"],
     ],
     "cachee_bridge": [
-        [],
+        ["identity", "seal"],
         ["frames", "config", "effects", "ports", "addresses", "freshness"],
         ["stream", "repair", "fanout", "auth", "members"],
         ["link", "exchange"],
         ["mesh"],
         [
+            "tls",
+            "credentials",
             "transport",
             "pump",
             "doorbell",
@@ -47,7 +49,19 @@ FLOORS = {
 SOURCES = {"cachee_shm": ROOT / "cachee_shm", "cachee_bridge": ROOT / "bridge" / "cachee_bridge"}
 
 # The protocol is a function of bytes, records and `now`: what would make it anything else is not imported.
-PROTOCOL = {"frames", "effects", "ports", "addresses", "freshness", "stream", "repair", "fanout", "auth"}
+PROTOCOL = {
+    "identity",
+    "seal",
+    "frames",
+    "effects",
+    "ports",
+    "addresses",
+    "freshness",
+    "stream",
+    "repair",
+    "fanout",
+    "auth",
+}
 PROTOCOL |= {"members", "link", "exchange", "mesh"}
 NO_INPUT_OUTPUT = {
     "asyncio",

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 
 import uvloop
 
-from cachee_bridge.daemon import Daemon, settings
+from cachee_bridge.daemon import Daemon, credentials_of, settings
 from cachee_bridge.notify import Notifier
 from cachee_shm.config import Config, NamespaceTable, hash_key, load
 from cachee_shm.errors import BridgeRunning, CacheeError, ConfigError, ListenRefused
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.print_config:
             print(as_toml(config))
         if options.check:
-            settings(config)
+            settings(config, credentials_of(config))
             config.host.gid()
             hash_key(config, "any")
             print(f"{config.source}: no fault found")
@@ -93,7 +93,9 @@ def as_toml(config: Config) -> str:
         merged = config.namespace(name)
         tables[f"namespaces.{name}"] = {key: getattr(merged, key) for key in NamespaceTable.model_fields}
     if config.bridge is not None:
-        tables["bridge"] = config.bridge.model_dump(exclude_none=True)
+        tables["bridge"] = config.bridge.model_dump(exclude_none=True, exclude={"tls"})
+        if config.bridge.tls is not None:
+            tables["bridge.tls"] = config.bridge.tls.model_dump()
     return "\n\n".join(_table(name, table) for name, table in tables.items())
 
 

@@ -8,10 +8,12 @@
        checks
 
 The transcript is both HELLOs, whole, so a name, an instance or a mode changed on the way fails. The role is
-in the MAC, so a side's own proof cannot be reflected; the nonces are fresh, so it cannot be replayed.
+in the MAC, so a side's own proof cannot be reflected; the nonces are fresh, so it cannot be replayed. From
+then on each message bears a seal (seal.py), whose key is made of the secret and of the same transcript.
 
-While a secret is being changed a host holds two: it sends a MAC with each and accepts either, so hosts may be
-restarted with (new, old) one by one in any order, and with (new) alone once all have it.
+While a secret is being changed a host holds two. The dialler sends a MAC with each, in its order; the
+acceptor takes the first that it knows and answers with that one, so both know which it is. So hosts may be
+given (new, old) one by one in any order, and (new) alone once all have it.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from collections.abc import Sequence
 import msgpack
 
 from cachee_bridge.frames import Hello
+from cachee_bridge.seal import Seal
 from cachee_shm.errors import AuthError
 
 DIALLER = b"dialler"
@@ -48,13 +51,25 @@ def transcript(dialler: Hello, acceptor: Hello) -> bytes:
 
 def prove(secrets: Sequence[bytes], role: bytes, said: bytes) -> tuple[bytes, ...]:
     """One MAC for each secret."""
-    return tuple(hmac.digest(secret, b"cachee 1 " + role + b" " + said, "sha256") for secret in secrets)
+    return tuple(_mac(secret, role, said) for secret in secrets)
 
 
-def verify(secrets: Sequence[bytes], role: bytes, said: bytes, macs: Sequence[bytes]) -> bool:
-    """Whether one of `macs` was made with one of `secrets`. The time taken says nothing about them."""
-    right = False
-    for expected in prove(secrets, role, said):
-        for mac in macs:
-            right |= hmac.compare_digest(expected, mac)
-    return right
+def verify(secrets: Sequence[bytes], role: bytes, said: bytes, macs: Sequence[bytes]) -> bytes | None:
+    """The secret by which the first fitting one of `macs` was made, None if it is none of `secrets`. The time
+    taken says nothing about them."""
+    found = None
+    for mac in reversed(macs):
+        for secret in secrets:
+            if hmac.compare_digest(_mac(secret, role, said), mac):
+                found = secret
+    return found
+
+
+def seals(secret: bytes, said: bytes) -> tuple[Seal, Seal]:
+    """Of what the dialler sends on this link, and of what the acceptor sends."""
+    dialler, acceptor = (_mac(secret, b"seals of the " + role, said) for role in (DIALLER, ACCEPTOR))
+    return Seal(dialler), Seal(acceptor)
+
+
+def _mac(secret: bytes, purpose: bytes, said: bytes) -> bytes:
+    return hmac.digest(secret, b"cachee 1 " + purpose + b" " + said, "sha256")

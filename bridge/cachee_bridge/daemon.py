@@ -1,7 +1,8 @@
 """The bridge as a process: it starts, serves until it is told to stop, and says how it fares.
 
     starting   the configuration is judged; doorbell and segments are taken (both refuse a second bridge)
-    serving    the shell relays; once a second: sweep, new namespaces, replaced segments, status, watchdog
+    serving    the shell relays; once a second: sweep, new namespaces, replaced segments, changed certificates
+               and secrets (at once on SIGHUP), status, watchdog
     stopping   with workers attached: a restart as far as peers can tell, who go on expecting this host
                with none, and all written sent: farewell for good
 
@@ -16,11 +17,12 @@ import contextlib
 import gc
 import ipaddress
 import logging
-import os
 import signal
 import socket
+from dataclasses import replace
 from typing import Any
 
+from cachee_bridge.credentials import Credentials
 from cachee_bridge.doorbell import Doorbell, DoorbellUnavailable
 from cachee_bridge.mesh import Settings
 from cachee_bridge.notify import Notifier
@@ -33,33 +35,37 @@ from cachee_shm.errors import BridgeError, ConfigError, ListenRefused, SegmentRe
 CARE_S = 1.0
 LEAVE_S = 2.0  # peers apply in milliseconds; one that does not may be gone
 AGAIN_S = 0.5  # between two attempts to serve, when segments are replaced again and again
-SECRET_BYTES_MIN = 16
-SECRET_BYTES_MAX = 4096
 
 log = logging.getLogger("cachee_bridge")
 
 
-def settings(config: Config) -> Settings:
+def settings(config: Config, credentials: Credentials) -> Settings:
     """What the configuration says to the mesh.
 
-    Raises ConfigError without a [bridge] or with a secret that cannot be used, and ListenRefused for an
-    address that the network reaches when there is no secret.
+    Raises ConfigError without a [bridge], and ListenRefused for an address that the network reaches when
+    nobody has to prove anything.
     """
     bridge = bridge_of(config)
-    files = [path for path in (bridge.secret_file, bridge.previous_secret_file) if path is not None]
     host, port = split_address(bridge.listen)
-    if not files and not _is_loopback(host):
+    if not credentials.given and not _is_loopback(host):
         raise ListenRefused(
             f"{config.source}: bridge.listen: {bridge.listen!r} can be reached from the network, and there "
-            f"is no secret_file; nothing was started; set secret_file, or listen on '127.0.0.1:{port}'"
+            f"is no secret_file and no [bridge.tls]; nothing was started; set one of them, or listen on "
+            f"'127.0.0.1:{port}'"
         )
     return Settings(
         address=f":{port}" if _is_everywhere(host) else bridge.listen,
-        secrets=tuple(_secret(path) for path in files),
+        secrets=credentials.secrets,
+        namespaces=credentials.namespaces,
         fanout=bridge.fanout,
         heartbeat_s=bridge.heartbeat,
         lost_after_s=bridge.lost_after,
     )
+
+
+def credentials_of(config: Config) -> Credentials:
+    """What the configuration's files hold; ConfigError when they cannot be used."""
+    return Credentials(bridge_of(config), config.host.name)
 
 
 def bridge_of(config: Config) -> Bridge:
@@ -73,14 +79,15 @@ class Daemon:
     """One bridge process."""
 
     def __init__(self, config: Config, notifier: Notifier) -> None:
-        """Raises what `settings` raises; nothing has been touched then."""
+        """Raises what `credentials_of` and `settings` raise; nothing has been touched then."""
         self._config = config
         self._bridge = bridge_of(config)
-        self._settings = settings(config)
+        self._credentials = credentials_of(config)
+        self._settings = settings(config, self._credentials)
         self._notifier = notifier
         self._care_s = min(CARE_S, notifier.watchdog_s / 2) if notifier.watchdog_s else CARE_S
         self._wake = asyncio.Event()
-        self._stopping = False
+        self._stopping = self._told_to_reload = False
         self._broken: BaseException | None = None
         self._status = ""
 
@@ -141,8 +148,18 @@ class Daemon:
                 log.info("serving a new namespace=%s", namespace)
                 shell.add_namespace(namespace, segments.held[namespace])
             shell.pump.look()  # the sweep's announcements ring no bell
+            self._renew(shell)
             self._tell_status(shell, segments)
             await self._wait()
+
+    def _renew(self, shell: Shell) -> None:
+        """Certificates and secrets that have changed."""
+        told, self._told_to_reload = self._told_to_reload, False
+        if not (self._credentials.reload() if told else self._credentials.look()):
+            return
+        self._settings = replace(self._settings, secrets=self._credentials.secrets)
+        shell.renew(self._credentials.secrets, self._credentials.tls)
+        log.info("certificates and secrets are read anew; links that are up stay up")
 
     async def _wait(self) -> None:
         """A second, less when there is news; raises the error that broke the shell."""
@@ -165,7 +182,15 @@ class Daemon:
     def _make_shell(self, segments: Segments, bell: Doorbell | None) -> Shell:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._on_loop_error)
-        return Shell(loop, self._config.host.name, segments.held, self._settings, bell, self._on_broken)
+        return Shell(
+            loop,
+            self._config.host.name,
+            segments.held,
+            self._settings,
+            bell,
+            self._on_broken,
+            self._credentials.tls,
+        )
 
     def _make_bell(self) -> Doorbell | None:
         try:
@@ -186,13 +211,15 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_stop, signal.Signals(number).name)
-        loop.add_signal_handler(
-            signal.SIGHUP, log.warning, "SIGHUP is reserved: nothing is read anew; restart"
-        )
+        loop.add_signal_handler(signal.SIGHUP, self._on_reload)
 
     def _on_stop(self, name: str) -> None:
         log.info("%s", name)
         self._stopping = True
+        self._wake.set()
+
+    def _on_reload(self) -> None:
+        self._told_to_reload = True
         self._wake.set()
 
     def _on_broken(self, error: BaseException) -> None:
@@ -221,21 +248,3 @@ def _is_loopback(host: str) -> bool:
     except (OSError, UnicodeError):
         return False
     return all(ipaddress.ip_address(str(row[4][0]).partition("%")[0]).is_loopback for row in found)
-
-
-def _secret(path: str) -> bytes:
-    """The file's bytes without the line's end; ConfigError when it cannot serve as a secret."""
-    try:
-        with open(path, "rb") as file:
-            secret = file.read(SECRET_BYTES_MAX + 1).rstrip(b"\r\n")
-            mode = os.fstat(file.fileno()).st_mode
-    except OSError as error:
-        raise ConfigError(f"secret file {path}: cannot be read: {error.strerror}") from None
-    if not SECRET_BYTES_MIN <= len(secret) <= SECRET_BYTES_MAX:
-        raise ConfigError(
-            f"secret file {path}: found {len(secret)} bytes; accepted: {SECRET_BYTES_MIN} to "
-            f"{SECRET_BYTES_MAX} bytes and a line's end (head -c 32 /dev/urandom | base64 makes some)"
-        )
-    if mode & 0o007:
-        log.warning("secret file %s is open to every user of this machine; chmod o= %s", path, path)
-    return secret

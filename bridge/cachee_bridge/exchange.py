@@ -8,7 +8,8 @@
     LEAVE      with heads: the peer is no member once all it wrote is applied
 
 A peer speaks for itself only, in namespaces that both have and under one hash key; anything else is a
-FrameError, and the link closes. BridgeError from here means that too.
+FrameError, and the link closes. BridgeError from here means that too. Nothing is said of a namespace to a
+peer whose certificate does not allow it, nor to anybody if this host's own certificate does not.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ from cachee_shm.errors import BridgeError, FrameError, SegmentError
 
 Say = Callable[..., None]
 """say(level, text, **fields): a line for people."""
+OWN_CERTIFICATE = "(this host's own certificate does not allow it)"
+"""In the place of a peer's name, which has no brackets."""
 
 
 class Exchange:
@@ -52,13 +55,25 @@ class Exchange:
         lost_after_s, pace_s = self._settings.lost_after_s, 2 * self._settings.heartbeat_s
         self.members[namespace] = Members(namespace, store, lost_after_s, pace_s, now)
         self._packers[namespace] = Packer(store)
+        if not self._is_mine(namespace):
+            self.members[namespace].refused.add(OWN_CERTIFICATE)
+            text = "is not in this host's own certificate: no peer is told or heard, so it stays isolated"
+            self._say("warning", f"namespace {namespace} {text}", namespace=namespace)
+
+    def _is_mine(self, namespace: str) -> bool:
+        return self._settings.namespaces is None or namespace in self._settings.namespaces
 
     def is_missed(self, name: str) -> bool:
         """Whether what `name` announces is waited for in any namespace."""
         return any(name in members.inboxes for members in self.members.values())
 
-    def state(self) -> State:
-        stores = {namespace: members.store for namespace, members in sorted(self.members.items())}
+    def state(self, link: Link) -> State:
+        """What the peer may know of."""
+        stores = {
+            namespace: members.store
+            for namespace, members in sorted(self.members.items())
+            if self._is_mine(namespace) and link.allows(namespace)
+        }
         return State(
             tuple(
                 NamespaceState(namespace, store.incarnation, store.tail, store.hash_key_fingerprint)
@@ -75,7 +90,7 @@ class Exchange:
         """
         link.theirs[row.namespace] = row
         members = self.members.get(row.namespace)
-        if members is None:
+        if members is None or not self._is_mine(row.namespace):
             return
         if row.fingerprint != members.store.hash_key_fingerprint:
             self._refuse(link, members, "its hash key differs: give both hosts the same hash key")

@@ -1,9 +1,11 @@
 """The wire.
 
     0               4      5
-    +---------------+------+-------------------------------+
-    | length u32 LE | type | body: one msgpack array       |   length counts type and body
-    +---------------+------+-------------------------------+
+    +---------------+------+-------------------------------+- - - - - - -+
+    | length u32 LE | type | body: one msgpack array       |  seal, 16   |   length counts type and body
+    +---------------+------+-------------------------------+- - - - - - -+
+
+The seal (seal.py) is there from the first message after AUTH on; without a secret there is none.
 
     type      body, in this order                                        sent
     1 HELLO   magic, version, name, instance, nonce, mode, address       first, by both sides
@@ -32,12 +34,13 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any, NamedTuple
 
 import msgpack
 
-from cachee_shm.errors import FrameError
+from cachee_bridge.seal import SEAL_BYTES, Seal
+from cachee_shm.errors import AuthError, FrameError
 
 MAGIC = "cachee"
 VERSION = 1
@@ -51,6 +54,8 @@ PAYLOAD_BYTES_MAX = FRAME_BYTES_MAX - 1024
 ROWS_MAX = 1024
 """Namespaces or peers in one message."""
 PREFIX = struct.Struct("<IB")
+TLS_RECORDS = (b"\x16\x03", b"\x15\x03")
+"""How a TLS handshake or alert begins; as a length it is beyond HANDSHAKE_BYTES_MAX."""
 
 NAMESPACE = re.compile(r"[A-Za-z0-9_-]{1,64}")
 HOST_NAME = re.compile(r"[A-Za-z0-9._-]{1,63}")
@@ -280,35 +285,65 @@ def decode(number: int, body: bytes | bytearray | memoryview) -> Message:
     return message
 
 
+def namespaces_of(message: Message) -> list[str]:
+    """Every namespace that it speaks of."""
+    if isinstance(message, Frame | Replay):
+        return [message.namespace]
+    if isinstance(message, Beat):
+        return [head.namespace for head in message.heads] + [row.namespace for row in message.cursors]
+    if isinstance(message, State):
+        return [row.namespace for row in message.namespaces]
+    if isinstance(message, Leave):
+        return [row.namespace for row in message.heads]
+    return []
+
+
 class Decoder:
-    """Bytes in as they come, messages out. Holds at most one unfinished message of `bytes_max` bytes."""
+    """Bytes in as they come, messages out. Holds at most one unfinished message of `bytes_max` bytes, and
+    what came with the last one that was taken."""
 
     def __init__(self, bytes_max: int) -> None:
         self.bytes_max = bytes_max
         """May be raised between two messages: it is looked at for each."""
+        self.seal: Seal | None = None
+        """By which each message is checked, from the next one on."""
         self._buffer = bytearray()
 
-    def feed(self, data: bytes) -> Iterator[Message]:
-        """The messages that `data` completes, lazily; exhaust it before feeding again. FrameError ends the
-        link."""
+    def feed(self, data: bytes) -> Generator[Message, None, None]:
+        """The messages that `data` completes, lazily. Exhaust or close it before feeding again: what was not
+        taken is kept. FrameError and AuthError end the link."""
         self._buffer += data
         done = 0
         try:
             while (whole := self._next(done)) is not None:
-                start, end, number = whole
-                done = end
-                yield decode(number, bytes(self._buffer[start:end]))
+                end, number = whole
+                start, done = done, end
+                yield decode(number, self._body(start, end))
         finally:
             del self._buffer[:done]
 
-    def _next(self, at: int) -> tuple[int, int, int] | None:
-        """(start, end, type) of the body of the message at `at`, None when it is not whole yet."""
+    def _next(self, at: int) -> tuple[int, int] | None:
+        """(end, type) of the message at `at`, its seal included; None when it is not whole yet."""
         if len(self._buffer) - at < PREFIX.size:
             return None
         length, number = PREFIX.unpack_from(self._buffer, at)
         if not 1 <= length <= self.bytes_max:
-            raise FrameError(
-                f"a message of {length} bytes; {self.bytes_max} are accepted now; the link is closed"
+            raise self._unreadable(at, length)
+        end = at + PREFIX.size - 1 + length + (SEAL_BYTES if self.seal is not None else 0)
+        return (end, number) if end <= len(self._buffer) else None
+
+    def _body(self, start: int, end: int) -> bytes:
+        if self.seal is not None:
+            end -= SEAL_BYTES
+            self.seal.check(self._buffer[start:end], self._buffer[end : end + SEAL_BYTES])
+        return bytes(self._buffer[start + PREFIX.size : end])
+
+    def _unreadable(self, at: int, length: int) -> FrameError | AuthError:
+        if self.bytes_max == HANDSHAKE_BYTES_MAX and self._buffer[at : at + 2] in TLS_RECORDS:
+            return AuthError(
+                "the other end speaks TLS, and this host does not; the link is closed; give both hosts a "
+                "[bridge.tls], or neither"
             )
-        end = at + PREFIX.size - 1 + length
-        return (at + PREFIX.size, end, number) if end <= len(self._buffer) else None
+        return FrameError(
+            f"a message of {length} bytes; {self.bytes_max} are accepted now; the link is closed"
+        )

@@ -11,7 +11,9 @@
     any       other         FrameError
 
 The dialler proves itself first: whoever merely connects learns a name and a nonce, and gets no proof to work
-on.
+on. With a certificate (the transport has seen to it that it is one of the CA's) the name in HELLO must be one
+of the certificate's, and a message that speaks of a namespace which it does not allow ends the link before it
+is looked at.
 
 A link holds no queue. ALLOWANCE_BYTES may be under way; then no frame is sent until the shell says that the
 socket has drained (they stay in the ring), and after some beats more no beat either.
@@ -36,7 +38,10 @@ from cachee_bridge.frames import (
     NamespaceState,
     State,
     encode,
+    namespaces_of,
 )
+from cachee_bridge.identity import Identity, Limits
+from cachee_bridge.seal import Seal
 from cachee_bridge.stream import Outbox
 from cachee_shm.errors import AuthError, FrameError
 
@@ -64,9 +69,11 @@ class Link:
         secrets: Sequence[bytes],
         ready: list[Link],
         now: float,
+        identity: Identity | None = None,
     ) -> None:
         """`address` is where it was dialled, None when the peer dialled; `remote_host` is the IP address of
-        the other end; `hello` is what this side says; in `ready` are links with something to send."""
+        the other end; `hello` is what this side says; in `ready` are links with something to send; `identity`
+        is what the other end's certificate says, None without TLS."""
         self.number = number
         self.address = address
         self.mine = hello
@@ -92,6 +99,10 @@ class Link:
         self.acked: dict[str, int] = {}
         """How far the peer has applied this host's rings, as it last told."""
         self.decoder = Decoder(HANDSHAKE_BYTES_MAX)
+        self._limits: Limits = None
+        """The namespaces that the peer may speak of, None = every one."""
+        self._identity = identity
+        self._seal: Seal | None = None
         self._remote_host = remote_host
         self._secrets = secrets
         self._under_way = 0
@@ -135,6 +146,8 @@ class Link:
 
     def send(self, message: Message) -> None:
         data = encode(message)
+        if self._seal is not None:
+            data += self._seal.of(data)
         self._under_way += len(data)
         if not self._out:
             self._ready.append(self)
@@ -156,6 +169,24 @@ class Link:
         """Of two links between two hosts, both keep the one that the smaller name dialled; whether it is
         this."""
         return self.dialled == (self.mine.name < self.name)
+
+    # Hearing
+
+    def allows(self, namespace: str) -> bool:
+        """Whether the peer's certificate lets it speak of `namespace`, so that it may be told of it."""
+        return self._limits is None or namespace in self._limits
+
+    def judge(self, message: Message) -> None:
+        """AuthError when `message` speaks of a namespace that the peer's certificate does not allow."""
+        if self._limits is None:
+            return
+        for namespace in namespaces_of(message):
+            if namespace not in self._limits:
+                allowed = ", ".join(sorted(self._limits))
+                raise AuthError(
+                    f"{self.name} speaks of namespace {namespace!r}, and its certificate allows {allowed}; "
+                    "nothing of it was applied; the link is closed"
+                )
 
     # The handshake
 
@@ -188,22 +219,24 @@ class Link:
                 f"authentication is {hello.mode!r} there and {self.mine.mode!r} here; the link is closed; "
                 "give both hosts the same secret_file"
             )
+        if self._identity is not None:
+            self._limits = self._identity.limits(hello.name)
         self.peer = hello
         self.state = LinkState.AUTH if self._secrets else LinkState.PROVEN
         if self._secrets and self.dialled:
-            self._prove()
+            self.send(Auth(auth.prove(self._secrets, auth.DIALLER, self._transcript())))
 
     def _on_auth(self, proof: Auth) -> None:
+        said = self._transcript()
         role = auth.ACCEPTOR if self.dialled else auth.DIALLER
-        if not auth.verify(self._secrets, role, self._transcript(), proof.macs):
+        secret = auth.verify(self._secrets, role, said, proof.macs)
+        if secret is None:
             raise AuthError("the peer does not know this host's secret; the link is closed")
         self.state = LinkState.PROVEN
         if not self.dialled:
-            self._prove()
-
-    def _prove(self) -> None:
-        role = auth.DIALLER if self.dialled else auth.ACCEPTOR
-        self.send(Auth(auth.prove(self._secrets, role, self._transcript())))
+            self.send(Auth(auth.prove((secret,), auth.ACCEPTOR, said)))
+        mine, theirs = auth.seals(secret, said) if self.dialled else reversed(auth.seals(secret, said))
+        self._seal, self.decoder.seal = mine, theirs
 
     def _transcript(self) -> bytes:
         assert self.peer is not None

@@ -4,13 +4,14 @@ The shell, in full:
 
     mesh = Mesh(name, stores, settings, random.SystemRandom())
     mesh.start(now); mesh.add_peers(addresses, now); perform(mesh.effects())
-    socket opened        mesh.link_opened(link, address or None, now, remote_host)
+    socket opened        mesh.link_opened(link, address or None, now, remote_host, identity)
     dial failed          mesh.connect_failed(address, reason, now)
     bytes came           mesh.received(link, data, now)
     socket drained       mesh.writable(link, now)
     socket closed        mesh.link_closed(link, reason, now)
     ring healed further  mesh.ring_moved(namespace, now)
     deadline passed      deadline = mesh.tick(now)
+    secret changed       mesh.renew(secrets)
     after each of these  perform(mesh.effects())
 
 Here: which links exist and who is at their other end. How one link proves itself is in link.py, what is said
@@ -25,10 +26,12 @@ none, the first was a former life of the second, and its link ends.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
 
 from cachee_bridge import auth
-from cachee_bridge.addresses import AddressBook
+from cachee_bridge.addresses import ADDRESSES_MAX, AddressBook
 from cachee_bridge.effects import Close, Connect, Effect, Level, Log, Send, ServeUntil
 from cachee_bridge.exchange import Exchange
 from cachee_bridge.fanout import Fanout
@@ -47,6 +50,7 @@ from cachee_bridge.frames import (
     State,
     Sync,
 )
+from cachee_bridge.identity import Identity
 from cachee_bridge.link import Link, LinkState, microseconds
 from cachee_bridge.ports import PeerView, Settings, Store, StreamView
 from cachee_shm.errors import BridgeError, FrameError, PeerConflict
@@ -82,6 +86,8 @@ class Mesh:
         self._book = AddressBook(name, settings.backoff_first_s, settings.backoff_max_s, rng)
         self._met: set[str] = set()
         self._unanswered: list[str] = []
+        self._complaints: dict[str, str] = {}
+        """By address, why dialling it last came to nothing."""
         self._fanout = Fanout(settings.fanout)
         self._leaving = False
         self._next_beat = self._next_gossip = 0.0
@@ -107,31 +113,42 @@ class Mesh:
         self._exchange.enter(namespace, store, now)
         for link in list(self._up.values()):
             link.shared.discard(namespace)
-            link.send(self._exchange.state())
+            link.send(self._exchange.state(link))
             if namespace in link.theirs:
                 self._guarded(link, now, self._exchange.meet, link, link.theirs[namespace], None, now)
         self._flush()
 
-    def link_opened(self, link: int, address: str | None, now: float, remote_host: str = "") -> None:
+    def renew(self, secrets: Sequence[bytes]) -> None:
+        """For links that begin from now on. AuthError for an unusable secret: nothing changes."""
+        auth.check_secrets(secrets)
+        self._settings = replace(self._settings, secrets=tuple(secrets))
+
+    def link_opened(
+        self,
+        link: int,
+        address: str | None,
+        now: float,
+        remote_host: str = "",
+        identity: Identity | None = None,
+    ) -> None:
         """A socket is connected. `link` is a number never used before; `address` is None for an inbound one;
-        `remote_host` is the IP address of the other end (IPv6 without brackets)."""
-        strangers = sum(not known.dialled and not known.up for known in self._links.values())
-        if address is None and (strangers >= HANDSHAKES_MAX or self._leaving):
-            self._effects.append(
-                Close(link, "leaving" if self._leaving else "too many links that prove nothing")
-            )
+        `remote_host` is the IP address of the other end (IPv6 without brackets); `identity` is what its
+        certificate says, which the CA has signed, None without TLS."""
+        if address is None and self._leaving:
+            self._effects.append(Close(link, "leaving"))
             return
+        if address is None:
+            self._make_room(now)
+        settings = self._settings
         self._links[link] = Link(
-            link, address, remote_host, self._hello(), self._settings.secrets, self._ready, now
+            link, address, remote_host, self._hello(), settings.secrets, self._ready, now, identity
         )
         self._flush()
 
     def connect_failed(self, address: str, reason: str, now: float) -> None:
         """A Connect came to nothing."""
-        if self._book.failed(address, now) == 1:
-            self._say(
-                "warning", f"{address} cannot be reached: {reason}; it is dialled again", address=address
-            )
+        failures = self._book.failed(address, now)
+        self._complain(address, failures, f"{address} cannot be reached: {reason}")
 
     def received(self, link: int, data: bytes, now: float) -> None:
         """Bytes from `link`, in order. Bad bytes close that link only."""
@@ -159,7 +176,10 @@ class Mesh:
         if known is not None:
             if known.up:
                 self._say("warning", f"the link to {known} closed: {reason}", peer=known.name)
-            self._forget(known, now)
+            failures = self._forget(known, now)
+            if known.address is not None and not known.up:
+                text = f"{known.address} ended the link before it was up: {reason}"
+                self._complain(known.address, failures, text)
 
     def ring_moved(self, namespace: str, now: float) -> None:
         """The pump has healed up to a new `pump_cursor`: send."""
@@ -229,12 +249,14 @@ class Mesh:
             self._close(link, str(error), now, "warning" if stranger else "error")
 
     def _hear(self, link: Link, data: bytes, now: float) -> None:
-        for message in link.decoder.feed(data):
-            self._on_message(link, message, now)
-            if link.number not in self._links:
-                return
+        with closing(link.decoder.feed(data)) as messages:
+            for message in messages:
+                self._on_message(link, message, now)
+                if link.number not in self._links:
+                    return
 
     def _on_message(self, link: Link, message: Message, now: float) -> None:
+        link.judge(message)
         if isinstance(message, Leave):
             self._on_leave(link, message, now)
         elif isinstance(message, State) and link.state in (LinkState.STATE, LinkState.UP):
@@ -252,9 +274,10 @@ class Mesh:
             self._on_own_name(link, now)
             return
         if link.address is not None:
+            self._complaints.pop(link.address, None)
             self._book.answered(link.address, link.name)
         if self._wins(link, [rival for rival in self._links.values() if _claims(rival, link)], now):
-            link.send_state(self._exchange.state())
+            link.send_state(self._exchange.state(link))
 
     def _on_own_name(self, link: Link, now: float) -> None:
         if link.instance != self._instance:
@@ -384,6 +407,21 @@ class Mesh:
             if (until := members.extended(now, bool(self._unanswered))) is not None:
                 self._effects.append(ServeUntil(namespace, until))
 
+    def _complain(self, address: str, failures: int, text: str) -> None:
+        """Once for each reason, however often it is dialled."""
+        if failures == 1 or (failures and self._complaints.get(address) != text):
+            if len(self._complaints) >= ADDRESSES_MAX:
+                self._complaints.clear()
+            self._complaints[address] = text
+            self._say("warning", f"{text}; it is dialled again", address=address)
+
+    def _make_room(self, now: float) -> None:
+        """Among the inbound links that prove nothing the oldest gives way: to keep others out, strangers must
+        come faster than those prove themselves."""
+        strangers = [known for known in self._links.values() if not (known.dialled or known.up)]
+        if len(strangers) >= HANDSHAKES_MAX:
+            self._close(strangers[0], "pushed out by newer links; it has proven nothing", now, "debug")
+
     def _look_at_addresses(self) -> None:
         self._unanswered = self._book.unanswered(self._met.__contains__)
 
@@ -439,14 +477,18 @@ class Mesh:
         self._effects.append(Close(link.number, reason))
         self._forget(link, now)
 
-    def _forget(self, link: Link, now: float) -> None:
+    def _forget(self, link: Link, now: float) -> int:
+        """How many links dialled at its address have failed in a row; 0 if it was not dialled."""
         del self._links[link.number]
         if self._up.get(link.name) is link:
             del self._up[link.name]
-        if link.address is not None:
-            self._book.failed(link.address, now)
-        if not link.up or link.name in self._up:
-            return
+        failures = self._book.failed(link.address, now) if link.address is not None else 0
+        if link.up and link.name not in self._up:
+            self._part(link, now)
+        return failures
+
+    def _part(self, link: Link, now: float) -> None:
+        """The last link to a host is gone."""
         if link.leaving and not self._exchange.is_missed(link.name):
             self._book.left(link.name)
         else:

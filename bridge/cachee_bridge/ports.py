@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from cachee_bridge.identity import Limits
+
 
 class Store(Protocol):
     """The port to one namespace: a structural subset of `cachee_shm._core.Segment`. No method blocks.
@@ -75,7 +77,9 @@ class Settings:
     address: str = ""
     """Where peers can dial this host: "host:port"; ":port" = where they see it come from; "" = nowhere."""
     secrets: tuple[bytes, ...] = ()
-    """Current shared secret, then the previous one while rolling. () = no authentication (loopback only)."""
+    """Shared secret; while it is changed, two, either of which is accepted. () = none is asked for."""
+    namespaces: Limits = None
+    """What this host's own certificate lets it speak of, None = every namespace."""
     fanout: int = 32
     heartbeat_s: float = 0.1
     lost_after_s: float = 2.0

@@ -17,13 +17,15 @@ import logging
 import math
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from cachee_bridge.doorbell import Doorbell
 from cachee_bridge.effects import Close, Connect, Log, Send, ServeUntil
+from cachee_bridge.identity import Identity
 from cachee_bridge.mesh import Mesh, Settings, Store
 from cachee_bridge.pump import Pump, Ring
+from cachee_bridge.tls import Contexts
 from cachee_bridge.transport import Network
 from cachee_shm.config import split_address
 from cachee_shm.errors import SegmentRetired
@@ -89,6 +91,7 @@ class Shell:
         settings: Settings,
         bell: Doorbell | None,
         on_broken: Callable[[BaseException], None],
+        tls: Contexts | None = None,
     ) -> None:
         """`on_broken(error)`: this shell cannot go on; SegmentRetired says that it is to be made anew."""
         self._loop = loop
@@ -99,6 +102,7 @@ class Shell:
         self._grid = Grid(settings.heartbeat_s, time.time() - time.monotonic())
         self.mesh = Mesh(name, self._segments, settings, random.SystemRandom())
         self.network = Network(loop, self)
+        self.network.tls = tls
         self.pump = Pump(loop, bell, self._ring_moved, log.warning)
         self._performers: dict[type, Callable[[Any], None]] = {
             Send: self._send,
@@ -126,6 +130,11 @@ class Shell:
         self.pump.add(namespace, segment)
         self.perform()
 
+    def renew(self, secrets: Sequence[bytes], tls: Contexts | None) -> None:
+        """What links prove themselves with that begin from now on; those that are up stay."""
+        self.mesh.renew(secrets)
+        self.network.tls = tls
+
     async def leave(self, timeout_s: float) -> bool:
         """Says farewell for good. True when every linked peer has applied all."""
         self.pump.look()
@@ -150,8 +159,11 @@ class Shell:
             for effect in effects:
                 self._performers[type(effect)](effect)
 
-    def opened(self, link: int, address: str | None, remote_host: str) -> None:
-        self._input(link, self.mesh.link_opened, link, address, time.monotonic(), remote_host)
+    def opened(self, link: int, address: str | None, remote_host: str, identity: Identity | None) -> None:
+        self._input(link, self.mesh.link_opened, link, address, time.monotonic(), remote_host, identity)
+
+    def refused(self, stranger: str, reason: str) -> None:
+        log.warning("%s", _printable(f"turned away a link from {stranger}: {reason}"))
 
     def connect_failed(self, address: str, reason: str) -> None:
         self._input(0, self.mesh.connect_failed, address, reason, time.monotonic())

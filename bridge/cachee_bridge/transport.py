@@ -1,6 +1,7 @@
 """TCP under the mesh: bytes in, bytes out, and word when a socket has room again. It knows no frame.
 
     Network.listen, connect   ->  Handler.opened, Handler.connect_failed
+    a TLS handshake fails     ->  Handler.connect_failed, Handler.refused
     a socket's bytes          ->  Handler.received
     Network.send              ->  True: all of it is with the kernel; False: Handler.writable follows
     the other end closes      ->  Handler.closed
@@ -8,18 +9,29 @@
 Bounds. Nothing is queued here: the write buffer's high mark is 0, so that uvloop writes at once, in the
 caller's stack, and what the kernel refuses is at most one allowance of the mesh. TCP_NOTSENT_LOWAT keeps the
 kernel's part short as well: what waits unsent grows old, while what stays in the ring is coalesced and fresh
-when it goes. Links are at most LINKS_MAX.
+when it goes. Links are at most LINKS_MAX, inbound ones in a TLS handshake HANDSHAKES_MAX for HANDSHAKE_S.
+
+With TLS (Network.tls) a link is opened when the other end has proven a certificate, and everything above sees
+plain bytes. The tls.Channel is under our own hands, not in the event loop's TLS transport: that one keeps a
+buffer of its own under each write, so that nobody could say what is with the kernel.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Callable
 from typing import Protocol, cast
+
+from cachee_bridge.identity import Identity
+from cachee_bridge.tls import Channel, Contexts
+from cachee_shm.errors import AuthError
 
 LINKS_MAX = 8192  # one each way for every host that a ring record can name
 BACKLOG_MAX = 256  # a mesh that reconnects after a switch's restart comes all at once
 CONNECT_TIMEOUT_S = 3.0  # a SYN and its first repetition
+HANDSHAKE_S = 5.0  # TLS takes two round trips and some milliseconds
+HANDSHAKES_MAX = 64  # of strangers, some 100 KB each; then the oldest gives way
 FLUSH_S = 1.0  # what a closing link may take for its last bytes (an error for the peer's log)
 UNSENT_BYTES_MAX = 128 << 10
 TCP_USER_TIMEOUT_MS = 10_000
@@ -37,8 +49,11 @@ OPTIONS = (
 class Handler(Protocol):
     """Who is told. No method may raise."""
 
-    def opened(self, link: int, address: str | None, remote_host: str) -> None:
-        """`address` is what was dialled, None for a link that came in."""
+    def opened(self, link: int, address: str | None, remote_host: str, identity: Identity | None) -> None:
+        """`address` is what was dialled, None for a link that came in; `identity` is None without TLS."""
+
+    def refused(self, stranger: str, reason: str) -> None:
+        """Who came in from `stranger` ("host:port") is turned away, before there was a link."""
 
     def connect_failed(self, address: str, reason: str) -> None:
         """A dial came to nothing."""
@@ -60,6 +75,10 @@ class Network:
         self._loop = loop
         self._handler = handler
         self._links: dict[int, _Connection] = {}
+        self.tls: Contexts | None = None
+        """For links that begin from now on; None = plain TCP."""
+        self._shaking: dict[_Connection, None] = {}
+        """In a TLS handshake, the oldest first."""
         self._dials: set[asyncio.Task[None]] = set()
         self._servers: list[asyncio.AbstractServer] = []
         self._last_link = 0
@@ -90,7 +109,7 @@ class Network:
         """Sends what was given, for at most FLUSH_S, and closes. Nothing more is told of this link."""
         connection = self._links.pop(link, None)
         if connection is not None:
-            connection.close(self._loop)
+            connection.close()
 
     def stranger(self, link: int) -> str:
         """Where an inbound link comes from, as "host:port"; "" for one that was dialled or has gone."""
@@ -104,6 +123,8 @@ class Network:
             server.close()
         for task in self._dials:
             task.cancel()
+        for connection in list(self._shaking):
+            connection.close()
         for link in list(self._links):
             self.close(link)
 
@@ -114,20 +135,39 @@ class Network:
                 self._loop.create_connection(lambda: connection, host, port), CONNECT_TIMEOUT_S
             )
         except (asyncio.TimeoutError, OSError, UnicodeError) as error:
-            if not connection.link:  # else it opened just in time, and its end is told by closed()
-                self._handler.connect_failed(address, _reason(error) or "no answer in time")
+            connection.fail(_reason(error))  # unless it opened just in time: then its end is told by closed()
 
-    def _opened(self, connection: _Connection, address: str | None, remote_host: str) -> int:
-        """The new link's number; 0 when there is no place for it."""
+    def _begun(self, connection: _Connection) -> Channel | None:
+        """A socket is there: what is to be done before it is a link, None if nothing."""
+        if self.tls is None:
+            return None
+        strangers = [known for known in self._shaking if known.address is None]
+        if connection.address is None and len(strangers) >= HANDSHAKES_MAX:
+            strangers[0].fail("pushed out by newer links")
+        self._shaking[connection] = None
+        return self.tls.accept() if connection.address is None else self.tls.dial()
+
+    def _later(self, delay_s: float, call: Callable[[], None]) -> asyncio.TimerHandle:
+        return self._loop.call_later(delay_s, call)
+
+    def _failed(self, connection: _Connection, reason: str) -> None:
+        """It will not be a link."""
+        self._shaking.pop(connection, None)
         if self._stopped:
-            return 0
-        if len(self._links) >= LINKS_MAX:
-            if address is not None:
-                self._handler.connect_failed(address, f"{LINKS_MAX} links are open already")
+            return
+        if connection.address is not None:
+            self._handler.connect_failed(connection.address, reason)
+        elif connection.stranger:
+            self._handler.refused(connection.stranger, reason)
+
+    def _opened(self, connection: _Connection, remote_host: str, identity: Identity | None) -> int:
+        """The new link's number; 0 when there is no place for it."""
+        self._shaking.pop(connection, None)
+        if self._stopped or len(self._links) >= LINKS_MAX:
             return 0
         self._last_link = link = self._last_link + 1
         self._links[link] = connection
-        self._handler.opened(link, address, remote_host)
+        self._handler.opened(link, connection.address, remote_host, identity)
         return link
 
     def _received(self, link: int, data: bytes) -> None:
@@ -144,46 +184,115 @@ class Network:
 
 
 class _Connection(asyncio.Protocol):
-    """One socket."""
+    """One socket, from the first byte on; with a number once it is a link."""
 
     link = 0
     stranger = ""
 
     def __init__(self, network: Network, address: str | None) -> None:
+        self.address = address
         self._network = network
-        self._address = address
+        self._remote_host = ""
         self._transport: asyncio.Transport | None = None
+        self._channel: Channel | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        self._over = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=0)
         _set_options(transport.get_extra_info("socket"))
         host, port = (transport.get_extra_info("peername") or ("", 0))[:2]
-        host = host.removeprefix("::ffff:") if "." in host else host  # IPv4 on a socket for both
-        if self._address is None:
-            self.stranger = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        self.link = self._network._opened(self, self._address, host)
-        if not self.link:
-            self._transport.abort()
+        self._remote_host = host.removeprefix("::ffff:") if "." in host else host  # IPv4 on a socket for both
+        if self.address is None:
+            self.stranger = _joined(self._remote_host, port)
+        self._channel = self._network._begun(self)
+        if self._channel is None:
+            self._open(None)
+        else:
+            self._deadline = self._network._later(HANDSHAKE_S, self._too_slow)
+            self.data_received(b"")
 
     def data_received(self, data: bytes) -> None:
-        self._network._received(self.link, data)
+        plain = data if self._channel is None else self._unwrapped(self._channel, data)
+        if plain:
+            self._network._received(self.link, plain)
+        if self._channel is not None and self._channel.ended:
+            self._lose("closed by the other end")
 
     def resume_writing(self) -> None:
         self._network._writable(self.link)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._network._closed(self.link, "closed by the other end" if exc is None else _reason(exc))
+        self._lose("closed by the other end" if exc is None else _reason(exc))
 
     def write(self, data: bytes) -> bool:
         assert self._transport is not None  # it has a link, so it was made
+        if self._channel is not None:
+            self._channel.write(data)
+            data = self._channel.out()
         self._transport.write(data)
         return self._transport.get_write_buffer_size() == 0
 
-    def close(self, loop: asyncio.AbstractEventLoop) -> None:
-        assert self._transport is not None
+    def fail(self, reason: str) -> None:
+        """It does not become a link; no word if it is one."""
+        if not self.link and not self._over:
+            self._over = True
+            self._network._failed(self, reason)
+            self.close()
+
+    def close(self) -> None:
+        """Nothing more is told of it; what was given to be sent is sent first."""
+        self._over = True
+        if self._deadline is not None:
+            self._deadline.cancel()
+        if self._transport is None or self._transport.is_closing():
+            return
+        if self._channel is not None:
+            self._channel.end()
+            self._flush(self._channel)
         self._transport.close()
-        loop.call_later(FLUSH_S, self._transport.abort)
+        self._network._later(FLUSH_S, self._transport.abort)
+
+    def _unwrapped(self, channel: Channel, data: bytes) -> bytes:
+        """What `data` brings to read; the handshake's next step on the way."""
+        plain = b""
+        try:
+            plain = channel.feed(data)
+        except AuthError as error:
+            self._flush(channel)
+            self._lose(str(error))
+        self._flush(channel)
+        if channel.identity is not None and not self.link and not self._over:
+            self._open(channel.identity)
+        return plain
+
+    def _flush(self, channel: Channel) -> None:
+        assert self._transport is not None
+        if out := channel.out():
+            self._transport.write(out)
+
+    def _open(self, identity: Identity | None) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self.link = self._network._opened(self, self._remote_host, identity)
+        if not self.link:
+            self.fail(f"{LINKS_MAX} links are open already")
+
+    def _lose(self, reason: str) -> None:
+        """It ends, and not by our own will."""
+        if not self.link:
+            self.fail(reason)
+        elif not self._over:
+            self.close()
+            self._network._closed(self.link, reason)
+
+    def _too_slow(self) -> None:
+        self.fail(f"no TLS handshake in {HANDSHAKE_S:g} s")
+
+
+def _joined(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _everywhere(port: int) -> socket.socket:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+from collections import defaultdict
 from typing import Any
 
 from cachee_bridge.effects import Close, Connect, Log, Send, ServeUntil
+from cachee_bridge.identity import Identity
 from cachee_bridge.mesh import Mesh, Settings
 
 SECRET = b"0123456789abcdef"
@@ -125,6 +127,10 @@ class Cable:
         self.cut: set[frozenset[str]] = set()
         self.deaf: set[tuple[str, str]] = set()
         """(from, to): lost on the way, link by link still open."""
+        self.identities: dict[str, Identity] = {}
+        """What the certificate of a host says, by its name; without one, no TLS."""
+        self.carried: dict[tuple[str, str], list[bytes]] = defaultdict(list)
+        """By (from, to), what was sent."""
         self.full: set[str] = set()
         """Hosts whose sockets never drain (what they send still arrives)."""
         self.links = self.lives = 0
@@ -175,8 +181,8 @@ class Cable:
         here, there = self.links + 1, self.links + 2
         self.links += 2
         self.ends[here], self.ends[there] = (other, there), (one, here)
-        one.mesh.link_opened(here, address, self.now, other.name)
-        other.mesh.link_opened(there, None, self.now, one.name)
+        one.mesh.link_opened(here, address, self.now, other.name, self.identities.get(other.name))
+        other.mesh.link_opened(there, None, self.now, one.name, self.identities.get(one.name))
 
     def _perform(self, node: Node) -> bool:
         effects = node.mesh.effects()
@@ -206,6 +212,7 @@ class Cable:
             return
         if frozenset((node.name, other.name)) in self.cut or (node.name, other.name) in self.deaf:
             return
+        self.carried[node.name, other.name].append(effect.data)
         other.mesh.received(back, effect.data, self.now)
         if node.name not in self.full:
             node.mesh.writable(effect.link, self.now)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cachee_bridge.auth import ACCEPTOR, DIALLER, check_secrets, prove, transcript, verify
+from cachee_bridge.auth import ACCEPTOR, DIALLER, check_secrets, prove, seals, transcript, verify
 from cachee_bridge.frames import Hello
 from cachee_shm.errors import AuthError
 
@@ -54,8 +54,9 @@ def test_the_two_sides_cannot_be_exchanged():
 @pytest.mark.parametrize("there", [(OLD,), (NEW, OLD), (OLD, NEW)])
 @pytest.mark.parametrize("here", [(OLD,), (NEW, OLD)])
 def test_while_a_secret_is_changed_hosts_understand_each_other_in_any_order(here, there):
-    assert verify(there, DIALLER, SAID, prove(here, DIALLER, SAID))
-    assert verify(here, ACCEPTOR, SAID, prove(there, ACCEPTOR, SAID))
+    used = verify(there, DIALLER, SAID, prove(here, DIALLER, SAID))
+    assert used == next(secret for secret in here if secret in there)
+    assert verify(here, ACCEPTOR, SAID, prove((used,), ACCEPTOR, SAID)) == used
 
 
 def test_after_the_change_the_old_secret_alone_is_refused():
@@ -70,4 +71,18 @@ def test_secrets_that_protect_nothing_are_refused(secrets):
 
 @given(st.binary(min_size=32, max_size=32))
 def test_no_other_proof_is_accepted(mac):
-    assert verify([OLD], DIALLER, SAID, (mac,)) == (mac in prove([OLD], DIALLER, SAID))
+    assert verify([OLD], DIALLER, SAID, (mac,)) is None
+
+
+def test_the_seals_of_the_two_directions_differ_and_are_the_same_at_both_ends():
+    (dialler, acceptor), (dialler_too, acceptor_too) = seals(OLD, SAID), seals(OLD, SAID)
+    sent = dialler.of(b"message")
+    dialler_too.check(b"message", sent)
+    with pytest.raises(AuthError):
+        acceptor_too.check(b"message", sent)
+    assert acceptor.of(b"message") != sent
+
+
+def test_another_link_has_other_seals():
+    other = seals(OLD, transcript(hello("web-1", nonce=b"n" * 32), hello("web-2")))
+    assert seals(OLD, SAID)[0].of(b"message") != other[0].of(b"message")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import pytest
 
-from cachee_bridge.daemon import Daemon, settings
+from cachee_bridge.daemon import Daemon, credentials_of
+from cachee_bridge.daemon import settings as settings_of
+from cachee_bridge.mesh import Settings
 from cachee_bridge.notify import Notifier
 from cachee_shm.config import Config
 from cachee_shm.errors import ConfigError, ListenRefused
@@ -17,6 +18,10 @@ DEFAULTS = {"memory": "4MiB"}
 
 def config_of(**bridge: object) -> Config:
     return Config.parse({"defaults": DEFAULTS, "bridge": bridge})
+
+
+def settings(config: Config) -> Settings:
+    return settings_of(config, credentials_of(config))
 
 
 @pytest.fixture
@@ -55,36 +60,6 @@ def test_peers_are_told_an_address_that_they_can_dial(listen: str, address: str,
     told = settings(config_of(listen=listen, secret_file=str(secret)))
     assert told.address == address
     assert told.secrets == (b"sixteen bytes or more",)
-
-
-def test_both_secrets_are_read_while_one_is_rolled(secret: Path, tmp_path: Path) -> None:
-    old = tmp_path / "old"
-    old.write_bytes(b"the one before this one")
-    old.chmod(0o600)
-    both = settings(config_of(secret_file=str(secret), previous_secret_file=str(old)))
-    assert both.secrets == (b"sixteen bytes or more", b"the one before this one")
-
-
-@pytest.mark.parametrize("content", [b"", b"too short\n", b"x" * 5000])
-def test_a_secret_of_a_useless_length_is_refused_with_its_file(content: bytes, tmp_path: Path) -> None:
-    path = tmp_path / "secret"
-    path.write_bytes(content)
-    with pytest.raises(ConfigError, match=str(path)):
-        settings(config_of(secret_file=str(path)))
-
-
-def test_a_secret_that_cannot_be_read_is_refused_with_its_file(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"no-such-file.*cannot be read"):
-        settings(config_of(secret_file=str(tmp_path / "no-such-file")))
-
-
-def test_a_secret_that_everybody_may_read_is_warned_of(
-    secret: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    secret.chmod(0o644)
-    with caplog.at_level(logging.WARNING, logger="cachee_bridge"):
-        settings(config_of(secret_file=str(secret)))
-    assert str(secret) in caplog.text
 
 
 def test_a_configuration_without_a_bridge_is_refused() -> None:

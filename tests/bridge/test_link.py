@@ -8,12 +8,20 @@ from cachee_bridge.frames import (
     VERSION,
     Auth,
     Beat,
+    Cursor,
     Decoder,
+    FinalHead,
+    Frame,
+    Head,
     Hello,
+    Leave,
+    NamespaceState,
+    Replay,
     State,
     Sync,
     encode,
 )
+from cachee_bridge.identity import Identity
 from cachee_bridge.link import ALLOWANCE_BYTES, Link, LinkState
 from cachee_shm.errors import AuthError, FrameError
 from tests.bridge.meshes import SECRET
@@ -35,11 +43,10 @@ def hello(name, **fields):
     )
 
 
-def link_of(name, dials, secrets=(), now=100.0, **fields):
+def link_of(name, dials, secrets=(), now=100.0, identity=None, **fields):
     mode = "secret" if secrets else "none"
-    return Link(
-        1, "there:1" if dials else None, "10.0.0.9", hello(name, mode=mode, **fields), secrets, [], now
-    )
+    said = hello(name, mode=mode, **fields)
+    return Link(1, "there:1" if dials else None, "10.0.0.9", said, secrets, [], now, identity)
 
 
 def words(link):
@@ -140,6 +147,112 @@ class TestHandshake:
         assert link.decoder.bytes_max == HANDSHAKE_BYTES_MAX
         link.send_state(State(()))
         assert link.decoder.bytes_max == FRAME_BYTES_MAX
+
+
+def proven(here=(SECRET,), there=(SECRET,)):
+    """Two ends that have shaken hands, and a way to say something from one to the other as bytes."""
+    dialler, acceptor = pair(here, there)
+    shake(dialler, acceptor)
+    return dialler, acceptor
+
+
+def say(link, *messages):
+    for message in messages:
+        link.send(message)
+    return link.sent()
+
+
+class TestSeals:
+    def test_what_one_end_says_the_other_hears(self):
+        dialler, acceptor = proven()
+        for one, other in ((dialler, acceptor), (acceptor, dialler)):
+            data = b"".join(say(one, Sync(), State(())))
+            assert list(other.decoder.feed(data)) == [Sync(), State(())]
+
+    @pytest.mark.parametrize("here", [(SECRET,), (OTHER, SECRET), (SECRET, OTHER)])
+    @pytest.mark.parametrize("there", [(SECRET,), (OTHER, SECRET), (SECRET, OTHER)])
+    def test_both_ends_agree_by_which_secret_while_it_is_changed(self, here, there):
+        dialler, acceptor = proven(here, there)
+        assert list(acceptor.decoder.feed(say(dialler, Sync())[0])) == [Sync()]
+        assert list(dialler.decoder.feed(say(acceptor, Sync())[0])) == [Sync()]
+
+    def test_what_is_changed_on_the_way_is_refused(self):
+        dialler, acceptor = proven()
+        data = bytearray(say(dialler, State(()))[0])
+        data[5] ^= 1
+        with pytest.raises(AuthError, match="seal"):
+            list(acceptor.decoder.feed(bytes(data)))
+
+    @pytest.mark.parametrize("order", [(1,), (0, 0), (0, 2)])
+    def test_what_is_left_out_or_repeated_is_refused(self, order):
+        dialler, acceptor = proven()
+        said = say(dialler, Sync(), State(()), Sync())
+        with pytest.raises(AuthError, match="seal"):
+            list(acceptor.decoder.feed(b"".join(said[number] for number in order)))
+
+    def test_what_was_said_on_another_link_or_comes_back_is_refused(self):
+        dialler, acceptor = proven()
+        other = link_of("a", True, (SECRET,), nonce=b"later".ljust(32, b".")), link_of("b", False, (SECRET,))
+        shake(*other)
+        with pytest.raises(AuthError):
+            list(acceptor.decoder.feed(say(other[0], Sync())[0]))
+        with pytest.raises(AuthError):
+            list(dialler.decoder.feed(say(dialler, Sync())[0]))
+
+    def test_what_bears_no_seal_is_not_heard(self):
+        dialler, acceptor = proven()
+        with pytest.raises(AuthError):
+            list(acceptor.decoder.feed(encode(Sync()) * 9))
+        with pytest.raises(AuthError):
+            list(dialler.decoder.feed(encode(Sync()) * 9))
+
+
+class TestCertificates:
+    SHOP = Identity({"a": frozenset({"shop"}), "c": None})
+
+    def test_the_name_must_be_one_of_the_certificates(self):
+        link = link_of("b", False, identity=self.SHOP)
+        with pytest.raises(AuthError, match="calls itself 'b2', and its certificate is for 'a', 'c'"):
+            link.shake(hello("b2"))
+        assert link.name == ""
+
+    def test_the_name_decides_which_namespaces(self):
+        limited, unlimited = link_of("b", False, identity=self.SHOP), link_of("b", False, identity=self.SHOP)
+        limited.shake(hello("a"))
+        unlimited.shake(hello("c"))
+        assert [limited.allows("shop"), limited.allows("news")] == [True, False]
+        assert unlimited.allows("news")
+
+    @pytest.mark.parametrize(
+        "message",
+        [
+            State((NamespaceState("shop", 1, 0, 7), NamespaceState("news", 1, 0, 7))),
+            Frame("news", "a", 1, 1, 1, b""),
+            Replay("news", "b", 1, 1),
+            Beat(1, 0, (Head("shop", "a", 1, 0, 0), Head("news", "a", 1, 0, 0)), ()),
+            Beat(1, 0, (), (Cursor("news", "b", 1, 0),)),
+            Leave("", (FinalHead("news", 1, 0),)),
+        ],
+        ids=lambda message: type(message).__name__,
+    )
+    def test_a_message_about_a_namespace_that_is_not_allowed_is_refused_whatever_it_is(self, message):
+        link = link_of("b", False, identity=self.SHOP)
+        link.shake(hello("a"))
+        with pytest.raises(AuthError, match="speaks of namespace 'news', and its certificate allows shop"):
+            link.judge(message)
+
+    @pytest.mark.parametrize("message", [Sync(), Leave("bye", ()), Replay("shop", "b", 1, 1), State(())])
+    def test_what_is_allowed_is_not(self, message):
+        link = link_of("b", False, identity=self.SHOP)
+        link.shake(hello("a"))
+        link.judge(message)
+
+
+def test_an_end_that_speaks_tls_to_one_that_does_not_is_told_so():
+    link = link_of("b", False)
+    for record in (b"\x16\x03\x01\x02\x00" + bytes(512), b"\x15\x03\x03\x00\x02\x02\x46"):
+        with pytest.raises(AuthError, match=r"speaks TLS, and this host does not.*\[bridge.tls\]"):
+            list(link.decoder.feed(record))
 
 
 class TestWhichOfTwoLinksStays:

@@ -9,14 +9,21 @@ from pathlib import Path
 import pytest
 
 from cachee_bridge import __main__ as command
-from cachee_bridge.daemon import CARE_S, settings
+from cachee_bridge.daemon import CARE_S, credentials_of, settings
 from cachee_shm.config import Config, load
+from tests.bridge.certificates import Authority, table
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
+CERTIFICATES = """
+[bridge.tls]
+cert = "/etc/cachee/host.pem"
+key = "/etc/cachee/host.key"
+ca = "/etc/cachee/ca.pem"
+"""
 SHIPPED = Path(__file__).resolve().parents[2] / "bridge"
 EVERYTHING = """
 [host]
@@ -49,9 +56,11 @@ def merged(config: Config) -> object:
     return config.host, namespaces, config.bridge
 
 
+@pytest.mark.parametrize("more", ["", CERTIFICATES])
 def test_what_is_printed_is_a_configuration_that_says_the_same(
-    file: Path, capsys: pytest.CaptureFixture[str]
+    file: Path, more: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    file.write_text(EVERYTHING + more)
     assert command.main(["--config", str(file), "--print-config"]) == 0
     printed = capsys.readouterr().out
     assert merged(Config.parse(tomllib.loads(printed))) == merged(load(str(file)))
@@ -81,6 +90,14 @@ def test_a_fault_is_named_and_the_exit_code_says_so(
     assert complaint in caplog.text
 
 
+def test_a_check_reads_the_certificates_too(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    authority = Authority(file.parent / "ca")
+    for name, code in (("web-1", 0), ("web-2", command.EXIT_CONFIG)):
+        file.write_text(EVERYTHING + table(authority.issue(name)))
+        assert command.main(["--config", str(file), "--check"]) == code
+    assert "found 'web-2'; accepted: one for 'web-1'" in caplog.text
+
+
 def test_a_file_that_is_not_there_is_a_fault(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert command.main(["--config", str(tmp_path / "none.toml")]) == command.EXIT_CONFIG
     assert "none.toml" in caplog.text
@@ -88,22 +105,23 @@ def test_a_file_that_is_not_there_is_a_fault(tmp_path: Path, caplog: pytest.LogC
 
 def test_the_shipped_example_is_without_fault() -> None:
     config = load(str(SHIPPED / "cachee.toml"))
-    assert settings(config).address == "127.0.0.1:7946"
+    assert settings(config, credentials_of(config)).address == "127.0.0.1:7946"
 
 
 def test_the_shipped_example_with_every_line_in_force_is_without_fault(tmp_path: Path) -> None:
     lines = (SHIPPED / "cachee.toml").read_text().splitlines()
-    keys = ("name", "hash_key_file", "secret_file", "previous_secret_file")
-    text = "\n".join(
-        line[2:] if line.startswith(tuple(f"# {key} =" for key in keys)) else line for line in lines
-    )
-    for name in ("hash.key", "secret", "secret.old"):
+    keys = [f"# {key} =" for key in ("name", "hash_key_file", "secret_file", "cert", "key", "ca")]
+    text = "\n".join(line[2:] if line.startswith((*keys, "# [bridge.tls]")) else line for line in lines)
+    Authority(tmp_path).issue("web-1", file="host")
+    for name in ("hash.key", "secret"):
         (tmp_path / name).write_bytes(b"0123456789abcdef0123456789abcdef\n")
         (tmp_path / name).chmod(0o600)
     (tmp_path / "cachee.toml").write_text(text)
     config = load(str(tmp_path / "cachee.toml"))
     assert config.host.name == "web-1"
-    assert len(settings(config).secrets) == 2
+    credentials = credentials_of(config)
+    assert len(settings(config, credentials).secrets) == 1
+    assert credentials.tls is not None
 
 
 def unit() -> configparser.ConfigParser:

@@ -14,6 +14,7 @@ import cachee_shm
 from cachee_bridge.effects import Connect, Effect, Log, ServeUntil
 from cachee_bridge.mesh import Settings
 from cachee_bridge.shell import Grid, Shell
+from cachee_bridge.tls import Contexts
 from cachee_shm import Cache
 from cachee_shm.errors import SegmentRetired
 from tests.bridge.hosts import free_ports
@@ -25,13 +26,15 @@ HEARTBEAT_S = 0.05
 class Side:
     """One shell over one namespace."""
 
-    def __init__(self, name: str, port: int) -> None:
+    def __init__(
+        self, name: str, port: int, secrets: tuple[bytes, ...] = (), tls: Contexts | None = None
+    ) -> None:
         self.port = port
         self.cache: Cache = cachee_shm.attach("shop", private=True, config={"defaults": {"memory": "4MiB"}})
         self.broken: list[BaseException] = []
-        settings = Settings(address=f"127.0.0.1:{port}", heartbeat_s=HEARTBEAT_S)
+        settings = Settings(address=f"127.0.0.1:{port}", heartbeat_s=HEARTBEAT_S, secrets=secrets)
         loop = asyncio.get_running_loop()
-        self.shell = Shell(loop, name, {"shop": self.cache}, settings, None, self.broken.append)
+        self.shell = Shell(loop, name, {"shop": self.cache}, settings, None, self.broken.append, tls)
 
     async def start(self, *peers: int) -> None:
         await self.shell.start("127.0.0.1", self.port, [f"127.0.0.1:{peer}" for peer in peers])

@@ -12,6 +12,7 @@ import pytest
 import uvloop
 
 from cachee_bridge import transport
+from cachee_bridge.identity import Identity
 from cachee_bridge.transport import Network
 
 WAIT_S = 20.0
@@ -23,10 +24,15 @@ class Recorder:
     def __init__(self) -> None:
         self.told: list[tuple[object, ...]] = []
         self.data: dict[int, bytes] = {}
+        self.identities: dict[int, Identity | None] = {}
         self.on_received: Callable[[int, bytes], None] = lambda link, data: None
 
-    def opened(self, link: int, address: str | None, remote_host: str) -> None:
+    def opened(self, link: int, address: str | None, remote_host: str, identity: Identity | None) -> None:
         self.told.append(("opened", link, address, remote_host))
+        self.identities[link] = identity
+
+    def refused(self, stranger: str, reason: str) -> None:
+        self.told.append(("refused", stranger, reason))
 
     def connect_failed(self, address: str, reason: str) -> None:
         self.told.append(("failed", address, reason))

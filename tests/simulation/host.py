@@ -143,7 +143,8 @@ class Bridge:
                 raise Broken(f"{self.name}: {effect.text}")
 
     def _check(self, data: bytes) -> None:
-        message = decode(data[4], data[PREFIX.size :]) if data[4] == NUMBERS[Frame] else None
+        length, number = PREFIX.unpack_from(data)
+        message = decode(number, data[PREFIX.size : 4 + length]) if number == NUMBERS[Frame] else None
         if isinstance(message, Frame):
             self.world.truth.sent(self.host.segments[message.namespace], message)
 

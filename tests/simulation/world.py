@@ -64,6 +64,8 @@ class World:
         if only:
             self.disasters = [each for each in disasters if each.__name__.strip("_") in only.split()]
         """A few kinds for each seed: where all are mixed, one hides what another would show."""
+        if self._lossy in self.disasters:
+            self.secrets = ()
         self.longest_s = rng.choice((0.3, 2.5, 4.0))
         self.ever_left: set[str] = set()
         self.hosts = {name: Host(name, self) for name in self.names}
@@ -257,6 +259,9 @@ class World:
             host.boot()
 
     def _lossy(self) -> None:
+        """Not where messages are sealed: one that is missing breaks its link, and rightly."""
+        if self.secrets:
+            return
         self.network.lossy = self.rng.choice((0.02, 0.3))
         self.say(f"-- {self.network.lossy:.0%} of frames are lost or repeated")
         self.at(self._while(), lambda: setattr(self.network, "lossy", 0.0))

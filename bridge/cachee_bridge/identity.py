@@ -1,0 +1,78 @@
+"""Who a certificate says its holder is: the hosts it may call itself, and the namespaces they may speak of.
+
+    subject alternative name        the holder may be    and speak of
+    URI  cachee://web-1/shop        web-1                shop (more such URIs: more namespaces)
+    URI  cachee://web-1             web-1                every namespace
+    DNS  web-1                      web-1                every namespace; only where there is no cachee: URI
+
+Everything else in a certificate says nothing here: no common name, no wildcard. Names are compared letter by
+letter. A cachee: URI that cannot be read makes the whole certificate useless, for it may have been meant as a
+limit.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from cachee_shm.errors import AuthError
+
+Limits = frozenset[str] | None
+"""The namespaces that a host may speak of; None = every one."""
+
+SCHEME = "cachee:"
+NAME = re.compile(r"[A-Za-z0-9._-]{1,63}")
+WORD = re.compile(r"cachee://([A-Za-z0-9._-]{1,63})(?:/|/([A-Za-z0-9_-]{1,64}))?")
+SHOWN_MAX = 5
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What one certificate says."""
+
+    hosts: Mapping[str, Limits]
+
+    def limits(self, name: str) -> Limits:
+        """What the host `name` may speak of; AuthError when the certificate is not for it."""
+        if name not in self.hosts:
+            raise AuthError(
+                f"it calls itself {name!r}, and its certificate is for {self}; give it a certificate for its "
+                "name, or its [host] name the certificate's"
+            )
+        return self.hosts[name]
+
+    def __str__(self) -> str:
+        names = sorted(self.hosts)
+        more = f" and {len(names) - SHOWN_MAX} more" if len(names) > SHOWN_MAX else ""
+        return ", ".join(map(repr, names[:SHOWN_MAX])) + more
+
+
+def identity_of(alternative_names: Iterable[tuple[str, str]]) -> Identity:
+    """From (kind, value) pairs as Python's ssl gives them; AuthError when they name no host."""
+    pairs = list(alternative_names)
+    words = [value for kind, value in pairs if kind == "URI" and value.lower().startswith(SCHEME)]
+    if words:
+        return Identity(_read(words))
+    names = [value for kind, value in pairs if kind == "DNS" and NAME.fullmatch(value)]
+    if not names:
+        raise AuthError(
+            "the certificate names no host; accepted: a subject alternative name such as DNS:web-1 or "
+            "URI:cachee://web-1/shop"
+        )
+    return Identity(dict.fromkeys(names))
+
+
+def _read(words: list[str]) -> dict[str, Limits]:
+    hosts: dict[str, Limits] = {}
+    for word in words:
+        match = WORD.fullmatch(word)
+        if match is None:
+            raise AuthError(
+                f"the certificate has {word[:100]!r}, which says nothing; accepted: cachee://HOST/NAMESPACE, "
+                "or cachee://HOST for every namespace"
+            )
+        host, namespace = match[1], match[2]
+        known = hosts.get(host, frozenset())
+        hosts[host] = None if namespace is None or known is None else known | {namespace}
+    return hosts

@@ -1,0 +1,47 @@
+"""Seals: each fits one message, in one place, of one link."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cachee_bridge.seal import SEAL_BYTES, Seal
+from cachee_shm.errors import AuthError
+
+KEY, OTHER = b"k" * 32, b"o" * 32
+SENT = (b"first", b"second", b"third")
+
+
+def sealed(key=KEY, messages=SENT):
+    seal = Seal(key)
+    return [(message, seal.of(message)) for message in messages]
+
+
+def test_what_was_sealed_in_this_order_is_accepted():
+    seal = Seal(KEY)
+    for message, mark in sealed():
+        assert len(mark) == SEAL_BYTES
+        seal.check(message, mark)
+
+
+@pytest.mark.parametrize(
+    "order", [(1,), (2,), (0, 0), (0, 2), (0, 1, 1), (0, 1, 0)], ids=lambda order: "".join(map(str, order))
+)
+def test_what_is_left_out_repeated_or_out_of_order_is_not(order):
+    seal, marked = Seal(KEY), sealed()
+    for place in order[:-1]:
+        seal.check(*marked[place])
+    with pytest.raises(AuthError, match="seal does not fit"):
+        seal.check(*marked[order[-1]])
+
+
+def test_another_links_seal_is_not():
+    with pytest.raises(AuthError):
+        Seal(OTHER).check(*sealed()[0])
+
+
+@given(st.binary(max_size=50), st.integers(0), st.integers(1, 255))
+def test_one_changed_byte_anywhere_is_noticed(message, place, difference):
+    marked = bytearray(message + Seal(KEY).of(message))
+    marked[place % len(marked)] ^= difference
+    with pytest.raises(AuthError):
+        Seal(KEY).check(bytes(marked[:-SEAL_BYTES]), bytes(marked[-SEAL_BYTES:]))
