@@ -245,6 +245,12 @@ class Bridge(Table):
     )
     secret_file: Path | None = Field(default=None, description=A_FILE)
     tls: Tls | None = Field(default=None, description="a table: [bridge.tls]")
+    peer_budget: Bytes = Field(
+        default=16 << 20,
+        ge=1 << 20,
+        le=1 << 40,
+        description=f'what a peer may send in a second: a size such as "16MiB", from 1MiB {SIZE_UNITS}',
+    )
     fanout: int = Field(default=32, ge=1, le=256, description="a whole number from 1 to 256")
     heartbeat: Seconds = Field(
         default=0.1,

@@ -25,7 +25,7 @@ FLOORS = {
         ["__init__", "cli"],
     ],
     "cachee_bridge": [
-        ["identity", "seal"],
+        ["identity", "seal", "budget"],
         ["frames", "config", "effects", "ports", "addresses", "freshness"],
         ["stream", "repair", "fanout", "auth", "members"],
         ["link", "exchange"],
@@ -52,6 +52,7 @@ SOURCES = {"cachee_shm": ROOT / "cachee_shm", "cachee_bridge": ROOT / "bridge" /
 PROTOCOL = {
     "identity",
     "seal",
+    "budget",
     "frames",
     "effects",
     "ports",

@@ -22,7 +22,7 @@ from cachee_shm.errors import BridgeRunning, CacheeError, ConfigError, ListenRef
 EXIT_FAILED = 1
 EXIT_CONFIG = 2
 EXIT_RUNNING = 3
-SIZES = ("memory",)
+SIZES = ("memory", "peer_budget")
 DURATIONS = ("default_ttl", "isolation_ttl", "heartbeat", "lost_after")
 
 log = logging.getLogger("cachee_bridge")

@@ -57,6 +57,7 @@ def settings(config: Config, credentials: Credentials) -> Settings:
         address=f":{port}" if _is_everywhere(host) else bridge.listen,
         secrets=credentials.secrets,
         namespaces=credentials.namespaces,
+        peer_budget=bridge.peer_budget,
         fanout=bridge.fanout,
         heartbeat_s=bridge.heartbeat,
         lost_after_s=bridge.lost_after,

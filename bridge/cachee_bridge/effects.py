@@ -38,6 +38,20 @@ class Close:
 
 
 @dataclass(frozen=True)
+class Pause:
+    """Read no more of `link`, so that the peer's own kernel keeps what it sends, until Resume."""
+
+    link: int
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Read `link` again."""
+
+    link: int
+
+
+@dataclass(frozen=True)
 class Log:
     """One line for people. `fields` are its parts for machines (peer, namespace, ...)."""
 
@@ -58,4 +72,4 @@ class ServeUntil:
     until: float
 
 
-Effect = Connect | Send | Close | Log | ServeUntil
+Effect = Connect | Send | Close | Pause | Resume | Log | ServeUntil

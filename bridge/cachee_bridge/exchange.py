@@ -239,13 +239,18 @@ class Exchange:
     # Saying
 
     def pump(self, link: Link, namespace: str | None = None) -> None:
-        """What the link lacks of `namespace`, or of every one in turn, as far as there is room."""
+        """What the link lacks of `namespace`, or of every one in turn, as far as there is room.
+
+        What it has been sent before is charged to the peer, who asked for it.
+        """
         waiting = list(link.outboxes) if namespace is None else [namespace] * (namespace in link.outboxes)
         while waiting and link.room():
             turn = waiting.pop(0)
+            again = link.outboxes[turn].again
             frame = link.outboxes[turn].next()
             if frame is not None:
                 link.send(frame)
+                link.budget.owe(len(frame.payload) * again)
                 waiting.append(turn)
                 link.outboxes[turn] = link.outboxes.pop(turn)
 

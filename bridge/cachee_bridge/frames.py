@@ -298,6 +298,11 @@ def namespaces_of(message: Message) -> list[str]:
     return []
 
 
+def rows_of(message: Message) -> int:
+    """How many rows its lists have."""
+    return sum(len(field) for field in message if type(field) is tuple)
+
+
 class Decoder:
     """Bytes in as they come, messages out. Holds at most one unfinished message of `bytes_max` bytes, and
     what came with the last one that was taken."""
@@ -309,10 +314,14 @@ class Decoder:
         """By which each message is checked, from the next one on."""
         self._buffer = bytearray()
 
+    def keep(self, data: bytes) -> None:
+        """For the next feed()."""
+        self._buffer += data
+
     def feed(self, data: bytes) -> Generator[Message, None, None]:
         """The messages that `data` completes, lazily. Exhaust or close it before feeding again: what was not
         taken is kept. FrameError and AuthError end the link."""
-        self._buffer += data
+        self.keep(data)
         done = 0
         try:
             while (whole := self._next(done)) is not None:

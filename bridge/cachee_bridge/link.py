@@ -26,6 +26,7 @@ from collections.abc import Sequence
 from enum import Enum, auto
 
 from cachee_bridge import auth
+from cachee_bridge.budget import MESSAGE_BYTES, ROW_BYTES, Budget
 from cachee_bridge.frames import (
     FRAME_BYTES_MAX,
     HANDSHAKE_BYTES_MAX,
@@ -39,6 +40,7 @@ from cachee_bridge.frames import (
     State,
     encode,
     namespaces_of,
+    rows_of,
 )
 from cachee_bridge.identity import Identity, Limits
 from cachee_bridge.seal import Seal
@@ -69,6 +71,7 @@ class Link:
         secrets: Sequence[bytes],
         ready: list[Link],
         now: float,
+        budget: Budget,
         identity: Identity | None = None,
     ) -> None:
         """`address` is where it was dialled, None when the peer dialled; `remote_host` is the IP address of
@@ -99,6 +102,12 @@ class Link:
         self.acked: dict[str, int] = {}
         """How far the peer has applied this host's rings, as it last told."""
         self.decoder = Decoder(HANDSHAKE_BYTES_MAX)
+        self.budget = budget
+        self.held = 0
+        """How often it was not read for a while, because it was over its budget."""
+        self.held_since: float | None = None
+        self.complain_at = now
+        """When it is said again that it was."""
         self._limits: Limits = None
         """The namespaces that the peer may speak of, None = every one."""
         self._identity = identity
@@ -171,6 +180,23 @@ class Link:
         return self.dialled == (self.mine.name < self.name)
 
     # Hearing
+
+    def charge(self, message: Message, now: float) -> bool:
+        """Counts what `message` costs beside its bytes; whether the peer is over its budget now."""
+        self.budget.owe(MESSAGE_BYTES + ROW_BYTES * rows_of(message))
+        return self.budget.spent(now)
+
+    def hold(self, now: float) -> None:
+        """It is not read from now on."""
+        self.held += 1
+        self.held_since = now
+
+    def release(self, now: float) -> bool:
+        """Whether it may be read again: then it is as if it had just been heard."""
+        if self.held_since is None or self.budget.spent(now):
+            return False
+        self.held_since, self.heard_at = None, now
+        return True
 
     def allows(self, namespace: str) -> bool:
         """Whether the peer's certificate lets it speak of `namespace`, so that it may be told of it."""
@@ -264,7 +290,9 @@ class Link:
 
     def silent(self, now: float, lost_after_s: float, handshake_s: float) -> str | None:
         """Why it must be given up, or None. Data that comes without echoes is a path in one direction
-        only."""
+        only. Who is not read is not silent."""
+        if self.held_since is not None:
+            return None
         if not self.up:
             return "no handshake in time" if self.opened_at + handshake_s < now else None
         if self.heard_at + lost_after_s < now:

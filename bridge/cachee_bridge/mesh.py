@@ -21,6 +21,9 @@ Two links to one host, which happens when both dial at once: each side keeps the
 dialled. Two hosts under one name: the second is turned away, and the first is asked for a sign of life on its
 link. If it gives one and then the second comes again, both are alive, and that is said aloud; if it gives
 none, the first was a former life of the second, and its link ends.
+
+A peer that is over its budget is not read until it is within it again: what it has sent waits, here at most
+one read of the socket, then in the kernels.
 """
 
 from __future__ import annotations
@@ -32,7 +35,8 @@ from dataclasses import replace
 
 from cachee_bridge import auth
 from cachee_bridge.addresses import ADDRESSES_MAX, AddressBook
-from cachee_bridge.effects import Close, Connect, Effect, Level, Log, Send, ServeUntil
+from cachee_bridge.budget import Budget
+from cachee_bridge.effects import Close, Connect, Effect, Level, Log, Pause, Resume, Send, ServeUntil
 from cachee_bridge.exchange import Exchange
 from cachee_bridge.fanout import Fanout
 from cachee_bridge.frames import (
@@ -63,6 +67,10 @@ HANDSHAKES_MAX = 64
 """Inbound links that have not proven themselves: what strangers can make this host hold is 64 * 4 KiB."""
 GOSSIP_S = 10.0
 """One random peer is told again who is up: what was lost with a link, or given up, is learned again."""
+HELD_LOOK_S = 0.1
+"""How often a peer that is over its budget is looked at: a tenth of what it may send in a second."""
+HELD_SAID_S = 60.0
+"""How often that is said of one link."""
 
 
 class Mesh:
@@ -140,8 +148,9 @@ class Mesh:
         if address is None:
             self._make_room(now)
         settings = self._settings
+        budget = Budget(settings.peer_budget, now)
         self._links[link] = Link(
-            link, address, remote_host, self._hello(), settings.secrets, self._ready, now, identity
+            link, address, remote_host, self._hello(), settings.secrets, self._ready, now, budget, identity
         )
         self._flush()
 
@@ -157,6 +166,10 @@ class Mesh:
             return
         self._judge(now)
         known.heard_at = now
+        known.budget.owe(len(data))
+        if known.held_since is not None:
+            known.decoder.keep(data)
+            return
         self._guarded(known, now, self._hear, known, data, now)
         self._flush()
 
@@ -190,6 +203,7 @@ class Mesh:
     def tick(self, now: float) -> float:
         """Beats, time-outs, reconnects. Returns when to be called next (also harmless at any other time)."""
         self._judge(now)
+        self._read_on(now)
         self._end_silent(now)
         self._look_at_addresses()
         if now >= self._next_beat:
@@ -204,7 +218,9 @@ class Mesh:
         self._extend(now)
         self._tell_isolation(now)
         self._flush()
-        return max(now, min(self._next_beat, self._book.next_due(self._up.__contains__)))
+        held = any(link.held_since is not None for link in self._links.values())
+        due = now + HELD_LOOK_S if held else self._next_beat
+        return max(now, min(due, self._next_beat, self._book.next_due(self._up.__contains__)))
 
     def leave(self, now: float) -> None:
         """Leave for good (not a restart): only with no worker attached and the ring healed to its tail."""
@@ -254,6 +270,27 @@ class Mesh:
                 self._on_message(link, message, now)
                 if link.number not in self._links:
                     return
+                if link.charge(message, now):
+                    self._hold(link, now)
+                    return
+
+    def _hold(self, link: Link, now: float) -> None:
+        """What it has sent waits in its decoder, and the rest in the kernels."""
+        if now >= link.complain_at:
+            link.complain_at = now + HELD_SAID_S
+            budget = f"{self._settings.peer_budget / 2**20:g} MiB a second"
+            self._say(
+                "warning", f"{link} is over its peer_budget ({budget}): read more slowly", peer=link.name
+            )
+        link.hold(now)
+        self._effects.append(Pause(link.number))
+
+    def _read_on(self, now: float) -> None:
+        """Those that were over their budget and are not any more."""
+        for link in [known for known in self._links.values() if known.release(now)]:
+            self._guarded(link, now, self._hear, link, b"", now)
+            if link.number in self._links and link.held_since is None:
+                self._effects.append(Resume(link.number))
 
     def _on_message(self, link: Link, message: Message, now: float) -> None:
         link.judge(message)
@@ -509,7 +546,8 @@ class Mesh:
         link = self._up.get(name)
         address = (link.address or link.reach) if link is not None else self._book.of(name)
         streams = self._exchange.views(name, link)
-        return PeerView(name, address, "up" if link else "down", bool(link and not link.dialled), streams)
+        inbound, held = (not link.dialled, link.held) if link is not None else (False, 0)
+        return PeerView(name, address, "up" if link else "down", inbound, held, streams)
 
     def _say(self, level: Level, text: str, **fields: str | int | float) -> None:
         self._effects.append(Log(level, text, fields))

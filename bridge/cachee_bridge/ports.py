@@ -80,6 +80,8 @@ class Settings:
     """Shared secret; while it is changed, two, either of which is accepted. () = none is asked for."""
     namespaces: Limits = None
     """What this host's own certificate lets it speak of, None = every namespace."""
+    peer_budget: float = 16 << 20
+    """Bytes a second that one peer may send, with what they cost beside (budget.py)."""
     fanout: int = 32
     heartbeat_s: float = 0.1
     lost_after_s: float = 2.0
@@ -117,4 +119,6 @@ class PeerView:
     state: str
     """"self" | "up" | "down" (a member that is not linked) | "connecting" | "waiting" (to dial again)."""
     inbound: bool = False
+    held: int = 0
+    """How often it has not been read for a while, being over its budget, on the link that is up."""
     namespaces: dict[str, StreamView] = field(default_factory=dict)

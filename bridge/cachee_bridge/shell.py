@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from cachee_bridge.doorbell import Doorbell
-from cachee_bridge.effects import Close, Connect, Log, Send, ServeUntil
+from cachee_bridge.effects import Close, Connect, Log, Pause, Resume, Send, ServeUntil
 from cachee_bridge.identity import Identity
 from cachee_bridge.mesh import Mesh, Settings, Store
 from cachee_bridge.pump import Pump, Ring
@@ -108,6 +108,8 @@ class Shell:
             Send: self._send,
             Connect: self._connect,
             Close: self._close,
+            Pause: lambda effect: self.network.pause(effect.link),
+            Resume: lambda effect: self.network.resume(effect.link),
             Log: self._log,
             ServeUntil: self._serve_until,
         }

@@ -65,12 +65,20 @@ class Outbox:
         self.cursor = 0
         self.scanned = 0
         """cursor..scanned holds nothing of ours, and has not been sent."""
+        self.reached = 0
+        """The highest cursor so far: what lies below it is sent once more."""
         self.lapped = 0
         """How often the ring had lost what this link still needed."""
+
+    @property
+    def again(self) -> bool:
+        """Whether the next frame has been sent before."""
+        return self.cursor < self.reached
 
     def ask(self, first: int) -> None:
         """The peer wants first.. and what follows, whatever it has been sent before."""
         self.asked = True
+        self.reached = max(self.reached, self.cursor)
         self.cursor = self.scanned = first - 1
 
     def next(self) -> Frame | None:

@@ -105,6 +105,15 @@ class Network:
         connection = self._links.get(link)
         return connection is None or connection.write(data)
 
+    def pause(self, link: int) -> None:
+        """Reads no more of it, so that the sender comes to wait."""
+        if (connection := self._links.get(link)) is not None:
+            connection.pause()
+
+    def resume(self, link: int) -> None:
+        if (connection := self._links.get(link)) is not None:
+            connection.resume()
+
     def close(self, link: int) -> None:
         """Sends what was given, for at most FLUSH_S, and closes. Nothing more is told of this link."""
         connection = self._links.pop(link, None)
@@ -233,6 +242,14 @@ class _Connection(asyncio.Protocol):
             data = self._channel.out()
         self._transport.write(data)
         return self._transport.get_write_buffer_size() == 0
+
+    def pause(self) -> None:
+        assert self._transport is not None
+        self._transport.pause_reading()
+
+    def resume(self) -> None:
+        assert self._transport is not None
+        self._transport.resume_reading()
 
     def fail(self, reason: str) -> None:
         """It does not become a link; no word if it is one."""

@@ -6,7 +6,7 @@ import random
 from collections import defaultdict
 from typing import Any
 
-from cachee_bridge.effects import Close, Connect, Log, Send, ServeUntil
+from cachee_bridge.effects import Close, Connect, Log, Pause, Resume, Send, ServeUntil
 from cachee_bridge.identity import Identity
 from cachee_bridge.mesh import Mesh, Settings
 
@@ -92,6 +92,7 @@ class Node:
         self.serve_until: dict[str, float] = {}
         self.closed: list[str] = []
         self.dialled: list[str] = []
+        self.paused: set[int] = set()
         defaults = {"address": f"{name}:1", "backoff_first_s": 0.1, "backoff_max_s": 0.4}
         cable.lives += 1
         self.mesh = Mesh(name, stores, Settings(**{**defaults, **settings}), random.Random(cable.lives))
@@ -203,6 +204,10 @@ class Cable:
                 other.mesh.link_closed(back, "closed", self.now)
         elif isinstance(effect, ServeUntil):
             node.serve_until[effect.namespace] = effect.until
+        elif isinstance(effect, Pause):
+            node.paused.add(effect.link)
+        elif isinstance(effect, Resume):
+            node.paused.remove(effect.link)
         elif isinstance(effect, Log):
             node.said.append(effect)
 

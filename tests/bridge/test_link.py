@@ -2,6 +2,7 @@
 
 import pytest
 
+from cachee_bridge.budget import Budget
 from cachee_bridge.frames import (
     FRAME_BYTES_MAX,
     HANDSHAKE_BYTES_MAX,
@@ -46,7 +47,9 @@ def hello(name, **fields):
 def link_of(name, dials, secrets=(), now=100.0, identity=None, **fields):
     mode = "secret" if secrets else "none"
     said = hello(name, mode=mode, **fields)
-    return Link(1, "there:1" if dials else None, "10.0.0.9", said, secrets, [], now, identity)
+    return Link(
+        1, "there:1" if dials else None, "10.0.0.9", said, secrets, [], now, Budget(1e9, now), identity
+    )
 
 
 def words(link):
@@ -282,7 +285,7 @@ def test_a_peer_is_reached_where_it_says_or_where_it_is_seen(told, reach):
 
 
 def test_where_it_is_seen_over_ipv6_gets_brackets():
-    link = Link(1, None, "fe80::1", hello("b"), (), [], 100.0)
+    link = Link(1, None, "fe80::1", hello("b"), (), [], 100.0, Budget(1e9, 100.0))
     link.shake(hello("a", address=":7946"))
     assert link.reach == "[fe80::1]:7946"
 
@@ -348,3 +351,13 @@ class TestSilence:
         link = self.up()
         link.heard_at, link.echoed_at = 110.0, 101.0
         assert "has not heard this host" in link.silent(110.0, 2.0, 5.0)
+
+
+def test_who_is_not_read_is_not_silent_and_counts_as_heard_when_it_is_read_again():
+    link = link_of("b", False)
+    link.budget.owe(2e9)
+    link.hold(100.0)
+    assert link.silent(200.0, 2.0, 5.0) is None
+    assert not link.release(100.1)
+    assert link.release(200.0)
+    assert (link.heard_at, link.held) == (200.0, 1)

@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from cachee_bridge.effects import Close
-from cachee_bridge.frames import NUMBERS, Leave
+from cachee_bridge.effects import Close, Send
+from cachee_bridge.frames import NUMBERS, Frame, Leave, Replay, Sync, encode
 from cachee_bridge.identity import Identity
 from cachee_bridge.mesh import HANDSHAKES_MAX, Mesh, Settings
 from cachee_shm.errors import AuthError
@@ -123,3 +123,70 @@ class TestCertificates:
         a, _ = two(cable, secrets=(SECRET,))
         with pytest.raises(AuthError):
             a.mesh.renew((b"short",))
+
+
+class TestBudget:
+    """Of 1 MiB a second; messages are small, so that it is the number that counts."""
+
+    def flood(self, cable, number, message=None):
+        """`b` says `number` messages at once; the two hosts."""
+        a, b = two(cable, peer_budget=float(1 << 20))
+        link = next(number for number, (other, _) in cable.ends.items() if other is a)
+        there = cable.ends[link][1]
+        a.mesh.received(there, encode(message or Sync()) * number, cable.now)
+        cable.settle()
+        return a, b, there
+
+    def test_who_is_within_it_is_read_on(self, cable):
+        a, _, _ = self.flood(cable, 500)
+        assert a.paused == set()
+        assert "peer_budget" not in a.texts()
+
+    def test_who_is_over_it_is_not_read_for_a_while_and_that_is_said_once(self, cable):
+        a, _, there = self.flood(cable, 3000)
+        assert a.paused == {there}
+        cable.run(5.0)
+        assert a.paused == set()
+        assert a.texts("warning").count("b is over its peer_budget (1 MiB a second)") == 1
+        assert a.mesh.peers()[0].held >= 2
+
+    def test_all_that_it_has_sent_is_looked_at_in_the_end(self, cable):
+        a, b, _ = self.flood(cable, 3000)
+        closed = len(a.closed)
+        b.write(key(9))
+        cable.run(5.0)
+        assert a.store.payloads()[-1] == key(9)
+        assert not a.isolated()
+        assert len(a.closed) == closed
+
+    def test_the_last_of_it_too_though_nothing_more_comes(self, cable):
+        a, b, there = self.flood(cable, 3000)
+        cable.deaf.add(("b", "a"))
+        tail = b.store.tail
+        frame = Frame("shop", "b", b.store.incarnation, tail + 1, tail + 1, key(9))
+        a.mesh.received(there, encode(Sync()) * 3000 + encode(frame), cable.now)
+        cable.settle()
+        assert key(9) not in a.store.payloads()
+        cable.run(8.0)
+        assert key(9) in a.store.payloads()
+
+    def test_what_it_asks_for_again_counts_as_its_own(self, cable):
+        a, _ = two(cable, peer_budget=float(1 << 20))
+        a.store.ring_slots = 1 << 20
+        a.write(*[key(number) for number in range(100)] * 100)
+        link, (_, there) = next((ours, end) for ours, end in cable.ends.items() if end[0] is a)
+        again = encode(Replay("shop", "a", a.store.incarnation, 1))
+        sent = 0
+        for _ in range(50):
+            a.mesh.received(there, again * 10, cable.now)
+            sent += sum(len(effect.data) for effect in a.mesh.effects() if isinstance(effect, Send))
+            a.mesh.writable(there, cable.now)
+        assert 1 << 20 < sent < 2 << 20
+        assert link in cable.ends
+
+    def test_others_are_heard_meanwhile(self, cable):
+        a, _, _ = self.flood(cable, 3000)
+        c = cable.node("c", ("a",))
+        cable.run(0.3)
+        c.write(key(5))
+        assert a.store.payloads()[-1] == key(5)

@@ -303,6 +303,26 @@ def test_a_host_cannot_speak_for_another(full: Host, pair: list[Host], authority
     tell(pair[1], full)
 
 
+def test_a_peer_that_floods_is_read_more_slowly_and_the_others_are_heard(
+    tmp_path: Path, authority: Authority
+) -> None:
+    with hosts(tmp_path, bridge='peer_budget = "1MiB"') as both:
+        for host in both:
+            certify(host, authority.issue(host.name))
+        meet(*both)
+        intruder = Intruder(both[0], authority.issue("web-9"), "web-9")
+        until(lambda: "web-9 is up" in both[0].log)
+        intruder.socket.settimeout(0.5)
+        with contextlib.suppress(OSError):
+            for _ in range(1000):
+                intruder.say(*[Sync()] * 1000)
+        said(both[0], "web-9 is over its peer_budget (1 MiB a second): read more slowly")
+        tell(both[1], both[0])
+        tell(both[0], both[1])
+        assert f"the link to {both[1].name}" not in both[0].log
+        intruder.socket.close()
+
+
 # What is done on the way
 
 

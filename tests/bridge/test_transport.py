@@ -172,6 +172,21 @@ def test_a_slow_reader_leaves_the_send_unfinished_until_it_reads() -> None:
     run(test)
 
 
+def test_who_is_paused_is_not_read_until_it_is_resumed() -> None:
+    async def test(left: Side, right: Side) -> None:
+        await linked(left, right)
+        right.network.pause(1)
+        left.network.send(1, b"waits")
+        await asyncio.sleep(0.05)
+        assert right.seen.data == {}
+        right.network.resume(1)
+        await until(lambda: right.seen.data.get(1) == b"waits")
+        right.network.pause(99)
+        right.network.resume(99)
+
+    run(test)
+
+
 def test_the_kernel_holds_little_that_has_not_been_sent() -> None:
     async def test(left: Side, right: Side) -> None:
         with socket.create_connection(("127.0.0.1", left.port)) as slow:

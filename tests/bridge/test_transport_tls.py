@@ -98,6 +98,24 @@ async def relayed(
     await asyncio.gather(carry(reader, to_writer), carry(to_reader, writer))
 
 
+def test_a_slow_reader_leaves_the_send_unfinished_until_it_reads(authority: Authority) -> None:
+    async def test(left: Side, right: Side) -> None:
+        await linked(left, right)
+        right.network.pause(1)
+        sent = 0
+        while left.network.send(1, bytes(1 << 20)):
+            sent += 1 << 20
+            assert sent < 1 << 30
+        sent += 1 << 20
+        await asyncio.sleep(0.05)
+        assert not left.seen.events("writable")
+        right.network.resume(1)
+        await until(lambda: len(right.seen.data.get(1, b"")) == sent)
+        await until(lambda: left.seen.events("writable"))
+
+    run(authority.issue("web-1"), authority.issue("web-2"), test)
+
+
 def test_the_last_bytes_come_before_the_end(authority: Authority) -> None:
     async def test(left: Side, right: Side) -> None:
         await linked(left, right)

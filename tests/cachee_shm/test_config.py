@@ -256,6 +256,7 @@ REFUSED = [
         {"bridge": {"tls": {"cert": "/a", "key": "/b", "ca": "/c", "crl": "/d"}}},
         "bridge.tls.crl: an unknown key; accepted: cert, key, ca",
     ),
+    ({"bridge": {"peer_budget": "1kB"}}, "bridge.peer_budget: found '1kB'; accepted: what a peer may send"),
     ({"bridge": {"fanout": 0}}, "bridge.fanout: found 0; accepted: a whole number from 1 to 256"),
     ({"bridge": {"fanout": 257}}, "bridge.fanout: found 257; accepted: a whole number from 1 to 256"),
     ({"bridge": {"fanout": "32"}}, "bridge.fanout: found '32'; accepted: a whole number from 1 to 256"),

@@ -1,0 +1,36 @@
+"""How much of this host one peer may use: a bucket of bytes that refills, and what is dearer than its bytes.
+
+    charged for   the bytes that come, MESSAGE_BYTES for each message, ROW_BYTES for each row in it
+                  and what is sent once more because the peer asks for it again
+
+A message is looked at as long as there is anything in the bucket. Then the peer is not read until the bucket
+holds something again: its bytes wait in its own kernel, and nothing is lost. It is not closed, since a host
+that recovers from a partition may be over it in good faith.
+"""
+
+from __future__ import annotations
+
+MESSAGE_BYTES = 1024
+ROW_BYTES = 256
+"""A second of 16 MiB is 1.8 million keys to evict (two thirds of a core on a 2-core EPYC), or 16,000 messages
+without anything in them, or 65,000 rows (a quarter of it each)."""
+BURST_S = 1.0
+DEBT_S = 0.5
+"""A ring that is sent once more may be larger than a second's worth: it is not waited for in full."""
+
+
+class Budget:
+    def __init__(self, bytes_per_s: float, now: float) -> None:
+        self._rate = bytes_per_s
+        self._left = self._full = bytes_per_s * BURST_S
+        self._at = now
+
+    def owe(self, cost: float) -> None:
+        """Take `cost` out."""
+        self._left = max(self._left - cost, -DEBT_S * self._rate)
+
+    def spent(self, now: float) -> bool:
+        """Whether there is nothing left."""
+        self._left = min(self._full, self._left + max(0.0, now - self._at) * self._rate)
+        self._at = max(self._at, now)
+        return self._left <= 0
