@@ -145,8 +145,18 @@ def stop_process(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
+Proof = Callable[[Path, str], str]
+"""proof(folder, host): more lines of the host's [bridge], and what they name is in the folder."""
+
+
+def no_proof(folder: Path, host: str) -> str:
+    return ""
+
+
 @contextmanager
-def configured(names: list[str], memory: list[str], ttl: str, absent_peers: int = 0) -> Iterator[list[Host]]:
+def configured(
+    names: list[str], memory: list[str], ttl: str, absent_peers: int = 0, proof: Proof = no_proof
+) -> Iterator[list[Host]]:
     """Hosts whose bridges know each other, and `absent_peers` more at addresses where nobody listens.
 
     What they leave on the machine is removed at the end.
@@ -161,7 +171,7 @@ def configured(names: list[str], memory: list[str], ttl: str, absent_peers: int 
             path = folder / f"{names[number]}.toml"
             others = ", ".join(f'"127.0.0.1:{port}"' for port in ports if port != ports[number])
             text = CONFIG.format(name=name, memory=memory[number], ttl=ttl, port=ports[number], peers=others)
-            path.write_text(text, encoding="utf-8")
+            path.write_text(text + proof(folder, name), encoding="utf-8")
             hosts.append(Host(name, path))
         yield hosts
 

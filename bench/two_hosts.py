@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
-from mesh import JOIN_S, STOP_S, configured
+from mesh import JOIN_S, STOP_S, Proof, configured, no_proof
 
 import cachee_shm
 
@@ -169,10 +169,10 @@ class TwoHosts:
 
 
 @contextmanager
-def two_hosts() -> Iterator[TwoHosts]:
+def two_hosts(proof: Proof = no_proof, names: tuple[str, str] = ("a", "b")) -> Iterator[TwoHosts]:
     """Both hosts, joined; all that they leave on the machine is removed at the end."""
     with ExitStack() as stack:
-        ours, theirs = stack.enter_context(configured(["a", "b"], ["64MiB"] * 2, "never"))
+        ours, theirs = stack.enter_context(configured(list(names), ["64MiB"] * 2, "never", proof=proof))
         for host in (ours, theirs):
             stack.enter_context(host.bridged())
         writer = stack.enter_context(ours.attach())
