@@ -138,15 +138,16 @@ static bool next_candidate(struct attachment *a, enum page_queue q, struct candi
     return false;
 }
 
-/* A page was taken, or not. What of it is known to be dead costs what passing it over would. */
-static bool taken(struct attachment *a, enum page_queue q, struct work *w, bool is_taken)
-{
-    if (is_taken)
-        w->budget -= a->drain[q].off / DEAD_COSTS;
-    return is_taken;
-}
+/* A page was taken: what of it is known to be dead costs what passing it over would. */
+static void charge_for_dead(const struct attachment *a, enum page_queue q, struct work *w) { w->budget -= a->drain[q].off / DEAD_COSTS; }
 
-static bool take_page(struct attachment *a, enum page_queue q, struct work *w) { return taken(a, q, w, queue_take(a, q)); }
+static bool take_page(struct attachment *a, enum page_queue q, struct work *w)
+{
+    if (!queue_take(a, q))
+        return false;
+    charge_for_dead(a, q, w);
+    return true;
+}
 
 static void step_over(struct attachment *a, enum page_queue q, const struct candidate *c, struct work *w)
 {
@@ -346,8 +347,10 @@ static uint32_t spares_wanted(const struct attachment *a)
 static bool compacts(struct attachment *a, struct work *w)
 {
     struct drain *d = &a->drain[QUEUE_MAIN];
-    if (d->page == NO_PAGE && taken(a, QUEUE_MAIN, w, queue_take_poor(a, QUEUE_MAIN)))
+    if (d->page == NO_PAGE && queue_take_poor(a, QUEUE_MAIN)) {
+        charge_for_dead(a, QUEUE_MAIN, w);
         d->compact = true;
+    }
     return d->page != NO_PAGE && d->compact;
 }
 

@@ -136,14 +136,6 @@ bool queue_empty(struct attachment *a, enum page_queue queue)
     return none_noted(a, queue);
 }
 
-/* Pages that held little that counts were noted, and are gone: others may have become such since. Look before what lives
- * is judged. */
-static bool poor_used_up(const struct attachment *a, enum page_queue queue)
-{
-    const struct view *v = &a->view;
-    return v->poor[queue] > 0 && v->next[queue] >= v->poor[queue] && load_relaxed(&a->header->page_stamp) != v->stamp;
-}
-
 static bool take_noted(struct attachment *a, enum page_queue queue)
 {
     return pages_take(a, &a->view.oldest[queue][a->view.next[queue]++], queue);
@@ -151,14 +143,9 @@ static bool take_noted(struct attachment *a, enum page_queue queue)
 
 bool queue_take(struct attachment *a, enum page_queue queue)
 {
-    for (int tries = 0; tries < VIEW_PAGES; tries++) {
-        if (poor_used_up(a, queue))
-            queue_look(a);
-        if (queue_empty(a, queue))
-            return false;
+    for (int tries = 0; tries < VIEW_PAGES && !queue_empty(a, queue); tries++)
         if (take_noted(a, queue))
             return true;
-    }
     return false;
 }
 

@@ -222,11 +222,9 @@ static enum attach_result create(int fd, const struct segment_config *config)
         return ATTACH_GARBAGE;
     if (ftruncate(fd, 0) != 0) /* nobody maps a file before it is ready */
         return ATTACH_FAILED;
-    int why = ftruncate(fd, (off_t)g.total_bytes) != 0 ? errno : 0;
-    if (!why)
+    if (ftruncate(fd, (off_t)g.total_bytes) == 0)
         ask_for_huge_pages(fd, g.total_bytes);
-    if (!why)
-        why = posix_fallocate(fd, 0, (off_t)g.total_bytes);
+    int why = posix_fallocate(fd, 0, (off_t)g.total_bytes);
     if (why) {
         int ignored = ftruncate(fd, 0);
         (void)ignored;
