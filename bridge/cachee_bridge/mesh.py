@@ -178,8 +178,9 @@ class Mesh:
         To be called after each Send that did, else the link comes to rest after `ALLOWANCE_BYTES`."""
         known = self._links.get(link)
         if known is not None:
+            was_full = not known.room()
             known.drained()
-            if known.up:
+            if was_full and known.up:  # else all that there was to send has been
                 self._exchange.pump(known)
                 self._flush()
 
@@ -497,13 +498,12 @@ class Mesh:
         return Hello(MAGIC, VERSION, self._name, self._instance, nonce, mode, self._settings.address)
 
     def _flush(self) -> None:
-        ready = list(self._ready)
-        self._ready.clear()
-        for link in ready:
-            self._send(link)
+        while self._ready:
+            self._send(self._ready.pop(0))
 
     def _send(self, link: Link) -> None:
-        self._effects.extend(Send(link.number, data) for data in link.sent())
+        for data in link.sent():
+            self._effects.append(Send(link.number, data))
 
     def _close(self, link: Link, reason: str, now: float, level: Level) -> None:
         """Say why ("" when the peer has said it), close, forget."""

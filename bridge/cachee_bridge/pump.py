@@ -1,11 +1,12 @@
 """From the rings of this host to the mesh: when to look, and when to sleep.
 
     ASLEEP   the doorbell is armed; the first writer to end the silence rings it, once
-    AWAKE    after records that came thick: looks 50, 150 and 350 µs after the last, then sleep
+    AWAKE    after records that came thick: looks 50 and 150 µs after the last, then sleep
 
 Waking costs the bridge 20 µs or more wherever the machine went idle meanwhile, and a ring costs the writer
 as much; so a busy spell is polled and a quiet one slept through. A spell is busy when a record came so soon
-after the one before it that the looks would have found it.
+after the one before it that the looks would have found it. A third look would be later than a ring: what one
+host writes when another has answered comes 150 µs apart and more, and waited for it.
 
 Home before away: `Ring.heal` applies a record here before `moved` lets the mesh send it, or a peer could
 fetch the old value back from a half-done write.
@@ -25,7 +26,7 @@ from typing import Protocol
 from cachee_bridge.doorbell import Doorbell
 from cachee_bridge.timer import Timer
 
-STEPS_US = (50, 100, 200)  # doubling: a look that finds nothing is the dear kind
+STEPS_US = (50, 100)  # doubling: a look that finds nothing is the dear kind
 THICK_S = sum(STEPS_US) / 1e6
 SLOW_US = 3_000  # where no bell is to be trusted: 1.5 ms late on average, for about 1 % of a core
 HEAL_RECORDS_MAX = 4096  # a fraction of a millisecond; then what was healed is sent before more is healed
@@ -96,10 +97,13 @@ class Pump:
 
     def look(self) -> bool:
         """Heals and hands on what came since the last look, remote records too. True if anything had."""
-        moved = [name for name, ring in self._rings.items() if ring.tail != ring.pump_cursor]
-        for name in moved:
-            self._drain(name, self._rings[name])
-        return bool(moved)
+        moved = False
+        for name, ring in self._rings.items():
+            cursor, end = ring.pump_cursor, ring.tail
+            if cursor != end:
+                moved = True
+                self._drain(name, ring, cursor, end)
+        return moved
 
     def check(self) -> None:
         """Looks, for what should have rung and did not. To be called some times a second."""
@@ -110,10 +114,8 @@ class Pump:
             self._not_heard()
         self._found()
 
-    def _drain(self, name: str, ring: Ring) -> None:
-        """Up to the tail as it is now: writers that go on meanwhile are met at the next look."""
-        end = ring.tail
-        cursor = ring.pump_cursor
+    def _drain(self, name: str, ring: Ring, cursor: int, end: int) -> None:
+        """Up to the tail as it was: writers that go on meanwhile are met at the next look."""
         while cursor < end:
             healed = ring.heal(cursor, HEAL_RECORDS_MAX)
             self._moved(name)
@@ -128,11 +130,10 @@ class Pump:
         self._found()
 
     def _on_timer(self) -> None:
-        self._timer.passed()
         if self.look():
             self._found()
         elif self._asleep:
-            self._look_again_if_deaf()
+            self._rest()
         elif self._step + 1 < len(STEPS_US):
             self._step += 1
             self._timer.after(STEPS_US[self._step])
@@ -165,11 +166,14 @@ class Pump:
         if self._bell is not None and not all(ring.bridge_sleep(True) for ring in self._rings.values()):
             self._wake()
         else:
-            self._look_again_if_deaf()
+            self._rest()
 
-    def _look_again_if_deaf(self) -> None:
+    def _rest(self) -> None:
+        """Until the bell rings, or for a while where no bell is to be trusted."""
         if self._deaf:
             self._timer.after(SLOW_US)
+        else:
+            self._timer.passed()
 
     def _heard(self) -> None:
         self._unheard = max(0, self._unheard - 1)

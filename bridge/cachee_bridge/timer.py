@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
 import time
@@ -24,7 +23,7 @@ _libc.timerfd_settime.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.POINTER(_Ti
 
 
 class Timer:
-    """One shot at a time: readable when it has passed, and until `passed` was called."""
+    """One shot at a time: readable when it has passed, and until the next one or `passed` is asked for."""
 
     def __init__(self) -> None:
         """OSError when the process has no descriptor left."""
@@ -45,9 +44,11 @@ class Timer:
             raise _errno()
 
     def passed(self) -> None:
-        """Makes the descriptor unreadable again."""
-        with contextlib.suppress(BlockingIOError):
+        """Makes the descriptor unreadable again, where no other shot follows."""
+        try:
             os.read(self._fd, 8)
+        except BlockingIOError:
+            return
 
     def close(self) -> None:
         os.close(self._fd)

@@ -495,8 +495,9 @@ class TestBounds:
         cable.full.clear()
         link = next(back for other, back in cable.ends.values() if other is a)
         a.mesh.writable(link, cable.now)
+        cable.settle()
+        assert b.store.cursor_of("a") == a.store.tail  # at once, not with the next beat
         cable.run(0.5)
-        assert b.store.cursor_of("a") == a.store.tail
         assert not b.isolated()
 
     def test_a_short_secret_is_refused(self, cable):
