@@ -63,7 +63,7 @@ class Journal:
     """A file of records, being written; what is not complete at a kill is the last line alone."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("w", encoding="utf-8")
+        self._file = path.open("w", buffering=1, encoding="utf-8")
 
     def add(self, record: Record) -> None:
         self._file.write("\t".join((type(record).__name__, *map(str, record))) + "\n")

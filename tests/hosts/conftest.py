@@ -1,0 +1,61 @@
+"""Three hosts for all tests of this folder, and at the end a table of what their readers were shown."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from bench.namespaces import network
+from cachee_shm.cli.demo.run import make_database
+from tests.hosts.places import PlacedMesh, placed_mesh
+from tests.hosts.verdict import BOUND_NS, Shown, evidence, judge, newest, shown
+
+REPORT = pytest.StashKey[list[tuple[str, Shown]]]()
+
+
+@pytest.fixture(scope="module")
+def shared_mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlacedMesh]:
+    folder = tmp_path_factory.mktemp("hosts")
+    database = folder / "shop.sqlite3"
+    make_database(database)
+    with network("abc") as places, placed_mesh(folder, places, database) as mesh:
+        yield mesh
+
+
+@pytest.fixture
+def mesh(shared_mesh: PlacedMesh, request: pytest.FixtureRequest) -> Iterator[PlacedMesh]:
+    """Whole and under load; after the test's fault it must become so again, and nobody was shown too much."""
+    shared_mesh.whole()
+    since_ns = time.monotonic_ns()
+    yield shared_mesh
+    shared_mesh.whole()
+    with shared_mesh.resting():
+        nothing_is_missed(shared_mesh)
+        time.sleep(0.1)  # and read by the workers
+        found = evidence(shared_mesh.journals, shared_mesh.database, since_ns)
+    verdict = judge(found)
+    request.config.stash.setdefault(REPORT, []).append((request.node.name, shown(found)))
+    assert verdict.stale == []
+    assert verdict.wrong == []
+    assert all(host.is_working() for host in shared_mesh.hosts)
+
+
+def nothing_is_missed(mesh: PlacedMesh) -> None:
+    """Nothing is written, and everybody has all that was: then every copy is the origin's row."""
+    rows = newest(mesh.database)
+    for host in mesh.hosts:
+        held = host.cache.get_many(rows)
+        assert {key: row["version"] for key, row in held.items()} == {key: rows[key] for key in held}
+        assert held
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    rows = config.stash.get(REPORT, [])
+    if rows:
+        terminalreporter.section(f"what readers of three hosts were shown (bound {BOUND_NS / 1e9:g} s)")
+    for name, told in rows:
+        terminalreporter.line(
+            f"{told.worst_s * 1000:7.0f} ms behind at worst, {told.behind:4} of {told.reads:5} reads  {name}"
+        )
