@@ -22,20 +22,13 @@ from typing import Any
 
 import trustme
 from measuring import Target, interleaved, percentile, save, start, table, targets_table
-from mesh import Proof, no_proof
+from mesh import LOOPBACK, Proof, no_proof, secret
 from two_hosts import NEW, TwoHosts, two_hosts
 
 NOTHING, SECRET, CERTIFICATES, BOTH = "nothing", "secret", "certificates", "both"
 FULL, QUICK = 400, 20
 ADDED_US_MAX = 100.0  # TLS on two hops must leave room in 1 ms (C4)
 PERCENTS = (50, 90, 99)
-
-
-def secret(folder: Path, host: str) -> str:
-    path = folder / "secret"
-    path.write_text("a secret of this bench alone\n")
-    path.chmod(0o600)
-    return f'secret_file = "{path}"\n'
 
 
 def certificates_of(authority: trustme.CA) -> Proof:
@@ -104,7 +97,7 @@ def main() -> None:
     count = QUICK if chosen.quick else FULL
     with ExitStack() as stack:
         pairs = {
-            name: stack.enter_context(two_hosts(proof, (f"{name}-a", f"{name}-b")))
+            name: stack.enter_context(two_hosts([LOOPBACK, LOOPBACK], proof, (f"{name}-a", f"{name}-b")))
             for name, proof in proofs.items()
         }
         found = interleaved({name: trips(hosts, count) for name, hosts in pairs.items()}, chosen.repeats)

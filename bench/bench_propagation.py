@@ -1,17 +1,27 @@
-"""From a write on one host until another host has evicted its copy, over loopback (targets C1 and C2).
+"""From a write on one host until another host has evicted its copy (targets C1 and C2), beside its rivals.
 
-Two hosts on this machine: a segment and a real cachee-bridge process each, linked by TCP over 127.0.0.1. This
-process writes on the first; a reader process spins on the second until its copy is gone; both read the same
-monotonic clock. What was written is never what the copy holds, so that every write evicts.
+Two hosts on this machine, each in a network namespace with a cable (veth) between them, or both on loopback
+where that may not be made, which is said: a segment and a real cachee-bridge process each, linked by TCP.
+This process writes on the first; a reader process spins on the second until its copy is gone; both read the
+same monotonic clock. What was written is never what the copy holds, so that every write evicts.
 
   back to back       the next write follows when the one before was seen to arrive: the bridges stay awake
   one per 2 ms       the writer sleeps between: the bridges fall asleep, and a write has to ring the doorbell
   10,000 per second  distinct keys, whatever has arrived: nothing may be lost
 
-Beside it in the same run, in turns and at the same pace, is one small message there and back between two
-processes, of which half the round trip counts: over blocking sockets (what TCP costs on this machine) and
-over uvloop. "with a spinner": the same reader spins beside it, as it does beside Cachee; without, the machine
-is left to the two, which flatters TCP where cores are few. The target is judged by the latter.
+Beside it in the same run, in turns and at the same pace: a small message there and back over blocking
+sockets, of which half the round trip counts (what TCP costs on this machine; "with a spinner": our reader
+spins beside it), and
+
+  rival            pip install     apt-get install
+  Redis pub/sub    redis           redis-server
+  Redis tracking   redis           redis-server      (client-side caching: RESP3, CLIENT TRACKING)
+  NATS core        nats-py         nats-server
+  Zenoh            eclipse-zenoh
+
+each with a dict on the second host, whose entry the subscriber's callback deletes; bench/channels.py tells
+what each of them does. The pip packages are the extra: pip install 'cachee-shm[bench]'. What is not installed
+is left out, and said. None of them notices what it lost.
 
 "set() took" is what the writer itself paid, doorbell included, and the two readings of the clock.
 """
@@ -20,24 +30,23 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from channels import Rival, channels
 from measuring import Target, interleaved, percentile, save, start, table, targets_table
-from pingpong import RawPing, UvloopPing, partner
-from two_hosts import NEW, Trips, TwoHosts, two_hosts
+from namespaces import Loopback, Place, missing, network
+from pingpong import Ping, partner
+from two_hosts import Trips, TwoHosts, Watched, two_hosts
 
 PACES = {"back to back": 0.0, "one per 2 ms": 0.002}
 RATE = 10_000
-SET, DELETE, RAW, RAW_SPINNER, UVLOOP_SPINNER = (
-    "cachee: set",
-    "cachee: delete",
-    "raw TCP",
-    "raw TCP, with a spinner",
-    "uvloop TCP, with a spinner",
-)
+SET, DELETE, RAW, RAW_SPINNER = "cachee: set", "cachee: delete", "raw TCP", "raw TCP, with a spinner"
+Write = Callable[[str], object]
 
 
 @dataclass(frozen=True)
@@ -59,9 +68,9 @@ FULL, QUICK = Size(300, 150, 50_000), Size(20, 10, 2_000)
 class Paced:
     """What was found at one pace, in ns: the samples of each turn of each subject."""
 
-    trips: dict[str, list[list[int]]]
-    calls: list[int]
-    lost: int = 0
+    trips: dict[str, list[list[int]]] = field(default_factory=dict)
+    calls: list[int] = field(default_factory=list)
+    lost: dict[str, int] = field(default_factory=dict)
 
     def all(self, name: str) -> list[int]:
         return [sample for turn in self.trips[name] for sample in turn]
@@ -72,47 +81,51 @@ class Paced:
 
 
 class Bench:
-    """The two hosts, the two rivals, and every pace."""
+    """The two hosts, what TCP costs between them, their rivals, and every pace."""
 
-    def __init__(self, hosts: TwoHosts, raw: Any, uv: Any, size: Size, repeats: int) -> None:
+    def __init__(
+        self, hosts: TwoHosts, raw: Ping, rivals: dict[str, Rival], size: Size, repeats: int
+    ) -> None:
         self.hosts = hosts
         self.raw = raw
-        self.uv = uv
+        self.rivals = rivals
         self.size = size
         self.repeats = repeats
 
     def at(self, pause_s: float) -> Paced:
-        found = Paced({}, [])
+        found = Paced()
         count = self.size.count(pause_s)
 
-        def ours(write: Callable[[str], object]) -> list[int]:
-            block = self.hosts.one_at_a_time(write, count, pause_s)
-            found.calls += block.calls_ns
-            found.lost += block.lost
+        def trips(name: str, watched: Watched, write: Write) -> list[int]:
+            block = watched.one_at_a_time(write, count, pause_s)
+            found.lost[name] = found.lost.get(name, 0) + block.lost
+            if name == SET:
+                found.calls += block.calls_ns
             return block.trips_ns
 
-        def beside_a_spinner(ping: Any) -> list[int]:
+        def beside_a_spinner() -> list[int]:
             with self.hosts.spinning():
-                return ping.trips(count, pause_s)  # type: ignore[no-any-return]
+                return self.raw.trips(count, pause_s)
 
-        found.trips = interleaved(
-            {
-                SET: lambda: ours(self.set),
-                DELETE: lambda: ours(self.hosts.cache.delete),
-                RAW: lambda: self.raw.trips(count, pause_s),
-                RAW_SPINNER: lambda: beside_a_spinner(self.raw),
-                UVLOOP_SPINNER: lambda: beside_a_spinner(self.uv),
-            },
-            self.repeats,
-        )
+        subjects = {
+            SET: lambda: trips(SET, self.hosts, self.hosts.set),
+            DELETE: lambda: trips(DELETE, self.hosts, self.hosts.cache.delete),
+            RAW: lambda: self.raw.trips(count, pause_s),
+            RAW_SPINNER: beside_a_spinner,
+        }
+        for name, rival in self.rivals.items():
+            subjects[name] = lambda name=name, rival=rival: trips(name, rival.watched, rival.publish)
+        found.trips = interleaved(subjects, self.repeats)
         return found
 
-    def set(self, key: str) -> object:
-        return self.hosts.cache.set(key, NEW)
-
-    def steady(self) -> Trips:
-        self.hosts.steadily(self.set, min(1000, self.size.steady), RATE)
-        return self.hosts.steadily(self.set, self.size.steady, RATE)
+    def steady(self) -> dict[str, Trips]:
+        subjects: dict[str, tuple[Watched, Write]] = {SET: (self.hosts, self.hosts.set)}
+        subjects |= {name: (rival.watched, rival.publish) for name, rival in self.rivals.items()}
+        found = {}
+        for name, (watched, write) in subjects.items():
+            watched.steadily(write, min(1000, self.size.steady), RATE)
+            found[name] = watched.steadily(write, self.size.steady, RATE)
+        return found
 
 
 def microseconds(ns: float) -> str:
@@ -135,13 +148,17 @@ def print_paced(pace: str, found: Paced) -> None:
     )
 
 
-def print_steady(found: Trips) -> None:
-    rows = [("cachee: set", *percentiles(found.trips_ns)), ("set() took", *percentiles(found.calls_ns))]
-    counts = f"{len(found.calls_ns):,} writes, {found.lost} lost"
-    print(table(f"One way at {found.per_second:,.0f} writes per second ({counts})", HEADER, rows), flush=True)
+def print_steady(found: dict[str, Trips]) -> None:
+    rows = [
+        (name, *percentiles(trips.trips_ns), str(trips.lost), f"{trips.per_second:,.0f}")
+        for name, trips in found.items()
+    ]
+    rows.insert(1, ("set() took", *percentiles(found[SET].calls_ns), "", ""))
+    title = f"One way at {RATE:,} writes per second ({len(found[SET].calls_ns):,} each)"
+    print(table(title, (*HEADER, "lost", "written per second"), rows), flush=True)
 
 
-def judge(paced: dict[str, Paced], steady: Trips) -> list[Target]:
+def judge(paced: dict[str, Paced], steadily: dict[str, Trips]) -> list[Target]:
     targets = []
     for pace, found in paced.items():
         p99 = percentile(found.all(SET), 99) / 1e6
@@ -150,17 +167,18 @@ def judge(paced: dict[str, Paced], steady: Trips) -> list[Target]:
             Target("C1", f"{pace}: p50, cachee / {RAW_SPINNER}", found.ratio(SET, RAW_SPINNER), 4),
             Target("C1", f"{pace}: p99", p99, 1, " ms"),
         ]
+    steady = steadily[SET]
+    at = f"at {steady.per_second:,.0f}/s"
+    lost = steady.lost + sum(found.lost[name] for found in paced.values() for name in (SET, DELETE))
     return [
         *targets,
-        Target(
-            "C2", f"at {steady.per_second:,.0f}/s: p50", percentile(steady.trips_ns, 50) / 1e6, 0.3, " ms"
-        ),
-        Target("C2", f"at {steady.per_second:,.0f}/s: p99", percentile(steady.trips_ns, 99) / 1e6, 1, " ms"),
-        Target("C2", "lost, of all writes", steady.lost + sum(found.lost for found in paced.values()), 0),
+        Target("C2", f"{at}: p50", percentile(steady.trips_ns, 50) / 1e6, 0.3, " ms"),
+        Target("C2", f"{at}: p99", percentile(steady.trips_ns, 99) / 1e6, 1, " ms"),
+        Target("C2", "lost, of all writes", lost, 0),
     ]
 
 
-def as_data(paced: dict[str, Paced], steady: Trips) -> dict[str, Any]:
+def as_data(paced: dict[str, Paced], steadily: dict[str, Trips]) -> dict[str, Any]:
     """For the JSON file: percentiles in ns, and those of each turn."""
     by_pace: dict[str, Any] = {
         pace: {
@@ -173,24 +191,28 @@ def as_data(paced: dict[str, Paced], steady: Trips) -> dict[str, Any]:
         | {"set() took": summary(found.calls), "lost": found.lost}
         for pace, found in paced.items()
     }
-    at_rate: dict[str, Any] = {
-        "per_second": steady.per_second,
-        "writes": len(steady.calls_ns),
-        "lost": steady.lost,
+    at_rate = {
+        name: {
+            "per_second": trips.per_second,
+            "writes": len(trips.calls_ns),
+            "lost": trips.lost,
+            "trip": summary(trips.trips_ns),
+            "the writer's call": summary(trips.calls_ns),
+        }
+        for name, trips in steadily.items()
     }
-    at_rate |= {"trip": summary(steady.trips_ns), "set() took": summary(steady.calls_ns)}
     return {"one_way_ns": by_pace, "steady_ns": at_rate}
 
 
-def summary(samples: list[int]) -> dict[str, float]:
+def summary(samples: Sequence[int]) -> dict[str, float]:
     return {f"p{percent:g}": percentile(samples, percent) for percent in (1, 10, 50, 90, 99, 99.9)} | {
         "count": len(samples)
     }
 
 
-def draw(paced: dict[str, Paced], steady: Trips) -> Callable[[Any], None]:
+def draw(paced: dict[str, Paced], steadily: dict[str, Trips]) -> Callable[[Any], None]:
     panels = {pace: {name: found.all(name) for name in found.trips} for pace, found in paced.items()}
-    panels[f"{steady.per_second:,.0f} writes per second"] = {SET: steady.trips_ns}
+    panels[f"{RATE:,} writes per second"] = {name: trips.trips_ns for name, trips in steadily.items()}
 
     def on(figure: Any) -> None:
         for axis, (title, samples) in zip(
@@ -200,7 +222,7 @@ def draw(paced: dict[str, Paced], steady: Trips) -> Callable[[Any], None]:
                 axis.hist([sample / 1000 for sample in ns], bins=_bins(), histtype="step", label=name)
             axis.set_xscale("log")
             axis.set_title(f"write until evicted, {title}", fontsize=9)
-            axis.legend(fontsize=7)
+            axis.legend(fontsize=6)
         axis.set_xlabel("us, one way")
 
     return on
@@ -212,10 +234,26 @@ def _bins() -> list[float]:
 
 
 @contextmanager
+def two_places() -> Iterator[Sequence[Place | Loopback]]:
+    """Two network namespaces with a cable between them, this thread in the first; else loopback, and why."""
+    if reason := missing():
+        print(f"over loopback: {reason}")
+        yield Loopback(), Loopback()
+        return
+    print("over veth, between two network namespaces")
+    with network("ab") as places, places[0].inside():
+        yield places
+
+
+@contextmanager
 def everything(size: Size, repeats: int) -> Iterator[Bench]:
     with ExitStack() as stack:
-        raw, uv = (stack.enter_context(partner(kind)) for kind in (RawPing, UvloopPing))
-        yield Bench(stack.enter_context(two_hosts()), raw, uv, size, repeats)
+        here, there = stack.enter_context(two_places())
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="cachee-bench-"))
+        raw = stack.enter_context(partner(there))
+        hosts = stack.enter_context(two_hosts([here, there]))
+        rivals = stack.enter_context(channels(here, there, Path(folder)))
+        yield Bench(hosts, raw, rivals, size, repeats)
 
 
 def main() -> None:
@@ -225,11 +263,11 @@ def main() -> None:
         for pace, pause_s in PACES.items():
             paced[pace] = bench.at(pause_s)
             print_paced(pace, paced[pace])
-        steady = bench.steady()
-        print_steady(steady)
-    targets = judge(paced, steady)
+        steadily = bench.steady()
+        print_steady(steadily)
+    targets = judge(paced, steadily)
     print(targets_table(targets))
-    save(chosen.out, "propagation", as_data(paced, steady), targets, draw(paced, steady))
+    save(chosen.out, "propagation", as_data(paced, steadily), targets, draw(paced, steadily))
 
 
 if __name__ == "__main__":

@@ -36,6 +36,8 @@ PACKAGES = (
     "libcachesim",
     "msgpack",
     "uvloop",
+    "nats-py",
+    "eclipse-zenoh",
 )
 
 

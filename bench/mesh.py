@@ -1,4 +1,5 @@
-"""A mesh on this machine: one segment and one real cachee-bridge process for each host, linked over loopback.
+"""A mesh on this machine: one segment and one real cachee-bridge process for each host, linked over loopback
+or, where a bench asks for it, over a network of their own (namespaces.py).
 
 The first host is the one that is measured. In life the others are machines of their own; here they run on the
 cores that the measured process has left to them (see measuring.apart), as far as there are any.
@@ -13,13 +14,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import posix_ipc
 from measuring import Apart
+from namespaces import Loopback, Place
 
 import cachee_shm
 from cachee_bridge.doorbell import queue_name
@@ -29,6 +31,7 @@ NAMESPACE = "bench"
 JOIN_S = 60.0
 STOP_S = 10.0
 SETTLE_S = 60.0
+LOOPBACK = Loopback()
 
 CONFIG = """
 [host]
@@ -37,10 +40,10 @@ name = "{name}"
 [namespaces.bench]
 memory = "{memory}"
 default_ttl = "{ttl}"
-isolation_ttl = "1h"
+isolation_ttl = "{isolation_ttl}"
 
 [bridge]
-listen = "127.0.0.1:{port}"
+listen = "{address}"
 peers = [{peers}]
 """
 
@@ -48,9 +51,10 @@ peers = [{peers}]
 class Host:
     """One host: what it is configured with, and its bridge once that was started."""
 
-    def __init__(self, name: str, config: Path) -> None:
+    def __init__(self, name: str, config: Path, place: Place | Loopback) -> None:
         self.name = name
         self.config = str(config)
+        self.place = place
         self.bridge: subprocess.Popen[bytes] | None = None
         self.is_ended = False  # on purpose: an end that nobody asked for is an error
 
@@ -64,15 +68,22 @@ class Host:
     @contextmanager
     def bridged(self) -> Iterator[None]:
         """The bridge, for as long as the block lasts."""
-        command = [sys.executable, "-m", "cachee_bridge", "--config", self.config]
-        with self.log.open("wb") as file:
-            self.bridge = subprocess.Popen(command, stdout=file, stderr=file, cwd=self.log.parent)
+        self.start()
         try:
             yield
+            assert self.bridge is not None
             if self.bridge.poll() is not None and not self.is_ended:
                 raise SystemExit(f"a bridge ended early:\n{self.log.read_text(errors='replace')}")
         finally:
-            stop_process(self.bridge)
+            if self.bridge is not None:
+                stop_process(self.bridge)
+
+    def start(self) -> None:
+        """Another bridge, where the one before was killed."""
+        command = [sys.executable, "-m", "cachee_bridge", "--config", self.config]
+        with self.log.open("ab") as file, self.place.inside():
+            self.bridge = subprocess.Popen(command, stdout=file, stderr=file, cwd=self.log.parent)
+        self.is_ended = False
 
     def signal_bridge(self, number: signal.Signals) -> None:
         """SIGSTOP, SIGCONT or SIGKILL, and what it asks for has happened on return."""
@@ -127,6 +138,12 @@ def wait_for(is_true: Callable[[], bool], most_s: float, otherwise: str) -> None
         time.sleep(0.002)
 
 
+def cpu_ns(pid: int) -> int:
+    """What a process of one thread has run, in ns."""
+    with open(f"/proc/{pid}/schedstat", encoding="ascii") as file:
+        return int(file.read().split()[0])
+
+
 def process_state(pid: int) -> str:
     """The letter of /proc: R runs, S sleeps, T is stopped."""
     with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
@@ -153,26 +170,49 @@ def no_proof(folder: Path, host: str) -> str:
     return ""
 
 
+def secret(folder: Path, host: str) -> str:
+    path = folder / "secret"
+    path.write_text("a secret of this bench alone\n")
+    path.chmod(0o600)
+    return f'secret_file = "{path}"\n'
+
+
 @contextmanager
 def configured(
-    names: list[str], memory: list[str], ttl: str, absent_peers: int = 0, proof: Proof = no_proof
+    names: list[str],
+    memory: list[str],
+    ttl: str,
+    absent_peers: int = 0,
+    places: Sequence[Place | Loopback] | None = None,
+    isolation_ttl: str = "1h",
+    proof: Proof = secret,
 ) -> Iterator[list[Host]]:
     """Hosts whose bridges know each other, and `absent_peers` more at addresses where nobody listens.
 
     What they leave on the machine is removed at the end.
     """
     full = [f"bench-{name}-{os.getpid()}" for name in names]
-    ports = free_ports(len(names) + absent_peers)
+    everywhere = [*(places or [LOOPBACK] * len(names)), *[LOOPBACK] * absent_peers]
+    ports = free_ports(len(everywhere))
+    addresses = [f"{place.address}:{port}" for place, port in zip(everywhere, ports, strict=True)]
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=f"cachee-bench-{os.getpid()}-")))
         hosts = []
         for number, name in enumerate(full):
             stack.callback(remove, name)
             path = folder / f"{names[number]}.toml"
-            others = ", ".join(f'"127.0.0.1:{port}"' for port in ports if port != ports[number])
-            text = CONFIG.format(name=name, memory=memory[number], ttl=ttl, port=ports[number], peers=others)
+            own = addresses[number]
+            others = ", ".join(f'"{address}"' for address in addresses if address != own)
+            text = CONFIG.format(
+                name=name,
+                memory=memory[number],
+                ttl=ttl,
+                isolation_ttl=isolation_ttl,
+                address=own,
+                peers=others,
+            )
             path.write_text(text + proof(folder, name), encoding="utf-8")
-            hosts.append(Host(name, path))
+            hosts.append(Host(name, path, everywhere[number]))
         yield hosts
 
 

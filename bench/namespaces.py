@@ -105,6 +105,15 @@ class Place:
         return self._port
 
 
+class Loopback:
+    """Where no namespace can be made: the machine's own network for every host."""
+
+    address = "127.0.0.1"
+
+    def inside(self) -> contextlib.nullcontext[None]:
+        return contextlib.nullcontext()
+
+
 @contextmanager
 def network(names: Sequence[str]) -> Iterator[list[Place]]:
     """A place for each name. OSError where it cannot be made, and nothing is left then."""

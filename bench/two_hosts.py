@@ -1,20 +1,23 @@
-"""Two hosts of one mesh on this machine: two segments, two real bridges over loopback, and a reader process.
+"""Two hosts of one mesh on this machine: two segments, two real bridges, and a reader process.
 
 The reader is attached to the second host and spins on a key of it until its copy is gone; the caller writes
-that key on the first host. Both read the machine's monotonic clock, so a trip is the difference.
+that key on the first host. Both read the machine's monotonic clock, so a trip is the difference. The reader
+spins by SCHED_IDLE: on a core that nobody else wants at the moment.
 """
 
 from __future__ import annotations
 
 import gc
 import multiprocessing
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
-from mesh import JOIN_S, STOP_S, Proof, configured, no_proof
+from mesh import JOIN_S, STOP_S, Proof, configured, secret
+from namespaces import Loopback, Place
 
 import cachee_shm
 
@@ -29,6 +32,7 @@ LOST = -1
 def read(config: str, pipe: Connection) -> None:
     """The reader's process: fills and watches keys, as it is told, until it is told nothing more."""
     cache = cachee_shm.attach("bench", config=config)
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     gc.disable()
     try:
         while (order := pipe.recv()) is not None:
@@ -75,11 +79,10 @@ class Trips:
     per_second: float
 
 
-class TwoHosts:
-    """The writer's side of the two."""
+class Watched:
+    """The writer's side of a pipe, at whose other end a process holds copies and watches them go."""
 
-    def __init__(self, writer: cachee_shm.Cache, pipe: Connection) -> None:
-        self.cache = writer
+    def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
         self._blocks = 0
 
@@ -133,15 +136,6 @@ class TwoHosts:
             done.append(now_ns())
         return self._trips(begun, done)
 
-    @contextmanager
-    def spinning(self) -> Iterator[None]:
-        """The reader spins meanwhile, as it does while trips are measured: rivals get no quieter machine."""
-        key = self.prepare(1)[0]
-        self._pipe.send(("watch", [key]))
-        yield
-        self.cache.delete(key)
-        self.answer()
-
     def _trips(self, begun: list[int], done: list[int]) -> Trips:
         gone = self.answer()
         assert isinstance(gone, list)
@@ -152,7 +146,7 @@ class TwoHosts:
             per_second=(len(begun) - 1) / max(1, begun[-1] - begun[0]) * 1e9,
         )
 
-    def join(self) -> None:
+    def join(self, write: Callable[[str], object]) -> None:
         """Until writes here are known there. First contact evicts all, so one that arrives proves little."""
         deadline = time.monotonic() + JOIN_S
         for number in range(JOINED_AFTER):
@@ -161,29 +155,61 @@ class TwoHosts:
             self._pipe.send(("watch, telling", [f"join:{number}"]))
             while not self._pipe.poll(0.1):
                 if time.monotonic() > deadline:
-                    raise SystemExit(f"the two bridges did not meet within {JOIN_S:g} s")
-                self.cache.set(f"join:{number}", NEW)
+                    raise SystemExit(f"what is written does not arrive within {JOIN_S:g} s")
+                write(f"join:{number}")
             self._pipe.recv_bytes()
             self.answer()
             time.sleep(0.1)
 
 
+class TwoHosts(Watched):
+    """The writer's side of the two."""
+
+    def __init__(self, writer: cachee_shm.Cache, pipe: Connection) -> None:
+        super().__init__(pipe)
+        self.cache = writer
+
+    def set(self, key: str) -> object:
+        return self.cache.set(key, NEW)
+
+    @contextmanager
+    def spinning(self) -> Iterator[None]:
+        """The reader spins meanwhile, as it does while trips are measured: rivals get no quieter machine."""
+        key = self.prepare(1)[0]
+        self._pipe.send(("watch", [key]))
+        yield
+        self.cache.delete(key)
+        self.answer()
+
+
 @contextmanager
-def two_hosts(proof: Proof = no_proof, names: tuple[str, str] = ("a", "b")) -> Iterator[TwoHosts]:
+def two_hosts(
+    places: Sequence[Place | Loopback], proof: Proof = secret, names: tuple[str, str] = ("a", "b")
+) -> Iterator[TwoHosts]:
     """Both hosts, joined; all that they leave on the machine is removed at the end."""
     with ExitStack() as stack:
-        ours, theirs = stack.enter_context(configured(list(names), ["64MiB"] * 2, "never", proof=proof))
+        ours, theirs = stack.enter_context(
+            configured(list(names), ["64MiB"] * 2, "never", places=places, proof=proof)
+        )
         for host in (ours, theirs):
             stack.enter_context(host.bridged())
         writer = stack.enter_context(ours.attach())
-        pipe, far_end = PROCESSES.Pipe()
-        reader = PROCESSES.Process(target=read, args=(theirs.config, far_end), daemon=True)
-        reader.start()
-        far_end.close()  # its death is our end of the pipe
-        stack.callback(_stop_reader, reader, pipe)
-        hosts = TwoHosts(writer, pipe)
-        hosts.join()
+        hosts = TwoHosts(writer, stack.enter_context(reader(read, theirs.config)))
+        hosts.join(hosts.set)
         yield hosts
+
+
+@contextmanager
+def reader(target: Callable[..., None], *arguments: object) -> Iterator[Connection]:
+    """A process of `target(*arguments, pipe)`; our end of the pipe, by which it also learns of the end."""
+    pipe, far_end = PROCESSES.Pipe()
+    process = PROCESSES.Process(target=target, args=(*arguments, far_end), daemon=True)
+    process.start()
+    far_end.close()  # its death is our end of the pipe
+    try:
+        yield pipe
+    finally:
+        _stop_reader(process, pipe)
 
 
 def _stop_reader(reader: multiprocessing.process.BaseProcess, pipe: Connection) -> None:

@@ -19,14 +19,18 @@ SCRIPTS = sorted(BENCH.glob("bench_*.py"))
 VERDICTS = {"met", "missed", "not measured"}
 TABLES = {  # besides the targets'
     "bench_attach": 1,
+    "bench_bridge": 2,
+    "bench_flood": 1,
     "bench_get_set": 8,
     "bench_hit_ratio": 2,
     "bench_propagation": 3,
     "bench_proof_cost": 1,
+    "bench_restart": 1,
     "bench_scaling": 1,
     "bench_stopped_writer": 1 + (importlib.util.find_spec("warp_cache") is not None),  # one for each subject
     "bench_write_cost": 3,
 }
+CHANNELS = ["Redis pub/sub", "Redis tracking", "NATS core", "Zenoh"]
 RIVALS = ["dict", "cachebox", "theine", "warp_cache", "LMDB", "diskcache", "pylibmc", "redis-py"]
 
 
@@ -90,6 +94,14 @@ def test_a_rival_stands_in_the_tables_or_is_said_to_be_left_out_and_why(rival, q
     left_out = re.search(rf"^{rival} is left out: .+ \((pip|apt-get) install .+\)$", done.text, re.MULTILINE)
     singles = [samples for title, samples in done.result["ns_per_operation"].items() if "_many" not in title]
     assert [rival in samples for samples in singles] == [left_out is None] * 6
+
+
+@pytest.mark.parametrize("rival", CHANNELS)
+def test_a_channel_stands_in_the_tables_or_is_said_to_be_left_out_and_why(rival, quick):
+    done = quick(BENCH / "bench_propagation.py")
+    left_out = re.search(rf"^{rival} is left out: .+ \((pip|apt-get) install .+\)$", done.text, re.MULTILINE)
+    tables = [*done.result["one_way_ns"].values(), done.result["steady_ns"]]
+    assert [rival in samples for samples in tables] == [left_out is None] * 3
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
