@@ -5,7 +5,8 @@
   Redis tracking   redis           redis-server      SET; the server's invalidation (RESP3, CLIENT TRACKING
                                                      BCAST) deletes it once redis-py's connection has read it
   NATS core        nats-py         nats-server       PUB of the key, on uvloop; the subscription's callback
-  Zenoh            eclipse-zenoh                     put, peer to peer over TCP; the subscriber's callback
+  Zenoh            eclipse-zenoh                     put, peer to peer over TCP; as it comes, a full
+                                                     link drops what it is given
 
 The pip packages are the extra: pip install 'cachee-shm[bench]'. What is not installed is left out, and said.
 A server runs on the writer's host, which saves it the second trip over the network that a third host costs.
@@ -29,7 +30,7 @@ from typing import Any
 from measuring import Apart
 from namespaces import Loopback, Place
 from rivals import Absent, Room, ready, server, wanted
-from two_hosts import JOIN_S, LOST, LOST_AFTER_S, NEW, OLD, Watched, reader
+from two_hosts import LOST, LOST_AFTER_S, NEW, OLD, Watched, reader
 
 REDIS_PORT, NATS_PORT, ZENOH_PORT = 16379, 14222, 17447
 TOPIC = "invalidations"
@@ -50,7 +51,10 @@ class Held:
         self._all_gone = threading.Event()
 
     def fill(self, keys: Sequence[str]) -> int:
+        """From now on, what goes is noted: what is written may arrive before `watch` is asked for."""
         self._copies = dict.fromkeys(keys, OLD)
+        self._gone, self._watched = {}, frozenset(keys)
+        self._all_gone.clear()
         return len(self._copies)
 
     def arrived(self, key: str) -> None:
@@ -66,15 +70,12 @@ class Held:
             self._all_gone.set()
 
     def watch(self, keys: Sequence[str], tells: bool) -> list[int]:
-        """When each of them was gone; LOST for one that stayed."""
-        self._gone, self._tells, self._watched = {}, tells, frozenset(keys)
-        self._all_gone.clear()
-        before, patience_s = -1, JOIN_S
-        while before < len(self._gone) < len(keys):
+        """When each of those that were filled was gone; LOST for one that stayed."""
+        self._tells = tells
+        before = -1
+        while not self._all_gone.wait(LOST_AFTER_S) and before < len(self._gone):
             before = len(self._gone)
-            self._all_gone.wait(patience_s)
-            patience_s = LOST_AFTER_S
-        self._watched = frozenset()
+        self._tells = False
         return [self._gone.get(key, LOST) for key in keys]
 
 
