@@ -176,26 +176,29 @@ static void move_span(const struct candidate *c, const struct place *to)
     cas((a64 *)&entry_value(&c->head)[entry_piece_number(&c->e)], &seen, span_word(to)); /* PUBLISH */
 }
 
-/* Copy it into the open page of the main queue, and let what names it name the copy. If that fails, it is another
- * entry's now: the copy is dead bytes. */
+/* Copy it to its new place, and let what names it name the copy. If that fails, it is another entry's now: the copy is
+ * dead bytes. */
+static bool carry(struct attachment *a, const struct candidate *c, const struct place *place, uint32_t frequency)
+{
+    uint64_t expires = entry_expires_ms(&c->head);
+    entry_copy(a, &c->e, place);
+    if (!entry_confirm(&c->e))
+        return false; /* garbage gave the page that we drain to somebody else */
+    pages_commit(a, place, c->bytes, !entry_piece(&c->e), expires ? expires + entry_grace_ms(&c->head) : 0);
+    count(a, STAT_REINSERTED, 1);
+    if (c->unpublished)
+        a->span_words[entry_piece_number(&c->e)] = span_word(place);
+    else if (entry_piece(&c->e))
+        move_span(c, place);
+    else
+        index_move(c->head.word_at, c->head.word, place, frequency);
+    return true;
+}
+
 static bool carry_to_main(struct attachment *a, const struct candidate *c, uint32_t frequency)
 {
     struct place place;
-    uint64_t expires = entry_expires_ms(&c->head);
-    if (!room_to_keep(a, c->bytes, &place))
-        return false;
-    entry_copy(a, &c->e, &place);
-    if (!entry_confirm(&c->e))
-        return false; /* garbage gave the page that we drain to somebody else */
-    pages_commit(a, &place, c->bytes, !entry_piece(&c->e), expires ? expires + entry_grace_ms(&c->head) : 0);
-    count(a, STAT_REINSERTED, 1);
-    if (c->unpublished)
-        a->span_words[entry_piece_number(&c->e)] = span_word(&place);
-    else if (entry_piece(&c->e))
-        move_span(c, &place);
-    else
-        index_move(c->head.word_at, c->head.word, &place, frequency);
-    return true;
+    return room_to_keep(a, c->bytes, &place) && carry(a, c, &place, frequency);
 }
 
 /* A value one span of which is dropped is gone. */
@@ -308,8 +311,17 @@ static void moved_up(struct attachment *a, const struct candidate *c)
         policy_prove(c->head.word_at, c->head.word);
 }
 
+/* A page of which nearly nothing lives goes before its turn: what lives in it may be too new to be judged. */
+static bool goes_round(struct attachment *a, const struct candidate *c, struct work *w)
+{
+    struct place place;
+    return a->drain[QUEUE_SMALL].compact && !is_hard(w) && pages_fit(a, QUEUE_SMALL, c->bytes, &place) && carry(a, c, &place, c->frequency);
+}
+
 static void settle(struct attachment *a, const struct candidate *c, struct work *w)
 {
+    if (goes_round(a, c, w))
+        return;
     if (moves_up(a, c, w) && carry_to_main(a, c, 0)) {
         moved_up(a, c);
         return;

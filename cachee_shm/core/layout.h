@@ -248,7 +248,8 @@ struct page_note {
     a64 watermark;  /* | entries 16 | check 16 | bytes 32 | that are whole; the owner. See watermark_word */
     a64 life;       /* | generation 32 | slot + 1 16 | check 16 |: who writes into the page, 0: nobody. See pages.c */
     a64 stamp;      /* page_stamp when it was sealed or changed queues; whoever did that */
-    a64 dead;       /* bytes of entries that no index word names any more; any process, fetch_add: an estimate */
+    a64 dead;       /* | generation 32 | bytes 32 | of entries that no index word names any more: the owner begins it with a
+                       life, any process adds by CAS; never too many */
     a64 expires_ms; /* when the last of its entries expires, grace included; UINT64_MAX: never; the owner */
     a64 tags_seen;  /* tags_moved when it was last looked through for invalid entries: any process; UINT64_MAX:
                        none of them has a tag: the owner */

@@ -48,6 +48,52 @@ static uint64_t next_generation(const struct attachment *a, uint32_t page, uint6
     return generation + (life && ahead > 0 ? (uint32_t)ahead : 0) + 1;
 }
 
+/* ---- dead bytes ----
+ *
+ * Never too many: where all are dead, nobody looks for words that name one of them. A word that was left would come to name
+ * another entry 2,048 lives later, perhaps an older value of its own key. So who comes late (it was stopped between the
+ * removal of a word and this) finds the page in another life, and counts nothing. */
+
+enum { NOTE_TRIES_MAX = 64 }; /* each means that another noted some; and to note fewer costs a look at what is dead */
+
+static uint64_t dead_word(uint64_t generation, uint32_t bytes) { return generation << 32 | bytes; }
+
+uint32_t pages_dead_bytes(const struct attachment *a, uint32_t page, uint64_t page_word)
+{
+    uint64_t dead = load_relaxed(&a->page_notes[page].dead);
+    return dead >> 32 == (uint32_t)page_generation(page_word) ? (uint32_t)dead : 0;
+}
+
+static void note(struct attachment *a, uint32_t page, uint64_t generation, uint32_t bytes)
+{
+    a64 *at = &a->page_notes[page].dead;
+    uint64_t seen = load_relaxed(at);
+    for (int tries = 0; tries < NOTE_TRIES_MAX && ((seen >> 32 ^ generation) & SPAN_GEN_BITS) == 0; tries++)
+        if (cas(at, &seen, seen + bytes))
+            return;
+}
+
+/* The word of a span, if the entry still lies there: it may be another's by now. */
+static bool span_of(const struct entry_ref *e, uint32_t number, uint64_t *word)
+{
+    *word = load_relaxed(&entry_value(e)[number]);
+    fence_acquire(); /* PAGE */
+    return page_generation(load_relaxed(e->page_word_at)) == e->place.generation;
+}
+
+void pages_note_dead(struct attachment *a, const struct entry_ref *e)
+{
+    note(a, e->place.page, e->place.generation, entry_size(a, e));
+    uint32_t left = entry_spans(e) ? e->value_bytes : 0;
+    uint64_t word;
+    for (uint32_t i = 0; left > 0 && span_of(e, i, &word); i++) {
+        uint32_t page = span_page(word), bytes = left < a->span_bytes ? left : a->span_bytes;
+        if (page < a->geo.page_count)
+            note(a, page, word, entry_bytes(0, 0, bytes));
+        left -= bytes;
+    }
+}
+
 /* ---- this process's pages ---- */
 
 static bool fits(const struct attachment *a, enum open_slot slot, uint32_t bytes, struct place *place)
@@ -164,7 +210,7 @@ bool pages_open_spare(struct attachment *a, enum page_queue queue)
         return false;
     fence_release(); /* PAGE: the new generation is seen before any new byte */
     store_relaxed(&a->page_notes[o.page].watermark, watermark_word(o.page, page_generation(o.word), 0, 0));
-    store_relaxed(&a->page_notes[o.page].dead, 0);
+    store_relaxed(&a->page_notes[o.page].dead, dead_word(page_generation(o.word), 0));
     store_relaxed(&a->page_notes[o.page].expires_ms, 0);
     store_relaxed(&a->page_notes[o.page].tags_seen, UINT64_MAX);
     a->open[open_of(queue)] = o;
@@ -226,9 +272,9 @@ bool pages_take(struct attachment *a, const struct sealed *seen, enum page_queue
         !cas(&a->page_words[page], &word, page_word(page_generation(word), a->slot, queue, PAGE_DRAIN)))
         return false;
     uint32_t bytes = watermark_bytes(a, load_acquire(&a->page_notes[page].watermark)); /* WATERMARK */
-    uint64_t dead = load_relaxed(&a->page_notes[page].dead);
-    bool compact = queue == QUEUE_MAIN && pages_compacts(bytes, dead);
-    /* What no word names need not be looked at. Were too much counted as dead, some words would dangle. */
+    uint32_t dead = pages_dead_bytes(a, page, word);
+    bool compact = pages_compacts(queue, bytes, dead);
+    /* What no word names need not be looked at. */
     a->drain[queue] = (struct drain){.page = page, .off = dead >= bytes ? bytes : 0, .end = bytes, .compact = compact};
     return true;
 }
@@ -266,23 +312,6 @@ void pages_seal_slot(struct attachment *a, uint32_t slot)
             cas(&a->page_words[page], &word, page_word(page_generation(word), 0, QUEUE_SMALL, PAGE_FREE));
         else
             seal(a, page, word);
-    }
-}
-
-/* ---- dead bytes ---- */
-
-static void note(struct attachment *a, uint32_t page, uint32_t bytes) { add_relaxed(&a->page_notes[page].dead, bytes); }
-
-void pages_note_dead(struct attachment *a, const struct entry_ref *e)
-{
-    note(a, e->place.page, entry_size(a, e));
-    if (!entry_spans(e))
-        return;
-    for (uint32_t i = 0, left = e->value_bytes; left > 0; i++) {
-        uint32_t page = span_page(load_relaxed(&entry_value(e)[i])), bytes = left < a->span_bytes ? left : a->span_bytes;
-        if (page < a->geo.page_count)
-            note(a, page, entry_bytes(0, 0, bytes));
-        left -= bytes;
     }
 }
 

@@ -196,9 +196,12 @@ bool pages_reopen(struct attachment *a, uint32_t page);
 /* Try to take a free page for this process, or another's spare one. */
 bool pages_take_spare(struct attachment *a, uint32_t page);
 
-/* Is so much of a main page dead that its living are better moved together than judged? Costs at most three bytes
- * copied for each one gained. */
-static inline bool pages_compacts(uint64_t bytes, uint64_t dead) { return dead > bytes / 4; }
+/* Is so much of a page dead that its living are better moved together than judged? What costs three bytes copied for each
+ * one gained is worth it in the main queue; and in the small one, where judgement is due anyhow, what costs a seventh. */
+static inline bool pages_compacts(enum page_queue queue, uint64_t bytes, uint64_t dead)
+{
+    return dead > (queue == QUEUE_MAIN ? bytes / 4 : bytes - bytes / 8);
+}
 
 /* Try to take a sealed page, as it was seen, for draining; its entries are those below a->drain[].end. It goes where its queue says. */
 bool pages_take(struct attachment *a, const struct sealed *seen, enum page_queue queue);
@@ -211,6 +214,9 @@ bool pages_adopt(struct attachment *a, const struct sealed *seen);
 
 /* Seal every page that a roster slot holds: its process is dead and its lock is ours, or it is this one and leaves. */
 void pages_seal_slot(struct attachment *a, uint32_t slot);
+
+/* Bytes of entries of a page's present life that no index word names any more: at most as many as there are. */
+uint32_t pages_dead_bytes(const struct attachment *a, uint32_t page, uint64_t page_word);
 
 /* An entry that is nobody's value any more: its bytes, and those of its spans, are counted as dead where they lie. */
 void pages_note_dead(struct attachment *a, const struct entry_ref *e);

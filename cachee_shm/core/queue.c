@@ -17,12 +17,11 @@ struct look { /* one pass over the page words */
 static uint64_t rank(const struct attachment *a, const struct look *l, uint32_t page, uint64_t word)
 {
     const struct page_note *n = &a->page_notes[page];
-    uint64_t bytes = watermark_bytes(a, load_relaxed(&n->watermark)), dead = load_relaxed(&n->dead);
+    uint64_t bytes = watermark_bytes(a, load_relaxed(&n->watermark)), dead = pages_dead_bytes(a, page, word);
     uint64_t stamp = load_relaxed(&n->stamp);
     if (load_relaxed(&n->expires_ms) <= l->now_ms || stamp <= l->cleared || dead >= bytes)
         return 0;
-    bool is_poor = page_queue(word) == QUEUE_MAIN ? pages_compacts(bytes, dead) : dead >= bytes - bytes / 8;
-    return is_poor ? bytes - dead : PAGE_BYTES_MAX + stamp;
+    return pages_compacts(page_queue(word), bytes, dead) ? bytes - dead : PAGE_BYTES_MAX + stamp;
 }
 
 /* Keep the few of the lowest rank, in order. */
