@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from cachee_shm.events import Events
+from cachee_shm.host import Host
 from cachee_shm.loading import DEFAULT_TTL, TTL, Options, Writing, aload, load
 from cachee_shm.segment import Segment, warn
 
@@ -76,6 +77,11 @@ class Cache(Segment):
     def events(self, keys: Iterable[str | bytes] | None = None) -> Events:
         """What is written from now on, here and on every peer; of these keys only, if given: ``Events``."""
         return Events(self, keys)
+
+    @property
+    def host(self) -> Host:
+        """The keys of this host alone: ``cache.host.incr("hits", initial=0)``; see ``Host``."""
+        return Host(self)
 
     def __enter__(self) -> Cache:
         return self

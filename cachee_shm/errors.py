@@ -17,6 +17,7 @@ adds the particulars: the file and key, the name, the number found and the numbe
     ├── KeyTooLong (ValueError)             a key of more than 1,024 bytes
     ├── InvalidKey (TypeError)              a key that is neither str nor bytes
     ├── InvalidTTL (ValueError)             a lifetime that is negative, NaN or not a number
+    ├── NotACounter (ValueError)            a value that incr cannot add to
     ├── ValueTooLarge (ValueError)          a value that the segment cannot hold
     ├── Unserializable (TypeError)          a value that no codec takes
     ├── Undecodable                         stored bytes that no codec takes: to callers a counted miss
@@ -50,6 +51,7 @@ __all__ = [
     "LayoutMismatch",
     "ListenRefused",
     "NoSpace",
+    "NotACounter",
     "PeerConflict",
     "RosterFull",
     "SegmentError",
@@ -164,6 +166,14 @@ class InvalidTTL(CacheeError, ValueError):
     """A lifetime that is negative, NaN, or neither seconds nor a ``timedelta``.
 
     Nothing was stored or announced. 0 announces and stores nothing; ``None`` never expires.
+    """
+
+
+class NotACounter(CacheeError, ValueError):
+    """``incr`` or ``decr`` met a value that is no integer of 64 bits, or one that was set without
+    ``local=True``; or the sum would not fit 64 bits.
+
+    The value is as it was. Use a key of its own for each counter, and let ``initial`` make it.
     """
 
 

@@ -393,22 +393,38 @@ static int announce_wide(struct attachment *a, enum record_kind kind, uint64_t h
 int cache_delete_tag(struct attachment *a, uint64_t tag) { return announce_wide(a, RECORD_TAG, tag); }
 int cache_clear(struct attachment *a) { return announce_wide(a, RECORD_CLEAR, 0); }
 
-/* ---- touching ---- */
+/* ---- changing ----
+ *
+ * Entries are immutable: another lifetime or number is a copy under the same version, so that whatever would have removed
+ * the original removes the copy. One CAS swaps them; it fails if anything has happened to the key since it was found. */
 
-enum { TOUCH_TRIES_MAX = 8 };
+enum { TOUCH_TRIES_MAX = 8, INCR_TRIES_MAX = 1 << 12 /* each means that another's change succeeded */ };
 
-/* Entries are immutable: a new lifetime is a copy under the same version. */
-static bool touch_copy(struct attachment *a, const struct entry_ref *e, const struct place *at, uint64_t ttl_ms)
+/* False: the page is another's by now. */
+static bool copy_to(struct attachment *a, const struct entry_ref *e, const struct place *at)
 {
     entry_copy(a, e, at);
-    if (!entry_confirm(e))
+    return entry_confirm(e);
+}
+
+static bool swap_in(struct attachment *a, const struct entry_ref *e, const struct place *at, uint64_t ends_ms)
+{
+    pages_commit(a, at, entry_size(a, e), 1, ends_ms);
+    bool swapped = index_move(e->word_at, e->word, at, policy_overwrite(a, e->word));
+    if (swapped)
+        pages_note_copied(a, e);
+    return swapped;
+}
+
+static bool touch_copy(struct attachment *a, const struct entry_ref *e, const struct place *at, uint64_t ttl_ms)
+{
+    if (!copy_to(a, e, at))
         return false;
     a64 *flags_at = &page_at(a, at->page, at->off)[ENTRY_EXPIRES_FLAGS];
     uint64_t expires = ttl_ms ? clock_ms(a) + ttl_ms : 0;
     uint64_t kept = load_relaxed(flags_at) & (ENTRY_TYPE_BITS | ENTRY_LOCAL);
     store_relaxed(flags_at, kept | expires << ENTRY_EXPIRES_SHIFT | (uint64_t)ttl_class(ttl_ms) << ENTRY_TTL_CLASS_SHIFT);
-    pages_commit(a, at, entry_size(a, e), 1, expires);
-    return true;
+    return swap_in(a, e, at, expires);
 }
 
 bool cache_touch(struct attachment *a, uint64_t hash, const void *key, uint32_t key_bytes, uint64_t ttl_ms)
@@ -420,8 +436,46 @@ bool cache_touch(struct attachment *a, uint64_t hash, const void *key, uint32_t 
             return false;
         if (!evict_make_room(a, entry_size(a, &e), &at))
             return false;
-        if (touch_copy(a, &e, &at, ttl_ms) && index_move(e.word_at, e.word, &at, policy_overwrite(a, e.word)))
+        if (touch_copy(a, &e, &at, ttl_ms))
             return true;
     }
     return false;
+}
+
+/* The page is not looked at again here: what was read counts once the copy's was confirmed. */
+static enum incr add_up(const struct entry_ref *e, int64_t by, int64_t *sum)
+{
+    if (entry_type(e) != TYPE_INT64 || e->value_bytes != sizeof *sum || !entry_local(e))
+        return INCR_OTHER;
+    return __builtin_add_overflow((int64_t)load_relaxed(entry_value(e)), by, sum) ? INCR_OVERFLOW : INCR_DONE;
+}
+
+static bool incr_copy(struct attachment *a, const struct entry_ref *e, const struct place *at, int64_t sum)
+{
+    uint64_t expires = entry_expires_ms(e);
+    if (!copy_to(a, e, at))
+        return false;
+    a64 *value_at = page_at(a, at->page, at->off) + (entry_value(e) - e->at);
+    store_relaxed(value_at, (uint64_t)sum);
+    return swap_in(a, e, at, expires ? expires + entry_grace_ms(e) : 0);
+}
+
+enum incr cache_incr(struct attachment *a, uint64_t hash, const void *key, uint32_t key_bytes, int64_t by, int64_t *sum)
+{
+    for (int tries = 0; tries < INCR_TRIES_MAX; tries++) {
+        struct entry_ref e;
+        struct place at;
+        if (cache_find(a, hash, key, key_bytes, &e) != FOUND)
+            return INCR_MISSED;
+        enum incr result = add_up(&e, by, sum);
+        if (!entry_confirm(&e))
+            continue;
+        if (result != INCR_DONE)
+            return result;
+        if (!evict_make_room(a, entry_size(a, &e), &at))
+            return INCR_NO_ROOM;
+        if (incr_copy(a, &e, &at, *sum))
+            return INCR_DONE;
+    }
+    return INCR_NO_ROOM;
 }

@@ -77,6 +77,18 @@ int cache_clear(struct attachment *a);
 /* Give an entry a new lifetime. False: it is not here (any more). */
 bool cache_touch(struct attachment *a, uint64_t hash, const void *key, uint32_t key_bytes, uint64_t ttl_ms);
 
+enum incr {
+    INCR_DONE,
+    INCR_MISSED,   /* no value of this key is here */
+    INCR_OTHER,    /* the value is no 64-bit integer, or not a local one */
+    INCR_OVERFLOW, /* the sum is not a 64-bit integer */
+    INCR_NO_ROOM,  /* every page is held by a live process, or others changed the key at each of many tries */
+};
+
+/* Add to a local integer; *sum is what it is then. Of concurrent calls none is lost. Its lifetime stays. But for
+ * INCR_DONE nothing happened. */
+enum incr cache_incr(struct attachment *a, uint64_t hash, const void *key, uint32_t key_bytes, int64_t by, int64_t *sum);
+
 /* Every verb that reads the clock looks whether a sweep is due; one that does not, now and then. */
 void cache_maybe_sweep(struct attachment *a, uint64_t now_ms);
 

@@ -276,7 +276,8 @@ static bool import_errors(void)
         {"SegmentRetired", &errors.segment_retired}, {"Closed", &errors.closed},
         {"TimeNamespace", &errors.time_namespace}, {"KeyTooLong", &errors.key_too_long},
         {"InvalidKey", &errors.invalid_key},       {"InvalidTTL", &errors.invalid_ttl},
-        {"ValueTooLarge", &errors.value_too_large}, {"Unserializable", &errors.unserializable},
+        {"NotACounter", &errors.not_a_counter},   {"ValueTooLarge", &errors.value_too_large},
+        {"Unserializable", &errors.unserializable},
     };
     PyObject *module = PyImport_ImportModule("cachee_shm.errors");
     bool good = module != NULL;

@@ -34,7 +34,7 @@ typedef struct SegmentObject {
 
 struct error_classes { /* from cachee_shm.errors */
     PyObject *segment_error, *layout_mismatch, *no_space, *roster_full, *segment_retired, *closed, *time_namespace,
-        *key_too_long, *invalid_key, *invalid_ttl, *value_too_large, *unserializable;
+        *key_too_long, *invalid_key, *invalid_ttl, *not_a_counter, *value_too_large, *unserializable;
 };
 extern struct error_classes errors;
 

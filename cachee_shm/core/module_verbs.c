@@ -428,6 +428,33 @@ static PyObject *Segment_touch(SegmentObject *s, PyObject *const *args, Py_ssize
     return PyBool_FromLong(cache_touch(&s->a, hash, k.bytes, k.n, ttl_ms));
 }
 
+static PyObject *no_sum(enum incr why, PyObject *key)
+{
+    static const char *const because[] = {
+        [INCR_OTHER] = "The value of %R is no integer of 64 bits, or was set without local=True. It is as it was. Use a key of "
+                       "its own for a counter, and let initial= make it.",
+        [INCR_OVERFLOW] = "The sum for %R does not fit 64 bits. The value is as it was.",
+        [INCR_NO_ROOM] = "There is no room for the new sum of %R. The value is as it was. Give the namespace more memory.",
+    };
+    return why == INCR_MISSED ? Py_NewRef(Py_None) : fail(why == INCR_NO_ROOM ? errors.segment_error : errors.not_a_counter, because[why], key);
+}
+
+/* For host.py: incr(key, delta) -> the sum, or None where there is no value. */
+static PyObject *Segment_incr(SegmentObject *s, PyObject *const *args, Py_ssize_t n)
+{
+    struct key k;
+    int overflow;
+    int64_t sum;
+    if (n != 2)
+        return fail(PyExc_TypeError, "_incr takes 2 arguments");
+    int64_t by = PyLong_AsLongLongAndOverflow(args[1], &overflow);
+    if (PyErr_Occurred() || !key_from(args[0], &k) || !enter(s))
+        return NULL;
+    uint64_t hash = hash_key(s->a.hash_key, k.bytes, k.n);
+    enum incr result = overflow ? INCR_OVERFLOW : cache_incr(&s->a, hash, k.bytes, k.n, by, &sum);
+    return result == INCR_DONE ? PyLong_FromLongLong(sum) : no_sum(result, args[0]);
+}
+
 static PyObject *Segment_clear(SegmentObject *s, PyObject *unused)
 {
     (void)unused;
@@ -524,6 +551,7 @@ PyMethodDef module_verbs[] = {
     {"_token", (PyCFunction)Segment_token, METH_NOARGS, NULL},
     {"_fill", FAST(Segment_fill), METH_FASTCALL, NULL},
     {"_set_fenced", FAST(Segment_set_fenced), METH_FASTCALL, NULL},
+    {"_incr", FAST(Segment_incr), METH_FASTCALL, NULL},
     {"_lease", (PyCFunction)Segment_lease, METH_O, NULL},
     {"_release", (PyCFunction)Segment_release, METH_O, NULL},
     {"_intend", (PyCFunction)Segment_intend, METH_O, NULL},

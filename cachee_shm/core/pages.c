@@ -81,9 +81,14 @@ static bool span_of(const struct entry_ref *e, uint32_t number, uint64_t *word)
     return page_generation(load_relaxed(e->page_word_at)) == e->place.generation;
 }
 
-void pages_note_dead(struct attachment *a, const struct entry_ref *e)
+void pages_note_copied(struct attachment *a, const struct entry_ref *e)
 {
     note(a, e->place.page, e->place.generation, entry_size(a, e));
+}
+
+void pages_note_dead(struct attachment *a, const struct entry_ref *e)
+{
+    pages_note_copied(a, e);
     uint32_t left = entry_spans(e) ? e->value_bytes : 0;
     uint64_t word;
     for (uint32_t i = 0; left > 0 && span_of(e, i, &word); i++) {

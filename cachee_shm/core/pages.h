@@ -221,6 +221,9 @@ uint32_t pages_dead_bytes(const struct attachment *a, uint32_t page, uint64_t pa
 /* An entry that is nobody's value any more: its bytes, and those of its spans, are counted as dead where they lie. */
 void pages_note_dead(struct attachment *a, const struct entry_ref *e);
 
+/* An entry whose word names a copy of it now: the spans are the copy's. */
+void pages_note_copied(struct attachment *a, const struct entry_ref *e);
+
 static inline uint32_t watermark_bytes(const struct attachment *a, uint64_t watermark)
 {
     uint32_t bytes = (uint32_t)watermark;

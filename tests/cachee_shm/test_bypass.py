@@ -56,3 +56,18 @@ def test_a_bypassed_process_loads_each_time_and_stores_nothing(
         w.set(8)
 
     assert loads == [1, 1] and not w.stored and worker.get("k") is None
+
+
+def test_a_bypassed_process_counts_from_the_start_each_time(
+    config: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = cachee_shm.attach(config=config)
+    worker.host.incr("hits", 5, initial=0)
+    monkeypatch.setenv("CACHEE_DISABLE", "1")
+    bypassed = cachee_shm.attach(config=config)
+
+    assert bypassed.host.incr("hits", initial=0) == 1
+    assert bypassed.host.decr("hits", initial=0) == -1
+    with pytest.raises(KeyError):
+        bypassed.host.incr("hits")
+    assert worker.get("hits") == 5

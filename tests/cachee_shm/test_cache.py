@@ -581,6 +581,7 @@ VERBS = {
     "add": lambda cache: cache.add("a", 1),
     "delete": lambda cache: cache.delete("a"),
     "touch": lambda cache: cache.touch("a"),
+    "incr": lambda cache: cache.host.incr("a", initial=0),
     "get_many": lambda cache: cache.get_many(["a"]),
     "set_many": lambda cache: cache.set_many({"a": 1}),
     "delete_many": lambda cache: cache.delete_many(["a"]),

@@ -6,7 +6,7 @@ const uint64_t scene_tag = 0x7461670000000001ull;
 int scene_file;
 struct segment_config scene_config;
 struct attachment here;
-struct named_key target, other;
+struct named_key target, other, counter;
 uint64_t start_token;
 
 static struct attachment here_before; /* how it was before each run */
@@ -140,6 +140,45 @@ void fill_other(struct attachment *a, uint32_t key, uint32_t bytes)
     cache_fill(a, &w, ring_tail(a), FROZEN_MS);
 }
 
+void set_counter(struct attachment *a, int64_t number)
+{
+    struct write w = write_of(&counter, &number, sizeof number);
+    w.type = TYPE_INT64;
+    w.local = true;
+    cache_set(a, &w);
+}
+
+int64_t counted(struct attachment *a)
+{
+    struct entry_ref e;
+    int64_t number = 0;
+    while (cache_find(a, counter.hash, counter.text, counter.bytes, &e) == FOUND) {
+        cache_read(a, &e, &number);
+        if (cache_confirm(a, &e))
+            return number;
+    }
+    return 0;
+}
+
+void incr_counter(struct attachment *a)
+{
+    int64_t sum;
+    cache_incr(a, counter.hash, counter.text, counter.bytes, 1, &sum);
+}
+
+static void have_a_count(struct attachment *a) { set_counter(a, COUNT_BEFORE); }
+
+/* The count in a page that is full, and read: who adds to it turns the page, and may move it meanwhile. */
+static void count_in_full_pages(struct attachment *a)
+{
+    fill_pages(a);
+    have_a_count(a);
+    for (uint32_t i = 0; i < 3 * a->geo.page_count; i++)
+        set_other(a, 3000 + i, a->span_bytes), counted(a);
+}
+
+static void incr_turning(struct attachment *a) { set_other(a, 60, 1700), incr_counter(a); }
+
 /* What taking one takes is stepped through in the first scene. */
 void have_a_page(struct attachment *a) { fill_other(a, 70, 16); }
 
@@ -272,6 +311,8 @@ const struct scene scenes[SCENES] = {
     {"fenced set, overwrite", set_1, have_a_page, fenced_10},
     {"delete", set_1, do_nothing, delete_target},
     {"touch", set_1, have_a_page, touch_target},
+    {"incr", have_a_count, have_a_page, incr_counter, true},
+    {"incr, turning a page", count_in_full_pages, nearly_full, incr_turning, true},
     {"delete_tag", set_1, do_nothing, delete_tag},
     {"clear", set_1, do_nothing, clear_all},
     {"apply, key", set_1, do_nothing, apply_key},
@@ -308,6 +349,7 @@ void set_up(const struct scene *s)
     here.frozen_ms = FROZEN_MS;
     target = key_named(&here, TARGET);
     other = key_named(&here, OTHER);
+    counter = key_named(&here, COUNTER);
     set_other(&here, OTHER, 100);
     s->before(&here);
     start_token = ring_tail(&here);

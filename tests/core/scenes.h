@@ -9,7 +9,7 @@
 #include "torture.h"
 
 enum { SCENE_BYTES = 512 << 10, SCENE_BYTES_LARGE = 2 << 20, STEPS_MAX = 3 << 20, FROZEN_MS = 5000000 };
-enum { TARGET = 1, OTHER = 2, SLOT_OF_THE_DEAD = 9 };
+enum { TARGET = 1, OTHER = 2, COUNTER = 3, SLOT_OF_THE_DEAD = 9 };
 enum { STEPS, IMAGES, PAIRS, RUNS, KILLS, STOPS, CARRIED }; /* tallies */
 
 typedef void verb(struct attachment *a);
@@ -21,7 +21,7 @@ struct scene {
     uint32_t bytes;               /* of the segment; 0: SCENE_BYTES */
 };
 
-enum { SCENES = 39 };
+enum { SCENES = 41 };
 extern const struct scene scenes[SCENES];
 extern const uint64_t scene_tag;
 
@@ -29,7 +29,7 @@ extern const uint64_t scene_tag;
 extern int scene_file;
 extern struct segment_config scene_config;
 extern struct attachment here; /* this process's attachment */
-extern struct named_key target, other;
+extern struct named_key target, other, counter;
 extern uint64_t start_token;     /* the ring's tail before the child's verb */
 extern uint64_t digest_of_set_1; /* what a peer that set the same value announces */
 
@@ -41,10 +41,13 @@ void note_digest(void);
 /* Verbs that others name too. */
 verb do_nothing, nearly_full, fill_a_little, set_large, set_1, set_2, set_local, set_nothing, set_1_local, set_1_expiring_now, add_7, fill_8, fill_late, fenced_10,
     delete_target, touch_target, clear_all, delete_tag, apply_key, apply_same, apply_different, apply_all, fill_pages, take_lease,
-    get_target, sweep, have_a_page;
+    get_target, sweep, have_a_page, incr_counter;
 void fill_other(struct attachment *a, uint32_t key, uint32_t bytes); /* no record */
 struct write target_write(uint64_t number, uint32_t bytes);
 uint64_t number_read(struct attachment *a); /* the number of TARGET's value, 0: a miss */
+void set_counter(struct attachment *a, int64_t number);
+int64_t counted(struct attachment *a);      /* what COUNTER says, 0: a miss */
+enum { COUNT_BEFORE = 5 };                  /* where a scene has it */
 
 /* ---- the child ---- */
 

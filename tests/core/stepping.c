@@ -157,10 +157,24 @@ static void check_swept(struct attachment *a)
     }
 }
 
+static void check_incr_works(struct attachment *a)
+{
+    int64_t sum, before;
+    set_counter(a, INT64_MAX - 1);
+    enum incr result = cache_incr(a, counter.hash, counter.text, counter.bytes, 1, &sum);
+    REQUIRE(result == INCR_DONE && sum == INT64_MAX && counted(a) == sum, "incr does not work: %d", (int)result);
+    before = counted(a);
+    result = cache_incr(a, counter.hash, counter.text, counter.bytes, 1, &sum);
+    REQUIRE(result == INCR_OVERFLOW && counted(a) == before, "a sum too large for 64 bits: %d", (int)result);
+    result = cache_incr(a, target.hash, target.text, target.bytes, 1, &sum);
+    REQUIRE(result == INCR_OTHER && number_read(a) == 20, "incr of what is no number: %d", (int)result);
+}
+
 static void check_verbs_work(struct attachment *a)
 {
     struct write w = target_write(20, 100);
     REQUIRE(cache_set(a, &w) == STORED && number_read(a) == 20, "set does not work");
+    check_incr_works(a);
     cache_delete(a, target.hash);
     REQUIRE(number_read(a) == 0, "delete does not work");
     w = target_write(21, 100);
@@ -211,6 +225,8 @@ void check_death(void *with)
     a.frozen_ms = FROZEN_MS + 20;
     uint64_t first = number_read(&a), second = number_read(&a);
     REQUIRE(first == second, "flapping: %llu, then %llu", (unsigned long long)first, (unsigned long long)second);
+    int64_t count = counted(&a);
+    REQUIRE(!count || count == COUNT_BEFORE || count == COUNT_BEFORE + 1, "a count of %lld", (long long)count);
     struct write late = target_write(30, 48); /* loaded before all this: the sweep's announcements must evict it */
     cache_fill(&a, &late, start_token, FROZEN_MS);
     if (d->first == HEAL_FIRST) { /* as a bridge does before it forwards */

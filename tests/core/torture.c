@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 
 struct torture torture;
@@ -233,6 +234,7 @@ static void start(int n)
     pid_t pid = fork();
     REQUIRE(pid >= 0, "fork: %s", strerror(errno));
     if (pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL); /* a program that fails leaves nobody at work */
         crew.work(n, crew.seed[n]);
         fflush(stdout);
         _exit(0);

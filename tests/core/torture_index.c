@@ -14,6 +14,9 @@
  *
  * JOB keys are only added: of all adds of one, at most one may succeed.
  *
+ * COUNTERs are only added to: no sum is reached twice, and each is above all that had been reached before. (A sum swapped in
+ * by a store: at once.)
+ *
  * Its power (each break made in a copy of the core; seconds until caught, on two busy cores)
  *
  *   superseded without its fence check      0.1      a set's loser does not kill                  0.1
@@ -36,6 +39,8 @@ enum {
     PLAIN_KEYS = 6,
     ORIGIN_KEYS = 6,
     TAGS = 2,
+    COUNTERS_HELD = 2,
+    COUNTERS_BASE = 200,
     JOBS_BASE = 1000,
     JOBS_KEPT = 1 << 16,
     JOB_LIFE = 1 << 14, /* some seconds: no worker is late by so many */
@@ -44,7 +49,7 @@ enum {
     VALUE_BYTES = 300,
 };
 
-enum { GETS, HITS, SETS, DELETES, TOUCHES, FILLS, FILLED, FENCED, WIDE, REMOTE, ADDS, ADDED };
+enum { GETS, HITS, SETS, DELETES, TOUCHES, FILLS, FILLED, FENCED, WIDE, REMOTE, ADDS, ADDED, INCRS };
 
 struct known_write {
     a64 number, began, at; /* at 0: under way, or its writer was killed */
@@ -60,8 +65,11 @@ static struct model {
         _Alignas(64) a64 origin;
         a64 floor;
     } origin[ORIGIN_KEYS];
+    struct {
+        a64 floor, reached[HISTORY];
+    } counter[COUNTERS_HELD];
     a64 next_job, last_added[JOBS_KEPT]; /* + 1 */
-    a64 clearing; /* this phase has clear() and flushes, and therefore no jobs */
+    a64 clearing; /* this phase has clear() and flushes, and therefore no jobs and counters */
 } *model;
 
 static int file;
@@ -324,6 +332,35 @@ static void job_step(struct worker *w)
         cas(&model->next_job, &newest, newest + 1);
 }
 
+/* ---- counters ---- */
+
+static void counter_step(struct worker *w)
+{
+    uint32_t c = chance_below(&w->chance, COUNTERS_HELD);
+    struct named_key k = key_named(&w->a, COUNTERS_BASE + c);
+    uint64_t floor = load_acquire(&model->counter[c].floor);
+    int64_t sum;
+    enum incr result = cache_incr(&w->a, k.hash, k.text, k.bytes, 1, &sum);
+    REQUIRE(result == INCR_DONE, "incr: %d", (int)result);
+    REQUIRE((uint64_t)sum > floor, "counter %u was %llu, and is %lld after one was added", c, (unsigned long long)floor, (long long)sum);
+    uint64_t last = atomic_exchange(&model->counter[c].reached[sum % HISTORY], (uint64_t)sum);
+    REQUIRE(last != (uint64_t)sum, "counter %u was %lld twice", c, (long long)sum);
+    raise_max(&model->counter[c].floor, (uint64_t)sum);
+    tally(INCRS);
+}
+
+static void begin_counters(struct attachment *a)
+{
+    int64_t zero = 0;
+    for (uint32_t c = 0; c < COUNTERS_HELD; c++) {
+        struct named_key k = key_named(a, COUNTERS_BASE + c);
+        struct write w = write_of(&k, &zero, sizeof zero);
+        w.type = TYPE_INT64;
+        w.local = true;
+        REQUIRE(cache_add(a, &w) == STORED, "add");
+    }
+}
+
 static void work(int number, uint64_t seed)
 {
     struct worker *w = calloc(1, sizeof *w);
@@ -338,8 +375,10 @@ static void work(int number, uint64_t seed)
         w->origin[k] = key_named(&w->a, 100 + k);
     while (!torture_over()) {
         uint32_t dice = chance_below(&w->chance, 16);
-        bool job = dice >= 14 && !load_relaxed(&model->clearing);
-        job ? job_step(w) : dice % 2 ? plain_step(w) : origin_step(w);
+        if (dice >= 14 && !load_relaxed(&model->clearing))
+            dice == 14 ? job_step(w) : counter_step(w);
+        else
+            dice % 2 ? plain_step(w) : origin_step(w);
     }
     segment_detach(&w->a);
     free(w);
@@ -353,19 +392,20 @@ int main(int argc, char **argv)
     file = memory_file();
     attach_to(&a, file, &config);
     model = shared_zeroes(sizeof *model);
+    begin_counters(&a);
     double part = torture.seconds / 3;
     torture_run(work, WORKERS, WORKERS, 0, part); /* races, undisturbed */
     uint64_t kills = torture_run(work, WORKERS, 0, 100, part);
     store_release(&model->clearing, 1);
     kills += torture_run(work, WORKERS, 0, 100, part);
     printf("index: %llu operations checked: %llu gets (%llu hits), %llu sets, %llu deletes (%llu wide, %llu by peers), %llu touches, %llu fills "
-           "(%llu stored), %llu fenced sets, %llu adds (%llu won), %llu kills\n",
+           "(%llu stored), %llu fenced sets, %llu adds (%llu won), %llu incrs, %llu kills\n",
            (unsigned long long)(tallied(GETS) + tallied(SETS) + tallied(DELETES) + tallied(TOUCHES) + tallied(FILLS) + tallied(FENCED) +
-                                tallied(ADDS)),
+                                tallied(ADDS) + tallied(INCRS)),
            (unsigned long long)tallied(GETS), (unsigned long long)tallied(HITS), (unsigned long long)tallied(SETS),
            (unsigned long long)tallied(DELETES), (unsigned long long)tallied(WIDE), (unsigned long long)tallied(REMOTE),
            (unsigned long long)tallied(TOUCHES), (unsigned long long)tallied(FILLS), (unsigned long long)tallied(FILLED),
-           (unsigned long long)tallied(FENCED), (unsigned long long)tallied(ADDS), (unsigned long long)tallied(ADDED),
+           (unsigned long long)tallied(FENCED), (unsigned long long)tallied(ADDS), (unsigned long long)tallied(ADDED), (unsigned long long)tallied(INCRS),
            (unsigned long long)kills);
     segment_detach(&a);
     return 0;

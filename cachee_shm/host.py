@@ -1,0 +1,65 @@
+"""The keys of this host alone: what its processes count together, and no other host hears of."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from types import EllipsisType
+from typing import TYPE_CHECKING
+
+from cachee_shm.errors import SegmentError
+
+if TYPE_CHECKING:
+    from cachee_shm.segment import Segment
+
+__all__ = ["Host"]
+
+TRIES = 64  # each means that another process made or evicted the counter in between
+
+
+class Host:
+    """The view of a cache that ``cache.host`` gives: its keys are local, as by ``set(..., local=True)``."""
+
+    def __init__(self, segment: Segment) -> None:
+        self._segment = segment
+
+    def incr(
+        self,
+        key: str | bytes,
+        delta: int = 1,
+        *,
+        initial: int | None = None,
+        ttl: float | timedelta | EllipsisType | None = None,
+    ) -> int:
+        """Add ``delta`` to the integer of ``key`` and return the sum. Of concurrent calls on a host none is
+        lost.
+
+        Without a value the count begins at ``initial``, with a lifetime of ``ttl`` seconds (None: for ever),
+        which later calls leave as it is. A counter is a cached value: it may be evicted, ``clear()`` and
+        ``delete`` reach it, and a restart of the host begins anew.
+
+        Raises ``KeyError`` where there is no value and no ``initial``; ``NotACounter`` for a value that is no
+        64-bit integer, was set without ``local=True``, or would grow beyond 64 bits; ``SegmentError`` when
+        there is no room for a counter; ``InvalidKey``, ``KeyTooLong``, ``InvalidTTL``, ``Closed``.
+        """
+        for _ in range(TRIES):
+            total = self._segment._incr(key, delta)
+            if total is not None:
+                return total
+            if initial is None:
+                raise KeyError(key)
+            if self._segment.add(key, initial + delta, ttl=ttl, local=True):
+                return initial + delta
+        raise SegmentError(
+            f"There is no room for a counter of {key!r}. It was not counted. Give the namespace more memory."
+        )
+
+    def decr(
+        self,
+        key: str | bytes,
+        delta: int = 1,
+        *,
+        initial: int | None = None,
+        ttl: float | timedelta | EllipsisType | None = None,
+    ) -> int:
+        """``incr`` by ``-delta``; unlike memcached's, it goes below zero."""
+        return self.incr(key, -delta, initial=initial, ttl=ttl)

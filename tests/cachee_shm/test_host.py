@@ -1,0 +1,127 @@
+"""The view of this host alone: counters."""
+
+import struct
+
+import pytest
+
+import cachee_shm
+from cachee_shm.errors import NotACounter
+from tests.cachee_shm.processes import children
+
+COUNTS = 20_000
+COUNTERS = 4
+
+
+@pytest.fixture
+def host(cache):
+    return cache.host
+
+
+def test_a_count_begins_at_initial_and_goes_up_and_down_below_zero(host, cache):
+    assert host.incr("hits", initial=0) == 1
+    assert host.incr("hits", 41, initial=0) == 42
+    assert host.decr("hits", 50) == -8
+    assert cache.get("hits") == -8
+
+
+def test_without_a_value_and_without_initial_it_is_a_key_error(host, cache):
+    with pytest.raises(KeyError, match="hits"):
+        host.incr("hits")
+    assert "hits" not in cache
+
+
+def test_a_local_integer_that_was_set_is_counted_on(host, cache):
+    cache.set(b"hits", 7, local=True, tags=["t"])
+    assert host.incr(b"hits") == 8
+    cache.delete_tags("t")
+    assert b"hits" not in cache
+
+
+def test_a_counter_keeps_the_lifetime_with_which_it_began(host, cache):
+    start = cache.now_ms()
+    cache._freeze(start)
+    host.incr("hits", initial=0, ttl=60)
+    cache._freeze(start + 59_000)
+    assert host.incr("hits", initial=0, ttl=3600) == 2
+    cache._freeze(start + 60_000)
+    assert host.incr("hits", initial=0, ttl=60) == 1
+
+
+@pytest.mark.parametrize("value", [1.5, True, "1", b"12345678", None, 2**70, [1]])
+def test_what_is_no_integer_of_64_bits_is_left_as_it_was(host, cache, value):
+    cache.set("a", value, local=True)
+    with pytest.raises(NotACounter, match="'a' is no integer of 64 bits"):
+        host.incr("a", initial=0)
+    assert cache.get("a") == value
+
+
+def test_what_other_hosts_may_hold_is_not_counted_on(host, cache):
+    cache.set("a", 1)
+    with pytest.raises(NotACounter, match="without local=True"):
+        host.incr("a")
+
+
+@pytest.mark.parametrize(("number", "delta"), [(2**63 - 1, 1), (-(2**63), -1), (0, 2**63)])
+def test_a_sum_of_more_than_64_bits_is_an_error_and_changes_nothing(host, cache, number, delta):
+    cache.set("a", number, local=True)
+    with pytest.raises(NotACounter, match="does not fit 64 bits"):
+        host.incr("a", delta)
+    assert cache.get("a") == number
+
+
+def test_peers_hear_nothing_of_a_counter(cache):
+    cache.host.incr("hits", initial=0)
+    cache.host.incr("hits")
+    assert cache.pack(0, 1000, 65536)[1] == b""
+
+
+def test_a_counter_that_is_read_is_the_last_sum_also_by_a_near_cache(config):
+    config["namespaces"] = {"default": {"near_cache_entries": 64}}
+    with cachee_shm.attach(config=config) as cache:
+        for n in range(100):
+            assert cache.host.incr("hits", initial=0) == cache.get("hits") == n + 1
+
+
+COUNTER = """
+held = cachee_shm.attach(config=arguments['config']).host
+for n in range(arguments['counts']):
+    held.incr(f'hits:{n % arguments["counters"]}', initial=0)
+say('counted')
+wait()
+"""
+
+
+def test_what_processes_count_at_once_adds_up(cache, config):
+    with children(COUNTER, 4, config=config, counts=COUNTS, counters=COUNTERS) as counting:
+        for child in counting:
+            assert child.line() == "counted"
+        sums = [cache.get(f"hits:{n}") for n in range(COUNTERS)]
+    assert sums == [4 * COUNTS // COUNTERS] * COUNTERS
+
+
+# What a process had counted, to the last one but at most one, before it was killed.
+COUNT_AND_TELL = """
+import mmap, struct
+with open(arguments['told'], 'r+b') as file:
+    told = mmap.mmap(file.fileno(), 0)
+n = 0
+say('counting')
+while True:
+    cache.host.incr('hits', initial=0)
+    n += 1
+    struct.pack_into('<q', told, 8 * arguments['number'], n)
+"""
+
+
+def test_of_what_a_killed_process_had_counted_nothing_is_lost(cache, config, tmp_path):
+    told = tmp_path / "told"
+    told.write_bytes(bytes(8 * 4))
+    with children(COUNT_AND_TELL, 4, config=config, told=str(told)) as counting:
+        for child in counting:
+            assert child.line() == "counting"
+        while cache.get("hits", 0) < 10_000:
+            pass
+        for child in counting:
+            child.kill()
+    counted = sum(struct.unpack("<4q", told.read_bytes()))
+    assert counted <= cache.get("hits") <= counted + 4
