@@ -4,9 +4,10 @@
     AWAKE    after records that came thick: looks 50 and 150 µs after the last, then sleep
 
 Waking costs the bridge 20 µs or more wherever the machine went idle meanwhile, and a ring costs the writer
-as much; so a busy spell is polled and a quiet one slept through. A spell is busy when a record came so soon
-after the one before it that the looks would have found it. A third look would be later than a ring: what one
-host writes when another has answered comes 150 µs apart and more, and waited for it.
+as much; so a busy spell is polled and a quiet one slept through. A spell is busy when a look found a record,
+however late the look was, or when one that rang came so soon after the one before it that the looks would
+have found it. A third look would be later than a ring: what one host writes when another has answered comes
+150 µs apart and more, and waited for it.
 
 Home before away: `Ring.heal` applies a record here before `moved` lets the mesh send it, or a peer could
 fetch the old value back from a half-done write.
@@ -141,9 +142,9 @@ class Pump:
             self._sleep()
 
     def _found(self) -> None:
-        """Another is looked for if this one followed closely, else waited for."""
+        """Another is looked for if a look found this one or it followed closely, else waited for."""
         before, self._found_at = self._found_at, time.monotonic()
-        if self._found_at - before < THICK_S:
+        if not self._asleep or self._found_at - before < THICK_S:
             self._wake()
         else:
             self._sleep()

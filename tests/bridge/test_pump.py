@@ -134,6 +134,43 @@ def test_rings_that_follow_closely_end_the_ringing(bell: Doorbell, monkeypatch: 
     run(test, bell)
 
 
+def test_a_pace_that_only_the_last_look_meets_never_rings(bell: Doorbell) -> None:
+    class Paced(FakeRing):
+        def __init__(self) -> None:
+            super().__init__()
+            self.looks = self.armings = 0
+
+        @property
+        def tail(self) -> int:
+            return self.looks // len(pump_module.STEPS_US)
+
+        @tail.setter
+        def tail(self, tail: int) -> None:
+            pass
+
+        def bridge_sleep(self, sleeping: bool, /) -> bool:
+            self.armings += sleeping
+            return super().bridge_sleep(sleeping)
+
+    class Looking(Pump):
+        def look(self) -> bool:
+            if paced.looks < 20:
+                paced.looks += 1
+            return super().look()
+
+    paced = Paced()
+
+    async def main() -> None:
+        pump = Looking(asyncio.get_running_loop(), bell, lambda namespace: None, print)
+        pump.add("paced", paced)
+        pump.start()
+        await until(lambda: paced.looks == 20)
+        assert paced.armings == 0
+        pump.stop()
+
+    uvloop.run(main())
+
+
 def test_a_write_between_the_last_look_and_the_arming_is_found_without_a_ring(bell: Doorbell) -> None:
     class Late(FakeRing):
         """Written to in the very moment in which the pump wants to sleep."""
