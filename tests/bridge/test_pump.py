@@ -17,6 +17,7 @@ from cachee_bridge.pump import Pump
 from tests.bridge.fakes import FakeRing
 
 WAIT_S = 20.0
+LOOKS = 20
 
 
 class Rig:
@@ -149,12 +150,12 @@ def test_a_pace_that_only_the_last_look_meets_never_rings(bell: Doorbell) -> Non
             pass
 
         def bridge_sleep(self, sleeping: bool, /) -> bool:
-            self.armings += sleeping
+            self.armings += sleeping and self.looks < LOOKS
             return super().bridge_sleep(sleeping)
 
     class Looking(Pump):
         def look(self) -> bool:
-            if paced.looks < 20:
+            if paced.looks < LOOKS:
                 paced.looks += 1
             return super().look()
 
@@ -164,7 +165,7 @@ def test_a_pace_that_only_the_last_look_meets_never_rings(bell: Doorbell) -> Non
         pump = Looking(asyncio.get_running_loop(), bell, lambda namespace: None, print)
         pump.add("paced", paced)
         pump.start()
-        await until(lambda: paced.looks == 20)
+        await until(lambda: paced.looks == LOOKS)
         assert paced.armings == 0
         pump.stop()
 
