@@ -8,7 +8,7 @@ not matter who shares its core.
   distinct keys      each is deleted once; the second host holds a copy of each, and evicts it
   16 hot keys        coalesced: of a batch that was read from the ring, a key is sent once
 
-A lapped ring would be repaired by evicting all: it is looked for, and ends the run.
+A lapped ring would be repaired by a map of buckets: it is looked for, and ends the run.
 """
 
 from __future__ import annotations

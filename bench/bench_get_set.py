@@ -35,7 +35,7 @@ from rivals import Store, cachee
 PEERS = 4
 MANY = 100
 TURN_MS = 60.0
-SETS_MOST = 16_000  # in a turn: half of the ring, so that no peer is lapped, which would evict all
+SETS_MOST = 16_000  # in a turn: half of the ring, so that no peer is lapped
 LEAST_CALLS = 10
 VALUE = bytes(range(100))
 PROFILE = {

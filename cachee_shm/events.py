@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 __all__ = ["Event", "Events"]
 
 RECORD = struct.Struct("<QQBBHHxx")
+DELETE = 1
+EVERY_KEY, EVERY_KEY_DONE = 0, 1
+"""Of a map of buckets that is being applied: the hash of its records, and the digest bits of the last."""
 KINDS = ("add", "delete", "set", "tag", "clear", "flush", "local", "set")
 BATCH = 1024
 POLL_MIN_S = 0.0005
@@ -27,7 +30,7 @@ class Event(NamedTuple):
     ``hash`` is the keyed hash of the key or tag (0 for ``clear`` and ``flush``), ``key`` the key itself where
     the caller named it, ``source`` the name of the host where it began, ``sequence`` its position in this
     host's ring, ``time`` when this cursor read it (seconds, ``time.time()``), ``kind`` one of "set", "add",
-    "delete", "local", "tag", "clear", "flush".
+    "delete", "local", "tag", "clear", "flush" (any key may have been evicted: records of a peer were lost).
     """
 
     hash: int
@@ -79,6 +82,10 @@ class Events:
         self, now: float, sequence: int, hash_: int, kind: int, own: int, source: int, digest: int
     ) -> Event | None:
         named = KINDS[kind]
+        if kind == DELETE and hash_ == EVERY_KEY:
+            if digest != EVERY_KEY_DONE:
+                return None  # what it stands for is not evicted yet
+            named = "flush"
         key = None
         if self._wanted is not None:
             everything = named in ("clear", "flush")

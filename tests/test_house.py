@@ -27,7 +27,7 @@ FLOORS = {
     "cachee_bridge": [
         ["identity", "seal", "budget"],
         ["frames", "config", "effects", "ports", "addresses", "freshness"],
-        ["stream", "repair", "fanout", "auth", "members"],
+        ["stream", "repair", "buckets", "fanout", "auth", "members"],
         ["link", "exchange"],
         ["mesh"],
         [
@@ -63,7 +63,7 @@ PROTOCOL = {
     "fanout",
     "auth",
 }
-PROTOCOL |= {"members", "link", "exchange", "mesh"}
+PROTOCOL |= {"buckets", "members", "link", "exchange", "mesh"}
 NO_INPUT_OUTPUT = {
     "asyncio",
     "socket",

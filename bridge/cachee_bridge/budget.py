@@ -1,7 +1,9 @@
 """How much of this host one peer may use: a bucket of bytes that refills, and what is dearer than its bytes.
 
-    charged for   the bytes that come, MESSAGE_BYTES for each message, ROW_BYTES for each row in it
-                  and what is sent once more because the peer asks for it again
+    charged for   the bytes that come, MESSAGE_BYTES for each message, ROW_BYTES for each row in it,
+                  for a map of buckets the size of this host's own, since each of its fences may have to be
+                  raised, and WORDS_BYTES each time that it is gone on with (buckets.EVICT_WORDS),
+                  and what is sent once more because the peer asks for it again: of a map, PIECE_BYTES
 
 A message is looked at as long as there is anything in the bucket. Then the peer is not read until the bucket
 holds something again: its bytes wait in its own kernel, and nothing is lost. It is not closed, since a host
@@ -14,6 +16,8 @@ MESSAGE_BYTES = 1024
 ROW_BYTES = 256
 """A second of 16 MiB is 1.8 million keys to evict (two thirds of a core on a 2-core EPYC), or 16,000 messages
 without anything in them, or 65,000 rows (a quarter of it each)."""
+WORDS_BYTES = 128 * 1024
+"""5 ms of work, or a little more."""
 BURST_S = 1.0
 DEBT_S = 0.5
 """A ring that is sent once more may be larger than a second's worth: it is not waited for in full."""

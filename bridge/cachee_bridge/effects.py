@@ -72,4 +72,9 @@ class ServeUntil:
     until: float
 
 
-Effect = Connect | Send | Close | Pause | Resume | Log | ServeUntil
+@dataclass(frozen=True)
+class GoOn:
+    """Call `go_on` soon, after what has been waiting meanwhile: work that takes long is done in parts."""
+
+
+Effect = Connect | Send | Close | Pause | Resume | Log | ServeUntil | GoOn

@@ -2,7 +2,7 @@
 
     message    what follows here
     STATE      each namespace that both have is met (members.py, repair.py), then asked for from the cursor on
-    FRAME      applied, or asked for again
+    FRAME      applied, or asked for again; a map of buckets goes on being applied in `go_on`
     BEAT       heads make sources fresh or show that something is missing; cursors say what the peer has
     REPLAY     the outbox goes (back) to that position and streams on
     LEAVE      with heads: the peer is no member once all it wrote is applied
@@ -14,9 +14,13 @@ peer whose certificate does not allow it, nor to anybody if this host's own cert
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
+from cachee_bridge.buckets import PIECE_BYTES, is_piece
+from cachee_bridge.budget import WORDS_BYTES
 from cachee_bridge.frames import (
+    PAYLOAD_ALL,
     Beat,
     Cursor,
     FinalHead,
@@ -49,6 +53,8 @@ class Exchange:
         self._packers: dict[str, Packer] = {}
         self._finals: dict[str, FinalHead] = {}
         """What this host leaves behind, while it leaves."""
+        self._mending: list[tuple[str, str]] = []
+        """(namespace, source) of maps that are being applied, the next in turn first."""
 
     def enter(self, namespace: str, store: Store, now: float) -> None:
         """A namespace of this host, or a new life of one."""
@@ -98,7 +104,7 @@ class Exchange:
         if not self._contact(link, members, row.incarnation, row.tail, now):
             return
         inbox = members.inboxes[link.name]
-        inbox.asker.forget()
+        inbox.linked()
         inbox.told(row.tail, stamp)
         if row.namespace not in link.shared:
             link.shared.add(row.namespace)
@@ -160,7 +166,42 @@ class Exchange:
             raise FrameError(f"a payload that does not parse: {error}; the link is closed") from None
         if verdict is Verdict.GAP:
             self._ask(link, members, inbox, now)
+        elif verdict is Verdict.MENDING:
+            link.budget.owe(members.store.map_bytes)
+            self._mend(members, link.name, link)
+        elif frame.payload == PAYLOAD_ALL:
+            text = (
+                f"{link.name}, namespace {members.namespace}: nothing is left that would tell what was missed"
+            )
+            self._say("warning", f"{text} up to {frame.last}; evicted all", peer=link.name)
         members.settle(link.name)
+
+    def go_on(self, links: Mapping[str, Link]) -> None:
+        """Some more of one of the maps that are being applied. `links`: by name, those that are up."""
+        if self._mending:
+            namespace, name = self._mending.pop(0)
+            self._mend(self.members[namespace], name, links.get(name))
+            self.members[namespace].settle(name)
+
+    @property
+    def mending(self) -> bool:
+        """Whether `go_on` has something to do."""
+        return bool(self._mending)
+
+    def _mend(self, members: Members, name: str, link: Link | None) -> None:
+        inbox = members.inboxes.get(name)
+        if inbox is None or inbox.mending is None:  # begun anew meanwhile
+            return
+        if link is not None:
+            link.budget.owe(WORDS_BYTES)
+        done = inbox.mend()
+        if done is None:
+            self._mending.append((members.namespace, name))
+            return
+        text = f"{name}, namespace {members.namespace}: lapped; what it may have written up to {done.last}"
+        self._say("info", f"{text} is evicted: {done.evicted} entries", peer=name)
+        if inbox.held_back and link is not None and members.namespace in link.shared:
+            link.send(Replay(members.namespace, name, inbox.incarnation, inbox.cursor + 1))
 
     def _follow(self, link: Link, members: Members, incarnation: int, tail: int, now: float) -> Inbox | None:
         """The peer's inbox, adopting a higher incarnation. None: the word is about what is over."""
@@ -175,6 +216,9 @@ class Exchange:
     def _ask(self, link: Link, members: Members, inbox: Inbox, now: float) -> None:
         ask = inbox.asker.behind(inbox.cursor, now)
         if ask is Ask.REPLAY:
+            inbox.repairs.replays += 1
+            text = f"{link.name}, namespace {members.namespace}: what follows {inbox.cursor} has not come"
+            self._say("info", f"{text}; asked for again", peer=link.name)
             link.send(Replay(members.namespace, link.name, inbox.incarnation, inbox.cursor + 1))
         elif ask is Ask.HOPELESS:
             raise BridgeError(
@@ -247,12 +291,21 @@ class Exchange:
         while waiting and link.room():
             turn = waiting.pop(0)
             again = link.outboxes[turn].again
-            frame = link.outboxes[turn].next()
+            frame = self._next(link, link.outboxes[turn])
             if frame is not None:
                 link.send(frame)
-                link.budget.owe(len(frame.payload) * again)
+                link.budget.owe((PIECE_BYTES if is_piece(frame.payload) else len(frame.payload)) * again)
                 waiting.append(turn)
                 link.outboxes[turn] = link.outboxes.pop(turn)
+
+    def _next(self, link: Link, outbox: Outbox) -> Frame | None:
+        lapped = outbox.lapped
+        frame = outbox.next()
+        if outbox.lapped != lapped and frame is not None:
+            what = "a map of buckets" if is_piece(frame.payload) else "one record for all"
+            text = f"{link.name}, namespace {frame.namespace}: lapped; {what} stands for"
+            self._say("info", f"{text} {frame.first}..{frame.last}", peer=link.name)
+        return frame
 
     def send_empty(self, link: Link) -> None:
         for outbox in link.outboxes.values():
@@ -305,8 +358,16 @@ class Exchange:
         for namespace, members in self.members.items():
             if (inbox := members.inboxes.get(name)) is not None:
                 acked = link.acked.get(namespace, 0) if link is not None else 0
+                outbox = link.outboxes.get(namespace) if link is not None else None
                 lag, fresh_at = members.store.tail - acked, inbox.freshness.at
                 views[namespace] = StreamView(
-                    inbox.incarnation, inbox.cursor, inbox.head, acked, lag, fresh_at
+                    inbox.incarnation,
+                    inbox.cursor,
+                    inbox.head,
+                    acked,
+                    lag,
+                    fresh_at,
+                    replace(inbox.repairs),
+                    outbox.lapped if outbox is not None else 0,
                 )
         return views

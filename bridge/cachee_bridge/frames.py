@@ -24,7 +24,8 @@ sources (today the sender itself, with age 0), its cursors say how far the sende
 rings.
 
 A payload is records as the segment packs and checks them (it applies all or nothing): KEY hash, KEY_SET hash
-digest, TAG hash, CLEAR, ALL; kind 6 is kept for the buckets of a lapped peer. The wire only bounds its size.
+digest, TAG hash, CLEAR, ALL; or, to a lapped peer, a piece of a map of buckets (6, see buckets.py). The wire
+only bounds its size.
 
 Every field is checked here: type, range, size, and the rows of every list. What does not fit raises
 FrameError and the link closes; nothing of that message has been acted upon.

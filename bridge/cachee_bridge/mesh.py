@@ -12,6 +12,7 @@ The shell, in full:
     ring healed further  mesh.ring_moved(namespace, now)
     deadline passed      deadline = mesh.tick(now)
     secret changed       mesh.renew(secrets)
+    GoOn was an effect   mesh.go_on(now)
     after each of these  perform(mesh.effects())
 
 Here: which links exist and who is at their other end. How one link proves itself is in link.py, what is said
@@ -36,7 +37,7 @@ from dataclasses import replace
 from cachee_bridge import auth
 from cachee_bridge.addresses import ADDRESSES_MAX, AddressBook
 from cachee_bridge.budget import Budget
-from cachee_bridge.effects import Close, Connect, Effect, Level, Log, Pause, Resume, Send, ServeUntil
+from cachee_bridge.effects import Close, Connect, Effect, GoOn, Level, Log, Pause, Resume, Send, ServeUntil
 from cachee_bridge.exchange import Exchange
 from cachee_bridge.fanout import Fanout
 from cachee_bridge.frames import (
@@ -101,6 +102,8 @@ class Mesh:
         self._next_beat = self._next_gossip = 0.0
         self._isolated: set[str] = set()
         self._effects: list[Effect] = []
+        self._goes_on = False
+        """GoOn is among the effects, or is being waited for."""
 
     # What the shell calls
 
@@ -171,6 +174,15 @@ class Mesh:
             known.decoder.keep(data)
             return
         self._guarded(known, now, self._hear, known, data, now)
+        self._ask_to_go_on()
+        self._flush()
+
+    def go_on(self, now: float) -> None:
+        """Some milliseconds of what takes longer."""
+        self._judge(now)
+        self._goes_on = False
+        self._exchange.go_on(self._up)
+        self._ask_to_go_on()
         self._flush()
 
     def writable(self, link: int, now: float) -> None:
@@ -205,6 +217,7 @@ class Mesh:
         """Beats, time-outs, reconnects. Returns when to be called next (also harmless at any other time)."""
         self._judge(now)
         self._read_on(now)
+        self._ask_to_go_on()
         self._end_silent(now)
         self._look_at_addresses()
         if now >= self._next_beat:
@@ -459,6 +472,11 @@ class Mesh:
         strangers = [known for known in self._links.values() if not (known.dialled or known.up)]
         if len(strangers) >= HANDSHAKES_MAX:
             self._close(strangers[0], "pushed out by newer links; it has proven nothing", now, "debug")
+
+    def _ask_to_go_on(self) -> None:
+        if self._exchange.mending and not self._goes_on:
+            self._goes_on = True
+            self._effects.append(GoOn())
 
     def _look_at_addresses(self) -> None:
         self._unanswered = self._book.unanswered(self._met.__contains__)

@@ -43,9 +43,33 @@ class Store(Protocol):
         ...
 
     def missed(self, cursor: int, /) -> bytes:
-        """A payload that stands for all that this host announced after `cursor`, when `pack` says None.
+        """What stands for all that this host announced after `cursor`, when `pack` says None.
 
-        It may evict more than that, never less; b"" when nothing was announced.
+        b"": nothing was; a payload, CLEAR or ALL; or the byte 6: the map that `map_piece` gives. It may evict
+        more than that, never less.
+        """
+        ...
+
+    @property
+    def map_bytes(self) -> int:
+        """The size of this segment's map of buckets."""
+        ...
+
+    def map_piece(self, cursor: int, at: int, max_bytes: int, /) -> bytes:
+        """Bytes at.. of the map of all that this host announced after `cursor`, as its tables are now."""
+        ...
+
+    def fence_map(self, source: int, buckets: bytes, /) -> int:
+        """Raises the fences that a whole map lists; the version for `evict_map`. ValueError: malformed, none
+        raised."""
+        ...
+
+    def evict_map(
+        self, source: int, buckets: bytes, version: int, at: int, max_words: int, /
+    ) -> tuple[int, int]:
+        """Evicts what the map lists among `max_words` words of the index, from `at` on.
+
+        (the word to go on with, 0 at the end; how many).
         """
         ...
 
@@ -90,6 +114,20 @@ class Settings:
     backoff_max_s: float = 5.0
 
 
+@dataclass
+class Repairs:
+    """How often each rung of the ladder (repair.py) was climbed for a source, since this bridge began."""
+
+    replays: int = 0
+    """Records that had not come were asked for again."""
+    maps: int = 0
+    """Lapped: the buckets that it had written in were evicted."""
+    flushes: int = 0
+    """Unknown what was missed, or too much: all that was older was evicted."""
+    incarnations: int = 0
+    """It came with another life of its segment."""
+
+
 @dataclass(frozen=True)
 class StreamView:
     """One namespace of one peer, as seen here."""
@@ -106,6 +144,10 @@ class StreamView:
     """My tail - acked, in positions."""
     fresh_at: float
     """Everything it announced before this (on the mesh's `now` clock) has been applied here; -inf = never."""
+    repairs: Repairs
+    """What it took to follow it."""
+    lapped: int
+    """How often my ring had lost what the peer still lacked, on the link that is up."""
 
 
 @dataclass(frozen=True)

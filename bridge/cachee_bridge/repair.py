@@ -2,8 +2,10 @@
 
     nothing missed          same incarnation                            go on from the cursor
     a gap                   frames lost, link or bridge made anew       REPLAY(cursor + 1): it reads its ring
-    lapped                  the ring no longer has it                   it answers with ALL(cursor + 1..), or
-                                                                        nothing if none of it was its own
+    lapped                  the ring no longer has it                   it answers with a map of the buckets
+                                                                        it wrote in (buckets.py); or CLEAR; or
+                                                                        nothing if nothing was its own
+      2^31 records ago      its tables no longer have it                it answers with ALL(cursor + 1..)
     nobody answers          FRUITLESS_MAX times                         the link is made anew
     never met, not cut off  a host that joined                          from position 0: REPLAY, or lapped
     never met, or met in    its earlier records are unknown             flush here (ALL), cursor = its tail
@@ -81,5 +83,5 @@ class Asker:
         return Ask.REPLAY
 
     def forget(self) -> None:
-        """A new link: what was asked on the old one does not count."""
+        """What was asked does not count."""
         self._asked_cursor, self.fruitless = -1, 0

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from cachee_bridge.doorbell import Doorbell
-from cachee_bridge.effects import Close, Connect, Log, Pause, Resume, Send, ServeUntil
+from cachee_bridge.effects import Close, Connect, GoOn, Log, Pause, Resume, Send, ServeUntil
 from cachee_bridge.identity import Identity
 from cachee_bridge.mesh import Mesh, Settings, Store
 from cachee_bridge.pump import Pump, Ring
@@ -112,6 +112,7 @@ class Shell:
             Resume: lambda effect: self.network.resume(effect.link),
             Log: self._log,
             ServeUntil: self._serve_until,
+            GoOn: self._go_on_soon,
         }
 
     async def start(self, host: str, port: int, peers: Iterable[str]) -> list[int]:
@@ -206,6 +207,13 @@ class Shell:
                 self.network.close(link)
                 self._input(0, self.mesh.link_closed, link, "a mistake in the bridge", time.monotonic())
             return None
+
+    def _go_on_soon(self, effect: GoOn) -> None:
+        self._loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._input(0, self.mesh.go_on, time.monotonic())
+        self._input(0, self.pump.look)
 
     def _send(self, effect: Send) -> None:
         if self.network.send(effect.link, effect.data):

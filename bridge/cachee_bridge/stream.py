@@ -5,14 +5,15 @@
 
 A frame covers first..last of the source's ring; its payload is the source's own announcements among them.
 There is no queue: what has not been sent is in the ring. When the ring has lost it, the segment still knows
-whether any of it was ours, and then one record ALL stands for it. Ranges in which nothing is ours cost no
-frame of their own: they ride in the next one, or are sent with a beat.
+in which buckets we wrote, and a map of them stands for it (buckets.py); if nothing was ours, none is sent.
+Such ranges cost no frame of their own: they ride in the next one, or are sent with a beat.
 
 The receiver owns the cursor. It asks (REPLAY) and the source streams from there. What comes is judged thus:
 
     incarnation lower      drop                     last <= cursor         drop
     incarnation higher     adopt (repair.py)        first > cursor + 1     gap: ask
-    else: apply (fences, then evictions), then keep the cursor
+    a map is being applied                          drop, and ask when that is done
+    else: apply (fences, then evictions), then keep the cursor; of a map, when all its pieces are here
 
 A crash between the two applies a range twice; never half of it counts. A frame that overlaps the cursor is
 applied whole: coalesced records cannot be told apart, and evicting twice is safe.
@@ -20,12 +21,12 @@ applied whole: coalesced records cannot be told apart, and evicting twice is saf
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from enum import Enum, auto
 
+from cachee_bridge.buckets import BUCKETS, Arriving, Mending, Taken, is_piece, pieces_of, read_piece
 from cachee_bridge.frames import PAYLOAD_ALL, Frame
 from cachee_bridge.freshness import Freshness
-from cachee_bridge.ports import Store
+from cachee_bridge.ports import Repairs, Store
 from cachee_bridge.repair import Asker
 
 PACK_RECORDS = 4096
@@ -33,8 +34,6 @@ PACK_RECORDS = 4096
 PACK_BYTES = 128 * 1024
 STUCK_BEATS = 4
 """So many beats from beyond the cursor without progress: lost. Fewer, and a slow link is asked twice."""
-
-Pack = Callable[[int, int, int], "tuple[int, bytes] | None"]
 
 
 class Packer:
@@ -47,6 +46,8 @@ class Packer:
         self._store = store
         self._key = (-1, -1)
         self._packed: tuple[int, bytes] | None = None
+        self._piece_key = (-1, -1, -1)
+        self._piece = b""
 
     def __call__(self, cursor: int, max_records: int, max_bytes: int) -> tuple[int, bytes] | None:
         key = (cursor, max_records)
@@ -55,12 +56,21 @@ class Packer:
             self._key = key
         return self._packed
 
+    def piece(self, cursor: int, last: int, number: int) -> bytes:
+        """The payload that stands for part of cursor+1..last, which are written: a piece read later is as
+        good."""
+        key = (cursor, last, number)
+        if key != self._piece_key:
+            self._piece = read_piece(self._store, cursor, number)
+            self._piece_key = key
+        return self._piece
+
 
 class Outbox:
     """What one link has been sent of this host's ring. Comes to life when the peer asks."""
 
-    def __init__(self, namespace: str, source: str, store: Store, pack: Pack) -> None:
-        self._namespace, self._source, self._store, self._pack = namespace, source, store, pack
+    def __init__(self, namespace: str, source: str, store: Store, packer: Packer) -> None:
+        self._namespace, self._source, self._store, self._packer = namespace, source, store, packer
         self.asked = False
         self.cursor = 0
         self.scanned = 0
@@ -69,6 +79,10 @@ class Outbox:
         """The highest cursor so far: what lies below it is sent once more."""
         self.lapped = 0
         """How often the ring had lost what this link still needed."""
+        self._mapped = 0
+        """While the pieces of a map are sent: the end of its range, else 0."""
+        self._pieces = 0
+        """Of it that were sent."""
 
     @property
     def again(self) -> bool:
@@ -78,37 +92,63 @@ class Outbox:
     def ask(self, first: int) -> None:
         """The peer wants first.. and what follows, whatever it has been sent before."""
         self.asked = True
-        self.reached = max(self.reached, self.cursor)
+        self.reached = max(self.reached, self.cursor, self._mapped)
         self.cursor = self.scanned = first - 1
+        self._mapped = 0
 
     def next(self) -> Frame | None:
         """The next frame with something in it, or None. Never beyond what has been healed at home."""
+        if self._mapped:
+            return self._next_piece()
         healed = self._store.pump_cursor
         while self.asked and self.scanned < healed:
-            packed = self._pack(self.scanned, min(PACK_RECORDS, healed - self.scanned), PACK_BYTES)
-            if packed is None:
-                self.lapped += 1
-                packed = healed, self._store.missed(self.scanned)
-            last, payload = packed
+            packed = self._packer(self.scanned, min(PACK_RECORDS, healed - self.scanned), PACK_BYTES)
+            last, payload = packed if packed is not None else (healed, self._lost())
             if last <= self.scanned:
                 return None
+            if payload == bytes((BUCKETS,)):
+                self._mapped, self._pieces = last, 0
+                return self._next_piece()
             if payload:
                 return self._frame(last, payload)
             self.scanned = last
         return None
 
+    def _lost(self) -> bytes:
+        self.lapped += 1
+        return self._store.missed(self.scanned)
+
+    def _next_piece(self) -> Frame:
+        """The cursor moves with the last of them."""
+        self._pieces += 1
+        payload = self._packer.piece(self.scanned, self._mapped, self._pieces)
+        frame = self._range(self._mapped, payload)
+        if self._pieces == pieces_of(self._store.map_bytes):
+            self.cursor = self.scanned = self._mapped
+            self._mapped = 0
+        return frame
+
     def empty(self) -> Frame | None:
         """A frame for the range in which nothing was ours, so that the peer's cursor can reach the head."""
-        return self._frame(self.scanned, b"") if self.scanned > self.cursor else None
+        return self._frame(self.scanned, b"") if self.scanned > self.cursor and not self._mapped else None
 
     def _frame(self, last: int, payload: bytes) -> Frame:
-        first = self.cursor + 1
+        frame = self._range(last, payload)
         self.cursor = self.scanned = last
-        return Frame(self._namespace, self._source, self._store.incarnation, first, last, payload)
+        return frame
+
+    def _range(self, last: int, payload: bytes) -> Frame:
+        return Frame(self._namespace, self._source, self._store.incarnation, self.cursor + 1, last, payload)
 
 
 class Verdict(Enum):
     APPLIED = auto()
+    KEPT = auto()
+    """A piece of a map; others must follow."""
+    MENDING = auto()
+    """The last piece: its fences are raised, `mend` goes on."""
+    WAITS = auto()
+    """Not taken while a map is being applied; to be asked for after it."""
     OLD_INCARNATION = auto()
     NEW_INCARNATION = auto()
     DUPLICATE = auto()
@@ -130,7 +170,14 @@ class Inbox:
         """The head with which it said that it leaves."""
         self.freshness = Freshness()
         self.asker = Asker(pace_s)
-        self._cursor_at_beat = cursor
+        self.repairs = Repairs()
+        self.mending: Mending | None = None
+        """A map that is being applied: the cursor has not moved yet."""
+        self.held_back = False
+        """Something was dropped meanwhile."""
+        self._arriving = Arriving()
+        self._moved = False
+        """Since the last beat."""
         self._beats_behind = 0
 
     def judge(self, frame: Frame) -> Verdict:
@@ -140,37 +187,76 @@ class Inbox:
             return Verdict.NEW_INCARNATION if higher else Verdict.OLD_INCARNATION
         if frame.last <= self.cursor:
             return Verdict.DUPLICATE
+        if self.mending is not None:
+            return Verdict.WAITS
         return Verdict.GAP if frame.first > self.cursor + 1 else Verdict.APPLIED
 
     def receive(self, frame: Frame) -> Verdict:
         """Judge, and apply if that is the verdict. ValueError if the payload is malformed: nothing has
         changed."""
         verdict = self.judge(frame)
-        if verdict is Verdict.APPLIED:
-            if frame.payload:
-                self._store.apply(self.index, frame.payload)
-            self._keep(frame.last)
+        self.held_back |= verdict is Verdict.WAITS
+        if verdict is not Verdict.APPLIED:
+            return verdict
+        if is_piece(frame.payload):
+            return self._collect(frame)
+        if frame.payload:
+            self._store.apply(self.index, frame.payload)
+            self.repairs.flushes += frame.payload == PAYLOAD_ALL
+        self._keep(frame.last)
         return verdict
+
+    def _collect(self, frame: Frame) -> Verdict:
+        taken = self._arriving.take(frame.first, frame.last, frame.payload)
+        if taken is Taken.WHOLE:
+            whole = bytes(self._arriving.map)
+            self._arriving.drop()
+            self.mending = Mending(self._store, self.index, frame.last, whole)
+            self.held_back = False
+            return Verdict.MENDING
+        if taken is Taken.MORE:
+            self._moved = True
+            self.asker.forget()
+        return Verdict.GAP if taken is Taken.TORN else Verdict.KEPT
+
+    def mend(self) -> Mending | None:
+        """Some more of the map that is being applied; the map itself, once it is all applied and kept."""
+        mending = self.mending
+        if mending is None or not mending.go_on():
+            return None
+        self.mending = None
+        self.repairs.maps += 1
+        self._keep(mending.last)
+        return mending
 
     def begin(self, incarnation: int, cursor: int, flush: bool) -> None:
         """Follow `incarnation` from `cursor` on; `flush` first evicts all that is older than now."""
         if flush:
             self._store.apply(self.index, PAYLOAD_ALL)
+            self.repairs.flushes += 1
+        self.repairs.incarnations += self.incarnation not in (0, incarnation)
         self.incarnation = incarnation
+        self.mending = None
+        self._arriving.drop()
         self.final = None
         self.head = cursor
         self.freshness.restarted()
         self.asker.forget()
         self._keep(cursor)
 
+    def linked(self) -> None:
+        """A new link: what was asked on the one before, or half told, does not count."""
+        self.asker.forget()
+        self._arriving.drop()
+
     def told(self, head: int, stamp: float | None) -> bool:
         """The source's tail was `head` after `stamp` had been sent to it (None: no stamp came back yet).
 
         Returns whether it looks as if records got lost: behind for some beats, and no nearer.
         """
-        waits = self.cursor < min(self.head, head) and self.cursor == self._cursor_at_beat
+        waits = self.cursor < min(self.head, head) and not self._moved and self.mending is None
         self._beats_behind = self._beats_behind + 1 if waits else 0
-        self._cursor_at_beat = self.cursor
+        self._moved = False
         self.head = max(self.head, head)
         if self.final is not None and head > self.final:
             self.final = None
@@ -184,6 +270,7 @@ class Inbox:
 
     def _keep(self, cursor: int) -> None:
         self._store.source_store(self.index, self.incarnation, cursor)
+        self._moved = True
         self.cursor = cursor
         self.head = max(self.head, cursor)
         self.freshness.applied(cursor)

@@ -23,13 +23,17 @@ static PyObject *Segment_pack(SegmentObject *s, PyObject *args)
     return Py_BuildValue("(Ky#)", to, (const char *)out, (Py_ssize_t)used);
 }
 
+/* Beside the wire's records, what a map of buckets is announced by. */
+enum { WIRE_BUCKETS = 6 };
+
 static PyObject *Segment_missed(SegmentObject *s, PyObject *arg)
 {
+    static const unsigned char kind_of[] = {[OWED_BUCKETS] = WIRE_BUCKETS, [OWED_CLEAR] = WIRE_CLEAR, [OWED_ALL] = WIRE_ALL};
     uint64_t cursor = PyLong_AsUnsignedLongLong(arg);
     if (PyErr_Occurred() || !enter(s))
         return NULL;
-    static const unsigned char all = WIRE_ALL;
-    return PyBytes_FromStringAndSize((const char *)&all, relay_owes(&s->a, cursor) ? 1 : 0);
+    enum owed owed = relay_owes(&s->a, cursor);
+    return PyBytes_FromStringAndSize((const char *)&kind_of[owed], owed == OWED_NOTHING ? 0 : 1);
 }
 
 static PyObject *Segment_heal(SegmentObject *s, PyObject *args)
@@ -41,6 +45,13 @@ static PyObject *Segment_heal(SegmentObject *s, PyObject *args)
     uint64_t to = cursor;
     relay_heal(&s->a, &to, records_max);
     return PyLong_FromUnsignedLongLong(to);
+}
+
+static PyObject *retire(SegmentObject *s)
+{
+    store_release(&s->a.header->state, SEGMENT_RETIRED);
+    return fail(errors.segment_retired, "The ring of segment '%.64s' is corrupt; the segment is retired. Attach again.",
+                s->a.header->name);
 }
 
 static PyObject *Segment_apply(SegmentObject *s, PyObject *args)
@@ -59,12 +70,63 @@ static PyObject *Segment_apply(SegmentObject *s, PyObject *args)
         return NULL;
     if (result == RELAY_MALFORMED)
         return fail(PyExc_ValueError, "malformed payload; nothing of it was applied");
-    if (result == RELAY_CORRUPT) {
-        store_release(&s->a.header->state, SEGMENT_RETIRED);
-        return fail(errors.segment_retired, "The ring of segment '%.64s' is corrupt; the segment is retired. Attach again.",
-                    s->a.header->name);
-    }
+    if (result == RELAY_CORRUPT)
+        return retire(s);
     return PyLong_FromUnsignedLong(applied);
+}
+
+/* ---- maps of buckets ---- */
+
+static PyObject *Segment_map_piece(SegmentObject *s, PyObject *args)
+{
+    unsigned long long cursor;
+    unsigned int at, room;
+    if (!PyArg_ParseTuple(args, "KII:map_piece", &cursor, &at, &room) || !enter(s))
+        return NULL;
+    uint32_t bytes = relay_map_bytes(&s->a), left = at < bytes ? bytes - at : 0, n = room < left ? room : left;
+    PyObject *out = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)n);
+    if (out)
+        relay_map_pack(&s->a, cursor, at, (unsigned char *)PyBytes_AS_STRING(out), n);
+    return out;
+}
+
+/* A map out of Python's bytes. False: an error is set, and the buffer is released. */
+static bool read_map(SegmentObject *s, unsigned int source, Py_buffer *bytes, struct bucket_map *map)
+{
+    bool good = enter(s);
+    if (good && (source > META_SOURCE_BITS || !relay_map_read(bytes->buf, (uint64_t)bytes->len, map))) {
+        fail(PyExc_ValueError, "malformed map of buckets; nothing of it was applied");
+        good = false;
+    }
+    if (!good)
+        PyBuffer_Release(bytes);
+    return good;
+}
+
+static PyObject *Segment_fence_map(SegmentObject *s, PyObject *args)
+{
+    unsigned int source;
+    Py_buffer bytes;
+    struct bucket_map map;
+    if (!PyArg_ParseTuple(args, "Iy*:fence_map", &source, &bytes) || !read_map(s, source, &bytes, &map))
+        return NULL;
+    uint64_t version = relay_map_fence(&s->a, (uint16_t)source, &map);
+    PyBuffer_Release(&bytes);
+    return version == RING_CORRUPT ? retire(s) : PyLong_FromUnsignedLongLong(version);
+}
+
+static PyObject *Segment_evict_map(SegmentObject *s, PyObject *args)
+{
+    unsigned int source, words_max;
+    unsigned long long version, from;
+    Py_buffer bytes;
+    struct bucket_map map;
+    if (!PyArg_ParseTuple(args, "Iy*KKI:evict_map", &source, &bytes, &version, &from, &words_max) || !read_map(s, source, &bytes, &map))
+        return NULL;
+    uint32_t evicted = 0;
+    uint64_t next = relay_map_evict(&s->a, (uint16_t)source, &map, version, from, words_max ? words_max : 1, &evicted);
+    PyBuffer_Release(&bytes);
+    return Py_BuildValue("(KI)", next, evicted);
 }
 
 /* Records for events.py, 24 bytes each: sequence u64, hash u64, kind u8, own u8, source u16, digest u16, padding. */
@@ -373,6 +435,12 @@ static PyObject *get_ring_slots(SegmentObject *s, void *unused)
     return enter(s) ? PyLong_FromUnsignedLong(s->a.geo.ring_slots) : NULL;
 }
 
+static PyObject *get_map_bytes(SegmentObject *s, void *unused)
+{
+    (void)unused;
+    return enter(s) ? PyLong_FromUnsignedLong(relay_map_bytes(&s->a)) : NULL;
+}
+
 static PyObject *get_pump_cursor(SegmentObject *s, void *unused)
 {
     (void)unused;
@@ -409,6 +477,7 @@ PyGetSetDef module_attributes[] = {
     {"incarnation", (getter)get_incarnation, NULL, "one life of this segment (int)", NULL},
     {"tail", (getter)get_tail, NULL, "the last ring sequence given; 0 before the first (int)", NULL},
     {"ring_slots", (getter)get_ring_slots, NULL, "records that the ring holds (int)", NULL},
+    {"map_bytes", (getter)get_map_bytes, NULL, "bytes of the map of buckets that a lapped peer is sent (int)", NULL},
     {"pump_cursor", (getter)get_pump_cursor, NULL, "own records re-applied at home up to here (int)", NULL},
     {"hash_key_fingerprint", (getter)get_fingerprint, NULL, "equal on hosts that hash keys alike (int)", NULL},
     {"serve_until", (getter)get_serve_until, NULL, "segment clock, ms: beyond it this host is isolated (int)", NULL},
@@ -419,7 +488,10 @@ PyGetSetDef module_attributes[] = {
 
 PyMethodDef module_bridge[] = {
     {"pack", (PyCFunction)Segment_pack, METH_VARARGS, "pack(cursor, records_max, bytes_max) -> (to, payload) or None if lapped"},
-    {"missed", (PyCFunction)Segment_missed, METH_O, "missed(cursor) -> payload that stands for own announcements after a lapped cursor"},
+    {"missed", (PyCFunction)Segment_missed, METH_O, "missed(cursor) -> b'': nothing; CLEAR or ALL: it stands for all; 6: map_piece tells"},
+    {"map_piece", (PyCFunction)Segment_map_piece, METH_VARARGS, "map_piece(cursor, at, bytes_max) -> bytes of the map of own writes after cursor"},
+    {"fence_map", (PyCFunction)Segment_fence_map, METH_VARARGS, "fence_map(source, map) -> version, for evict_map; ValueError: nothing was done"},
+    {"evict_map", (PyCFunction)Segment_evict_map, METH_VARARGS, "evict_map(source, map, version, at, words_max) -> (at or 0: done, evicted)"},
     {"heal", (PyCFunction)Segment_heal, METH_VARARGS, "heal(cursor, records_max) -> cursor: re-apply own records at home"},
     {"apply", (PyCFunction)Segment_apply, METH_VARARGS, "apply(source, payload) -> records applied; ValueError: none was"},
     {"read_ring", (PyCFunction)Segment_read_ring, METH_VARARGS, "read_ring(cursor, records_max) -> (cursor, bytes) or None if lapped"},

@@ -6,8 +6,9 @@
  *             2 KEY_SET  hash u64, digest u64   a host that holds these bytes keeps them
  *             3 TAG      hash u64
  *             4 CLEAR
- *             5 ALL      everything older: what a lapped peer is sent
- *             6          reserved for bucket frames
+ *             5 ALL      everything older
+ *
+ * A lapped peer is sent a map instead: see relay_buckets.h.
  */
 #ifndef CACHEE_RELAY_H
 #define CACHEE_RELAY_H

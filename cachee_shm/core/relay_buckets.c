@@ -1,33 +1,205 @@
 /* relay_buckets.c - see relay_buckets.h. */
 #include "relay_buckets.h"
 
+enum {
+    MAP_HEADER_BYTES = 2,
+    MAP_BITS_MIN = 3, /* a byte */
+    MAP_BITS_MAX = 28,
+    AHEAD_WORDS = 64, /* an entry is fetched so long before it is looked at: else most of the time goes by in waiting */
+    LOOK_TRIES_MAX = 1 << 16, /* each failed try means that somebody changed the word */
+};
+
 /* Positions in the tables have 32 bits: with a cursor further back, old and new cannot be told apart. */
 #define BACK_MAX (1ull << 31)
 
+/* ---- what is owed ---- */
+
 /* Did a bucket's last own record come after the cursor? `tail` was read after `own`: a record's word is raised before the
  * tail moves, so no word is further than one ahead. One that has not been raised for 2^32 records may be taken for a
- * newer one; never the other way round. */
+ * newer one; never the other way round. A peer that takes so long to read a map that the cursor falls out of reach
+ * meanwhile is sent every bucket. */
 static bool came_after(uint32_t own, uint64_t cursor, uint64_t tail)
 {
-    return own - (uint32_t)cursor - 1 <= (uint32_t)(tail - cursor);
+    return tail - cursor > UINT32_MAX || own - (uint32_t)cursor - 1 <= (uint32_t)(tail - cursor);
 }
 
-static bool any_after(const struct attachment *a, const a32 *table, uint32_t count, uint64_t cursor)
+/* A bit for each of eight. */
+static unsigned char eight_after(const struct attachment *a, const a32 *own, uint64_t cursor)
 {
-    for (uint32_t i = 0; i < count; i++) {
-        uint32_t own = load32_acquire(&table[i]);
-        if (came_after(own, cursor, ring_tail(a)))
+    uint32_t seen[8];
+    unsigned int bits = 0;
+    for (int i = 0; i < 8; i++)
+        seen[i] = load32_acquire(&own[i]);
+    uint64_t tail = ring_tail(a);
+    for (int i = 0; i < 8; i++)
+        bits |= (unsigned int)came_after(seen[i], cursor, tail) << i;
+    return (unsigned char)bits;
+}
+
+static bool any_after(const struct attachment *a, const a32 *own, uint32_t count, uint64_t cursor)
+{
+    for (uint32_t i = 0; i < count; i += 8)
+        if (eight_after(a, &own[i], cursor))
             return true;
+    return false;
+}
+
+static uint32_t bucket_count(const struct attachment *a) { return a->geo.ring_slots * FENCES_PER_RING_SLOT; }
+
+enum owed relay_owes(const struct attachment *a, uint64_t cursor)
+{
+    uint64_t tail = ring_tail(a);
+    if (cursor > tail || tail - cursor > BACK_MAX)
+        return OWED_ALL;
+    if (load_acquire(&a->header->clear_own) > cursor)
+        return OWED_CLEAR;
+    bool any = any_after(a, a->own_tags, a->geo.tag_slots, cursor) || any_after(a, a->own_writes, bucket_count(a), cursor);
+    return any ? OWED_BUCKETS : OWED_NOTHING;
+}
+
+/* ---- the map ---- */
+
+static uint32_t log2_of(uint32_t power_of_two) { return (uint32_t)__builtin_ctz(power_of_two); }
+
+uint32_t relay_map_bytes(const struct attachment *a) { return MAP_HEADER_BYTES + (a->geo.tag_slots + bucket_count(a)) / 8; }
+
+static unsigned char map_byte(const struct attachment *a, uint64_t cursor, uint32_t at)
+{
+    if (at == 0)
+        return (unsigned char)log2_of(a->geo.tag_slots);
+    if (at == 1)
+        return (unsigned char)log2_of(bucket_count(a));
+    uint32_t n = (at - MAP_HEADER_BYTES) * 8;
+    return n < a->geo.tag_slots ? eight_after(a, &a->own_tags[n], cursor) : eight_after(a, &a->own_writes[n - a->geo.tag_slots], cursor);
+}
+
+uint32_t relay_map_pack(const struct attachment *a, uint64_t cursor, uint32_t at, unsigned char *out, uint32_t room)
+{
+    uint32_t n = 0, bytes = relay_map_bytes(a);
+    for (; n < room && at < bytes && n < bytes - at; n++)
+        out[n] = map_byte(a, cursor, at + n);
+    return n;
+}
+
+static bool may_be_log2(uint32_t bits) { return bits >= MAP_BITS_MIN && bits <= MAP_BITS_MAX; }
+
+bool relay_map_read(const unsigned char *in, uint64_t bytes, struct bucket_map *map)
+{
+    if (bytes < MAP_HEADER_BYTES || !may_be_log2(in[0]) || !may_be_log2(in[1]))
+        return false;
+    uint64_t tag_bytes = 1ull << in[0] >> 3, key_bytes = 1ull << in[1] >> 3;
+    map->tags = (struct bitmap){in + MAP_HEADER_BYTES, in[0]};
+    map->keys = (struct bitmap){in + MAP_HEADER_BYTES + tag_bytes, in[1]};
+    return bytes == MAP_HEADER_BYTES + tag_bytes + key_bytes;
+}
+
+static bool listed(const struct bitmap *b, uint64_t hash)
+{
+    uint64_t n = hash >> (64 - b->log2);
+    return (b->bytes[n / 8] >> n % 8) & 1;
+}
+
+/* ---- fences ---- */
+
+/* All fences that bit `n` of a map stands for, in a table of 2^log2. */
+static void raise_one(a64 *fences, uint32_t log2, const struct bitmap *b, uint32_t n, uint64_t sequence)
+{
+    uint32_t first = b->log2 >= log2 ? n >> (b->log2 - log2) : n << (log2 - b->log2);
+    uint32_t count = b->log2 >= log2 ? 1 : 1u << (log2 - b->log2);
+    for (uint32_t i = 0; i < count; i++)
+        raise_max(&fences[first + i], sequence);
+}
+
+static bool raise_listed(a64 *fences, uint32_t log2, const struct bitmap *b, uint64_t sequence)
+{
+    bool any = false;
+    for (uint32_t i = 0; i < 1u << b->log2 >> 3; i++) {
+        any |= b->bytes[i] != 0;
+        for (unsigned int left = b->bytes[i]; left; left &= left - 1)
+            raise_one(fences, log2, b, i * 8 + log2_of(left & -left), sequence);
+    }
+    return any;
+}
+
+static uint64_t record_and_fences(struct attachment *a, uint16_t source, const struct bucket_map *map)
+{
+    uint64_t s = ring_append(a, &(struct record){.hash = EVERY_KEY, .kind = RECORD_KEY, .source = source});
+    if (s == RING_CORRUPT)
+        return RING_CORRUPT;
+    raise_listed(a->fences, log2_of(bucket_count(a)), &map->keys, s);
+    if (raise_listed(a->tag_fences, log2_of(a->geo.tag_slots), &map->tags, s))
+        raise_max(&a->header->tags_moved, s); /* FENCE: who sees it sees the tags' fences raised */
+    return s;
+}
+
+uint64_t relay_map_fence(struct attachment *a, uint16_t source, const struct bucket_map *map)
+{
+    ring_mark(a, clock_ms(a));
+    if (record_and_fences(a, source, map) == RING_CORRUPT)
+        return RING_CORRUPT;
+    uint64_t second = record_and_fences(a, source, map);
+    fence_seq_cst(); /* DEKKER: whoever puts a word in after we have looked there sees the fences */
+    return second << 1;
+}
+
+/* ---- evicting ---- */
+
+/* Where the entry of a word begins; NULL: the word names none. */
+static const a64 *entry_named(const struct attachment *a, uint64_t word)
+{
+    uint32_t page = (word >> INDEX_PAGE_SHIFT) & INDEX_PAGE_BITS, off = (uint32_t)(word >> INDEX_OFF_SHIFT) * ENTRY_UNIT;
+    return word && page < a->geo.page_count && off <= a->geo.page_bytes - ENTRY_HEADER_WORDS * 8 ? page_at(a, page, off) : NULL;
+}
+
+/* Does a word name an entry that is listed? Only the entry's hash is read: all else of most entries would be read in vain. It
+ * may be carried on under our eyes: see index_look. */
+static bool names_listed(const struct attachment *a, const a64 *at, const struct bitmap *keys, uint64_t *hash)
+{
+    for (int tries = 0; tries < LOOK_TRIES_MAX; tries++) {
+        uint64_t word = load_acquire(at); /* PUBLISH */
+        const a64 *entry = entry_named(a, word);
+        if (!entry)
+            return false;
+        *hash = load_relaxed(&entry[ENTRY_HASH]);
+        fence_acquire(); /* PAGE */
+        if (((load_relaxed(at) ^ word) & ~INDEX_FREQ_MASK) == 0)
+            break;
+    }
+    return listed(keys, *hash);
+}
+
+/* What comes to stand in the word meanwhile is the same entry elsewhere, or was judged by the fences. */
+static bool evict_word(struct attachment *a, a64 *at, uint64_t hash, uint64_t version)
+{
+    for (int tries = 0; tries < LOOK_TRIES_MAX; tries++) {
+        struct entry_ref e;
+        if (!index_look(a, at, load_relaxed(at) & INDEX_TAG_MASK, hash, &e) || e.version >= version || entry_local(&e))
+            return false;
+        if (index_kill(at, e.word)) {
+            pages_note_dead(a, &e);
+            return true;
+        }
     }
     return false;
 }
 
-bool relay_owes(const struct attachment *a, uint64_t cursor)
+uint64_t relay_map_evict(struct attachment *a, uint16_t source, const struct bucket_map *map, uint64_t version, uint64_t from,
+                         uint32_t words_max, uint32_t *evicted)
 {
-    uint64_t tail = ring_tail(a);
-    if (cursor > tail || tail - cursor > BACK_MAX)
-        return true;
-    return load_acquire(&a->header->clear_own) > cursor ||
-           any_after(a, a->own_tags, a->geo.tag_slots, cursor) ||
-           any_after(a, a->own_writes, a->geo.ring_slots * FENCES_PER_RING_SLOT, cursor);
+    uint64_t words = (uint64_t)a->geo.bucket_count * BUCKET_WORDS, hash;
+    uint64_t end = from < words && words - from > words_max ? from + words_max : words;
+    uint32_t killed = 0;
+    for (uint64_t i = from; i < end; i++) {
+        if (end - i > AHEAD_WORDS)
+            __builtin_prefetch(entry_named(a, load_relaxed(&a->index[i + AHEAD_WORDS])));
+        if (names_listed(a, &a->index[i], &map->keys, &hash))
+            killed += evict_word(a, &a->index[i], hash, version);
+    }
+    count(a, STAT_INVALIDATED, killed);
+    *evicted += killed;
+    if (end < words)
+        return end;
+    count(a, STAT_APPLIED, 1);
+    ring_append(a, &(struct record){.hash = EVERY_KEY, .kind = RECORD_KEY, .source = source, .digest = EVERY_KEY_DONE});
+    return 0;
 }

@@ -84,7 +84,7 @@ bool ring_conflict(const struct attachment *a, uint64_t hash, uint64_t after, ui
         return true;
     for (uint64_t s = after + 1; s <= upto; s++) {
         struct record r;
-        if (!ring_read(a, s, &r) || (r.hash == hash && is_key_event(&r)))
+        if (!ring_read(a, s, &r) || ((r.hash == hash || r.hash == EVERY_KEY) && is_key_event(&r)))
             return true;
     }
     return false;

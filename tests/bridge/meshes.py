@@ -6,7 +6,7 @@ import random
 from collections import defaultdict
 from typing import Any
 
-from cachee_bridge.effects import Close, Connect, Log, Pause, Resume, Send, ServeUntil
+from cachee_bridge.effects import Close, Connect, GoOn, Log, Pause, Resume, Send, ServeUntil
 from cachee_bridge.identity import Identity
 from cachee_bridge.mesh import Mesh, Settings
 
@@ -30,6 +30,13 @@ class FakeStore:
         self.applied: list[tuple[int, bytes]] = []
         self.stored: list[tuple[int, int, int]] = []
         self.table: dict[int, tuple[str, int, int]] = {}
+        self.owes = b"\x06"
+        """What a lapped peer is told, if anything of it was announced."""
+        self.map = b"\x03\x03\x00\x01"
+        self.mended: list[tuple[int, bytes]] = []
+        """Maps whose fences were raised, by source."""
+        self.words = 1
+        """Of the index."""
 
     @property
     def tail(self) -> int:
@@ -47,7 +54,24 @@ class FakeStore:
         return last, b"".join(self.ring[cursor:last])
 
     def missed(self, cursor: int) -> bytes:
-        return b"\x05" if any(self.ring[cursor:]) else b""
+        return self.owes if any(self.ring[cursor:]) else b""
+
+    @property
+    def map_bytes(self) -> int:
+        return len(self.map)
+
+    def map_piece(self, cursor: int, at: int, max_bytes: int) -> bytes:
+        return self.map[at : at + max_bytes]
+
+    def fence_map(self, source: int, buckets: bytes) -> int:
+        if buckets.startswith(b"\xff"):
+            raise ValueError("not a map")
+        self.mended.append((source, buckets))
+        return self.tail
+
+    def evict_map(self, source: int, buckets: bytes, version: int, at: int, words: int) -> tuple[int, int]:
+        end = at + words
+        return (0 if end >= self.words else end), min(words, self.words - at)
 
     def apply(self, source: int, payload: bytes) -> int:
         if payload.startswith(b"\xff"):
@@ -202,6 +226,8 @@ class Cable:
             other, back = self.ends.pop(effect.link, (None, 0))
             if other is not None and self.ends.pop(back, None):
                 other.mesh.link_closed(back, "closed", self.now)
+        elif isinstance(effect, GoOn):
+            node.mesh.go_on(self.now)
         elif isinstance(effect, ServeUntil):
             node.serve_until[effect.namespace] = effect.until
         elif isinstance(effect, Pause):

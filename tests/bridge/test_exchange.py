@@ -2,7 +2,8 @@
 
 import pytest
 
-from cachee_bridge.effects import Send
+from cachee_bridge.buckets import EVICT_WORDS, read_piece
+from cachee_bridge.effects import GoOn, Send
 from cachee_bridge.frames import (
     FRAME_BYTES_MAX,
     PAYLOAD_ALL,
@@ -66,6 +67,15 @@ class Peer:
         self.node.mesh.tick(self.cable.now)
         return self.hear()
 
+    def map(self):
+        """A payload that stands for what it wrote in."""
+        return read_piece(self.store, 0, 1)
+
+    @property
+    def view(self):
+        (seen,) = [peer for peer in self.node.mesh.peers() if peer.name == "web-2"]
+        return seen.namespaces["shop"]
+
     @property
     def cursor(self):
         return self.store.cursor_of("web-2")
@@ -92,6 +102,12 @@ def test_a_source_is_asked_for_what_comes_after_its_cursor():
 
 def test_a_state_is_as_good_as_an_echo_of_the_hello(peer):
     assert not peer.node.isolated()
+
+
+def test_a_gap_is_told_and_counted(peer):
+    peer.frame(25, 26, key(1))
+    assert "web-2, namespace shop: what follows 20 has not come; asked for again" in peer.node.texts("info")
+    assert peer.view.repairs.replays == 1
 
 
 def test_a_gap_is_asked_for_and_not_applied(peer):
@@ -138,10 +154,71 @@ def test_a_request_is_answered_from_the_ring(peer):
     ]
 
 
-def test_a_request_for_a_lapped_range_is_answered_by_all(peer):
+def test_a_request_for_a_lapped_range_is_answered_by_a_map(peer):
     peer.store.write(*[key(number) for number in range(200)])
     (answer,) = peer.say(Replay("shop", "web-1", 7, 1))
-    assert (answer.first, answer.last, answer.payload) == (1, peer.store.tail, PAYLOAD_ALL)
+    assert (answer.first, answer.last) == (1, peer.store.tail)
+    assert answer.payload == read_piece(peer.store, 0, 1)
+    assert f"web-2, namespace shop: lapped; a map of buckets stands for 1..{answer.last}" in peer.node.texts(
+        "info"
+    )
+    assert peer.view.lapped == 1
+
+
+def test_a_map_is_applied_at_once_where_the_index_is_small(peer):
+    assert peer.frame(21, 90, peer.map()) == []
+    assert (peer.cursor, peer.store.mended) == (90, [(1, peer.store.map)])
+    assert "lapped; what it may have written up to 90 is evicted: 1 entries" in peer.node.texts("info")
+    assert peer.view.repairs.maps == 1
+
+
+def test_where_it_is_large_other_work_is_done_between_its_parts(peer):
+    peer.store.words = 3 * EVICT_WORDS
+    peer.node.mesh.received(1, encode(Frame("shop", "web-2", 4, 21, 90, peer.map())), peer.cable.now)
+    assert peer.node.mesh.effects() == [GoOn()]
+    assert peer.frame(91, 92, key(1)) == []
+    assert peer.cursor == 20
+    peer.node.mesh.go_on(peer.cable.now)
+    assert peer.node.mesh.effects() == [GoOn()]
+    peer.node.mesh.go_on(peer.cable.now)
+    assert peer.cursor == 90
+    assert peer.hear() == [Replay("shop", "web-2", 4, 91)]
+    peer.frame(91, 92, key(1))
+    assert (peer.cursor, peer.store.payloads()[-1]) == (92, key(1))
+
+
+def test_a_map_goes_on_being_applied_when_its_link_has_closed(peer):
+    peer.store.words = 2 * EVICT_WORDS
+    peer.node.mesh.received(1, encode(Frame("shop", "web-2", 4, 21, 90, peer.map())), peer.cable.now)
+    peer.node.mesh.link_closed(1, "broken", peer.cable.now)
+    assert GoOn() in peer.node.mesh.effects()
+    peer.node.mesh.go_on(peer.cable.now)
+    assert peer.cursor == 90
+    assert GoOn() not in peer.node.mesh.effects()
+
+
+def test_a_map_that_is_none_closes_the_link_and_moves_nothing(peer):
+    peer.store.map = b"\xff"
+    peer.frame(21, 90, peer.map())
+    assert peer.closed
+    assert peer.cursor == 20
+
+
+def test_who_left_is_let_go_when_its_map_is_applied(peer):
+    peer.store.words = 2 * EVICT_WORDS
+    peer.say(Leave("leaves", (FinalHead("shop", 4, 90),)))
+    peer.node.mesh.received(1, encode(Frame("shop", "web-2", 4, 21, 90, peer.map())), peer.cable.now)
+    assert peer.cursor == 20
+    peer.node.mesh.go_on(peer.cable.now)
+    assert peer.cursor is None
+
+
+def test_when_nothing_tells_what_was_missed_all_is_evicted_aloud(peer):
+    peer.frame(21, 90, PAYLOAD_ALL)
+    assert "nothing is left that would tell what was missed up to 90; evicted all" in peer.node.texts(
+        "warning"
+    )
+    assert peer.view.repairs.flushes == 2
 
 
 def test_a_request_to_a_former_incarnation_is_not_answered(peer):

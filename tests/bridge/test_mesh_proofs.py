@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from cachee_bridge.buckets import EVICT_WORDS, read_piece
 from cachee_bridge.effects import Close, Send
 from cachee_bridge.frames import NUMBERS, Frame, Leave, Replay, Sync, encode
 from cachee_bridge.identity import Identity
@@ -183,6 +184,42 @@ class TestBudget:
             a.mesh.writable(there, cable.now)
         assert 1 << 20 < sent < 2 << 20
         assert link in cable.ends
+
+    def test_a_map_that_it_asks_for_again_counts_as_the_work_that_it_is(self, cable):
+        a, _ = two(cable, peer_budget=float(1 << 20))
+        a.write(*[key(number) for number in range(1000)])
+        link, (_, there) = next((ours, end) for ours, end in cable.ends.items() if end[0] is a)
+        again = encode(Replay("shop", "a", a.store.incarnation, 1))
+        sent = 0
+        for _ in range(50):
+            a.mesh.received(there, again, cable.now)
+            sent += sum(isinstance(effect, Send) for effect in a.mesh.effects())
+            a.mesh.writable(there, cable.now)
+        assert 2 <= sent < 10
+        assert link in cable.ends
+
+    def test_the_index_that_its_maps_make_this_host_read_counts_too(self, cable):
+        a, b = two(cable, peer_budget=float(1 << 20))
+        a.store.words = 20 * EVICT_WORDS
+        frame = Frame("shop", "b", b.store.incarnation, 1, b.store.tail + 1000, read_piece(b.store, 0, 1))
+        _, there = next(end for end in cable.ends.values() if end[0] is a)
+        a.mesh.received(there, encode(frame), cable.now)
+        cable.settle()
+        assert a.store.cursor_of("b") == frame.last
+        a.mesh.received(there, encode(Sync()), cable.now)
+        cable.settle()
+        assert a.paused == {there}
+
+    def test_the_fences_that_its_maps_may_raise_count_too(self, cable):
+        a, b = two(cable, peer_budget=float(1 << 20))
+        frame = Frame("shop", "b", b.store.incarnation, 1, b.store.tail + 1000, read_piece(b.store, 0, 1))
+        a.store.map = bytes(1 << 20)
+        _, there = next(end for end in cable.ends.values() if end[0] is a)
+        a.mesh.received(there, encode(frame), cable.now)
+        cable.settle()
+        a.mesh.received(there, encode(Sync()), cable.now)
+        cable.settle()
+        assert a.paused == {there}
 
     def test_others_are_heard_meanwhile(self, cable):
         a, _, _ = self.flood(cable, 3000)

@@ -11,6 +11,7 @@ import pytest
 import uvloop
 
 import cachee_shm
+from cachee_bridge import buckets
 from cachee_bridge.effects import Connect, Effect, Log, ServeUntil
 from cachee_bridge.mesh import Settings
 from cachee_bridge.shell import Grid, Shell
@@ -73,6 +74,24 @@ def test_a_write_on_one_side_evicts_on_the_other() -> None:
         right.cache.get_or_load("k", lambda: b"old")
         left.cache.delete("k")
         await until(lambda: right.cache.get("k") is None)
+
+    run(test)
+
+
+def test_a_lapped_ring_is_repaired_part_by_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(left: Side, right: Side) -> None:
+        monkeypatch.setattr(buckets, "EVICT_WORDS", 1000)
+        parts, go_on = [], right.shell.mesh.go_on
+        monkeypatch.setattr(right.shell.mesh, "go_on", lambda now: parts.append(now) or go_on(now))
+        keys = [f"k{number}" for number in range(500)]
+        for key in keys:
+            right.cache.get_or_load(key, lambda: b"old")
+        left.cache.delete_many(keys[:50])
+        left.cache.delete_many([f"other{number}" for number in range(2 * left.cache.ring_slots)])
+        await until(lambda: [row[3] for row in right.cache.sources()] == [left.cache.tail])
+        assert not right.cache.get_many(keys[:50])
+        assert len(right.cache.get_many(keys)) > 350
+        assert len(parts) > 3
 
     run(test)
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from cachee_bridge import stream
+from cachee_bridge import buckets, stream
+from cachee_bridge.buckets import EVICT_WORDS, read_piece
 from cachee_bridge.frames import PAYLOAD_ALL, Frame
 from cachee_bridge.stream import Inbox, Outbox, Packer, Verdict
 from tests.bridge.meshes import FakeStore, key
@@ -11,6 +12,12 @@ from tests.bridge.meshes import FakeStore, key
 @pytest.fixture
 def store() -> FakeStore:
     return FakeStore(incarnation=4, ring_slots=10)
+
+
+@pytest.fixture
+def small(store, monkeypatch):
+    """A map takes two pieces."""
+    monkeypatch.setattr(buckets, "PIECE_BYTES", 2)
 
 
 def outbox_of(store: FakeStore) -> Outbox:
@@ -71,20 +78,75 @@ class TestOutbox:
         assert outbox.empty() == frame(1, 2)
         assert outbox.empty() is None
 
-    def test_a_lapped_peer_is_sent_one_record_for_all_and_streamed_on(self, store):
+    def test_a_lapped_peer_is_sent_a_map_and_streamed_on(self, store):
         outbox = asked(store)
         store.write(*[key(number) for number in range(15)])
-        assert outbox.next() == frame(1, 15, PAYLOAD_ALL)
+        assert outbox.next() == frame(1, 15, read_piece(store, 0, 1))
         store.write(key(99))
         assert outbox.next() == frame(16, 16, key(99))
         assert outbox.lapped == 1
+
+    def test_where_one_record_stands_for_all_that_is_sent(self, store):
+        outbox = asked(store)
+        store.owes = PAYLOAD_ALL
+        store.write(*[key(number) for number in range(15)])
+        assert outbox.next() == frame(1, 15, PAYLOAD_ALL)
+
+    def test_all_pieces_of_a_map_stand_for_one_range_and_the_stream_goes_on_behind_it(self, store, small):
+        outbox = asked(store)
+        store.write(*[key(number) for number in range(15)])
+        sent = [outbox.next()]
+        store.write(key(99))
+        sent += [outbox.next(), outbox.next()]
+        assert sent[:2] == [frame(1, 15, read_piece(store, 0, number)) for number in (1, 2)]
+        assert sent[2] == frame(16, 16, key(99))
+
+    def test_between_two_pieces_there_is_nothing_else(self, store, small):
+        outbox = asked(store)
+        store.write(b"")
+        outbox.next()
+        store.write(*[key(number) for number in range(15)])
+        outbox.next()
+        assert outbox.empty() is None
+        assert outbox.next() == frame(1, 16, read_piece(store, 1, 2))
+
+    def test_a_request_between_two_pieces_begins_the_map_anew(self, store, small):
+        outbox = asked(store)
+        store.write(*[key(number) for number in range(15)])
+        outbox.next()
+        store.write(key(99))
+        outbox.ask(1)
+        assert outbox.next() == frame(1, 16, read_piece(store, 0, 1))
+
+    def test_links_that_were_lapped_alike_share_each_piece(self, store, small):
+        read, packer = [], Packer(store)
+        map_piece = store.map_piece
+        store.map_piece = lambda *arguments: read.append(arguments) or map_piece(*arguments)
+        store.write(*[key(number) for number in range(15)])
+        links = [Outbox("shop", "web-1", store, packer) for _ in range(5)]
+        for link in links:
+            link.ask(1)
+        for _ in range(2):
+            assert len({link.next() for link in links}) == 1
+        assert len(read) == 2
+
+    def test_a_piece_that_was_read_for_an_older_range_is_not_sent_for_a_newer_one(self, store):
+        packer = Packer(store)
+        links = [Outbox("shop", "web-1", store, packer) for _ in range(2)]
+        store.write(*[key(number) for number in range(15)])
+        links[0].ask(1)
+        links[0].next()
+        store.write(key(99))
+        store.map = b"\x03\x03\x00\x03"
+        links[1].ask(1)
+        assert links[1].next() == frame(1, 16, read_piece(store, 0, 1))
 
     def test_a_peer_lapped_behind_records_of_others_is_sent_all_from_its_own_cursor(self, store):
         outbox = asked(store)
         store.write(b"", b"")
         outbox.next()
         store.write(*[key(number) for number in range(15)])
-        assert outbox.next() == frame(1, 17, PAYLOAD_ALL)
+        assert outbox.next() == frame(1, 17, read_piece(store, 2, 1))
 
     def test_a_peer_that_lost_nothing_of_ours_is_sent_an_empty_range(self, store):
         outbox = asked(store)
@@ -181,6 +243,79 @@ class TestInbox:
         inbox = inbox_of(store, cursor=10)
         inbox.receive(sent)
         assert (inbox.cursor, store.applied, store.stored) == (10, [], [])
+
+    def test_a_map_is_fenced_and_evicted_before_the_cursor_is_kept(self, store):
+        inbox = inbox_of(store, cursor=10)
+        store.words = 2 * EVICT_WORDS
+        assert inbox.receive(frame(11, 30, read_piece(store, 10, 1))) is Verdict.MENDING
+        assert (inbox.cursor, store.stored, store.mended) == (10, [], [(inbox.index, store.map)])
+        assert inbox.mend() is None
+        assert (inbox.cursor, store.stored) == (10, [])
+        assert inbox.mend().evicted == store.words
+        assert (inbox.cursor, store.cursor_of("web-1"), inbox.repairs.maps) == (30, 30, 1)
+
+    def test_pieces_are_kept_and_nothing_is_done_until_the_last(self, store, small):
+        inbox = inbox_of(store, cursor=10)
+        assert inbox.receive(frame(11, 30, read_piece(store, 10, 1))) is Verdict.KEPT
+        assert (inbox.cursor, store.stored, store.mended) == (10, [], [])
+        assert inbox.receive(frame(11, 30, read_piece(store, 10, 2))) is Verdict.MENDING
+        assert store.mended == [(inbox.index, store.map)]
+
+    def test_a_piece_whose_predecessor_was_lost_is_a_gap(self, store, small):
+        inbox = inbox_of(store, cursor=10)
+        assert inbox.receive(frame(11, 30, read_piece(store, 10, 2))) is Verdict.GAP
+        assert inbox.cursor == 10
+
+    def test_what_comes_while_a_map_is_applied_waits_and_is_remembered(self, store):
+        inbox = inbox_of(store, cursor=10)
+        inbox.receive(frame(11, 30, read_piece(store, 10, 1)))
+        assert not inbox.held_back
+        assert inbox.receive(frame(31, 32, key(1))) is Verdict.WAITS
+        assert inbox.held_back
+        inbox.mend()
+        assert inbox.cursor == 30
+        assert store.applied == []
+
+    def test_another_incarnation_ends_a_map_that_is_being_applied(self, store):
+        inbox = inbox_of(store, cursor=10)
+        inbox.receive(frame(11, 30, read_piece(store, 10, 1)))
+        inbox.begin(5, 3, flush=True)
+        assert inbox.mend() is None
+        assert (inbox.cursor, store.cursor_of("web-1")) == (3, 3)
+
+    def test_and_pieces_that_came_before_it(self, store, small):
+        inbox = inbox_of(store, cursor=10)
+        inbox.receive(frame(11, 30, read_piece(store, 10, 1)))
+        inbox.begin(5, 10, flush=True)
+        assert inbox.receive(frame(11, 30, read_piece(store, 10, 2), 5)) is Verdict.GAP
+
+    def test_pieces_that_came_on_a_former_link_are_not_gone_on_with(self, store, small):
+        inbox = inbox_of(store, cursor=10)
+        inbox.receive(frame(11, 30, read_piece(store, 10, 1)))
+        inbox.linked()
+        assert inbox.receive(frame(11, 30, read_piece(store, 10, 2))) is Verdict.GAP
+
+    def test_a_map_that_is_none_changes_nothing(self, store):
+        inbox = inbox_of(store, cursor=10)
+        store.map = b"\xff"
+        with pytest.raises(ValueError):
+            inbox.receive(frame(11, 30, read_piece(store, 10, 1)))
+        assert (inbox.cursor, store.stored, inbox.mending) == (10, [], None)
+
+    def test_a_map_that_arrives_or_is_applied_is_progress(self, store, small):
+        inbox = inbox_of(store, cursor=10)
+        store.words = 40 * EVICT_WORDS
+        for _ in range(2 * stream.STUCK_BEATS):
+            assert not inbox.told(40, None)
+            inbox.receive(frame(11, 30, read_piece(store, 10, 1)))
+        inbox.receive(frame(11, 30, read_piece(store, 10, 2)))
+        assert not any(inbox.told(40, None) for _ in range(2 * stream.STUCK_BEATS))
+
+    def test_each_rung_is_counted(self, store):
+        inbox = inbox_of(store, cursor=10)
+        inbox.receive(frame(11, 12, PAYLOAD_ALL))
+        inbox.begin(5, 3, flush=True)
+        assert (inbox.repairs.flushes, inbox.repairs.incarnations, inbox.repairs.maps) == (2, 1, 0)
 
     def test_a_flush_evicts_before_the_cursor_is_kept(self, store):
         inbox = inbox_of(store, cursor=10)

@@ -114,6 +114,60 @@ def test_a_host_that_only_heard_more_than_its_ring_holds_empties_nobody(pair: Pa
     assert writer.get_many(keys).keys() == set(keys)
 
 
+def lap(writer: Cache, keys: list[str]) -> None:
+    """Deletes `keys`, and other keys until its ring has lost that."""
+    writer.delete_many(keys)
+    for lap_number in range(2):
+        writer.delete_many([f"other{lap_number}:{number}" for number in range(writer.ring_slots)])
+
+
+def test_a_lapped_host_evicts_what_was_written_and_little_else(pair: Pair) -> None:
+    writer, reader = pair[0].attach(), pair[1].attach()
+    reader.set("mine", 1, local=True)
+    reader.get_or_load("tagged", lambda: 2, tags=["team:7"])
+    keys = [f"k{number}" for number in range(1000)]
+    fill(reader, keys)
+    pair[1].kill()
+    writer.delete_tags("team:7")
+    lap(writer, keys[:100])
+    pair[1].start()
+    until(lambda: heard(reader, pair[0]) == writer.tail, f"{pair[0].log}\n{pair[1].log}")
+    left = reader.get_many(keys)
+    assert not left.keys() & set(keys[:100])
+    assert len(left) > 650  # of 900; two laps are an eighth of the buckets
+    assert (reader.get("tagged"), reader.get("mine")) == (None, 1)
+    assert "lapped; a map of buckets stands for" in pair[0].log
+    assert "lapped; what it may have written up to" in pair[1].log
+    tell(pair[0], pair[1])
+    tell(pair[1], pair[0])
+
+
+def test_a_host_that_is_lapped_again_while_it_repairs_misses_nothing(pair: Pair) -> None:
+    writer, reader = pair[0].attach(), pair[1].attach()
+    for round_number in range(5):
+        keys = [f"{round_number}:{number}" for number in range(200)]
+        fill(reader, keys)
+        pair[1].kill()
+        lap(writer, keys[::2])
+        pair[1].start()
+        lap(writer, keys[1::2])
+        gone(reader, keys, f"round {round_number}")
+
+
+def test_bridges_that_are_killed_while_they_repair_miss_nothing(pair: Pair) -> None:
+    writer, reader = pair[0].attach(), pair[1].attach()
+    for round_number in range(6):
+        keys = [f"{round_number}:{number}" for number in range(200)]
+        fill(reader, keys)
+        pair[1].kill()
+        lap(writer, keys)
+        pair[1].start()
+        time.sleep(0.003 * round_number)
+        pair[round_number % 2].kill()
+        pair[round_number % 2].start()
+        gone(reader, keys, f"round {round_number}")
+
+
 def test_the_other_host_may_store_again_at_once(pair: Pair) -> None:
     writer, reader = pair[0].attach(), pair[1].attach()
     for round_number in range(50):

@@ -276,3 +276,26 @@ def test_a_payload_that_is_none_is_refused_and_nothing_of_it_is_applied(private,
     assert (private.tail, private.get("a")) == (tail, 1)
     with pytest.raises(ValueError, match="malformed"):
         private.apply(5000, b"\x04")
+
+
+@pytest.mark.parametrize(
+    "map_",
+    [b"", b"\x03", b"\x03\x03\x00", b"\x03\x03\x00\x00\x00", b"\x02\x03\x00", b"\x40\x40", b"\xff" * 40],
+    ids=repr,
+)
+def test_a_map_that_is_none_is_refused_and_nothing_of_it_is_applied(private, map_):
+    private.set("a", 1)
+    tail = private.tail
+    for call in (
+        private.fence_map,
+        lambda source, map_: private.evict_map(source, map_, 1 << 60, 0, 1 << 30),
+    ):
+        with pytest.raises(ValueError, match="malformed map"):
+            call(1, map_)
+        with pytest.raises(ValueError, match="malformed map"):
+            call(5000, b"\x03\x03\xff\xff")
+    assert (private.tail, private.get("a")) == (tail, 1)
+
+
+def test_a_word_beyond_the_index_ends_the_eviction(private):
+    assert private.evict_map(1, b"\x03\x03\xff\xff", 1 << 60, 1 << 63, 100) == (0, 0)

@@ -83,6 +83,16 @@ def test_a_peer_s_records_bear_its_name(cache):
     ]
 
 
+def test_a_map_of_buckets_is_one_flush_when_all_of_it_is_evicted(cache):
+    source = cache.source_open("web-1")
+    every = b"\x03\x03\xff\xff"
+    events = cache.events(keys=["a"])
+    version = cache.fence_map(source, every)
+    assert events.poll() == []
+    cache.evict_map(source, every, version, 0, 1 << 30)
+    assert [(event.source, event.kind, event.key) for event in events.poll()] == [("web-1", "flush", None)]
+
+
 def test_events_cross_processes(cache, config):
     code = """
 events = cache.events(keys=['a'])
