@@ -99,6 +99,43 @@ void apply_key(struct attachment *a) { apply(a, WIRE_KEY, 0); }
 static void apply_tag(struct attachment *a) { apply(a, WIRE_TAG, 0); }
 void apply_all(struct attachment *a) { apply(a, WIRE_ALL, 0); }
 
+enum { TAG_BITS = 7, KEY_BITS = 11 }; /* four fences under each bit of a scene's segment: each is a point to stop at */
+
+static unsigned char map_bytes[2 + (1 << TAG_BITS) / 8 + (1 << KEY_BITS) / 8] = {TAG_BITS, KEY_BITS};
+static struct bucket_map map;
+static uint64_t map_version;
+
+static void list(unsigned char *bits, uint32_t log2, uint64_t hash)
+{
+    bits[hash >> (64 - log2) >> 3] |= (unsigned char)(1 << (hash >> (64 - log2) & 7));
+}
+
+/* A map of one bit. */
+static void raise_one_bit(struct attachment *a, uint64_t key, uint64_t tag)
+{
+    memset(map_bytes + 2, 0, sizeof map_bytes - 2);
+    if (tag)
+        list(map_bytes + 2, TAG_BITS, tag);
+    if (key)
+        list(map_bytes + 2 + (1 << TAG_BITS) / 8, KEY_BITS, key);
+    REQUIRE(relay_map_read(map_bytes, sizeof map_bytes, &map), "a map");
+    map_version = relay_map_fence(a, 7, &map);
+}
+
+void raise_bucket(struct attachment *a) { raise_one_bit(a, target.hash, 0); }
+
+/* Of the index only the words where TARGET can be are looked at: all others name nothing that is listed. */
+void evict_bucket(struct attachment *a)
+{
+    struct candidates c = index_candidates(a, target.hash);
+    uint32_t evicted = 0;
+    for (int i = 0; i < 2; i++)
+        relay_map_evict(a, 7, &map, map_version, (uint64_t)(c.bucket[i] - a->index), BUCKET_WORDS, &evicted);
+}
+
+void apply_bucket(struct attachment *a) { raise_bucket(a), evict_bucket(a); }
+static void apply_tag_slot(struct attachment *a) { raise_one_bit(a, 0, scene_tag), evict_bucket(a); }
+
 uint64_t digest_of_set_1;
 void apply_same(struct attachment *a) { apply(a, WIRE_KEY_SET, digest_of_set_1); }
 void apply_different(struct attachment *a) { apply(a, WIRE_KEY_SET, digest_of_set_1 + 2); }
@@ -320,6 +357,8 @@ const struct scene scenes[SCENES] = {
     {"apply, other digest", set_1, do_nothing, apply_different},
     {"apply, tag", set_1, do_nothing, apply_tag},
     {"apply, flush", set_1, do_nothing, apply_all},
+    {"apply, a bucket", set_1, do_nothing, apply_bucket},
+    {"apply, a tag's slot", set_1, do_nothing, apply_tag_slot},
     {"apply, a batch", set_1, do_nothing, apply_batch, true},
     {"heal", set_1, do_nothing, heal},
     {"get", set_1, do_nothing, get_target},

@@ -6,6 +6,7 @@
 #ifndef CACHEE_SCENES_H
 #define CACHEE_SCENES_H
 
+#include "relay_buckets.h"
 #include "torture.h"
 
 enum { SCENE_BYTES = 512 << 10, SCENE_BYTES_LARGE = 2 << 20, STEPS_MAX = 3 << 20, FROZEN_MS = 5000000 };
@@ -21,7 +22,7 @@ struct scene {
     uint32_t bytes;               /* of the segment; 0: SCENE_BYTES */
 };
 
-enum { SCENES = 41 };
+enum { SCENES = 43 };
 extern const struct scene scenes[SCENES];
 extern const uint64_t scene_tag;
 
@@ -40,8 +41,8 @@ void note_digest(void);
 
 /* Verbs that others name too. */
 verb do_nothing, nearly_full, fill_a_little, set_large, set_1, set_2, set_local, set_nothing, set_1_local, set_1_expiring_now, add_7, fill_8, fill_late, fenced_10,
-    delete_target, touch_target, clear_all, delete_tag, apply_key, apply_same, apply_different, apply_all, fill_pages, take_lease,
-    get_target, sweep, have_a_page, incr_counter;
+    delete_target, touch_target, clear_all, delete_tag, apply_key, apply_same, apply_different, apply_all, apply_bucket, raise_bucket, evict_bucket,
+    fill_pages, take_lease, get_target, sweep, have_a_page, incr_counter;
 void fill_other(struct attachment *a, uint32_t key, uint32_t bytes); /* no record */
 struct write target_write(uint64_t number, uint32_t bytes);
 uint64_t number_read(struct attachment *a); /* the number of TARGET's value, 0: a miss */

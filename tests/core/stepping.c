@@ -82,11 +82,24 @@ void end_child(pid_t pid)
 
 /* ---- what must hold ---- */
 
+/* Events up to here the entry need not give way to: its own, or, of the fenced set, those before its token. */
+static uint64_t written_at(const struct entry_ref *e)
+{
+    bool fenced = !entry_spans(e) && load_relaxed(&entry_value(e)[1]) == 10;
+    return fenced ? start_token : e->version >> 1;
+}
+
+/* The records of a map stand for TARGET; all but the last, which says that it is evicted. */
+static bool is_about_target(const struct record *r)
+{
+    return r->hash == target.hash || (r->hash == EVERY_KEY && r->source && r->digest != EVERY_KEY_DONE);
+}
+
 /* Should an event that is newer than this entry have evicted it? */
 static bool evicts(const struct attachment *a, const struct record *r, const struct entry_ref *e, uint64_t sequence)
 {
     bool remote = r->source != 0;
-    if (sequence <= e->version >> 1 || r->hash != target.hash)
+    if (sequence <= written_at(e) || sequence == e->version >> 1 || !is_about_target(r))
         return false;
     if (remote && entry_local(e))
         return false;

@@ -27,6 +27,7 @@
  *   torture_corrupt [seconds]                     as many corruptions as fit
  *   torture_corrupt 0 until [corruptions]         so many
  */
+#include "relay_buckets.h"
 #include "torture.h"
 
 #include <errno.h>
@@ -316,6 +317,16 @@ static void write_something(struct worker *w, uint32_t key)
     }
 }
 
+/* The map that it owes, as if a peer had sent it. */
+static void relay_map(struct attachment *a, uint64_t cursor)
+{
+    unsigned char bytes[4096];
+    struct bucket_map map;
+    uint32_t evicted = 0, n = relay_map_pack(a, cursor, 0, bytes, sizeof bytes);
+    if (relay_owes(a, cursor) && relay_map_read(bytes, n, &map))
+        relay_map_evict(a, 3, &map, relay_map_fence(a, 3, &map), 0, UINT32_MAX, &evicted);
+}
+
 static void relay_something(struct worker *w, uint32_t key)
 {
     struct attachment *a = &w->a;
@@ -324,7 +335,10 @@ static void relay_something(struct worker *w, uint32_t key)
     struct named_key k = key_named(a, key);
     uint32_t n;
     memcpy(in + 1, &k.hash, 8);
-    switch (chance_below(&w->chance, 4)) {
+    switch (chance_below(&w->chance, 32) ? chance_below(&w->chance, 4) : 4) {
+    case 4:
+        relay_map(a, w->cursor);
+        return;
     case 0:
         if (relay_pack(a, &w->cursor, 200, packed, sizeof packed, &n) == RELAY_LAPPED)
             w->cursor = ring_tail(a);

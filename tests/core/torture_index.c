@@ -8,8 +8,8 @@
  * to decide it, without misses: a cache may always miss.
  *
  * ORIGIN keys stand before an "origin" whose value is a number that only grows. Writers raise the origin, then
- * invalidate in every way there is: delete, ttl=0, a fenced set, tag, clear, a peer's key, digest, tag, clear and
- * flush. A get that begins after that must not return a lower number. Fillers take a token, read the origin, doze,
+ * invalidate in every way there is: delete, ttl=0, a fenced set, tag, clear, a peer's key, digest, tag, clear,
+ * flush and map of buckets. A get that begins after that must not return a lower number. Fillers take a token, read the origin, doze,
  * and fill. One worker is the bridge.
  *
  * JOB keys are only added: of all adds of one, at most one may succeed.
@@ -31,6 +31,7 @@
  * paid, an overwrite that should be pending and the second look at a word that is found (torture_steps); and two checks of
  * fills that a later one repeats.
  */
+#include "relay_buckets.h"
 #include "torture.h"
 
 enum {
@@ -47,6 +48,7 @@ enum {
     JOB_LATE = 16,      /* whoever was put to sleep for so many may find its job added and evicted again: pages turn */
     HISTORY = 1 << 17, /* some seconds of a key: no worker is late by so many */
     VALUE_BYTES = 300,
+    MAP_LOG2 = 12, /* of the buckets in a peer's map */
 };
 
 enum { GETS, HITS, SETS, DELETES, TOUCHES, FILLS, FILLED, FENCED, WIDE, REMOTE, ADDS, ADDED, INCRS };
@@ -246,13 +248,32 @@ static void apply(struct worker *w, enum wire_kind kind, uint64_t hash, uint64_t
     tally(REMOTE);
 }
 
+/* A map of one bucket. Of the index only words that may be the key's are looked at: it must not evict jobs. */
+static void apply_map(struct worker *w, uint64_t hash)
+{
+    static unsigned char bytes[2 + 1 + (1 << MAP_LOG2) / 8] = {3, MAP_LOG2};
+    uint32_t n = (uint32_t)(hash >> (64 - MAP_LOG2)), evicted = 0;
+    struct candidates c = index_candidates(&w->a, hash);
+    struct bucket_map map;
+    bytes[3 + n / 8] = (unsigned char)(1 << n % 8);
+    REQUIRE(relay_map_read(bytes, sizeof bytes, &map), "a map");
+    uint64_t version = relay_map_fence(&w->a, 7, &map);
+    for (int i = 0; i < CANDIDATE_WORDS; i++)
+        if ((load_relaxed(index_word(&c, i)) & INDEX_TAG_MASK) == c.tag_bits)
+            relay_map_evict(&w->a, 7, &map, version, (uint64_t)(index_word(&c, i) - w->a.index), 1, &evicted);
+    bytes[3 + n / 8] = 0;
+    tally(REMOTE);
+}
+
 static void invalidate_by_peer(struct worker *w, uint32_t k)
 {
-    switch (chance_below(&w->chance, load_relaxed(&model->clearing) ? 8 : 6)) {
-    case 6:
-        return apply(w, WIRE_CLEAR, 0, 0);
+    switch (chance_below(&w->chance, load_relaxed(&model->clearing) ? 9 : 7)) {
     case 7:
+        return apply(w, WIRE_CLEAR, 0, 0);
+    case 8:
         return apply(w, WIRE_ALL, 0, 0);
+    case 6:
+        return apply_map(w, w->origin[k].hash);
     case 0:
         return apply(w, WIRE_TAG, tag_of(k), 0);
     case 1:
