@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
-from cachee_bridge.effects import Close, Connect, Log, Send, ServeUntil
+from cachee_bridge.effects import Close, Connect, GoOn, Log, Send, ServeUntil
 from cachee_bridge.frames import NUMBERS, PREFIX, Frame, decode
 from cachee_bridge.mesh import Mesh
 from tests.simulation.segment import CLEAR, KEY, KEY_SET, TAG, BridgeKilled, Entry, Segment
@@ -16,6 +16,8 @@ from tests.simulation.truth import Broken
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
+GO_ON_S = 0.02
+"""A part of a map that is being applied takes some milliseconds; here more, so that more comes between."""
 Steps = Generator[float, None, None]
 """A worker's verb; what it yields is how long the next step takes."""
 
@@ -135,6 +137,8 @@ class Bridge:
             network.connect(self, effect.address)
         elif isinstance(effect, Close):
             network.close(effect.link)
+        elif isinstance(effect, GoOn):
+            self.world.at(GO_ON_S, lambda: self._do(lambda: self.mesh.go_on(self.now)))
         elif isinstance(effect, ServeUntil):
             self._serve_until(effect)
         elif isinstance(effect, Log):

@@ -13,6 +13,7 @@ from unittest.mock import patch
 
 from cachee_bridge import members
 from cachee_bridge.addresses import AddressBook
+from cachee_bridge.buckets import Mending
 from cachee_bridge.exchange import Exchange
 from cachee_bridge.frames import PAYLOAD_ALL, Beat, FinalHead, Frame
 from cachee_bridge.freshness import Freshness
@@ -21,7 +22,7 @@ from cachee_bridge.members import Members
 from cachee_bridge.repair import Contact, Rung
 from cachee_bridge.stream import Inbox, Outbox, Verdict
 from tests.simulation import world
-from tests.simulation.segment import KEY, KEY_SET, Segment
+from tests.simulation.segment import BUCKETS, KEY, KEY_SET, TAGS, Segment
 from tests.simulation.truth import Broken
 
 Patch = tuple[Any, str, Any]
@@ -65,6 +66,38 @@ def _nobody_asks_again() -> list[Patch]:
 
 def _a_lapped_peer_is_sent_nothing() -> list[Patch]:
     return [(Segment, "missed", lambda self, cursor: b"")]
+
+
+def _a_lapped_peer_is_not_told_of_a_clear() -> list[Patch]:
+    return [(Segment, "missed", lambda self, cursor: bytes((BUCKETS,)) if any(self._map(cursor)) else b"")]
+
+
+def _a_map_says_nothing_of_tags() -> list[Patch]:
+    map_ = Segment._map
+    return [(Segment, "_map", lambda self, cursor: bytes(TAGS) + map_(self, cursor)[TAGS:])]
+
+
+def _a_map_counts_when_its_fences_are_up() -> list[Patch]:
+    def hasty(self: Inbox) -> Mending | None:
+        mending, self.mending = self.mending, None
+        if mending is not None:
+            self._keep(mending.last)
+        return mending
+
+    return [(Inbox, "mend", hasty)]
+
+
+def _a_map_that_is_being_applied_is_overtaken() -> list[Patch]:
+    judge = Inbox.judge
+
+    def heedless(self: Inbox, frame: Frame) -> Verdict:
+        mending, self.mending = self.mending, None
+        try:
+            return judge(self, frame)
+        finally:
+            self.mending = mending
+
+    return [(Inbox, "judge", heedless)]
 
 
 def _a_lapped_peer_is_told_what_was_not_announced() -> list[Patch]:
@@ -240,6 +273,10 @@ RULES: dict[str, tuple[Callable[[], list[Patch]], str, int]] = {
         (_the_cursor_moves_before_the_eviction, "kill_bridge_while_it_applies", 0),
         (_nobody_asks_again, "lossy", 0),
         (_a_lapped_peer_is_sent_nothing, "block kill_bridge", 3),
+        (_a_lapped_peer_is_not_told_of_a_clear, "block kill_bridge", 0),
+        (_a_map_says_nothing_of_tags, "block kill_bridge", 0),
+        (_a_map_counts_when_its_fences_are_up, "block kill_bridge", 0),
+        (_a_map_that_is_being_applied_is_overtaken, "lossy block", 61),
         (_a_lapped_peer_is_told_what_was_not_announced, "block kill_bridge", 0),
         (_a_new_incarnation_is_not_flushed, "block crash", 135),
         (_first_contact_is_not_flushed, "block crash", 3),

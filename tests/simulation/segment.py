@@ -15,9 +15,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tests.simulation.truth import Truth
 
-KEY, KEY_SET, TAG, CLEAR, ALL = 1, 2, 3, 4, 5
+KEY, KEY_SET, TAG, CLEAR, ALL, BUCKETS = 1, 2, 3, 4, 5, 6
+KEYS, TAGS = 6, 2
+"""Of a namespace: hashes from 1 and from TAG_FIRST on, beside its key_bits. The index has a word for each
+key."""
+TAG_FIRST = 100
 FENCE_BUCKETS = 5
-"""So few that keys share them."""
+"""So few that keys share them. A map has a byte for each tag, then one for each of these."""
 SIZES = {KEY: 9, KEY_SET: 17, TAG: 9, CLEAR: 1, ALL: 1}
 
 
@@ -60,7 +64,9 @@ class Segment:
     fences: dict[int, int] = field(default_factory=dict)
     tag_fences: dict[int, int] = field(default_factory=dict)
     cleared: int = 0
-    own_last: int = 0
+    own_writes: dict[int, int] = field(default_factory=dict)
+    own_tags: dict[int, int] = field(default_factory=dict)
+    own_cleared: int = 0
     entries: dict[int, Entry] = field(default_factory=dict)
     table: dict[int, tuple[str, int, int]] = field(default_factory=dict)
     intents: list[int] = field(default_factory=list)
@@ -76,15 +82,19 @@ class Segment:
         self.tail += 1
         self.ring[self.tail] = Record(self.tail, own, kind, key, digest)
         self.ring.pop(self.tail - self.ring_slots, None)
-        if own:
-            self.own_last = self.tail
         if kind in (KEY, KEY_SET):
             self.fences[key % FENCE_BUCKETS] = self.tail
+            self.own_writes[key % FENCE_BUCKETS] = self.tail if own else self._own_write(key % FENCE_BUCKETS)
         elif kind == TAG:
             self.tag_fences[key] = self.tail
-        else:
+            self.own_tags[key] = self.tail if own else self.own_tags.get(key, 0)
+        elif kind in (CLEAR, ALL):
             self.cleared = self.tail
+            self.own_cleared = self.tail if own else self.own_cleared
         return self.tail
+
+    def _own_write(self, bucket: int) -> int:
+        return self.own_writes.get(bucket, 0)
 
     def kill_lower(self, key: int, version: int) -> None:
         entry = self.entries.get(key)
@@ -102,7 +112,7 @@ class Segment:
             return False
         if token < self.tail - self.ring_slots:
             return True
-        about = {KEY: (key,), KEY_SET: (key,), TAG: tags, CLEAR: (0,), ALL: (0,)}
+        about = {KEY: (key,), KEY_SET: (key,), TAG: tags, CLEAR: (0,), ALL: (0,), BUCKETS: (0,)}
         records = (self.ring[position] for position in range(token + 1, self.tail + 1))
         return any(record.hash in about[record.kind] for record in records)
 
@@ -145,7 +155,23 @@ class Segment:
 
     def missed(self, cursor: int) -> bytes:
         """What stands for own announcements after `cursor` that the ring may have lost."""
-        return self._wire(ALL) if self.own_last > cursor else b""
+        if self.own_cleared > cursor:
+            return self._wire(CLEAR)
+        return bytes((BUCKETS,)) if any(self._map(cursor)) else b""
+
+    @property
+    def map_bytes(self) -> int:
+        return TAGS + FENCE_BUCKETS
+
+    def map_piece(self, cursor: int, at: int, max_bytes: int) -> bytes:
+        return self._map(cursor)[at : at + max_bytes]
+
+    def _map(self, cursor: int) -> bytes:
+        tags = (self.own_tags.get(tag, 0) for tag in self._tags())
+        return bytes(own > cursor for own in (*tags, *map(self._own_write, range(FENCE_BUCKETS))))
+
+    def _tags(self) -> list[int]:
+        return [self.key_bits << 32 | TAG_FIRST + number for number in range(TAGS)]
 
     def coalesce(self, kept: dict[tuple[int, int], tuple[int, ...]], record: Record) -> None:
         """Records of unequal kind or digest merge into an unconditional eviction."""
@@ -181,6 +207,27 @@ class Segment:
         entry = self.entries.get(key)
         if kind == KEY or (kind == KEY_SET and entry is not None and entry.value != digest):
             self.kill_lower(key, position)
+
+    def fence_map(self, source: int, buckets: bytes) -> int:
+        """A record, then every listed fence. (The real one takes two, for what races with it.)"""
+        if len(buckets) != self.map_bytes:
+            raise ValueError(f"a map of {len(buckets)} bytes")
+        self._step()
+        position = self.append(False, BUCKETS)
+        listed = [bucket for bucket in range(FENCE_BUCKETS) if buckets[TAGS + bucket]]
+        self.fences.update(dict.fromkeys(listed, position))
+        tags = [tag for number, tag in enumerate(self._tags()) if buckets[number]]
+        self.tag_fences.update(dict.fromkeys(tags, position))
+        return position
+
+    def evict_map(self, source: int, buckets: bytes, version: int, at: int, words: int) -> tuple[int, int]:
+        self._step()
+        end, held = min(KEYS, at + words), len(self.entries)
+        for number in range(at, end):
+            key = self.key_bits << 32 | number + 1
+            if buckets[TAGS + key % FENCE_BUCKETS]:
+                self.kill_lower(key, version)
+        return (end if end < KEYS else 0), held - len(self.entries)
 
     def sources(self) -> list[tuple[int, str, int, int]]:
         return [(index, *slot) for index, slot in sorted(self.table.items())]

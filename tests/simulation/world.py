@@ -10,14 +10,16 @@ import heapq
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from unittest.mock import patch
 
+from cachee_bridge import buckets as buckets_module
 from cachee_bridge import link as link_module
 from cachee_bridge import mesh as mesh_module
 from cachee_bridge import stream as stream_module
 from cachee_bridge.mesh import Settings
 from tests.simulation.host import Host
 from tests.simulation.network import Network
-from tests.simulation.segment import Segment
+from tests.simulation.segment import KEYS, TAG_FIRST, TAGS, Segment
 from tests.simulation.truth import Broken, Life, Truth
 
 CHAOS_S = 8.0
@@ -41,16 +43,19 @@ class World:
         self.names = [f"h{number}" for number in range(rng.randint(2, 6) if rng.random() < 0.5 else 3)]
         self.namespaces = ["a", "b"][: rng.choice((1, 1, 2))]
         self.keys = {
-            ns: [number << 32 | k for k in range(1, 7)] for number, ns in enumerate(self.namespaces, 1)
+            ns: [number << 32 | k for k in range(1, KEYS + 1)] for number, ns in enumerate(self.namespaces, 1)
         }
         self.tags = {
-            ns: [number << 32 | 100 + t for t in range(2)] for number, ns in enumerate(self.namespaces, 1)
+            ns: [number << 32 | TAG_FIRST + t for t in range(TAGS)]
+            for number, ns in enumerate(self.namespaces, 1)
         }
         self.everyone_is_configured = rng.random() < 0.7
         self.ring_slots = rng.choice((6, 30, 200))
         self.secrets = rng.choice(((), (b"0123456789abcdef",)))
         self.pack_records = rng.choice((1, 4, 4096))
         self.allowance_bytes = rng.choice((700, 256 * 1024))
+        self.piece_bytes = {1: 2, 4: 5, 4096: 256 * 1024}[self.pack_records]
+        self.evict_words = {700: 2, 256 * 1024: 1 << 18}[self.allowance_bytes]
         self.workers = rng.choice((1, 3))
         self.rate = rng.choice((2.0, 10.0))
         """Verbs a second and worker."""
@@ -97,13 +102,14 @@ class World:
     @contextmanager
     def _small_limits(self) -> Iterator[None]:
         """Frames and allowances so small that a few records exercise them; short patience."""
-        was = stream_module.PACK_RECORDS, link_module.ALLOWANCE_BYTES, mesh_module.HANDSHAKE_S
-        stream_module.PACK_RECORDS, link_module.ALLOWANCE_BYTES = self.pack_records, self.allowance_bytes
-        mesh_module.HANDSHAKE_S = 1.0
-        try:
+        with (
+            patch.object(stream_module, "PACK_RECORDS", self.pack_records),
+            patch.object(link_module, "ALLOWANCE_BYTES", self.allowance_bytes),
+            patch.object(buckets_module, "PIECE_BYTES", self.piece_bytes),
+            patch.object(buckets_module, "EVICT_WORDS", self.evict_words),
+            patch.object(mesh_module, "HANDSHAKE_S", 1.0),
+        ):
             yield
-        finally:
-            stream_module.PACK_RECORDS, link_module.ALLOWANCE_BYTES, mesh_module.HANDSHAKE_S = was
 
     def say(self, text: str) -> None:
         if self._story:
