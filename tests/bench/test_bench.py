@@ -25,6 +25,7 @@ TABLES = {  # besides the targets'
     "bench_hit_ratio": 2,
     "bench_propagation": 3,
     "bench_proof_cost": 1,
+    "bench_repair": 1,
     "bench_restart": 1,
     "bench_scaling": 1,
     "bench_stopped_writer": 1 + (importlib.util.find_spec("warp_cache") is not None),  # one for each subject
