@@ -76,7 +76,7 @@ def capacity_for(objects: int, pages_min: int) -> Room:
 
 def _value_for(objects: int, page_bytes: int, memory: int) -> tuple[int, int]:
     """The smallest value, and its entry's bytes, of which `objects` take at least `memory` and fill pages."""
-    layout = _layout()
+    layout = layout_numbers()
     for value in range(VALUE_BYTES_MIN, VALUE_BYTES_MAX, WORD_BYTES):
         entry = entry_bytes(value, page_bytes, layout)
         in_pieces = entry > page_bytes // SPANS_PER_PAGE
@@ -101,6 +101,7 @@ def _padded(size: int, layout: Mapping[str, int]) -> int:
     return -(-size // unit) * unit
 
 
-def _layout() -> dict[str, int]:
+def layout_numbers() -> dict[str, int]:
+    """The constants of entries that core/layout.h names."""
     text = LAYOUT.read_text(encoding="utf-8")
     return {name: int(number) for name, number in re.findall(r"\b(ENTRY_\w+) = (\d+),", text)}
