@@ -9,6 +9,7 @@ EXTRAS := test,demo
 
 SEEDS    ?= 2000
 ROUNDS   ?= 10
+KILLS    ?= 10000
 EXAMPLES ?= 20000
 
 # The Python that makes .venv is the machine's; all else is the one of .venv.
@@ -43,9 +44,9 @@ build: setup                            ## what changed in C, compiled once, bef
 	@ninja -C $(BUILD) --quiet
 	@cp -u --remove-destination $(BUILD)/_core.*.so cachee_shm/  # in place, it would be a SIGBUS for who runs it
 
-torture: build                          ## deaths, races, wrong bytes and the soak, for long (ROUNDS=10)
-	CACHEE_ROUNDS=$(ROUNDS) $(PY) -m pytest --timeout=0 tests/cachee_shm/test_death.py tests/cachee_shm/test_corruption.py \
-	  tests/cachee_shm/test_soak.py
+torture: build                          ## deaths, races, wrong bytes and the soak, for long (ROUNDS=10 KILLS=10000)
+	CACHEE_ROUNDS=$(ROUNDS) CACHEE_KILLS=$(KILLS) $(PY) -m pytest --timeout=0 tests/cachee_shm/test_death.py \
+	  tests/cachee_shm/test_corruption.py tests/cachee_shm/test_soak.py tests/bridge/test_kills.py
 	$(MAKE) -C tests/core torture ROUNDS=$(ROUNDS)
 
 simulate: build                         ## the mesh under simulated disasters (SEEDS=2000)

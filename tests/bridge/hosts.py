@@ -45,7 +45,9 @@ class Host:
     Values outlast isolation here: a test that waits for an eviction shall not be content with less.
     """
 
-    def __init__(self, folder: Path, name: str, port: int, peers: list[int], bridge: str = "") -> None:
+    def __init__(
+        self, folder: Path, name: str, port: int, peers: list[int], bridge: str = "", memory: str = "4MiB"
+    ) -> None:
         self.name = name
         self.port = port
         self.folder = folder / name
@@ -55,7 +57,7 @@ class Host:
         self.process: subprocess.Popen[bytes] | None = None
         addresses = ", ".join(f'"127.0.0.1:{peer}"' for peer in peers)
         self.config.write_text(
-            f'[host]\nname = "{name}"\n[defaults]\nmemory = "4MiB"\nisolation_ttl = "1h"\n'
+            f'[host]\nname = "{name}"\n[defaults]\nmemory = "{memory}"\nisolation_ttl = "1h"\n'
             f'[namespaces.shop]\n[bridge]\nlisten = "127.0.0.1:{port}"\npeers = [{addresses}]\n{bridge}\n'
         )
 
@@ -124,11 +126,13 @@ class Host:
 
 
 @contextlib.contextmanager
-def hosts(folder: Path, number: int = 2, bridge: str = "") -> Iterator[list[Host]]:
+def hosts(folder: Path, number: int = 2, bridge: str = "", memory: str = "4MiB") -> Iterator[list[Host]]:
     """Hosts a, b, c, ...: each names all of them as peers, itself too, and none is started."""
     run = uuid.uuid4().hex[:8]
     ports = free_ports(number)
-    made = [Host(folder, f"{chr(ord('a') + i)}-{run}", ports[i], ports, bridge) for i in range(number)]
+    made = [
+        Host(folder, f"{chr(ord('a') + i)}-{run}", ports[i], ports, bridge, memory) for i in range(number)
+    ]
     try:
         yield made
     finally:

@@ -17,13 +17,14 @@ ROUNDS = int(os.environ.get("CACHEE_ROUNDS", "1"))
 KILLING_S = 6.0 * ROUNDS
 
 # What both sides know: for each writer and key, the newest number whose set() has returned, in a shared file.
+# Stored whole: struct.pack_into() puts zeros there first, and a writer killed right then would leave a 0.
 FLOORS = """
 import mmap, random, struct
 rng = random.Random(arguments['seed'])
 with open(arguments['floors'], 'r+b') as file:
-    floors = mmap.mmap(file.fileno(), 0)
-def floor(writer, key): return struct.unpack_from('<q', floors, 8 * (writer * arguments['keys'] + key))[0]
-def raise_floor(writer, key, n): struct.pack_into('<q', floors, 8 * (writer * arguments['keys'] + key), n)
+    floors = memoryview(mmap.mmap(file.fileno(), 0)).cast('q')
+def floor(writer, key): return floors[writer * arguments['keys'] + key]
+def raise_floor(writer, key, n): floors[writer * arguments['keys'] + key] = n
 """
 
 # A number that was under way when the last one died may be visible: it goes on well above it.
