@@ -90,7 +90,8 @@ static bool counts(struct attachment *a, struct candidate *c, uint64_t now_ms)
     /* A pending word of an old page belongs to a dead process: its event is in the ring, its value may be dropped. */
     if (whole && entry_valid(a, &c->head) && !entry_expired(&c->head, now_ms) && !(c->head.word & INDEX_PENDING))
         return true;
-    index_kill(c->head.word_at, c->head.word);
+    if (index_kill(c->head.word_at, c->head.word))
+        pages_note_dead(a, &c->head);
     return false;
 }
 
@@ -201,11 +202,13 @@ static bool carry_to_main(struct attachment *a, const struct candidate *c, uint3
     return room_to_keep(a, c->bytes, &place) && carry(a, c, &place, frequency);
 }
 
-/* A value one span of which is dropped is gone. */
+/* A value one span of which is dropped is gone: what it has in other pages is dead there. */
 static void drop(struct attachment *a, const struct candidate *c)
 {
-    if (!c->unpublished && index_kill(c->head.word_at, c->head.word))
-        count(a, STAT_EVICTED, 1);
+    if (c->unpublished || !index_kill(c->head.word_at, c->head.word))
+        return;
+    count(a, STAT_EVICTED, 1);
+    pages_note_dead(a, &c->head);
 }
 
 /* ---- the main queue ---- */
