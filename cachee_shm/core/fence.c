@@ -22,6 +22,12 @@ static void raise_clear(struct attachment *a, a64 *clear, uint64_t sequence)
     raise_max(clear, sequence);
 }
 
+/* Pages sealed since may hold what counts: cleared_stamp stays where it is. */
+void fence_clear_before(struct attachment *a, uint64_t sequence)
+{
+    raise_max(&a->header->clear_remote, sequence);
+}
+
 void fence_raise(struct attachment *a, uint64_t meta, uint64_t hash, uint64_t sequence)
 {
     switch ((meta >> META_KIND_SHIFT) & 7) {

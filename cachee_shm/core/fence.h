@@ -28,6 +28,10 @@ static inline uint64_t clear_of(const struct attachment *a, bool local)
     return own > remote ? own : remote;
 }
 
+/* Everything that was stored or asked for before this sequence is invalid, local entries excepted. Only a sequence that
+ * has been given: a token read after it is not lower, so nothing that was asked for since is refused. */
+void fence_clear_before(struct attachment *a, uint64_t sequence);
+
 /* Raise whatever the record of this meta and hash must raise, to its sequence. Idempotent. */
 void fence_raise(struct attachment *a, uint64_t meta, uint64_t hash, uint64_t sequence);
 

@@ -236,10 +236,13 @@ struct roster_slot {
     _Alignas(64) a64 stats[STAT_COUNT];         /* holder; never reset, so that sums over slots only grow */
 };
 
+enum source_use { SOURCE_FREE = 0, SOURCE_MEMBER = 1, SOURCE_FORGOTTEN = 2 };
+
 struct source_slot { /* written by the bridge alone */
     a64 incarnation;
     a64 cursor;
-    a64 used;
+    a64 used; /* enum source_use; FORGOTTEN: no member without a leave; kept for its return while there is room. Slot 0
+               * is nobody's: it is FORGOTTEN once there was no room for one that was, and its name is not known any more */
     a64 reserved[5];
     a64 name[NAME_BYTES / 8];
 };

@@ -47,7 +47,7 @@ static PyObject *Segment_heal(SegmentObject *s, PyObject *args)
     return PyLong_FromUnsignedLongLong(to);
 }
 
-static PyObject *retire(SegmentObject *s)
+static PyObject *ring_broken(SegmentObject *s)
 {
     store_release(&s->a.header->state, SEGMENT_RETIRED);
     return fail(errors.segment_retired, "The ring of segment '%.64s' is corrupt; the segment is retired. Attach again.",
@@ -71,7 +71,7 @@ static PyObject *Segment_apply(SegmentObject *s, PyObject *args)
     if (result == RELAY_MALFORMED)
         return fail(PyExc_ValueError, "malformed payload; nothing of it was applied");
     if (result == RELAY_CORRUPT)
-        return retire(s);
+        return ring_broken(s);
     return PyLong_FromUnsignedLong(applied);
 }
 
@@ -167,14 +167,15 @@ static PyObject *Segment_read_ring(SegmentObject *s, PyObject *args)
 
 /* ---- sources: positions that survive the bridge ---- */
 
-static PyObject *Segment_sources(SegmentObject *s, PyObject *unused)
+enum { NOBODY = 0 }; /* the slot that no source has */
+
+static PyObject *sources_of(SegmentObject *s, enum source_use use)
 {
-    (void)unused;
     PyObject *list = enter(s) ? PyList_New(0) : NULL;
-    for (uint32_t i = 1; list && i < s->a.geo.source_slots; i++) {
+    for (uint32_t i = 0; list && i < s->a.geo.source_slots; i++) {
         struct source_slot *slot = &s->a.sources[i];
         char name[NAME_BYTES];
-        if (!load_acquire(&slot->used))
+        if (load_acquire(&slot->used) != use)
             continue;
         racing_read(name, slot->name, sizeof name);
         PyObject *text = PyUnicode_DecodeUTF8(name, (Py_ssize_t)strnlen(name, sizeof name), "replace");
@@ -186,6 +187,18 @@ static PyObject *Segment_sources(SegmentObject *s, PyObject *unused)
     return list;
 }
 
+static PyObject *Segment_sources(SegmentObject *s, PyObject *unused)
+{
+    (void)unused;
+    return sources_of(s, SOURCE_MEMBER);
+}
+
+static PyObject *Segment_forgotten(SegmentObject *s, PyObject *unused)
+{
+    (void)unused;
+    return sources_of(s, SOURCE_FORGOTTEN);
+}
+
 static bool source_named(const struct attachment *a, uint32_t i, const char *name)
 {
     char have[NAME_BYTES];
@@ -193,6 +206,34 @@ static bool source_named(const struct attachment *a, uint32_t i, const char *nam
         return false;
     racing_read(have, a->sources[i].name, sizeof have);
     return strncmp(have, name, sizeof have) == 0;
+}
+
+/* Its own slot, else a free one, else one of a forgotten source; NOBODY: none. */
+static uint32_t source_slot_for(const struct attachment *a, const char *name)
+{
+    uint32_t free_slot = NOBODY, forgotten = NOBODY;
+    for (uint32_t i = 1; i < a->geo.source_slots; i++) {
+        uint64_t used = load_acquire(&a->sources[i].used);
+        if (source_named(a, i, name))
+            return i;
+        if (free_slot == NOBODY && used == SOURCE_FREE)
+            free_slot = i;
+        if (forgotten == NOBODY && used == SOURCE_FORGOTTEN)
+            forgotten = i;
+    }
+    return free_slot != NOBODY ? free_slot : forgotten;
+}
+
+static void source_begin(struct attachment *a, struct source_slot *slot, const char *name, size_t n)
+{
+    char padded[NAME_BYTES] = {0};
+    memcpy(padded, name, n);
+    if (load_acquire(&slot->used) == SOURCE_FORGOTTEN)
+        store_release(&a->sources[NOBODY].used, SOURCE_FORGOTTEN);
+    store_release(&slot->used, SOURCE_FREE); /* no death in here leaves one source's cursor under another's name */
+    racing_write(slot->name, padded, sizeof padded);
+    store_relaxed(&slot->incarnation, 0);
+    store_relaxed(&slot->cursor, 0);
 }
 
 static PyObject *Segment_source_open(SegmentObject *s, PyObject *arg)
@@ -203,25 +244,16 @@ static PyObject *Segment_source_open(SegmentObject *s, PyObject *arg)
         return NULL;
     if (n < 1 || n >= NAME_BYTES)
         return fail(PyExc_ValueError, "a source's name has 1 to %d bytes", NAME_BYTES - 1);
-    uint32_t free_slot = 0;
-    for (uint32_t i = 1; i < s->a.geo.source_slots; i++) {
-        if (source_named(&s->a, i, name))
-            return PyLong_FromUnsignedLong(i);
-        if (!free_slot && !load_acquire(&s->a.sources[i].used))
-            free_slot = i;
-    }
-    if (!free_slot)
+    uint32_t i = source_slot_for(&s->a, name);
+    if (i == NOBODY)
         return fail(errors.segment_error, "Segment '%.64s' knows %u hosts already and has no room for '%s'. Nothing changed. Forget "
                                           "dead hosts, or give the namespace more memory.",
                     s->a.header->name, s->a.geo.source_slots - 1, name);
-    struct source_slot *slot = &s->a.sources[free_slot];
-    char padded[NAME_BYTES] = {0};
-    memcpy(padded, name, (size_t)n);
-    racing_write(slot->name, padded, sizeof padded);
-    store_relaxed(&slot->incarnation, 0);
-    store_relaxed(&slot->cursor, 0);
-    store_release(&slot->used, 1);
-    return PyLong_FromUnsignedLong(free_slot);
+    struct source_slot *slot = &s->a.sources[i];
+    if (!source_named(&s->a, i, name))
+        source_begin(&s->a, slot, name, (size_t)n);
+    store_release(&slot->used, SOURCE_MEMBER);
+    return PyLong_FromUnsignedLong(i);
 }
 
 static struct source_slot *source_at(SegmentObject *s, unsigned int i)
@@ -255,7 +287,41 @@ static PyObject *Segment_source_forget(SegmentObject *s, PyObject *arg)
     struct source_slot *slot;
     if (PyErr_Occurred() || !enter(s) || !(slot = source_at(s, (unsigned int)i)))
         return NULL;
-    store_release(&slot->used, 0);
+    store_release(&slot->used, SOURCE_FREE);
+    Py_RETURN_NONE;
+}
+
+static PyObject *Segment_source_set_aside(SegmentObject *s, PyObject *arg)
+{
+    unsigned long i = PyLong_AsUnsignedLong(arg);
+    struct source_slot *slot;
+    if (PyErr_Occurred() || !enter(s) || !(slot = i == NOBODY ? &s->a.sources[NOBODY] : source_at(s, (unsigned int)i)))
+        return NULL;
+    store_release(&slot->used, SOURCE_FORGOTTEN);
+    Py_RETURN_NONE;
+}
+
+/* ---- lines: what was loaded before and after one can be told apart ---- */
+
+/* A record that concerns no key and is never sent: tokens read from now on are not below its position. */
+static PyObject *Segment_draw_line(SegmentObject *s, PyObject *unused)
+{
+    (void)unused;
+    static const struct record nothing = {.kind = RECORD_LOCAL};
+    uint64_t sequence = enter(s) ? ring_append(&s->a, &nothing) : RING_CORRUPT;
+    if (PyErr_Occurred())
+        return NULL;
+    return sequence == RING_CORRUPT ? ring_broken(s) : PyLong_FromUnsignedLongLong(sequence);
+}
+
+static PyObject *Segment_evict_before(SegmentObject *s, PyObject *arg)
+{
+    unsigned long long sequence = PyLong_AsUnsignedLongLong(arg);
+    if (PyErr_Occurred() || !enter(s))
+        return NULL;
+    if (sequence > ring_tail(&s->a))
+        return fail(PyExc_ValueError, "no record has sequence %llu yet", sequence);
+    fence_clear_before(&s->a, sequence);
     Py_RETURN_NONE;
 }
 
@@ -496,9 +562,13 @@ PyMethodDef module_bridge[] = {
     {"apply", (PyCFunction)Segment_apply, METH_VARARGS, "apply(source, payload) -> records applied; ValueError: none was"},
     {"read_ring", (PyCFunction)Segment_read_ring, METH_VARARGS, "read_ring(cursor, records_max) -> (cursor, bytes) or None if lapped"},
     {"sources", (PyCFunction)Segment_sources, METH_NOARGS, "[(index, name, incarnation, cursor)] of every host known"},
+    {"forgotten", (PyCFunction)Segment_forgotten, METH_NOARGS, "the same of those set aside"},
     {"source_open", (PyCFunction)Segment_source_open, METH_O, "source_open(name) -> index"},
     {"source_store", (PyCFunction)Segment_source_store, METH_VARARGS, "source_store(index, incarnation, cursor)"},
     {"source_forget", (PyCFunction)Segment_source_forget, METH_O, "source_forget(index)"},
+    {"source_set_aside", (PyCFunction)Segment_source_set_aside, METH_O, "source_set_aside(index): forget, but keep for its return; 0: no slot was free"},
+    {"draw_line", (PyCFunction)Segment_draw_line, METH_NOARGS, "the sequence of a record of no key"},
+    {"evict_before", (PyCFunction)Segment_evict_before, METH_O, "evict_before(sequence): all that was asked for before it, but local"},
     {"set_serve_until", (PyCFunction)Segment_set_serve_until, METH_O, "set_serve_until(ms)"},
     {"bridge_acquire", (PyCFunction)Segment_bridge_acquire, METH_NOARGS, "True if this process is now the segment's bridge"},
     {"bridge_generation", (PyCFunction)Segment_bridge_generation, METH_NOARGS, "how many bridges this segment has had"},

@@ -609,6 +609,9 @@ VERBS = {
     "evict_map": lambda cache: cache.evict_map(1, b"\x03\x03\x00\x00", 0, 0, 1),
     "read_ring": lambda cache: cache.read_ring(0, 1),
     "sources": lambda cache: cache.sources(),
+    "forgotten": lambda cache: cache.forgotten(),
+    "draw_line": lambda cache: cache.draw_line(),
+    "evict_before": lambda cache: cache.evict_before(0),
     "retire": lambda cache: cache.retire(),
 }
 

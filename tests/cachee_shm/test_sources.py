@@ -1,0 +1,65 @@
+"""The table of sources: how far each host's announcements have been applied, kept in the segment."""
+
+import pytest
+
+import cachee_shm
+from cachee_shm.errors import SegmentError
+
+
+def rows(found):
+    return [row[1:] for row in found]
+
+
+def test_how_far_a_source_was_applied_is_known_to_the_next_bridge(cache, config):
+    cache.source_store(cache.source_open("web-2"), 7, 41)
+    with cachee_shm.attach(config=config) as other:
+        assert rows(other.sources()) == [("web-2", 7, 41)]
+        assert other.source_open("web-2") == cache.source_open("web-2")
+
+
+def test_a_source_that_was_freed_is_not_known_any_more(cache):
+    index = cache.source_open("web-2")
+    cache.source_store(index, 7, 41)
+    cache.source_forget(index)
+    assert cache.sources() == cache.forgotten() == []
+    cache.source_open("web-2")
+    assert rows(cache.sources()) == [("web-2", 0, 0)]
+
+
+def test_one_that_was_set_aside_is_no_member_and_is_remembered_for_its_return(cache, config):
+    index = cache.source_open("web-2")
+    cache.source_store(index, 7, 41)
+    cache.source_set_aside(index)
+    with cachee_shm.attach(config=config) as other:
+        assert (other.sources(), rows(other.forgotten())) == ([], [("web-2", 7, 41)])
+        assert other.source_open("web-2") == index
+        assert (rows(other.sources()), other.forgotten()) == ([("web-2", 7, 41)], [])
+
+
+def test_where_the_table_is_full_who_was_set_aside_makes_room_and_no_member_does(config):
+    config["namespaces"]["shop"]["memory"] = "2MiB"
+    with cachee_shm.attach(config=config) as cache:
+        names = []
+        with pytest.raises(SegmentError, match="has no room"):
+            while True:
+                cache.source_store(cache.source_open(f"web-{len(names)}"), 7, 41)
+                names.append(f"web-{len(names)}")
+        cache.source_set_aside(cache.source_open("web-3"))
+        cache.source_open("new")
+        names.remove("web-3")
+        assert {name for name, _, _ in rows(cache.sources())} == {*names, "new"}
+        assert ("new", 0, 0) in rows(cache.sources())
+        assert cache.forgotten() == [(0, "", 0, 0)]  # somebody, whose name is gone
+        with pytest.raises(SegmentError, match="has no room"):
+            cache.source_open("one more")
+
+
+def test_one_for_whom_there_was_no_slot_is_remembered_without_a_name(cache, config):
+    cache.source_set_aside(0)
+    with cachee_shm.attach(config=config) as other:
+        assert (other.sources(), other.forgotten()) == ([], [(0, "", 0, 0)])
+        assert other.source_open("web-2") != 0
+        with pytest.raises(ValueError, match="no source 0"):
+            other.source_forget(0)
+        with pytest.raises(ValueError, match="no source 4096"):
+            other.source_set_aside(4096)
