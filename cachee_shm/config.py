@@ -85,8 +85,6 @@ NOT_BUILT = {
     "bridge.discover": "a list of peers",
     "bridge.http": "no such line; `cachee stat` shows the numbers",
     "bridge.forget_after": "no such line",
-    "on_isolation=flush": "'cap'",
-    "on_isolation=serve": "'cap'",
 }
 
 
@@ -208,7 +206,9 @@ class NamespaceTable(Table):
         le=3650 * DAY_S,
         description=f'a duration such as "5min", from 1ms to 3650d {DURATION_UNITS}, or "never"',
     )
-    on_isolation: Literal["cap"] = Field(default="cap", description="'cap'")
+    on_isolation: Literal["cap", "flush", "serve"] = Field(
+        default="cap", description="'cap', 'flush' or 'serve'"
+    )
     isolation_ttl: Seconds = Field(
         default=10.0,
         ge=0.01,
@@ -362,7 +362,7 @@ def _fault(error: ErrorDetails, tables: Mapping[str, Any]) -> str:
     if where[-1] == "[key]":
         return _line(where[:1], where[1], NAMESPACE_NAMES)
     found = None if error["type"] == "missing" else _as_written(tables, where, error["input"])
-    instead = NOT_BUILT.get(_dotted(where)) or NOT_BUILT.get(f"{where[-1]}={found}")
+    instead = NOT_BUILT.get(_dotted(where))
     if instead:
         return f"{_dotted(where)}: found {_shown(found)}, which is not built yet; accepted: {instead}"
     if error["type"] in ("extra_forbidden", "invalid_key"):

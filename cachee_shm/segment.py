@@ -28,6 +28,7 @@ __all__ = ["EMBEDDED_MEMORY_BYTES", "Segment", "Spec", "embedded", "open_for_bri
 EMBEDDED_MEMORY_BYTES = 32 << 20
 EMBEDDED_NAMESPACE = "default"
 NAMESPACE = re.compile(r"[A-Za-z0-9_-]{1,64}")  # config.NAMESPACE, without importing pydantic
+ON_ISOLATION = ("cap", "flush", "serve")  # as attachment.h numbers them
 OPEN_TRIES_MAX = 200
 OPEN_WAIT_S = 0.005
 
@@ -45,6 +46,7 @@ class Spec(NamedTuple):
     isolation_ttl_ms: int
     default_ttl_ms: int
     near_cache_entries: int = 0
+    on_isolation: str = "cap"
 
     @property
     def doorbell(self) -> str:
@@ -91,6 +93,7 @@ def spec_of(config: Config, namespace: str | None) -> Spec:
         isolation_ttl_ms=round(table.isolation_ttl * 1000),
         default_ttl_ms=round((table.default_ttl or 0) * 1000),
         near_cache_entries=table.near_cache_entries,
+        on_isolation=table.on_isolation,
     )
 
 
@@ -159,6 +162,7 @@ class Segment(_core.Segment):
             spec.path is not None,
             spec.has_bridge,
             spec.isolation_ttl_ms,
+            ON_ISOLATION.index(spec.on_isolation),
             spec.default_ttl_ms,
             spec.near_cache_entries,
             spec.doorbell,

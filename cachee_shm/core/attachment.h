@@ -11,6 +11,13 @@
 enum { NO_PAGE = UINT32_MAX };
 enum { FILE_NAME_BYTES = 192 }; /* "/cachee.", a host's name of 63, a namespace's of 64, the layout */
 
+/* What a host that is cut off from a source serves of what it holds (promise 5); segment.py has the same order. */
+enum on_isolation {
+    ON_ISOLATION_CAP,   /* what was loaded at most isolation_ttl ago */
+    ON_ISOLATION_FLUSH, /* of that, only what was loaded since it is cut off */
+    ON_ISOLATION_SERVE, /* everything, and it counts */
+};
+
 enum { SPARES_MAX = 4, VIEW_PAGES = 64, VIEW_OTHERS = 8 };
 
 /* The pages that a process fills: one of each queue, and one that was too full for something large, but may yet take
@@ -108,6 +115,7 @@ struct attachment {
     /* Configuration of this process. */
     bool has_bridge;
     uint64_t isolation_ttl_ms;
+    enum on_isolation on_isolation;
     uint64_t default_ttl_ms; /* 0 = never expires */
     int64_t frozen_ms;       /* >= 0: the clock stands here (tests) */
     int doorbell_fd;

@@ -5,11 +5,19 @@ enum { SWEEP_EVERY_MS = 1000, LOOK_EVERY_OPS = 256 };
 
 /* ---- reading ---- */
 
-/* Cut off from a source: only what was loaded a moment ago may be served (promise 5). */
-static bool isolated(const struct attachment *a, const struct entry_ref *e, uint64_t now_ms)
+/* Cut off from a source, and too old for that by the policy? Flush: all from before it counts as evicted, also where the
+ * bridge is dead and evicts nothing. Serve: it is only counted. */
+static bool withheld(struct attachment *a, const struct entry_ref *e, uint64_t now_ms)
 {
-    return !entry_local(e) && now_ms > load_acquire(&a->header->serve_until_ms) &&
-           clock_age_ms(entry_stored_at(e), now_ms) > a->isolation_ttl_ms;
+    uint64_t until_ms = load_acquire(&a->header->serve_until_ms);
+    if (entry_local(e) || now_ms <= until_ms)
+        return false;
+    uint64_t age_ms = clock_age_ms(entry_stored_at(e), now_ms);
+    bool before = a->on_isolation == ON_ISOLATION_FLUSH && age_ms >= now_ms - until_ms;
+    if (age_ms <= a->isolation_ttl_ms && !before)
+        return false;
+    count(a, STAT_ISOLATED, 1);
+    return a->on_isolation != ON_ISOLATION_SERVE;
 }
 
 static enum finding judge_age(struct attachment *a, const struct entry_ref *e)
@@ -18,10 +26,8 @@ static enum finding judge_age(struct attachment *a, const struct entry_ref *e)
         return FOUND;
     uint64_t now_ms = clock_ms(a);
     cache_maybe_sweep(a, now_ms);
-    if (a->has_bridge && isolated(a, e, now_ms)) {
-        count(a, STAT_ISOLATED, 1);
+    if (a->has_bridge && withheld(a, e, now_ms))
         return FOUND_NOTHING;
-    }
     if (!entry_expired(e, now_ms))
         return FOUND;
     if (now_ms < entry_expires_ms(e) + entry_grace_ms(e))

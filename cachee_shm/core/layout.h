@@ -201,7 +201,7 @@ enum statistic {
     STAT_HITS,
     STAT_MISSES,
     STAT_EXPIRED,
-    STAT_ISOLATED,
+    STAT_ISOLATED, /* too old for a host that is cut off: withheld, or served where the policy is to serve */
     STAT_SETS,
     STAT_SETS_LOST,
     STAT_SETS_GUARDED,

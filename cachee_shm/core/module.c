@@ -158,25 +158,26 @@ static int attach(SegmentObject *s, int fd, const struct segment_config *config,
     return near_open(s, near_entries) ? 0 : -1;
 }
 
-/* _attach(fd, name, memory, host, hash_key, has_name, has_bridge, isolation_ttl_ms, default_ttl_ms, near_entries, doorbell,
- * encode, decoders)
+/* _attach(fd, name, memory, host, hash_key, has_name, has_bridge, isolation_ttl_ms, on_isolation, default_ttl_ms, near_entries,
+ * doorbell, encode, decoders)
  * takes fd over. Called again, it leaves the old segment for the new one. */
 static PyObject *Segment_attach(SegmentObject *s, PyObject *args)
 {
     struct segment_config config = {0};
     int fd, has_bridge, has_name;
-    unsigned near_entries;
+    unsigned near_entries, on_isolation;
     unsigned long long memory, isolation_ttl_ms, default_ttl_ms;
     PyObject *hash_key, *encode, *decoders;
-    if (!PyArg_ParseTuple(args, "isKsOppKKIsOO!:_attach", &fd, &config.name, &memory, &config.host, &hash_key, &has_name,
-                          &has_bridge, &isolation_ttl_ms, &default_ttl_ms, &near_entries, &config.doorbell_name, &encode, &PyTuple_Type,
-                          &decoders) ||
+    if (!PyArg_ParseTuple(args, "isKsOppKIKIsOO!:_attach", &fd, &config.name, &memory, &config.host, &hash_key, &has_name,
+                          &has_bridge, &isolation_ttl_ms, &on_isolation, &default_ttl_ms, &near_entries, &config.doorbell_name,
+                          &encode, &PyTuple_Type, &decoders) ||
         !hash_key_from(hash_key, &config))
         return NULL;
     config.total_bytes = memory;
     config.has_bridge = has_bridge;
     config.has_name = has_name;
     config.isolation_ttl_ms = isolation_ttl_ms;
+    config.on_isolation = (enum on_isolation)on_isolation;
     config.default_ttl_ms = default_ttl_ms;
     s->astray = s->open || s->astray;
     struct near_taken near = near_take(s);

@@ -407,6 +407,7 @@ enum attach_result segment_attach(struct attachment *a, int fd, const struct seg
     a->doorbell_fd = -1;
     a->has_bridge = config->has_bridge;
     a->isolation_ttl_ms = config->isolation_ttl_ms;
+    a->on_isolation = config->on_isolation;
     a->default_ttl_ms = config->default_ttl_ms;
     for (size_t i = 0; config->doorbell_name && config->doorbell_name[i] && i + 1 < sizeof a->doorbell_name; i++)
         a->doorbell_name[i] = config->doorbell_name[i];

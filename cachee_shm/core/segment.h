@@ -8,6 +8,7 @@ struct segment_config {
     uint64_t total_bytes;     /* wanted; an existing segment's size wins */
     uint64_t hash_key[2];     /* the namespace's; has_hash_key false: random at creation, read from the segment after */
     uint64_t isolation_ttl_ms, default_ttl_ms;
+    enum on_isolation on_isolation;
     bool has_hash_key, has_bridge;
     bool has_name; /* not anonymous: somebody may unlink it under us */
     const char *host, *name, *doorbell_name;

@@ -217,7 +217,10 @@ REFUSED = [
         {"defaults": {"isolation_ttl": "31d"}},
         "defaults.isolation_ttl: found '31d'; accepted: a duration such as",
     ),
-    ({"defaults": {"on_isolation": "die"}}, "defaults.on_isolation: found 'die'; accepted: 'cap'"),
+    (
+        {"defaults": {"on_isolation": "die"}},
+        "defaults.on_isolation: found 'die'; accepted: 'cap', 'flush' or 'serve'",
+    ),
     ({"namespaces": []}, "namespaces: found []; accepted: tables: [namespaces.NAME], at most 1024"),
     ({"namespaces": {}}, "namespaces: found nothing; accepted: [defaults] or at least one [namespaces.NAME]"),
     ({}, "namespaces: found nothing; accepted: [defaults] or at least one [namespaces.NAME]"),
@@ -293,8 +296,6 @@ NOT_BUILT = [
     ({"bridge": {"discover": "dns:a:1"}}, "bridge.discover: found 'dns:a:1'"),
     ({"bridge": {"http": "127.0.0.1:9946"}}, "bridge.http: found '127.0.0.1:9946'"),
     ({"bridge": {"forget_after": "1d"}}, "bridge.forget_after: found '1d'"),
-    ({"defaults": {"on_isolation": "flush"}}, "defaults.on_isolation: found 'flush'"),
-    ({"namespaces": {"a": {"on_isolation": "serve"}}}, "namespaces.a.on_isolation: found 'serve'"),
 ]
 
 
