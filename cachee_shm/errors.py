@@ -27,7 +27,8 @@ adds the particulars: the file and key, the name, the number found and the numbe
         ├── ListenRefused                   it would listen to the network without authentication
         ├── FrameError (ValueError)         a peer sent bytes that are no frame
         ├── AuthError                       a peer did not prove who it is, or went beyond what it may
-        └── PeerConflict                    one name on two live hosts
+        ├── PeerConflict                    one name on two live hosts
+        └── NotForgotten                    `cachee peers forget` of somebody who is not lost
 
 Mistakes of the caller are also a ``ValueError`` or ``TypeError``, so that code which knows nothing of Cachee
 handles them as it does its own.
@@ -52,6 +53,7 @@ __all__ = [
     "ListenRefused",
     "NoSpace",
     "NotACounter",
+    "NotForgotten",
     "PeerConflict",
     "RosterFull",
     "SegmentError",
@@ -266,4 +268,11 @@ class PeerConflict(BridgeError):
 
     The newer link is refused, since their announcements could not be told apart. Give each host its own
     ``[host] name``.
+    """
+
+
+class NotForgotten(BridgeError):
+    """``cachee peers forget`` named a peer that is linked, or one that nobody waits for.
+
+    Nothing was changed. Stop a peer's bridge before it is forgotten; see ``cachee peers`` for who is known.
     """

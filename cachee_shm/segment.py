@@ -135,6 +135,16 @@ class Segment(_core.Segment):
         """The shared memory object's name; empty for a private segment."""
         return self.spec.path or ""
 
+    @property
+    def on_isolation(self) -> str:
+        """What is served while this host is cut off: "cap", "flush" or "serve"."""
+        return self.spec.on_isolation
+
+    @property
+    def isolation_ttl_s(self) -> float:
+        """The age up to which it is."""
+        return self.spec.isolation_ttl_ms / 1000
+
     def __repr__(self) -> str:
         state = "closed" if self.closed else "open"
         return f"<{type(self).__name__} {self.namespace!r} {self.name or 'private'} {state}>"

@@ -26,10 +26,10 @@ FLOORS = {
     ],
     "cachee_bridge": [
         ["identity", "seal", "budget"],
-        ["frames", "config", "effects", "ports", "addresses", "freshness"],
-        ["stream", "repair", "buckets", "fanout", "auth", "members"],
+        ["frames", "config", "effects", "ports", "discovery", "addresses", "freshness"],
+        ["stream", "repair", "buckets", "fanout", "auth", "removal", "members"],
         ["link", "exchange"],
-        ["mesh"],
+        ["membership", "mesh"],
         [
             "tls",
             "credentials",
@@ -63,7 +63,7 @@ PROTOCOL = {
     "fanout",
     "auth",
 }
-PROTOCOL |= {"buckets", "members", "link", "exchange", "mesh"}
+PROTOCOL |= {"buckets", "discovery", "removal", "members", "link", "exchange", "membership", "mesh"}
 NO_INPUT_OUTPUT = {
     "asyncio",
     "socket",

@@ -1,18 +1,23 @@
-"""Where peers are dialled: configured addresses, those learned from peers, and who answered there.
+"""Where peers are dialled: configured addresses, those that discovery names, those learned from peers, and
+who answered there.
 
-    an address is    resolved to a name, or to this host, by whoever proves its name there; at each answer
+    an address is    expected while it is configured or named: it isolates until somebody has answered there
+                     resolved to a name, or to this host, by whoever proves its name there; at each answer
     it is dialled    unless it is this host, or its name is linked already, by any address
     a wait           is uniform in 0..backoff (full jitter: all do not dial a restarted host at one instant)
     a learned one    is dropped when its host has left, or after FAILURES_MAX when nobody is missed there
 
-Peers repeat what they know, so what was dropped comes back if it should.
+Peers repeat what they know, so what was dropped comes back if it should. An address that discovery does not
+name any more is from then on a learned one, if somebody ever answered there.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+
+from cachee_bridge.discovery import ABSENCES
 
 ADDRESSES_MAX = 4096
 """Configured and learned together: 8 times the largest mesh that was simulated."""
@@ -32,6 +37,16 @@ class Address:
     """From Connect until the link is refused, fails or closes."""
     failures: int = 0
     due: float = 0.0
+    named: bool = False
+    """By discovery."""
+    absences: int = 0
+    """Answers of discovery in a row without it."""
+    given_up: bool = False
+    """Nobody has answered there, and nobody is waited for any more."""
+
+    @property
+    def expected(self) -> bool:
+        return self.configured or self.named
 
 
 class AddressBook:
@@ -49,6 +64,25 @@ class AddressBook:
         known = self._book.setdefault(address, Address(address, True, now, due=now))
         known.configured = True
 
+    def discovered(self, addresses: Collection[str], now: float) -> list[str]:
+        """All that discovery names; which it named before and does not any more."""
+        for address in addresses:
+            known = self._book.setdefault(address, Address(address, False, now, due=now))
+            known.named, known.absences = True, 0
+        gone = []
+        for known in self._book.values():
+            if known.named and known.address not in addresses:
+                known.absences += 1
+                known.named = known.absences < ABSENCES
+                gone += [] if known.named else [known.address]
+        self._drop(lambda known: known.name is None)
+        return gone
+
+    def give_up(self, address: str) -> None:
+        """Nobody is waited for there any more; who answers all the same is met."""
+        if (known := self._book.get(address)) is not None:
+            known.given_up = True
+
     def learn(self, name: str, address: str, now: float) -> None:
         """A peer says that `name` is up at `address`."""
         if name == self._own_name or (address not in self._book and len(self._book) >= ADDRESSES_MAX):
@@ -63,7 +97,7 @@ class AddressBook:
     def answered(self, address: str, name: str) -> None:
         """`name` has proven itself at `address`."""
         if (known := self._book.get(address)) is not None:
-            known.name, known.is_self = name, False
+            known.name, known.is_self, known.given_up = name, False, False
 
     def found_self(self, address: str) -> None:
         """This host answers there."""
@@ -100,7 +134,8 @@ class AddressBook:
                 known.due = now + self._rng.uniform(0.0, self._first_s)
 
     def left(self, name: str) -> None:
-        """`name` has left for good: learned addresses of it go, configured ones wait for its return."""
+        """`name` has left for good, or is removed: learned addresses of it go, expected ones wait for its
+        return."""
         self._left.add(name)
         self._drop(lambda known: known.name == name)
 
@@ -109,7 +144,9 @@ class AddressBook:
 
         `is_up`: a name is linked. `is_missed`: it is not, and what it announces is waited for.
         """
-        self._drop(lambda known: known.failures >= FAILURES_MAX and not is_missed(known.name or ""))
+        self._drop(
+            lambda known: known.name is None or (known.failures >= FAILURES_MAX and not is_missed(known.name))
+        )
         calls = [known for known in self._book.values() if known.due <= now and self._wanted(known, is_up)]
         for known in calls:
             known.dialling = True
@@ -122,18 +159,44 @@ class AddressBook:
         )
 
     def unanswered(self, met: Callable[[str], bool]) -> list[str]:
-        """Configured addresses at which no host that has been `met` has answered: these isolate."""
+        """Expected addresses at which no host that has been `met` has answered: these isolate."""
         return [
             known.address
             for known in self._book.values()
-            if known.configured and not known.is_self and (known.name is None or not met(known.name))
+            if known.expected
+            and not (known.is_self or known.given_up)
+            and (known.name is None or not met(known.name))
         ]
 
+    def unmet(self, met: Callable[[str], bool]) -> list[str]:
+        """Addresses, expected or learned, at which no host that has been `met` has answered yet."""
+        return [
+            known.address
+            for known in self._book.values()
+            if not (known.is_self or known.given_up or known.name in self._left)
+            and (known.name is None or not met(known.name))
+        ]
+
+    def unanswered_since(self, address: str) -> float:
+        """Since when `address` is known, and nobody has been linked through it."""
+        known = self._book.get(address)
+        return known.since if known is not None else float("inf")
+
+    def expects(self, name: str, is_up: Callable[[str], bool]) -> bool:
+        """Whether `name` may be at an expected address: its own, or one where nobody else is linked."""
+        return any(
+            known.name == name or not is_up(known.name or "")
+            for known in self._book.values()
+            if known.expected and not (known.is_self or known.given_up)
+        )
+
     def out_of_reach(self, now: float, is_up: Callable[[str], bool], lost_after_s: float) -> bool:
-        """Whether a host that is somewhere, and has not left, has not been linked here for `lost_after_s`."""
+        """Whether a host that is somewhere, and neither left nor is removed, has not been linked here for
+        `lost_after_s`."""
         return any(
             known.since + lost_after_s < now
             for known in self._book.values()
+            if known.expected or known.name is not None
             if not known.is_self and not is_up(known.name or "") and known.name not in self._left
         )
 
@@ -150,9 +213,9 @@ class AddressBook:
                 known.since = now
 
     def _drop(self, which: Callable[[Address], bool]) -> None:
-        """Learned addresses only, and none that is being dialled."""
+        """Only addresses that are not expected, and none that is being dialled."""
         self._book = {
             address: known
             for address, known in self._book.items()
-            if known.configured or known.dialling or not which(known)
+            if known.expected or known.dialling or not which(known)
         }

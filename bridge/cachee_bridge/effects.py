@@ -22,6 +22,11 @@ class Connect:
 
 
 @dataclass(frozen=True)
+class Discover:
+    """Ask the DNS for peers. Answered by discovered or discovery_failed."""
+
+
+@dataclass(frozen=True)
 class Send:
     """Write `data` (whole frames) to `link`, after everything sent before."""
 
@@ -77,4 +82,4 @@ class GoOn:
     """Call `go_on` soon, after what has been waiting meanwhile: work that takes long is done in parts."""
 
 
-Effect = Connect | Send | Close | Pause | Resume | Log | ServeUntil | GoOn
+Effect = Connect | Discover | Send | Close | Pause | Resume | Log | ServeUntil | GoOn

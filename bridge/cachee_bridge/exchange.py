@@ -73,6 +73,15 @@ class Exchange:
         """Whether what `name` announces is waited for in any namespace."""
         return any(name in members.inboxes for members in self.members.values())
 
+    def waited_for(self) -> set[str]:
+        """Names of all members, and of peers that cannot be followed: whose silence isolates."""
+        refused = {name for members in self.members.values() for name in members.refused}
+        return (self.missed() | refused) - {OWN_CERTIFICATE}
+
+    def heard_at(self, name: str) -> float:
+        """When `name` was last fresh in any namespace."""
+        return max(members.heard_at(name) for members in self.members.values())
+
     def state(self, link: Link) -> State:
         """What the peer may know of."""
         stores = {
@@ -121,7 +130,7 @@ class Exchange:
             return False
         what = f"{link.name}, namespace {members.namespace}, incarnation {incarnation}, tail {tail}"
         if step.rung is Rung.IMPOSSIBLE:
-            members.refused.add(link.name)
+            members.refuse(link.name)
             raise BridgeError(
                 f"{what}: {members.cursor(link.name)} of it is already applied here, and a ring cannot run "
                 "backwards; the link is closed; make that host's segment anew"
@@ -136,7 +145,7 @@ class Exchange:
 
     def _refuse(self, link: Link, members: Members, why: str) -> None:
         """Nothing of this namespace is said to or heard from this peer."""
-        members.refused.add(link.name)
+        members.refuse(link.name)
         link.shared.discard(members.namespace)
         link.outboxes.pop(members.namespace, None)
         text = f"namespace {members.namespace} of {link.name} is refused, and isolated here: {why}"

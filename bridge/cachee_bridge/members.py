@@ -1,22 +1,39 @@
 """The sources of one namespace, and until when it may be served.
 
 A member is a source that has been met, in this life of the bridge or a former one (the segment's source table
-knows), and has not left. Freshness runs out by itself: nothing has to happen for a namespace to become
-isolated, and time alone never ends isolation.
+knows), and has neither left nor been removed. Freshness runs out by itself: nothing has to happen for a
+namespace to become isolated, and time alone never ends isolation.
 
-    serve until = the oldest freshness of any member, and of healing at home, + lost_after
-                  not extended while a configured address is unanswered, or a peer is refused
+    heard       = the oldest freshness of any member, and of healing at home, + lost_after; it counts for
+                  nothing while an expected address is unanswered, or a peer is refused
+    serve until = the latest that was heard, but not extended while a member is being removed (removal.py)
+
+A member that is being removed is not asked for its freshness; if it comes back meanwhile it is asked again at
+once, and what was heard without it counts no more.
+
+Beyond `serve until` readers follow the policy. Under "flush" they take everything from before it for evicted;
+so that nothing of that, nor of what they loaded meanwhile, outlives the isolation, all is evicted before it
+ends.
+
+A member that was removed and comes back in the same life of its segment goes on where it was; in another,
+what the former one wrote since is unknown. Where the name of such a one had to be given up, for want of
+room, it may be anybody's: then no newcomer is taken for one.
 """
 
 from __future__ import annotations
 
-from cachee_bridge.frames import FinalHead
+from cachee_bridge.frames import PAYLOAD_ALL, FinalHead
 from cachee_bridge.freshness import Freshness
-from cachee_bridge.ports import Store
+from cachee_bridge.ports import NamespaceView, Store
+from cachee_bridge.removal import Removal
 from cachee_bridge.repair import Contact, Rung, contact
 from cachee_bridge.stream import Inbox
+from cachee_shm.errors import SegmentError
 
 DEPARTED_MAX = 4096
+NO_SLOT = 0
+NAMELESS = ""
+"""Among the forgotten: there are some whose names are not known any more."""
 
 
 class Members:
@@ -32,12 +49,17 @@ class Members:
         """What this host wrote before `home.at` is healed: no half-done write is served for ever."""
         self.departed: dict[str, tuple[int, int]] = {}
         """(incarnation, cursor) by name of those that left, all applied: nothing is missed if they return."""
+        self.forgotten = {name: (incarnation, cursor) for _, name, incarnation, cursor in store.forgotten()}
+        """The same of those that were removed: what they wrote since is missed."""
         self.refused: set[str] = set()
         """Peers that have this namespace and cannot be followed: they isolate."""
-        self.until = float("-inf")
+        self.removal = Removal(store)
+        self.heard_until = self.until = float("-inf")
+        """The latest that was heard without who was being removed; and told to readers."""
         self.whole = store.tail == 0 and not self.inboxes
         """Nothing can have been missed by not knowing of a source: since birth or the last flush, this
         namespace has never been isolated (but for its first lost_after, when no contact counts as whole)."""
+        self._entered_at = now
         self._settled_from = now + lost_after_s
 
     @property
@@ -51,21 +73,38 @@ class Members:
 
     def judge(self, now: float) -> None:
         """To be called before anything else happens at `now`."""
-        if (not self.starting or now > self._settled_from) and self.isolated(now):
-            self.whole = False
+        started = self.heard_until > float("-inf") or now > self._settled_from
+        if started and now > self.heard_until:
+            self.doubt()
+
+    def doubt(self) -> None:
+        """From now on something may have been missed by not knowing of a source."""
+        self.whole = False
+        self.removal.interrupt()
 
     def extended(self, now: float, hindered: bool) -> float | None:
-        """A later `until` than was told before, or None. `hindered`: a configured address is unanswered."""
+        """A later `until` than was told before, or None. `hindered`: an expected address is unanswered."""
+        heard = self._heard(now, hindered)
+        self.heard_until = max(self.heard_until, heard)
+        if heard <= self.until or self.removal.under_way:
+            return None
+        if self.store.on_isolation == "flush" and self._readers_isolated(now):
+            self.store.apply(0, PAYLOAD_ALL)
+        self.until = heard
+        return self.until
+
+    def _heard(self, now: float, hindered: bool) -> float:
         self.home.told(now, self.store.tail, self.store.pump_cursor)
         self.home.applied(self.store.pump_cursor)
-        if hindered or self.refused:
-            return None
-        fresh = min([self.home.at, *(inbox.freshness.at for inbox in self.inboxes.values())])
-        until = fresh + self._lost_after_s
-        if until <= self.until:
-            return None
-        self.until = until
-        return until
+        if hindered or self.refused - self.removal.names:
+            return float("-inf")
+        counting = self.inboxes.keys() - self.removal.names
+        fresh = min([self.home.at, *(self.inboxes[name].freshness.at for name in counting)])
+        return fresh + self._lost_after_s
+
+    def _readers_isolated(self, now: float) -> bool:
+        """Also by what a former life of the bridge told them."""
+        return now > max(self.until, self.store.serve_until / 1000)
 
     def stale(self, now: float) -> list[str]:
         """Names of the members whose word is too old."""
@@ -73,19 +112,37 @@ class Members:
         unhealed = ["its own pump"] if self.home.at + self._lost_after_s < now else []
         return unhealed + sorted(self.refused.union(late))
 
+    def view(self, now: float, unanswered: list[str]) -> NamespaceView:
+        """For people; `unanswered` isolates as well."""
+        removing, ends_at = sorted(self.removal.names), self.removal.ends_at(self._hold_s())
+        silent, policy = self.stale(now) + unanswered, self.store.on_isolation
+        return NamespaceView(self.namespace, self.until, policy, silent, removing, ends_at)
+
+    def refuse(self, name: str) -> None:
+        """It is here, and cannot be followed."""
+        self.removal.cancel(name)
+        self.refused.add(name)
+
     def meet(self, name: str, incarnation: int, tail: int, now: float) -> Contact:
         """`name` says that its ring is `incarnation` with `tail`: climb the ladder as far as needed.
 
         SegmentError when the source table is full: the peer cannot be followed.
         """
-        inbox = self.inboxes.get(name)
-        known = (inbox.incarnation, inbox.cursor) if inbox is not None else self.departed.get(name)
+        inbox, known = self.inboxes.get(name), self.cursor(name)
+        self.removal.cancel(name)
         step = contact(known, incarnation, tail, False)
-        if step.rung is Rung.FLUSH and inbox is None:
-            step = contact(None, incarnation, tail, self.whole and not self.isolated(now))
+        if name in self.forgotten and step.rung is not Rung.GO_ON:
+            step = contact(None, incarnation, tail, False)
+        elif step.rung is Rung.FLUSH and inbox is None:
+            step = contact(None, incarnation, tail, self._believes_in_births(now))
         if step.rung is not Rung.IMPOSSIBLE and (inbox is None or step.rung is not Rung.GO_ON):
             self._begin(name, incarnation, step)
         return step
+
+    def _believes_in_births(self, now: float) -> bool:
+        if NAMELESS in self.forgotten:
+            return False
+        return (self.whole and not self.isolated(now)) or self.removal.rely()
 
     def _begin(self, name: str, incarnation: int, step: Contact) -> None:
         inbox = self.inboxes.get(name)
@@ -95,6 +152,7 @@ class Members:
         inbox.begin(incarnation, step.cursor, flush)
         self.inboxes[name] = inbox
         self.departed.pop(name, None)
+        self.forgotten.pop(name, None)
         self.whole |= flush
 
     def leaving(self, name: str, final: FinalHead) -> None:
@@ -117,6 +175,56 @@ class Members:
         return True
 
     def cursor(self, name: str) -> tuple[int, int] | None:
-        """(incarnation, cursor) of what has been applied of `name`, also when it has left."""
+        """(incarnation, cursor) of what has been applied of `name`, also when it is no member any more."""
         inbox = self.inboxes.get(name)
-        return (inbox.incarnation, inbox.cursor) if inbox is not None else self.departed.get(name)
+        if inbox is not None:
+            return inbox.incarnation, inbox.cursor
+        return self.departed.get(name) or self.forgotten.get(name)
+
+    # Removal without a leave
+
+    def remove(self, name: str, now: float) -> bool:
+        """Begin to get over `name`, once it is lost; whether that has begun now."""
+        waited_for = name in self.inboxes or name in self.refused
+        return waited_for and self._lost(name, now) and self.removal.begin(name, now)
+
+    def expect_no_more(self, address: str, now: float) -> bool:
+        """Nobody ever answered at `address`. Where that has isolated nobody, nothing is to be got over."""
+        return self.isolated(now) and self.removal.begin(address, now)
+
+    def removed(self, now: float) -> set[str]:
+        """Whose removal ends now."""
+        if now < self.removal.ends_at(self._hold_s()):
+            return set()
+        self.whole |= self.removal.whole
+        names = self.removal.end()
+        for name in names & (self.inboxes.keys() | self.refused):
+            self._set_aside(name)
+        return names
+
+    def _set_aside(self, name: str) -> None:
+        self.refused.discard(name)
+        inbox = self.inboxes.pop(name, None)
+        self.store.source_set_aside(self._slot_of(name) if inbox is None else inbox.index)
+        self.forgotten[name] = (0, 0) if inbox is None else (inbox.incarnation, inbox.cursor)
+        if len(self.forgotten) > DEPARTED_MAX:
+            del self.forgotten[next(iter(self.forgotten))]
+            self.forgotten[NAMELESS] = (0, 0)
+
+    def _slot_of(self, name: str) -> int:
+        """Of one that was never followed."""
+        try:
+            return self.store.source_open(name)
+        except SegmentError:
+            return NO_SLOT
+
+    def _hold_s(self) -> float:
+        return self.store.isolation_ttl_s if self.store.on_isolation == "cap" else 0.0
+
+    def heard_at(self, name: str) -> float:
+        """Everything that `name` announced before this has been applied; the start, if nothing came since."""
+        inbox = self.inboxes.get(name)
+        return max(self._entered_at, inbox.freshness.at if inbox is not None else float("-inf"))
+
+    def _lost(self, name: str, now: float) -> bool:
+        return self.heard_at(name) + self._lost_after_s < now

@@ -6,6 +6,7 @@ The shell, in full:
     mesh.start(now); mesh.add_peers(addresses, now); perform(mesh.effects())
     socket opened        mesh.link_opened(link, address or None, now, remote_host, identity)
     dial failed          mesh.connect_failed(address, reason, now)
+    the DNS answered     mesh.discovered(addresses, ttl_s, now), or mesh.discovery_failed(reason, now)
     bytes came           mesh.received(link, data, now)
     socket drained       mesh.writable(link, now)
     socket closed        mesh.link_closed(link, reason, now)
@@ -16,7 +17,7 @@ The shell, in full:
     after each of these  perform(mesh.effects())
 
 Here: which links exist and who is at their other end. How one link proves itself is in link.py, what is said
-on it once it is up in exchange.py, where to dial in addresses.py.
+on it once it is up in exchange.py, where to dial in addresses.py, who belongs no more in membership.py.
 
 Two links to one host, which happens when both dial at once: each side keeps the one that the smaller name
 dialled. Two hosts under one name: the second is turned away, and the first is asked for a sign of life on its
@@ -30,14 +31,26 @@ one read of the socket, then in the kernels.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 
 from cachee_bridge import auth
 from cachee_bridge.addresses import ADDRESSES_MAX, AddressBook
 from cachee_bridge.budget import Budget
-from cachee_bridge.effects import Close, Connect, Effect, GoOn, Level, Log, Pause, Resume, Send, ServeUntil
+from cachee_bridge.effects import (
+    Close,
+    Connect,
+    Discover,
+    Effect,
+    GoOn,
+    Level,
+    Log,
+    Pause,
+    Resume,
+    Send,
+    ServeUntil,
+)
 from cachee_bridge.exchange import Exchange
 from cachee_bridge.fanout import Fanout
 from cachee_bridge.frames import (
@@ -57,7 +70,8 @@ from cachee_bridge.frames import (
 )
 from cachee_bridge.identity import Identity
 from cachee_bridge.link import Link, LinkState, microseconds
-from cachee_bridge.ports import PeerView, Settings, Store, StreamView
+from cachee_bridge.membership import Membership
+from cachee_bridge.ports import DiscoveryView, NamespaceView, PeerView, Settings, Store, StreamView
 from cachee_shm.errors import BridgeError, FrameError, PeerConflict
 
 __all__ = ["Mesh", "PeerView", "Settings", "Store", "StreamView"]
@@ -93,7 +107,12 @@ class Mesh:
         self._ready: list[Link] = []
         """Links with something to send."""
         self._book = AddressBook(name, settings.backoff_first_s, settings.backoff_max_s, rng)
+        self._membership = Membership(self._book, self._exchange, settings, self._say)
         self._met: set[str] = set()
+        self._since: dict[str, float] = {}
+        """By name, when it was linked or the link to it was lost."""
+        self._started_at = 0.0
+        self._ready_once = False
         self._unanswered: list[str] = []
         self._complaints: dict[str, str] = {}
         """By address, why dialling it last came to nothing."""
@@ -111,6 +130,7 @@ class Mesh:
         """Once, before anything else. Cursors come from the stores."""
         for namespace, store in self._stores.items():
             self._exchange.enter(namespace, store, now)
+        self._started_at = now
         self._next_beat, self._next_gossip = now, now + GOSSIP_S
 
     def add_peers(self, addresses: Iterable[str], now: float) -> None:
@@ -118,6 +138,29 @@ class Mesh:
         for address in addresses:
             self._book.configure(address, now)
         self._look_at_addresses()
+
+    def discover(self, what: str, now: float) -> None:
+        """Ask for more addresses, by Discover, again and again. Until it answers this host is isolated."""
+        self._membership.discover(what, self._rng, now)
+        self._look_at_addresses()
+
+    def discovered(self, addresses: Collection[str], ttl_s: float, now: float) -> None:
+        """All addresses that discovery names, for `ttl_s`."""
+        self._judge(now)
+        self._membership.discovered(addresses, ttl_s, self._met.__contains__, now)
+        self._look_at_addresses()
+
+    def discovery_failed(self, reason: str, now: float) -> None:
+        """It did not answer."""
+        self._membership.failed(reason, now)
+
+    def forget(self, who: str, now: float) -> str:
+        """Remove a lost peer, by name, or an address where nobody answered; what will happen, in words.
+
+        NotForgotten, with the reason, when nothing will.
+        """
+        self._judge(now)
+        return self._membership.forget(who, self._up.__contains__, self._met.__contains__, now)
 
     def add_namespace(self, namespace: str, store: Store, now: float) -> None:
         """A namespace made after the start, or made anew; peers are told at once."""
@@ -219,6 +262,7 @@ class Mesh:
         self._read_on(now)
         self._ask_to_go_on()
         self._end_silent(now)
+        self._membership.look(self._up.__contains__, self._moved_at, now)
         self._look_at_addresses()
         if now >= self._next_beat:
             self._next_beat = now + self._settings.heartbeat_s
@@ -229,12 +273,17 @@ class Mesh:
         if not self._leaving:
             for address in self._book.due(now, self._up.__contains__, self._exchange.is_missed):
                 self._effects.append(Connect(address))
+        discovery = self._membership.discovery
+        if discovery is not None and not self._leaving and discovery.due(now):
+            self._effects.append(Discover())
         self._extend(now)
         self._tell_isolation(now)
+        self.unmet()
         self._flush()
         held = any(link.held_since is not None for link in self._links.values())
         due = now + HELD_LOOK_S if held else self._next_beat
-        return max(now, min(due, self._next_beat, self._book.next_due(self._up.__contains__)))
+        asked = float("inf") if discovery is None else discovery.next_due()
+        return max(now, min(due, self._next_beat, self._book.next_due(self._up.__contains__), asked))
 
     def leave(self, now: float) -> None:
         """Leave for good (not a restart): only with no worker attached and the ring healed to its tail."""
@@ -267,6 +316,25 @@ class Mesh:
                 state = "self" if known.is_self else "connecting" if known.dialling else "waiting"
                 views.append(PeerView(known.name or "", known.address, state))
         return views
+
+    def namespaces(self, now: float) -> list[NamespaceView]:
+        """For people and health."""
+        members = self._exchange.members
+        return [members[namespace].view(now, self._unanswered) for namespace in sorted(members)]
+
+    def discovery(self) -> DiscoveryView | None:
+        """For people and health; None where peers are configured."""
+        return self._membership.discovery_view()
+
+    def unmet(self) -> list[str]:
+        """Whom this host knows of and has not met since its start. None, once all were met: who joins or dies
+        later is no reason to send its users away."""
+        if self._ready_once:
+            return []
+        asked = self._membership.unanswered(self._met.__contains__)
+        unmet = list(dict.fromkeys([*asked, *self._book.unmet(self._met.__contains__)]))
+        self._ready_once = not unmet
+        return unmet
 
     # Who is at the other end
 
@@ -393,6 +461,7 @@ class Mesh:
 
     def _on_up(self, link: Link, now: float) -> None:
         self._met.add(link.name)
+        self._since[link.name] = now
         self._book.linked(link.name)
         if link.reach:
             self._book.learn(link.name, link.reach, now)
@@ -479,7 +548,7 @@ class Mesh:
             self._effects.append(GoOn())
 
     def _look_at_addresses(self) -> None:
-        self._unanswered = self._book.unanswered(self._met.__contains__)
+        self._unanswered = self._membership.unanswered(self._met.__contains__)
 
     def _end_silent(self, now: float) -> None:
         for link in list(self._links.values()):
@@ -489,7 +558,7 @@ class Mesh:
         out_of_reach = self._book.out_of_reach(now, self._up.__contains__, self._settings.lost_after_s)
         if out_of_reach:
             for members in self._exchange.members.values():
-                members.whole = False
+                members.doubt()
 
     def _beats(self, now: float) -> None:
         for link in self._up.values():
@@ -498,6 +567,8 @@ class Mesh:
                 link.send(Sync())
 
     def _gossip(self) -> None:
+        kept = self._exchange.waited_for().union(self._up)
+        self._since = {name: at for name, at in self._since.items() if name in kept}
         if self._up:
             link = self._rng.choice(list(self._up.values()))
             self._teach(link, [other for other in self._up.values() if other is not link])
@@ -544,10 +615,12 @@ class Mesh:
 
     def _part(self, link: Link, now: float) -> None:
         """The last link to a host is gone."""
+        self._since[link.name] = now
         if link.leaving and not self._exchange.is_missed(link.name):
             self._book.left(link.name)
         else:
             self._book.lost(link.name, now)
+            self._membership.lost(now)
 
     def _tell_isolation(self, now: float) -> None:
         for namespace, members in self._exchange.members.items():
@@ -565,7 +638,12 @@ class Mesh:
         address = (link.address or link.reach) if link is not None else self._book.of(name)
         streams = self._exchange.views(name, link)
         inbound, held = (not link.dialled, link.held) if link is not None else (False, 0)
-        return PeerView(name, address, "up" if link else "down", inbound, held, streams)
+        state = "up" if link else "down"
+        return PeerView(name, address, state, self._moved_at(name), inbound, held, streams)
+
+    def _moved_at(self, name: str) -> float:
+        """When it came to be up or down."""
+        return self._since.get(name, self._started_at)
 
     def _say(self, level: Level, text: str, **fields: str | int | float) -> None:
         self._effects.append(Log(level, text, fields))

@@ -93,6 +93,37 @@ class Store(Protocol):
         """Free the slot."""
         ...
 
+    def source_set_aside(self, index: int, /) -> None:
+        """No member any more, but kept for its return, while there is room. 0: there was none."""
+        ...
+
+    def forgotten(self) -> list[tuple[int, str, int, int]]:
+        """Like `sources`, of those set aside; index 0, without a name, for all whom there was no room for."""
+        ...
+
+    def draw_line(self) -> int:
+        """A position of its own; what is asked of the origin from now on is not below it."""
+        ...
+
+    def evict_before(self, position: int, /) -> None:
+        """All that was stored or asked for before a line."""
+        ...
+
+    @property
+    def serve_until(self) -> int:
+        """Until when readers may serve, as it was last told; ms of the mesh's `now` clock."""
+        ...
+
+    @property
+    def on_isolation(self) -> str:
+        """What readers do beyond that: "cap" | "flush" | "serve"."""
+        ...
+
+    @property
+    def isolation_ttl_s(self) -> float:
+        """The age up to which they serve then."""
+        ...
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -109,6 +140,8 @@ class Settings:
     fanout: int = 32
     heartbeat_s: float = 0.1
     lost_after_s: float = 2.0
+    forget_after_s: float | None = None
+    """A member that was silent for so long is removed; None = never by time."""
     backoff_first_s: float = 0.1
     """Full jitter: the n-th wait is uniform in 0..min(backoff_max_s, backoff_first_s * 2**n)."""
     backoff_max_s: float = 5.0
@@ -160,7 +193,39 @@ class PeerView:
     """Where it is dialled, "" = it dials us."""
     state: str
     """"self" | "up" | "down" (a member that is not linked) | "connecting" | "waiting" (to dial again)."""
+    since: float = float("-inf")
+    """When it came to be up or down (the bridge's start, if it was never up since), on the mesh's clock; -inf
+    for an address."""
     inbound: bool = False
     held: int = 0
     """How often it has not been read for a while, being over its budget, on the link that is up."""
     namespaces: dict[str, StreamView] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class NamespaceView:
+    """One namespace of this host."""
+
+    namespace: str
+    until: float
+    """Until when readers may serve without the isolation policy; -inf = not yet."""
+    policy: str
+    silent: list[str]
+    """Whose word is too old, and addresses where nobody has answered yet."""
+    removing: list[str]
+    """Who is being removed."""
+    removed_at: float
+    """When that ends; inf = nobody is."""
+
+
+@dataclass(frozen=True)
+class DiscoveryView:
+    """How discovery fares."""
+
+    what: str
+    named: int
+    """Addresses in its last answer."""
+    answered_at: float
+    """-inf = never."""
+    failure: str
+    """Why there was no answer since; "" = there was none to fail."""

@@ -112,7 +112,7 @@ static PyObject *Segment_fence_map(SegmentObject *s, PyObject *args)
         return NULL;
     uint64_t version = relay_map_fence(&s->a, (uint16_t)source, &map);
     PyBuffer_Release(&bytes);
-    return version == RING_CORRUPT ? retire(s) : PyLong_FromUnsignedLongLong(version);
+    return version == RING_CORRUPT ? ring_broken(s) : PyLong_FromUnsignedLongLong(version);
 }
 
 static PyObject *Segment_evict_map(SegmentObject *s, PyObject *args)

@@ -6,7 +6,7 @@ import random
 from collections import defaultdict
 from typing import Any
 
-from cachee_bridge.effects import Close, Connect, GoOn, Log, Pause, Resume, Send, ServeUntil
+from cachee_bridge.effects import Close, Connect, Discover, GoOn, Log, Pause, Resume, Send, ServeUntil
 from cachee_bridge.identity import Identity
 from cachee_bridge.mesh import Mesh, Settings
 
@@ -37,6 +37,11 @@ class FakeStore:
         """Maps whose fences were raised, by source."""
         self.words = 1
         """Of the index."""
+        self.aside: dict[int, tuple[str, int, int]] = {}
+        self.evicted_before: list[int] = []
+        self.serve_until = 0
+        self.on_isolation = "cap"
+        self.isolation_ttl_s = 10.0
 
     @property
     def tail(self) -> int:
@@ -85,9 +90,14 @@ class FakeStore:
     def sources(self) -> list[tuple[int, str, int, int]]:
         return [(index, *slot) for index, slot in self.table.items()]
 
+    def forgotten(self) -> list[tuple[int, str, int, int]]:
+        return [(index, *slot) for index, slot in self.aside.items()]
+
     def source_open(self, name: str) -> int:
+        for index in [index for index, slot in self.aside.items() if slot[0] == name]:
+            self.table[index] = self.aside.pop(index)
         known = [index for index, slot in self.table.items() if slot[0] == name]
-        index = known[0] if known else max(self.table, default=0) + 1
+        index = known[0] if known else max([*self.table, *self.aside], default=0) + 1
         self.table.setdefault(index, (name, 0, 0))
         return index
 
@@ -97,6 +107,16 @@ class FakeStore:
 
     def source_forget(self, index: int) -> None:
         del self.table[index]
+
+    def source_set_aside(self, index: int) -> None:
+        self.aside[index] = self.table.pop(index) if index else ("", 0, 0)
+
+    def draw_line(self) -> int:
+        self.write(b"")
+        return self.tail
+
+    def evict_before(self, position: int) -> None:
+        self.evicted_before.append(position)
 
     def cursor_of(self, name: str) -> int | None:
         """How far `name` has been applied; None when it is not known."""
@@ -117,6 +137,7 @@ class Node:
         self.closed: list[str] = []
         self.dialled: list[str] = []
         self.paused: set[int] = set()
+        self.asked = 0
         defaults = {"address": f"{name}:1", "backoff_first_s": 0.1, "backoff_max_s": 0.4}
         cable.lives += 1
         self.mesh = Mesh(name, stores, Settings(**{**defaults, **settings}), random.Random(cable.lives))
@@ -158,6 +179,8 @@ class Cable:
         """By (from, to), what was sent."""
         self.full: set[str] = set()
         """Hosts whose sockets never drain (what they send still arrives)."""
+        self.dns: list[str] | None = []
+        """What discovery names (hosts); None: it fails."""
         self.links = self.lives = 0
 
     def node(
@@ -165,11 +188,14 @@ class Cable:
         name: str,
         peers: tuple[str, ...] = (),
         stores: dict[str, FakeStore] | None = None,
+        discovers: bool = False,
         **settings: Any,
     ) -> Node:
-        """A host that listens at "NAME:1" and is configured with `peers` (names)."""
+        """A host that listens at "NAME:1" and is configured with `peers` (names), or `discovers` them."""
         node = Node(self, name, stores if stores is not None else {"shop": FakeStore()}, **settings)
         self.nodes[name] = node
+        if discovers:
+            node.mesh.discover("dns:mesh:1", self.now)
         node.mesh.add_peers([f"{peer}:1" for peer in peers], self.now)
         return node
 
@@ -218,6 +244,8 @@ class Cable:
     def _one(self, node: Node, effect: object) -> None:
         if isinstance(effect, Send):
             self._carry(node, effect)
+        elif isinstance(effect, Discover):
+            self._answer(node)
         elif isinstance(effect, Connect):
             node.dialled.append(effect.address)
             self.open(node, effect.address)
@@ -236,6 +264,13 @@ class Cable:
             node.paused.remove(effect.link)
         elif isinstance(effect, Log):
             node.said.append(effect)
+
+    def _answer(self, node: Node) -> None:
+        node.asked += 1
+        if self.dns is None:
+            node.mesh.discovery_failed("no server answers", self.now)
+        else:
+            node.mesh.discovered([f"{name}:1" for name in self.dns], 1.0, self.now)
 
     def _carry(self, node: Node, effect: Send) -> None:
         other, back = self.ends.get(effect.link, (None, 0))

@@ -168,3 +168,90 @@ def test_the_address_of_a_name_is_known_once_it_answered(book):
     assert book.of("web-2") == ""
     book.answered("10.0.0.2:1", "web-2")
     assert book.of("web-2") == "10.0.0.2:1"
+
+
+# Discovery
+
+
+def named(book: AddressBook, *addresses: str, now: float = 0.0) -> list[str]:
+    return book.discovered(addresses, now)
+
+
+def up(*names: str):
+    return lambda name: name in names
+
+
+def test_a_discovered_address_is_dialled_at_once_and_isolates_like_a_configured_one(book):
+    assert named(book, "web-2:1", now=5.0) == []
+    assert due(book, 5.0) == ["web-2:1"]
+    assert book.unanswered(everybody) == ["web-2:1"]
+    book.answered("web-2:1", "web-2")
+    assert book.unanswered(everybody) == []
+
+
+def test_an_address_is_named_no_more_after_two_answers_in_a_row_without_it(book):
+    named(book, "web-2:1", "web-3:1")
+    assert named(book, "web-3:1") == []
+    assert named(book, "web-2:1", "web-3:1") == []
+    assert named(book, "web-3:1") == []
+    assert named(book, "web-3:1") == ["web-2:1"]
+    assert named(book, "web-3:1") == []
+    assert [known.address for known in book] == ["web-3:1"]
+
+
+def test_one_where_somebody_answered_is_kept_like_a_learned_one_and_isolates_nobody(book):
+    named(book, "web-2:1", "web-3:1")
+    book.answered("web-2:1", "web-2")
+    named(book, "web-3:1"), named(book, "web-3:1")
+    assert "web-2:1" in due(book, 1.0)
+    assert book.unanswered(nobody) == ["web-3:1"]
+    fail_often(book, "web-2:1")
+    assert [known.address for known in book] == ["web-3:1"]
+
+
+def test_one_that_is_being_dialled_when_it_is_named_no_more_is_dropped_after_that(book):
+    named(book, "web-2:1", "web-3:1")
+    due(book, 0.0)
+    named(book, "web-3:1"), named(book, "web-3:1")
+    assert not book.out_of_reach(99.0, up("web-3"), lost_after_s=1e6)
+    book.failed("web-2:1", 1.0)
+    due(book, 99.0)
+    assert [known.address for known in book] == ["web-3:1"]
+
+
+def test_a_configured_address_is_expected_whatever_discovery_names(book):
+    book.configure("web-2:1", 0.0)
+    named(book, "web-2:1", "web-3:1")
+    named(book, "web-3:1"), named(book, "web-3:1")
+    assert "web-2:1" in book.unanswered(everybody)
+
+
+def test_a_host_is_expected_at_its_own_address_and_where_nobody_else_is_linked(book):
+    named(book, "web-1:1", "web-2:1", "web-3:1")
+    book.found_self("web-1:1")
+    book.answered("web-2:1", "web-2")
+    assert book.expects("web-9", up("web-2"))
+    book.answered("web-3:1", "web-3")
+    assert not book.expects("web-9", up("web-2", "web-3"))
+    assert book.expects("web-3", up("web-2"))
+    assert book.expects("web-9", up("web-2"))  # it may have come to web-3's address
+
+
+def test_where_nothing_is_expected_nobody_is(book):
+    book.learn("web-3", "web-3:1", 0.0)
+    assert not book.expects("web-3", nobody)
+
+
+def test_a_given_up_address_isolates_nobody_until_somebody_has_answered_there(book):
+    book.configure("web-2:1", 0.0)
+    book.give_up("web-2:1")
+    assert book.unanswered(everybody) == []
+    assert due(book, 0.0) == ["web-2:1"]
+    book.answered("web-2:1", "web-2")
+    assert book.unanswered(nobody) == ["web-2:1"]
+
+
+def test_behind_a_given_up_address_there_may_be_a_writer_whom_nobody_met(book):
+    book.configure("web-2:1", 0.0)
+    book.give_up("web-2:1")
+    assert book.out_of_reach(3.0, nobody, lost_after_s=2.0)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from cachee_bridge import members as members_module
 from cachee_bridge.frames import PAYLOAD_ALL, FinalHead, Frame
 from cachee_bridge.members import Members
 from cachee_bridge.repair import Rung
@@ -184,3 +185,261 @@ class TestLeaving:
         members = members_of(store)
         self.leave(members, head=5)
         assert members.meet("web-2", 2, 8, 100.2).rung is Rung.FLUSH
+
+
+@pytest.fixture
+def members(store: FakeStore) -> Members:
+    """web-2 was met and is silent since 100.0; web-3 is heard all the time."""
+    met(store, "web-2", "web-3")
+    members = members_of(store)
+    for name in ("web-2", "web-3"):
+        fresh(members, name, 100.0)
+    assert members.extended(100.0, False) == 102.0
+    return members
+
+
+def pass_time(members: Members, start: float, end: float, heard: str = "web-3") -> None:
+    """By ticks of a second, the last one at `end`."""
+    for now in [*(start + step for step in range(int(end - start))), end]:
+        members.judge(now)
+        if heard:
+            fresh(members, heard, now)
+        members.removed(now)
+        members.extended(now, False)
+
+
+def remove(members: Members, now: float = 103.0) -> None:
+    pass_time(members, 100.0, now)
+    assert members.remove("web-2", now)
+    members.extended(now, False)
+
+
+class TestRemoving:
+    def test_does_not_begin_before_a_member_is_lost(self, members):
+        fresh(members, "web-2", 101.0)
+        assert not members.remove("web-2", 102.9)
+        assert members.remove("web-2", 103.1)
+
+    def test_does_not_begin_in_the_first_moments_of_a_bridge_which_has_linked_nobody_yet(self, store):
+        met(store, "web-2")
+        members = members_of(store, now=100.0)
+        assert not members.remove("web-2", 101.9)
+        assert members.remove("web-2", 102.1)
+
+    def test_keeps_what_was_capped_so_until_nothing_of_it_is_served(self, members, store):
+        remove(members, 103.0)
+        line = store.tail
+        pass_time(members, 103.0, 112.9)
+        assert members.isolated(112.9)
+        assert (store.evicted_before, store.applied) == ([], [])
+        pass_time(members, 103.0, 113.0)
+        assert not members.isolated(113.0)
+        assert store.evicted_before == [line]
+
+    def test_forgets_the_member_and_remembers_where_it_was(self, members, store):
+        remove(members, 103.0)
+        pass_time(members, 103.0, 113.0)
+        assert "web-2" not in members.inboxes
+        assert members.cursor("web-2") == (1, 5)
+        assert [row[1:] for row in store.forgotten()] == [("web-2", 1, 5)]
+        assert members.stale(113.0) == []
+
+    @pytest.mark.parametrize("policy", ["flush", "serve"])
+    def test_has_nothing_to_wait_for_where_nothing_is_capped(self, members, store, policy):
+        store.on_isolation = policy
+        remove(members, 103.0)
+        line = store.tail
+        pass_time(members, 103.0, 103.1)
+        assert not members.isolated(103.1)
+        assert store.evicted_before == [line]
+
+    def test_is_off_when_the_member_comes_back_and_nothing_is_evicted(self, members, store):
+        remove(members, 103.0)
+        assert members.meet("web-2", 1, 5, 104.0) == (Rung.GO_ON, 5)
+        fresh(members, "web-2", 104.0)
+        pass_time(members, 103.0, 104.1)
+        assert not members.isolated(104.1)
+        fresh(members, "web-2", 120.0)
+        pass_time(members, 103.0, 120.0)
+        assert (store.evicted_before, store.applied) == ([], [])
+
+    def test_who_comes_back_in_the_midst_of_it_counts_before_anything_is_served(self, members, store):
+        remove(members, 103.0)
+        pass_time(members, 103.0, 106.0)
+        members.meet("web-2", 1, 9, 106.0)
+        fresh(members, "web-3", 106.0)
+        assert members.extended(106.0, False) is None  # what web-3 said until now is not enough
+        assert members.isolated(106.0)
+        members.inboxes["web-2"].receive(Frame("shop", "web-2", 1, 6, 9, b"k"))
+        fresh(members, "web-2", 106.5)
+        assert members.extended(106.6, False) == 108.0
+
+    def test_an_unanswered_address_hinders_at_its_end_too(self, members, store):
+        remove(members, 103.0)
+        pass_time(members, 103.0, 112.9)
+        fresh(members, "web-3", 113.0)
+        assert members.removed(113.0) == {"web-2"}
+        assert members.extended(113.0, hindered=True) is None
+
+    def test_is_off_when_the_member_comes_back_and_cannot_be_followed(self, members, store):
+        members.refuse("web-9")
+        pass_time(members, 100.0, 103.0)
+        assert members.remove("web-9", 103.0)
+        members.refuse("web-9")
+        for now in (103.1, 113.0, 120.0):
+            fresh(members, "web-2", now)
+            fresh(members, "web-3", now)
+            members.removed(now)
+            assert members.extended(now, False) is None
+        assert members.stale(120.0) == ["web-9"]
+
+    def test_of_a_peer_that_cannot_be_followed_ends_what_that_isolates(self, members, store):
+        fresh(members, "web-2", 103.0)
+        members.refused.add("web-9")
+        pass_time(members, 100.0, 103.0)
+        assert members.remove("web-9", 103.0)
+        fresh(members, "web-2", 113.0)
+        pass_time(members, 103.0, 113.0)
+        assert not members.isolated(113.0)
+        assert members.refused == set()
+
+    def test_one_does_not_end_isolation_from_another(self, members, store):
+        remove(members, 103.0)
+        pass_time(members, 103.0, 113.0, heard="")
+        assert "web-2" not in members.inboxes
+        assert members.isolated(113.0)
+
+    def test_of_an_address_where_nobody_answered_is_got_over_alike(self, members, store):
+        for name in ("web-2", "web-3"):
+            fresh(members, name, 103.0)
+        members.judge(103.0)
+        assert members.extended(103.0, hindered=True) is None
+        assert members.expect_no_more("web-9:1", 103.0)
+        line = store.tail
+        fresh(members, "web-2", 113.0)
+        pass_time(members, 103.0, 113.0)
+        assert store.evicted_before == [line]
+        assert not members.isolated(113.0)
+
+    def test_of_an_address_that_has_isolated_nobody_yet_is_nothing(self, members, store):
+        assert not members.expect_no_more("web-9:1", 101.0)
+        assert store.tail == 0
+
+
+class TestComingBackAfterARemoval:
+    @pytest.fixture
+    def members(self, members, store):
+        remove(members, 103.0)
+        pass_time(members, 103.0, 113.0)
+        store.applied.clear()
+        return members
+
+    def test_in_the_same_life_goes_on_where_it_was(self, members, store):
+        assert members.meet("web-2", 1, 9, 114.0) == (Rung.GO_ON, 5)
+        assert (store.applied, store.forgotten()) == ([], [])
+        assert store.cursor_of("web-2") == 5
+
+    def test_in_another_evicts_all_though_nobody_was_cut_off_since(self, members, store):
+        assert members.meet("web-9", 1, 0, 114.0).rung is Rung.FROM_BIRTH
+        assert members.meet("web-2", 2, 9, 114.0) == (Rung.FLUSH, 9)
+        assert store.payloads() == [PAYLOAD_ALL]
+
+    def test_in_a_lower_incarnation_is_met_anew_and_not_refused_for_ever(self, members, store):
+        assert members.meet("web-2", 0, 9, 114.0) == (Rung.FLUSH, 9)
+
+    @pytest.mark.parametrize("restarted", [False, True])
+    def test_and_was_never_followed_before_evicts_all(self, members, store, restarted):
+        members.refuse("web-9")
+        assert members.remove("web-9", 114.0)
+        for name in members.inboxes:
+            fresh(members, name, 125.0)
+        assert members.removed(125.0) == {"web-9"}
+        if restarted:
+            members = members_of(store, now=125.0)
+        members.whole, members.until = True, 200.0
+        assert members.meet("web-8", 1, 3, 126.0).rung is Rung.FROM_BIRTH
+        assert members.meet("web-9", 7, 9, 126.0) == (Rung.FLUSH, 9)
+
+    def test_is_known_to_the_next_bridge_too(self, members, store):
+        again = members_of(store, now=114.0)
+        assert "web-2" not in again.inboxes
+        assert again.meet("web-2", 1, 9, 114.0) == (Rung.GO_ON, 5)
+
+
+class TestBirthsAfterARemoval:
+    def test_are_believed_while_it_lasts_if_nobody_else_was_lost(self, members, store):
+        remove(members, 103.0)
+        pass_time(members, 103.0, 104.0)
+        assert members.meet("web-9", 1, 3, 104.0) == (Rung.FROM_BIRTH, 0)
+        assert store.applied == []
+
+    def test_are_not_when_somebody_was(self, members, store):
+        remove(members, 103.0)
+        pass_time(members, 104.0, 107.0, heard="")
+        assert members.meet("web-9", 1, 3, 107.0).rung is Rung.FLUSH
+
+    def test_are_believed_after_it_so_that_who_replaces_a_dead_host_empties_no_cache(self, members, store):
+        remove(members, 103.0)
+        pass_time(members, 103.0, 114.0)
+        assert members.meet("web-9", 1, 3, 114.0) == (Rung.FROM_BIRTH, 0)
+        assert store.applied == []
+
+    def test_are_not_while_somebody_is_lost_and_not_removed(self, members, store):
+        pass_time(members, 100.0, 103.0)
+        assert members.meet("web-9", 1, 3, 103.0).rung is Rung.FLUSH
+
+    def test_are_not_once_somebody_is_forgotten_by_name_too(self, members, store, monkeypatch):
+        monkeypatch.setattr(members_module, "DEPARTED_MAX", 1)
+        remove(members, 103.0)
+        pass_time(members, 103.0, 113.0)
+        assert members.meet("web-8", 1, 3, 113.0).rung is Rung.FROM_BIRTH
+        assert members.remove("web-3", 125.0)
+        members.removed(135.0)
+        assert (len(members.forgotten), members.cursor("web-2")) == (2, None)
+        members.whole = True
+        fresh(members, "web-8", 135.0)
+        members.extended(135.0, False)
+        assert members.meet("web-9", 1, 3, 135.0).rung is Rung.FLUSH
+
+    def test_are_not_where_the_segment_had_no_room_for_one_that_was_forgotten(self, members, store):
+        store.source_set_aside(0)
+        again = members_of(store, now=114.0)
+        again.whole = True
+        again.extended(114.0, False)
+        assert again.meet("web-9", 1, 3, 114.0).rung is Rung.FLUSH
+
+
+class TestPolicies:
+    def cut_off_and_back(self, store: FakeStore) -> Members:
+        met(store, "web-2")
+        store.serve_until = 101_000
+        members = members_of(store)
+        fresh(members, "web-2", 100.0)
+        members.extended(100.0, False)
+        store.serve_until = 102_000
+        members.judge(105.0)
+        fresh(members, "web-2", 105.0)
+        assert members.extended(105.0, False) == 107.0
+        return members
+
+    def test_flush_evicts_all_before_isolation_ends_once(self, store):
+        store.on_isolation = "flush"
+        members = self.cut_off_and_back(store)
+        assert store.applied == [(0, PAYLOAD_ALL)]
+        fresh(members, "web-2", 106.0)
+        members.extended(106.0, False)
+        assert len(store.applied) == 1
+
+    @pytest.mark.parametrize("policy", ["cap", "serve"])
+    def test_no_other_policy_does(self, store, policy):
+        store.on_isolation = policy
+        self.cut_off_and_back(store)
+        assert store.applied == []
+
+    def test_flush_knows_from_the_segment_whether_readers_were_isolated_while_no_bridge_ran(self, store):
+        store.on_isolation = "flush"
+        store.serve_until = 101_000
+        members_of(store, now=100.0).extended(100.0, False)
+        assert store.applied == []
+        members_of(store, now=200.0).extended(200.0, False)
+        assert store.applied == [(0, PAYLOAD_ALL)]

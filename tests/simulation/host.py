@@ -7,9 +7,10 @@ import random
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
-from cachee_bridge.effects import Close, Connect, GoOn, Log, Send, ServeUntil
+from cachee_bridge.effects import Close, Connect, Discover, GoOn, Log, Send, ServeUntil
 from cachee_bridge.frames import NUMBERS, PREFIX, Frame, decode
 from cachee_bridge.mesh import Mesh
+from cachee_shm.errors import NotForgotten
 from tests.simulation.segment import CLEAR, KEY, KEY_SET, TAG, BridgeKilled, Entry, Segment
 from tests.simulation.truth import Broken
 
@@ -36,6 +37,8 @@ class Bridge:
         self.mesh = Mesh(host.name, host.segments, settings, random.Random(world.rng.getrandbits(64)))
         self._do(lambda: self.mesh.start(self.now))
         self._do(lambda: self.mesh.add_peers(world.addresses_of(host.name), self.now))
+        if world.discovers:
+            self._do(lambda: self.mesh.discover("dns", self.now))
         self._tick()
 
     @property
@@ -90,8 +93,9 @@ class Bridge:
         self.pump()
 
     def hang(self, seconds: float) -> None:
-        self.hung_until = self.world.now + seconds
-        self.world.at(seconds + 1e-9, self._wake)
+        """Or longer, if it hangs already."""
+        self.hung_until = max(self.hung_until, self.world.now + seconds)
+        self.world.at(self.hung_until - self.world.now + 1e-9, self._wake)
 
     def die(self) -> None:
         """Killed: the kernel ends its links."""
@@ -135,6 +139,8 @@ class Bridge:
             network.send(effect.link, effect.data)
         elif isinstance(effect, Connect):
             network.connect(self, effect.address)
+        elif isinstance(effect, Discover):
+            self.world.at(self.world.rng.uniform(0.0, 0.3), self._answer)
         elif isinstance(effect, Close):
             network.close(effect.link)
         elif isinstance(effect, GoOn):
@@ -146,6 +152,27 @@ class Bridge:
             if effect.level == "error":
                 raise Broken(f"{self.name}: {effect.text}")
 
+    def _answer(self) -> None:
+        """What the DNS says by now."""
+        discovery = self.mesh._membership.discovery
+        named = self.world.answer(empty=discovery is not None and discovery.named > 0)
+        if named is None:
+            self._do(lambda: self.mesh.discovery_failed("no server", self.now))
+        else:
+            self._do(lambda: self.mesh.discovered(named, 0.2, self.now))
+
+    def forget(self, who: str) -> None:
+        """The operator's command, whether it helps or not."""
+        self._do(lambda: self._forget(who))
+
+    def _forget(self, who: str) -> None:
+        try:
+            self.world.say(f"{self.name}: {self.mesh.forget(who, self.now)}")
+        except NotForgotten as error:
+            self.world.say(f"{self.name}: {error}")
+        else:
+            self.world.truth.may_remove(self.name, self.world.name_at(who))
+
     def _check(self, data: bytes) -> None:
         length, number = PREFIX.unpack_from(data)
         message = decode(number, data[PREFIX.size : 4 + length]) if number == NUMBERS[Frame] else None
@@ -154,7 +181,7 @@ class Bridge:
 
     def _serve_until(self, effect: ServeUntil) -> None:
         segment = self.host.segments[effect.namespace]
-        segment.serve_until = effect.until
+        segment.serve_until = effect.until * 1000
 
 
 class Host:
@@ -165,6 +192,7 @@ class Host:
         self.offset = 0.0
         """Its clock is the world's minus this: the clocks of two hosts have nothing in common."""
         self.working = False
+        self.asleep_until = 0.0
         self.busy = 0
         """Verbs under way."""
         self.life = 0
@@ -180,6 +208,7 @@ class Host:
         self.offset = -self.world.rng.uniform(0.0, 1000.0)
         self.life += 1
         self.busy = 0
+        self.asleep_until = 0.0
         self.working = True
         self.segments = {ns: self.world.segment(self.name, ns) for ns in self.world.namespaces}
         self.world.at(self.world.rng.choice((0.0, 0.0, 0.5)), self.start_bridge)
@@ -187,7 +216,9 @@ class Host:
             self.world.at(self.world.rng.uniform(0.0, 0.3), lambda life=self.life: self._work(life))
 
     def start_bridge(self) -> None:
-        if self.segments and (self.bridge is None or not self.bridge.alive):
+        if self.world.now < self.asleep_until:
+            self.world.at(self.asleep_until - self.world.now + 1e-9, self.start_bridge)
+        elif self.segments and (self.bridge is None or not self.bridge.alive):
             self.bridge = Bridge(self, self.world)
             self.world.network.listening[self.world.address(self.name)] = self.bridge
             self.world.at(0.0, self.bridge.sweep)
@@ -208,6 +239,20 @@ class Host:
         self.segments = {}
         self.working = False
         self.life += 1
+
+    def sleep(self, seconds: float) -> None:
+        """The machine stands still, and its clock with it."""
+        if self.world.now < self.asleep_until:
+            return
+        self.asleep_until = self.world.now + seconds
+        self.world.at(seconds, lambda life=self.life: self._wake(life, seconds))
+        if self.bridge is not None and self.bridge.alive:
+            self.bridge.hang(seconds)
+
+    def _wake(self, life: int, seconds: float) -> None:
+        if life == self.life:
+            self.offset += seconds
+            self.world.truth.woke(self.name)
 
     def leave(self, returns: Callable[[], None]) -> None:
         """Stop the workers, announce what is owed, leave, and come back some time: `returns` says how."""
@@ -254,6 +299,9 @@ class Host:
     def _work(self, life: int) -> None:
         if life != self.life or not self.segments:
             return
+        if self.world.now < self.asleep_until:
+            self.world.at(self.asleep_until - self.world.now + 1e-9, lambda: self._work(life))
+            return
         rng = self.world.rng
         self.world.at(rng.expovariate(self.world.rate), lambda: self._work(life))
         if self.working:
@@ -264,6 +312,9 @@ class Host:
     def run(self, steps: Steps, life: int) -> None:
         """One step; the next after what it yields, unless the host has died meanwhile."""
         if life != self.life:
+            return
+        if self.world.now < self.asleep_until:
+            self.world.at(self.asleep_until - self.world.now + 1e-9, lambda: self.run(steps, life))
             return
         delay = next(steps, None)
         if self.bridge is not None:
@@ -290,7 +341,7 @@ class Host:
 
     def read(self, segment: Segment, key: int) -> Steps:
         """get_or_load: what is served is checked; what was loaded is stored if its token still holds."""
-        entry = segment.get(key, self.clock(), self.world.isolation_ttl)
+        entry = segment.get(key, self.clock())
         if entry is not None:
             self.world.truth.served(segment, key, entry.value)
             return

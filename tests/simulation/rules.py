@@ -14,11 +14,13 @@ from unittest.mock import patch
 from cachee_bridge import members
 from cachee_bridge.addresses import AddressBook
 from cachee_bridge.buckets import Mending
+from cachee_bridge.discovery import Discovery
 from cachee_bridge.exchange import Exchange
 from cachee_bridge.frames import PAYLOAD_ALL, Beat, FinalHead, Frame
 from cachee_bridge.freshness import Freshness
 from cachee_bridge.link import Link
 from cachee_bridge.members import Members
+from cachee_bridge.membership import Membership
 from cachee_bridge.repair import Contact, Rung
 from cachee_bridge.stream import Inbox, Outbox, Verdict
 from tests.simulation import world
@@ -265,6 +267,37 @@ def _a_writer_that_lost_stores() -> list[Patch]:
     return [(Segment, "announced_since", lambda self, key, tags, token: False)]
 
 
+def _a_removal_flushes_nothing() -> list[Patch]:
+    return [(Segment, "evict_before", lambda self, position: None)]
+
+
+def _who_was_removed_is_trusted_when_it_returns() -> list[Patch]:
+    meet = Members.meet
+
+    def trusting(self: Members, name: str, incarnation: int, tail: int, now: float) -> Contact:
+        self.departed.update(self.forgotten)
+        self.forgotten.clear()
+        return meet(self, name, incarnation, tail, now)
+
+    return [(Members, "meet", trusting)]
+
+
+def _an_answer_that_names_nobody_is_believed() -> list[Patch]:
+    answered = Discovery.answered
+
+    def credulous(self: Discovery, named: int, ttl_s: float, now: float) -> bool:
+        return answered(self, named or 1, ttl_s, now)
+
+    return [(Discovery, "answered", credulous)]
+
+
+def _discovery_is_not_waited_for() -> list[Patch]:
+    def impatient(self: Membership, met: Callable[[str], bool]) -> list[str]:
+        return self._book.unanswered(met)
+
+    return [(Membership, "unanswered", impatient)]
+
+
 RULES: dict[str, tuple[Callable[[], list[Patch]], str, int]] = {
     rule.__name__.strip("_").replace("_", "-"): (rule, shown_by, seed)
     for rule, shown_by, seed in (
@@ -294,6 +327,10 @@ RULES: dict[str, tuple[Callable[[], list[Patch]], str, int]] = {
         (_a_fills_version_is_its_store_time, "", 0),
         (_a_writer_that_lost_stores, "", 0),
         (_healing_does_not_count, "stall_pump", 38),
+        (_a_removal_flushes_nothing, "vanish block", 368),
+        (_who_was_removed_is_trusted_when_it_returns, "forget block crash", 2712),
+        (_an_answer_that_names_nobody_is_believed, "unname block", 17),
+        (_discovery_is_not_waited_for, "vanish block kill_bridge", 105),
     )
 }
 """Each with the disasters that need it, and a seed that shows it (a change of the code may blind it)."""

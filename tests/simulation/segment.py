@@ -69,9 +69,13 @@ class Segment:
     own_cleared: int = 0
     entries: dict[int, Entry] = field(default_factory=dict)
     table: dict[int, tuple[str, int, int]] = field(default_factory=dict)
+    aside: dict[int, tuple[str, int, int]] = field(default_factory=dict)
     intents: list[int] = field(default_factory=list)
     """Hashes of `writing` blocks whose worker died inside."""
     serve_until: float = 0.0
+    """Milliseconds."""
+    on_isolation: str = "cap"
+    isolation_ttl_s: float = 0.5
     dies_in: int | None = None
     """The adversary: the bridge is killed before it does so many more steps of apply and source_store."""
 
@@ -125,11 +129,15 @@ class Segment:
         newest = max((self.tag_fences.get(tag, 0) for tag in entry.tags), default=0)
         return None if entry.version < newest else entry
 
-    def get(self, key: int, now: float, isolation_ttl: float) -> Entry | None:
+    def get(self, key: int, now: float) -> Entry | None:
         entry = self.visible(key)
-        if entry is not None and now > self.serve_until and now - entry.started > isolation_ttl:
-            return None
-        return entry
+        return None if entry is None or self._withheld(entry, now) else entry
+
+    def _withheld(self, entry: Entry, now: float) -> bool:
+        if now * 1000 <= self.serve_until or self.on_isolation == "serve":
+            return False
+        before = self.on_isolation == "flush" and entry.started * 1000 <= self.serve_until
+        return before or now - entry.started > self.isolation_ttl_s
 
     def fill(self, key: int, value: int, tags: tuple[int, ...], token: int, started: float) -> bool:
         """Store what was loaded, unless something was announced since."""
@@ -232,11 +240,16 @@ class Segment:
     def sources(self) -> list[tuple[int, str, int, int]]:
         return [(index, *slot) for index, slot in sorted(self.table.items())]
 
+    def forgotten(self) -> list[tuple[int, str, int, int]]:
+        return [(index, *slot) for index, slot in sorted(self.aside.items())]
+
     def source_open(self, name: str) -> int:
+        for index in [index for index, slot in self.aside.items() if slot[0] == name]:
+            self.table[index] = self.aside.pop(index)
         for index, slot in self.table.items():
             if slot[0] == name:
                 return index
-        index = next(i for i in range(1, 4096) if i not in self.table)
+        index = next(i for i in range(1, 4096) if i not in self.table and i not in self.aside)
         self.table[index] = (name, 0, 0)
         return index
 
@@ -248,6 +261,18 @@ class Segment:
 
     def source_forget(self, index: int) -> None:
         self.truth.forgotten(self, *self.table.pop(index))
+
+    def source_set_aside(self, index: int) -> None:
+        self.aside[index] = self.table.pop(index)
+        self.truth.removed(self, *self.aside[index][:2])
+
+    def draw_line(self) -> int:
+        self.truth.line_drawn(self)
+        return self.append(False, KEY, self.key_bits << 32 | 0xFFFF)
+
+    def evict_before(self, position: int) -> None:
+        self._step()
+        self.cleared = max(self.cleared, position)
 
     def _step(self) -> None:
         if self.dies_in is not None:

@@ -19,6 +19,22 @@ def test_no_disaster_breaks_an_invariant(first):
         run(seed)
 
 
+@pytest.mark.parametrize(
+    "disasters",
+    [
+        "vanish",
+        "vanish unname block",
+        "forget block crash",
+        "forget leave lossy",
+        "sleep",
+        "sleep block crash",
+    ],
+)
+def test_no_removal_and_no_sleep_breaks_an_invariant(disasters):
+    for seed in range(BATCH):
+        run(seed, only=disasters)
+
+
 @pytest.mark.parametrize("rule", rules.RULES)
 def test_without_this_rule_an_invariant_breaks(rule):
     assert rules.first_failure(rule, SEEDS_MORE) is not None

@@ -3,7 +3,8 @@
 I1  what is served is some origin version >= floor(host, key): the newest version among the announcements that
     any cursor of the host covers, and its own returned verbs
 I2  what is served was not superseded by an announcement of a met or configured source longer ago than the
-    bound
+    bound; of a removed one: by what it announced before its removal. (Not under the policy "serve". A machine
+    whose clock stood still cannot know before it hears so: it has the bound once more.)
 I3  at rest every entry equals the origin, and nobody is isolated
 I4  a cursor never moves back within an incarnation
 I5  a range is applied whole or not at all: a bridge killed in the middle of it has not moved its cursor
@@ -46,7 +47,10 @@ class Announcement:
 class Truth:
     def __init__(self, isolation_ttl: float, lost_after: float) -> None:
         self.now = 0.0
+        self.may_be_stale = False
+        """The policy is to serve what may be stale."""
         self.bound = max(isolation_ttl, lost_after) + 0.001
+        self.bound_awake = isolation_ttl + lost_after + 0.001
         self.values: dict[int, list[int]] = defaultdict(lambda: [0])
         """Per key hash, the value of each origin version."""
         self.announced: dict[Life, list[Announcement]] = defaultdict(list)
@@ -59,6 +63,16 @@ class Truth:
         """How far, since it was booted; also of lives that it has forgotten."""
         self.configured: dict[Life, float] = {}
         """Lives that every host expects without having met them, and since when."""
+        self.no_more: dict[str, float] = {}
+        """Since when no host has to expect the lives of these names that it has not met."""
+        self.given_up: dict[tuple[str, str], float] = {}
+        """When a host was told by its operator, or by forget_after, not to wait for a name."""
+        self.lines: dict[tuple[str, str], float] = {}
+        """When a host last drew a line in a namespace."""
+        self.gone: dict[tuple[str, Life], float] = {}
+        """Where its last line was drawn, when a host removed a life."""
+        self.wakes: dict[str, float] = {}
+        self.anybody_may_be_removed = False
         self.farewells: dict[Life, list[int]] = defaultdict(list)
         """Its tail, each time that it left."""
         self.counts: dict[str, int] = defaultdict(int)
@@ -105,8 +119,27 @@ class Truth:
             )
         self.met.pop((segment.host, life), None)
 
+    def may_remove(self, host: str, name: str) -> None:
+        """Somebody with the right to do so said that `name` is no member; host "" stands for all."""
+        self.given_up[host, name] = self.now
+
+    def line_drawn(self, segment: Segment) -> None:
+        self.lines[segment.host, segment.namespace] = self.now
+
+    def removed(self, segment: Segment, source: str, incarnation: int) -> None:
+        life = Life(source, segment.namespace, incarnation)
+        allowed = (segment.host, source) in self.given_up or ("", source) in self.given_up
+        if not allowed and not self.anybody_may_be_removed:
+            raise Broken(f"{segment.host}: {life} is removed, and nobody said so")
+        self.gone[segment.host, life] = self.lines[segment.host, segment.namespace]
+        self.counts["removals"] += 1
+
+    def woke(self, host: str) -> None:
+        self.wakes[host] = self.now
+
     def crashed(self, host: str) -> None:
         """It knows nobody any more."""
+        self.gone = {known: at for known, at in self.gone.items() if known[0] != host}
         self.met = {known: at for known, at in self.met.items() if known[0] != host}
         self.applied = {known: cursor for known, cursor in self.applied.items() if known[0] != host}
 
@@ -124,6 +157,7 @@ class Truth:
         if was[0] == now[0] and now[1] < was[1]:
             raise Broken(f"I4 {segment.host}: the cursor of {source} moved back from {was} to {now}")
         life = Life(source, segment.namespace, now[0])
+        self._back(segment.host, life)
         self.met.setdefault((segment.host, life), self.now)
         self.applied[segment.host, life] = now[1]
         covered_from = was[1] if was[0] == now[0] else 0
@@ -132,6 +166,15 @@ class Truth:
                 for key, version in announcement.versions.items():
                     self.returned(segment.host, key, version)
         self.counts["cursors"] += 1
+
+    def _back(self, host: str, life: Life) -> None:
+        """Of a removed source all is promised again; of an earlier life, at once: nothing older is left."""
+        for known in [known for known in self.gone if known[0] == host and known[1][:2] == life[:2]]:
+            del self.gone[known]
+            self.met[known] = self.now
+            for announcement in self.announced[known[1]] if known[1] != life else ():
+                for key, version in announcement.versions.items():
+                    self.returned(host, key, version)
 
     def served(self, segment: Segment, key: int, value: int) -> None:
         """One read."""
@@ -151,8 +194,11 @@ class Truth:
         return version
 
     def _not_too_stale(self, segment: Segment, key: int, version: int) -> None:
+        woke = self.wakes.get(segment.host, float("-inf"))
+        if self.may_be_stale or self.now - woke <= self.bound_awake:
+            return
         for at, newer, life in self.by_key[key]:
-            if newer <= version:
+            if newer <= version or at > self._promised_until(segment.host, life):
                 continue
             known = self.met.get((segment.host, life), self.configured.get(life, float("inf")))
             if self.now - max(at, known) > self.bound:
@@ -161,9 +207,15 @@ class Truth:
                     f"{self.now:.3f}, {newer} was announced by {life} at {at:.3f}"
                 )
 
+    def _promised_until(self, host: str, life: Life) -> float:
+        if (host, life) in self.met:
+            return self.gone.get((host, life), float("inf"))
+        given_up = self.given_up.get((host, life.host), float("inf"))
+        return min(given_up, self.no_more.get(life.host, float("inf")))
+
     def at_rest(self, segment: Segment, now: float) -> None:
         """I3, by the clock of the segment's host."""
-        if now > segment.serve_until:
+        if now * 1000 > segment.serve_until:
             raise Broken(f"I3 {segment.host} {segment.namespace}: isolated at rest")
         for key in list(segment.entries):
             entry = segment.visible(key)
@@ -178,6 +230,12 @@ class Truth:
         nobody has met: no protocol can cover that without blocking writes."""
         last = max((announcement.position for announcement in self.announced[life]), default=0)
         others = [host for host in hosts if host != life.host]
-        return life in self.configured or all(
-            (host, life) in self.met or self.applied.get((host, life), 0) >= last for host in others
+        return all(
+            self._waits_for(host, life) or self.applied.get((host, life), 0) >= last for host in others
         )
+
+    def _waits_for(self, host: str, life: Life) -> bool:
+        """Or, if it has removed that life, remembers it, and will trust nothing when its host comes back."""
+        if (host, life) in self.met:
+            return True
+        return life in self.configured and self._promised_until(host, life) == float("inf")

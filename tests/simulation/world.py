@@ -9,10 +9,11 @@ from __future__ import annotations
 import heapq
 import random
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from unittest.mock import patch
 
 from cachee_bridge import buckets as buckets_module
+from cachee_bridge import discovery as discovery_module
 from cachee_bridge import link as link_module
 from cachee_bridge import mesh as mesh_module
 from cachee_bridge import stream as stream_module
@@ -33,7 +34,6 @@ class World:
         self.rng = rng = random.Random(seed)
         self.now = 0.0
         self.resting = False
-        self.isolation_ttl = ISOLATION_TTL_S
         self.truth = Truth(ISOLATION_TTL_S, LOST_AFTER_S)
         self.network = Network(rng, lambda: self.now, self.at)
         self._events: list[tuple[float, int, Callable[[], None]]] = []
@@ -73,7 +73,24 @@ class World:
             self.secrets = ()
         self.longest_s = rng.choice((0.3, 2.5, 4.0))
         self.ever_left: set[str] = set()
+        self._choose_membership(random.Random(f"membership {seed}"), only.split())
         self.hosts = {name: Host(name, self) for name in self.names}
+
+    def _choose_membership(self, rng: random.Random, only: list[str]) -> None:
+        """By chances of its own, so that a seed's other choices are what they would be without."""
+        more = [self._forget, self._vanish, self._unname, self._sleep]
+        chosen = [each for each in more if each.__name__.strip("_") in only]
+        self.disasters += chosen if only else rng.sample(more, rng.choice((0, 0, 1, 2)))
+        names = {each.__name__ for each in self.disasters}
+        self.discovers = bool(names & {"_vanish", "_unname"}) or (not only and rng.random() < 0.1)
+        self.everyone_is_configured |= self.discovers
+        self.on_isolation = rng.choice(("cap",) * 6 + ("flush", "serve")) if not only else "cap"
+        self.truth.may_be_stale = self.on_isolation == "serve"
+        self.forget_after = rng.choice((None,) * 7 + (2.0,)) if not only else None
+        self.truth.anybody_may_be_removed = self.forget_after is not None
+        self.named = set(self.names)
+        self.dns_fails = rng.choice((0.0, 0.3))
+        """How often."""
 
     # Time
 
@@ -102,13 +119,18 @@ class World:
     @contextmanager
     def _small_limits(self) -> Iterator[None]:
         """Frames and allowances so small that a few records exercise them; short patience."""
-        with (
-            patch.object(stream_module, "PACK_RECORDS", self.pack_records),
-            patch.object(link_module, "ALLOWANCE_BYTES", self.allowance_bytes),
-            patch.object(buckets_module, "PIECE_BYTES", self.piece_bytes),
-            patch.object(buckets_module, "EVICT_WORDS", self.evict_words),
-            patch.object(mesh_module, "HANDSHAKE_S", 1.0),
-        ):
+        with ExitStack() as limits:
+            for module, name, value in (
+                (stream_module, "PACK_RECORDS", self.pack_records),
+                (link_module, "ALLOWANCE_BYTES", self.allowance_bytes),
+                (buckets_module, "PIECE_BYTES", self.piece_bytes),
+                (buckets_module, "EVICT_WORDS", self.evict_words),
+                (mesh_module, "HANDSHAKE_S", 1.0),
+                (discovery_module, "TTL_S_MIN", 0.1),
+                (discovery_module, "TTL_S_MAX", 0.4),
+                (discovery_module, "HURRY_S", 0.1),
+            ):
+                limits.enter_context(patch.object(module, name, value))
             yield
 
     def say(self, text: str) -> None:
@@ -124,15 +146,30 @@ class World:
         if expected and host not in self.ever_left:
             self.truth.configured[life] = self.now
         bits = self.namespaces.index(namespace) + 1
-        return Segment(self.truth, host, namespace, self._incarnation, self.ring_slots, bits)
+        segment = Segment(self.truth, host, namespace, self._incarnation, self.ring_slots, bits)
+        segment.on_isolation, segment.isolation_ttl_s = self.on_isolation, ISOLATION_TTL_S
+        return segment
 
     def address(self, name: str) -> str:
         return f"10.0.0.{self.names.index(name) + 1}:7946"
 
     def addresses_of(self, name: str) -> list[str]:
         """One identical configuration for all."""
+        if self.discovers:
+            return []
         names = self.names if self.everyone_is_configured else self.names[:1]
         return [self.address(name) for name in names]
+
+    def name_at(self, who: str) -> str:
+        """The host's name, if `who` is its address."""
+        return self.names[int(who.split(":")[0].rpartition(".")[2]) - 1] if ":" in who else who
+
+    def answer(self, empty: bool) -> list[str] | None:
+        """What the DNS names; None: it fails. `empty`: it may say that there is nobody, which is as much of a
+        fault."""
+        if not self.resting and self.rng.random() < self.dns_fails:
+            return self.rng.choice((None, [])) if empty else None
+        return [self.address(name) for name in sorted(self.named)]
 
     def settings(self, name: str) -> Settings:
         return Settings(
@@ -140,6 +177,7 @@ class World:
             secrets=self.secrets,
             heartbeat_s=0.1,
             lost_after_s=LOST_AFTER_S,
+            forget_after_s=self.forget_after,
             backoff_first_s=0.05,
             backoff_max_s=0.8,
         )
@@ -284,9 +322,49 @@ class World:
         self.say(f"-- {one} ~> {other} takes {seconds:.3f}")
         self.at(2 * self._while(), lambda: self.network.latency.pop((one, other), None))
 
+    def _forget(self) -> None:
+        """Some operator is impatient: with somebody who is dead, or who only cannot be reached."""
+        bridge = self._some_host().bridge
+        if bridge is not None and bridge.alive:
+            silent = bridge.mesh._membership.unanswered(bridge.mesh._met.__contains__)
+            lost = [name for name in self.names if name != bridge.name and name not in bridge.mesh._up]
+            who = self.rng.choice([*silent, *lost] or self.names)
+            self.say(f"-- the operator of {bridge.name} forgets {who}")
+            bridge.forget(who)
+
+    def _vanish(self) -> None:
+        """A host dies; the DNS notices; after a long while there is a host of that name again."""
+        host, seconds = self._some_host(), self.rng.uniform(1.0, 2.0) * self.longest_s
+        if self._may_be_lost(host):
+            self.say(f"-- {host.name} loses power for {seconds:.3f}, and its place in the DNS")
+            host.crash()
+            self.at(self.rng.uniform(0.0, 1.0), lambda: self._drop_name(host.name, seconds))
+            self.at(seconds, lambda: None if host.segments else host.boot())
+
+    def _unname(self) -> None:
+        """The DNS is mistaken: the host lives."""
+        self._drop_name(self.rng.choice(self.names), self._while())
+
+    def _drop_name(self, name: str, seconds: float) -> None:
+        if self.resting:
+            return
+        self.say(f"-- the DNS does not name {name} for {seconds:.3f}")
+        self.named.discard(name)
+        self.ever_left.add(name)
+        self.truth.no_more.setdefault(name, self.now)
+        self.truth.may_remove("", name)
+        self.at(seconds, lambda: self.named.add(name))
+
+    def _sleep(self) -> None:
+        """A virtual machine is paused; its clock does not run meanwhile."""
+        host, seconds = self._some_host(), self._while()
+        self.say(f"-- {host.name} sleeps for {seconds:.3f}")
+        host.sleep(seconds)
+
     def _mend(self) -> None:
         self.say("== rest")
         self.resting = True
+        self.named = set(self.names)
         self.network.blocked.clear()
         self.network.latency.clear()
         self.network.lossy, self.network.slow = 0.0, 0.002

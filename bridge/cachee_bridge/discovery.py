@@ -1,0 +1,82 @@
+"""When discovery is asked, and which of its answers are believed. How it is asked is the shell's affair.
+
+asked        at the start; then a TTL after each answer, but within 1 to 30 s; soon after a link was lost
+all waits    are shortened by chance, up to half: the hosts of a mesh do not ask at one instant
+an answer    is complete: whoever is not in it is not named
+naming none  where somebody was named before is taken for a fault of the DNS, and is no answer
+a failure    changes nothing, is told once, and is asked again after a wait that grows
+"""
+
+from __future__ import annotations
+
+import random
+
+TTL_S_MIN, TTL_S_MAX = 1.0, 30.0
+"""A TTL of 0 would ask without a pause, one of a day would notice nothing."""
+HURRY_S = 1.0
+"""All peers of a host that died lose their links at one instant."""
+ABSENCES = 2
+"""Answers in a row without an address before it is not named any more: one may come from a server that has
+just begun."""
+
+
+class Discovery:
+    """Of one name. `now` is seconds of this host's clock."""
+
+    def __init__(self, what: str, rng: random.Random, now: float) -> None:
+        """`what` is asked, as the configuration says it."""
+        self.what = what
+        self._rng = rng
+        self._asking = False
+        self._due = now
+        self.answers = self._naming = 0
+        """How many were believed so far; how many of them named somebody."""
+        self.named = 0
+        """Addresses in the last of them."""
+        self.answered_at = float("-inf")
+        self.failures = 0
+        """In a row, since then."""
+        self.failure = ""
+        """The last of those."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether enough answers named somebody to tell who is not named."""
+        return self._naming >= ABSENCES
+
+    def due(self, now: float) -> bool:
+        """Whether to ask now; if so, it counts as being asked from here on."""
+        if self._asking or now < self._due:
+            return False
+        self._asking = True
+        return True
+
+    def next_due(self) -> float:
+        """When `due` will say so; never while an answer is awaited."""
+        return float("inf") if self._asking else self._due
+
+    def answered(self, named: int, ttl_s: float, now: float) -> bool:
+        """An answer with so many addresses came; whether it is to be believed."""
+        if not named and self.named:
+            return False
+        self._ask_after(min(max(ttl_s, TTL_S_MIN), TTL_S_MAX), now)
+        self.answers += 1
+        self._naming += named > 0
+        self.named, self.answered_at = named, now
+        self.failures, self.failure = 0, ""
+        return True
+
+    def failed(self, reason: str, now: float) -> int:
+        """No answer, or none to be believed; how many times in a row."""
+        self._ask_after(min(TTL_S_MAX, TTL_S_MIN * 2 ** min(self.failures, 10)), now)
+        self.failures += 1
+        self.failure = reason
+        return self.failures
+
+    def hurry(self, now: float) -> None:
+        """Somebody was lost: ask soon whether it is still named."""
+        self._due = min(self._due, now + self._rng.uniform(0.0, HURRY_S))
+
+    def _ask_after(self, seconds: float, now: float) -> None:
+        self._asking = False
+        self._due = now + seconds * self._rng.uniform(0.5, 1.0)
