@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import grp
 import hashlib
+import ipaddress
 import os
 import re
 import socket
@@ -55,6 +56,7 @@ __all__ = [
     "load",
     "loads",
     "split_address",
+    "split_discover",
 ]
 
 DEFAULT_PATH = "/etc/cachee/cachee.toml"
@@ -74,6 +76,8 @@ HOST_NAME = re.compile(r"[A-Za-z0-9._-]{1,63}")
 QUANTITY = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?([A-Za-z]+)")
 ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+(?:%[A-Za-z0-9._-]+)?\]|[A-Za-z0-9._-]*):([0-9]{1,5})")
 
+DISCOVER = re.compile(r"dns:(?P<dns>[A-Za-z0-9._-]{1,253}:[0-9]{1,5})|srv:(?P<srv>[A-Za-z0-9._-]{1,253})")
+
 DURATIONS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": DAY_S}
 SIZES = {"B": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30}
 DURATION_UNITS = f"(units: {', '.join(DURATIONS)})"
@@ -82,9 +86,7 @@ A_FILE = "the path of a file, in quotes"
 
 # What the design names and this release does not do is refused by name, with the way to do without.
 NOT_BUILT = {
-    "bridge.discover": "a list of peers",
     "bridge.http": "no such line; `cachee stat` shows the numbers",
-    "bridge.forget_after": "no such line",
 }
 
 
@@ -136,6 +138,26 @@ def _listen(value: str) -> str:
 def _peer(value: str) -> str:
     if not split_address(value)[0]:
         raise ValueError("a peer without a host")
+    return value
+
+
+def split_discover(value: str) -> tuple[str, str, int]:
+    """("dns", name, port) or ("srv", name, 0); ``ValueError`` when it is neither."""
+    match = DISCOVER.fullmatch(value)
+    if match is None:
+        raise ValueError(f"not a way to discover peers: {value!r}")
+    if match["srv"]:
+        return "srv", match["srv"], 0
+    return "dns", *split_address(match["dns"])
+
+
+def _discover(value: str) -> str:
+    split_discover(value)
+    return value
+
+
+def _nameserver(value: str) -> str:
+    ipaddress.ip_address(split_address(value)[0])
     return value
 
 
@@ -243,6 +265,12 @@ class Bridge(Table):
         max_length=PEERS_MAX,
         description=f'a list of at most {PEERS_MAX} "host:port", the port from 1 to 65535, IPv6 in brackets',
     )
+    discover: Annotated[str, AfterValidator(_discover)] | None = Field(
+        default=None, description='"dns:NAME:PORT" or "srv:NAME", NAME a name in the DNS'
+    )
+    nameserver: Annotated[str, AfterValidator(_nameserver)] | None = Field(
+        default=None, description='"address:port" of a DNS server, the address in figures'
+    )
     secret_file: Path | None = Field(default=None, description=A_FILE)
     tls: Tls | None = Field(default=None, description="a table: [bridge.tls]")
     peer_budget: Bytes = Field(
@@ -261,12 +289,22 @@ class Bridge(Table):
     lost_after: Seconds = Field(
         default=2.0, le=3600.0, description=f'a duration such as "2s", up to 1h {DURATION_UNITS}'
     )
+    forget_after: Seconds | None = Field(
+        default=None,
+        le=365 * DAY_S,
+        description=f'a duration such as "1h", up to 365d {DURATION_UNITS}, or no such line',
+    )
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Bridge:
         if self.lost_after <= 3 * self.heartbeat:
             accepted = f"a duration above three heartbeats (3 x {self.heartbeat:g}s)"
             raise _contradiction("lost_after", f"{self.lost_after:g}s", accepted)
+        if self.nameserver and not self.discover:
+            raise _contradiction("nameserver", self.nameserver, "discover beside it")
+        if self.forget_after is not None and self.forget_after <= self.lost_after:
+            accepted = f"a duration above lost_after ({self.lost_after:g}s)"
+            raise _contradiction("forget_after", f"{self.forget_after:g}s", accepted)
         return self
 
 

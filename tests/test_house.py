@@ -34,6 +34,7 @@ FLOORS = {
             "tls",
             "credentials",
             "transport",
+            "resolver",
             "pump",
             "doorbell",
             "notify",

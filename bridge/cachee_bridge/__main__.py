@@ -23,7 +23,7 @@ EXIT_FAILED = 1
 EXIT_CONFIG = 2
 EXIT_RUNNING = 3
 SIZES = ("memory", "peer_budget")
-DURATIONS = ("default_ttl", "isolation_ttl", "heartbeat", "lost_after")
+DURATIONS = ("default_ttl", "isolation_ttl", "heartbeat", "lost_after", "forget_after")
 
 log = logging.getLogger("cachee_bridge")
 

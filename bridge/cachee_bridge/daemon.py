@@ -28,7 +28,7 @@ from cachee_bridge.mesh import Settings
 from cachee_bridge.notify import Notifier
 from cachee_bridge.pump import SLOW_US
 from cachee_bridge.segments import Segments
-from cachee_bridge.shell import Shell
+from cachee_bridge.shell import Resolver, Shell
 from cachee_shm.config import Bridge, Config, split_address
 from cachee_shm.errors import BridgeError, ConfigError, ListenRefused, SegmentRetired
 
@@ -61,6 +61,7 @@ def settings(config: Config, credentials: Credentials) -> Settings:
         fanout=bridge.fanout,
         heartbeat_s=bridge.heartbeat,
         lost_after_s=bridge.lost_after,
+        forget_after_s=bridge.forget_after,
     )
 
 
@@ -125,7 +126,7 @@ class Daemon:
     async def _start(self, shell: Shell, segments: Segments) -> None:
         host, port = split_address(self._bridge.listen)
         try:
-            await shell.start(host, port, self._bridge.peers)
+            await shell.start(host, port, self._bridge.peers, _resolver(self._bridge))
         except OSError as error:
             raise BridgeError(
                 f"cannot listen on {self._bridge.listen!r}: {error}; nothing was relayed; stop what listens "
@@ -234,6 +235,15 @@ class Daemon:
             log.warning("%s: %s", context.get("message"), error)
         else:
             self._on_broken(error)
+
+
+def _resolver(bridge: Bridge) -> Resolver | None:
+    """Imported by those who need it: it costs a bridge some MiB."""
+    if bridge.discover is None:
+        return None
+    from cachee_bridge import resolver
+
+    return resolver.Resolver(bridge.discover, bridge.nameserver)
 
 
 def _is_everywhere(host: str) -> bool:

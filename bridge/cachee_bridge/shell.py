@@ -1,6 +1,6 @@
 """The shell around the mesh: every input becomes one call of it, and its effects are performed at once.
 
-    socket, ring, clock  ->  mesh.received, mesh.ring_moved, mesh.tick, ...  ->  perform(mesh.effects())
+    socket, ring, clock, DNS  ->  mesh.received, mesh.ring_moved, mesh.tick, ...  ->  perform(mesh.effects())
 
 All of it in the callback in which the input came: between the doorbell and the peers' sockets there is no
 other turn of the event loop.
@@ -17,11 +17,11 @@ import logging
 import math
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from cachee_bridge.doorbell import Doorbell
-from cachee_bridge.effects import Close, Connect, GoOn, Log, Pause, Resume, Send, ServeUntil
+from cachee_bridge.effects import Close, Connect, Discover, GoOn, Log, Pause, Resume, Send, ServeUntil
 from cachee_bridge.identity import Identity
 from cachee_bridge.mesh import Mesh, Settings, Store
 from cachee_bridge.pump import Pump, Ring
@@ -43,6 +43,24 @@ LEVELS = {
 }
 
 log = logging.getLogger("cachee_bridge")
+
+
+class Answer(Protocol):
+    """Who is named, and for how long."""
+
+    @property
+    def addresses(self) -> Collection[str]: ...
+    @property
+    def ttl_s(self) -> float: ...
+
+
+class Resolver(Protocol):
+    """Who asks the DNS: resolver.py, which is imported where the configuration asks for it."""
+
+    what: str
+
+    async def ask(self) -> Answer:
+        """Raises what says why there is no answer."""
 
 
 class Segment(Store, Ring, Protocol):
@@ -104,9 +122,12 @@ class Shell:
         self.network = Network(loop, self)
         self.network.tls = tls
         self.pump = Pump(loop, bell, self._ring_moved, log.warning)
+        self._resolver: Resolver | None = None
+        self._question: asyncio.Task[None] | None = None
         self._performers: dict[type, Callable[[Any], None]] = {
             Send: self._send,
             Connect: self._connect,
+            Discover: self._discover,
             Close: self._close,
             Pause: lambda effect: self.network.pause(effect.link),
             Resume: lambda effect: self.network.resume(effect.link),
@@ -115,10 +136,15 @@ class Shell:
             GoOn: self._go_on_soon,
         }
 
-    async def start(self, host: str, port: int, peers: Iterable[str]) -> list[int]:
+    async def start(
+        self, host: str, port: int, peers: Iterable[str], resolver: Resolver | None = None
+    ) -> list[int]:
         """Listens, dials and relays; the ports it listens on. OSError when it cannot listen: nothing runs."""
         self.mesh.start(time.monotonic())
         self.mesh.add_peers(peers, time.monotonic())
+        if resolver is not None:
+            self._resolver = resolver
+            self.mesh.discover(resolver.what, time.monotonic())
         ports = await self.network.listen(host, port)
         for namespace, segment in self._segments.items():
             self.pump.add(namespace, segment)
@@ -152,6 +178,8 @@ class Shell:
         """Closes everything. Peers are told that the link ends, not that this host leaves."""
         if self._timer is not None:
             self._timer.cancel()
+        if self._question is not None:
+            self._question.cancel()
         self._input(0, self.mesh.stop, time.monotonic())
         self.network.stop()
         self._input(0, self.pump.stop)
@@ -226,6 +254,18 @@ class Shell:
             self.mesh.connect_failed(effect.address, str(error), time.monotonic())
         else:
             self.network.connect(effect.address, host, port)
+
+    def _discover(self, effect: Discover) -> None:
+        self._question = self._loop.create_task(self._ask())
+
+    async def _ask(self) -> None:
+        assert self._resolver is not None
+        try:
+            answer = await self._resolver.ask()
+        except Exception as error:  # also what a server's bytes may do to a library
+            self._input(0, self.mesh.discovery_failed, str(error) or repr(error), time.monotonic())
+        else:
+            self._input(0, self.mesh.discovered, answer.addresses, answer.ttl_s, time.monotonic())
 
     def _close(self, effect: Close) -> None:
         stranger = self.network.stranger(effect.link)

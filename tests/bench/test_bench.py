@@ -23,6 +23,7 @@ TABLES = {  # besides the targets'
     "bench_flood": 1,
     "bench_get_set": 8,
     "bench_hit_ratio": 2,
+    "bench_host_death": 1,
     "bench_memory": 3,
     "bench_propagation": 3,
     "bench_proof_cost": 1,

@@ -110,7 +110,8 @@ def test_the_shipped_example_is_without_fault() -> None:
 
 def test_the_shipped_example_with_every_line_in_force_is_without_fault(tmp_path: Path) -> None:
     lines = (SHIPPED / "cachee.toml").read_text().splitlines()
-    keys = [f"# {key} =" for key in ("name", "hash_key_file", "secret_file", "cert", "key", "ca")]
+    names = ("name", "hash_key_file", "secret_file", "discover", "nameserver", "forget_after")
+    keys = [f"# {key} =" for key in (*names, "cert", "key", "ca")]
     text = "\n".join(line[2:] if line.startswith((*keys, "# [bridge.tls]")) else line for line in lines)
     Authority(tmp_path).issue("web-1", file="host")
     for name in ("hash.key", "secret"):

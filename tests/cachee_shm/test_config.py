@@ -167,6 +167,18 @@ def test_a_hash_key_file_that_is_not_there_is_refused_by_its_path(tmp_path):
         parsed.namespace("shop")
 
 
+@pytest.mark.parametrize(
+    ("discover", "parts"),
+    [
+        ("dns:cachee.default.svc:7946", ("dns", "cachee.default.svc", 7946)),
+        ("srv:_cachee._tcp.example.org.", ("srv", "_cachee._tcp.example.org.", 0)),
+    ],
+)
+def test_peers_may_come_from_dns(discover, parts):
+    bridge = Config.parse({"defaults": {}, "bridge": {"discover": discover, "nameserver": "[::1]:53"}}).bridge
+    assert config.split_discover(bridge.discover) == parts
+
+
 # Errors, one by one: the key, what was found, what is accepted
 
 
@@ -231,7 +243,7 @@ REFUSED = [
     ({"namespaces": {"a": {"memory": []}}}, "namespaces.a.memory: found []; accepted: a size such as"),
     ({"namespaces": {"a": "1GiB"}}, "namespaces.a: found '1GiB'; accepted: tables: [namespaces.NAME]"),
     ({"bridge": []}, "bridge: found []; accepted: a table: [bridge]"),
-    ({"bridge": {"port": 7946}}, "bridge.port: an unknown key; accepted: listen, peers, secret_file,"),
+    ({"bridge": {"port": 7946}}, "bridge.port: an unknown key; accepted: listen, peers, discover,"),
     ({"bridge": {"listen": "7946"}}, "bridge.listen: found '7946'; accepted: \"address:port\""),
     ({"bridge": {"listen": ":0"}}, "bridge.listen: found ':0'; accepted: \"address:port\""),
     ({"bridge": {"listen": ":65536"}}, "bridge.listen: found ':65536'; accepted: \"address:port\""),
@@ -277,6 +289,25 @@ REFUSED = [
         "bridge.lost_after: found '0.3s'; accepted: a duration above three heartbeats (3 x 0.1s)",
     ),
     (
+        {"bridge": {"discover": "dns:cachee"}},
+        'bridge.discover: found \'dns:cachee\'; accepted: "dns:NAME:PORT" or "srv:NAME"',
+    ),
+    ({"bridge": {"discover": "dns:cachee:0"}}, "bridge.discover: found 'dns:cachee:0'; accepted: "),
+    ({"bridge": {"discover": "srv:_a._tcp.b:7946"}}, "bridge.discover: found 'srv:_a._tcp.b:7946'; acce"),
+    ({"bridge": {"discover": "consul:a"}}, "bridge.discover: found 'consul:a'; accepted: \"dns:NAME:PORT\""),
+    (
+        {"bridge": {"discover": "dns:a:1", "nameserver": "ns.example:53"}},
+        "bridge.nameserver: found 'ns.example:53'; accepted: \"address:port\" of a DNS server, the addr",
+    ),
+    (
+        {"bridge": {"nameserver": "127.0.0.1:53"}},
+        "bridge.nameserver: found '127.0.0.1:53'; accepted: discover beside it",
+    ),
+    (
+        {"bridge": {"forget_after": "2s"}},
+        "bridge.forget_after: found '2s'; accepted: a duration above lost_after (2s)",
+    ),
+    (
         {"bridge": {"heartbeat": "1s"}},
         "bridge.lost_after: found '2s'; accepted: a duration above three heartb",
     ),
@@ -293,9 +324,7 @@ def test_what_cannot_be_used_is_refused_with_its_key_and_what_is_accepted(tables
 
 
 NOT_BUILT = [
-    ({"bridge": {"discover": "dns:a:1"}}, "bridge.discover: found 'dns:a:1'"),
     ({"bridge": {"http": "127.0.0.1:9946"}}, "bridge.http: found '127.0.0.1:9946'"),
-    ({"bridge": {"forget_after": "1d"}}, "bridge.forget_after: found '1d'"),
 ]
 
 
