@@ -23,7 +23,16 @@ from cachee_shm.errors import AccessDenied, ConfigError, SegmentError, SegmentRe
 if TYPE_CHECKING:
     from cachee_shm.config import Config
 
-__all__ = ["EMBEDDED_MEMORY_BYTES", "Segment", "Spec", "embedded", "open_for_bridge", "private", "spec_of"]
+__all__ = [
+    "EMBEDDED_MEMORY_BYTES",
+    "Segment",
+    "Spec",
+    "bridge_socket",
+    "embedded",
+    "open_for_bridge",
+    "private",
+    "spec_of",
+]
 
 EMBEDDED_MEMORY_BYTES = 32 << 20
 EMBEDDED_NAMESPACE = "default"
@@ -57,6 +66,11 @@ class Spec(NamedTuple):
 def segment_path(host: str, namespace: str) -> str:
     """The shared memory object's name: host, namespace and layout, so that an upgrade makes a new one."""
     return f"/cachee.{host}.{namespace}.{_core.LAYOUT}"
+
+
+def bridge_socket(host: str) -> str:
+    """Where the host's bridge answers `cachee peers`; see control.py there."""
+    return f"/dev/shm/cachee.{host}.sock"
 
 
 def embedded(namespace: str | None) -> Spec:

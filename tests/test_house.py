@@ -35,6 +35,8 @@ FLOORS = {
             "credentials",
             "transport",
             "resolver",
+            "control",
+            "report",
             "pump",
             "doorbell",
             "notify",

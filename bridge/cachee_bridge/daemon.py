@@ -19,18 +19,22 @@ import ipaddress
 import logging
 import signal
 import socket
+import time
 from dataclasses import replace
 from typing import Any
 
+from cachee_bridge.control import Control
 from cachee_bridge.credentials import Credentials
 from cachee_bridge.doorbell import Doorbell, DoorbellUnavailable
 from cachee_bridge.mesh import Settings
 from cachee_bridge.notify import Notifier
 from cachee_bridge.pump import SLOW_US
+from cachee_bridge.report import report
 from cachee_bridge.segments import Segments
 from cachee_bridge.shell import Resolver, Shell
 from cachee_shm.config import Bridge, Config, split_address
-from cachee_shm.errors import BridgeError, ConfigError, ListenRefused, SegmentRetired
+from cachee_shm.errors import BridgeError, ConfigError, ListenRefused, NotForgotten, SegmentRetired
+from cachee_shm.segment import bridge_socket
 
 CARE_S = 1.0
 LEAVE_S = 2.0  # peers apply in milliseconds; one that does not may be gone
@@ -116,6 +120,7 @@ class Daemon:
                 shell = self._make_shell(segments, bell)
                 stack.callback(shell.stop)
                 await self._start(shell, segments)
+                stack.callback((await self._open_door(shell)).close)
                 await self._care(shell, segments)
                 await self._farewell(shell, segments)
             except SegmentRetired as error:
@@ -139,6 +144,31 @@ class Daemon:
             "serving name=%s listen=%s namespaces=%s", self._config.host.name, self._bridge.listen, names
         )
         self._notifier.ready(f"serving {names}")
+
+    async def _open_door(self, shell: Shell) -> Control:
+        host = self._config.host
+        control = Control(bridge_socket(host.name), host.gid(), lambda request: self._answer(shell, request))
+        try:
+            await control.open()
+        except OSError as error:
+            log.warning("`cachee peers` will find no bridge here: %s", error)
+        return control
+
+    def _answer(self, shell: Shell, request: dict[str, Any]) -> dict[str, Any]:
+        if request.get("do") == "peers":
+            return report(self._config.host.name, shell.mesh, time.monotonic())
+        if request.get("do") == "forget" and isinstance(request.get("who"), str):
+            return self._forget(shell, request["who"])
+        return {"error": "this bridge knows peers and forget; nothing was changed"}
+
+    def _forget(self, shell: Shell, who: str) -> dict[str, Any]:
+        log.info("the operator forgets %r", who)
+        try:
+            return {"done": shell.mesh.forget(who, time.monotonic())}
+        except NotForgotten as error:
+            return {"error": str(error)}
+        finally:
+            shell.perform()
 
     async def _care(self, shell: Shell, segments: Segments) -> None:
         """The work of every second, until a signal or a failure."""

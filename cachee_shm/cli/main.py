@@ -56,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_keys(commands)
     _add_segments(commands)
+    _add_peers(commands)
     _add_init(commands)
     commands.add_parser(
         "demo", help="two hosts on this machine, real HTTP, stale reads counted", add_help=False
@@ -98,6 +99,18 @@ def _add_segments(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     remove.set_defaults(command=_later("segments", "remove"))
 
 
+def _add_peers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    peers = commands.add_parser("peers", help="whom this host's bridge knows, and how it fares with each")
+    peers.add_argument("--json", action="store_true", help="as one JSON object")
+    _configured(peers)
+    peers.set_defaults(command=_later("peers", "peers"))
+    verbs = peers.add_subparsers(title="commands", metavar="COMMAND")
+    forget = verbs.add_parser("forget", help="a dead host is no member any more, for this host")
+    forget.add_argument("who", help="its name, or an address where nobody ever answered")
+    _configured(forget, default=argparse.SUPPRESS)  # else it would undo what stands before `forget`
+    forget.set_defaults(command=_later("peers", "forget"))
+
+
 def _add_init(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     init = commands.add_parser("init", help="write a first configuration, a secret and a hash key")
     init.add_argument("--path", default="/etc/cachee/cachee.toml", help="default: %(default)s")
@@ -114,10 +127,13 @@ def _add_init(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 
 def _namespaced(parser: argparse.ArgumentParser, function: str) -> None:
     parser.add_argument("-n", "--namespace", help="default: the configuration's only one, or `default`")
-    parser.add_argument(
-        "--config", metavar="FILE", help="default: $CACHEE_CONFIG, then /etc/cachee/cachee.toml"
-    )
+    _configured(parser)
     parser.set_defaults(command=_later("keys", function))
+
+
+def _configured(parser: argparse.ArgumentParser, default: str | None = None) -> None:
+    where = "default: $CACHEE_CONFIG, then /etc/cachee/cachee.toml"
+    parser.add_argument("--config", metavar="FILE", help=where, default=default)
 
 
 def _later(module: str, function: str) -> Callable[[argparse.Namespace], int]:
