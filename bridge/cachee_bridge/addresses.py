@@ -138,6 +138,7 @@ class AddressBook:
         return."""
         self._left.add(name)
         self._drop(lambda known: known.name == name)
+        self._left.intersection_update({known.name for known in self._book.values()})
 
     def due(self, now: float, is_up: Callable[[str], bool], is_missed: Callable[[str], bool]) -> list[str]:
         """Addresses to dial now; each counts as being dialled from here on.

@@ -21,6 +21,7 @@ from cachee_bridge.buckets import PIECE_BYTES, is_piece
 from cachee_bridge.budget import WORDS_BYTES
 from cachee_bridge.frames import (
     PAYLOAD_ALL,
+    ROWS_MAX,
     Beat,
     Cursor,
     FinalHead,
@@ -62,7 +63,7 @@ class Exchange:
         self.members[namespace] = Members(namespace, store, lost_after_s, pace_s, now)
         self._packers[namespace] = Packer(store)
         if not self._is_mine(namespace):
-            self.members[namespace].refused.add(OWN_CERTIFICATE)
+            self.members[namespace].refuse(OWN_CERTIFICATE)
             text = "is not in this host's own certificate: no peer is told or heard, so it stays isolated"
             self._say("warning", f"namespace {namespace} {text}", namespace=namespace)
 
@@ -103,6 +104,8 @@ class Exchange:
 
         `stamp`: something of this host's that left it then had come to the peer before it said `row`.
         """
+        if len(link.theirs) >= ROWS_MAX and row.namespace not in link.theirs:
+            raise FrameError(f"more than {ROWS_MAX} namespaces; the link is closed")
         link.theirs[row.namespace] = row
         members = self.members.get(row.namespace)
         if members is None or not self._is_mine(row.namespace):

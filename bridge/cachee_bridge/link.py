@@ -52,6 +52,10 @@ ALLOWANCE_BYTES = 256 * 1024
 BEATS_BYTES = 16 * 1024
 """And some beats beyond it: a full socket must not stop the stamps, or both ends would isolate each other."""
 
+UNREAD_BYTES_MAX = FRAME_BYTES_MAX
+"""Under way when a link is looked at, whatever the peer asked for: the transport keeps what is not read. The
+allowance with a frame, beats and news of peers beyond it are half of this."""
+
 
 class LinkState(Enum):
     HELLO = auto()
@@ -291,6 +295,8 @@ class Link:
     def silent(self, now: float, lost_after_s: float, handshake_s: float) -> str | None:
         """Why it must be given up, or None. Data that comes without echoes is a path in one direction
         only. Who is not read is not silent."""
+        if self._under_way > UNREAD_BYTES_MAX:
+            return f"it asks for more and does not read: {self._under_way} bytes lie here for it"
         if self.held_since is not None:
             return None
         if not self.up:

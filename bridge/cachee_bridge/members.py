@@ -34,6 +34,8 @@ DEPARTED_MAX = 4096
 NO_SLOT = 0
 NAMELESS = ""
 """Among the forgotten: there are some whose names are not known any more."""
+REFUSED_MAX = 4096
+"""One is enough to isolate; peers that come under ever new names are not all kept."""
 
 
 class Members:
@@ -154,6 +156,11 @@ class Members:
         self.departed.pop(name, None)
         self.forgotten.pop(name, None)
         self.whole |= flush
+
+    def refuse(self, name: str) -> None:
+        """`name` has this namespace and cannot be followed: it isolates until it can."""
+        if len(self.refused) < REFUSED_MAX:
+            self.refused.add(name)
 
     def leaving(self, name: str, final: FinalHead) -> None:
         """`name` has said its final head."""

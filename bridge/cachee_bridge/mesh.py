@@ -460,7 +460,7 @@ class Mesh:
         self._extend(now)
 
     def _on_up(self, link: Link, now: float) -> None:
-        self._met.add(link.name)
+        self._remember(link.name)
         self._since[link.name] = now
         self._book.linked(link.name)
         if link.reach:
@@ -474,6 +474,12 @@ class Mesh:
             self._teach(other, [link])
         if (warning := self._fanout.warning(len(others) + 1)) is not None:
             self._say("warning", warning)
+
+    def _remember(self, name: str) -> None:
+        """Whoever was met has answered at the addresses that lead to him; who has none need not be known."""
+        if len(self._met) >= ADDRESSES_MAX:
+            self._met &= {known.name or "" for known in self._book}.union(self._up)
+        self._met.add(name)
 
     def _on_word(self, link: Link, message: Message, now: float) -> None:
         if isinstance(message, Frame):

@@ -170,6 +170,14 @@ def test_the_address_of_a_name_is_known_once_it_answered(book):
     assert book.of("web-2") == "10.0.0.2:1"
 
 
+def test_of_those_that_left_only_who_has_an_address_here_is_remembered(book):
+    book.configure("web-2:1", 10.0)
+    book.answered("web-2:1", "web-2")
+    for name in ("web-2", *(f"n{number}" for number in range(100))):
+        book.left(name)
+    assert book._left == {"web-2"}
+
+
 # Discovery
 
 

@@ -7,6 +7,7 @@ from cachee_bridge.effects import GoOn, Send
 from cachee_bridge.frames import (
     FRAME_BYTES_MAX,
     PAYLOAD_ALL,
+    ROWS_MAX,
     Beat,
     Cursor,
     Decoder,
@@ -337,3 +338,20 @@ def test_a_full_source_table_is_told_and_isolates():
     cable.run(3.0)
     assert "table is full" in a.texts("error")
     assert a.isolated()
+
+
+def test_a_peer_with_namespaces_without_end_is_not_remembered_whole(peer):
+    link = peer.node.mesh._links[1]
+    for number in range(3):
+        rows = (NamespaceState(f"n{number}-{row}", 1, 0, 7) for row in range(ROWS_MAX // 2))
+        peer.say(State(tuple(rows)))
+    assert len(link.theirs) == ROWS_MAX
+    assert any("more than 1024 namespaces" in reason for reason in peer.node.closed)
+
+
+def test_those_refused_under_ever_new_names_are_not_all_kept(peer, monkeypatch):
+    monkeypatch.setattr("cachee_bridge.members.REFUSED_MAX", 3)
+    members = peer.node.mesh._exchange.members["shop"]
+    for number in range(9):
+        members.refuse(f"n{number}")
+    assert members.refused == {"n0", "n1", "n2"}

@@ -23,7 +23,7 @@ from cachee_bridge.frames import (
     encode,
 )
 from cachee_bridge.identity import Identity
-from cachee_bridge.link import ALLOWANCE_BYTES, Link, LinkState
+from cachee_bridge.link import ALLOWANCE_BYTES, UNREAD_BYTES_MAX, Link, LinkState
 from cachee_shm.errors import AuthError, FrameError
 from tests.bridge.meshes import SECRET
 
@@ -351,6 +351,20 @@ class TestSilence:
         link = self.up()
         link.heard_at, link.echoed_at = 110.0, 101.0
         assert "has not heard this host" in link.silent(110.0, 2.0, 5.0)
+
+    @pytest.mark.parametrize("held", [False, True])
+    def test_who_asks_and_never_reads_is_given_up_whatever_he_says(self, held):
+        link = self.up()
+        if held:
+            link.hold(100.0)
+        answer = Replay("shop", "a", 1, 1)
+        while link._under_way + len(encode(answer)) <= UNREAD_BYTES_MAX:
+            link.send(answer)
+        assert link.silent(100.0, 2.0, 5.0) is None
+        link.send(answer)
+        assert "does not read" in link.silent(100.0, 2.0, 5.0)
+        link.drained()
+        assert link.silent(100.0, 2.0, 5.0) is None
 
 
 def test_who_is_not_read_is_not_silent_and_counts_as_heard_when_it_is_read_again():

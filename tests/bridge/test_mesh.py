@@ -572,3 +572,16 @@ class TestTheShellsSide:
         (sent,) = [effect for effect in a.mesh.effects() if isinstance(effect, Send)]
         (hello,) = Decoder(4096).feed(sent.data)
         assert hello.address == ":7946"
+
+
+def test_who_came_once_and_has_no_address_here_is_not_remembered_for_ever(cable, monkeypatch):
+    monkeypatch.setattr("cachee_bridge.mesh.ADDRESSES_MAX", 5)
+    a, _ = two(cable)
+    for number in range(20):
+        guest = cable.node(f"guest-{number}", ("a",), address="")
+        cable.run(0.3)
+        cable.break_link(guest, a)
+        cable.remove(guest)
+    assert len(a.mesh._met) <= 6
+    assert {"b"} < a.mesh._met
+    assert a.state_of("b") == "up"
