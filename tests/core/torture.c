@@ -24,8 +24,9 @@ _Noreturn void fail_at(const char *file, int line, const char *format, ...)
     va_end(args);
     fprintf(stderr, "%s: FAILED at %s:%d: %s\n", program, file, line, text);
     fflush(stderr);
-    if (torture.stop)
-        store_release(torture.stop, 1);
+    if (!torture.stop)
+        abort(); /* a fuzzer keeps the input by which it died */
+    store_release(torture.stop, 1);
     _exit(1);
 }
 
