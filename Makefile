@@ -11,6 +11,7 @@ SEEDS    ?= 2000
 ROUNDS   ?= 10
 KILLS    ?= 10000
 EXAMPLES ?= 20000
+RUNS     ?= 100000
 
 # The Python that makes .venv is the machine's; all else is the one of .venv.
 MACHINE_PATH := $(PATH)
@@ -52,8 +53,11 @@ torture: build                          ## deaths, races, wrong bytes and the so
 simulate: build                         ## the mesh under simulated disasters (SEEDS=2000)
 	$(PY) -m tests.simulation --seeds $(SEEDS)
 
-fuzz: build                             ## the generated tests, with many more examples (EXAMPLES=20000)
+fuzz: build $(VENV)/.fuzz               ## the wire, guided by coverage (RUNS=100000 each), and the generated tests (EXAMPLES=20000)
 	CACHEE_EXAMPLES=$(EXAMPLES) $(PY) -m pytest -m fuzz --timeout=0
+	$(MAKE) -C tests/core fuzz RUNS=$$((20 * $(RUNS)))
+	$(PY) -m tests.fuzz frames --runs $(RUNS)
+	$(PY) -m tests.fuzz mesh --runs $$(($(RUNS) / 10))
 
 bench: build $(VENV)/.bench              ## every figure of the README, each beside its rivals
 	@for script in bench/bench_*.py bench/instructions.py; do echo "== $$script"; $(PY) $$script || exit 1; done
@@ -84,6 +88,11 @@ $(VENV)/.installed: $(VENV)/.tools pyproject.toml
 
 $(VENV)/.bench: $(VENV)/.installed
 	@$(VENV)/bin/pip install --quiet 'cachee-shm[bench]'
+	@touch $@
+
+# No wheel for this Python: the inputs are random then, and `make fuzz` says so.
+$(VENV)/.fuzz: $(VENV)/.installed
+	@$(VENV)/bin/pip install --quiet --only-binary :all: 'cachee-shm[fuzz]' || echo 'no atheris for this Python'
 	@touch $@
 
 define CHECK_TOOLS
