@@ -121,9 +121,10 @@ class Members:
         return NamespaceView(self.namespace, self.until, policy, silent, removing, ends_at)
 
     def refuse(self, name: str) -> None:
-        """It is here, and cannot be followed."""
+        """It has this namespace and cannot be followed: it isolates until it can."""
         self.removal.cancel(name)
-        self.refused.add(name)
+        if len(self.refused) < REFUSED_MAX:
+            self.refused.add(name)
 
     def meet(self, name: str, incarnation: int, tail: int, now: float) -> Contact:
         """`name` says that its ring is `incarnation` with `tail`: climb the ladder as far as needed.
@@ -156,11 +157,6 @@ class Members:
         self.departed.pop(name, None)
         self.forgotten.pop(name, None)
         self.whole |= flush
-
-    def refuse(self, name: str) -> None:
-        """`name` has this namespace and cannot be followed: it isolates until it can."""
-        if len(self.refused) < REFUSED_MAX:
-            self.refused.add(name)
 
     def leaving(self, name: str, final: FinalHead) -> None:
         """`name` has said its final head."""
