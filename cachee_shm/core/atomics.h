@@ -18,6 +18,7 @@
  *   DOORBELL     writer:  advance tail, fence_seq_cst, read armed
  *                bridge:  store armed, fence_seq_cst, read tail
  *   INTENT       intent_*: store_release              roster_recover: load_acquire
+ *   PEERS        peers_vouch: store_release           peers_synced: load_acquire       (header.bridge_until_ms)
  *
  * Ordering on aarch64 is argued from these pairings; the torture programs ran there under emulation alone, which does
  * not reorder as such a machine may.

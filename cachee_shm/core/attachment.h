@@ -108,6 +108,7 @@ struct attachment {
     uint32_t spare[SPARES_MAX], spares; /* drained, not yet opened */
     struct view view;
     struct survey survey;
+    uint64_t written;    /* the last position of this process's own announcements in the ring; 0: none */
     int64_t main_credit; /* bytes that this process may put into the main queue without taking any out */
     uint64_t span_words[SPANS_MAX]; /* of the large value being written */
     uint64_t span_hash;             /* its key's; 0: none is being written */

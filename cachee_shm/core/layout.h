@@ -192,6 +192,9 @@ struct header {
     a64 pump_cursor;                 /* the bridge alone: own records re-applied at home up to here */
     a64 guard_marks[GUARD_MARKS];    /* the bridge alone: | sequence 32 | ms 32 |, see ring.c */
     a64 guard_next;                  /* the bridge alone */
+    a64 bridge_since_ms;             /* whoever takes the bridge's lock, then */
+    a64 bridge_told_ms, bridge_until_ms; /* the bridge alone: when it last told of its peers, and how long that counts */
+    a64 sync_wanted;                 /* any process, raised: somebody waits until every peer has applied up to here */
     _Alignas(64) a64 doorbell;       /* 1 = the bridge sleeps: the bridge arms, a writer disarms by CAS */
     _Alignas(64) a64 sweep_at_ms;    /* any process, by CAS: when the next sweep is due */
     a64 roster_high;                 /* any process, raised: roster slots ever used */
@@ -243,7 +246,10 @@ struct source_slot { /* written by the bridge alone */
     a64 cursor;
     a64 used; /* enum source_use; FORGOTTEN: no member without a leave; kept for its return while there is room. Slot 0
                * is nobody's: it is FORGOTTEN once there was no room for one that was, and its name is not known any more */
-    a64 reserved[5];
+    a64 acked;     /* 1 + how far it says that it has applied this host's ring; 0: it has not said */
+    a64 fresh_ms;  /* segment clock: what it announced before is applied here; 0: never yet */
+    a64 reachable; /* 1: it was fresh, or met for the first time, within lost_after: see peers.h */
+    a64 reserved[2];
     a64 name[NAME_BYTES / 8];
 };
 

@@ -234,7 +234,7 @@ static PyMethodDef own_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-enum { METHODS_MAX = 64 };
+enum { METHODS_MAX = 96 };
 static PyMethodDef methods[METHODS_MAX];
 
 static void gather(PyMethodDef *to, const PyMethodDef *from)
@@ -300,6 +300,7 @@ static int exec_module(PyObject *module)
         gather(methods, own_methods);
         gather(methods, module_verbs);
         gather(methods, module_bridge);
+        gather(methods, module_peers);
         if (!import_errors() || pthread_atfork(NULL, NULL, after_fork_in_child) != 0)
             return -1;
         done = true;

@@ -92,6 +92,7 @@ void near_keep(SegmentObject *s, PyObject *key, const struct key *k, const struc
 /* The verbs, by file; module.c gathers them into the type. */
 extern PyMethodDef module_verbs[];  /* module_verbs.c */
 extern PyMethodDef module_bridge[]; /* module_bridge.c */
+extern PyMethodDef module_peers[];  /* module_peers.c */
 extern PyGetSetDef module_attributes[];
 PyObject *Segment_subscript(SegmentObject *s, PyObject *key);
 int Segment_ass_subscript(SegmentObject *s, PyObject *key, PyObject *value);

@@ -1,5 +1,6 @@
 /* module_bridge.c - what the bridge and the curious call: relaying, sources, sweeping, statistics. See module.h. */
 #include "module.h"
+#include "peers.h"
 #include "relay_buckets.h"
 
 enum { RING_READ_MAX = 4096, RING_RECORD_BYTES = 24, PACK_BYTES_MAX = PACK_RECORDS_MAX * WIRE_RECORD_BYTES_MAX };
@@ -234,6 +235,7 @@ static void source_begin(struct attachment *a, struct source_slot *slot, const c
     racing_write(slot->name, padded, sizeof padded);
     store_relaxed(&slot->incarnation, 0);
     store_relaxed(&slot->cursor, 0);
+    peers_reset(slot);
 }
 
 static PyObject *Segment_source_open(SegmentObject *s, PyObject *arg)

@@ -42,6 +42,8 @@ uint64_t ring_append(struct attachment *a, const struct record *r)
             uint64_t mine = meta_of(r, lap);
             if (cas128(slot, meta, hash, mine, r->hash)) {
                 ring_help(a, position, mine, r->hash);
+                if (r->own)
+                    a->written = position + 1;
                 fence_seq_cst_after_rmw(); /* DEKKER, DOORBELL */
                 return position + 1;
             }

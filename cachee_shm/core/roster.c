@@ -105,6 +105,13 @@ bool roster_alive(const struct attachment *a, uint32_t slot)
     return lock.l_type != F_UNLCK;
 }
 
+bool roster_bridge_alive(const struct attachment *a)
+{
+    int fd = roster_checked_fd(a);
+    struct flock lock = byte_lock(LOCK_BRIDGE, F_WRLCK);
+    return fd < 0 || fcntl(fd, F_OFD_GETLK, &lock) != 0 || lock.l_type != F_UNLCK;
+}
+
 bool roster_in_use(const struct attachment *a)
 {
     struct flock locks = byte_lock(LOCK_SLOTS, F_WRLCK);

@@ -27,6 +27,9 @@ void roster_leave(struct attachment *a);
 /* True if the slot's process lives, and also when that cannot be told. */
 bool roster_alive(const struct attachment *a, uint32_t slot);
 
+/* Does a process hold the bridge's byte? True also when that cannot be told. */
+bool roster_bridge_alive(const struct attachment *a);
+
 /* Does any other process hold a slot of the segment's file? Asked before this one has a slot. */
 bool roster_in_use(const struct attachment *a);
 

@@ -466,6 +466,7 @@ bool segment_become_bridge(struct attachment *a)
         return false;
     store_release(&a->me->word,
                   (uint64_t)a->slot_generation << ROSTER_GEN_SHIFT | (uint64_t)ROSTER_BRIDGE << ROSTER_KIND_SHIFT | SLOT_LIVE);
+    store_release(&a->header->bridge_since_ms, clock_ms(a));
     add_relaxed(&a->header->bridge_generation, 1);
     return true;
 }

@@ -30,6 +30,8 @@
 #include "relay_buckets.h"
 #include "torture.h"
 
+#include "peers.h"
+
 #include <errno.h>
 #include <signal.h>
 #include <stddef.h>
@@ -348,6 +350,10 @@ static void relay_something(struct worker *w, uint32_t key)
         return;
     case 2:
         store_release(&a->header->serve_until_ms, clock_ms(a) + 1000); /* what its beat does */
+        peers_acked(&a->sources[1], w->cursor);
+        peers_tell(&a->sources[1], true, clock_ms(a));
+        peers_vouch(a, clock_ms(a) + 1000);
+        peers_asked(a);
         return;
     default:
         relay_apply(a, 3, in, bytes_of[in[0]], &n);
@@ -362,6 +368,8 @@ static void come_and_go(struct worker *w, uint32_t key)
     struct worker other = {.chance = w->chance};
     roster_sweep(&w->a);
     cache_count(&w->a);
+    if (!peers_synced(&w->a, w->a.written))
+        peers_ask(&w->a, w->a.written);
     enum attach_result r = segment_attach(&b, reopened(file), &config);
     REQUIRE(r != ATTACH_CREATED && r != ATTACH_BUSY && r != ATTACH_FAILED && r != ATTACH_TOO_SMALL, "attaching to garbage: %d, %s",
             (int)r, strerror(errno));

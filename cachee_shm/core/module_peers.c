@@ -1,0 +1,137 @@
+/* module_peers.c - what the bridge tells of its peers, and what workers read of it: wait_synced, health. See module.h. */
+#include "module.h"
+#include "peers.h"
+
+/* ---- the bridge ---- */
+
+static struct source_slot *slot_at(SegmentObject *s, unsigned int i)
+{
+    if (i >= 1 && i < s->a.geo.source_slots)
+        return &s->a.sources[i];
+    fail(PyExc_ValueError, "no source %u", i);
+    return NULL;
+}
+
+static PyObject *Segment_source_acked(SegmentObject *s, PyObject *args)
+{
+    unsigned int i;
+    unsigned long long position;
+    struct source_slot *slot;
+    if (!PyArg_ParseTuple(args, "IK:source_acked", &i, &position) || !enter(s) || !(slot = slot_at(s, i)))
+        return NULL;
+    peers_acked(slot, position);
+    Py_RETURN_NONE;
+}
+
+static PyObject *Segment_source_tell(SegmentObject *s, PyObject *args)
+{
+    unsigned int i;
+    int reachable;
+    unsigned long long fresh_ms;
+    struct source_slot *slot;
+    if (!PyArg_ParseTuple(args, "IpK:source_tell", &i, &reachable, &fresh_ms) || !enter(s) || !(slot = slot_at(s, i)))
+        return NULL;
+    peers_tell(slot, reachable, fresh_ms);
+    Py_RETURN_NONE;
+}
+
+static PyObject *Segment_bridge_vouch(SegmentObject *s, PyObject *arg)
+{
+    uint64_t until_ms = PyLong_AsUnsignedLongLong(arg);
+    if (PyErr_Occurred() || !enter(s))
+        return NULL;
+    peers_vouch(&s->a, until_ms);
+    Py_RETURN_NONE;
+}
+
+static PyObject *Segment_sync_asked(SegmentObject *s, PyObject *unused)
+{
+    (void)unused;
+    return enter(s) ? PyLong_FromUnsignedLongLong(peers_asked(&s->a)) : NULL;
+}
+
+/* ---- workers ---- */
+
+static PyObject *Segment_written(SegmentObject *s, PyObject *unused)
+{
+    (void)unused;
+    if (!enter(s))
+        return NULL;
+    return Py_BuildValue("(KK)", load_acquire(&s->a.header->incarnation), s->a.written);
+}
+
+/* Of a segment that was replaced meanwhile, peers have only to have met the successor: they evict all for it. */
+static PyObject *Segment_synced(SegmentObject *s, PyObject *args)
+{
+    unsigned long long incarnation, written;
+    if (!PyArg_ParseTuple(args, "KK:_synced", &incarnation, &written) || !enter(s))
+        return NULL;
+    if (load_acquire(&s->a.header->incarnation) != incarnation)
+        written = 0;
+    bool synced = peers_synced(&s->a, written);
+    if (!synced)
+        peers_ask(&s->a, written);
+    return PyBool_FromLong(synced);
+}
+
+static PyObject *peer_row(const struct attachment *a, uint32_t i, const struct peer *peer)
+{
+    char name[NAME_BYTES];
+    racing_read(name, a->sources[i].name, sizeof name);
+    PyObject *text = PyUnicode_DecodeUTF8(name, (Py_ssize_t)strnlen(name, sizeof name), "replace");
+    PyObject *acked = peer->acked == NOT_ACKED ? Py_NewRef(Py_None) : PyLong_FromUnsignedLongLong(peer->acked - 1);
+    return Py_BuildValue("(NNNK)", text, PyBool_FromLong(peer->reachable), acked, peer->fresh_ms); /* NULL if one is */
+}
+
+static PyObject *Segment_peers(SegmentObject *s, PyObject *unused)
+{
+    (void)unused;
+    PyObject *list = enter(s) ? PyList_New(0) : NULL;
+    for (uint32_t i = 1; list && i < s->a.geo.source_slots; i++) {
+        struct peer peer;
+        if (!peers_look(&s->a, i, &peer))
+            continue;
+        PyObject *row = peer_row(&s->a, i, &peer);
+        if (!row || PyList_Append(list, row) < 0)
+            Py_CLEAR(list);
+        Py_XDECREF(row);
+    }
+    return list;
+}
+
+static PyObject *Segment_bridge(SegmentObject *s, PyObject *unused)
+{
+    (void)unused;
+    if (!enter(s))
+        return NULL;
+    const struct header *h = s->a.header;
+    return Py_BuildValue("(NKKK)", PyBool_FromLong(roster_bridge_alive(&s->a)), load_acquire(&h->bridge_since_ms),
+                         load_acquire(&h->bridge_told_ms), load_acquire(&h->bridge_until_ms));
+}
+
+/* Pages that hold nothing, also those that a process has drained and not yet opened. */
+static PyObject *Segment_free_bytes(SegmentObject *s, PyObject *unused)
+{
+    (void)unused;
+    uint64_t pages = 0;
+    if (!enter(s))
+        return NULL;
+    for (uint32_t i = 0; i < s->a.geo.page_count; i++) {
+        uint64_t state = load_relaxed(&s->a.page_words[i]) & PAGE_STATE_MASK;
+        pages += state == PAGE_FREE || state == PAGE_SPARE;
+    }
+    return PyLong_FromUnsignedLongLong(pages * s->a.geo.page_bytes);
+}
+
+PyMethodDef module_peers[] = {
+    {"source_acked", (PyCFunction)Segment_source_acked, METH_VARARGS, "source_acked(index, position): it has applied this host's ring so far"},
+    {"source_tell", (PyCFunction)Segment_source_tell, METH_VARARGS, "source_tell(index, reachable, fresh_ms)"},
+    {"bridge_vouch", (PyCFunction)Segment_bridge_vouch, METH_O, "bridge_vouch(until_ms): what was told of every source counts so long"},
+    {"sync_asked", (PyCFunction)Segment_sync_asked, METH_NOARGS, "up to where somebody waits for peers to have applied the ring"},
+    {"_written", (PyCFunction)Segment_written, METH_NOARGS, "_written() -> (incarnation, the last position that this process announced)"},
+    {"_synced", (PyCFunction)Segment_synced, METH_VARARGS, "_synced(*_written()): every peer that can be reached has applied that"},
+    {"_peers", (PyCFunction)Segment_peers, METH_NOARGS, "[(name, reachable, acked or None, fresh_ms)]"},
+    {"_bridge", (PyCFunction)Segment_bridge, METH_NOARGS, "(alive, since_ms, told_ms, until_ms)"},
+    {"_free_bytes", (PyCFunction)Segment_free_bytes, METH_NOARGS, "bytes of pages that hold nothing"},
+    {NULL, NULL, 0, NULL},
+};

@@ -1,0 +1,67 @@
+/* peers.c - see peers.h. */
+#include "peers.h"
+
+#include "doorbell.h"
+#include "ring.h"
+
+void peers_acked(struct source_slot *slot, uint64_t position) { store_release(&slot->acked, position + 1); }
+
+void peers_tell(struct source_slot *slot, bool reachable, uint64_t fresh_ms)
+{
+    store_release(&slot->fresh_ms, fresh_ms);
+    store_release(&slot->reachable, reachable);
+}
+
+void peers_vouch(struct attachment *a, uint64_t until_ms)
+{
+    store_relaxed(&a->header->bridge_told_ms, clock_ms(a));
+    store_release(&a->header->bridge_until_ms, until_ms); /* PEERS */
+}
+
+void peers_reset(struct source_slot *slot)
+{
+    store_relaxed(&slot->acked, NOT_ACKED);
+    store_relaxed(&slot->fresh_ms, 0);
+    store_relaxed(&slot->reachable, 0);
+}
+
+bool peers_look(const struct attachment *a, uint32_t source, struct peer *out)
+{
+    if (source < 1 || source >= a->geo.source_slots || load_acquire(&a->sources[source].used) != SOURCE_MEMBER)
+        return false;
+    const struct source_slot *slot = &a->sources[source];
+    uint64_t acked = load_acquire(&slot->acked);
+    bool possible = acked <= ring_tail(a) + 1; /* read after it: nobody applies what has not been written */
+    *out = (struct peer){
+        .acked = possible ? acked : NOT_ACKED,
+        .fresh_ms = load_acquire(&slot->fresh_ms),
+        .reachable = load_acquire(&slot->reachable) != 0,
+    };
+    return true;
+}
+
+bool peers_synced(const struct attachment *a, uint64_t written)
+{
+    if (load_acquire(&a->header->bridge_until_ms) < clock_ms(a) || !roster_bridge_alive(a)) /* PEERS */
+        return false;
+    for (uint32_t i = 1; i < a->geo.source_slots; i++) {
+        struct peer peer;
+        if (peers_look(a, i, &peer) && peer.reachable && peer.acked <= written)
+            return false;
+    }
+    return true;
+}
+
+void peers_ask(struct attachment *a, uint64_t written)
+{
+    if (load_relaxed(&a->header->sync_wanted) >= written)
+        return;
+    raise_max(&a->header->sync_wanted, written);
+    doorbell_ring(a);
+}
+
+uint64_t peers_asked(const struct attachment *a)
+{
+    uint64_t wanted = load_acquire(&a->header->sync_wanted);
+    return wanted <= ring_tail(a) ? wanted : 0; /* read after it: what was never written is garbage */
+}

@@ -1,0 +1,40 @@
+/* peers.h - what the bridge tells the workers of its peers, in the source slots: how far each says that it has applied
+ * this host's ring, and which of them can be reached.
+ *
+ * The bridge writes the slots first and vouches for them last, some times a second; what it vouched for is void once
+ * bridge_until_ms has passed. So a bridge that is dead, hung or not started yet is known by the clock, and a peer is out
+ * of reach only because a bridge that lives says so.
+ */
+#ifndef CACHEE_PEERS_H
+#define CACHEE_PEERS_H
+
+#include "roster.h"
+
+enum { NOT_ACKED = 0 }; /* of source_slot.acked; and of what garbage claims */
+
+struct peer {
+    uint64_t acked; /* NOT_ACKED, or a position + 1 */
+    uint64_t fresh_ms;
+    bool reachable;
+};
+
+/* The bridge: the source has said that it has applied this host's ring up to `position`. */
+void peers_acked(struct source_slot *slot, uint64_t position);
+/* The bridge: whether a source can be reached; and, after all of them, how long what was told counts. */
+void peers_tell(struct source_slot *slot, bool reachable, uint64_t fresh_ms);
+void peers_vouch(struct attachment *a, uint64_t until_ms);
+/* The bridge: a slot is given to another source. Before `used` says so. */
+void peers_reset(struct source_slot *slot);
+
+/* False: the slot is no member's. */
+bool peers_look(const struct attachment *a, uint32_t source, struct peer *out);
+
+/* Has every peer that can be reached applied what this process has announced? False too when no living bridge says. */
+bool peers_synced(const struct attachment *a, uint64_t written);
+
+/* Somebody waits for that: the bridge need not wait for the next beat to learn it. */
+void peers_ask(struct attachment *a, uint64_t written);
+/* The bridge: up to where; 0: nobody has asked. */
+uint64_t peers_asked(const struct attachment *a);
+
+#endif
