@@ -18,7 +18,7 @@ FLOORS = {
         ["_core"],
         ["errors", "config", "codec"],
         ["segment", "events"],
-        ["near", "loading", "host"],
+        ["near", "loading", "host", "synced", "health"],
         ["cache"],
         ["bypass"],
         ["attaching"],
@@ -27,7 +27,7 @@ FLOORS = {
     "cachee_bridge": [
         ["identity", "seal", "budget"],
         ["frames", "config", "effects", "ports", "discovery", "addresses", "freshness"],
-        ["stream", "repair", "buckets", "fanout", "auth", "removal", "members"],
+        ["stream", "repair", "buckets", "fanout", "auth", "removal", "members", "bulletin"],
         ["link", "exchange"],
         ["membership", "mesh"],
         [
@@ -66,7 +66,7 @@ PROTOCOL = {
     "fanout",
     "auth",
 }
-PROTOCOL |= {"buckets", "discovery", "removal", "members", "link", "exchange", "membership", "mesh"}
+PROTOCOL |= {"buckets", "discovery", "removal", "bulletin", "members", "link", "exchange", "membership", "mesh"}
 NO_INPUT_OUTPUT = {
     "asyncio",
     "socket",

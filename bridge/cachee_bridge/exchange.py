@@ -31,6 +31,7 @@ from cachee_bridge.frames import (
     NamespaceState,
     Replay,
     State,
+    Sync,
 )
 from cachee_bridge.link import BEATS_BYTES, Link
 from cachee_bridge.members import Members
@@ -265,6 +266,7 @@ class Exchange:
         self._check_own(link, cursor.namespace, store, cursor.incarnation, cursor.cursor)
         if cursor.incarnation == store.incarnation:
             link.acked[cursor.namespace] = cursor.cursor
+            self.members[cursor.namespace].acked(link.name, cursor.cursor)
 
     def on_replay(self, link: Link, replay: Replay) -> None:
         if replay.source != self._name or replay.namespace not in link.shared:
@@ -318,6 +320,14 @@ class Exchange:
             text = f"{link.name}, namespace {frame.namespace}: lapped; {what} stands for"
             self._say("info", f"{text} {frame.first}..{frame.last}", peer=link.name)
         return frame
+
+    def ask_cursor(self, link: Link, namespace: str) -> None:
+        """Of a peer that has been sent what some worker waits for: now, not with its next beat."""
+        outbox, wanted = link.outboxes.get(namespace), self.members[namespace].store.sync_asked()
+        lacks = outbox is not None and link.acked.get(namespace, 0) < wanted <= outbox.cursor
+        if lacks and link.asked.get(namespace) != wanted:
+            link.asked[namespace] = wanted
+            link.send(Sync())
 
     def send_empty(self, link: Link) -> None:
         for outbox in link.outboxes.values():

@@ -105,6 +105,8 @@ class Link:
         self.outboxes: dict[str, Outbox] = {}
         self.acked: dict[str, int] = {}
         """How far the peer has applied this host's rings, as it last told."""
+        self.asked: dict[str, int] = {}
+        """For which position it was last asked to tell that, out of turn."""
         self.decoder = Decoder(HANDSHAKE_BYTES_MAX)
         self.budget = budget
         self.held = 0

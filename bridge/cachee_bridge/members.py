@@ -22,6 +22,7 @@ room, it may be anybody's: then no newcomer is taken for one.
 
 from __future__ import annotations
 
+from cachee_bridge.bulletin import Bulletin
 from cachee_bridge.frames import PAYLOAD_ALL, FinalHead
 from cachee_bridge.freshness import Freshness
 from cachee_bridge.ports import NamespaceView, Store
@@ -56,6 +57,7 @@ class Members:
         self.refused: set[str] = set()
         """Peers that have this namespace and cannot be followed: they isolate."""
         self.removal = Removal(store)
+        self.bulletin = Bulletin(store, lost_after_s, now)
         self.heard_until = self.until = float("-inf")
         """The latest that was heard without who was being removed; and told to readers."""
         self.whole = store.tail == 0 and not self.inboxes
@@ -176,6 +178,12 @@ class Members:
         if len(self.departed) > DEPARTED_MAX:
             del self.departed[next(iter(self.departed))]
         return True
+
+    def acked(self, name: str, position: int) -> None:
+        """`name` says that it has applied this host's ring up to `position`."""
+        inbox = self.inboxes.get(name)
+        if inbox is not None:
+            self.store.source_acked(inbox.index, position)
 
     def cursor(self, name: str) -> tuple[int, int] | None:
         """(incarnation, cursor) of what has been applied of `name`, also when it is no member any more."""

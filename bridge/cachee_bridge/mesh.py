@@ -251,9 +251,10 @@ class Mesh:
                 self._complain(known.address, failures, text)
 
     def ring_moved(self, namespace: str, now: float) -> None:
-        """The pump has healed up to a new `pump_cursor`: send."""
+        """The pump has healed up to a new `pump_cursor`, or some worker waits for the peers: send."""
         for link in self._fanout.targets(self._up.values()):
             self._exchange.pump(link, namespace)
+            self._exchange.ask_cursor(link, namespace)
         self._flush()
 
     def tick(self, now: float) -> float:
@@ -528,8 +529,9 @@ class Mesh:
             members.judge(now)
 
     def _extend(self, now: float) -> None:
-        """How long may be served."""
+        """How long may be served, and what workers are told of the peers."""
         for namespace, members in self._exchange.members.items():
+            members.bulletin.tell(members.inboxes, now, bool(self._unanswered))
             if (until := members.extended(now, bool(self._unanswered))) is not None:
                 self._effects.append(ServeUntil(namespace, until))
 

@@ -124,6 +124,22 @@ class Store(Protocol):
         """The age up to which they serve then."""
         ...
 
+    def source_acked(self, index: int, position: int, /) -> None:
+        """For workers: `index` says that it has applied this host's ring up to `position`."""
+        ...
+
+    def source_tell(self, index: int, reachable: bool, fresh_ms: int, /) -> None:
+        """For workers: whether it can be reached, and how fresh its word is; 0 = nothing came yet."""
+        ...
+
+    def bridge_vouch(self, until_ms: int, /) -> None:
+        """For workers: what they were told of every source counts so long."""
+        ...
+
+    def sync_asked(self) -> int:
+        """Up to where some worker waits for the peers to have applied this ring; 0 = none ever did."""
+        ...
+
 
 @dataclass(frozen=True)
 class Settings:

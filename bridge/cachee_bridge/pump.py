@@ -46,6 +46,9 @@ class Ring(Protocol):
     def pump_cursor(self) -> int:
         """The last position healed."""
 
+    def sync_asked(self) -> int:
+        """Up to where some worker waits for the peers."""
+
     def heal(self, cursor: int, max_records: int, /) -> int:
         """Applies own records after `cursor` at home; the new pump_cursor."""
 
@@ -63,12 +66,15 @@ class Pump:
         moved: Callable[[str], None],
         warn: Callable[[str], None],
     ) -> None:
-        """`moved(namespace)`: its ring was healed further. `warn(text)`: writers do not reach the bell."""
+        """`moved(namespace)`: its ring was healed further, or a worker waits for the peers.
+        `warn(text)`: writers do not reach the bell."""
         self._loop = loop
         self._bell = bell
         self._moved = moved
         self._warn = warn
         self._rings: dict[str, Ring] = {}
+        self._asked: dict[str, int] = {}
+        """By ring, the `sync_asked` that the mesh knows of."""
         self._timer = Timer()
         self._step = 0
         self._found_at = 0.0
@@ -104,6 +110,9 @@ class Pump:
             if cursor != end:
                 moved = True
                 self._drain(name, ring, cursor, end)
+            if (asked := ring.sync_asked()) != self._asked.get(name, 0):
+                self._asked[name] = asked
+                self._moved(name)
         return moved
 
     def check(self) -> None:

@@ -11,6 +11,10 @@ class FakeRing:
         self.pump_cursor = 0
         self.armed = False
         self.heal_limit = 1 << 30
+        self.asked = 0
+
+    def sync_asked(self) -> int:
+        return self.asked
 
     def heal(self, cursor: int, max_records: int, /) -> int:
         self.pump_cursor = min(self.tail, cursor + max_records, cursor + self.heal_limit)

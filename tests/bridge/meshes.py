@@ -42,6 +42,10 @@ class FakeStore:
         self.serve_until = 0
         self.on_isolation = "cap"
         self.isolation_ttl_s = 10.0
+        self.acked: dict[int, int] = {}
+        self.told: dict[int, tuple[bool, int]] = {}
+        self.vouched_until_ms = 0
+        self.asked = 0
 
     @property
     def tail(self) -> int:
@@ -117,6 +121,23 @@ class FakeStore:
 
     def evict_before(self, position: int) -> None:
         self.evicted_before.append(position)
+
+    def source_acked(self, index: int, position: int) -> None:
+        self.acked[index] = position
+
+    def source_tell(self, index: int, reachable: bool, fresh_ms: int) -> None:
+        self.told[index] = (reachable, fresh_ms)
+
+    def bridge_vouch(self, until_ms: int) -> None:
+        self.vouched_until_ms = until_ms
+
+    def sync_asked(self) -> int:
+        return min(self.asked, self.tail)
+
+    def workers_know(self, name: str) -> tuple[int | None, bool]:
+        """(how far `name` has applied this ring, whether it can be reached), as workers are told."""
+        index = next(index for index, slot in self.table.items() if slot[0] == name)
+        return self.acked.get(index), self.told.get(index, (False, 0))[0]
 
     def cursor_of(self, name: str) -> int | None:
         """How far `name` has been applied; None when it is not known."""

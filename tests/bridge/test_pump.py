@@ -121,6 +121,21 @@ def test_a_ring_wakes_it_and_the_bell_is_armed_again(bell: Doorbell) -> None:
     run(test, bell)
 
 
+def test_a_worker_that_waits_for_the_peers_is_told_of_once_though_nothing_was_written(bell: Doorbell) -> None:
+    async def test(rig: Rig) -> None:
+        await until(rig.asleep)
+        rig.rings["news"].asked = 7
+        rig.ring()
+        await until(lambda: rig.moved == [("news", 0)])
+        rig.ring()
+        await until(rig.answered)
+        rig.write("shop")
+        rig.ring()
+        await until(lambda: rig.moved[1:] == [("shop", 1)])
+
+    run(test, bell)
+
+
 def test_rings_that_follow_closely_end_the_ringing(bell: Doorbell, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pump_module, "THICK_S", WAIT_S)
     monkeypatch.setattr(pump_module, "STEPS_US", (900_000,))

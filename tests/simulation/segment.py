@@ -274,6 +274,19 @@ class Segment:
         self._step()
         self.cleared = max(self.cleared, position)
 
+    def source_acked(self, index: int, position: int) -> None:
+        self.truth.acked(self, self.table[index][0], position)
+
+    def source_tell(self, index: int, reachable: bool, fresh_ms: int) -> None:
+        """For workers, who wait for nobody here."""
+
+    def bridge_vouch(self, until_ms: int) -> None:
+        """For workers."""
+
+    def sync_asked(self) -> int:
+        """Always all: peers are asked out of turn after everything that was written."""
+        return self.tail
+
     def _step(self) -> None:
         if self.dies_in is not None:
             self.dies_in -= 1

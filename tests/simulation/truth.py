@@ -10,6 +10,7 @@ I4  a cursor never moves back within an incarnation
 I5  a range is applied whole or not at all: a bridge killed in the middle of it has not moved its cursor
     (its records then count for no floor; that they are all applied later is I1 and I3)
 I6  a frame that evicts anything stands for an announcement in its range, or for one made since
+I7  what workers are told that a peer has applied of their ring, it has
 and nothing outside its namespace.
 """
 
@@ -61,6 +62,8 @@ class Truth:
         """When a host, since it was booted, first kept a cursor of a life."""
         self.applied: dict[tuple[str, Life], int] = {}
         """How far, since it was booted; also of lives that it has forgotten."""
+        self.reached: dict[tuple[str, Life], int] = defaultdict(int)
+        """How far it ever was."""
         self.configured: dict[Life, float] = {}
         """Lives that every host expects without having met them, and since when."""
         self.no_more: dict[str, float] = {}
@@ -160,6 +163,7 @@ class Truth:
         self._back(segment.host, life)
         self.met.setdefault((segment.host, life), self.now)
         self.applied[segment.host, life] = now[1]
+        self.reached[segment.host, life] = max(self.reached[segment.host, life], now[1])
         covered_from = was[1] if was[0] == now[0] else 0
         for announcement in self.announced[life]:
             if covered_from < announcement.position <= now[1]:
@@ -175,6 +179,13 @@ class Truth:
             for announcement in self.announced[known[1]] if known[1] != life else ():
                 for key, version in announcement.versions.items():
                     self.returned(host, key, version)
+
+    def acked(self, segment: Segment, peer: str, position: int) -> None:
+        """The bridge tells its workers that `peer` has applied so much of their ring."""
+        life = Life(segment.host, segment.namespace, segment.incarnation)
+        self.counts["acked"] += 1
+        if position > self.reached[peer, life]:
+            raise Broken(f"I7 {life}: {peer} is said to have {position}, it has {self.reached[peer, life]}")
 
     def served(self, segment: Segment, key: int, value: int) -> None:
         """One read."""
