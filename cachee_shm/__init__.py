@@ -10,7 +10,18 @@ from cachee_shm.attaching import attach
 from cachee_shm.cache import Cache
 from cachee_shm.errors import CacheeError
 from cachee_shm.events import Event, Events
+from cachee_shm.health import Health, PeerHealth
 from cachee_shm.loading import Writing
 
-__all__ = ["Cache", "CacheeError", "Event", "Events", "Writing", "__version__", "attach"]
+__all__ = [
+    "Cache",
+    "CacheeError",
+    "Event",
+    "Events",
+    "Health",
+    "PeerHealth",
+    "Writing",
+    "__version__",
+    "attach",
+]
 __version__ = "0.1.0"

@@ -12,9 +12,11 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from cachee_shm.events import Events
+from cachee_shm.health import Health, health
 from cachee_shm.host import Host
 from cachee_shm.loading import DEFAULT_TTL, TTL, Options, Writing, aload, load
 from cachee_shm.segment import Segment, warn
+from cachee_shm.synced import await_synced, wait_synced
 
 __all__ = ["Cache"]
 
@@ -77,6 +79,29 @@ class Cache(Segment):
     def events(self, keys: Iterable[str | bytes] | None = None) -> Events:
         """What is written from now on, here and on every peer; of these keys only, if given: ``Events``."""
         return Events(self, keys)
+
+    def wait_synced(self, timeout: float = 1.0) -> bool:
+        """Whether every peer that can be reached has applied what this process wrote before the call.
+
+        Waits for it, at most ``timeout`` seconds; 0 looks once. Read from the segment, where the bridge keeps
+        what peers tell it. A peer that was not heard for ``lost_after`` holds nobody up: ``health()`` names
+        it. True at once without a ``[bridge]``; False, when the time is over, with one that is dead, hung or
+        not started.
+
+        Raises ``Closed``, and what attaching raises when the segment was replaced meanwhile.
+        """
+        return wait_synced(self, timeout)
+
+    async def await_synced(self, timeout: float = 1.0) -> bool:
+        """``wait_synced``, without blocking the event loop."""
+        return await await_synced(self, timeout)
+
+    def health(self) -> Health:
+        """How the segment, the bridge and the peers fare, for people and probes: ``Health``.
+
+        Raises ``Closed`` alone: whatever else is wrong is in the answer.
+        """
+        return health(self)
 
     @property
     def host(self) -> Host:

@@ -23,11 +23,15 @@ class Relay:
         self.change: Change | None = None
         """For what the diallers send; used once, then forgotten."""
         self.changed = 0
+        self.passes = threading.Event()
+        """Cleared: nothing gets through, and no connection ends."""
+        self.passes.set()
         self._held = b""
         self._sockets: list[socket.socket] = [self._listener]
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
+        self.passes.set()
         for sock in self._sockets:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
@@ -54,6 +58,7 @@ class Relay:
     def _carry(self, source: socket.socket, target: socket.socket, keep: bytearray | None) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
+                self.passes.wait()
                 pieces = [data]
                 if keep is not None:
                     keep += data
