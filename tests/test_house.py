@@ -66,7 +66,17 @@ PROTOCOL = {
     "fanout",
     "auth",
 }
-PROTOCOL |= {"buckets", "discovery", "removal", "bulletin", "members", "link", "exchange", "membership", "mesh"}
+PROTOCOL |= {
+    "buckets",
+    "discovery",
+    "removal",
+    "bulletin",
+    "members",
+    "link",
+    "exchange",
+    "membership",
+    "mesh",
+}
 NO_INPUT_OUTPUT = {
     "asyncio",
     "socket",
