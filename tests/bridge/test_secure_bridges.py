@@ -510,6 +510,7 @@ def test_a_secret_is_changed_on_running_hosts_and_no_link_is_dropped(tmp_path: P
             host.config.write_text(host.config.read_text() + f'secret_file = "{file}"\n')
         one_dials(pair)
         meet(*pair)
+        tell(*pair)
         links = [links_of(host) for host in pair]
         for content in (new + old, new):
             for host in pair:
