@@ -271,17 +271,6 @@ def _a_removal_flushes_nothing() -> list[Patch]:
     return [(Segment, "evict_before", lambda self, position: None)]
 
 
-def _who_was_removed_is_trusted_when_it_returns() -> list[Patch]:
-    meet = Members.meet
-
-    def trusting(self: Members, name: str, incarnation: int, tail: int, now: float) -> Contact:
-        self.departed.update(self.forgotten)
-        self.forgotten.clear()
-        return meet(self, name, incarnation, tail, now)
-
-    return [(Members, "meet", trusting)]
-
-
 def _an_answer_that_names_nobody_is_believed() -> list[Patch]:
     answered = Discovery.answered
 
@@ -327,8 +316,7 @@ RULES: dict[str, tuple[Callable[[], list[Patch]], str, int]] = {
         (_a_fills_version_is_its_store_time, "", 0),
         (_a_writer_that_lost_stores, "", 0),
         (_healing_does_not_count, "stall_pump", 38),
-        (_a_removal_flushes_nothing, "vanish block", 368),
-        (_who_was_removed_is_trusted_when_it_returns, "forget block crash", 2712),
+        (_a_removal_flushes_nothing, "vanish block", 999),
         (_an_answer_that_names_nobody_is_believed, "unname block", 17),
         (_discovery_is_not_waited_for, "vanish block kill_bridge", 105),
     )
