@@ -25,7 +25,7 @@ from namespaces import Loopback, Place
 
 import cachee_shm
 from cachee_bridge.doorbell import queue_name
-from cachee_shm.segment import segment_path
+from cachee_shm.segment import bridge_socket, segment_path
 
 NAMESPACE = "bench"
 JOIN_S = 60.0
@@ -241,11 +241,12 @@ def free_ports(count: int) -> list[int]:
 
 
 def remove(host: str) -> None:
-    """The segment, and the doorbell of a bridge that was killed."""
+    """The segment; the doorbell and the socket of a bridge that was killed."""
     with suppress(posix_ipc.ExistentialError):
         posix_ipc.unlink_shared_memory(segment_path(host, NAMESPACE))
     with suppress(posix_ipc.Error, OSError):
         posix_ipc.unlink_message_queue(queue_name(host))
+    Path(bridge_socket(host)).unlink(missing_ok=True)
 
 
 @contextmanager
