@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import operator
 from datetime import timedelta
 from types import EllipsisType
 from typing import TYPE_CHECKING
 
-from cachee_shm.errors import SegmentError
+from cachee_shm.errors import NotACounter, SegmentError
 
 if TYPE_CHECKING:
     from cachee_shm.segment import Segment
@@ -33,9 +34,9 @@ class Host:
         """Add ``delta`` to the integer of ``key`` and return the sum. Of concurrent calls on a host none is
         lost.
 
-        Without a value the count begins at ``initial``, with a lifetime of ``ttl`` seconds (None: for ever),
-        which later calls leave as it is. A counter is a cached value: it may be evicted, ``clear()`` and
-        ``delete`` reach it, and a restart of the host begins anew.
+        Without a value the count begins at ``initial``, with a lifetime of ``ttl`` seconds (None: for ever;
+        0: nothing is kept), which later calls leave as it is. A counter is a cached value: it may be evicted,
+        ``clear()`` and ``delete`` reach it, and a restart of the host begins anew.
 
         Raises ``KeyError`` where there is no value and no ``initial``; ``NotACounter`` for a value that is no
         64-bit integer, was set without ``local=True``, or would grow beyond 64 bits; ``SegmentError`` when
@@ -47,8 +48,9 @@ class Host:
                 return total
             if initial is None:
                 raise KeyError(key)
-            if self._segment.add(key, initial + delta, ttl=ttl, local=True):
-                return initial + delta
+            first = _begun(key, initial, delta)
+            if self._segment.add(key, first, ttl=ttl, local=True) or (ttl is not None and not ttl):
+                return first
         raise SegmentError(
             f"There is no room for a counter of {key!r}. It was not counted. Give the namespace more memory."
         )
@@ -63,3 +65,11 @@ class Host:
     ) -> int:
         """``incr`` by ``-delta``; unlike memcached's, it goes below zero."""
         return self.incr(key, -delta, initial=initial, ttl=ttl)
+
+
+def _begun(key: str | bytes, initial: int, delta: int) -> int:
+    """What a count begins with. NotACounter: that does not fit 64 bits."""
+    first = operator.index(initial) + delta
+    if not -(1 << 63) <= first < 1 << 63:
+        raise NotACounter(f"The sum for {key!r} does not fit 64 bits. Nothing was stored.")
+    return first

@@ -10,6 +10,7 @@ import uuid
 import posix_ipc
 import pytest
 
+from cachee_shm import _core
 from cachee_shm.config import Config
 
 if sys.version_info >= (3, 11):
@@ -39,7 +40,7 @@ def test_the_python_of_the_readme_runs_from_top_to_bottom(tmp_path: pathlib.Path
         )
         assert done.returncode == 0, done.stderr
     finally:
-        posix_ipc.unlink_shared_memory(f"/cachee.{host}.default.1")
+        posix_ipc.unlink_shared_memory(f"/cachee.{host}.default.{_core.LAYOUT}")
 
 
 def test_the_configuration_of_the_readme_is_accepted(tmp_path: pathlib.Path) -> None:

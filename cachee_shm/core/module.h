@@ -89,6 +89,9 @@ uint32_t near_count(const SegmentObject *s);
 bool near_find(SegmentObject *s, PyObject *key, const struct key *k, enum finding *found, PyObject **out);
 void near_keep(SegmentObject *s, PyObject *key, const struct key *k, const struct entry_ref *e, PyObject *value);
 
+/* module_bridge.c: a source's slot. NULL: an error is set. */
+struct source_slot *source_at(SegmentObject *s, unsigned int i);
+
 /* The verbs, by file; module.c gathers them into the type. */
 extern PyMethodDef module_verbs[];  /* module_verbs.c */
 extern PyMethodDef module_bridge[]; /* module_bridge.c */

@@ -258,7 +258,7 @@ static PyObject *Segment_source_open(SegmentObject *s, PyObject *arg)
     return PyLong_FromUnsignedLong(i);
 }
 
-static struct source_slot *source_at(SegmentObject *s, unsigned int i)
+struct source_slot *source_at(SegmentObject *s, unsigned int i)
 {
     if (i >= 1 && i < s->a.geo.source_slots)
         return &s->a.sources[i];

@@ -4,20 +4,12 @@
 
 /* ---- the bridge ---- */
 
-static struct source_slot *slot_at(SegmentObject *s, unsigned int i)
-{
-    if (i >= 1 && i < s->a.geo.source_slots)
-        return &s->a.sources[i];
-    fail(PyExc_ValueError, "no source %u", i);
-    return NULL;
-}
-
 static PyObject *Segment_source_acked(SegmentObject *s, PyObject *args)
 {
     unsigned int i;
     unsigned long long position;
     struct source_slot *slot;
-    if (!PyArg_ParseTuple(args, "IK:source_acked", &i, &position) || !enter(s) || !(slot = slot_at(s, i)))
+    if (!PyArg_ParseTuple(args, "IK:source_acked", &i, &position) || !enter(s) || !(slot = source_at(s, i)))
         return NULL;
     peers_acked(slot, position);
     Py_RETURN_NONE;
@@ -29,7 +21,7 @@ static PyObject *Segment_source_tell(SegmentObject *s, PyObject *args)
     int reachable;
     unsigned long long fresh_ms;
     struct source_slot *slot;
-    if (!PyArg_ParseTuple(args, "IpK:source_tell", &i, &reachable, &fresh_ms) || !enter(s) || !(slot = slot_at(s, i)))
+    if (!PyArg_ParseTuple(args, "IpK:source_tell", &i, &reachable, &fresh_ms) || !enter(s) || !(slot = source_at(s, i)))
         return NULL;
     peers_tell(slot, reachable, fresh_ms);
     Py_RETURN_NONE;

@@ -434,7 +434,8 @@ static PyObject *no_sum(enum incr why, PyObject *key)
         [INCR_OTHER] = "The value of %R is no integer of 64 bits, or was set without local=True. It is as it was. Use a key of "
                        "its own for a counter, and let initial= make it.",
         [INCR_OVERFLOW] = "The sum for %R does not fit 64 bits. The value is as it was.",
-        [INCR_NO_ROOM] = "There is no room for the new sum of %R. The value is as it was. Give the namespace more memory.",
+        [INCR_NO_ROOM] = "There is no room for the new sum of %R, or others changed it at each of thousands of tries. The value is "
+                         "as it was. Give the namespace more memory.",
     };
     return why == INCR_MISSED ? Py_NewRef(Py_None) : fail(why == INCR_NO_ROOM ? errors.segment_error : errors.not_a_counter, because[why], key);
 }

@@ -16,7 +16,7 @@ def config(tmp_path: pathlib.Path) -> Iterator[str]:
     path = tmp_path / "cachee.toml"
     path.write_text(f'[host]\nname = "{host}"\n[defaults]\nmemory = "4MiB"\n')
     yield str(path)
-    os.unlink(f"/dev/shm/cachee.{host}.default.1")
+    os.unlink(f"/dev/shm/cachee.{host}.default.{cachee_shm._core.LAYOUT}")
 
 
 def test_a_bypassed_process_misses_everything_and_its_writes_evict_what_others_hold(

@@ -1,6 +1,7 @@
 """The view of this host alone: counters."""
 
 import struct
+from datetime import timedelta
 
 import pytest
 
@@ -67,6 +68,27 @@ def test_a_sum_of_more_than_64_bits_is_an_error_and_changes_nothing(host, cache,
     with pytest.raises(NotACounter, match="does not fit 64 bits"):
         host.incr("a", delta)
     assert cache.get("a") == number
+
+
+@pytest.mark.parametrize("initial", [2**63 - 1, -(2**63) - 2])
+def test_a_count_that_would_begin_beyond_64_bits_does_not_begin(host, cache, initial):
+    with pytest.raises(NotACounter, match="does not fit 64 bits"):
+        host.incr("a", initial=initial)
+    assert "a" not in cache
+
+
+def test_a_count_that_is_no_integer_does_not_begin(host, cache):
+    with pytest.raises(TypeError):
+        host.incr("a", initial=0.5)
+    with pytest.raises(TypeError):
+        host.incr("a", 0.5, initial=0)
+    assert "a" not in cache
+
+
+@pytest.mark.parametrize("ttl", [0, timedelta(0)])
+def test_a_count_without_a_lifetime_begins_anew_each_time(host, cache, ttl):
+    assert [host.incr("a", initial=0, ttl=ttl) for _ in range(2)] == [1, 1]
+    assert "a" not in cache
 
 
 def test_peers_hear_nothing_of_a_counter(cache):

@@ -233,6 +233,56 @@ static bool stands(struct attachment *a, uint32_t key)
     return cache_find(a, k.hash, k.text, k.bytes, &e) == FOUND;
 }
 
+static uint64_t dead_in_sealed(const struct attachment *a)
+{
+    uint64_t dead = 0;
+    for (uint32_t page = 0; page < a->geo.page_count; page++) {
+        uint64_t word = load_acquire(&a->page_words[page]);
+        dead += page_state(word) == PAGE_SEALED ? pages_dead_bytes(a, page, word) : 0;
+    }
+    return dead;
+}
+
+/* A value one span of which has fallen out is dead in all its pages, and known to be: they need not wait for their turn. */
+static void check_spans_fall_together(void)
+{
+    enum { LARGE = 1, FILLER = 10, SPANS = 20 };
+    struct attachment a;
+    struct segment_config config = plain_config(SEGMENT_BYTES);
+    int fallen = memory_file();
+    attach_to(&a, fallen, &config);
+    set_value(&a, LARGE, 1, SPANS * a.span_bytes);
+    for (uint32_t i = 0; stands(&a, LARGE); i++) {
+        REQUIRE(dead_in_sealed(&a) == 0, "something is dead before anything was evicted");
+        set_value(&a, FILLER + i, 1, 1000);
+    }
+    REQUIRE(dead_in_sealed(&a) >= (uint64_t)a.span_bytes, "of a value that fell out only %llu bytes are known to be dead",
+            (unsigned long long)dead_in_sealed(&a));
+    segment_detach(&a);
+    close(fallen);
+}
+
+/* What a count was before it was added to is dead, and known to be. */
+static void check_old_counts_are_dead(void)
+{
+    struct attachment a;
+    struct segment_config config = plain_config(SEGMENT_BYTES);
+    int counts = memory_file();
+    int64_t sum = 0;
+    attach_to(&a, counts, &config);
+    struct named_key k = key_named(&a, 1);
+    struct write w = write_of(&k, &sum, sizeof sum);
+    w.type = TYPE_INT64;
+    w.local = true;
+    REQUIRE(cache_set(&a, &w) == STORED, "set");
+    for (uint32_t i = 0; i < 2 * a.geo.page_bytes / sizeof sum; i++)
+        REQUIRE(cache_incr(&a, k.hash, k.text, k.bytes, 1, &sum) == INCR_DONE, "incr %u", i);
+    REQUIRE(dead_in_sealed(&a) >= a.geo.page_bytes / 2, "of two pages of old counts %llu bytes are known to be dead",
+            (unsigned long long)dead_in_sealed(&a));
+    segment_detach(&a);
+    close(counts);
+}
+
 /* What is new outlives its dead neighbours, whose page goes before its turn. */
 static void check_the_new_among_the_dead(void)
 {
@@ -282,6 +332,8 @@ int main(int argc, char **argv)
     uint64_t kills = 0;
     check_crowded();
     check_large_values();
+    check_spans_fall_together();
+    check_old_counts_are_dead();
     check_the_new_among_the_dead();
     check_generations_are_whole();
     file = memory_file();
