@@ -198,6 +198,31 @@ def test_a_map_goes_on_being_applied_when_its_link_has_closed(peer):
     assert GoOn() not in peer.node.mesh.effects()
 
 
+def test_a_map_of_a_life_that_is_over_is_gone_on_with_no_more(peer):
+    peer.store.words = 3 * EVICT_WORDS
+    peer.node.mesh.received(1, encode(Frame("shop", "web-2", 4, 21, 90, peer.map())), peer.cable.now)
+    peer.node.mesh.received(1, encode(State((NamespaceState("shop", 5, 3, 7),))), peer.cable.now)
+    peer.hear()
+    peer.node.mesh.go_on(peer.cable.now)
+    assert GoOn() not in peer.node.mesh.effects()
+    assert peer.cursor == 3
+    assert peer.view.repairs.maps == 0
+
+
+def test_a_map_of_a_peer_that_was_removed_meanwhile_is_gone_on_with_no_more(peer):
+    peer.store.words = 3 * EVICT_WORDS
+    peer.node.mesh.received(1, encode(Frame("shop", "web-2", 4, 21, 90, peer.map())), peer.cable.now)
+    peer.node.mesh.link_closed(1, "broken", peer.cable.now)
+    peer.node.mesh.forget("web-2", peer.cable.now)
+    for _ in range(2):  # lost, then removed
+        peer.cable.now += 100.0
+        peer.node.mesh.tick(peer.cable.now)
+    assert peer.cursor is None
+    peer.node.mesh.effects()
+    peer.node.mesh.go_on(peer.cable.now)
+    assert GoOn() not in peer.node.mesh.effects()
+
+
 def test_a_map_that_is_none_closes_the_link_and_moves_nothing(peer):
     peer.store.map = b"\xff"
     peer.frame(21, 90, peer.map())

@@ -129,6 +129,13 @@ class TestPeers:
         bridge.segment.source_forget(index)
         assert synced(shop)
 
+    def test_one_that_was_removed_and_may_come_back_holds_nobody_up(self, shop, bridge):
+        shop.set("k", 1)
+        index = bridge.tell("web-2", 0)
+        bridge.segment.source_set_aside(index)
+        assert synced(shop)
+        assert shop.health().peers == ()
+
     def test_who_comes_into_its_slot_has_said_nothing(self, shop, bridge):
         shop.set("k", 1)
         index = bridge.tell("web-2", shop.tail)
