@@ -63,6 +63,15 @@ def test_what_is_no_question_has_none_and_the_next_client_is_answered(
     served(tmp_path / "sock", test)
 
 
+def test_a_question_that_does_not_end_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control_module, "PATIENCE_S", 1e6)
+
+    async def test(ask: Client) -> None:
+        assert await asyncio.wait_for(ask(b"x" * (REQUEST_BYTES_MAX + 1)), 20) == b""
+
+    served(tmp_path / "sock", test)
+
+
 def test_clients_that_say_nothing_are_let_go_and_bounded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
