@@ -119,8 +119,9 @@ class Daemon:
                 segments.open_configured()
                 shell = self._make_shell(segments, bell)
                 stack.callback(shell.stop)
-                await self._start(shell, segments)
+                await self._start(shell)
                 stack.callback((await self._open_door(shell)).close)
+                self._say_ready(segments)
                 await self._care(shell, segments)
                 await self._farewell(shell, segments)
             except SegmentRetired as error:
@@ -128,7 +129,7 @@ class Daemon:
                 return self._stopping
         return True
 
-    async def _start(self, shell: Shell, segments: Segments) -> None:
+    async def _start(self, shell: Shell) -> None:
         host, port = split_address(self._bridge.listen)
         try:
             await shell.start(host, port, self._bridge.peers, _resolver(self._bridge))
@@ -137,6 +138,9 @@ class Daemon:
                 f"cannot listen on {self._bridge.listen!r}: {error}; nothing was relayed; stop what listens "
                 f"there, or set bridge.listen to another address"
             ) from error
+
+    def _say_ready(self, segments: Segments) -> None:
+        """Once it relays, and answers its operator."""
         gc.collect()
         gc.freeze()  # what lives as long as the process need not be looked at again
         names = ",".join(sorted(segments.held)) or "none yet"

@@ -160,9 +160,14 @@ def _print_segments(host_config: config.Config) -> None:
         if host_config.defaults is None and namespace not in host_config.namespaces:
             continue
         with Cache(spec_of(host_config, namespace)) as cache:
-            late_s = (cache.now_ms() - cache.serve_until) / 1000
+            until, now = cache.serve_until, cache.now_ms()
             names = ", ".join(name for _, name, _, _ in cache.sources()) or "nobody"
-        state = (
-            f"isolated for {_time(late_s)}" if late_s > 0 else f"not isolated for another {_time(-late_s)}"
-        )
-        print(f"namespace {namespace}: {state}; it has met {names}")
+        print(f"namespace {namespace}: {_served(until, now)}; it has met {names}")
+
+
+def _served(until_ms: int, now_ms: int) -> str:
+    if not until_ms:
+        return "isolated, as no bridge has ever told it otherwise"
+    if until_ms < now_ms:
+        return f"isolated for {_time((now_ms - until_ms) / 1000)}"
+    return f"not isolated for another {_time((until_ms - now_ms) / 1000)}"

@@ -71,13 +71,13 @@ class Host:
         path = self.folder / "log"
         return path.read_text() if path.exists() else ""
 
-    def start(self) -> Host:
-        """Runs the bridge; returns when it says READY=1."""
+    def start(self, before: str = "pass") -> Host:
+        """Runs the bridge, Python `before` it; returns when it says READY=1."""
         ready = self.folder / f"notify-{uuid.uuid4().hex[:8]}"
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
             manager.bind(str(ready))
             manager.settimeout(WAIT_S)
-            self.process = self.run(NOTIFY_SOCKET=str(ready))
+            self.process = self.run(before, NOTIFY_SOCKET=str(ready))
             while b"READY=1" not in manager.recv(4096):
                 pass
         return self

@@ -86,6 +86,33 @@ def test_who_is_linked_is_not_forgotten_nor_who_is_unknown(pair, capsys):
         assert why in capsys.readouterr().err
 
 
+SLOW_DOOR = """
+import asyncio, cachee_bridge.control as control
+opened = control.Control.open
+async def slowly(self):
+    await asyncio.sleep(0.5)
+    await opened(self)
+control.Control.open = slowly
+"""
+
+
+def test_a_bridge_that_says_it_is_ready_answers(tmp_path, monkeypatch, capsys):
+    with hosts(tmp_path, 1) as (host,):
+        monkeypatch.setenv("CACHEE_CONFIG", str(host.config))
+        host.start(SLOW_DOOR)
+        assert rows(capsys)
+
+
+def test_a_segment_that_no_bridge_has_served_is_said_to_be_so(tmp_path, monkeypatch, capsys):
+    with hosts(tmp_path, 1) as (host,):
+        monkeypatch.setenv("CACHEE_CONFIG", str(host.config))
+        host.attach()
+        assert main(["peers"]) == 1
+        assert (
+            "isolated, as no bridge has ever told it otherwise; it has met nobody" in capsys.readouterr().out
+        )
+
+
 def test_an_address_where_nobody_answers_can_be_given_up(tmp_path, monkeypatch, capsys):
     with hosts(tmp_path) as (first, second):
         first.config.write_text(first.config.read_text().replace('"1h"', '"200ms"'))
