@@ -217,11 +217,18 @@ def configured(
 
 
 @contextmanager
-def mesh(name: str, peers: int, memory: str, apart: Apart, absent_peers: int = 0) -> Iterator[Mesh]:
+def mesh(
+    name: str,
+    peers: int,
+    memory: str,
+    apart: Apart,
+    absent_peers: int = 0,
+    places: Sequence[Place | Loopback] | None = None,
+) -> Iterator[Mesh]:
     """One host with a bridge and `peers` others that are linked to it; joined."""
     names = [name, *(f"{name}-peer{number}" for number in range(peers))]
     with ExitStack() as stack:
-        hosts = stack.enter_context(configured(names, [memory] * len(names), "1h", absent_peers))
+        hosts = stack.enter_context(configured(names, [memory] * len(names), "1h", absent_peers, places))
         with apart.elsewhere():
             for host in hosts:
                 stack.enter_context(host.bridged())

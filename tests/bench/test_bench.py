@@ -31,6 +31,8 @@ TABLES = {  # besides the targets'
     "bench_restart": 1,
     "bench_scaling": 1,
     "bench_stopped_writer": 1 + (importlib.util.find_spec("warp_cache") is not None),  # one for each subject
+    "bench_visible": 1,
+    "bench_wait_synced": 2,
     "bench_write_cost": 3,
 }
 CHANNELS = ["Redis pub/sub", "Redis tracking", "NATS core", "Zenoh"]
