@@ -277,9 +277,10 @@ class Link:
     # Stamps
 
     def stamp(self, now: float) -> int:
-        """A stamp to put into a beat that is sent now."""
-        self.stamped_at = now
-        return microseconds(now)
+        """A stamp to put into a beat that is sent now. A tick's `now` may be a little ago, and a beat that
+        was asked for, or the HELLO, later than that: stamps do not go back, or an echo would be refused."""
+        self.stamped_at = max(self.stamped_at, now)
+        return microseconds(self.stamped_at)
 
     def on_beat(self, beat: Beat, now: float) -> float | None:
         """When the stamp left here that `beat` echoes, in seconds; None if it echoes none yet."""

@@ -315,6 +315,17 @@ class TestStamps:
     def test_no_echo_says_nothing(self):
         assert link_of("a", True).on_beat(self.beat(stamp=5), now=101.0) is None
 
+    def test_a_beat_that_was_asked_for_may_be_echoed_after_a_tick_that_was_due_before_it(self):
+        link = link_of("a", True)
+        asked_for = link.stamp(101.503)
+        link.stamp(101.5)  # a late tick's own time
+        assert link.on_beat(self.beat(echo=asked_for), now=101.504) == 101.503
+
+    def test_the_first_beat_of_a_link_that_is_younger_than_the_tick_may_be_echoed(self):
+        link = link_of("a", True, now=100.0)
+        stamp = link.stamp(99.99)
+        assert link.on_beat(self.beat(echo=stamp), now=100.1) == 100.0
+
     def test_the_newest_stamp_is_the_one_to_echo(self):
         link = link_of("a", True)
         for stamp in (5, 9, 7):
