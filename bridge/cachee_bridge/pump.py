@@ -171,12 +171,17 @@ class Pump:
                 ring.bridge_sleep(False)
 
     def _sleep(self) -> None:
-        """Unless a record slipped in between the last look and the arming of the bell."""
+        """Unless a record or one who waits slipped in between the last look and the arming of the bell."""
         self._asleep = True
-        if self._bell is not None and not all(ring.bridge_sleep(True) for ring in self._rings.values()):
+        if self._bell is not None and not all(map(self._arm, self._rings)):
             self._wake()
         else:
             self._rest()
+
+    def _arm(self, namespace: str) -> bool:
+        """Who asks before the bell is armed does not ring: what they ask is read after it."""
+        ring = self._rings[namespace]
+        return ring.bridge_sleep(True) and ring.sync_asked() == self._asked.get(namespace, 0)
 
     def _rest(self) -> None:
         """Until the bell rings, or for a while where no bell is to be trusted."""

@@ -15,8 +15,8 @@
  *   FENCE        fence_raise: raise_max               fence_of: load_acquire           (fence bucket)
  *   DEKKER       publish: cas the word in, fence_seq_cst_after_rmw, read the fence
  *                event:   raise the fence, fence_seq_cst_after_rmw, read index words
- *   DOORBELL     writer:  advance tail, fence_seq_cst, read armed
- *                bridge:  store armed, fence_seq_cst, read tail
+ *   DOORBELL     writer:  advance tail or raise sync_wanted, fence_seq_cst, read armed
+ *                bridge:  store armed, fence_seq_cst, read tail and sync_wanted
  *   INTENT       intent_*: store_release              roster_recover: load_acquire
  *   PEERS        peers_vouch: store_release           peers_synced: load_acquire       (header.bridge_until_ms)
  *

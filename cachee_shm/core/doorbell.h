@@ -11,7 +11,7 @@
 
 void doorbell_send(struct attachment *a);
 
-/* After an event (ring_append has passed its full fence: DOORBELL). */
+/* After an event (ring_append and peers_ask have passed their full fence: DOORBELL). */
 static inline void doorbell_ring(struct attachment *a)
 {
     uint64_t armed = 1;

@@ -57,6 +57,7 @@ void peers_ask(struct attachment *a, uint64_t written)
     if (load_relaxed(&a->header->sync_wanted) >= written)
         return;
     raise_max(&a->header->sync_wanted, written);
+    fence_seq_cst_after_rmw(); /* DOORBELL */
     doorbell_ring(a);
 }
 

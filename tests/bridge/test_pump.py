@@ -204,6 +204,25 @@ def test_a_write_between_the_last_look_and_the_arming_is_found_without_a_ring(be
     run(test, bell)
 
 
+def test_a_worker_that_begins_to_wait_between_the_last_look_and_the_arming_is_told_of_without_a_ring(
+    bell: Doorbell,
+) -> None:
+    class Late(FakeRing):
+        def bridge_sleep(self, sleeping: bool, /) -> bool:
+            if sleeping:
+                self.asked = 7
+            return super().bridge_sleep(sleeping)
+
+    async def test(rig: Rig) -> None:
+        await until(rig.asleep)
+        rig.rings["late"] = Late()
+        rig.pump.add("late", rig.rings["late"])
+        await until(lambda: rig.moved == [("late", 0)])
+        await until(rig.asleep)
+
+    run(test, bell)
+
+
 def test_a_long_backlog_is_handed_on_in_parts_as_it_heals(bell: Doorbell) -> None:
     async def test(rig: Rig) -> None:
         rig.write("shop", 3 * pump_module.HEAL_RECORDS_MAX)
