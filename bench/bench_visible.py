@@ -340,7 +340,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def main() -> None:
     chosen = start(__doc__ or "", repeats=1, options=options)
-    seconds = chosen.seconds or (3.0 if chosen.quick else SECONDS)
+    seconds = chosen.seconds or (1.0 if chosen.quick else SECONDS)
     with three_places() as places:
         found = Bench(seconds, PER_SECOND).run(places)
     print_found(f"This run: {found.writes:,} writes in {found.seconds:g} s", found)
