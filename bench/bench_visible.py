@@ -49,6 +49,7 @@ BOUNDS_MS = (1, 2, 5, 10, 100)
 BOUND_MS, LATE_MOST = 10, 1.0
 """Of a million: 99.9999 % in time."""
 CONFIDENCE = 0.95
+SURE = 1000  # late ones: from here on, what was found is what is to be expected
 KEYS = 2048  # of each writer: each is written anew after some seconds
 PER_SECOND = 670  # of each writer: 2,000 in all
 SECONDS = 150
@@ -369,7 +370,7 @@ def print_found(title: str, found: Found) -> None:
                 f"{100 * count / found.writes:.4f} %",
                 f"{late:,}",
                 f"{found.of_a_million(late):,.1f}",
-                f"{found.of_a_million(at_most(late)):,.1f}" if late < 1000 else "-",
+                f"{found.of_a_million(at_most(late)):,.1f}" if late < SURE else "-",
             )
         )
     header = ("visible everywhere within", "of all", "later", "of a million", "at most")
@@ -402,8 +403,12 @@ def judge(found: Found) -> list[Target]:
 
 def draw(figure: Any, found: Found) -> None:
     axis = figure.subplots()
-    late = [max(0.5, found.writes - count) / found.writes * 1e6 for count in found.within.values()]
-    axis.bar([f"{bound} ms" for bound in found.within], late)
+    counts = [found.writes - count for count in found.within.values()]
+    bounds = [f"{bound} ms" for bound in found.within]
+    axis.bar(bounds, [found.of_a_million(count) for count in counts])
+    most = [found.of_a_million(at_most(count)) if count < SURE else math.nan for count in counts]
+    axis.plot(bounds, most, "v", color="black", label="at most, with 95 % confidence")
+    axis.legend()
     axis.axhline(LATE_MOST, color="gray", linestyle="--")
     axis.set_yscale("log")
     axis.set(xlabel="later than", ylabel="of a million writes", ylim=(0.1, 1e6))
