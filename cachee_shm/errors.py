@@ -235,7 +235,8 @@ class BridgeError(CacheeError):
 class BridgeRunning(BridgeError):
     """Another bridge serves this host's segments.
 
-    Nothing was changed and the other goes on. Stop it first, or give this one another ``[host] name``.
+    Nothing was changed and the other goes on. Stop it first, or give this one another ``[host] name``. A
+    bridge that finds so after another took its place stops by itself.
     """
 
 

@@ -72,7 +72,7 @@ from cachee_bridge.identity import Identity
 from cachee_bridge.link import Link, LinkState, microseconds
 from cachee_bridge.membership import Membership
 from cachee_bridge.ports import DiscoveryView, NamespaceView, PeerView, Settings, Store, StreamView
-from cachee_shm.errors import BridgeError, FrameError, PeerConflict
+from cachee_shm.errors import BridgeError, BridgeRunning, FrameError, PeerConflict
 
 __all__ = ["Mesh", "PeerView", "Settings", "Store", "StreamView"]
 
@@ -340,9 +340,11 @@ class Mesh:
     # Who is at the other end
 
     def _guarded(self, link: Link, now: float, call: Callable[..., None], *arguments: object) -> None:
-        """What goes wrong on a link costs that link."""
+        """What goes wrong on a link costs that link; that another bridge has the segments does not."""
         try:
             call(*arguments)
+        except BridgeRunning:
+            raise
         except BridgeError as error:
             stranger = not link.up and not isinstance(error, PeerConflict)
             self._close(link, str(error), now, "warning" if stranger else "error")

@@ -7,7 +7,8 @@ other turn of the event loop.
 
 What the mesh raises is a mistake of ours, not of a peer (bad bytes close their link without an exception). It
 costs the link that set it off, with a traceback in the log; one that no link set off stops the shell, since
-all that matters is in the segments and a fresh start resumes from there.
+all that matters is in the segments and a fresh start resumes from there. So does the loss of the segments, to
+nobody or to another bridge.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from cachee_bridge.pump import Pump, Ring
 from cachee_bridge.tls import Contexts
 from cachee_bridge.transport import Network
 from cachee_shm.config import split_address
-from cachee_shm.errors import SegmentRetired
+from cachee_shm.errors import BridgeRunning, SegmentRetired
 
 TICK_S_MIN = 0.001  # uvloop's timers count milliseconds; less would spin
 GRID_S_MAX = 0.1
@@ -228,7 +229,7 @@ class Shell:
             self.perform()
             return answer
         except Exception as error:
-            if not link or isinstance(error, SegmentRetired):
+            if not link or isinstance(error, (SegmentRetired, BridgeRunning)):
                 self._on_broken(error)
             else:
                 log.exception("a mistake in the bridge; link %d is closed, the others go on", link)

@@ -9,6 +9,7 @@
 #include "layout.h"
 
 enum { NO_PAGE = UINT32_MAX };
+#define NO_BRIDGE UINT64_MAX
 enum { FILE_NAME_BYTES = 192 }; /* "/cachee.", a host's name of 63, a namespace's of 64, the layout */
 
 /* What a host that is cut off from a source serves of what it holds (promise 5); segment.py has the same order. */
@@ -125,6 +126,7 @@ struct attachment {
     uint64_t doorbell_generation;
 
     void *bridge_lock; /* held: this process is the bridge */
+    uint64_t bridge_generation; /* with which it became that; 0: never, NO_BRIDGE: it was forked from one that did */
     uint32_t ops;      /* lookups so far: now and then one of them looks whether a sweep is due */
 };
 

@@ -54,6 +54,17 @@ bool enter(SegmentObject *s)
     return !segment_retired(&s->a) || reattach(s);
 }
 
+bool enter_as_bridge(SegmentObject *s)
+{
+    if (!enter(s))
+        return false;
+    if (!segment_bridge_ousted(&s->a))
+        return true;
+    fail(errors.bridge_running, "Another bridge serves segment '%.64s' by now. Nothing was changed. This one has to stop.",
+         s->a.header->name);
+    return false;
+}
+
 /* ---- attaching and closing ---- */
 
 static void remember(SegmentObject *s)
@@ -278,7 +289,7 @@ static bool import_errors(void)
         {"TimeNamespace", &errors.time_namespace}, {"KeyTooLong", &errors.key_too_long},
         {"InvalidKey", &errors.invalid_key},       {"InvalidTTL", &errors.invalid_ttl},
         {"NotACounter", &errors.not_a_counter},   {"ValueTooLarge", &errors.value_too_large},
-        {"Unserializable", &errors.unserializable},
+        {"Unserializable", &errors.unserializable}, {"BridgeRunning", &errors.bridge_running},
     };
     PyObject *module = PyImport_ImportModule("cachee_shm.errors");
     bool good = module != NULL;

@@ -34,13 +34,14 @@ typedef struct SegmentObject {
 
 struct error_classes { /* from cachee_shm.errors */
     PyObject *segment_error, *layout_mismatch, *no_space, *roster_full, *segment_retired, *closed, *time_namespace,
-        *key_too_long, *invalid_key, *invalid_ttl, *not_a_counter, *value_too_large, *unserializable;
+        *bridge_running, *key_too_long, *invalid_key, *invalid_ttl, *not_a_counter, *value_too_large, *unserializable;
 };
 extern struct error_classes errors;
 
 /* module.c: set an error and return NULL; be ready for a verb (open, ours after a fork, not retired). */
 PyObject *fail(PyObject *type, const char *format, ...);
 bool enter(SegmentObject *s);
+bool enter_as_bridge(SegmentObject *s); /* for what the bridge alone writes: nor may another have taken its place */
 
 /* module_values.c: Python objects to plain ones and back. False: an error is set. */
 struct key {

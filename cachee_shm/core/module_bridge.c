@@ -41,7 +41,7 @@ static PyObject *Segment_heal(SegmentObject *s, PyObject *args)
 {
     unsigned long long cursor;
     unsigned int records_max;
-    if (!PyArg_ParseTuple(args, "KI:heal", &cursor, &records_max) || !enter(s))
+    if (!PyArg_ParseTuple(args, "KI:heal", &cursor, &records_max) || !enter_as_bridge(s))
         return NULL;
     uint64_t to = cursor;
     relay_heal(&s->a, &to, records_max);
@@ -64,7 +64,7 @@ static PyObject *Segment_apply(SegmentObject *s, PyObject *args)
         return NULL;
     enum relay result = RELAY_MALFORMED;
     bool fits = source <= META_SOURCE_BITS && payload.len <= UINT32_MAX;
-    if (enter(s) && fits)
+    if (enter_as_bridge(s) && fits)
         result = relay_apply(&s->a, (uint16_t)source, payload.buf, (uint32_t)payload.len, &applied);
     PyBuffer_Release(&payload);
     if (PyErr_Occurred())
@@ -94,7 +94,7 @@ static PyObject *Segment_map_piece(SegmentObject *s, PyObject *args)
 /* A map out of Python's bytes. False: an error is set, and the buffer is released. */
 static bool read_map(SegmentObject *s, unsigned int source, Py_buffer *bytes, struct bucket_map *map)
 {
-    bool good = enter(s);
+    bool good = enter_as_bridge(s);
     if (good && (source > META_SOURCE_BITS || !relay_map_read(bytes->buf, (uint64_t)bytes->len, map))) {
         fail(PyExc_ValueError, "malformed map of buckets; nothing of it was applied");
         good = false;
@@ -242,7 +242,7 @@ static PyObject *Segment_source_open(SegmentObject *s, PyObject *arg)
 {
     Py_ssize_t n;
     const char *name = PyUnicode_AsUTF8AndSize(arg, &n);
-    if (!name || !enter(s))
+    if (!name || !enter_as_bridge(s))
         return NULL;
     if (n < 1 || n >= NAME_BYTES)
         return fail(PyExc_ValueError, "a source's name has 1 to %d bytes", NAME_BYTES - 1);
@@ -273,7 +273,7 @@ static PyObject *Segment_source_store(SegmentObject *s, PyObject *args)
     unsigned int i;
     unsigned long long incarnation, cursor;
     struct source_slot *slot;
-    if (!PyArg_ParseTuple(args, "IKK:source_store", &i, &incarnation, &cursor) || !enter(s) || !(slot = source_at(s, i)))
+    if (!PyArg_ParseTuple(args, "IKK:source_store", &i, &incarnation, &cursor) || !enter_as_bridge(s) || !(slot = source_at(s, i)))
         return NULL;
     if (load_relaxed(&slot->incarnation) != incarnation) {
         store_release(&slot->cursor, 0);
@@ -287,7 +287,7 @@ static PyObject *Segment_source_forget(SegmentObject *s, PyObject *arg)
 {
     unsigned long i = PyLong_AsUnsignedLong(arg);
     struct source_slot *slot;
-    if (PyErr_Occurred() || !enter(s) || !(slot = source_at(s, (unsigned int)i)))
+    if (PyErr_Occurred() || !enter_as_bridge(s) || !(slot = source_at(s, (unsigned int)i)))
         return NULL;
     store_release(&slot->used, SOURCE_FREE);
     Py_RETURN_NONE;
@@ -297,7 +297,7 @@ static PyObject *Segment_source_set_aside(SegmentObject *s, PyObject *arg)
 {
     unsigned long i = PyLong_AsUnsignedLong(arg);
     struct source_slot *slot;
-    if (PyErr_Occurred() || !enter(s) || !(slot = i == NOBODY ? &s->a.sources[NOBODY] : source_at(s, (unsigned int)i)))
+    if (PyErr_Occurred() || !enter_as_bridge(s) || !(slot = i == NOBODY ? &s->a.sources[NOBODY] : source_at(s, (unsigned int)i)))
         return NULL;
     store_release(&slot->used, SOURCE_FORGOTTEN);
     Py_RETURN_NONE;
@@ -310,7 +310,7 @@ static PyObject *Segment_draw_line(SegmentObject *s, PyObject *unused)
 {
     (void)unused;
     static const struct record nothing = {.kind = RECORD_LOCAL};
-    uint64_t sequence = enter(s) ? ring_append(&s->a, &nothing) : RING_CORRUPT;
+    uint64_t sequence = enter_as_bridge(s) ? ring_append(&s->a, &nothing) : RING_CORRUPT;
     if (PyErr_Occurred())
         return NULL;
     return sequence == RING_CORRUPT ? ring_broken(s) : PyLong_FromUnsignedLongLong(sequence);
@@ -319,7 +319,7 @@ static PyObject *Segment_draw_line(SegmentObject *s, PyObject *unused)
 static PyObject *Segment_evict_before(SegmentObject *s, PyObject *arg)
 {
     unsigned long long sequence = PyLong_AsUnsignedLongLong(arg);
-    if (PyErr_Occurred() || !enter(s))
+    if (PyErr_Occurred() || !enter_as_bridge(s))
         return NULL;
     if (sequence > ring_tail(&s->a))
         return fail(PyExc_ValueError, "no record has sequence %llu yet", sequence);
@@ -332,7 +332,7 @@ static PyObject *Segment_evict_before(SegmentObject *s, PyObject *arg)
 static PyObject *Segment_set_serve_until(SegmentObject *s, PyObject *arg)
 {
     uint64_t ms = PyLong_AsUnsignedLongLong(arg);
-    if (PyErr_Occurred() || !enter(s))
+    if (PyErr_Occurred() || !enter_as_bridge(s))
         return NULL;
     store_release(&s->a.header->serve_until_ms, ms);
     Py_RETURN_NONE;
@@ -353,7 +353,7 @@ static PyObject *Segment_bridge_generation(SegmentObject *s, PyObject *unused)
 static PyObject *Segment_bridge_sleep(SegmentObject *s, PyObject *arg)
 {
     int sleeping = PyObject_IsTrue(arg);
-    if (sleeping < 0 || !enter(s))
+    if (sleeping < 0 || !enter_as_bridge(s))
         return NULL;
     if (sleeping)
         return PyBool_FromLong(doorbell_arm(&s->a, load_relaxed(&s->a.header->pump_cursor)));

@@ -9,7 +9,7 @@ static PyObject *Segment_source_acked(SegmentObject *s, PyObject *args)
     unsigned int i;
     unsigned long long position;
     struct source_slot *slot;
-    if (!PyArg_ParseTuple(args, "IK:source_acked", &i, &position) || !enter(s) || !(slot = source_at(s, i)))
+    if (!PyArg_ParseTuple(args, "IK:source_acked", &i, &position) || !enter_as_bridge(s) || !(slot = source_at(s, i)))
         return NULL;
     peers_acked(slot, position);
     Py_RETURN_NONE;
@@ -21,7 +21,7 @@ static PyObject *Segment_source_tell(SegmentObject *s, PyObject *args)
     int reachable;
     unsigned long long fresh_ms;
     struct source_slot *slot;
-    if (!PyArg_ParseTuple(args, "IpK:source_tell", &i, &reachable, &fresh_ms) || !enter(s) || !(slot = source_at(s, i)))
+    if (!PyArg_ParseTuple(args, "IpK:source_tell", &i, &reachable, &fresh_ms) || !enter_as_bridge(s) || !(slot = source_at(s, i)))
         return NULL;
     peers_tell(slot, reachable, fresh_ms);
     Py_RETURN_NONE;
@@ -30,7 +30,7 @@ static PyObject *Segment_source_tell(SegmentObject *s, PyObject *args)
 static PyObject *Segment_bridge_vouch(SegmentObject *s, PyObject *arg)
 {
     uint64_t until_ms = PyLong_AsUnsignedLongLong(arg);
-    if (PyErr_Occurred() || !enter(s))
+    if (PyErr_Occurred() || !enter_as_bridge(s))
         return NULL;
     peers_vouch(&s->a, until_ms);
     Py_RETURN_NONE;

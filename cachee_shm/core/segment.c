@@ -447,6 +447,7 @@ void segment_detach(struct attachment *a)
     a->base = NULL;
     a->alive = NULL;
     a->bridge_lock = NULL;
+    a->bridge_generation = 0;
     a->fd = -1;
 }
 
@@ -454,6 +455,7 @@ bool segment_after_fork(struct attachment *a)
 {
     a->lock_page = NULL; /* not mapped here: MADV_DONTFORK */
     a->bridge_lock = NULL;
+    a->bridge_generation = a->bridge_generation ? NO_BRIDGE : 0;
     if (join(a, ROSTER_WORKER) != ATTACHED)
         return false;
     *a->alive = 1;
@@ -468,5 +470,6 @@ bool segment_become_bridge(struct attachment *a)
                   (uint64_t)a->slot_generation << ROSTER_GEN_SHIFT | (uint64_t)ROSTER_BRIDGE << ROSTER_KIND_SHIFT | SLOT_LIVE);
     store_release(&a->header->bridge_since_ms, clock_ms(a));
     add_relaxed(&a->header->bridge_generation, 1);
+    a->bridge_generation = load_acquire(&a->header->bridge_generation); /* the lock is ours: nobody else counts */
     return true;
 }

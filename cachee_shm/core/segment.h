@@ -50,4 +50,11 @@ bool segment_file_retired(int fd);
 /* This process becomes the segment's bridge: false if one lives. A new generation tells a zombie that it is one. */
 bool segment_become_bridge(struct attachment *a);
 
+/* Was it the bridge, and is another by now? The kernel keeps the lock for as long as the process lives, so this takes a
+ * process that was stored away and brought back, or a fork: its cursors are old, and what it would keep of them is not. */
+static inline bool segment_bridge_ousted(const struct attachment *a)
+{
+    return a->bridge_generation && load_acquire(&a->header->bridge_generation) != a->bridge_generation;
+}
+
 #endif

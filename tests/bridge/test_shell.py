@@ -17,7 +17,7 @@ from cachee_bridge.mesh import Settings
 from cachee_bridge.shell import Grid, Shell
 from cachee_bridge.tls import Contexts
 from cachee_shm import Cache
-from cachee_shm.errors import SegmentRetired
+from cachee_shm.errors import BridgeRunning, SegmentRetired
 from tests.bridge.hosts import free_ports
 
 WAIT_S = 30.0
@@ -179,14 +179,21 @@ def test_a_mistake_that_no_link_set_off_ends_the_shell(monkeypatch: pytest.Monke
     run(test)
 
 
-def test_a_segment_retired_while_a_frame_is_applied_ends_the_shell(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("lost", [SegmentRetired, BridgeRunning])
+def test_a_segment_lost_while_a_frame_is_applied_ends_the_shell(
+    monkeypatch: pytest.MonkeyPatch, lost: type[Exception]
+) -> None:
     async def test(left: Side, right: Side) -> None:
-        def retired(link: int, data: bytes, now: float) -> None:
-            raise SegmentRetired("its ring is corrupt")
+        class Lost:
+            def __getattr__(self, name: str) -> object:
+                if name == "apply":
+                    raise lost("to nobody, or to another")
+                return getattr(right.cache, name)
 
-        monkeypatch.setattr(left.shell.mesh, "received", retired)
-        await until(lambda: left.broken)
-        assert isinstance(left.broken[0], SegmentRetired)
+        right.shell.mesh._exchange.members["shop"].inboxes["left"]._store = Lost()  # type: ignore[assignment]
+        left.cache.delete("k")
+        await until(lambda: right.broken)
+        assert isinstance(right.broken[0], lost)
 
     run(test)
 

@@ -7,6 +7,7 @@
     segment.py    a segment as a model: ring, fences, entries, source table
     network.py    links as TCP has them: bytes in order, late, cut off in the middle, or not at all
     host.py       one host: workers, their verbs in steps, a bridge (the real Mesh) that dies and comes back
+    zombies.py    a segment as one bridge holds it, until another takes its place
     truth.py      the origin, every announcement, and the invariants I1 to I5
     world.py      virtual time, and the adversary
     rules.py      the rules, each as a switch
