@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from cachee_bridge.effects import Close, Connect, Discover, GoOn, Log, Send, ServeUntil
 from cachee_bridge.frames import NUMBERS, PREFIX, Frame, decode
 from cachee_bridge.mesh import Mesh
-from cachee_shm.errors import NotForgotten
+from cachee_shm.errors import BridgeRunning, NotForgotten
 from tests.simulation.segment import CLEAR, KEY, KEY_SET, TAG, BridgeKilled, Entry, Segment
 from tests.simulation.truth import Broken
+from tests.simulation.zombies import Held
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -34,7 +35,8 @@ class Bridge:
         self._ticks_at = -1.0
         self._said: list[str] = []
         settings = world.settings(host.name)
-        self.mesh = Mesh(host.name, host.segments, settings, random.Random(world.rng.getrandbits(64)))
+        self.held = {namespace: Held(segment) for namespace, segment in host.segments.items()}
+        self.mesh = Mesh(host.name, self.held, settings, random.Random(world.rng.getrandbits(64)))
         self._do(lambda: self.mesh.start(self.now))
         self._do(lambda: self.mesh.add_peers(world.addresses_of(host.name), self.now))
         if world.discovers:
@@ -73,14 +75,14 @@ class Bridge:
         """Heal at home, then send."""
         for namespace, segment in self.host.segments.items():
             if segment.pump_cursor != segment.tail:
-                self._do(lambda ns=namespace, seg=segment: self._pump(ns, seg))
+                self._do(lambda ns=namespace: self._pump(ns, self.held[ns]))
 
     def stall(self, seconds: float) -> None:
         """The pump does not come to its turn; the mesh does."""
         self.stalled_until = self.world.now + seconds
         self.world.at(seconds + 1e-9, self.pump)
 
-    def _pump(self, namespace: str, segment: Segment) -> None:
+    def _pump(self, namespace: str, segment: Held) -> None:
         if self.world.now < self.stalled_until:
             return
         segment.heal(segment.pump_cursor, self.world.rng.choice((2, 4096)))
@@ -101,7 +103,8 @@ class Bridge:
         """Killed: the kernel ends its links."""
         self.alive = False
         self.world.network.forget(self)
-        self.world.network.listening.pop(self.world.address(self.name), None)
+        if self.world.network.listening.get(self.world.address(self.name)) is self:
+            del self.world.network.listening[self.world.address(self.name)]
 
     def _wake(self) -> None:
         waiting, self._waiting = self._waiting, []
@@ -131,6 +134,10 @@ class Bridge:
         except BridgeKilled:
             self.world.say(f"{self.name}: the bridge is killed in the middle of applying")
             self.host.bridge_crash()
+        except BridgeRunning as error:
+            self.world.say(f"{self.name}: {error}; this one stops")
+            self.world.truth.refused(self.name, any(held.is_ousted for held in self.held.values()))
+            self.die()
 
     def _perform(self, effect: Any) -> None:
         network = self.world.network
@@ -149,7 +156,8 @@ class Bridge:
             self._serve_until(effect)
         elif isinstance(effect, Log):
             self.world.say(f"{self.name}: [{effect.level}] {effect.text}")
-            if effect.level == "error":
+            two = bool(self.world.truth.counts["zombies"]) and "named" in effect.text
+            if effect.level == "error" and not two:
                 raise Broken(f"{self.name}: {effect.text}")
 
     def _answer(self) -> None:
@@ -180,8 +188,7 @@ class Bridge:
             self.world.truth.sent(self.host.segments[message.namespace], message)
 
     def _serve_until(self, effect: ServeUntil) -> None:
-        segment = self.host.segments[effect.namespace]
-        segment.serve_until = effect.until * 1000
+        self.held[effect.namespace].set_serve_until(effect.until * 1000)
 
 
 class Host:
@@ -189,6 +196,7 @@ class Host:
         self.name, self.world = name, world
         self.segments: dict[str, Segment] = {}
         self.bridge: Bridge | None = None
+        self.zombie: Bridge | None = None
         self.offset = 0.0
         """Its clock is the world's minus this: the clocks of two hosts have nothing in common."""
         self.working = False
@@ -224,6 +232,13 @@ class Host:
             self.world.at(0.0, self.bridge.sweep)
             self.world.at(0.0, self.bridge.pump)
 
+    def take_over(self) -> None:
+        """Somebody starts a second bridge; the first is hung, and does not know."""
+        if self.bridge is not None and self.bridge.alive and self.segments:
+            self.world.truth.counts["zombies"] += 1
+            self.zombie, self.bridge = self.bridge, None
+            self.start_bridge()
+
     def bridge_crash(self) -> None:
         if self.bridge is not None:
             self.bridge.die()
@@ -235,6 +250,9 @@ class Host:
         if self.bridge is not None and self.bridge.alive:
             self.world.network.power_off(self.bridge)
             self.bridge_crash()
+        if self.zombie is not None and self.zombie.alive:
+            self.world.network.power_off(self.zombie)
+            self.zombie.die()
         self.world.truth.crashed(self.name)
         self.segments = {}
         self.working = False
@@ -248,6 +266,8 @@ class Host:
         self.world.at(seconds, lambda life=self.life: self._wake(life, seconds))
         if self.bridge is not None and self.bridge.alive:
             self.bridge.hang(seconds)
+        if self.zombie is not None and self.zombie.alive:
+            self.zombie.hang(seconds)
 
     def _wake(self, life: int, seconds: float) -> None:
         if life == self.life:
@@ -268,7 +288,7 @@ class Host:
 
     def _say_leave(self, bridge: Bridge, returns: Callable[[], None]) -> None:
         for namespace, segment in self.segments.items():
-            segment.heal(segment.pump_cursor, segment.tail)
+            bridge.held[namespace].heal(segment.pump_cursor, segment.tail)
             bridge.mesh.ring_moved(namespace, bridge.now)
             self.world.truth.leaves(segment)
         bridge.mesh.leave(bridge.now)

@@ -26,6 +26,7 @@ from cachee_bridge.stream import Inbox, Outbox, Verdict
 from tests.simulation import world
 from tests.simulation.segment import BUCKETS, KEY, KEY_SET, TAGS, Segment
 from tests.simulation.truth import Broken
+from tests.simulation.zombies import Held
 
 Patch = tuple[Any, str, Any]
 
@@ -287,6 +288,10 @@ def _discovery_is_not_waited_for() -> list[Patch]:
     return [(Membership, "unanswered", impatient)]
 
 
+def _a_zombie_goes_on() -> list[Patch]:
+    return [(Held, "check", lambda self: None)]
+
+
 RULES: dict[str, tuple[Callable[[], list[Patch]], str, int]] = {
     rule.__name__.strip("_").replace("_", "-"): (rule, shown_by, seed)
     for rule, shown_by, seed in (
@@ -318,6 +323,7 @@ RULES: dict[str, tuple[Callable[[], list[Patch]], str, int]] = {
         (_healing_does_not_count, "stall_pump", 270),
         (_a_removal_flushes_nothing, "vanish block", 999),
         (_an_answer_that_names_nobody_is_believed, "unname block", 99),
+        (_a_zombie_goes_on, "zombie", 0),
         (_discovery_is_not_waited_for, "vanish block kill_bridge", 254),
     )
 }

@@ -74,6 +74,8 @@ class Segment:
     """Hashes of `writing` blocks whose worker died inside."""
     serve_until: float = 0.0
     """Milliseconds."""
+    bridge_generation: int = 0
+    """How many bridges have taken it."""
     on_isolation: str = "cap"
     isolation_ttl_s: float = 0.5
     dies_in: int | None = None
@@ -279,6 +281,9 @@ class Segment:
 
     def source_tell(self, index: int, reachable: bool, fresh_ms: int) -> None:
         """For workers, who wait for nobody here."""
+
+    def set_serve_until(self, ms: float) -> None:
+        self.serve_until = ms
 
     def bridge_vouch(self, until_ms: int) -> None:
         """For workers."""

@@ -180,6 +180,11 @@ class Truth:
                 for key, version in announcement.versions.items():
                     self.returned(host, key, version)
 
+    def refused(self, host: str, ousted: bool) -> None:
+        self.counts["zombies refused"] += 1
+        if not ousted:
+            raise Broken(f"{host}: its one bridge is refused what is its own")
+
     def acked(self, segment: Segment, peer: str, position: int) -> None:
         """The bridge tells its workers that `peer` has applied so much of their ring."""
         life = Life(segment.host, segment.namespace, segment.incarnation)

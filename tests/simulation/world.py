@@ -74,6 +74,7 @@ class World:
         self.longest_s = rng.choice((0.3, 2.5, 4.0))
         self.ever_left: set[str] = set()
         self._choose_membership(random.Random(f"membership {seed}"), only.split())
+        self._choose_more(random.Random(f"more {seed}"), only.split())
         self.hosts = {name: Host(name, self) for name in self.names}
 
     def _choose_membership(self, rng: random.Random, only: list[str]) -> None:
@@ -91,6 +92,11 @@ class World:
         self.named = set(self.names)
         self.dns_fails = rng.choice((0.0, 0.3))
         """How often."""
+
+    def _choose_more(self, rng: random.Random, only: list[str]) -> None:
+        """The same again."""
+        if "zombie" in only or (not only and rng.random() < 0.15):
+            self.disasters.append(self._zombie)
 
     # Time
 
@@ -259,6 +265,14 @@ class World:
         if host.bridge is not None and host.bridge.alive:
             self.say(f"-- the bridge of {host.name} hangs for {seconds:.3f}")
             host.bridge.hang(seconds)
+
+    def _zombie(self) -> None:
+        """A bridge hangs, and another takes its place."""
+        host, seconds = self._some_host(), self._while()
+        if host.bridge is not None and host.bridge.alive and (host.zombie is None or not host.zombie.alive):
+            self.say(f"-- the bridge of {host.name} hangs for {seconds:.3f}, and another takes its place")
+            host.bridge.hang(seconds)
+            self.at(self.rng.uniform(0.0, 0.9) * seconds, host.take_over)
 
     def _stall_pump(self) -> None:
         """A bridge that beats, and has not looked at its rings for a while."""
