@@ -7,8 +7,9 @@
     segment.py    a segment as a model: ring, fences, entries, source table
     network.py    links as TCP has them: bytes in order, late, cut off in the middle, or not at all
     host.py       one host: workers, their verbs in steps, a bridge (the real Mesh) that dies and comes back
+    loading.py    get_or_load, the real one, over that model
     zombies.py    a segment as one bridge holds it, until another takes its place
-    truth.py      the origin, every announcement, and the invariants I1 to I5
+    truth.py      the origin, every announcement, and the invariants I1 to I10
     world.py      virtual time, and the adversary
     rules.py      the rules, each as a switch
 

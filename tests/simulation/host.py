@@ -11,7 +11,8 @@ from cachee_bridge.effects import Close, Connect, Discover, GoOn, Log, Send, Ser
 from cachee_bridge.frames import NUMBERS, PREFIX, Frame, decode
 from cachee_bridge.mesh import Mesh
 from cachee_shm.errors import BridgeRunning, NotForgotten
-from tests.simulation.segment import CLEAR, KEY, KEY_SET, TAG, BridgeKilled, Entry, Segment
+from tests.simulation.loading import Caller
+from tests.simulation.segment import CLEAR, KEY, KEY_SET, TAG, BridgeKilled, Entry, Segment, digest_of
 from tests.simulation.truth import Broken
 from tests.simulation.zombies import Held
 
@@ -348,7 +349,7 @@ class Host:
         key = rng.choice(self.world.keys[segment.namespace])
         dice = rng.random()
         if dice > self.world.writes or self.world.resting:
-            return self.read(segment, key)
+            return self.reading(segment, key)
         how = rng.choice(("set", "set", "set", "delete", "nothing"))
         if dice < self.world.writes * 0.05:
             return self.clear(segment)
@@ -359,17 +360,24 @@ class Host:
         dies = rng.choice(("before", "half")) if rng.random() < self.world.deaths else ""
         return self.writing(segment, key, how, dies)
 
+    def reading(self, segment: Segment, key: int) -> Steps:
+        if self.world.expires and self.world.more.random() < 0.1:
+            segment.touch(key, self.world.ttl(), self.clock())
+        return Caller(self, segment, key).run() if self.world.leases else self.read(segment, key)
+
     def read(self, segment: Segment, key: int) -> Steps:
         """get_or_load: what is served is checked; what was loaded is stored if its token still holds."""
         entry = segment.get(key, self.clock())
         if entry is not None:
             self.world.truth.served(segment, key, entry.value)
+            self.world.truth.lives(segment, key, entry.expires, self.clock())
             return
         token, started = segment.tail, self.clock()
         yield self._load_time()
         value = self.world.truth.current(key)
         yield self._load_time()
-        if segment.fill(key, value, self.world.tags_of(key), token, started):
+        ttl = self.world.ttl()
+        if segment.fill(key, value, self.world.tags_of(key), token, started, ttl, self.clock()):
             self.world.truth.at_least_floor(segment, key, value)
 
     def writing(self, segment: Segment, key: int, how: str, dies: str) -> Steps:
@@ -385,13 +393,15 @@ class Host:
             return
         yield self._load_time()
         lost = how != "set" or segment.announced_since(key, tags, token)
-        position = segment.append(True, KEY, key) if lost else segment.append(True, KEY_SET, key, value)
+        ttl = self.world.ttl()
+        kind = (KEY, key) if lost else (KEY_SET, key, digest_of(value, ttl))
+        position = segment.append(True, *kind)
         truth.announce(segment, position, {key: version})
         if dies == "half":
             return
         segment.kill_lower(key, position)
         if not lost:
-            segment.entries[key] = Entry(value, position, started, tags)
+            segment.entries[key] = Entry(value, position, started, tags, ttl, self.clock())
         truth.returned(self.name, key, version)
 
     def delete_tag(self, segment: Segment, tag: int) -> Steps:

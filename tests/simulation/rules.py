@@ -23,8 +23,10 @@ from cachee_bridge.members import Members
 from cachee_bridge.membership import Membership
 from cachee_bridge.repair import Contact, Rung
 from cachee_bridge.stream import Inbox, Outbox, Verdict
+from cachee_shm.loading import Flight
 from tests.simulation import world
-from tests.simulation.segment import BUCKETS, KEY, KEY_SET, TAGS, Segment
+from tests.simulation.loading import Caller
+from tests.simulation.segment import BUCKETS, FRESH, KEY, KEY_SET, MISS, STALE, TAGS, Entry, Segment
 from tests.simulation.truth import Broken
 from tests.simulation.zombies import Held
 
@@ -247,7 +249,7 @@ def _applying_takes_no_position() -> list[Patch]:
     def still(self: Segment, kind: int, key: int, digest: int) -> None:
         if kind in (KEY, KEY_SET):
             entry = self.entries.get(key)
-            if kind == KEY or (entry is not None and entry.value != digest):
+            if kind == KEY or (entry is not None and entry.digest != digest):
                 self.kill_lower(key, self.tail + 1)
         else:
             self.append(False, kind, key, digest)
@@ -258,8 +260,8 @@ def _applying_takes_no_position() -> list[Patch]:
 def _a_fills_version_is_its_store_time() -> list[Patch]:
     fill = Segment.fill
 
-    def late(self: Segment, key: int, value: int, tags: tuple[int, ...], token: int, started: float) -> bool:
-        return fill(self, key, value, tags, self.tail, started)
+    def late(self: Segment, key: int, value: int, tags: tuple[int, ...], token: int, *when: Any) -> bool:
+        return fill(self, key, value, tags, self.tail, *when)
 
     return [(Segment, "fill", late)]
 
@@ -290,6 +292,51 @@ def _discovery_is_not_waited_for() -> list[Patch]:
 
 def _a_zombie_goes_on() -> list[Patch]:
     return [(Held, "check", lambda self: None)]
+
+
+def _the_expired_is_served() -> list[Patch]:
+    return [(Segment, "_by_age", lambda self, entry, now: (FRESH, entry))]
+
+
+def _stale_serves_what_was_invalidated() -> list[Patch]:
+    find = Segment.find
+
+    def lenient(self: Segment, key: int, now: float) -> tuple[int, Entry | None]:
+        state, entry = find(self, key, now)
+        held = self.entries.get(key)
+        if entry is not None or held is None or self._withheld(held, now):
+            return state, entry
+        return (STALE, held) if held.expires <= now < held.expires + held.grace else (MISS, None)
+
+    return [(Segment, "find", lenient)]
+
+
+def _stale_serves_what_is_capped() -> list[Patch]:
+    withheld = Segment._withheld
+
+    def lenient(self: Segment, entry: Entry, now: float) -> bool:
+        return now < entry.expires and withheld(self, entry, now)
+
+    return [(Segment, "_withheld", lenient)]
+
+
+def _a_failed_load_falls_back_without_looking() -> list[Patch]:
+    return [(Flight, "falls_back", lambda self: self.has_stale)]
+
+
+def _everybody_loads() -> list[Patch]:
+    return [(Segment, "lease_take", lambda self, key, caller: True)]
+
+
+def _a_dead_loader_is_waited_for() -> list[Patch]:
+    def trusting(self: Segment, key: int, caller: Caller) -> bool:
+        return self.leases.setdefault(key, caller) is caller
+
+    return [(Segment, "lease_take", trusting)]
+
+
+def _a_waiter_does_not_look_at_the_fence() -> list[Patch]:
+    return [(Caller, "_fence", lambda self, key: 0)]
 
 
 RULES: dict[str, tuple[Callable[[], list[Patch]], str, int]] = {
@@ -324,6 +371,13 @@ RULES: dict[str, tuple[Callable[[], list[Patch]], str, int]] = {
         (_a_removal_flushes_nothing, "vanish block", 999),
         (_an_answer_that_names_nobody_is_believed, "unname block", 99),
         (_a_zombie_goes_on, "zombie", 0),
+        (_the_expired_is_served, "ttl", 0),
+        (_stale_serves_what_was_invalidated, "ttl leases", 0),
+        (_stale_serves_what_is_capped, "ttl leases block", 368),
+        (_a_failed_load_falls_back_without_looking, "ttl leases", 0),
+        (_everybody_loads, "leases", 0),
+        (_a_dead_loader_is_waited_for, "leases", 5),
+        (_a_waiter_does_not_look_at_the_fence, "leases", 0),
         (_discovery_is_not_waited_for, "vanish block kill_bridge", 254),
     )
 }

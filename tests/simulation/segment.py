@@ -8,13 +8,17 @@ state.
 
 from __future__ import annotations
 
+import math
 import struct
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from tests.simulation.loading import Caller
     from tests.simulation.truth import Truth
 
+MISS, FRESH, STALE = 0, 1, 2
+"""What is found of a key; as cachee_shm.loading has them."""
 KEY, KEY_SET, TAG, CLEAR, ALL, BUCKETS = 1, 2, 3, 4, 5, 6
 KEYS, TAGS = 6, 2
 """Of a namespace: hashes from 1 and from TAG_FIRST on, beside its key_bits. The index has a word for each
@@ -23,6 +27,11 @@ TAG_FIRST = 100
 FENCE_BUCKETS = 5
 """So few that keys share them. A map has a byte for each tag, then one for each of these."""
 SIZES = {KEY: 9, KEY_SET: 17, TAG: 9, CLEAR: 1, ALL: 1}
+
+
+def digest_of(value: int, ttl: float | None) -> int:
+    """Lifetimes count by their power of two, in ms."""
+    return value << 6 | (int(ttl * 1000).bit_length() if ttl is not None else 0)
 
 
 class BridgeKilled(Exception):
@@ -46,6 +55,19 @@ class Entry:
     started: float
     """When its value was asked for, by this host's clock."""
     tags: tuple[int, ...] = ()
+    ttl: float | None = None
+    lives_from: float = 0.0
+    """When it was stored or touched, by this host's clock."""
+    grace: float = 0.0
+    """How much longer it may be served while it is loaded anew."""
+
+    @property
+    def expires(self) -> float:
+        return math.inf if self.ttl is None else self.lives_from + self.ttl
+
+    @property
+    def digest(self) -> int:
+        return digest_of(self.value, self.ttl)
 
 
 @dataclass
@@ -72,6 +94,9 @@ class Segment:
     aside: dict[int, tuple[str, int, int]] = field(default_factory=dict)
     intents: list[int] = field(default_factory=list)
     """Hashes of `writing` blocks whose worker died inside."""
+    leases: dict[int, Caller] = field(default_factory=dict)
+    loaders: set[Caller] = field(default_factory=set)
+    """Who is asking the origin, with a lease or without."""
     serve_until: float = 0.0
     """Milliseconds."""
     bridge_generation: int = 0
@@ -132,8 +157,26 @@ class Segment:
         return None if entry.version < newest else entry
 
     def get(self, key: int, now: float) -> Entry | None:
+        state, entry = self.find(key, now)
+        return entry if state == FRESH else None
+
+    def find(self, key: int, now: float) -> tuple[int, Entry | None]:
+        """Invalidated, withheld, then expired: in this order."""
         entry = self.visible(key)
-        return None if entry is None or self._withheld(entry, now) else entry
+        if entry is None or self._withheld(entry, now):
+            return MISS, None
+        return self._by_age(entry, now)
+
+    def _by_age(self, entry: Entry, now: float) -> tuple[int, Entry | None]:
+        if now < entry.expires:
+            return FRESH, entry
+        return (STALE, entry) if now < entry.expires + entry.grace else (MISS, None)
+
+    def touch(self, key: int, ttl: float | None, now: float) -> None:
+        """Another lifetime, under the same version."""
+        entry = self.get(key, now)
+        if entry is not None:
+            entry.ttl, entry.lives_from = ttl, now
 
     def _withheld(self, entry: Entry, now: float) -> bool:
         if now * 1000 <= self.serve_until or self.on_isolation == "serve":
@@ -141,13 +184,35 @@ class Segment:
         before = self.on_isolation == "flush" and entry.started * 1000 <= self.serve_until
         return before or now - entry.started > self.isolation_ttl_s
 
-    def fill(self, key: int, value: int, tags: tuple[int, ...], token: int, started: float) -> bool:
+    def fill(
+        self,
+        key: int,
+        value: int,
+        tags: tuple[int, ...],
+        token: int,
+        started: float,
+        ttl: float | None = None,
+        now: float = 0.0,
+        grace: float = 0.0,
+    ) -> bool:
         """Store what was loaded, unless something was announced since."""
         held = self.visible(key)
         if self.fence(key, tags) > token or (held is not None and held.version > token):
             return False
-        self.entries[key] = Entry(value, token, started, tags)
+        self.entries[key] = Entry(value, token, started, tags, ttl, now, grace)
         return True
+
+    def lease_take(self, key: int, caller: Caller) -> bool:
+        """A dead holder's is taken over."""
+        holder = self.leases.get(key)
+        if holder is not None and not holder.closed:
+            return False
+        self.leases[key] = caller
+        return True
+
+    def lease_release(self, key: int, caller: Caller) -> None:
+        if self.leases.get(key) is caller:
+            del self.leases[key]
 
     # What the bridge uses
 
@@ -215,7 +280,7 @@ class Segment:
         """A fresh position, its fence, then the eviction."""
         position = self.append(False, kind, key, digest)
         entry = self.entries.get(key)
-        if kind == KEY or (kind == KEY_SET and entry is not None and entry.value != digest):
+        if kind == KEY or (kind == KEY_SET and entry is not None and entry.digest != digest):
             self.kill_lower(key, position)
 
     def fence_map(self, source: int, buckets: bytes) -> int:

@@ -11,7 +11,7 @@ I5  a range is applied whole or not at all: a bridge killed in the middle of it 
     (its records then count for no floor; that they are all applied later is I1 and I3)
 I6  a frame that evicts anything stands for an announcement in its range, or for one made since
 I7  what workers are told that a peer has applied of their ring, it has
-and nothing outside its namespace.
+and nothing outside its namespace. I8 to I10, of loading, are told in loading.py.
 """
 
 from __future__ import annotations
@@ -196,6 +196,11 @@ class Truth:
         """One read."""
         self.counts["served"] += 1
         self._not_too_stale(segment, key, self.at_least_floor(segment, key, value))
+
+    def lives(self, segment: Segment, key: int, expires: float, now: float) -> None:
+        """I8, by the clock of the segment's host."""
+        if now >= expires:
+            raise Broken(f"I8 {segment.host}: key {key:x} is served {now - expires:.3f} s after its end")
 
     def at_least_floor(self, segment: Segment, key: int, value: int) -> int:
         """I1 for what is served or stored; which version it is. (A slow load may be old when it is

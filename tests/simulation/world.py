@@ -6,10 +6,12 @@ everything must agree. In between and then, every read is checked (truth.py).
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 import random
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from types import SimpleNamespace
 from unittest.mock import patch
 
 from cachee_bridge import buckets as buckets_module
@@ -18,7 +20,9 @@ from cachee_bridge import link as link_module
 from cachee_bridge import mesh as mesh_module
 from cachee_bridge import stream as stream_module
 from cachee_bridge.mesh import Settings
+from cachee_shm import loading as loading_module
 from tests.simulation.host import Host
+from tests.simulation.loading import pause
 from tests.simulation.network import Network
 from tests.simulation.segment import KEYS, TAG_FIRST, TAGS, Segment
 from tests.simulation.truth import Broken, Life, Truth
@@ -97,6 +101,15 @@ class World:
         """The same again."""
         if "zombie" in only or (not only and rng.random() < 0.15):
             self.disasters.append(self._zombie)
+        self.more = rng
+        self.expires = "ttl" in only or (not only and rng.random() < 0.3)
+        """Whether entries have lifetimes."""
+        self.leases = "leases" in only or (not only and rng.random() < 0.3)
+        """Whether workers load by get_or_load, one at a time."""
+        self.stale_s = rng.choice((0.0, 0.5, 3.0))
+        self.load_fails = rng.choice((0.0, 0.2))
+        """How often."""
+        self.lease_wait_s = rng.choice((0.2, 5.0))
 
     # Time
 
@@ -135,6 +148,9 @@ class World:
                 (discovery_module, "TTL_S_MIN", 0.1),
                 (discovery_module, "TTL_S_MAX", 0.4),
                 (discovery_module, "HURRY_S", 0.1),
+                (loading_module, "LEASE_WAIT_S", self.lease_wait_s),
+                (loading_module, "time", SimpleNamespace(monotonic=lambda: self.now)),
+                (asyncio, "sleep", pause),
             ):
                 limits.enter_context(patch.object(module, name, value))
             yield
@@ -196,6 +212,10 @@ class World:
         """A new value, or one that the key had before."""
         values = self.truth.values[key]
         return self.rng.choice(values) if self.rng.random() < 0.3 else max(values) + 1
+
+    def ttl(self) -> float | None:
+        """Of one entry, in seconds; None: for ever."""
+        return self.more.choice((None, 0.05, 0.4, 2.0)) if self.expires else None
 
     # The adversary
 
