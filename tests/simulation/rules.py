@@ -373,7 +373,7 @@ RULES: dict[str, tuple[Callable[[], list[Patch]], str, int]] = {
         (_a_zombie_goes_on, "zombie", 0),
         (_the_expired_is_served, "ttl", 0),
         (_stale_serves_what_was_invalidated, "ttl leases", 0),
-        (_stale_serves_what_is_capped, "ttl leases block", 368),
+        (_stale_serves_what_is_capped, "ttl leases cut_off", 215),
         (_a_failed_load_falls_back_without_looking, "ttl leases", 0),
         (_everybody_loads, "leases", 0),
         (_a_dead_loader_is_waited_for, "leases", 5),

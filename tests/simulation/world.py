@@ -107,7 +107,7 @@ class World:
         self.leases = "leases" in only or (not only and rng.random() < 0.3)
         """Whether workers load by get_or_load, one at a time."""
         self.stale_s = rng.choice((0.0, 0.5, 3.0))
-        self.load_fails = rng.choice((0.0, 0.2))
+        self.load_fails = rng.choice((0.0, 0.2, 0.9))
         """How often."""
         self.lease_wait_s = rng.choice((0.2, 5.0))
 
@@ -137,7 +137,7 @@ class World:
 
     @contextmanager
     def _small_limits(self) -> Iterator[None]:
-        """Frames and allowances so small that a few records exercise them; short patience."""
+        """Frames and allowances so small that a few records exercise them; short patience, and few looks."""
         with ExitStack() as limits:
             for module, name, value in (
                 (stream_module, "PACK_RECORDS", self.pack_records),
@@ -149,6 +149,8 @@ class World:
                 (discovery_module, "TTL_S_MAX", 0.4),
                 (discovery_module, "HURRY_S", 0.1),
                 (loading_module, "LEASE_WAIT_S", self.lease_wait_s),
+                (loading_module, "POLL_MIN_S", 0.01),
+                (loading_module, "POLL_MAX_S", 0.1),
                 (loading_module, "time", SimpleNamespace(monotonic=lambda: self.now)),
                 (asyncio, "sleep", pause),
             ):
