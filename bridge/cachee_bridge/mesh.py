@@ -110,6 +110,8 @@ class Mesh:
         self._membership = Membership(self._book, self._exchange, settings, self._say)
         self._met: set[str] = set()
         self._since: dict[str, float] = {}
+        self._came: dict[str, tuple[int, float]] = {}
+        """By name, which bridge was up last, and since when."""
         """By name, when it was linked or the link to it was lost."""
         self._started_at = 0.0
         self._ready_once = False
@@ -451,6 +453,9 @@ class Mesh:
         rival = self._up.get(link.name)
         if rises and not self._wins(link, [rival] if rival is not None else [], now):
             return
+        if rises and rival is None and self._is_late(link):
+            self._close(link, "another bridge of that name was up meanwhile; come again", now, "info")
+            return
         link.raised()
         self._up[link.name] = link
         if rises and rival is not None:
@@ -462,9 +467,16 @@ class Mesh:
             self._on_up(link, now)
         self._extend(now)
 
+    def _is_late(self, link: Link) -> bool:
+        """A host that lost power may be heard once more, after it came back as another and was met: what it
+        was is no news of what it is. Who lives after all comes again."""
+        instance, since = self._came.get(link.name, (link.instance, 0.0))
+        return instance != link.instance and link.opened_at < since
+
     def _on_up(self, link: Link, now: float) -> None:
         self._remember(link.name)
         self._since[link.name] = now
+        self._came[link.name] = (link.instance, now)
         self._book.linked(link.name)
         if link.reach:
             self._book.learn(link.name, link.reach, now)
@@ -579,6 +591,7 @@ class Mesh:
     def _gossip(self) -> None:
         kept = self._exchange.waited_for().union(self._up)
         self._since = {name: at for name, at in self._since.items() if name in kept}
+        self._came = {name: came for name, came in self._came.items() if name in kept}
         if self._up:
             link = self._rng.choice(list(self._up.values()))
             self._teach(link, [other for other in self._up.values() if other is not link])
