@@ -35,6 +35,7 @@ from cachee_bridge.frames import (
 )
 from cachee_bridge.link import BEATS_BYTES, Link
 from cachee_bridge.members import Members
+from cachee_bridge.pace import calm_heartbeats
 from cachee_bridge.ports import Settings, Store, StreamView
 from cachee_bridge.repair import Ask, Rung
 from cachee_bridge.stream import Inbox, Outbox, Packer, Verdict
@@ -51,6 +52,8 @@ class Exchange:
 
     def __init__(self, name: str, settings: Settings, say: Say) -> None:
         self._name, self._settings, self._say = name, settings, say
+        heartbeat_s = settings.heartbeat_s
+        self._calm_s = heartbeat_s * calm_heartbeats(heartbeat_s, settings.lost_after_s)
         self.members: dict[str, Members] = {}
         self._packers: dict[str, Packer] = {}
         self._finals: dict[str, FinalHead] = {}
@@ -118,6 +121,7 @@ class Exchange:
             return
         inbox = members.inboxes[link.name]
         inbox.linked()
+        link.pace.came()
         inbox.told(row.tail, stamp)
         if row.namespace not in link.shared:
             link.shared.add(row.namespace)
@@ -177,6 +181,8 @@ class Exchange:
             verdict = inbox.receive(frame)
         except ValueError as error:
             raise FrameError(f"a payload that does not parse: {error}; the link is closed") from None
+        if frame.payload:
+            link.pace.came()
         if verdict is Verdict.GAP:
             self._ask(link, members, inbox, now)
         elif verdict is Verdict.MENDING:
@@ -213,6 +219,8 @@ class Exchange:
             return
         text = f"{name}, namespace {members.namespace}: lapped; what it may have written up to {done.last}"
         self._say("info", f"{text} is evicted: {done.evicted} entries", peer=name)
+        if link is not None:
+            link.pace.came()
         if inbox.held_back and link is not None and members.namespace in link.shared:
             link.send(Replay(members.namespace, name, inbox.incarnation, inbox.cursor + 1))
 
@@ -241,6 +249,8 @@ class Exchange:
 
     def on_beat(self, link: Link, beat: Beat, stamp: float | None, now: float) -> None:
         """`stamp`: when the stamp that it echoes left here, in seconds; None = it echoes none."""
+        if not link.dialled:
+            link.pace.answer(now, self._settings.heartbeat_s)
         for head in beat.heads:
             if head.source != link.name:
                 raise FrameError(f"a Beat of {head.source} from {link.name}; the link is closed")
@@ -308,6 +318,7 @@ class Exchange:
             frame = self._next(link, link.outboxes[turn])
             if frame is not None:
                 link.send(frame)
+                link.pace.sent()
                 link.budget.owe((PIECE_BYTES if is_piece(frame.payload) else len(frame.payload)) * again)
                 waiting.append(turn)
                 link.outboxes[turn] = link.outboxes.pop(turn)
@@ -334,6 +345,14 @@ class Exchange:
             if (frame := outbox.empty()) is not None:
                 link.send(frame)
 
+    def beat_if_due(self, link: Link, now: float) -> None:
+        """At each heartbeat; what it lacks is sent at each."""
+        self.pump(link)
+        acked = link.acked
+        confirmed = all(acked.get(ns, 0) >= outbox.carried for ns, outbox in link.outboxes.items())
+        if link.pace.due(now, confirmed):
+            self.beat(link, now)
+
     def beat(self, link: Link, now: float) -> None:
         """Head, cursors, stamp, echo. Left out only where the socket has been full for long."""
         self.pump(link)
@@ -347,6 +366,7 @@ class Exchange:
         held = [(ns, self.members[ns].cursor(link.name)) for ns in shared]
         cursors = [Cursor(ns, link.name, known[0], known[1]) for ns, known in held if known is not None]
         link.send(Beat(link.stamp(now), link.heard_stamp, tuple(heads), tuple(cursors)))
+        link.pace.beaten(now, self._calm_s, self._settings.heartbeat_s)
 
     # Leaving, and what people see
 

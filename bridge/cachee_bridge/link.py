@@ -43,6 +43,7 @@ from cachee_bridge.frames import (
     rows_of,
 )
 from cachee_bridge.identity import Identity, Limits
+from cachee_bridge.pace import Pace
 from cachee_bridge.seal import Seal
 from cachee_bridge.stream import Outbox
 from cachee_shm.errors import AuthError, FrameError
@@ -107,6 +108,7 @@ class Link:
         """How far the peer has applied this host's rings, as it last told."""
         self.asked: dict[str, int] = {}
         """For which position it was last asked to tell that, out of turn."""
+        self.pace = Pace()
         self.decoder = Decoder(HANDSHAKE_BYTES_MAX)
         self.budget = budget
         self.held = 0

@@ -584,7 +584,7 @@ class Mesh:
 
     def _beats(self, now: float) -> None:
         for link in self._up.values():
-            self._exchange.beat(link, now)
+            self._exchange.beat_if_due(link, now)
             if link.room() and self._exchange.unacked(link):
                 link.send(Sync())
 

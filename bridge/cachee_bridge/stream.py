@@ -77,6 +77,8 @@ class Outbox:
         """cursor..scanned holds nothing of ours, and has not been sent."""
         self.reached = 0
         """The highest cursor so far: what lies below it is sent once more."""
+        self.carried = 0
+        """The end of the newest range with anything in it: the peer is expected to say that it has it."""
         self.lapped = 0
         """How often the ring had lost what this link still needed."""
         self._mapped = 0
@@ -124,7 +126,7 @@ class Outbox:
         payload = self._packer.piece(self.scanned, self._mapped, self._pieces)
         frame = self._range(self._mapped, payload)
         if self._pieces == pieces_of(self._store.map_bytes):
-            self.cursor = self.scanned = self._mapped
+            self.cursor = self.scanned = self.carried = self._mapped
             self._mapped = 0
         return frame
 
@@ -135,6 +137,8 @@ class Outbox:
     def _frame(self, last: int, payload: bytes) -> Frame:
         frame = self._range(last, payload)
         self.cursor = self.scanned = last
+        if payload:
+            self.carried = last
         return frame
 
     def _range(self, last: int, payload: bytes) -> Frame:

@@ -215,6 +215,7 @@ class TestBudget:
         frame = Frame("shop", "b", b.store.incarnation, 1, b.store.tail + 1000, read_piece(b.store, 0, 1))
         a.store.map = bytes(1 << 20)
         _, there = next(end for end in cable.ends.values() if end[0] is a)
+        a.mesh.received(there, encode(Sync()), cable.now)  # nothing refills from now on
         a.mesh.received(there, encode(frame), cable.now)
         cable.settle()
         a.mesh.received(there, encode(Sync()), cable.now)
