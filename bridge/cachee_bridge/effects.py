@@ -9,7 +9,7 @@ link comes after its bytes (the shell flushes, for a bounded time, then closes).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Level = Literal["debug", "info", "warning", "error"]
 
@@ -26,8 +26,7 @@ class Discover:
     """Ask the DNS for peers. Answered by discovered or discovery_failed."""
 
 
-@dataclass(frozen=True)
-class Send:
+class Send(NamedTuple):  # the one effect of which there are thousands a second
     """Write `data` (whole frames) to `link`, after everything sent before."""
 
     link: int

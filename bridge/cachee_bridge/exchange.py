@@ -319,7 +319,8 @@ class Exchange:
             if frame is not None:
                 link.send(frame)
                 link.pace.sent()
-                link.budget.owe((PIECE_BYTES if is_piece(frame.payload) else len(frame.payload)) * again)
+                if again:
+                    link.budget.owe(PIECE_BYTES if is_piece(frame.payload) else len(frame.payload))
                 waiting.append(turn)
                 link.outboxes[turn] = link.outboxes.pop(turn)
 

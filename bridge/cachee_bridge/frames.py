@@ -54,6 +54,7 @@ HANDSHAKE_BYTES_MAX = 4096
 PAYLOAD_BYTES_MAX = FRAME_BYTES_MAX - 1024
 ROWS_MAX = 1024
 """Namespaces or peers in one message."""
+KNOWN_MAX = 256
 PREFIX = struct.Struct("<IB")
 TLS_RECORDS = (b"\x16\x03", b"\x15\x03")
 """How a TLS handshake or alert begins; as a length it is beyond HANDSHAKE_BYTES_MAX."""
@@ -190,9 +191,14 @@ def _text(chars_max: int) -> Check:
 
 
 def _matching(pattern: re.Pattern[str], what: str) -> Check:
+    known: set[str] = set()
+    """Some that did match: each beat names the same ones."""
+
     def check(value: Any) -> str:
-        if type(value) is not str or pattern.fullmatch(value) is None:
+        if type(value) is not str or (value not in known and pattern.fullmatch(value) is None):
             raise FrameError(f"not {what}")
+        if len(known) < KNOWN_MAX:
+            known.add(value)
         return value
 
     return check
@@ -272,6 +278,20 @@ def encode(message: Message) -> bytes:
     return PREFIX.pack(len(body) + 1, NUMBERS[type(message)]) + body
 
 
+class Encoder:
+    """Remembers the newest message: what several links are sent is encoded once, if it is one object."""
+
+    def __init__(self) -> None:
+        self._message: Message | None = None
+        self._encoded = b""
+
+    def __call__(self, message: Message) -> bytes:
+        if self._message is not message:
+            self._encoded = encode(message)
+            self._message = message
+        return self._encoded
+
+
 def decode(number: int, body: bytes | bytearray | memoryview) -> Message:
     """One message from its type and body, or FrameError."""
     if number not in BODIES:
@@ -282,7 +302,7 @@ def decode(number: int, body: bytes | bytearray | memoryview) -> Message:
         message: Message = check(fields)
     except (FrameError, ValueError, TypeError, OverflowError, msgpack.UnpackException) as error:
         raise FrameError(f"a malformed {shape.__name__}: {error}; the link is closed") from None
-    if isinstance(message, Frame) and message.last < message.first:
+    if shape is Frame and message.last < message.first:  # type: ignore[union-attr]
         raise FrameError(f"a malformed Frame: {message.first}..{message.last}; the link is closed")
     return message
 
@@ -346,7 +366,7 @@ class Decoder:
     def _body(self, start: int, end: int) -> bytes:
         if self.seal is not None:
             end -= SEAL_BYTES
-            self.seal.check(self._buffer[start:end], self._buffer[end : end + SEAL_BYTES])
+            self.seal.check(self._buffer[start:end], bytes(self._buffer[end : end + SEAL_BYTES]))
         return bytes(self._buffer[start + PREFIX.size : end])
 
     def _unreadable(self, at: int, length: int) -> FrameError | AuthError:

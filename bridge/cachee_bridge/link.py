@@ -34,11 +34,11 @@ from cachee_bridge.frames import (
     Auth,
     Beat,
     Decoder,
+    Encoder,
     Hello,
     Message,
     NamespaceState,
     State,
-    encode,
     namespaces_of,
     rows_of,
 )
@@ -56,6 +56,9 @@ BEATS_BYTES = 16 * 1024
 UNREAD_BYTES_MAX = FRAME_BYTES_MAX
 """Under way when a link is looked at, whatever the peer asked for: the transport keeps what is not read. The
 allowance with a frame, beats and news of peers beyond it are half of this."""
+
+
+_encode = Encoder()
 
 
 class LinkState(Enum):
@@ -162,7 +165,7 @@ class Link:
     # Sending
 
     def send(self, message: Message) -> None:
-        data = encode(message)
+        data = _encode(message)
         if self._seal is not None:
             data += self._seal.of(data)
         self._under_way += len(data)

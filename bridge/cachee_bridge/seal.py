@@ -32,9 +32,9 @@ class Seal:
         self._number += 1
         return state.digest()
 
-    def check(self, message: bytes | bytearray, seal: bytes | bytearray) -> None:
+    def check(self, message: bytes | bytearray, seal: bytes) -> None:
         """AuthError when `seal` is not that of the next message."""
-        if not hmac.compare_digest(self.of(message), bytes(seal)):
+        if not hmac.compare_digest(self.of(message), seal):
             raise AuthError(
                 "a message whose seal does not fit: changed, repeated or left out on the way; nothing of it "
                 "was applied; the link is closed"

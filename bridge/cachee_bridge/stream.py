@@ -48,6 +48,7 @@ class Packer:
         self._packed: tuple[int, bytes] | None = None
         self._piece_key = (-1, -1, -1)
         self._piece = b""
+        self._frame: Frame | None = None
 
     def __call__(self, cursor: int, max_records: int, max_bytes: int) -> tuple[int, bytes] | None:
         key = (cursor, max_records)
@@ -55,6 +56,13 @@ class Packer:
             self._packed = self._store.pack(cursor, max_records, max_bytes)
             self._key = key
         return self._packed
+
+    def frame(self, namespace: str, source: str, first: int, last: int, payload: bytes) -> Frame:
+        """The same object for each link that is to be sent the same, so that it is encoded once."""
+        frame = Frame(namespace, source, self._store.incarnation, first, last, payload)
+        if self._frame != frame:
+            self._frame = frame
+        return self._frame
 
     def piece(self, cursor: int, last: int, number: int) -> bytes:
         """The payload that stands for part of cursor+1..last, which are written: a piece read later is as
@@ -142,7 +150,7 @@ class Outbox:
         return frame
 
     def _range(self, last: int, payload: bytes) -> Frame:
-        return Frame(self._namespace, self._source, self._store.incarnation, self.cursor + 1, last, payload)
+        return self._packer.frame(self._namespace, self._source, self.cursor + 1, last, payload)
 
 
 class Verdict(Enum):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import time
@@ -31,6 +32,7 @@ class Timer:
         if self._fd < 0:
             raise _errno()
         self._specs: dict[int, _TimerSpec] = {}
+        self._is_set = False
 
     def fileno(self) -> int:
         return self._fd
@@ -42,13 +44,14 @@ class Timer:
             spec = self._specs[delay_us] = _TimerSpec(_TimeSpec(0, 0), _TimeSpec(0, delay_us * 1000))
         if _libc.timerfd_settime(self._fd, 0, spec, None) < 0:
             raise _errno()
+        self._is_set = True
 
     def passed(self) -> None:
         """Makes the descriptor unreadable again, where no other shot follows."""
-        try:
-            os.read(self._fd, 8)
-        except BlockingIOError:
-            return
+        if self._is_set:
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._fd, 8)
+                self._is_set = False
 
     def close(self) -> None:
         os.close(self._fd)
