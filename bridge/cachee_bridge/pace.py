@@ -7,7 +7,7 @@
     nothing, and all is told           no beat, until the calm pace is due
 
 A beat on a calm link keeps the word fresh and nothing more. The end that was dialled beats a heartbeat after
-the other, not with it, so that a stamp is back before the next one leaves. What moved a ring without being its
+the other, not with it, so that a stamp is back before the next one leaves. What moved a ring and is not its
 host's own need not be confirmed by anybody: its range goes out with a calm beat as well.
 """
 
