@@ -302,7 +302,7 @@ def decode(number: int, body: bytes | bytearray | memoryview) -> Message:
         message: Message = check(fields)
     except (FrameError, ValueError, TypeError, OverflowError, msgpack.UnpackException) as error:
         raise FrameError(f"a malformed {shape.__name__}: {error}; the link is closed") from None
-    if shape is Frame and message.last < message.first:  # type: ignore[union-attr]
+    if isinstance(message, Frame) and message.last < message.first:
         raise FrameError(f"a malformed Frame: {message.first}..{message.last}; the link is closed")
     return message
 
