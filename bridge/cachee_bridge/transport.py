@@ -21,6 +21,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol, cast
 
 from cachee_bridge.identity import Identity
@@ -139,12 +140,13 @@ class Network:
 
     async def _dial(self, address: str, host: str, port: int) -> None:
         connection = _Connection(self, address)
+        deadline = self._later(CONNECT_TIMEOUT_S, partial(connection.give_up, asyncio.current_task()))
         try:
-            await asyncio.wait_for(
-                self._loop.create_connection(lambda: connection, host, port), CONNECT_TIMEOUT_S
-            )
-        except (asyncio.TimeoutError, OSError, UnicodeError) as error:
-            connection.fail(_reason(error))  # unless it opened just in time: then its end is told by closed()
+            await self._loop.create_connection(lambda: connection, host, port)
+        except (OSError, UnicodeError) as error:
+            connection.fail(_reason(error))
+        finally:
+            deadline.cancel()
 
     def _begun(self, connection: _Connection) -> Channel | None:
         """A socket is there: what is to be done before it is a link, None if nothing."""
@@ -209,6 +211,9 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        if self._over:  # given up before
+            self._transport.abort()
+            return
         self._transport.set_write_buffer_limits(high=0)
         _set_options(transport.get_extra_info("socket"))
         host, port = (transport.get_extra_info("peername") or ("", 0))[:2]
@@ -257,6 +262,13 @@ class _Connection(asyncio.Protocol):
             self._over = True
             self._network._failed(self, reason)
             self.close()
+
+    def give_up(self, dialling: asyncio.Task[None] | None) -> None:
+        """No answer in time. One that came just now stays: uvloop, cancelled then, would close the socket of
+        a link and never say so."""
+        if self._transport is None and dialling is not None:
+            self.fail("no answer in time")
+            dialling.cancel()
 
     def close(self) -> None:
         """Nothing more is told of it; what was given to be sent is sent first."""

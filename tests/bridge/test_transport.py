@@ -103,6 +103,41 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
+def test_a_link_that_is_made_as_its_time_runs_out_is_a_link(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "CONNECT_TIMEOUT_S", 0.05)
+
+    async def test(left: Side, right: Side) -> None:
+        connect = left.network._loop.create_connection
+
+        async def slowly(*arguments: object) -> object:
+            made, protocol = await connect(*arguments)  # type: ignore[call-overload]
+            try:
+                await asyncio.sleep(0.2)
+            except asyncio.CancelledError:
+                made.abort()  # as uvloop does, which does not even tell
+                raise
+            return made, protocol
+
+        left.network._loop = Slow(left.network._loop, slowly)  # type: ignore[assignment]
+        await linked(left, right)
+        await asyncio.sleep(0.3)
+        left.network.send(1, b"still there")
+        await until(lambda: right.seen.data.get(1) == b"still there")
+        assert not left.seen.events("closed")
+
+    run(test)
+
+
+class Slow:
+    """An event loop, but for how it connects."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, connect: Callable[..., object]) -> None:
+        self._loop, self.create_connection = loop, connect
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._loop, name)
+
+
 def test_both_sides_are_told_of_a_link_and_only_the_dialler_has_its_address() -> None:
     async def test(left: Side, right: Side) -> None:
         await linked(left, right)
