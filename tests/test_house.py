@@ -25,11 +25,11 @@ FLOORS = {
         ["__init__", "cli"],
     ],
     "cachee_bridge": [
-        ["identity", "seal", "budget"],
+        ["identity", "seal", "budget", "pace"],
         ["frames", "config", "effects", "ports", "discovery", "addresses", "freshness"],
-        ["stream", "repair", "buckets", "fanout", "auth", "removal", "members", "bulletin"],
-        ["link", "exchange"],
-        ["membership", "mesh"],
+        ["stream", "repair", "buckets", "relays", "fanout", "auth", "removal", "members", "bulletin"],
+        ["link", "relaying", "exchange"],
+        ["membership", "paths", "mesh"],
         [
             "tls",
             "credentials",
@@ -56,6 +56,7 @@ PROTOCOL = {
     "identity",
     "seal",
     "budget",
+    "pace",
     "frames",
     "effects",
     "ports",
@@ -73,8 +74,11 @@ PROTOCOL |= {
     "bulletin",
     "members",
     "link",
+    "relays",
+    "relaying",
     "exchange",
     "membership",
+    "paths",
     "mesh",
 }
 NO_INPUT_OUTPUT = {

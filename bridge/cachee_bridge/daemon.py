@@ -62,6 +62,7 @@ def settings(config: Config, credentials: Credentials) -> Settings:
         secrets=credentials.secrets,
         namespaces=credentials.namespaces,
         peer_budget=bridge.peer_budget,
+        region=config.host.region or "",
         fanout=bridge.fanout,
         heartbeat_s=bridge.heartbeat,
         lost_after_s=bridge.lost_after,

@@ -6,10 +6,12 @@
     BEAT       heads make sources fresh or show that something is missing; cursors say what the peer has
     REPLAY     the outbox goes (back) to that position and streams on
     LEAVE      with heads: the peer is no member once all it wrote is applied
+    SYNC       a beat, at once
 
-A peer speaks for itself only, in namespaces that both have and under one hash key; anything else is a
-FrameError, and the link closes. BridgeError from here means that too. Nothing is said of a namespace to a
-peer whose certificate does not allow it, nor to anybody if this host's own certificate does not.
+A peer speaks for itself, in namespaces that both have and under one hash key, and for sources that it was
+asked to relay (relaying.py); anything else is a FrameError, and the link closes. BridgeError from here means
+that too. Nothing is said of a namespace to a peer whose certificate does not allow it, nor to anybody if this
+host's own certificate does not.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from cachee_bridge.budget import WORDS_BYTES
 from cachee_bridge.frames import (
     PAYLOAD_ALL,
     ROWS_MAX,
+    SENT,
     Beat,
     Cursor,
     FinalHead,
@@ -37,6 +40,7 @@ from cachee_bridge.link import BEATS_BYTES, Link
 from cachee_bridge.members import Members
 from cachee_bridge.pace import calm_heartbeats
 from cachee_bridge.ports import Settings, Store, StreamView
+from cachee_bridge.relaying import Relaying, in_parts
 from cachee_bridge.repair import Ask, Rung
 from cachee_bridge.stream import Inbox, Outbox, Packer, Verdict
 from cachee_shm.errors import BridgeError, FrameError, SegmentError
@@ -55,6 +59,7 @@ class Exchange:
         heartbeat_s = settings.heartbeat_s
         self._calm_s = heartbeat_s * calm_heartbeats(heartbeat_s, settings.lost_after_s)
         self.members: dict[str, Members] = {}
+        self.relaying = Relaying(name, settings, self.members)
         self._packers: dict[str, Packer] = {}
         self._finals: dict[str, FinalHead] = {}
         """What this host leaves behind, while it leaves."""
@@ -86,6 +91,15 @@ class Exchange:
     def heard_at(self, name: str) -> float:
         """When `name` was last fresh in any namespace."""
         return max(members.heard_at(name) for members in self.members.values())
+
+    def fresh_at(self, name: str) -> float:
+        """When `name` was last fresh in all namespaces where it is a member; the start, if nothing came."""
+        held = [members.heard_at(name) for members in self.members.values() if name in members.inboxes]
+        return min(held, default=float("-inf"))
+
+    def may_relay(self, link: Link) -> bool:
+        """Whether the peer can be told, and tell, of every namespace of this host."""
+        return all(link.allows(namespace) for namespace in self.members)
 
     def state(self, link: Link) -> State:
         """What the peer may know of."""
@@ -127,7 +141,10 @@ class Exchange:
             link.shared.add(row.namespace)
             packer = self._packers[row.namespace]
             link.outboxes[row.namespace] = Outbox(row.namespace, self._name, members.store, packer)
-        link.send(Replay(row.namespace, link.name, inbox.incarnation, inbox.cursor + 1))
+        if link.name in link.follows:
+            link.send(Replay(row.namespace, link.name, inbox.incarnation, inbox.cursor + 1))
+        else:
+            self.relaying.doubt(link.name, now)
 
     def _contact(self, link: Link, members: Members, incarnation: int, tail: int, now: float) -> bool:
         """Climb the ladder for the peer; whether it can be followed. BridgeError if it never can."""
@@ -169,7 +186,10 @@ class Exchange:
     # Hearing
 
     def on_frame(self, link: Link, frame: Frame, now: float) -> None:
-        if frame.source != link.name or frame.namespace not in link.shared:
+        if frame.source != link.name:
+            self.relaying.on_frame(link, frame, now)
+            return
+        if frame.namespace not in link.shared:
             raise FrameError(
                 f"a Frame of {frame.source}, namespace {frame.namespace}, that was not asked for"
             )
@@ -183,6 +203,8 @@ class Exchange:
             raise FrameError(f"a payload that does not parse: {error}; the link is closed") from None
         if frame.payload:
             link.pace.came()
+        if verdict is Verdict.APPLIED:
+            self.relaying.applied(frame)
         if verdict is Verdict.GAP:
             self._ask(link, members, inbox, now)
         elif verdict is Verdict.MENDING:
@@ -221,8 +243,8 @@ class Exchange:
         self._say("info", f"{text} is evicted: {done.evicted} entries", peer=name)
         if link is not None:
             link.pace.came()
-        if inbox.held_back and link is not None and members.namespace in link.shared:
-            link.send(Replay(members.namespace, name, inbox.incarnation, inbox.cursor + 1))
+        if inbox.held_back:
+            self.relaying.ask_all(members, name)
 
     def _follow(self, link: Link, members: Members, incarnation: int, tail: int, now: float) -> Inbox | None:
         """The peer's inbox, adopting a higher incarnation. None: the word is about what is over."""
@@ -240,6 +262,9 @@ class Exchange:
             inbox.repairs.replays += 1
             text = f"{link.name}, namespace {members.namespace}: what follows {inbox.cursor} has not come"
             self._say("info", f"{text}; asked for again", peer=link.name)
+            if link.name not in link.follows:  # whoever relays it does not
+                self.relaying.follow(link, link.name)
+                return
             link.send(Replay(members.namespace, link.name, inbox.incarnation, inbox.cursor + 1))
         elif ask is Ask.HOPELESS:
             raise BridgeError(
@@ -252,25 +277,34 @@ class Exchange:
         if not link.dialled:
             link.pace.answer(now, self._settings.heartbeat_s)
         for head in beat.heads:
+            known_at = None if stamp is None else stamp - head.age_us / 1e6
             if head.source != link.name:
-                raise FrameError(f"a Beat of {head.source} from {link.name}; the link is closed")
-            if head.namespace in link.shared:
-                self._on_head(link, head, stamp, now)
+                self.relaying.on_head(link, head, known_at, now)
+            elif head.namespace in link.shared:
+                self._on_head(link, head, known_at, now)
         for cursor in beat.cursors:
-            self._on_cursor(link, cursor)
+            if (cursor.source, cursor.holder) == (self._name, link.name):
+                self._on_cursor(link, cursor)
+            else:
+                self.relaying.on_cursor(link, cursor, now)
+
+    def on_sync(self, link: Link, now: float) -> None:
+        link.relayed_at = float("-inf")
+        self.beat(link, now)
+        self.relaying.on_sync(link, now)
 
     def _on_head(self, link: Link, head: Head, stamp: float | None, now: float) -> None:
         members = self.members[head.namespace]
         inbox = self._follow(link, members, head.incarnation, head.head, now)
         if inbox is None or head.incarnation < inbox.incarnation:
             return
-        if inbox.told(head.head, None if stamp is None else stamp - head.age_us / 1e6):
+        if inbox.told(head.head, stamp):
             self._ask(link, members, inbox, now)
         members.settle(link.name)
 
     def _on_cursor(self, link: Link, cursor: Cursor) -> None:
         """How far the peer has applied this host's ring."""
-        if cursor.source != self._name or cursor.namespace not in link.shared:
+        if cursor.namespace not in link.shared:
             return
         store = self.members[cursor.namespace].store
         self._check_own(link, cursor.namespace, store, cursor.incarnation, cursor.cursor)
@@ -279,7 +313,10 @@ class Exchange:
             self.members[cursor.namespace].acked(link.name, cursor.cursor)
 
     def on_replay(self, link: Link, replay: Replay) -> None:
-        if replay.source != self._name or replay.namespace not in link.shared:
+        if replay.source != self._name:
+            self.relaying.on_replay(link, replay)
+            return
+        if replay.namespace not in link.shared:
             raise FrameError(
                 f"a Replay of {replay.source}, namespace {replay.namespace}, asked of {self._name}"
             )
@@ -323,6 +360,8 @@ class Exchange:
                     link.budget.owe(PIECE_BYTES if is_piece(frame.payload) else len(frame.payload))
                 waiting.append(turn)
                 link.outboxes[turn] = link.outboxes.pop(turn)
+        if namespace is None:
+            self.relaying.pump(link)
 
     def _next(self, link: Link, outbox: Outbox) -> Frame | None:
         lapped = outbox.lapped
@@ -361,13 +400,17 @@ class Exchange:
             self.send_empty(link)
         if not link.room(BEATS_BYTES):
             return
-        shared = sorted(link.shared)
+        shared, heartbeat_s = sorted(link.shared), self._settings.heartbeat_s
         stores = [(ns, self.members[ns].store) for ns in shared]
-        heads = [Head(ns, self._name, store.incarnation, store.tail, 0) for ns, store in stores]
+        heads = [Head(ns, self._name, store.incarnation, store.tail, 0, SENT) for ns, store in stores]
         held = [(ns, self.members[ns].cursor(link.name)) for ns in shared]
-        cursors = [Cursor(ns, link.name, known[0], known[1]) for ns, known in held if known is not None]
-        link.send(Beat(link.stamp(now), link.heard_stamp, tuple(heads), tuple(cursors)))
-        link.pace.beaten(now, self._calm_s, self._settings.heartbeat_s)
+        cursors = [Cursor(ns, link.name, *known, self._name) for ns, known in held if known is not None]
+        more_heads, more_cursors = self.relaying.rows(link, now)
+        beat = Beat(link.stamp(now), link.heard_stamp, (*heads, *more_heads), (*cursors, *more_cursors))
+        for part in in_parts(beat):
+            link.send(part)
+        calm_s = heartbeat_s if link.relays else self._calm_s
+        link.pace.beaten(now, calm_s, heartbeat_s)
 
     # Leaving, and what people see
 
@@ -400,7 +443,8 @@ class Exchange:
         views = {}
         for namespace, members in self.members.items():
             if (inbox := members.inboxes.get(name)) is not None:
-                acked = link.acked.get(namespace, 0) if link is not None else 0
+                acked = self.relaying.acks.get((namespace, name), 0)
+                acked = max(acked, link.acked.get(namespace, 0)) if link is not None else acked
                 outbox = link.outboxes.get(namespace) if link is not None else None
                 lag, fresh_at = members.store.tail - acked, inbox.freshness.at
                 views[namespace] = StreamView(

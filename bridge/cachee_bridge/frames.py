@@ -8,20 +8,24 @@
 The seal (seal.py) is there from the first message after AUTH on; without a secret there is none.
 
     type      body, in this order                                        sent
-    1 HELLO   magic, version, name, instance, nonce, mode, address       first, by both sides
+    1 HELLO   magic, version, name, instance, nonce, mode, address,      first, by both sides
+              region
     2 AUTH    [mac, ...]                                                 dialler first, then acceptor
     3 STATE   [[namespace, incarnation, tail, fingerprint], ...]         once proven; for a new namespace
-    4 BEAT    stamp, echo, [[namespace, source, incarnation, head, age_us], ...],
-                           [[namespace, source, incarnation, cursor], ...]
+    4 BEAT    stamp, echo, [[namespace, source, incarnation, head, age_us, kind], ...],
+                           [[namespace, source, incarnation, cursor, holder], ...]
     5 FRAME   namespace, source, incarnation, first, last, payload       ring records first..last
     6 REPLAY  namespace, source, incarnation, first                      send from first on
     7 SYNC    -                                                          send me a beat now
     8 PEERS   [[name, address], ...]                                     who is up here
     9 LEAVE   reason, [[namespace, incarnation, head], ...]              last word; with heads: for good
+   10 FOLLOW  [source, ...]                                              of whom to send me the records
 
-stamp and echo are microseconds of the clock of whoever made the stamp; 0 = none. A beat's heads speak of
-sources (today the sender itself, with age 0), its cursors say how far the sender has applied the receiver's
-rings.
+stamp and echo are microseconds of the clock of whoever made the stamp; 0 = none. A beat's heads speak of the
+sender itself, with age 0, and of sources that it relays: its word about them was current when it had the
+receiver's stamp echo - age. Its cursors say how far `holder` has applied a source: the sender itself, or one
+that it relays that source to. On a link that comes up each follows the other; FOLLOW, from then on, is the
+whole list.
 
 A payload is records as the segment packs and checks them (it applies all or nothing): KEY hash, KEY_SET hash
 digest, TAG hash, CLEAR, ALL; or, to a lapped peer, a piece of a map of buckets (6, see buckets.py). The wire
@@ -44,7 +48,7 @@ from cachee_bridge.seal import SEAL_BYTES, Seal
 from cachee_shm.errors import AuthError, FrameError
 
 MAGIC = "cachee"
-VERSION = 1
+VERSION = 2
 PAYLOAD_ALL = b"\x05"
 
 FRAME_BYTES_MAX = 1 << 20
@@ -54,6 +58,11 @@ HANDSHAKE_BYTES_MAX = 4096
 PAYLOAD_BYTES_MAX = FRAME_BYTES_MAX - 1024
 ROWS_MAX = 1024
 """Namespaces or peers in one message."""
+
+AGE_UNKNOWN = 2**64 - 1
+SENT, OFFERED, LACKED, LEFT = range(4)
+"""Of a head: the receiver is sent that source, as far as it has asked; it may ask; it cannot have it from
+here; and it has left, with this as its final head."""
 KNOWN_MAX = 256
 PREFIX = struct.Struct("<IB")
 TLS_RECORDS = (b"\x16\x03", b"\x15\x03")
@@ -77,6 +86,8 @@ class Hello(NamedTuple):
     """"none" | "secret"."""
     address: str
     """Where the sender can be dialled: "host:port", ":port" (at the address it is seen from) or ""."""
+    region: str
+    """"" where the configuration names none."""
 
 
 class Auth(NamedTuple):
@@ -101,6 +112,9 @@ class Head(NamedTuple):
     incarnation: int
     head: int
     age_us: int
+    """By the receiver's clock; AGE_UNKNOWN: no stamp of the receiver is as old as the word."""
+    kind: int
+    """SENT, OFFERED, LACKED or LEFT."""
 
 
 class Cursor(NamedTuple):
@@ -108,6 +122,7 @@ class Cursor(NamedTuple):
     source: str
     incarnation: int
     cursor: int
+    holder: str
 
 
 class Beat(NamedTuple):
@@ -146,6 +161,10 @@ class Peers(NamedTuple):
     peers: tuple[PeerAddress, ...]
 
 
+class Follow(NamedTuple):
+    sources: tuple[str, ...]
+
+
 class FinalHead(NamedTuple):
     namespace: str
     incarnation: int
@@ -157,7 +176,7 @@ class Leave(NamedTuple):
     heads: tuple[FinalHead, ...]
 
 
-Message = Hello | Auth | State | Beat | Frame | Replay | Sync | Peers | Leave
+Message = Hello | Auth | State | Beat | Frame | Replay | Sync | Peers | Leave | Follow
 Check = Callable[[Any], Any]
 
 
@@ -253,16 +272,18 @@ BODIES: dict[int, tuple[type[Message], Check]] = {
     number: (shape, _row(shape, *fields))
     for number, shape, fields in (
         (1, Hello, (_one_of(MAGIC), _integer(1, 65535), _name, _u64, _bytes(32, 32),
-                    _one_of("none", "secret"), _address(may_lack_host=True))),
+                    _one_of("none", "secret"), _address(may_lack_host=True), _text(63))),
         (2, Auth, (_list(_bytes(32, 32), 1, 2),)),
         (3, State, (_list(_row(NamespaceState, _namespace, _u64, _position, _u64)),)),
-        (4, Beat, (_u64, _u64, _list(_row(Head, _namespace, _name, _u64, _position, _u64)),
-                   _list(_row(Cursor, _namespace, _name, _u64, _position)))),
+        (4, Beat, (_u64, _u64, _list(_row(Head, _namespace, _name, _u64, _position, _u64,
+                                             _integer(SENT, LEFT))),
+                   _list(_row(Cursor, _namespace, _name, _u64, _position, _name)))),
         (5, Frame, (_namespace, _name, _u64, _record, _record, _bytes(0, PAYLOAD_BYTES_MAX))),
         (6, Replay, (_namespace, _name, _u64, _record)),
         (7, Sync, ()),
         (8, Peers, (_list(_row(PeerAddress, _name, _address(may_lack_host=False))),)),
         (9, Leave, (_text(200), _list(_row(FinalHead, _namespace, _u64, _position)))),
+        (10, Follow, (_list(_name),)),
     )
 }  # fmt: skip
 NUMBERS: dict[type[Message], int] = {shape: number for number, (shape, _) in BODIES.items()}

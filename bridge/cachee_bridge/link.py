@@ -6,7 +6,7 @@
     AUTH      AUTH          checked; the acceptor answers with its own                       PROVEN
     PROVEN    -             the mesh looks at who it is: close, or send STATE                STATE
     STATE     STATE         the mesh meets each namespace                                    UP
-    UP        STATE BEAT FRAME REPLAY SYNC PEERS LEAVE
+    UP        STATE BEAT FRAME REPLAY SYNC PEERS LEAVE FOLLOW
     any       LEAVE         the peer's reason for closing; its heads count when UP
     any       other         FrameError
 
@@ -22,12 +22,14 @@ socket has drained (they stay in the ring), and after some beats more no beat ei
 from __future__ import annotations
 
 import hmac
+from collections import deque
 from collections.abc import Sequence
 from enum import Enum, auto
 
 from cachee_bridge import auth
 from cachee_bridge.budget import MESSAGE_BYTES, ROW_BYTES, Budget
 from cachee_bridge.frames import (
+    AGE_UNKNOWN,
     FRAME_BYTES_MAX,
     HANDSHAKE_BYTES_MAX,
     VERSION,
@@ -44,6 +46,7 @@ from cachee_bridge.frames import (
 )
 from cachee_bridge.identity import Identity, Limits
 from cachee_bridge.pace import Pace
+from cachee_bridge.relays import RelayOutbox
 from cachee_bridge.seal import Seal
 from cachee_bridge.stream import Outbox
 from cachee_shm.errors import AuthError, FrameError
@@ -52,6 +55,10 @@ ALLOWANCE_BYTES = 256 * 1024
 """Two usual frames under way: enough to keep a socket busy while Python packs the next."""
 BEATS_BYTES = 16 * 1024
 """And some beats beyond it: a full socket must not stop the stamps, or both ends would isolate each other."""
+
+HEARD_MAX = 64
+HEARD_S = 0.05
+"""Stamps of the peer that are remembered, and how far apart: what a relay says is older by as much."""
 
 UNREAD_BYTES_MAX = FRAME_BYTES_MAX
 """Under way when a link is looked at, whatever the peer asked for: the transport keeps what is not read. The
@@ -112,6 +119,21 @@ class Link:
         self.asked: dict[str, int] = {}
         """For which position it was last asked to tell that, out of turn."""
         self.pace = Pace()
+        self.follows: set[str] = set()
+        """Sources that are asked of the peer: itself from UP on, others if it is to relay them."""
+        self.ever_followed: set[str] = set()
+        self.followed: set[str] = set()
+        """Sources that the peer asks of this host."""
+        self.relayed: dict[tuple[str, str], RelayOutbox] = {}
+        """By (namespace, source), what it has been sent of others."""
+        self.served: set[str] = set()
+        """Of those that are followed here, whom the peer has said that it sends."""
+        self.lacked: set[tuple[str, str]] = set()
+        """(namespace, source) of which it has said that it cannot."""
+        self.relayed_at = float("-inf")
+        """When it was last told of those whom it follows here."""
+        self._heard: deque[tuple[float, int]] = deque(maxlen=HEARD_MAX)
+        """(when it came, stamp of the peer's)."""
         self.decoder = Decoder(HANDSHAKE_BYTES_MAX)
         self.budget = budget
         self.held = 0
@@ -143,6 +165,16 @@ class Link:
     def instance(self) -> int:
         """Which life of the peer's bridge this is; 0 before it has said so."""
         return self.peer.instance if self.peer is not None else 0
+
+    @property
+    def region(self) -> str:
+        """Where the peer is, "" = it does not say."""
+        return self.peer.region if self.peer is not None else ""
+
+    @property
+    def relays(self) -> bool:
+        """Whether either end tells the other of third ones."""
+        return bool(self.relayed) or not self.follows <= {self.name}
 
     @property
     def reach(self) -> str:
@@ -189,6 +221,20 @@ class Link:
         """Of two links between two hosts, both keep the one that the smaller name dialled; whether it is
         this."""
         return self.dialled == (self.mine.name < self.name)
+
+    def claims(self, other: Link) -> bool:
+        """Whether this already is the link to the host that `other` leads to. The dialler decides, so its
+        STATE is a claim."""
+        same = other is not self and other.name == self.name
+        return same and (self.up or (self.dialled and self.state is LinkState.STATE))
+
+    def replaces(self, rival: Link) -> bool:
+        """Of two links to the same life of the same host; both ends answer alike.
+
+        Dialled by the same side: the dialler keeps its first, and the acceptor follows it to what it dialled
+        last.
+        """
+        return self.prefers_dialler() if self.dialled != rival.dialled else not self.dialled
 
     # Hearing
 
@@ -244,6 +290,9 @@ class Link:
 
     def raised(self) -> None:
         """The peer's STATE has come."""
+        if not self.up:
+            self.follows, self.followed = {self.name}, {self.mine.name}
+            self.ever_followed = set(self.follows)
         self.state = LinkState.UP
 
     def _on_hello(self, hello: Hello) -> None:
@@ -289,7 +338,10 @@ class Link:
 
     def on_beat(self, beat: Beat, now: float) -> float | None:
         """When the stamp left here that `beat` echoes, in seconds; None if it echoes none yet."""
-        self.heard_stamp = max(self.heard_stamp, beat.stamp)
+        if beat.stamp > self.heard_stamp:
+            self.heard_stamp = beat.stamp
+            if not self._heard or now >= self._heard[-1][0] + HEARD_S:
+                self._heard.append((now, beat.stamp))
         if not beat.echo:
             return None
         if not microseconds(self.opened_at) <= beat.echo <= microseconds(self.stamped_at):
@@ -297,6 +349,14 @@ class Link:
         if beat.echo > self.echoed:
             self.echoed, self.echoed_at = beat.echo, now
         return beat.echo / 1e6
+
+    def age_of(self, at: float) -> int:
+        """Of a word that was current at `at`: how much older than the newest of the peer's stamps is the
+        newest that had come by then? By the peer's clock, in microseconds; AGE_UNKNOWN: none had."""
+        for came, stamp in reversed(self._heard):
+            if came <= at:
+                return self.heard_stamp - stamp
+        return AGE_UNKNOWN
 
     # Its end
 

@@ -17,7 +17,8 @@ The shell, in full:
     after each of these  perform(mesh.effects())
 
 Here: which links exist and who is at their other end. How one link proves itself is in link.py, what is said
-on it once it is up in exchange.py, where to dial in addresses.py, who belongs no more in membership.py.
+on it once it is up in exchange.py, where to dial in addresses.py, by which way each source is followed in
+paths.py, who belongs no more in membership.py.
 
 Two links to one host, which happens when both dial at once: each side keeps the one that the smaller name
 dialled. Two hosts under one name: the second is turned away, and the first is asked for a sign of life on its
@@ -52,12 +53,12 @@ from cachee_bridge.effects import (
     ServeUntil,
 )
 from cachee_bridge.exchange import Exchange
-from cachee_bridge.fanout import Fanout
 from cachee_bridge.frames import (
     MAGIC,
     ROWS_MAX,
     VERSION,
     Beat,
+    Follow,
     Frame,
     Hello,
     Leave,
@@ -71,6 +72,7 @@ from cachee_bridge.frames import (
 from cachee_bridge.identity import Identity
 from cachee_bridge.link import Link, LinkState, microseconds
 from cachee_bridge.membership import Membership
+from cachee_bridge.paths import Paths
 from cachee_bridge.ports import DiscoveryView, NamespaceView, PeerView, Settings, Store, StreamView
 from cachee_shm.errors import BridgeError, BridgeRunning, FrameError, PeerConflict
 
@@ -107,6 +109,7 @@ class Mesh:
         self._ready: list[Link] = []
         """Links with something to send."""
         self._book = AddressBook(name, settings.backoff_first_s, settings.backoff_max_s, rng)
+        self._paths = Paths(name, settings, self._exchange, self._book, self._say)
         self._membership = Membership(self._book, self._exchange, settings, self._say)
         self._met: set[str] = set()
         self._since: dict[str, float] = {}
@@ -118,7 +121,6 @@ class Mesh:
         self._unanswered: list[str] = []
         self._complaints: dict[str, str] = {}
         """By address, why dialling it last came to nothing."""
-        self._fanout = Fanout(settings.fanout)
         self._leaving = False
         self._next_beat = self._next_gossip = 0.0
         self._isolated: set[str] = set()
@@ -162,7 +164,7 @@ class Mesh:
         NotForgotten, with the reason, when nothing will.
         """
         self._judge(now)
-        return self._membership.forget(who, self._up.__contains__, self._met.__contains__, now)
+        return self._membership.forget(who, self._reaches, self._met.__contains__, now)
 
     def add_namespace(self, namespace: str, store: Store, now: float) -> None:
         """A namespace made after the start, or made anew; peers are told at once."""
@@ -254,7 +256,7 @@ class Mesh:
 
     def ring_moved(self, namespace: str, now: float) -> None:
         """The pump has healed up to a new `pump_cursor`, or some worker waits for the peers: send."""
-        for link in self._fanout.targets(self._up.values()):
+        for link in self._paths.ordered(self._up.values()):
             self._exchange.pump(link, namespace)
             self._exchange.ask_cursor(link, namespace)
         self._flush()
@@ -265,7 +267,8 @@ class Mesh:
         self._read_on(now)
         self._ask_to_go_on()
         self._end_silent(now)
-        self._membership.look(self._up.__contains__, self._moved_at, now)
+        self._review(now)
+        self._membership.look(self._reaches, self._moved_at, now)
         self._look_at_addresses()
         if now >= self._next_beat:
             self._next_beat = now + self._settings.heartbeat_s
@@ -274,7 +277,7 @@ class Mesh:
             self._next_gossip = now + GOSSIP_S
             self._gossip()
         if not self._leaving:
-            for address in self._book.due(now, self._up.__contains__, self._exchange.is_missed):
+            for address in self._book.due(now, self._needs_no_dial, self._exchange.is_missed):
                 self._effects.append(Connect(address))
         discovery = self._membership.discovery
         if discovery is not None and not self._leaving and discovery.due(now):
@@ -286,7 +289,7 @@ class Mesh:
         held = any(link.held_since is not None for link in self._links.values())
         due = now + HELD_LOOK_S if held else self._next_beat
         asked = float("inf") if discovery is None else discovery.next_due()
-        return max(now, min(due, self._next_beat, self._book.next_due(self._up.__contains__), asked))
+        return max(now, min(due, self._next_beat, self._book.next_due(self._needs_no_dial), asked))
 
     def leave(self, now: float) -> None:
         """Leave for good (not a restart): only with no worker attached and the ring healed to its tail."""
@@ -400,7 +403,7 @@ class Mesh:
         if link.address is not None:
             self._complaints.pop(link.address, None)
             self._book.answered(link.address, link.name)
-        if self._wins(link, [rival for rival in self._links.values() if _claims(rival, link)], now):
+        if self._wins(link, [rival for rival in self._links.values() if rival.claims(link)], now):
             link.send_state(self._exchange.state(link))
 
     def _on_own_name(self, link: Link, now: float) -> None:
@@ -421,7 +424,7 @@ class Mesh:
             return False
         # The acceptor waits for STATE: until then it cannot know that the dialler means this link.
         decided = link.dialled or link.state is LinkState.STATE
-        if decided and not all(_better(link, rival) for rival in rivals):
+        if decided and not all(link.replaces(rival) for rival in rivals):
             self._close(link, "another link to this host is up", now, "debug")
             return False
         return True
@@ -458,6 +461,7 @@ class Mesh:
             return
         link.raised()
         self._up[link.name] = link
+        self._paths.linked(link)
         if rises and rival is not None:
             self._close(rival, "replaced by another link", now, "debug")
         for row in state.namespaces:
@@ -487,8 +491,6 @@ class Mesh:
         self._teach(link, others)
         for other in others:
             self._teach(other, [link])
-        if (warning := self._fanout.warning(len(others) + 1)) is not None:
-            self._say("warning", warning)
 
     def _remember(self, name: str) -> None:
         """Whoever was met has answered at the addresses that lead to him; who has none need not be known."""
@@ -503,8 +505,10 @@ class Mesh:
             self._on_beat(link, message, now)
         elif isinstance(message, Replay):
             self._exchange.on_replay(link, message)
+        elif isinstance(message, Follow):
+            self._exchange.relaying.on_follow(link, message)
         elif isinstance(message, Sync):
-            self._exchange.beat(link, now)
+            self._exchange.on_sync(link, now)
         elif isinstance(message, Peers):
             self._on_peers(message, now)
         else:
@@ -520,7 +524,7 @@ class Mesh:
 
     def _on_peers(self, message: Peers, now: float) -> None:
         for peer in message.peers:
-            if peer.name not in self._up:
+            if not self._reaches(peer.name):
                 self._book.learn(peer.name, peer.address, now)
 
     def _on_leave(self, link: Link, leave: Leave, now: float) -> None:
@@ -569,6 +573,19 @@ class Mesh:
             self._goes_on = True
             self._effects.append(GoOn())
 
+    def _reaches(self, name: str) -> bool:
+        """Whether `name` is linked, or heard by way of others."""
+        return name in self._up or name in self._paths.relayed
+
+    def _needs_no_dial(self, name: str) -> bool:
+        """Everybody is met once; then only who is needed, or is not heard by way of others."""
+        return name in self._up or (name in self._met and self._paths.spares(name))
+
+    def _review(self, now: float) -> None:
+        """By which ways the sources come, and which links nobody needs any more."""
+        for link in self._paths.review(self._up, now):
+            self._close(link, "both ends hear of each other by way of others", now, "debug")
+
     def _look_at_addresses(self) -> None:
         self._unanswered = self._membership.unanswered(self._met.__contains__)
 
@@ -577,7 +594,7 @@ class Mesh:
             reason = link.silent(now, self._settings.lost_after_s, HANDSHAKE_S)
             if reason is not None:
                 self._close(link, reason, now, "warning" if link.up else "debug")
-        out_of_reach = self._book.out_of_reach(now, self._up.__contains__, self._settings.lost_after_s)
+        out_of_reach = self._book.out_of_reach(now, self._reaches, self._settings.lost_after_s)
         if out_of_reach:
             for members in self._exchange.members.values():
                 members.doubt()
@@ -600,6 +617,8 @@ class Mesh:
         known = [
             (other.name, other.reach or self._book.of(other.name)) for other in about if not other.leaving
         ]
+        if len(about) > 1:
+            known += [(name, self._book.of(name)) for name in self._paths.relayed if name != link.name]
         rows = tuple(PeerAddress(name, address) for name, address in known if address)
         if rows:
             link.send(Peers(rows[:ROWS_MAX]))
@@ -607,7 +626,8 @@ class Mesh:
     def _hello(self) -> Hello:
         mode = "secret" if self._settings.secrets else "none"
         nonce = self._rng.randbytes(32)
-        return Hello(MAGIC, VERSION, self._name, self._instance, nonce, mode, self._settings.address)
+        where = self._settings.address, self._settings.region
+        return Hello(MAGIC, VERSION, self._name, self._instance, nonce, mode, *where)
 
     def _flush(self) -> None:
         while self._ready:
@@ -632,6 +652,7 @@ class Mesh:
         if self._up.get(link.name) is link:
             del self._up[link.name]
         failures = self._book.failed(link.address, now) if link.address is not None else 0
+        self._exchange.relaying.unlinked(link)
         if link.up and link.name not in self._up:
             self._part(link, now)
         return failures
@@ -639,11 +660,13 @@ class Mesh:
     def _part(self, link: Link, now: float) -> None:
         """The last link to a host is gone."""
         self._since[link.name] = now
+        self._paths.unlinked(link, now)
         if link.leaving and not self._exchange.is_missed(link.name):
             self._book.left(link.name)
         else:
             self._book.lost(link.name, now)
-            self._membership.lost(now)
+            if self._paths.wants(link.name):
+                self._membership.lost(now)
 
     def _tell_isolation(self, now: float) -> None:
         for namespace, members in self._exchange.members.items():
@@ -661,8 +684,9 @@ class Mesh:
         address = (link.address or link.reach) if link is not None else self._book.of(name)
         streams = self._exchange.views(name, link)
         inbound, held = (not link.dialled, link.held) if link is not None else (False, 0)
-        state = "up" if link else "down"
-        return PeerView(name, address, state, self._moved_at(name), inbound, held, streams)
+        through = "" if link is not None else self._paths.relayed.get(name, "")
+        state = "up" if link else "relayed" if through else "down"
+        return PeerView(name, address, state, self._moved_at(name), inbound, through, held, streams)
 
     def _moved_at(self, name: str) -> float:
         """When it came to be up or down."""
@@ -670,21 +694,6 @@ class Mesh:
 
     def _say(self, level: Level, text: str, **fields: str | int | float) -> None:
         self._effects.append(Log(level, text, fields))
-
-
-def _claims(rival: Link, link: Link) -> bool:
-    """Whether `rival` already is the link to the same name. The dialler decides, so its STATE is a claim."""
-    same = rival is not link and rival.name == link.name
-    return same and (rival.up or (rival.dialled and rival.state is LinkState.STATE))
-
-
-def _better(link: Link, rival: Link) -> bool:
-    """Whether `link` replaces `rival`, to the same life of the same host; both ends answer alike.
-
-    Dialled by the same side: the dialler keeps its first, and the acceptor follows it to what it dialled
-    last.
-    """
-    return link.prefers_dialler() if link.dialled != rival.dialled else not link.dialled
 
 
 def _printable(reason: str) -> str:

@@ -7,8 +7,8 @@
     nothing, and all is told           no beat, until the calm pace is due
 
 A beat on a calm link keeps the word fresh and nothing more. The end that was dialled beats a heartbeat after
-the other, not with it, so that a stamp is back before the next one leaves. What moved a ring and is not its
-host's own need not be confirmed by anybody: its range goes out with a calm beat as well.
+the other, not with it, so that a stamp is back before the next one leaves. What moved a ring without being of
+its own host need not be confirmed by anybody: its range goes out with a calm beat as well.
 """
 
 from __future__ import annotations

@@ -147,6 +147,8 @@ class Settings:
 
     address: str = ""
     """Where peers can dial this host: "host:port"; ":port" = where they see it come from; "" = nowhere."""
+    region: str = ""
+    """Hosts of one region are near each other; between regions each source is sent once."""
     secrets: tuple[bytes, ...] = ()
     """Shared secret; while it is changed, two, either of which is accepted. () = none is asked for."""
     namespaces: Limits = None
@@ -154,6 +156,7 @@ class Settings:
     peer_budget: float = 16 << 20
     """Bytes a second that one peer may send, with what they cost beside (budget.py)."""
     fanout: int = 32
+    """Peers in the own region; with more, most are sent to by way of others (fanout.py)."""
     heartbeat_s: float = 0.1
     lost_after_s: float = 2.0
     forget_after_s: float | None = None
@@ -208,11 +211,14 @@ class PeerView:
     address: str
     """Where it is dialled, "" = it dials us."""
     state: str
-    """"self" | "up" | "down" (a member that is not linked) | "connecting" | "waiting" (to dial again)."""
+    """"self" | "up" | "relayed" (fresh, by way of `through`) | "down" (a member that is neither) |
+    "connecting" | "waiting" (to dial again)."""
     since: float = float("-inf")
     """When it came to be up or down (the bridge's start, if it was never up since), on the mesh's clock; -inf
     for an address."""
     inbound: bool = False
+    through: str = ""
+    """Who relays what it announces, "" = it comes directly."""
     held: int = 0
     """How often it has not been read for a while, being over its budget, on the link that is up."""
     namespaces: dict[str, StreamView] = field(default_factory=dict)

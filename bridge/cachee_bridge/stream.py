@@ -106,6 +106,10 @@ class Outbox:
         self.cursor = self.scanned = first - 1
         self._mapped = 0
 
+    def rest(self) -> None:
+        """The peer has it from somebody else, from now on."""
+        self.asked, self._mapped = False, 0
+
     def next(self) -> Frame | None:
         """The next frame with something in it, or None. Never beyond what has been healed at home."""
         if self._mapped:
@@ -140,7 +144,8 @@ class Outbox:
 
     def empty(self) -> Frame | None:
         """A frame for the range in which nothing was ours, so that the peer's cursor can reach the head."""
-        return self._frame(self.scanned, b"") if self.scanned > self.cursor and not self._mapped else None
+        waits = self.asked and self.scanned > self.cursor and not self._mapped
+        return self._frame(self.scanned, b"") if waits else None
 
     def _frame(self, last: int, payload: bytes) -> Frame:
         frame = self._range(last, payload)

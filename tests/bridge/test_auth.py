@@ -12,7 +12,7 @@ OLD, NEW, OTHER = (bytes([byte]) * 16 for byte in b"one")
 
 
 def hello(name="web-1", nonce=bytes(32), instance=1, mode="secret", address=""):
-    return Hello("cachee", 1, name, instance, nonce, mode, address)
+    return Hello("cachee", 2, name, instance, nonce, mode, address, "")
 
 
 SAID = transcript(hello("web-1"), hello("web-2"))

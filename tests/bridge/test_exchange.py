@@ -37,7 +37,7 @@ class Peer:
         self.cable.nodes["web-1"] = self.node
         self.decoder = Decoder(FRAME_BYTES_MAX)
         self.node.mesh.link_opened(1, None, self.cable.now, "10.0.0.9")
-        self.say(Hello("cachee", 1, "web-2", 5, bytes(32), "none", ""))
+        self.say(Hello("cachee", 2, "web-2", 5, bytes(32), "none", "", ""))
         self.heard = self.say(State((NamespaceState("shop", 4, 20, 7),)))
 
     def say(self, *messages):
@@ -58,7 +58,7 @@ class Peer:
 
     def beat(self, head, cursors=(), echo=None, incarnation=4):
         stamp = microseconds(self.cable.now) if echo is None else echo
-        heads = (Head("shop", "web-2", incarnation, head, 0),)
+        heads = (Head("shop", "web-2", incarnation, head, 0, 0),)
         return self.say(Beat(1, stamp, heads, cursors))
 
     def frame(self, first, last, payload=b"", incarnation=4):
@@ -133,7 +133,7 @@ def test_a_frame_of_a_namespace_that_is_not_shared_closes_the_link(peer):
 
 
 def test_a_beat_about_another_source_closes_the_link(peer):
-    peer.say(Beat(1, 0, (Head("shop", "web-3", 4, 9, 0),), ()))
+    peer.say(Beat(1, 0, (Head("shop", "web-3", 4, 9, 0, 0),), ()))
     assert peer.closed
 
 
@@ -143,7 +143,7 @@ def test_a_replay_of_another_source_closes_the_link(peer):
 
 
 def test_a_second_hello_closes_the_link(peer):
-    peer.say(Hello("cachee", 1, "web-2", 5, bytes(32), "none", ""))
+    peer.say(Hello("cachee", 2, "web-2", 5, bytes(32), "none", "", ""))
     assert peer.closed
 
 
@@ -261,7 +261,7 @@ def test_a_request_that_knows_more_than_this_host_wrote_closes_the_link_aloud(pe
 
 
 def test_so_does_a_cursor_in_a_beat(peer):
-    peer.beat(20, cursors=(Cursor("shop", "web-1", 7, 1000),))
+    peer.beat(20, cursors=(Cursor("shop", "web-1", 7, 1000, "web-2"),))
     assert peer.closed
 
 
@@ -311,8 +311,8 @@ def test_what_a_former_incarnation_still_says_is_dropped(peer):
 def test_a_sync_is_answered_by_a_beat_with_cursors(peer):
     peer.frame(21, 22)
     (beat,) = peer.say(Sync())
-    assert beat.cursors == (Cursor("shop", "web-2", 4, 22),)
-    assert beat.heads == (Head("shop", "web-1", 7, peer.store.tail, 0),)
+    assert beat.cursors == (Cursor("shop", "web-2", 4, 22, "web-1"),)
+    assert beat.heads == (Head("shop", "web-1", 7, peer.store.tail, 0, 0),)
 
 
 def test_a_beat_says_the_tail_of_the_ring_and_not_how_far_it_was_healed(peer):
@@ -329,12 +329,12 @@ def test_a_beat_echoes_the_newest_stamp(peer):
 
 def test_a_farewell_is_acknowledged_at_once_and_counts_when_all_is_applied(peer):
     (beat,) = peer.say(Leave("leaves", (FinalHead("shop", 4, 22),)))
-    assert beat.cursors == (Cursor("shop", "web-2", 4, 20),)
+    assert beat.cursors == (Cursor("shop", "web-2", 4, 20, "web-1"),)
     assert peer.cursor == 20
     peer.frame(21, 22, key(1))
     assert peer.cursor is None
     (beat,) = peer.say(Sync())
-    assert beat.cursors == (Cursor("shop", "web-2", 4, 22),)
+    assert beat.cursors == (Cursor("shop", "web-2", 4, 22, "web-1"),)
 
 
 def test_who_writes_after_its_farewell_counts_again(peer):
@@ -379,7 +379,7 @@ def test_the_late_word_of_a_host_that_came_back_as_another_is_no_news(peer):
 
     def opens(link, instance, incarnation):
         for message in (
-            Hello("cachee", 1, "web-3", instance, bytes(32), "none", ""),
+            Hello("cachee", 2, "web-3", instance, bytes(32), "none", "", ""),
             State((NamespaceState("shop", incarnation, 20, 7),)),
         ):
             mesh.received(link, encode(message), now + 0.2)

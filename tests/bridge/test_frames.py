@@ -13,6 +13,7 @@ from cachee_bridge.frames import (
     Cursor,
     Decoder,
     FinalHead,
+    Follow,
     Frame,
     Head,
     Hello,
@@ -54,6 +55,7 @@ hello = st.builds(
     nonce,
     st.sampled_from(("none", "secret")),
     own_address,
+    printable.filter(lambda text: len(text) <= 63),
 )
 range_frame = st.builds(
     lambda ns, source, incarnation, first, more, payload: Frame(
@@ -69,12 +71,13 @@ messages = st.one_of(
         Beat,
         u64,
         u64,
-        rows(st.builds(Head, namespace, name, u64, position, u64)),
-        rows(st.builds(Cursor, namespace, name, u64, position)),
+        rows(st.builds(Head, namespace, name, u64, position, u64, st.integers(0, 3))),
+        rows(st.builds(Cursor, namespace, name, u64, position, name)),
     ),
     range_frame,
     st.builds(Replay, namespace, name, u64, record),
     st.just(Sync()),
+    st.builds(Follow, rows(name)),
     st.builds(Peers, rows(st.builds(PeerAddress, name, address))),
     st.builds(Leave, printable, rows(st.builds(FinalHead, namespace, u64, position))),
 )
@@ -224,7 +227,7 @@ def test_an_address_needs_a_port_of_the_network(port_text):
 def test_a_peers_address_needs_a_host_and_ones_own_does_not():
     with pytest.raises(FrameError):
         decode(8, msgpack.packb([[["web-1", ":7946"]]]))
-    greeting = Hello("cachee", 1, "web-1", 1, bytes(32), "none", ":7946")
+    greeting = Hello("cachee", 2, "web-1", 1, bytes(32), "none", ":7946", "")
     assert decode(1, body(greeting)) == greeting
 
 

@@ -41,6 +41,7 @@ def hello(name, **fields):
         values["nonce"],
         values["mode"],
         values["address"],
+        "",
     )
 
 
@@ -232,8 +233,8 @@ class TestCertificates:
             State((NamespaceState("shop", 1, 0, 7), NamespaceState("news", 1, 0, 7))),
             Frame("news", "a", 1, 1, 1, b""),
             Replay("news", "b", 1, 1),
-            Beat(1, 0, (Head("shop", "a", 1, 0, 0), Head("news", "a", 1, 0, 0)), ()),
-            Beat(1, 0, (), (Cursor("news", "b", 1, 0),)),
+            Beat(1, 0, (Head("shop", "a", 1, 0, 0, 0), Head("news", "a", 1, 0, 0, 0)), ()),
+            Beat(1, 0, (), (Cursor("news", "b", 1, 0, "a"),)),
             Leave("", (FinalHead("news", 1, 0),)),
         ],
         ids=lambda message: type(message).__name__,

@@ -453,7 +453,7 @@ class TestBadBytes:
     def test_of_a_peer_are_told_with_its_name(self, cable):
         a, b = two(cable)
         link = next(number for number, (other, _) in cable.ends.items() if other is a)
-        b.mesh.received(link, encode(Hello("cachee", 1, "a", 1, bytes(32), "none", "")), cable.now)
+        b.mesh.received(link, encode(Hello("cachee", 2, "a", 1, bytes(32), "none", "", "")), cable.now)
         cable.settle()
         assert any(log.level == "error" and log.fields.get("peer") == "a" for log in b.said)
 

@@ -241,7 +241,7 @@ class Impostor:
     def __init__(self, host: Host, name: str) -> None:
         self.socket = socket.create_connection(host.address)
         self.socket.settimeout(WAIT_S)
-        self.socket.sendall(encode(Hello(MAGIC, VERSION, name, 1, os.urandom(32), "none", "")))
+        self.socket.sendall(encode(Hello(MAGIC, VERSION, name, 1, os.urandom(32), "none", "", "")))
         self.socket.sendall(encode(State(())))
         until(lambda: f"{name} is up" in host.log, f"{name}\n{host.log}")
 

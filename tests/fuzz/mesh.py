@@ -157,7 +157,9 @@ class Attacker:
         world.links += 1
         self.number = world.links
         world.attackers[self.number] = self
-        self.mine = Hello("cachee", 1, self.name, 99, b"n" * 32, "secret" if world.secrets else "none", "")
+        self.mine = Hello(
+            "cachee", 2, self.name, 99, b"n" * 32, "secret" if world.secrets else "none", "", ""
+        )
         script.right = {
             "name": lambda: self.name,
             "incarnation": lambda: 4,

@@ -25,16 +25,17 @@ LENGTHS = (0, 1, 2**31, 2**32 - 1, HANDSHAKE_BYTES_MAX, HANDSHAKE_BYTES_MAX + 1,
 LEN = {1: 9, 2: 17, 3: 9, 4: 1, 5: 1}
 
 ROWS: dict[int, tuple[Any, ...]] = {
-    1: ("magic", "version", "name", "number", "nonce", "mode", "address"),
+    1: ("magic", "version", "name", "number", "nonce", "mode", "address", "region"),
     2: (["mac"],),
     3: ([("namespace", "incarnation", "position", "fingerprint")],),
-    4: ("stamp", "echo", [("namespace", "name", "incarnation", "position", "number")],
-        [("namespace", "owner", "incarnation", "position")]),
+    4: ("stamp", "echo", [("namespace", "name", "incarnation", "position", "number", "kind")],
+        [("namespace", "owner", "incarnation", "position", "name")]),
     5: ("namespace", "name", "incarnation", "position", "position", "payload"),
     6: ("namespace", "owner", "incarnation", "position"),
     7: (),
     8: ([("name", "address")],),
     9: ("text", [("namespace", "incarnation", "position")]),
+    10: (["owner"],),
 }  # fmt: skip
 """By type of message, its fields; a list stands for rows of them."""
 
@@ -81,7 +82,7 @@ class Script:
     def _plain(self, kind: str) -> Any:
         choices: dict[str, tuple[Any, ...]] = {
             "magic": (MAGIC,),
-            "version": (1, 1, 1, 2),
+            "version": (2, 2, 2, 1),
             "name": ("evil", "other", "v", "g"),
             "owner": ("v", "v", "g", "evil"),
             "mode": ("none", "secret"),
@@ -90,6 +91,8 @@ class Script:
             "incarnation": (1, 4, 4, 5),
             "fingerprint": (7, 7, 7, 8),
             "text": ("bye", ""),
+            "region": ("", "", "eu"),
+            "kind": (0, 0, 1, 2, 3, 4),
         }
         if kind in choices:
             return self.one_of(*choices[kind])
@@ -114,7 +117,7 @@ class Script:
 
     def message(self) -> bytes:
         """With its prefix, without a seal."""
-        number = self.one_of(3, 4, 4, 5, 5, 5, 6, 6, 7, 8, 9, 1, 2, 3, 4, 5)
+        number = self.one_of(3, 4, 4, 5, 5, 5, 6, 6, 7, 8, 9, 1, 2, 10, 4, 10)
         body = msgpack.packb(self._fields(ROWS[number]), use_bin_type=True)
         if self.seldom(12):
             body = self._spoiled(body)
