@@ -186,7 +186,8 @@ class Bridge:
         length, number = PREFIX.unpack_from(data)
         message = decode(number, data[PREFIX.size : 4 + length]) if number == NUMBERS[Frame] else None
         if isinstance(message, Frame):
-            self.world.truth.sent(self.host.segments[message.namespace], message)
+            self.world.truth.sent(message)
+            self.world.truth.counts["relayed"] += message.source != self.host.name
 
     def _serve_until(self, effect: ServeUntil) -> None:
         self.held[effect.namespace].set_serve_until(effect.until * 1000)

@@ -339,38 +339,51 @@ def _a_waiter_does_not_look_at_the_fence() -> list[Patch]:
     return [(Caller, "_fence", lambda self, key: 0)]
 
 
+def _a_relays_word_is_fresh_when_it_arrives() -> list[Patch]:
+    return [(Link, "age_of", lambda self, at: 0)]
+
+
 RULES: dict[str, tuple[Callable[[], list[Patch]], str, int]] = {
     rule.__name__.strip("_").replace("_", "-"): (rule, shown_by, seed)
     for rule, shown_by, seed in (
-        (_a_gap_is_applied_over, "lossy", 3),
-        (_old_frames_are_applied_again, "lossy", 18),
+        (_a_gap_is_applied_over, "lossy", 12),
+        (_old_frames_are_applied_again, "lossy detours", 0),
         (_the_cursor_moves_before_the_eviction, "kill_bridge_while_it_applies", 0),
         (_nobody_asks_again, "lossy", 0),
         (_a_lapped_peer_is_sent_nothing, "block kill_bridge", 8),
-        (_a_lapped_peer_is_not_told_of_a_clear, "block kill_bridge", 222),
-        (_a_map_says_nothing_of_tags, "block kill_bridge", 105),
-        (_a_map_counts_when_its_fences_are_up, "block kill_bridge", 51),
-        (_a_map_that_is_being_applied_is_overtaken, "lossy block", 61),
+        (_a_lapped_peer_is_not_told_of_a_clear, "block kill_bridge", 99),
+        (_a_map_says_nothing_of_tags, "block kill_bridge", 222),
+        (_a_map_counts_when_its_fences_are_up, "block kill_bridge", 8),
+        (_a_map_that_is_being_applied_is_overtaken, "lossy block", 163),
         (_a_lapped_peer_is_told_what_was_not_announced, "block kill_bridge", 8),
-        (_a_new_incarnation_is_not_flushed, "block crash", 20),
+        (_a_new_incarnation_is_not_flushed, "block crash", 0),
         (_first_contact_is_not_flushed, "block crash", 6),
-        (_a_host_that_was_cut_off_believes_in_births, "block crash kill_bridge", 163),
-        (_who_has_written_nothing_is_believed, "block crash kill_bridge", 41),
-        (_what_is_unheard_does_not_isolate, "block crash", 154),
-        (_time_ends_isolation, "block", 24),
-        (_a_beat_is_fresh_when_it_arrives, "fill_buffers", 135),
-        (_a_head_counts_before_it_is_applied, "stall_pump", 0),
+        (_a_host_that_was_cut_off_believes_in_births, "block crash kill_bridge", 104),
+        (_who_has_written_nothing_is_believed, "block crash kill_bridge", 506),
+        (_what_is_unheard_does_not_isolate, "block crash", 42),
+        (_time_ends_isolation, "block", 48),
+        (_a_beat_is_fresh_when_it_arrives, "fill_buffers", 177),
+        (_a_head_counts_before_it_is_applied, "stall_pump", 6),
         (_the_head_is_the_pumps_position, "stall_pump", 0),
-        (_leaving_counts_before_all_is_applied, "leave lossy", 5),
+        (_leaving_counts_before_all_is_applied, "leave lossy", 0),
         (_a_restart_begins_at_the_head, "kill_bridge", 0),
         (_empty_ranges_are_never_sent, "reset", 0),
         (_applying_takes_no_position, "", 0),
         (_a_fills_version_is_its_store_time, "", 0),
         (_a_writer_that_lost_stores, "", 0),
-        (_healing_does_not_count, "stall_pump", 270),
-        (_a_removal_flushes_nothing, "vanish block", 999),
-        (_an_answer_that_names_nobody_is_believed, "unname block", 40),
-        (_discovery_is_not_waited_for, "vanish block kill_bridge", 254),
+        (_healing_does_not_count, "stall_pump", 275),
+        (_a_removal_flushes_nothing, "vanish block", 34),
+        (_an_answer_that_names_nobody_is_believed, "unname cut_off", 40),
+        (_a_zombie_goes_on, "zombie", 0),
+        (_the_expired_is_served, "ttl", 0),
+        (_stale_serves_what_was_invalidated, "ttl leases", 0),
+        (_stale_serves_what_is_capped, "ttl leases block kill_bridge", 68),
+        (_a_failed_load_falls_back_without_looking, "ttl leases", 0),
+        (_everybody_loads, "leases", 0),
+        (_a_dead_loader_is_waited_for, "leases", 5),
+        (_a_waiter_does_not_look_at_the_fence, "leases", 0),
+        (_discovery_is_not_waited_for, "vanish block kill_bridge", 313),
+        (_a_relays_word_is_fresh_when_it_arrives, "relays block cut_off", 24),
     )
 }
 """Each with the disasters that need it, and a seed that shows it (a change of the code may blind it)."""

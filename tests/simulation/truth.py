@@ -148,9 +148,9 @@ class Truth:
 
     # Invariants
 
-    def sent(self, segment: Segment, frame: Frame) -> None:
-        """One frame leaves its source."""
-        life = Life(segment.host, segment.namespace, segment.incarnation)
+    def sent(self, frame: Frame) -> None:
+        """One frame leaves its source, or a relay."""
+        life = Life(frame.source, frame.namespace, frame.incarnation)
         if frame.payload and not any(each.position >= frame.first for each in self.announced[life]):
             raise Broken(
                 f"I6 {life} announced nothing in {frame.first}..{frame.last}, and sends {frame.payload!r}"

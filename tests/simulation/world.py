@@ -18,6 +18,7 @@ from cachee_bridge import buckets as buckets_module
 from cachee_bridge import discovery as discovery_module
 from cachee_bridge import link as link_module
 from cachee_bridge import mesh as mesh_module
+from cachee_bridge import paths as paths_module
 from cachee_bridge import stream as stream_module
 from cachee_bridge.mesh import Settings
 from cachee_shm import loading as loading_module
@@ -79,6 +80,7 @@ class World:
         self.ever_left: set[str] = set()
         self._choose_membership(random.Random(f"membership {seed}"), only.split())
         self._choose_more(random.Random(f"more {seed}"), only.split())
+        self._choose_fanout(random.Random(f"fanout {seed}"), only.split())
         self.hosts = {name: Host(name, self) for name in self.names}
 
     def _choose_membership(self, rng: random.Random, only: list[str]) -> None:
@@ -110,6 +112,19 @@ class World:
         self.load_fails = rng.choice((0.0, 0.2, 0.9))
         """How often."""
         self.lease_wait_s = rng.choice((0.2, 5.0))
+
+    def _choose_fanout(self, rng: random.Random, only: list[str]) -> None:
+        """Whether there are relays, and regions: as many hosts more as these need."""
+        relays, regions = (
+            ("relays" in only, "regions" in only) if only else (rng.random() < 0.3, rng.random() < 0.15)
+        )
+        self.patience = 0.75 if not only or relays or regions or "detours" in only else float("inf")
+        """By way of others comes what a broken rule would lack: where one is to be shown, it is left out."""
+        self.fanout = rng.choice((1, 2, 3)) if relays else 32
+        count = rng.randint(4, 9) if relays or regions else 0
+        self.names += [f"h{number}" for number in range(len(self.names), count)]
+        self.named = set(self.names)
+        self.regions = {name: rng.choice("xy") if regions else "" for name in self.names}
 
     # Time
 
@@ -145,6 +160,11 @@ class World:
                 (buckets_module, "PIECE_BYTES", self.piece_bytes),
                 (buckets_module, "EVICT_WORDS", self.evict_words),
                 (mesh_module, "HANDSHAKE_S", 1.0),
+                (paths_module, "REVIEW_S", 0.1),
+                (paths_module, "PATIENCE", self.patience),
+                (paths_module, "DOUBT_S", 1.0),
+                (paths_module, "DETOUR_S", 0.3),
+                (paths_module, "LINGER_S", 0.5),
                 (discovery_module, "TTL_S_MIN", 0.1),
                 (discovery_module, "TTL_S_MAX", 0.4),
                 (discovery_module, "HURRY_S", 0.1),
@@ -199,6 +219,8 @@ class World:
         return Settings(
             address=self.address(name),
             secrets=self.secrets,
+            region=self.regions[name],
+            fanout=self.fanout,
             heartbeat_s=0.1,
             lost_after_s=LOST_AFTER_S,
             forget_after_s=self.forget_after,
