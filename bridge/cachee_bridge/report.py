@@ -63,6 +63,7 @@ def _peer(view: PeerView, namespaces: list[NamespaceView], now: float) -> dict[s
         "state": view.state,
         "for_s": _ago(view.since, now),
         "inbound": view.inbound,
+        "through": view.through,
         "isolates": sorted(each.namespace for each in namespaces if view.name in each.silent),
         "removed_from": sorted(each.namespace for each in namespaces if view.name in each.removing),
         "namespaces": {name: _stream(stream, now) for name, stream in sorted(view.namespaces.items())},

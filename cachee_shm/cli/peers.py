@@ -124,7 +124,8 @@ def _unmet_line(told: dict[str, Any]) -> str:
 
 def _rows(peer: dict[str, Any]) -> list[tuple[str, ...]]:
     """A line for each namespace that is shared; the first says who it is."""
-    who = (peer["name"] or "?", peer["address"] or "(it dials us)", peer["state"], _time(peer["for_s"]))
+    state = f"relayed by {peer['through']}" if peer["through"] else peer["state"]
+    who = (peer["name"] or "?", peer["address"] or "(it dials us)", state, _time(peer["for_s"]))
     streams = [
         (name, str(stream["lag"]), str(stream["behind"]), _time(stream["fresh_ago_s"]), _remark(peer, name))
         for name, stream in peer["namespaces"].items()

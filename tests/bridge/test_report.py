@@ -69,6 +69,18 @@ def test_who_is_lost_since_when_and_that_it_isolates(cable):
     assert 2.5 < shop["isolated_for_s"] < 3.5
 
 
+def test_who_is_not_linked_any_more_is_told_with_its_relay(cable):
+    names = ("a", "b", "c", "d", "e", "f")
+    a, *_ = (cable.node(name, names, fanout=2) for name in names)
+    cable.run(20.0)
+    peers = {each["name"]: each for each in told(cable, a)["peers"] if each["name"] in names[1:]}
+    assert {(each["state"], each["through"] != "") for each in peers.values()} == {
+        ("up", False),
+        ("relayed", True),
+    }
+    assert all(peers[each["through"]]["state"] == "up" for each in peers.values() if each["through"])
+
+
 def test_who_is_being_forgotten_and_for_how_long_yet(cable):
     a, b = pair(cable)
     lose(cable, a, b)
