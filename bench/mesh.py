@@ -69,6 +69,12 @@ class Host:
     def bridged(self) -> Iterator[None]:
         """The bridge, for as long as the block lasts."""
         self.start()
+        with self.running():
+            yield
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """A bridge that was started: it must live as long as the block lasts."""
         try:
             yield
             assert self.bridge is not None

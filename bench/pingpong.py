@@ -54,8 +54,8 @@ class Ping:
 
 
 @contextmanager
-def partner(far: Place | Loopback) -> Iterator[Ping]:
-    """One end in this process; the other, which sends everything back, in its own, over there."""
+def echo(far: Place | Loopback) -> Iterator[int]:
+    """A process over there that sends everything back to whoever comes first; its port."""
     pipe, far_end = PROCESSES.Pipe()
     process = PROCESSES.Process(target=_echo, args=(far.address, far_end), daemon=True)
     with far.inside():
@@ -65,10 +65,24 @@ def partner(far: Place | Loopback) -> Iterator[Ping]:
         port = pipe.recv()
     except EOFError:
         raise SystemExit("the echoing process did not start") from None
-    ping = Ping(far.address, port)
     try:
-        yield ping
+        yield port
     finally:
-        ping.close()
         process.join(JOIN_S)
         process.terminate()
+
+
+@contextmanager
+def ping(address: str, port: int) -> Iterator[Ping]:
+    end = Ping(address, port)
+    try:
+        yield end
+    finally:
+        end.close()
+
+
+@contextmanager
+def partner(far: Place | Loopback) -> Iterator[Ping]:
+    """One end in this process; the other, which sends everything back, in its own, over there."""
+    with echo(far) as port, ping(far.address, port) as end:
+        yield end

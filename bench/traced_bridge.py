@@ -1,0 +1,99 @@
+"""A cachee-bridge that notes when it did what to a record: traced_bridge.py TRACE --config FILE.
+
+One line of JSON for each turn of its event loop in which records moved, all times in ns of CLOCK_MONOTONIC:
+
+  begun     the loop woke for this: a socket can be read, or the ring has moved
+  applied   the last record was applied to the segment; 0 = none was
+  queued    [(link, when)]: a frame with records was made for that link, in order
+  performed the mesh is done; from here on the sockets are written to
+  written   [(begun, done)]: the write to each link, TLS and system call, in the same order
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cachee_bridge import __main__ as command
+from cachee_bridge import fanout, link, paths, shell, stream, transport
+from cachee_bridge.frames import Frame
+
+now_ns = time.monotonic_ns
+paths.LINGER_S = 1.0  # nothing that is timed depends on it
+fanout.step_of = lambda count: min(4, count // 3)  # type: ignore[assignment]  # so that relays send to some
+
+
+@dataclass
+class Turn:
+    begun: int
+    applied: int = 0
+    queued: list[tuple[str, int]] = field(default_factory=list)
+    performed: int = 0
+    written: list[tuple[int, int]] = field(default_factory=list)
+
+
+turns: list[Turn] = []
+stack: list[Turn] = [Turn(0)]
+
+
+def turn_of(call: Any) -> Any:
+    """`call` is one turn; those in which no record moved are not kept."""
+
+    def run(*arguments: Any) -> Any:
+        stack.append(Turn(now_ns()))
+        try:
+            return call(*arguments)
+        finally:
+            done = stack.pop()
+            if done.applied or done.queued:
+                turns.append(done)
+
+    return run
+
+
+def send(self: Any, message: Any, call: Any = link.Link.send) -> None:
+    call(self, message)
+    if isinstance(message, Frame) and message.payload:
+        stack[-1].queued.append((self.name, now_ns()))
+
+
+def receive(self: Any, frame: Any, call: Any = stream.Inbox.receive) -> Any:
+    verdict = call(self, frame)
+    if verdict is stream.Verdict.APPLIED and frame.payload:
+        stack[-1].applied = now_ns()
+    return verdict
+
+
+def perform(self: Any, call: Any = shell.Shell.perform) -> None:
+    if not stack[-1].performed:
+        stack[-1].performed = now_ns()
+    call(self)
+
+
+def write(self: Any, number: int, data: bytes, call: Any = transport.Network.send) -> bool:
+    begun = now_ns()
+    took_all: bool = call(self, number, data)
+    if stack[-1].queued:
+        stack[-1].written.append((begun, now_ns()))
+    return took_all
+
+
+def main() -> int:
+    trace = Path(sys.argv.pop(1))
+    link.Link.send, stream.Inbox.receive = send, receive  # type: ignore[method-assign]
+    shell.Shell.perform, transport.Network.send = perform, write  # type: ignore[method-assign]
+    shell.Shell._ring_moved = turn_of(shell.Shell._ring_moved)  # type: ignore[method-assign]
+    connection = transport._Connection
+    connection.data_received = turn_of(connection.data_received)  # type: ignore[method-assign]
+    try:
+        return command.main()
+    finally:
+        trace.write_text("".join(json.dumps(asdict(turn)) + "\n" for turn in turns))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
