@@ -123,11 +123,14 @@ class PlacedMesh:
         """Nobody is isolated, and everybody has all that anybody announced."""
         for host in self.hosts:
             until(lambda host=host: not host.isolated(), f"{host.name} to be whole\n{host.log}")
-        until(self.synced, "the hosts to agree\n" + "\n".join(host.log for host in self.hosts))
-
-    def synced(self) -> bool:
-        """Whether every host has applied what each other had announced a moment ago."""
         tails = {host: host.cache.tail for host in self.hosts}
+        until(
+            lambda: self.have_applied(tails),
+            "the hosts to agree\n" + "\n".join(host.log for host in self.hosts),
+        )
+
+    def have_applied(self, tails: dict[PlacedHost, int]) -> bool:
+        """Whether every host has applied what each other had announced by then."""
         return all(
             cursor_of(target.cache, source.cache) >= tails[source]
             for source in self.hosts

@@ -38,11 +38,20 @@ def test_a_host_whose_cable_is_out_is_isolated_and_so_are_the_others_from_it(mes
         time.sleep(LONG_S)
 
 
-def test_a_path_that_is_lost_in_one_direction_isolates_who_is_not_told(mesh: PlacedMesh) -> None:
-    mute, deaf, third = mesh.hosts
+def test_a_path_that_is_lost_in_one_direction_is_gone_around(mesh: PlacedMesh) -> None:
+    mute, deaf, _ = mesh.hosts
     with mute.place.unheard_by(deaf.place):
+        time.sleep(LONG_S)  # nothing that came before is on its way any more
+        before = applied(deaf, mute)
+        until(lambda: applied(deaf, mute) > before, f"{deaf.name} to hear of {mute.name} by way of another")
+        until(lambda: not deaf.isolated(), f"{deaf.name} to be isolated no more")
+
+
+def test_a_host_whom_nobody_hears_isolates_those_whom_it_hears(mesh: PlacedMesh) -> None:
+    mute, deaf, third = mesh.hosts
+    with mute.place.unheard_by(deaf.place), mute.place.unheard_by(third.place):
         until(deaf.isolated, f"{deaf.name} to be isolated")
-        until(lambda: applied(third, mute) > 0)
+        until(third.isolated, f"{third.name} to be isolated")
         time.sleep(LONG_S)
 
 
