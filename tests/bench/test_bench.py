@@ -37,6 +37,17 @@ TABLES = {  # besides the targets'
     "bench_wait_synced": 2,
     "bench_write_cost": 3,
 }
+ALL = os.environ.get("CACHEE_BENCHES") == "all"
+LONG = {
+    "bench_bridge",
+    "bench_fanout",
+    "bench_flood",
+    "bench_host_death",
+    "bench_proof_cost",
+    "bench_regions",
+}
+LONG |= {"bench_repair", "bench_restart", "bench_visible", "bench_wait_synced"}
+"""Real meshes that take some seconds each to meet: two minutes in all, which `make test` has not."""
 SHORTER = {"bench_fanout": ("--only", "model")}  # many real hosts are in tests/bridge/test_relayed_hosts.py
 CHANNELS = ["Redis pub/sub", "Redis tracking", "NATS core", "Zenoh"]
 RIVALS = ["dict", "cachebox", "theine", "warp_cache", "LMDB", "diskcache", "pylibmc", "redis-py"]
@@ -86,6 +97,8 @@ def quick(tmp_path_factory):
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_a_bench_prints_its_tables_and_writes_its_figures(script, quick):
+    if script.stem in LONG and not ALL:
+        pytest.skip("it takes long: CACHEE_BENCHES=all tries every script")
     done = quick(script)
     assert len(re.findall("^-[- ]+$", done.text, re.MULTILINE)) == TABLES[script.stem] + 1
     assert "\nTargets\n" in done.text

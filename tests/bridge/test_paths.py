@@ -70,7 +70,7 @@ class TestMoreHostsThanFanout:
 
     def test_are_fresh_though_they_are_not_linked(self, cable):
         nodes = mesh(cable)
-        cable.run(10.0)
+        cable.run(5.0)
         for node in nodes:
             assert not node.isolated()
             assert node.serve_until["shop"] > cable.now + 1.0
@@ -81,13 +81,13 @@ class TestMoreHostsThanFanout:
         before = [linked(node) for node in nodes]
         for node in nodes:
             node.dialled.clear()
-        cable.run(12.0)
+        cable.run(6.0)
         assert [linked(node) for node in nodes] == before
         assert not any(node.dialled for node in nodes)
 
     def test_do_not_count_as_out_of_reach(self, cable):
         nodes = mesh(cable)
-        cable.run(10.0)
+        cable.run(5.0)
         assert all(members.whole for node in nodes for members in node.mesh._exchange.members.values())
 
     def test_up_to_it_nothing_is_relayed(self, cable):

@@ -7,7 +7,7 @@ import pytest
 from tests.simulation import rules
 from tests.simulation.world import World, run
 
-SEEDS = int(os.environ.get("CACHEE_SEEDS", "60"))
+SEEDS = int(os.environ.get("CACHEE_SEEDS", "30"))
 BATCH = 10
 
 SEEDS_MORE = 400
@@ -31,7 +31,7 @@ def test_no_disaster_breaks_an_invariant(first):
     ],
 )
 def test_no_removal_and_no_sleep_breaks_an_invariant(disasters):
-    for seed in range(BATCH):
+    for seed in range(BATCH // 2):
         run(seed, only=disasters)
 
 
