@@ -288,10 +288,10 @@ class Exchange:
             else:
                 self.relaying.on_cursor(link, cursor, now)
 
-    def on_sync(self, link: Link, now: float) -> None:
+    def on_sync(self, link: Link, sync: Sync, now: float) -> None:
         link.relayed_at = float("-inf")
         self.beat(link, now)
-        self.relaying.on_sync(link, now)
+        self.relaying.on_sync(link, sync, now)
 
     def _on_head(self, link: Link, head: Head, stamp: float | None, now: float) -> None:
         members = self.members[head.namespace]

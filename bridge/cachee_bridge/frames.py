@@ -16,7 +16,7 @@ The seal (seal.py) is there from the first message after AUTH on; without a secr
                            [[namespace, source, incarnation, cursor, holder], ...]
     5 FRAME   namespace, source, incarnation, first, last, payload       ring records first..last
     6 REPLAY  namespace, source, incarnation, first                      send from first on
-    7 SYNC    -                                                          send me a beat now
+    7 SYNC    source, hops                                               send me a beat now
     8 PEERS   [[name, address], ...]                                     who is up here
     9 LEAVE   reason, [[namespace, incarnation, head], ...]              last word; with heads: for good
    10 FOLLOW  [source, ...]                                              of whom to send me the records
@@ -59,6 +59,8 @@ PAYLOAD_BYTES_MAX = FRAME_BYTES_MAX - 1024
 ROWS_MAX = 1024
 """Namespaces or peers in one message."""
 
+HOPS_MAX = 3
+"""Of a SYNC: to a gateway, to a relay, to who hears of it there. Hosts may follow each other in a circle."""
 AGE_UNKNOWN = 2**64 - 1
 SENT, OFFERED, LACKED, LEFT = range(4)
 """Of a head: the receiver is sent that source, as far as it has asked; it may ask; it cannot have it from
@@ -149,7 +151,10 @@ class Replay(NamedTuple):
 
 
 class Sync(NamedTuple):
-    pass
+    source: str = ""
+    """Whose ring it is about, "" = the sender's."""
+    hops: int = 0
+    """How often it was passed on."""
 
 
 class PeerAddress(NamedTuple):
@@ -267,6 +272,7 @@ _position = _integer(0, 2**63 - 1)
 _record = _integer(1, 2**63 - 1)
 _namespace = _matching(NAMESPACE, "a namespace")
 _name = _matching(HOST_NAME, "a host's name")
+_source = _matching(re.compile(f"(?:{HOST_NAME.pattern})?"), "a host's name, or nothing")
 
 BODIES: dict[int, tuple[type[Message], Check]] = {
     number: (shape, _row(shape, *fields))
@@ -280,7 +286,7 @@ BODIES: dict[int, tuple[type[Message], Check]] = {
                    _list(_row(Cursor, _namespace, _name, _u64, _position, _name)))),
         (5, Frame, (_namespace, _name, _u64, _record, _record, _bytes(0, PAYLOAD_BYTES_MAX))),
         (6, Replay, (_namespace, _name, _u64, _record)),
-        (7, Sync, ()),
+        (7, Sync, (_source, _integer(0, HOPS_MAX))),
         (8, Peers, (_list(_row(PeerAddress, _name, _address(may_lack_host=False))),)),
         (9, Leave, (_text(200), _list(_row(FinalHead, _namespace, _u64, _position)))),
         (10, Follow, (_list(_name),)),

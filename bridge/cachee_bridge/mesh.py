@@ -508,7 +508,7 @@ class Mesh:
         elif isinstance(message, Follow):
             self._exchange.relaying.on_follow(link, message)
         elif isinstance(message, Sync):
-            self._exchange.on_sync(link, now)
+            self._exchange.on_sync(link, message, now)
         elif isinstance(message, Peers):
             self._on_peers(message, now)
         else:

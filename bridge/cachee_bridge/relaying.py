@@ -20,6 +20,7 @@ from collections.abc import Iterable
 from cachee_bridge.buckets import is_piece
 from cachee_bridge.frames import (
     AGE_UNKNOWN,
+    HOPS_MAX,
     LACKED,
     LEFT,
     OFFERED,
@@ -354,17 +355,22 @@ class Relaying:
         ):
             return
         held = self._holders.setdefault((row.namespace, row.source), {})
+        news = held.get(row.holder, (0, 0, 0.0))[:2] != (row.incarnation, row.cursor)
         held[row.holder] = (row.incarnation, row.cursor, now)
-        if now <= self._eager.get(row.source, float("-inf")):
+        if news and now <= self._eager.get(row.source, float("-inf")):
             for way in self.through(row.source):
                 if way is not link and row.namespace in way.shared:
                     way.send(Beat(way.stamp(now), way.heard_stamp, (), (row,)))
 
-    def on_sync(self, link: Link, now: float) -> None:
-        """The peer asks how far its ring has been applied: so are those whom it is passed on to."""
-        self._eager[link.name] = now + EAGER_S
-        for follower in self._followers.get(link.name, ()):
-            follower.send(Sync())
+    def on_sync(self, link: Link, sync: Sync, now: float) -> None:
+        """A source asks how far its ring has been applied: so are those whom it is passed on to."""
+        source = sync.source or link.name
+        followers = self._followers.get(source, ()) if sync.hops < HOPS_MAX else ()
+        if followers:
+            self._eager[source] = now + EAGER_S
+        for follower in followers:
+            if follower is not link:
+                follower.send(Sync(source, sync.hops + 1))
 
 
 def _possible(row: Cursor, store: Store) -> bool:

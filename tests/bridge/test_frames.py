@@ -76,7 +76,7 @@ messages = st.one_of(
     ),
     range_frame,
     st.builds(Replay, namespace, name, u64, record),
-    st.just(Sync()),
+    st.builds(Sync, st.one_of(st.just(""), name), st.integers(0, 3)),
     st.builds(Follow, rows(name)),
     st.builds(Peers, rows(st.builds(PeerAddress, name, address))),
     st.builds(Leave, printable, rows(st.builds(FinalHead, namespace, u64, position))),

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from cachee_bridge import paths, relaying
-from cachee_bridge.frames import PREFIX, Beat, Follow, Frame, Head, Replay, Sync, decode, encode
+from cachee_bridge.frames import PREFIX, Beat, Cursor, Follow, Frame, Head, Replay, Sync, decode, encode
 from tests.bridge.meshes import Cable, FakeStore, key
 
 
@@ -126,8 +126,12 @@ def depart(cable, node):
     cable.remove(node)
 
 
+def said(cable, way):
+    return [decode(data[4], data[PREFIX.size :]) for data in cable.carried[way]]
+
+
 def kinds(cable, way):
-    return {type(decode(data[4], data[PREFIX.size :])) for data in cable.carried[way]}
+    return {type(message) for message in said(cable, way)}
 
 
 def relayed_pair(nodes):
@@ -353,4 +357,35 @@ class TestWhatARelayMaySay:
         number = relay.mesh._up[source.name].number
         relay.mesh.received(number, encode(Sync()), cable.now)
         cable.settle()
-        assert Sync in kinds(cable, (relay.name, node.name))
+        assert Sync(source.name, 1) in said(cable, (relay.name, node.name))
+
+
+class TestWhereEverybodyGoesAround:
+    """After a moment in which nobody heard anybody, each may ask each other for a third."""
+
+    def circle(self, cable):
+        nodes = mesh(cable, 3)
+        a, b, c = nodes
+        for who, at, source in ((a, b, c), (b, c, a), (c, a, b)):
+            who.mesh._exchange.relaying.follow(who.mesh._up[at.name], source.name)
+            who.mesh._flush()
+            cable.settle()
+        return nodes
+
+    def test_a_sync_comes_to_an_end(self, cable):
+        a, b, _ = self.circle(cable)
+        cable.carried.clear()
+        a.mesh.received(a.mesh._up[b.name].number, encode(Sync()), cable.now)
+        cable.settle()
+        assert sum(len(messages) for messages in cable.carried.values()) < 40
+
+    def test_a_cursor_that_is_no_news_comes_to_an_end(self, cable):
+        a, b, c = self.circle(cable)
+        for node in (a, b, c):  # whoever was just asked passes on at once
+            node.mesh._exchange.relaying._eager.update(dict.fromkeys("abc", cable.now + 1.0))
+        cable.carried.clear()
+        for holder in "ab":
+            row = Cursor("shop", "c", c.store.incarnation, 1, holder)
+            b.mesh.received(b.mesh._up["a"].number, encode(Beat(1, 0, (), (row,))), cable.now)
+            cable.settle()
+        assert sum(len(messages) for messages in cable.carried.values()) < 40

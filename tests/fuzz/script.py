@@ -32,7 +32,7 @@ ROWS: dict[int, tuple[Any, ...]] = {
         [("namespace", "owner", "incarnation", "position", "name")]),
     5: ("namespace", "name", "incarnation", "position", "position", "payload"),
     6: ("namespace", "owner", "incarnation", "position"),
-    7: (),
+    7: ("asked", "kind"),
     8: ([("name", "address")],),
     9: ("text", [("namespace", "incarnation", "position")]),
     10: (["owner"],),
@@ -91,6 +91,7 @@ class Script:
             "incarnation": (1, 4, 4, 5),
             "fingerprint": (7, 7, 7, 8),
             "text": ("bye", ""),
+            "asked": ("", "", "g", "evil"),
             "region": ("", "", "eu"),
             "kind": (0, 0, 1, 2, 3, 4),
         }
