@@ -66,6 +66,7 @@ SENT, OFFERED, LACKED, LEFT = range(4)
 """Of a head: the receiver is sent that source, as far as it has asked; it may ask; it cannot have it from
 here; and it has left, with this as its final head."""
 KNOWN_MAX = 256
+REASON_CHARACTERS = 200
 PREFIX = struct.Struct("<IB")
 TLS_RECORDS = (b"\x16\x03", b"\x15\x03")
 """How a TLS handshake or alert begins; as a length it is beyond HANDSHAKE_BYTES_MAX."""
@@ -288,12 +289,17 @@ BODIES: dict[int, tuple[type[Message], Check]] = {
         (6, Replay, (_namespace, _name, _u64, _record)),
         (7, Sync, (_source, _integer(0, HOPS_MAX))),
         (8, Peers, (_list(_row(PeerAddress, _name, _address(may_lack_host=False))),)),
-        (9, Leave, (_text(200), _list(_row(FinalHead, _namespace, _u64, _position)))),
+        (9, Leave, (_text(REASON_CHARACTERS), _list(_row(FinalHead, _namespace, _u64, _position)))),
         (10, Follow, (_list(_name),)),
     )
 }  # fmt: skip
 NUMBERS: dict[type[Message], int] = {shape: number for number, (shape, _) in BODIES.items()}
 _pack = msgpack.Packer(use_bin_type=True).pack  # one for all: each has a buffer of 256 KiB
+
+
+def printable(reason: str) -> str:
+    """As LEAVE takes it."""
+    return "".join(c if c.isprintable() else "?" for c in reason)[:REASON_CHARACTERS]
 
 
 def encode(message: Message) -> bytes:

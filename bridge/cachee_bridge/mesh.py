@@ -68,6 +68,7 @@ from cachee_bridge.frames import (
     Replay,
     State,
     Sync,
+    printable,
 )
 from cachee_bridge.identity import Identity
 from cachee_bridge.link import Link, LinkState, microseconds
@@ -487,10 +488,9 @@ class Mesh:
         self._look_at_addresses()
         self._say("info", f"{link.name} is up", peer=link.name, address=link.address or link.reach)
         self._exchange.tell_missing(link)
-        others = [other for other in self._up.values() if other is not link]
-        self._teach(link, others)
-        for other in others:
-            self._teach(other, [link])
+        self._teach(link, self._reached())
+        for other in self._up.values():
+            self._teach(other, [link.name])
 
     def _remember(self, name: str) -> None:
         """Whoever was met has answered at the addresses that lead to him; who has none need not be known."""
@@ -577,6 +577,9 @@ class Mesh:
         """Whether `name` is linked, or heard by way of others."""
         return name in self._up or name in self._paths.relayed
 
+    def _reached(self) -> set[str]:
+        return self._paths.relayed.keys() | self._up.keys()
+
     def _needs_no_dial(self, name: str) -> bool:
         """Everybody is met once; then only who is needed, or is not heard by way of others."""
         return name in self._up or (name in self._met and self._paths.spares(name))
@@ -611,17 +614,18 @@ class Mesh:
         self._came = {name: came for name, came in self._came.items() if name in kept}
         if self._up:
             link = self._rng.choice(list(self._up.values()))
-            self._teach(link, [other for other in self._up.values() if other is not link])
+            self._teach(link, self._reached())
 
-    def _teach(self, link: Link, about: list[Link]) -> None:
-        known = [
-            (other.name, other.reach or self._book.of(other.name)) for other in about if not other.leaving
-        ]
-        if len(about) > 1:
-            known += [(name, self._book.of(name)) for name in self._paths.relayed if name != link.name]
-        rows = tuple(PeerAddress(name, address) for name, address in known if address)
+    def _teach(self, link: Link, about: Iterable[str]) -> None:
+        """Where those that are linked, or heard by way of others, can be dialled."""
+        rows = [PeerAddress(name, at) for name in about if name != link.name and (at := self._where(name))]
         if rows:
-            link.send(Peers(rows[:ROWS_MAX]))
+            link.send(Peers(tuple(rows[:ROWS_MAX])))
+
+    def _where(self, name: str) -> str:
+        up = self._up.get(name)
+        gone, reach = (up.leaving, up.reach) if up is not None else (False, "")
+        return "" if gone else reach or self._book.of(name)
 
     def _hello(self) -> Hello:
         mode = "secret" if self._settings.secrets else "none"
@@ -641,7 +645,7 @@ class Mesh:
         """Say why ("" when the peer has said it), close, forget."""
         if reason:
             self._say(level, f"closing the link to {link}: {reason}", peer=link.name)
-            link.send(Leave(_printable(reason), ()))
+            link.send(Leave(printable(reason), ()))
         self._send(link)
         self._effects.append(Close(link.number, reason))
         self._forget(link, now)
@@ -694,7 +698,3 @@ class Mesh:
 
     def _say(self, level: Level, text: str, **fields: str | int | float) -> None:
         self._effects.append(Log(level, text, fields))
-
-
-def _printable(reason: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in reason)[:200]

@@ -34,7 +34,7 @@ DOUBT_S = 5.0
 BEATS_MIN = 8
 """In lost_after. A relay's word is some beats old; with fewer, everybody is followed directly."""
 LINGER_S = 5.0
-"""A link that nobody needs; so long a mesh that changes must be left alone before its links do."""
+"""A link that nobody needs, and so long after the last time that somebody was not heard any more."""
 
 
 class Paths:
@@ -56,6 +56,8 @@ class Paths:
         """Whom to be linked to; None = everybody."""
         self._late: set[str] = set()
         """Members of whom nothing fresh has come for a while."""
+        self._troubled_at = float("-inf")
+        """When another became so."""
         self.relayed: dict[str, str] = {}
         """Who is not linked, and fresh all the same; by way of whom."""
 
@@ -68,7 +70,7 @@ class Paths:
 
     def unlinked(self, link: Link, now: float) -> None:
         """It is up no more, and no other to that host is."""
-        if link.follows:
+        if self._carries(link):
             self._parted[link.name] = now
         self._next = 0.0
 
@@ -101,7 +103,9 @@ class Paths:
         reachable = self.relayed.keys() - self._parted.keys() | up.keys()
         self._regions = {name: region for name, region in self._regions.items() if name in names}
         self._fanout.settle({name: self._regions.get(name, "") for name in reachable})
-        self._late = {name for name in members if self._is_late(name, now)}
+        before, self._late = self._late, {name for name in members if self._is_late(name, now)}
+        if not self._late <= before:
+            self._troubled_at = now
         quiet = not (self._late or self.relayed) and self._wanted is None
         if quiet and self._fanout.direct and all_direct(up):
             return []
@@ -171,16 +175,18 @@ class Paths:
             doubts[source] = now
         return True
 
+    def _carries(self, link: Link) -> bool:
+        """Whether either end hears of anybody by it. To ask in vain for who is dead is not that."""
+        return not (link.follows | link.followed) <= self._late
+
     def _surplus(self, up: dict[str, Link], now: float) -> list[Link]:
         idle = [
             link
             for link in up.values()
-            if link.dialled and not (link.follows or link.followed or self.wants(link.name) or link.leaving)
+            if link.dialled and not (self._carries(link) or self.wants(link.name) or link.leaving)
         ]
         self._unneeded = {link.number: self._unneeded.get(link.number, now) for link in idle}
-        if self._late:  # where some are not heard, no way is closed
-            return []
-        return [link for link in idle if self._unneeded[link.number] + LINGER_S < now]
+        return [link for link in idle if max(self._unneeded[link.number], self._troubled_at) + LINGER_S < now]
 
 
 def all_direct(up: dict[str, Link]) -> bool:

@@ -32,7 +32,6 @@ from cachee_bridge.frames import (
     Follow,
     Frame,
     Head,
-    NamespaceState,
     Replay,
     Sync,
 )
@@ -58,8 +57,8 @@ class Relaying:
         self._followers: dict[str, list[Link]] = {}
         """By source, to whom it is passed on."""
         self._logs: dict[tuple[str, str], Log] = {}
-        self._theirs: dict[str, dict[str, NamespaceState]] = {}
-        """By source, the namespaces that it has."""
+        self._lives: dict[str, dict[str, int]] = {}
+        """By source that is not linked, the namespaces that it has, and the incarnation of each."""
         self._holders: dict[tuple[str, str], dict[str, tuple[int, int, float]]] = {}
         """By (namespace, source): how far those it is passed on to have applied it, and when they said so."""
         self._eager: dict[str, float] = {}
@@ -78,18 +77,18 @@ class Relaying:
     def linked(self, link: Link) -> None:
         """It is up; each follows the other."""
         self._links[link.name] = link
-        self._theirs[link.name] = link.theirs
 
     def unlinked(self, link: Link) -> None:
         """It is up no more."""
         if self._links.get(link.name) is link:
             del self._links[link.name]
+            self._lives[link.name] = lives_of(link)
         self._set_followed(link, set())
 
     def forget_all_but(self, names: set[str]) -> None:
         """Of nobody else is anything kept."""
         self._logs = {of: log for of, log in self._logs.items() if of[1] in names or of[1] in self._followers}
-        self._theirs = {name: theirs for name, theirs in self._theirs.items() if name in names}
+        self._lives = {name: lives for name, lives in self._lives.items() if name in names}
         self.doubts = {name: since for name, since in self.doubts.items() if name in names}
         self.acks = {known: cursor for known, cursor in self.acks.items() if known[1] in names}
         self._holders = {of: held for of, held in self._holders.items() if of[1] in names}
@@ -169,8 +168,7 @@ class Relaying:
         if head.kind == LACKED:
             self._on_lacked(link, members, head, stamp, now)
             return
-        theirs = self._theirs.setdefault(head.source, {})
-        theirs.setdefault(head.namespace, NamespaceState(head.namespace, head.incarnation, head.head, 0))
+        self._lives.setdefault(head.source, {})[head.namespace] = head.incarnation
         if head.kind == LEFT:
             members.leaving(head.source, FinalHead(head.namespace, head.incarnation, head.head))
             self.left.add(head.source)
@@ -300,7 +298,8 @@ class Relaying:
         return heads, self._cursors(link, now)
 
     def _heads(self, link: Link, source: str) -> Iterable[Head]:
-        known = self._theirs.get(source, {})
+        linked = self._links.get(source)
+        known = lives_of(linked) if linked is not None else self._lives.get(source, {})
         for namespace in sorted(link.theirs):
             members = self._members.get(namespace)
             if members is not None and namespace in link.shared and source in members.inboxes:
@@ -309,7 +308,7 @@ class Relaying:
                 incarnation, cursor = members.departed[source]
                 yield Head(namespace, source, incarnation, cursor, AGE_UNKNOWN, LEFT)
             elif namespace in known and link.allows(namespace):
-                yield Head(namespace, source, known[namespace].incarnation, 0, AGE_UNKNOWN, LACKED)
+                yield Head(namespace, source, known[namespace], 0, AGE_UNKNOWN, LACKED)
 
     def _head(self, link: Link, members: Members, source: str) -> Head:
         self._log(members, source)
@@ -371,6 +370,11 @@ class Relaying:
         for follower in followers:
             if follower is not link:
                 follower.send(Sync(source, sync.hops + 1))
+
+
+def lives_of(link: Link) -> dict[str, int]:
+    """Of the peer's segments, as it last told them: the incarnation, by namespace."""
+    return {namespace: row.incarnation for namespace, row in link.theirs.items()}
 
 
 def _possible(row: Cursor, store: Store) -> bool:

@@ -5,7 +5,20 @@ from collections import Counter
 import pytest
 
 from cachee_bridge import paths, relaying
-from cachee_bridge.frames import PREFIX, Beat, Cursor, Follow, Frame, Head, Replay, Sync, decode, encode
+from cachee_bridge.frames import (
+    PREFIX,
+    ROWS_MAX,
+    Beat,
+    Cursor,
+    Follow,
+    Frame,
+    Head,
+    Replay,
+    Sync,
+    decode,
+    encode,
+)
+from cachee_bridge.identity import Identity
 from tests.bridge.meshes import Cable, FakeStore, key
 
 
@@ -380,12 +393,82 @@ class TestWhereEverybodyGoesAround:
         assert sum(len(messages) for messages in cable.carried.values()) < 40
 
     def test_a_cursor_that_is_no_news_comes_to_an_end(self, cable):
-        a, b, c = self.circle(cable)
-        for node in (a, b, c):  # whoever was just asked passes on at once
-            node.mesh._exchange.relaying._eager.update(dict.fromkeys("abc", cable.now + 1.0))
-        cable.carried.clear()
-        for holder in "ab":
-            row = Cursor("shop", "c", c.store.incarnation, 1, holder)
-            b.mesh.received(b.mesh._up["a"].number, encode(Beat(1, 0, (), (row,))), cable.now)
+        nodes = mesh(cable, 5, fanout=32)
+        a, b, c, d, e = nodes
+        for who, at in ((a, b), (b, c), (c, a)):
+            who.mesh._exchange.relaying.follow(who.mesh._up[at.name], d.name)
+            who.mesh._flush()
             cable.settle()
+        for node in (a, b, c):  # of whom the source has just asked
+            node.mesh._exchange.relaying._eager[d.name] = cable.now + 1.0
+        cable.carried.clear()
+        row = Cursor("shop", d.name, d.store.incarnation, 1, e.name)
+        a.mesh.received(a.mesh._up[c.name].number, encode(Beat(1, 0, (), (row,))), cable.now)
+        cable.settle()
+        assert row in [each for beat in said(cable, ("a", "d")) for each in beat.cursors]
         assert sum(len(messages) for messages in cable.carried.values()) < 40
+
+
+class TestWhatChangesAtOnce:
+    def test_whom_others_wait_for_is_sent_to_first(self, cable):
+        nodes = mesh(cable)
+        sent = []
+        carry = cable._carry
+        cable._carry = lambda node, effect: (sent.append((node.name, effect)), carry(node, effect))
+        nodes[0].write(key(1))
+        first = [cable.ends[effect.link][0].name for name, effect in sent if name == "a"]
+        relays = [name for name in "bcdefghi" if nodes[0].mesh._paths._fanout.relays(name)]
+        assert relays == ["d", "g"]
+        assert sorted(first[:2]) == relays
+
+    def test_nobody_relays_where_beats_are_too_few_for_a_word_of_another(self, cable):
+        names = tuple("abcdef")
+        nodes = [cable.node(name, names, fanout=1, heartbeat_s=0.3) for name in names]
+        cable.run(6.0)
+        assert all(len(linked(node)) == 5 for node in nodes)
+
+    def test_who_may_not_speak_of_all_namespaces_is_not_asked_for_others(self, cable):
+        names = "abcdefghi"
+        shop = frozenset({"shop"})
+        cable.identities = {name: Identity({name: shop if name == "d" else None}) for name in names}
+        nodes = []
+        for name in names:
+            stores = {"shop": FakeStore()} | ({"news": FakeStore()} if name != "d" else {})
+            limits = shop if name == "d" else None
+            nodes.append(cable.node(name, tuple(names), stores, fanout=2, namespaces=limits))
+        cable.run(4.0)
+        assert any(through(node) for node in nodes if node.name != "d")
+        asked = [message for name in names for message in said(cable, (name, "d"))]
+        assert {source for each in asked if isinstance(each, Follow) for source in each.sources} <= {"d"}
+        assert not any(node.isolated() for node in nodes)
+
+    def test_one_who_is_dead_for_long_keeps_no_link_open(self, cable):
+        nodes = mesh(cable, 10)
+        dead = nodes.pop()
+        cable.remove(dead)
+        for node in nodes:
+            cable.break_link(node, dead)
+        cable.run(6.0)
+        assert all(len(linked(node)) < len(nodes) - 1 for node in nodes)
+
+    def test_no_link_is_closed_soon_after_somebody_was_not_heard_any_more(self, cable, monkeypatch):
+        monkeypatch.setattr(paths, "LINGER_S", 3.0)
+        nodes = mesh(cable, 10, seconds=2.0)
+        dead = nodes.pop()
+        cable.remove(dead)
+        for node in nodes:
+            cable.break_link(node, dead)
+        cable.run(3.5)  # late after 1.5
+        assert all(len(linked(node)) == len(nodes) - 1 for node in nodes)
+        cable.run(4.0)
+        assert all(len(linked(node)) < len(nodes) - 1 for node in nodes)
+
+
+def test_a_beat_with_more_rows_than_a_message_takes_is_several():
+    head = Head("shop", "a", 1, 1, 0, 0)
+    cursors = tuple(Cursor("shop", "a", 1, number, "b") for number in range(2 * ROWS_MAX + 1))
+    parts = relaying.in_parts(Beat(5, 4, (head,), cursors))
+    assert [len(part.cursors) for part in parts] == [ROWS_MAX, ROWS_MAX, 1]
+    assert tuple(row for part in parts for row in part.cursors) == cursors
+    assert [part.heads for part in parts] == [(head,), (), ()]
+    assert all((part.stamp, part.echo) == (5, 4) for part in parts)
