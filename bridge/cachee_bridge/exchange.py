@@ -197,10 +197,7 @@ class Exchange:
         inbox = self._follow(link, members, frame.incarnation, frame.last, now)
         if inbox is None:
             return
-        try:
-            verdict = inbox.receive(frame)
-        except ValueError as error:
-            raise FrameError(f"a payload that does not parse: {error}; the link is closed") from None
+        verdict = inbox.receive(frame)
         if frame.payload:
             link.pace.came()
         if verdict is Verdict.APPLIED:
@@ -289,7 +286,7 @@ class Exchange:
                 self.relaying.on_cursor(link, cursor, now)
 
     def on_sync(self, link: Link, sync: Sync, now: float) -> None:
-        link.relayed_at = float("-inf")
+        link.thirds.told_at = float("-inf")
         self.beat(link, now)
         self.relaying.on_sync(link, sync, now)
 

@@ -46,7 +46,7 @@ from cachee_bridge.frames import (
 )
 from cachee_bridge.identity import Identity, Limits
 from cachee_bridge.pace import Pace
-from cachee_bridge.relays import RelayOutbox
+from cachee_bridge.relays import Thirds
 from cachee_bridge.seal import Seal
 from cachee_bridge.stream import Outbox
 from cachee_shm.errors import AuthError, FrameError
@@ -121,17 +121,9 @@ class Link:
         self.pace = Pace()
         self.follows: set[str] = set()
         """Sources that are asked of the peer: itself from UP on, others if it is to relay them."""
-        self.ever_followed: set[str] = set()
         self.followed: set[str] = set()
         """Sources that the peer asks of this host."""
-        self.relayed: dict[tuple[str, str], RelayOutbox] = {}
-        """By (namespace, source), what it has been sent of others."""
-        self.served: set[str] = set()
-        """Of those that are followed here, whom the peer has said that it sends."""
-        self.lacked: set[tuple[str, str]] = set()
-        """(namespace, source) of which it has said that it cannot."""
-        self.relayed_at = float("-inf")
-        """When it was last told of those whom it follows here."""
+        self.thirds = Thirds()
         self._heard: deque[tuple[float, int]] = deque(maxlen=HEARD_MAX)
         """(when it came, stamp of the peer's)."""
         self.decoder = Decoder(HANDSHAKE_BYTES_MAX)
@@ -174,7 +166,7 @@ class Link:
     @property
     def relays(self) -> bool:
         """Whether either end tells the other of third ones."""
-        return bool(self.relayed) or not self.follows <= {self.name}
+        return bool(self.thirds.outboxes) or not self.follows <= {self.name}
 
     @property
     def reach(self) -> str:
@@ -292,7 +284,7 @@ class Link:
         """The peer's STATE has come."""
         if not self.up:
             self.follows, self.followed = {self.name}, {self.mine.name}
-            self.ever_followed = set(self.follows)
+            self.thirds.ever_followed = set(self.follows)
         self.state = LinkState.UP
 
     def _on_hello(self, hello: Hello) -> None:

@@ -151,9 +151,9 @@ class Paths:
         for link in ways:
             if source not in link.follows:
                 relaying.follow(link, source)
-        if ways and (late or feeder == source or source in ways[0].served):
+        if ways and (late or feeder == source or source in ways[0].thirds.served):
             for other in relaying.through(source):
-                if other not in ways and not (late and source in other.served):
+                if other not in ways and not (late and source in other.thirds.served):
                     relaying.unfollow(other, source)
 
     def _detour(self, source: str, up: dict[str, Link], now: float) -> list[Link]:

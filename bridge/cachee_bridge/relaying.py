@@ -99,7 +99,7 @@ class Relaying:
     def follow(self, link: Link, source: str) -> None:
         """Have `source` sent by the peer as well."""
         link.follows.add(source)
-        link.ever_followed.add(source)
+        link.thirds.ever_followed.add(source)
         link.send(Follow(tuple(sorted(link.follows))))
         for members in self._members.values():
             self._ask_for(link, members, source)
@@ -107,8 +107,8 @@ class Relaying:
     def unfollow(self, link: Link, source: str) -> None:
         """No longer."""
         link.follows.discard(source)
-        link.served.discard(source)
-        link.lacked = {of for of in link.lacked if of[1] != source}
+        link.thirds.served.discard(source)
+        link.thirds.lacked = {of for of in link.thirds.lacked if of[1] != source}
         link.send(Follow(tuple(sorted(link.follows))))
 
     def through(self, source: str) -> list[Link]:
@@ -141,10 +141,7 @@ class Relaying:
         inbox = members.inboxes.get(frame.source)
         if inbox is None:
             return
-        try:
-            verdict = inbox.receive(frame)
-        except ValueError as error:
-            raise FrameError(f"a payload that does not parse: {error}; the link is closed") from None
+        verdict = inbox.receive(frame)
         if verdict is Verdict.NEW_INCARNATION:
             self.doubt(frame.source, now)
         elif verdict is Verdict.GAP:
@@ -182,17 +179,17 @@ class Relaying:
 
     def _on_sent(self, link: Link, head: Head) -> None:
         """All namespaces or none: a source is followed as a whole."""
-        link.lacked.discard((head.namespace, head.source))
-        if not any(source == head.source for _, source in link.lacked):
-            link.served.add(head.source)
+        link.thirds.lacked.discard((head.namespace, head.source))
+        if not any(source == head.source for _, source in link.thirds.lacked):
+            link.thirds.served.add(head.source)
 
     def _on_lacked(self, link: Link, members: Members, head: Head, stamp: float | None, now: float) -> None:
         """Its log begins later than what is missing here: by and by it will not, if somebody else sends.
         Where nobody does, and the source cannot be reached, all that is older goes, and this host goes on
         with the relay's word."""
         source, inbox = head.source, members.inboxes[head.source]
-        link.served.discard(source)
-        link.lacked.add((head.namespace, source))
+        link.thirds.served.discard(source)
+        link.thirds.lacked.add((head.namespace, source))
         known_at = float("-inf") if stamp is None or head.age_us == AGE_UNKNOWN else stamp
         alone = source not in self._links and members.heard_at(source) + self._lost_after_s < now
         if alone and head.head > inbox.cursor and known_at + self._lost_after_s > now:
@@ -204,7 +201,7 @@ class Relaying:
 
     def _asked(self, link: Link, source: str, what: str) -> bool:
         """Whether it is to be heard; FrameError if it never was."""
-        if source not in link.ever_followed:
+        if source not in link.thirds.ever_followed:
             raise FrameError(f"a {what} of {source}, which was not asked of {link.name}; the link is closed")
         return source in link.follows
 
@@ -237,7 +234,7 @@ class Relaying:
         for source in sources - link.followed - {self._name}:
             self._followers.setdefault(source, []).append(link)
         link.followed = sources
-        link.relayed = {of: outbox for of, outbox in link.relayed.items() if of[1] in sources}
+        link.thirds.outboxes = {of: outbox for of, outbox in link.thirds.outboxes.items() if of[1] in sources}
 
     def _log(self, members: Members, source: str) -> Log | None:
         """What is kept of it, as it is now; None where it is not known."""
@@ -260,9 +257,9 @@ class Relaying:
         if log is not None:
             outbox = RelayOutbox(replay.namespace, replay.source, log)
             outbox.ask(replay.incarnation, replay.first)
-            link.relayed[replay.namespace, replay.source] = outbox
+            link.thirds.outboxes[replay.namespace, replay.source] = outbox
             self._pump(link, outbox)
-        link.relayed_at = float("-inf")
+        link.thirds.told_at = float("-inf")
 
     def applied(self, frame: Frame) -> None:
         """It has been applied here: on it goes, and is kept for whoever will hear of the source only here."""
@@ -272,13 +269,13 @@ class Relaying:
             log = self._logs[of] = Log(frame.incarnation, frame.first - 1)
         log.add(frame, min(LOG_BYTES, LOGS_BYTES // len(self._logs)))
         for link in self._followers.get(frame.source, ()):
-            outbox = link.relayed.get((frame.namespace, frame.source))
+            outbox = link.thirds.outboxes.get((frame.namespace, frame.source))
             if outbox is not None:
                 self._pump(link, outbox)
 
     def pump(self, link: Link) -> None:
         """What the link lacks, as far as there is room."""
-        for outbox in link.relayed.values():
+        for outbox in link.thirds.outboxes.values():
             self._pump(link, outbox)
 
     def _pump(self, link: Link, outbox: RelayOutbox) -> None:
@@ -287,11 +284,11 @@ class Relaying:
 
     def rows(self, link: Link, now: float) -> tuple[list[Head], list[Cursor]]:
         """For a beat: of what is passed on to this link, and of what comes by it; not in every beat."""
-        if now < link.relayed_at + self._period_s:
+        if now < link.thirds.told_at + self._period_s:
             return [], []
-        link.relayed_at = now
+        link.thirds.told_at = now
         relayed = sorted(link.followed - {self._name})
-        for outbox in link.relayed.values() if link.room() else ():
+        for outbox in link.thirds.outboxes.values() if link.room() else ():
             if (frame := outbox.empty()) is not None:
                 link.send(frame)
         heads = [head for source in relayed for head in self._heads(link, source)]
@@ -312,7 +309,7 @@ class Relaying:
 
     def _head(self, link: Link, members: Members, source: str) -> Head:
         self._log(members, source)
-        inbox, outbox = members.inboxes[source], link.relayed.get((members.namespace, source))
+        inbox, outbox = members.inboxes[source], link.thirds.outboxes.get((members.namespace, source))
         kind = OFFERED if outbox is None else SENT if outbox.serves else LACKED
         age_us = link.age_of(inbox.freshness.at)
         return Head(members.namespace, source, inbox.incarnation, inbox.cursor, age_us, kind)

@@ -11,6 +11,7 @@ jump: who lacks what lies before must ask the source.
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass, field
 
 from cachee_bridge.buckets import is_piece
 from cachee_bridge.frames import PAYLOAD_ALL, Frame
@@ -112,3 +113,19 @@ class RelayOutbox:
 
     def _range(self, first: int, payload: bytes) -> Frame:
         return Frame(self._namespace, self._source, self._incarnation, first, self._scanned, payload)
+
+
+@dataclass
+class Thirds:
+    """What the two ends of a link have told each other of third ones."""
+
+    ever_followed: set[str] = field(default_factory=set)
+    """Sources that the peer was ever asked for: it may speak of nobody else."""
+    served: set[str] = field(default_factory=set)
+    """Of those that it is asked for, whom it has said that it sends."""
+    lacked: set[tuple[str, str]] = field(default_factory=set)
+    """(namespace, source) of which it has said that it cannot."""
+    outboxes: dict[tuple[str, str], RelayOutbox] = field(default_factory=dict)
+    """By (namespace, source), what the peer has been sent."""
+    told_at: float = float("-inf")
+    """When it was last told of those whom it asks of this host."""

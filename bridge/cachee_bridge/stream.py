@@ -28,6 +28,7 @@ from cachee_bridge.frames import PAYLOAD_ALL, Frame
 from cachee_bridge.freshness import Freshness
 from cachee_bridge.ports import Repairs, Store
 from cachee_bridge.repair import Asker
+from cachee_shm.errors import FrameError
 
 PACK_RECORDS = 4096
 """Ring positions in one frame: 70 KB if each is a KEY_SET, and 30 us of C."""
@@ -209,17 +210,20 @@ class Inbox:
         return Verdict.GAP if frame.first > self.cursor + 1 else Verdict.APPLIED
 
     def receive(self, frame: Frame) -> Verdict:
-        """Judge, and apply if that is the verdict. ValueError if the payload is malformed: nothing has
+        """Judge, and apply if that is the verdict. FrameError if the payload is malformed: nothing has
         changed."""
         verdict = self.judge(frame)
         self.held_back |= verdict is Verdict.WAITS
         if verdict is not Verdict.APPLIED:
             return verdict
-        if is_piece(frame.payload):
-            return self._collect(frame)
-        if frame.payload:
-            self._store.apply(self.index, frame.payload)
-            self.repairs.flushes += frame.payload == PAYLOAD_ALL
+        try:
+            if is_piece(frame.payload):
+                return self._collect(frame)
+            if frame.payload:
+                self._store.apply(self.index, frame.payload)
+        except ValueError as error:
+            raise FrameError(f"a payload that does not parse: {error}; the link is closed") from None
+        self.repairs.flushes += frame.payload == PAYLOAD_ALL
         self._keep(frame.last)
         return verdict
 

@@ -6,6 +6,7 @@ from cachee_bridge import buckets, stream
 from cachee_bridge.buckets import EVICT_WORDS, read_piece
 from cachee_bridge.frames import PAYLOAD_ALL, Frame
 from cachee_bridge.stream import Inbox, Outbox, Packer, Verdict
+from cachee_shm.errors import FrameError
 from tests.bridge.meshes import FakeStore, key
 
 
@@ -229,7 +230,7 @@ class TestInbox:
 
     def test_a_malformed_payload_changes_nothing(self, store):
         inbox = inbox_of(store, cursor=10)
-        with pytest.raises(ValueError):
+        with pytest.raises(FrameError):
             inbox.receive(frame(11, 12, b"\xff"))
         assert (inbox.cursor, store.stored, store.applied) == (10, [], [])
 
@@ -298,7 +299,7 @@ class TestInbox:
     def test_a_map_that_is_none_changes_nothing(self, store):
         inbox = inbox_of(store, cursor=10)
         store.map = b"\xff"
-        with pytest.raises(ValueError):
+        with pytest.raises(FrameError):
             inbox.receive(frame(11, 30, read_piece(store, 10, 1)))
         assert (inbox.cursor, store.stored, inbox.mending) == (10, [], None)
 
