@@ -577,8 +577,8 @@ class Mesh:
         """Whether `name` is linked, or heard by way of others."""
         return name in self._up or name in self._paths.relayed
 
-    def _reached(self) -> set[str]:
-        return self._paths.relayed.keys() | self._up.keys()
+    def _reached(self) -> list[str]:
+        return sorted(self._paths.relayed.keys() | self._up.keys())
 
     def _needs_no_dial(self, name: str) -> bool:
         """Everybody is met once; then only who is needed, or is not heard by way of others."""

@@ -99,7 +99,7 @@ class Paths:
         names = members | up.keys()
         relaying.forget_all_but(names)
         self._parted = {name: at for name, at in self._parted.items() if now < at + DOUBT_S}
-        self.relayed = {name: way for name in members - up.keys() if (way := self._way(name, now))}
+        self.relayed = {name: way for name in sorted(members - up.keys()) if (way := self._way(name, now))}
         reachable = self.relayed.keys() - self._parted.keys() | up.keys()
         self._regions = {name: region for name, region in self._regions.items() if name in names}
         self._fanout.settle({name: self._regions.get(name, "") for name in reachable})
@@ -113,7 +113,7 @@ class Paths:
         for source in sorted(names):
             self._choose(source, source in members, up, now)
         for link in up.values():
-            for source in link.follows - names:
+            for source in sorted(link.follows - names):
                 relaying.unfollow(link, source)
         if self._fanout.direct and all_direct(up):
             self._wanted = None

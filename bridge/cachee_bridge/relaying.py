@@ -351,9 +351,11 @@ class Relaying:
         ):
             return
         held = self._holders.setdefault((row.namespace, row.source), {})
-        news = held.get(row.holder, (0, 0, 0.0))[:2] != (row.incarnation, row.cursor)
-        held[row.holder] = (row.incarnation, row.cursor, now)
-        if news and now <= self._eager.get(row.source, float("-inf")):
+        had, said = held.get(row.holder, (0, 0, 0.0))[:2], (row.incarnation, row.cursor)
+        if said >= had:
+            held[row.holder] = (*said, now)
+        # Only what is newer goes on at once: in a circle two words would chase each other without end.
+        if said > had and now <= self._eager.get(row.source, float("-inf")):
             for way in self.through(row.source):
                 if way is not link and row.namespace in way.shared:
                     way.send(Beat(way.stamp(now), way.heard_stamp, (), (row,)))

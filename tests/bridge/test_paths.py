@@ -402,8 +402,9 @@ class TestWhereEverybodyGoesAround:
         for node in (a, b, c):  # of whom the source has just asked
             node.mesh._exchange.relaying._eager[d.name] = cable.now + 1.0
         cable.carried.clear()
-        row = Cursor("shop", d.name, d.store.incarnation, 1, e.name)
-        a.mesh.received(a.mesh._up[c.name].number, encode(Beat(1, 0, (), (row,))), cable.now)
+        late, row = (Cursor("shop", d.name, d.store.incarnation, at, e.name) for at in (1, 2))
+        for word in (row, late, row):  # the same, and an older one
+            a.mesh.received(a.mesh._up[c.name].number, encode(Beat(1, 0, (), (word,))), cable.now)
         cable.settle()
         assert row in [each for beat in said(cable, ("a", "d")) for each in beat.cursors]
         assert sum(len(messages) for messages in cable.carried.values()) < 40

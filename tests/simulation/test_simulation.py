@@ -1,6 +1,8 @@
 """A bounded batch of disasters, and the proof that the simulator would see a missing rule."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -54,3 +56,24 @@ def test_a_seed_is_the_same_world_each_time():
         return told, dict(world.truth.counts)
 
     assert story(11) == story(11)
+
+
+IN_A_PROCESS = """
+from tests.simulation.world import World
+world = World(17, only="relays crash")
+world.say = lambda text: print(repr(world.now), text)
+world.run()
+"""
+
+
+def test_and_in_each_process():
+    """The order of a set is another in each."""
+
+    def story(hash_seed):
+        environ = {**os.environ, "PYTHONHASHSEED": hash_seed}
+        command = [sys.executable, "-c", IN_A_PROCESS]
+        return subprocess.run(command, env=environ, capture_output=True, text=True, check=True).stdout
+
+    told = story("1")
+    assert len(told.splitlines()) > 50
+    assert story("2") == told
