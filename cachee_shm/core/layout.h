@@ -57,8 +57,9 @@
 
 #include "atomics.h"
 
-/* Raised by whoever changes what a shared byte means: the fingerprint sees sizes alone. 2: page_note.dead names its life. */
-#define LAYOUT_NUMBER 2u
+/* Raised by whoever changes what a shared byte means, because the fingerprint sees sizes alone. 2: page_note.dead names
+ * its life. 3: intents, leases and records changed their meaning. */
+#define LAYOUT_NUMBER 3u
 #define LAYOUT_MAGIC 0x3145454843414321ull /* "!CACHEE1" */
 
 enum {
