@@ -27,7 +27,18 @@ FLOORS = {
     "cachee_bridge": [
         ["identity", "seal", "budget", "pace"],
         ["frames", "config", "effects", "ports", "discovery", "addresses", "freshness"],
-        ["stream", "repair", "buckets", "relays", "fanout", "auth", "removal", "members", "bulletin"],
+        [
+            "versions",
+            "stream",
+            "repair",
+            "buckets",
+            "relays",
+            "fanout",
+            "auth",
+            "removal",
+            "members",
+            "bulletin",
+        ],
         ["link", "relaying", "exchange"],
         ["membership", "paths", "mesh"],
         [
@@ -68,6 +79,7 @@ PROTOCOL = {
     "auth",
 }
 PROTOCOL |= {
+    "versions",
     "buckets",
     "discovery",
     "removal",

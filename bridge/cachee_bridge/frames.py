@@ -9,7 +9,7 @@ The seal (seal.py) is there from the first message after AUTH on; without a secr
 
     type      body, in this order                                        sent
     1 HELLO   magic, version, name, instance, nonce, mode, address,      first, by both sides
-              region
+              region                                                     (version and nonce: versions.py)
     2 AUTH    [mac, ...]                                                 dialler first, then acceptor
     3 STATE   [[namespace, incarnation, tail, fingerprint], ...]         once proven; for a new namespace
     4 BEAT    stamp, echo, [[namespace, source, incarnation, head, age_us, kind], ...],
@@ -21,6 +21,10 @@ The seal (seal.py) is there from the first message after AUTH on; without a secr
     9 LEAVE   reason, [[namespace, incarnation, head], ...]              last word; with heads: for good
    10 FOLLOW  [source, ...]                                              of whom to send me the records
 
+Hosts may speak different wires during an upgrade. versions.py says how two ends agree on one, and how a
+message of the newer wire is said in the older one. Each type of message has the wire that it came with; an
+end that agreed on an older wire refuses it.
+
 stamp and echo are microseconds of the clock of whoever made the stamp; 0 = none. A beat's heads speak of the
 sender itself, with age 0, and of sources that it relays: its word about them was current when it had the
 receiver's stamp echo - age. Its cursors say how far `holder` has applied a source: the sender itself, or one
@@ -28,8 +32,8 @@ that it relays that source to. On a link that comes up each follows the other; F
 whole list.
 
 A payload is records as the segment packs and checks them (it applies all or nothing): KEY hash, KEY_SET hash
-digest, TAG hash, CLEAR, ALL; or, to a lapped peer, a piece of a map of buckets (6, see buckets.py). The wire
-only bounds its size.
+digest, TAG hash, CLEAR, ALL; from wire 3 on KEY_UNKNOWN hash (a write whose outcome is unknown); or, to a
+lapped peer, a piece of a map of buckets (6, see buckets.py). The wire only bounds its size.
 
 Every field is checked here: type, range, size, and the rows of every list. What does not fit raises
 FrameError and the link closes; nothing of that message has been acted upon.
@@ -48,7 +52,11 @@ from cachee_bridge.seal import SEAL_BYTES, Seal
 from cachee_shm.errors import AuthError, FrameError
 
 MAGIC = "cachee"
-VERSION = 2
+VERSION = 3
+"""The newest wire that this bridge speaks."""
+VERSION_MIN = 2
+"""The oldest. A release speaks its own wire and the one before it."""
+NONCE_BYTES = 32
 PAYLOAD_ALL = b"\x05"
 
 FRAME_BYTES_MAX = 1 << 20
@@ -81,10 +89,12 @@ ADDRESS = re.compile(
 class Hello(NamedTuple):
     magic: str
     version: int
+    """The oldest wire that the sender speaks."""
     name: str
     instance: int
     """u64, one life of a bridge."""
     nonce: bytes
+    """Random bytes, then the newest wire that the sender speaks: versions.py."""
     mode: str
     """"none" | "secret"."""
     address: str
@@ -275,25 +285,27 @@ _namespace = _matching(NAMESPACE, "a namespace")
 _name = _matching(HOST_NAME, "a host's name")
 _source = _matching(re.compile(f"(?:{HOST_NAME.pattern})?"), "a host's name, or nothing")
 
-BODIES: dict[int, tuple[type[Message], Check]] = {
-    number: (shape, _row(shape, *fields))
-    for number, shape, fields in (
-        (1, Hello, (_one_of(MAGIC), _integer(1, 65535), _name, _u64, _bytes(32, 32),
-                    _one_of("none", "secret"), _address(may_lack_host=True), _text(63))),
-        (2, Auth, (_list(_bytes(32, 32), 1, 2),)),
-        (3, State, (_list(_row(NamespaceState, _namespace, _u64, _position, _u64)),)),
-        (4, Beat, (_u64, _u64, _list(_row(Head, _namespace, _name, _u64, _position, _u64,
-                                             _integer(SENT, LEFT))),
-                   _list(_row(Cursor, _namespace, _name, _u64, _position, _name)))),
-        (5, Frame, (_namespace, _name, _u64, _record, _record, _bytes(0, PAYLOAD_BYTES_MAX))),
-        (6, Replay, (_namespace, _name, _u64, _record)),
-        (7, Sync, (_source, _integer(0, HOPS_MAX))),
-        (8, Peers, (_list(_row(PeerAddress, _name, _address(may_lack_host=False))),)),
-        (9, Leave, (_text(REASON_CHARACTERS), _list(_row(FinalHead, _namespace, _u64, _position)))),
-        (10, Follow, (_list(_name),)),
+BODIES: dict[int, tuple[type[Message], int, Check]] = {
+    number: (shape, since, _row(shape, *fields))
+    for number, shape, since, fields in (
+        (1, Hello, 2, (_one_of(MAGIC), _integer(1, 65535), _name, _u64, _bytes(NONCE_BYTES, NONCE_BYTES),
+                       _one_of("none", "secret"), _address(may_lack_host=True), _text(63))),
+        (2, Auth, 2, (_list(_bytes(32, 32), 1, 2),)),
+        (3, State, 2, (_list(_row(NamespaceState, _namespace, _u64, _position, _u64)),)),
+        (4, Beat, 2, (_u64, _u64, _list(_row(Head, _namespace, _name, _u64, _position, _u64,
+                                                _integer(SENT, LEFT))),
+                      _list(_row(Cursor, _namespace, _name, _u64, _position, _name)))),
+        (5, Frame, 2, (_namespace, _name, _u64, _record, _record, _bytes(0, PAYLOAD_BYTES_MAX))),
+        (6, Replay, 2, (_namespace, _name, _u64, _record)),
+        (7, Sync, 2, (_source, _integer(0, HOPS_MAX))),
+        (8, Peers, 2, (_list(_row(PeerAddress, _name, _address(may_lack_host=False))),)),
+        (9, Leave, 2, (_text(REASON_CHARACTERS), _list(_row(FinalHead, _namespace, _u64, _position)))),
+        (10, Follow, 2, (_list(_name),)),
     )
 }  # fmt: skip
-NUMBERS: dict[type[Message], int] = {shape: number for number, (shape, _) in BODIES.items()}
+"""By number: the message, the wire that it came with, and the check of its body."""
+NUMBERS: dict[type[Message], int] = {shape: number for number, (shape, _, _) in BODIES.items()}
+SINCE: dict[type[Message], int] = {shape: since for shape, since, _ in BODIES.values()}
 _pack = msgpack.Packer(use_bin_type=True).pack  # one for all: each has a buffer of 256 KiB
 
 
@@ -311,29 +323,37 @@ def encode(message: Message) -> bytes:
     return PREFIX.pack(len(body) + 1, NUMBERS[type(message)]) + body
 
 
-class Encoder:
-    """Remembers the newest message: what several links are sent is encoded once, if it is one object."""
-
-    def __init__(self) -> None:
-        self._message: Message | None = None
-        self._encoded = b""
-
-    def __call__(self, message: Message) -> bytes:
-        if self._message is not message:
-            self._encoded = encode(message)
-            self._message = message
-        return self._encoded
+def unspoken(oldest: int, newest: int) -> FrameError:
+    """The other end speaks the wires `oldest` to `newest`, and this bridge none of them."""
+    theirs = f"{oldest}" if oldest == newest else f"{oldest} to {newest}"
+    late = "the other host" if newest < VERSION_MIN else "this host"
+    return FrameError(
+        f"protocol {theirs} there; this bridge speaks {VERSION_MIN} to {VERSION}; the link is closed; "
+        f"upgrade {late}, one release at a time"
+    )
 
 
-def decode(number: int, body: bytes | bytearray | memoryview) -> Message:
-    """One message from its type and body, or FrameError."""
-    if number not in BODIES:
-        raise FrameError(f"a message of unknown type {number}; the link is closed")
-    shape, check = BODIES[number]
+def _check_version(fields: Any) -> None:
+    """Before its other fields: a HELLO of another wire may have others."""
+    greets = type(fields) is list and len(fields) > 1 and fields[0] == MAGIC and type(fields[1]) is int
+    if greets and not VERSION_MIN <= fields[1] <= VERSION:
+        raise unspoken(fields[1], fields[1])
+
+
+def decode(number: int, body: bytes | bytearray | memoryview, version: int = VERSION) -> Message:
+    """One message of the wire `version` from its type and body, or FrameError."""
+    if number not in BODIES or BODIES[number][1] > version:
+        raise FrameError(f"a message of unknown type {number} in protocol {version}; the link is closed")
+    shape, _, check = BODIES[number]
     try:
         fields = msgpack.unpackb(body, raw=False, strict_map_key=True, max_map_len=0, max_ext_len=0)
+    except (ValueError, TypeError, OverflowError, msgpack.UnpackException) as error:
+        raise FrameError(f"a malformed {shape.__name__}: {error}; the link is closed") from None
+    if shape is Hello:
+        _check_version(fields)
+    try:
         message: Message = check(fields)
-    except (FrameError, ValueError, TypeError, OverflowError, msgpack.UnpackException) as error:
+    except (FrameError, ValueError, TypeError, OverflowError) as error:
         raise FrameError(f"a malformed {shape.__name__}: {error}; the link is closed") from None
     if isinstance(message, Frame) and message.last < message.first:
         raise FrameError(f"a malformed Frame: {message.first}..{message.last}; the link is closed")
@@ -365,6 +385,8 @@ class Decoder:
     def __init__(self, bytes_max: int) -> None:
         self.bytes_max = bytes_max
         """May be raised between two messages: it is looked at for each."""
+        self.version = VERSION
+        """The wire that both ends agreed on, from the next message on."""
         self.seal: Seal | None = None
         """By which each message is checked, from the next one on."""
         self._buffer = bytearray()
@@ -382,7 +404,7 @@ class Decoder:
             while (whole := self._next(done)) is not None:
                 end, number = whole
                 start, done = done, end
-                yield decode(number, self._body(start, end))
+                yield decode(number, self._body(start, end), self.version)
         finally:
             del self._buffer[:done]
 

@@ -33,10 +33,10 @@ from cachee_bridge.frames import (
     FRAME_BYTES_MAX,
     HANDSHAKE_BYTES_MAX,
     VERSION,
+    VERSION_MIN,
     Auth,
     Beat,
     Decoder,
-    Encoder,
     Hello,
     Message,
     NamespaceState,
@@ -49,6 +49,7 @@ from cachee_bridge.pace import Pace
 from cachee_bridge.relays import Thirds
 from cachee_bridge.seal import Seal
 from cachee_bridge.stream import Outbox
+from cachee_bridge.versions import Encoder, agreed
 from cachee_shm.errors import AuthError, FrameError
 
 ALLOWANCE_BYTES = 256 * 1024
@@ -65,7 +66,7 @@ UNREAD_BYTES_MAX = FRAME_BYTES_MAX
 allowance with a frame, beats and news of peers beyond it are half of this."""
 
 
-_encode = Encoder()
+ENCODERS = {version: Encoder(version) for version in range(VERSION_MIN, VERSION + 1)}
 
 
 class LinkState(Enum):
@@ -96,6 +97,8 @@ class Link:
         self.address = address
         self.mine = hello
         self.peer: Hello | None = None
+        self.version = VERSION_MIN
+        """The wire that both ends speak, once the peer's HELLO has come; what it cannot say is not sent."""
         self.state = LinkState.HELLO
         self.opened_at = self.heard_at = self.echoed_at = now
         self.stamped_at = now
@@ -189,7 +192,9 @@ class Link:
     # Sending
 
     def send(self, message: Message) -> None:
-        data = _encode(message)
+        data = ENCODERS[self.version](message)
+        if not data:
+            return
         if self._seal is not None:
             data += self._seal.of(data)
         self._under_way += len(data)
@@ -288,8 +293,7 @@ class Link:
         self.state = LinkState.UP
 
     def _on_hello(self, hello: Hello) -> None:
-        if hello.version != VERSION:
-            raise FrameError(f"protocol {hello.version}; this bridge speaks {VERSION}; the link is closed")
+        version = agreed(self.mine, hello)
         if hmac.compare_digest(hello.nonce, self.mine.nonce):
             raise AuthError("this side's own HELLO came back; the link is closed")
         if hello.mode != self.mine.mode:
@@ -300,6 +304,7 @@ class Link:
         if self._identity is not None:
             self._limits = self._identity.limits(hello.name)
         self.peer = hello
+        self.version = self.decoder.version = version
         self.state = LinkState.AUTH if self._secrets else LinkState.PROVEN
         if self._secrets and self.dialled:
             self.send(Auth(auth.prove(self._secrets, auth.DIALLER, self._transcript())))

@@ -54,9 +54,7 @@ from cachee_bridge.effects import (
 )
 from cachee_bridge.exchange import Exchange
 from cachee_bridge.frames import (
-    MAGIC,
     ROWS_MAX,
-    VERSION,
     Beat,
     Follow,
     Frame,
@@ -75,6 +73,7 @@ from cachee_bridge.link import Link, LinkState, microseconds
 from cachee_bridge.membership import Membership
 from cachee_bridge.paths import Paths
 from cachee_bridge.ports import DiscoveryView, NamespaceView, PeerView, Settings, Store, StreamView
+from cachee_bridge.versions import RANDOM_BYTES, greeting
 from cachee_shm.errors import BridgeError, BridgeRunning, FrameError, PeerConflict
 
 __all__ = ["Mesh", "PeerView", "Settings", "Store", "StreamView"]
@@ -628,10 +627,7 @@ class Mesh:
         return "" if gone else reach or self._book.of(name)
 
     def _hello(self) -> Hello:
-        mode = "secret" if self._settings.secrets else "none"
-        nonce = self._rng.randbytes(32)
-        where = self._settings.address, self._settings.region
-        return Hello(MAGIC, VERSION, self._name, self._instance, nonce, mode, *where)
+        return greeting(self._settings, self._name, self._instance, self._rng.randbytes(RANDOM_BYTES))
 
     def _flush(self) -> None:
         while self._ready:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from cachee_bridge.frames import VERSION
 from cachee_bridge.identity import Limits
 
 
@@ -147,6 +148,8 @@ class Settings:
 
     address: str = ""
     """Where peers can dial this host: "host:port"; ":port" = where they see it come from; "" = nowhere."""
+    newest_wire: int = VERSION
+    """The newest wire that peers are offered (versions.py)."""
     region: str = ""
     """Hosts of one region are near each other; between regions each source is sent once."""
     secrets: tuple[bytes, ...] = ()

@@ -143,7 +143,7 @@ struct wire_record {
 /* Parse one record. Returns its length, 0 if it is malformed. */
 static uint32_t parse(const unsigned char *in, uint32_t left, struct wire_record *r)
 {
-    static const uint8_t length_of[] = {0, 9, 17, 9, 1, 1};
+    static const uint8_t length_of[] = {0, 9, 17, 9, 1, 1, 0, 9};
     if (in[0] >= sizeof length_of || length_of[in[0]] == 0 || length_of[in[0]] > left)
         return 0;
     r->kind = (enum wire_kind)in[0];
@@ -188,7 +188,7 @@ static bool apply_one(struct attachment *a, uint16_t source, const struct wire_r
 {
     static const enum record_kind kind_of[] = {
         [WIRE_KEY] = RECORD_KEY, [WIRE_KEY_SET] = RECORD_SET, [WIRE_TAG] = RECORD_TAG, [WIRE_CLEAR] = RECORD_CLEAR,
-        [WIRE_ALL] = RECORD_ALL,
+        [WIRE_ALL] = RECORD_ALL, [WIRE_KEY_UNKNOWN] = RECORD_KEY,
     };
     struct record r = {.hash = w->hash, .kind = kind_of[w->kind], .source = source};
     if (w->kind == WIRE_KEY_SET)
@@ -196,7 +196,7 @@ static bool apply_one(struct attachment *a, uint16_t source, const struct wire_r
     uint64_t s = ring_append(a, &r);
     if (s == RING_CORRUPT)
         return false;
-    if (w->kind == WIRE_KEY)
+    if (r.kind == RECORD_KEY)
         count(a, STAT_INVALIDATED, index_kill_lower(a, w->hash, s << 1, true));
     else if (w->kind == WIRE_KEY_SET)
         evict_others(a, w->hash, w->digest, s << 1);

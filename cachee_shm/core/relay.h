@@ -7,15 +7,17 @@
  *             3 TAG      hash u64
  *             4 CLEAR
  *             5 ALL      everything older
+ *             7 KEY_UNKNOWN  hash u64            evict unconditionally: the outcome of the write is unknown (wire 3)
  *
- * A lapped peer is sent a map instead: see relay_buckets.h.
+ * 6 is no record: a lapped peer is sent a map instead, see relay_buckets.h. A host of wire 2 is sent KEY in the place of
+ * KEY_UNKNOWN: bridge/cachee_bridge/versions.py.
  */
 #ifndef CACHEE_RELAY_H
 #define CACHEE_RELAY_H
 
 #include "cache.h"
 
-enum wire_kind { WIRE_KEY = 1, WIRE_KEY_SET = 2, WIRE_TAG = 3, WIRE_CLEAR = 4, WIRE_ALL = 5 };
+enum wire_kind { WIRE_KEY = 1, WIRE_KEY_SET = 2, WIRE_TAG = 3, WIRE_CLEAR = 4, WIRE_ALL = 5, WIRE_KEY_UNKNOWN = 7 };
 
 enum { PACK_RECORDS_MAX = 2048, WIRE_RECORD_BYTES_MAX = 17 };
 

@@ -49,7 +49,7 @@ def rows(row):
 hello = st.builds(
     Hello,
     st.just("cachee"),
-    st.integers(1, 65535),
+    st.integers(frames.VERSION_MIN, frames.VERSION),
     name,
     u64,
     nonce,
@@ -229,6 +229,21 @@ def test_a_peers_address_needs_a_host_and_ones_own_does_not():
         decode(8, msgpack.packb([[["web-1", ":7946"]]]))
     greeting = Hello("cachee", 2, "web-1", 1, bytes(32), "none", ":7946", "")
     assert decode(1, body(greeting)) == greeting
+
+
+@pytest.mark.parametrize("fields", [["cachee", 1, "web-1"], ["cachee", 9, "web-1", 1, {}], ["cachee", 4]])
+def test_a_hello_of_a_wire_that_is_not_spoken_is_refused_by_its_number_whatever_else_it_has(fields):
+    with pytest.raises(FrameError, match=f"protocol {fields[1]} there; this bridge speaks 2 to 3.*upgrade"):
+        decode(1, msgpack.packb(fields))
+
+
+def test_a_message_of_a_newer_wire_is_unknown_in_an_older_one(monkeypatch):
+    shape, _, check = frames.BODIES[10]
+    monkeypatch.setitem(frames.BODIES, 10, (shape, 3, check))
+    said = body(Follow(("web-1",)))
+    assert decode(10, said) == Follow(("web-1",))
+    with pytest.raises(FrameError, match="unknown type 10 in protocol 2"):
+        decode(10, said, 2)
 
 
 def test_a_reason_goes_to_logs_and_must_be_printable():

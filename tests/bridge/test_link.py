@@ -6,7 +6,7 @@ from cachee_bridge.budget import Budget
 from cachee_bridge.frames import (
     FRAME_BYTES_MAX,
     HANDSHAKE_BYTES_MAX,
-    VERSION,
+    VERSION_MIN,
     Auth,
     Beat,
     Cursor,
@@ -31,7 +31,7 @@ OTHER = b"another secret of 16"
 
 
 def hello(name, **fields):
-    values = {"version": VERSION, "instance": hash(name) % 1000, "nonce": name.encode().ljust(32, b".")}
+    values = {"version": VERSION_MIN, "instance": hash(name) % 1000, "nonce": name.encode().ljust(32, b".")}
     values.update({"mode": "none", "address": ""} | fields)
     return Hello(
         "cachee",
@@ -131,7 +131,7 @@ class TestHandshake:
 
     def test_another_version_of_the_protocol_is_refused_by_number(self):
         _, acceptor = pair()
-        with pytest.raises(FrameError, match=f"protocol 9; this bridge speaks {VERSION}"):
+        with pytest.raises(FrameError, match=f"protocol 9 there; this bridge speaks {VERSION_MIN} to"):
             acceptor.shake(hello("a", version=9))
 
     @pytest.mark.parametrize("message", [Auth((bytes(32),)), State(()), Sync(), Beat(0, 0, (), ())])

@@ -20,7 +20,7 @@ from cachee_bridge.__main__ import EXIT_CONFIG
 from cachee_bridge.frames import (
     FRAME_BYTES_MAX,
     MAGIC,
-    VERSION,
+    VERSION_MIN,
     Decoder,
     FinalHead,
     Frame,
@@ -197,7 +197,7 @@ class Intruder:
         self._decoder = Decoder(FRAME_BYTES_MAX)
         self.socket = client(files).wrap_socket(socket.create_connection(host.address))
         self.socket.settimeout(WAIT_S)
-        self.say(Hello(MAGIC, VERSION, name, 1, os.urandom(32), "none", "", ""))
+        self.say(Hello(MAGIC, VERSION_MIN, name, 1, os.urandom(32), "none", "", ""))
         self.say(State(tuple(self.row(namespace) for namespace in namespaces)))
 
     def row(self, namespace: str) -> NamespaceState:
@@ -247,7 +247,7 @@ def test_a_host_is_told_of_no_namespace_but_those_of_its_certificate(
     full.attach("news").set("k", 2)
     words.say(Sync())
     time.sleep(0.3)
-    words.say(Hello(MAGIC, VERSION, "web-9", 1, bytes(32), "none", "", ""))  # which ends the link
+    words.say(Hello(MAGIC, VERSION_MIN, "web-9", 1, bytes(32), "none", "", ""))  # which ends the link
     heard = words.hears()
     rows = [row.namespace for message in heard if isinstance(message, State) for row in message.namespaces]
     assert rows == ["news"]

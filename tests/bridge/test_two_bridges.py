@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from cachee_bridge.__main__ import EXIT_CONFIG, EXIT_FAILED, EXIT_RUNNING
-from cachee_bridge.frames import MAGIC, VERSION, Hello, State, encode
+from cachee_bridge.frames import MAGIC, VERSION_MIN, Hello, State, encode
 from cachee_shm import Cache
 from tests.bridge.hosts import WAIT_S, Host, hosts, until
 
@@ -241,7 +241,7 @@ class Impostor:
     def __init__(self, host: Host, name: str) -> None:
         self.socket = socket.create_connection(host.address)
         self.socket.settimeout(WAIT_S)
-        self.socket.sendall(encode(Hello(MAGIC, VERSION, name, 1, os.urandom(32), "none", "", "")))
+        self.socket.sendall(encode(Hello(MAGIC, VERSION_MIN, name, 1, os.urandom(32), "none", "", "")))
         self.socket.sendall(encode(State(())))
         until(lambda: f"{name} is up" in host.log, f"{name}\n{host.log}")
 

@@ -265,7 +265,17 @@ def test_every_error_of_a_caller_is_caught_as_one(private):
 
 @pytest.mark.parametrize(
     "payload",
-    [b"\x00", b"\x06", b"\xff", b"\x01", b"\x01" + b"x" * 7, b"\x02" + b"x" * 15, b"\x04\x00"],
+    [
+        b"\x00",
+        b"\x06",
+        b"\xff",
+        b"\x01",
+        b"\x01" + b"x" * 7,
+        b"\x02" + b"x" * 15,
+        b"\x04\x00",
+        b"\x07" + b"x" * 7,
+        b"\x08" + b"x" * 8,
+    ],
     ids=repr,
 )
 def test_a_payload_that_is_none_is_refused_and_nothing_of_it_is_applied(private, payload):

@@ -13,7 +13,7 @@ from cachee_shm.errors import Closed, ValueTooLarge
 from tests.cachee_shm.processes import child, children
 from tests.cachee_shm.test_codec import VALUES, same
 
-WIRE_KEY, WIRE_KEY_SET, WIRE_TAG, WIRE_CLEAR, WIRE_ALL = 1, 2, 3, 4, 5
+WIRE_KEY, WIRE_KEY_SET, WIRE_TAG, WIRE_CLEAR, WIRE_ALL, WIRE_KEY_UNKNOWN = 1, 2, 3, 4, 5, 7
 FOR_EVER = 2**63
 
 
@@ -382,6 +382,8 @@ def test_remote_records_spare_local_values_and_no_others(cache):
     source = cache.source_open("web-2")
     for payload in (
         struct.pack("<BQ", WIRE_KEY, cache._hash("a")) + struct.pack("<BQ", WIRE_KEY, cache._hash("b")),
+        struct.pack("<BQ", WIRE_KEY_UNKNOWN, cache._hash("a"))
+        + struct.pack("<BQ", WIRE_KEY_UNKNOWN, cache._hash("b")),
         struct.pack("<B", WIRE_CLEAR),
         struct.pack("<B", WIRE_ALL),
     ):

@@ -138,7 +138,8 @@ static void begin(void)
 
 static uint32_t length_of(unsigned kind)
 {
-    return kind == WIRE_KEY || kind == WIRE_TAG ? 9 : kind == WIRE_KEY_SET ? 17 : kind == WIRE_CLEAR || kind == WIRE_ALL ? 1 : 0;
+    bool hash_alone = kind == WIRE_KEY || kind == WIRE_TAG || kind == WIRE_KEY_UNKNOWN;
+    return hash_alone ? 9 : kind == WIRE_KEY_SET ? 17 : kind == WIRE_CLEAR || kind == WIRE_ALL ? 1 : 0;
 }
 
 /* How many records; -1: malformed. */
@@ -160,6 +161,7 @@ static bool evicts(const unsigned char *record, uint32_t key)
         return false;
     switch (record[0]) {
     case WIRE_KEY:
+    case WIRE_KEY_UNKNOWN:
         return hash == key_named(&scene.a, key).hash;
     case WIRE_KEY_SET:
         return hash == key_named(&scene.a, key).hash && (digest != scene.digest[key] || !digest);
@@ -211,7 +213,7 @@ static uint32_t make_record(struct script *s, unsigned char *out)
     uint32_t key = below(s, KEYS), kind = below(s, 64);
     uint64_t hash = some_hash(s, key), digest = below(s, 4) ? scene.digest[key] : word(s, 8);
     static const unsigned char usual[] = {WIRE_KEY, WIRE_KEY_SET, WIRE_KEY_SET, WIRE_KEY_SET, WIRE_TAG};
-    out[0] = kind < 60 ? usual[kind % 5] : (unsigned char)(WIRE_CLEAR + kind - 60); /* CLEAR, ALL, and two that are none */
+    out[0] = kind < 60 ? usual[kind % 5] : (unsigned char)(WIRE_CLEAR + kind - 60); /* CLEAR, ALL, none, KEY_UNKNOWN */
     memcpy(out + 1, &hash, 8);
     memcpy(out + 9, &digest, 8);
     return length_of(out[0]) ? length_of(out[0]) : 1;

@@ -15,11 +15,13 @@ from cachee_bridge.frames import (
     HANDSHAKE_BYTES_MAX,
     PREFIX,
     ROWS_MAX,
+    VERSION_MIN,
     Decoder,
     Message,
     encode,
 )
 from cachee_bridge.seal import SEAL_BYTES, Seal
+from cachee_bridge.versions import lowered
 from cachee_shm.errors import AuthError, FrameError
 from tests.fuzz.script import Script
 
@@ -41,6 +43,7 @@ def one_input(data: bytes) -> int:
     for message in came[0]:
         _check(message, type(message))
         assert list(Decoder(FRAME_BYTES_MAX).feed(encode(message))) == [message]
+        _check_older(message)
     return len(came[0]) + (came[1] is not None)
 
 
@@ -56,6 +59,16 @@ def _stream(script: Script, seal: Seal | None) -> tuple[bytes, int]:
         honest += not broken
         parts.append(part)
     return b"".join(parts), honest
+
+
+def _check_older(message: Message) -> None:
+    """What wire 2 says of it is a message of wire 2, and says the same when it is said again."""
+    older = lowered(message, VERSION_MIN)
+    if older is None:
+        return
+    decoder = Decoder(FRAME_BYTES_MAX)
+    decoder.version = VERSION_MIN
+    assert list(decoder.feed(encode(older))) == [older] == [lowered(older, VERSION_MIN)]
 
 
 def _fed(bytes_max: int, sealed: bool, pieces: list[bytes]) -> tuple[list[Message], type[Exception] | None]:

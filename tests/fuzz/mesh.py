@@ -34,6 +34,7 @@ from cachee_bridge.identity import Identity
 from cachee_bridge.link import UNREAD_BYTES_MAX, Link, LinkState, microseconds
 from cachee_bridge.mesh import HANDSHAKES_MAX
 from cachee_bridge.seal import SEAL_BYTES, Seal
+from cachee_bridge.versions import OFFER, RANDOM_BYTES
 from cachee_shm.errors import SegmentError
 from tests.bridge.meshes import SECRET, Cable, FakeStore, Node, key
 from tests.fuzz.script import LEN, Script
@@ -84,7 +85,7 @@ class World(Cable):
         """What attackers have sent, in messages or pieces of bytes."""
         self.believed = False
         """Some attacker has come as far as STATE who may: what he says counts."""
-        self.g = self.node("g", (), stores(), secrets=self.secrets)
+        self.g = self.node("g", (), stores(), secrets=self.secrets, newest_wire=script.one_of(3, 3, 2))
         self.v = self.node("v", ("g",), stores(), secrets=self.secrets)
         self.run(0.1)
         self.written: dict[str, list[bytes]] = {"v": [], "g": []}
@@ -157,9 +158,9 @@ class Attacker:
         world.links += 1
         self.number = world.links
         world.attackers[self.number] = self
-        self.mine = Hello(
-            "cachee", 2, self.name, 99, b"n" * 32, "secret" if world.secrets else "none", "", ""
-        )
+        nonce = b"n" * RANDOM_BYTES + script.one_of(OFFER + b"\3", bytes(8))  # wire 3, or 2
+        mode = "secret" if world.secrets else "none"
+        self.mine = Hello("cachee", 2, self.name, 99, nonce, mode, "", "")
         script.right = {
             "name": lambda: self.name,
             "incarnation": lambda: 4,

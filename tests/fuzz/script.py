@@ -13,6 +13,7 @@ from typing import Any
 import msgpack
 
 from cachee_bridge.frames import FRAME_BYTES_MAX, HANDSHAKE_BYTES_MAX, MAGIC, PREFIX, ROWS_MAX
+from cachee_bridge.versions import OFFER, RANDOM_BYTES
 
 EDGES = (0, 1, 2, 3, 20, 21, 63, 4095, 2**31, 2**32, 2**63 - 2, 2**63 - 1, 2**63, 2**64 - 1)
 DEEP = b"\x91" * 3000 + b"\xc0"
@@ -22,7 +23,7 @@ WRONG: tuple[Any, ...] = (
     *("\x1b[2J", "\N{GRINNING FACE}", "a" * 64, "v:0", "v:1\n", "[::1]:1"),
 )  # fmt: skip
 LENGTHS = (0, 1, 2**31, 2**32 - 1, HANDSHAKE_BYTES_MAX, HANDSHAKE_BYTES_MAX + 1, FRAME_BYTES_MAX + 1)
-LEN = {1: 9, 2: 17, 3: 9, 4: 1, 5: 1}
+LEN = {1: 9, 2: 17, 3: 9, 4: 1, 5: 1, 7: 9}
 
 ROWS: dict[int, tuple[Any, ...]] = {
     1: ("magic", "version", "name", "number", "nonce", "mode", "address", "region"),
@@ -82,7 +83,7 @@ class Script:
     def _plain(self, kind: str) -> Any:
         choices: dict[str, tuple[Any, ...]] = {
             "magic": (MAGIC,),
-            "version": (2, 2, 2, 1),
+            "version": (2, 2, 2, 3, 1),
             "name": ("evil", "other", "v", "g"),
             "owner": ("v", "v", "g", "evil"),
             "mode": ("none", "secret"),
@@ -97,7 +98,13 @@ class Script:
         }
         if kind in choices:
             return self.one_of(*choices[kind])
-        if kind in ("nonce", "mac"):
+        if kind == "nonce":
+            return (
+                self.raw(4).ljust(RANDOM_BYTES, b".")
+                + self.one_of(OFFER, OFFER, bytes(7))
+                + self.one_of(b"\3", b"\2", b"\4")
+            )
+        if kind == "mac":
             return self.raw(4).ljust(32, b".")
         return self.payload() if kind == "payload" else self._count(kind)
 
@@ -107,7 +114,7 @@ class Script:
 
     def payload(self) -> bytes:
         """Records as the segment takes them; now and then something else, or a great many."""
-        kinds = [1 + self.below(5) for _ in range(self.below(4))]
+        kinds = [self.one_of(*LEN) for _ in range(self.below(4))]
         packed = b"".join(
             bytes([kind]) + self.raw(2).ljust(LEN[kind] - 1, b"e")[: LEN[kind] - 1] for kind in kinds
         )
