@@ -25,7 +25,7 @@ FLOORS = {
         ["__init__", "cli"],
     ],
     "cachee_bridge": [
-        ["identity", "seal", "budget", "pace"],
+        ["identity", "seal", "budget", "pace", "logs", "strangers"],
         ["frames", "config", "effects", "ports", "discovery", "addresses", "freshness"],
         [
             "versions",
@@ -68,6 +68,7 @@ PROTOCOL = {
     "seal",
     "budget",
     "pace",
+    "strangers",
     "frames",
     "effects",
     "ports",

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 import uvloop
 
 from cachee_bridge.daemon import Daemon, credentials_of, settings
+from cachee_bridge.logs import Lines, Mistakes
 from cachee_bridge.notify import Notifier
 from cachee_shm.config import Config, NamespaceTable, hash_key, load
 from cachee_shm.errors import BridgeRunning, CacheeError, ConfigError, ListenRefused
@@ -22,6 +23,7 @@ from cachee_shm.errors import BridgeRunning, CacheeError, ConfigError, ListenRef
 EXIT_FAILED = 1
 EXIT_CONFIG = 2
 EXIT_RUNNING = 3
+STDERR = 2
 SIZES = ("memory", "peer_budget")
 DURATIONS = ("default_ttl", "isolation_ttl", "heartbeat", "lost_after", "forget_after")
 
@@ -56,6 +58,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 async def _run(config: Config) -> None:
+    """What Python itself would write to sys.stderr goes to the log too, or it would wait for the reader."""
+    logging.captureWarnings(True)
+    mistakes = Mistakes()
+    sys.unraisablehook = lambda told: mistakes.tell(
+        told.err_msg or "an exception that nobody could catch", told.exc_value or RuntimeError()
+    )
     await Daemon(config, Notifier()).run()
 
 
@@ -75,7 +83,9 @@ def _log_to_stderr() -> None:
     """One line per event; the journal puts its own time to each."""
     stamp = "" if "JOURNAL_STREAM" in os.environ else "%(asctime)s "
     logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format=f"{stamp}cachee-bridge %(levelname)s: %(message)s"
+        handlers=[Lines(STDERR)],
+        level=logging.INFO,
+        format=f"{stamp}cachee-bridge %(levelname)s: %(message)s",
     )
 
 

@@ -61,16 +61,18 @@ class Control:
 
 
 class _Client(asyncio.Protocol):
-    """One question, one answer, within PATIENCE_S."""
+    """One question, one answer, within PATIENCE_S. What a callback raises ends this connection alone: the
+    event loop tells the daemon of it, which closes the transport."""
 
     def __init__(self, control: Control, loop: asyncio.AbstractEventLoop) -> None:
         self._control, self._loop = control, loop
         self._asked = b""
+        self._end: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._end = self._loop.call_later(PATIENCE_S, self._transport.abort)
         self._control.clients += 1
+        self._end = self._loop.call_later(PATIENCE_S, self._transport.abort)
         if self._control.clients > CLIENTS_MAX:
             self._transport.close()
 
@@ -85,7 +87,8 @@ class _Client(asyncio.Protocol):
             self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._end.cancel()
+        if self._end is not None:
+            self._end.cancel()
         self._control.clients -= 1
 
 

@@ -20,12 +20,14 @@ import logging
 import signal
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from cachee_bridge.control import Control
 from cachee_bridge.credentials import Credentials
 from cachee_bridge.doorbell import Doorbell, DoorbellUnavailable
+from cachee_bridge.logs import Mistakes
 from cachee_bridge.mesh import Settings
 from cachee_bridge.notify import Notifier
 from cachee_bridge.pump import SLOW_US
@@ -33,7 +35,14 @@ from cachee_bridge.report import report
 from cachee_bridge.segments import Segments
 from cachee_bridge.shell import Resolver, Shell
 from cachee_shm.config import Bridge, Config, split_address
-from cachee_shm.errors import BridgeError, ConfigError, ListenRefused, NotForgotten, SegmentRetired
+from cachee_shm.errors import (
+    BridgeError,
+    BridgeRunning,
+    ConfigError,
+    ListenRefused,
+    NotForgotten,
+    SegmentRetired,
+)
 from cachee_shm.segment import bridge_socket
 
 CARE_S = 1.0
@@ -97,6 +106,7 @@ class Daemon:
         self._stopping = self._told_to_reload = False
         self._broken: BaseException | None = None
         self._status = ""
+        self._mistakes = Mistakes()
 
     async def run(self) -> None:
         """Until SIGTERM or SIGINT. Raises a CacheeError when it cannot serve (any more)."""
@@ -160,6 +170,13 @@ class Daemon:
         return control
 
     def _answer(self, shell: Shell, request: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return self._answered(shell, request)
+        except Exception as error:
+            self._mistakes.tell("an answer to the operator", error)
+            return {"error": f"a mistake in the bridge: {error!r}; see its log"}
+
+    def _answered(self, shell: Shell, request: dict[str, Any]) -> dict[str, Any]:
         if request.get("do") == "peers":
             return report(self._config.host.name, shell.mesh, time.monotonic())
         if request.get("do") == "forget" and isinstance(request.get("who"), str):
@@ -178,16 +195,33 @@ class Daemon:
     async def _care(self, shell: Shell, segments: Segments) -> None:
         """The work of every second, until a signal or a failure."""
         while not self._stopping:
-            self._notifier.watchdog()
-            segments.check()
-            segments.sweep()
-            for namespace in segments.open_found():
-                log.info("serving a new namespace=%s", namespace)
-                shell.add_namespace(namespace, segments.held[namespace])
-            shell.pump.look()  # the sweep's announcements ring no bell
-            self._renew(shell)
-            self._tell_status(shell, segments)
+            self._look_after(shell, segments)
             await self._wait()
+
+    def _look_after(self, shell: Shell, segments: Segments) -> None:
+        """Each task by itself: one that fails (no descriptor, no memory) is tried again in a second, and the
+        others are done."""
+        self._notifier.watchdog()
+        self._attempt("looking at the segments", segments.check)
+        self._attempt("sweeping", segments.sweep)
+        self._attempt("looking for new namespaces", self._serve_found, shell, segments)
+        shell.pump.look()  # the sweep's announcements ring no bell
+        self._attempt("reading certificates and secrets", self._renew, shell)
+        self._attempt("telling the status", self._tell_status, shell, segments)
+
+    def _attempt(self, what: str, task: Callable[..., None], *arguments: Any) -> None:
+        """The loss of the segments ends this life of the shell, nothing else does."""
+        try:
+            task(*arguments)
+        except (SegmentRetired, BridgeRunning):
+            raise
+        except Exception as error:
+            self._mistakes.tell(what, error)
+
+    def _serve_found(self, shell: Shell, segments: Segments) -> None:
+        for namespace in segments.open_found():
+            log.info("serving a new namespace=%s", namespace)
+            shell.add_namespace(namespace, segments.held[namespace])
 
     def _renew(self, shell: Shell) -> None:
         """Certificates and secrets that have changed."""
@@ -264,12 +298,14 @@ class Daemon:
         self._wake.set()
 
     def _on_loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """An exception in a callback: the pump's, or a mistake. What goes wrong with a socket is neither."""
-        error = context.get("exception")
-        if error is None or isinstance(error, OSError):
-            log.warning("%s: %s", context.get("message"), error)
-        else:
+        """An exception that a callback has not caught. It ends the connection that the callback was for."""
+        error, what = context.get("exception"), str(context.get("message"))
+        if isinstance(error, SegmentRetired | BridgeRunning):
             self._on_broken(error)
+            return
+        self._mistakes.tell(what, error if error is not None else RuntimeError(what))
+        if (transport := context.get("transport")) is not None:
+            transport.abort()
 
 
 def _resolver(bridge: Bridge) -> Resolver | None:

@@ -39,6 +39,8 @@ class Close:
 
     link: int
     reason: str
+    unproven: bool = False
+    """The other end came in and has not proven who it is: a stranger, of whom there may be thousands."""
 
 
 @dataclass(frozen=True)

@@ -186,6 +186,11 @@ class Link:
     def up(self) -> bool:
         return self.state is LinkState.UP
 
+    @property
+    def proven(self) -> bool:
+        """Whether the peer is who it says it is; where nobody has to prove anything, whether it has said."""
+        return self.state not in (LinkState.HELLO, LinkState.AUTH)
+
     def __str__(self) -> str:
         return self.name or self.address or f"inbound link {self.number}"
 

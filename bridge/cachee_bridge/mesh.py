@@ -351,8 +351,8 @@ class Mesh:
         except BridgeRunning:
             raise
         except BridgeError as error:
-            stranger = not link.up and not isinstance(error, PeerConflict)
-            self._close(link, str(error), now, "warning" if stranger else "error")
+            serious = link.up or isinstance(error, PeerConflict)  # of strangers there may be thousands
+            self._close(link, str(error), now, "error" if serious else "warning" if link.dialled else "debug")
 
     def _hear(self, link: Link, data: bytes, now: float) -> None:
         with closing(link.decoder.feed(data)) as messages:
@@ -643,7 +643,7 @@ class Mesh:
             self._say(level, f"closing the link to {link}: {reason}", peer=link.name)
             link.send(Leave(printable(reason), ()))
         self._send(link)
-        self._effects.append(Close(link.number, reason))
+        self._effects.append(Close(link.number, reason, not (link.dialled or link.proven)))
         self._forget(link, now)
 
     def _forget(self, link: Link, now: float) -> int:

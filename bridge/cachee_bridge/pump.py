@@ -65,13 +65,16 @@ class Pump:
         bell: Doorbell | None,
         moved: Callable[[str], None],
         warn: Callable[[str], None],
+        spoilt: Callable[[str, Exception], None],
     ) -> None:
         """`moved(namespace)`: its ring was healed further, or a worker waits for the peers.
-        `warn(text)`: writers do not reach the bell."""
+        `warn(text)`: writers do not reach the bell. `spoilt(what, error)`: that was not done, because of an
+        exception; it is tried again, at the next tick of the mesh if not before."""
         self._loop = loop
         self._bell = bell
         self._moved = moved
         self._warn = warn
+        self._spoilt = spoilt
         self._rings: dict[str, Ring] = {}
         self._asked: dict[str, int] = {}
         """By ring, the `sync_asked` that the mesh knows of."""
@@ -106,14 +109,20 @@ class Pump:
         """Heals and hands on what came since the last look, remote records too. True if anything had."""
         moved = False
         for name, ring in self._rings.items():
-            cursor, end = ring.pump_cursor, ring.tail
-            if cursor != end:
-                moved = True
-                self._drain(name, ring, cursor, end)
-            if (asked := ring.sync_asked()) != self._asked.get(name, 0):
-                self._asked[name] = asked
-                self._moved(name)
+            try:
+                moved |= self._look_at(name, ring)
+            except Exception as error:  # the other rings are not to wait for this one
+                self._spoilt(f"the ring of namespace {name}", error)
         return moved
+
+    def _look_at(self, name: str, ring: Ring) -> bool:
+        cursor, end = ring.pump_cursor, ring.tail
+        if cursor != end:
+            self._drain(name, ring, cursor, end)
+        if (asked := ring.sync_asked()) != self._asked.get(name, 0):
+            self._asked[name] = asked
+            self._moved(name)
+        return cursor != end
 
     def check(self) -> None:
         """Looks, for what should have rung and did not. To be called some times a second."""
@@ -134,12 +143,30 @@ class Pump:
             cursor = healed
 
     def _on_bell(self) -> None:
-        self.look()
-        if self._bell is not None and self._bell.answer():
-            self._heard()
-        self._found()
+        try:
+            self.look()
+            if self._bell is not None and self._bell.answer():
+                self._heard()
+            self._found()
+        except Exception as error:
+            self._bell_is_broken(error)
+
+    def _bell_is_broken(self, error: Exception) -> None:
+        """A descriptor that stays readable would be called for without end."""
+        self._spoilt("the doorbell", error)
+        if self._bell is not None:
+            self._loop.remove_reader(self._bell.fileno())
+        self._deaf = True
+        self._timer.after(SLOW_US)
 
     def _on_timer(self) -> None:
+        try:
+            self._timer_passed()
+        except Exception as error:
+            self._spoilt("looking for writes", error)
+            self._timer.after(SLOW_US)
+
+    def _timer_passed(self) -> None:
         if self.look():
             self._found()
         elif self._asleep:

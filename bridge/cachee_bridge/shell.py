@@ -5,10 +5,12 @@
 All of it in the callback in which the input came: between the doorbell and the peers' sockets there is no
 other turn of the event loop.
 
-What the mesh raises is a mistake of ours, not of a peer (bad bytes close their link without an exception). It
-costs the link that set it off, with a traceback in the log; one that no link set off stops the shell, since
-all that matters is in the segments and a fresh start resumes from there. So does the loss of the segments, to
-nobody or to another bridge.
+What the mesh or an effect raises is a mistake of ours, not of a peer (bad bytes close their link without an
+exception), or the machine has run out of something. It costs the link that it is about, with a traceback in
+the log, and never the effects that follow it. What no link is about is tried again when it is next due. A
+tick that is mistaken TICKS_MISTAKEN_MAX times in a row stops the shell, since all that matters is in the
+segments and a fresh start resumes from there. So does the loss of the segments, to nobody or to another
+bridge.
 """
 
 from __future__ import annotations
@@ -22,12 +24,25 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from cachee_bridge.doorbell import Doorbell
-from cachee_bridge.effects import Close, Connect, Discover, GoOn, Log, Pause, Resume, Send, ServeUntil
+from cachee_bridge.effects import (
+    Close,
+    Connect,
+    Discover,
+    Effect,
+    GoOn,
+    Log,
+    Pause,
+    Resume,
+    Send,
+    ServeUntil,
+)
 from cachee_bridge.identity import Identity
+from cachee_bridge.logs import Mistakes
 from cachee_bridge.mesh import Mesh, Settings, Store
 from cachee_bridge.pump import Pump, Ring
+from cachee_bridge.strangers import Strangers
 from cachee_bridge.tls import Contexts
-from cachee_bridge.transport import Network
+from cachee_bridge.transport import Network, host_of
 from cachee_shm.config import split_address
 from cachee_shm.errors import BridgeRunning, SegmentRetired
 
@@ -36,6 +51,7 @@ GRID_S_MAX = 0.1
 LEAVE_LOOK_S = 0.01
 FOR_EVER_MS = 1 << 63
 LINE_CHARACTERS_MAX = 1000
+TICKS_MISTAKEN_MAX = 20
 LEVELS = {
     "debug": logging.DEBUG,
     "info": logging.INFO,
@@ -122,7 +138,10 @@ class Shell:
         self.mesh = Mesh(name, self._segments, settings, random.SystemRandom())
         self.network = Network(loop, self)
         self.network.tls = tls
-        self.pump = Pump(loop, bell, self._ring_moved, log.warning)
+        self.pump = Pump(loop, bell, self._ring_moved, log.warning, self._spoilt)
+        self._mistakes = Mistakes()
+        self._strangers = Strangers()
+        self._ticks_mistaken = 0
         self._resolver: Resolver | None = None
         self._question: asyncio.Task[None] | None = None
         self._performers: dict[type, Callable[[Any], None]] = {
@@ -189,13 +208,35 @@ class Shell:
         """Every effect in order, until there is none: a socket that took all may set free the next frame."""
         while effects := self.mesh.effects():
             for effect in effects:
-                self._performers[type(effect)](effect)
+                try:
+                    self._performers[type(effect)](effect)
+                except Exception as error:
+                    self._not_performed(effect, error)
+
+    def _not_performed(self, effect: Effect, error: Exception) -> None:
+        """It costs what it was for; the effects after it are performed."""
+        now = time.monotonic()
+        self._spoilt(f"effect {type(effect).__name__}", error)
+        if isinstance(effect, Connect):
+            self.mesh.connect_failed(effect.address, str(error) or repr(error), now)
+        elif isinstance(effect, Discover):
+            self.mesh.discovery_failed(str(error) or repr(error), now)
+        elif isinstance(effect, Close | Pause | Resume | Send):
+            self._give_up(effect.link)
+
+    def _give_up(self, link: int) -> None:
+        self.network.abort(link)
+        try:
+            self.mesh.link_closed(link, "a mistake in the bridge", time.monotonic())
+        except Exception as error:
+            self._spoilt("closing a link", error)
 
     def opened(self, link: int, address: str | None, remote_host: str, identity: Identity | None) -> None:
         self._input(link, self.mesh.link_opened, link, address, time.monotonic(), remote_host, identity)
 
     def refused(self, stranger: str, reason: str) -> None:
-        log.warning("%s", _printable(f"turned away a link from {stranger}: {reason}"))
+        for line in self._strangers.turned_away(host_of(stranger), stranger, reason, time.monotonic()):
+            log.warning("%s", _printable(line))
 
     def connect_failed(self, address: str, reason: str) -> None:
         self._input(0, self.mesh.connect_failed, address, reason, time.monotonic())
@@ -212,30 +253,53 @@ class Shell:
         self._input(link, self.mesh.link_closed, link, reason, time.monotonic())
 
     def _ring_moved(self, namespace: str) -> None:
-        self.mesh.ring_moved(namespace, time.monotonic())
-        self.perform()
+        self._input(0, self.mesh.ring_moved, namespace, time.monotonic())
 
     def _tick(self) -> None:
         self._input(0, self.pump.check)
         now = self._grid.settle(time.monotonic())
-        deadline = self._input(0, self.mesh.tick, now)
+        deadline = self._input(0, self._mesh_tick, now)
+        for line in self._strangers.due(now):
+            log.warning("%s", _printable(line))
         wait = self._grid.next(now if deadline is None else deadline) - time.monotonic()
         self._timer = self._loop.call_later(max(wait, TICK_S_MIN), self._tick)
 
-    def _input(self, link: int, call: Callable[..., float | None], *arguments: Any) -> float | None:
-        """One call and what the mesh wants done after it. `link`: whose input it was, 0 = nobody's."""
+    def _mesh_tick(self, now: float) -> float:
+        """Isolation ends by ticks alone: with one that fails for good, this host would stay isolated."""
+        try:
+            deadline = self.mesh.tick(now)
+        except (OSError, MemoryError):
+            raise
+        except Exception as error:
+            self._ticks_mistaken += 1
+            if self._ticks_mistaken >= TICKS_MISTAKEN_MAX:
+                self._on_broken(error)
+            raise
+        self._ticks_mistaken = 0
+        return deadline
+
+    def _input(self, link: int, call: Callable[..., Any], *arguments: Any) -> Any:
+        """One call and what the mesh wants done after it. `link`: whose input it was, 0 = nobody's. None when
+        the call raised."""
+        answer = None
         try:
             answer = call(*arguments)
-            self.perform()
-            return answer
         except Exception as error:
-            if not link or isinstance(error, (SegmentRetired, BridgeRunning)):
-                self._on_broken(error)
-            else:
-                log.exception("a mistake in the bridge; link %d is closed, the others go on", link)
-                self.network.close(link)
-                self._input(0, self.mesh.link_closed, link, "a mistake in the bridge", time.monotonic())
-            return None
+            self._spoilt(f"link {link} is closed" if link else _name_of(call), error)
+            if link:
+                self._give_up(link)
+        try:
+            self.perform()
+        except Exception as error:  # the mesh itself cannot be told of what went wrong
+            self._spoilt("effects", error)
+        return answer
+
+    def _spoilt(self, what: str, error: Exception) -> None:
+        """`what` was not done."""
+        if isinstance(error, (SegmentRetired, BridgeRunning)):
+            self._on_broken(error)
+        else:
+            self._mistakes.tell(what, error)
 
     def _go_on_soon(self, effect: GoOn) -> None:
         self._loop.call_soon(self._go_on)
@@ -270,18 +334,26 @@ class Shell:
 
     def _close(self, effect: Close) -> None:
         stranger = self.network.stranger(effect.link)
-        if stranger and effect.reason:
+        if stranger and effect.reason and effect.unproven:
+            self.refused(stranger, effect.reason)
+        elif stranger and effect.reason:
             text = f"closed inbound link {effect.link} from {stranger}: {effect.reason}"
             log.info("%s", _printable(text))
         self.network.close(effect.link)
 
     def _log(self, effect: Log) -> None:
+        if not log.isEnabledFor(LEVELS[effect.level]):
+            return
         fields = "".join(f" {name}={value}" for name, value in effect.fields.items())
         log.log(LEVELS[effect.level], "%s", _printable(effect.text + fields))
 
     def _serve_until(self, effect: ServeUntil) -> None:
         ms = FOR_EVER_MS if math.isinf(effect.until) else int(effect.until * 1000)
         self._segments[effect.namespace].set_serve_until(ms)
+
+
+def _name_of(call: Callable[..., Any]) -> str:
+    return getattr(call, "__qualname__", repr(call))
 
 
 def _printable(text: str) -> str:

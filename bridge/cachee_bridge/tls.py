@@ -161,7 +161,11 @@ def _context(protocol: ssl._SSLMethod, files: Files, verify_flags: int) -> ssl.S
 
 
 def _alternative_names(tls: ssl.SSLObject) -> list[tuple[str, str]]:
-    told: dict[str, Any] = dict(tls.getpeercert() or {})
+    """AuthError when Python's ssl cannot read the certificate: it takes every name in it for text."""
+    try:
+        told: dict[str, Any] = dict(tls.getpeercert() or {})
+    except (ValueError, TypeError, OverflowError, ssl.SSLError) as error:
+        raise AuthError(f"the certificate cannot be read: {error}") from None
     return list(told.get("subjectAltName", ()))
 
 

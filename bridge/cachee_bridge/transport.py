@@ -21,10 +21,11 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
-from functools import partial
-from typing import Protocol, cast
+from functools import partial, wraps
+from typing import Any, Protocol, TypeVar, cast
 
 from cachee_bridge.identity import Identity
+from cachee_bridge.logs import Mistakes
 from cachee_bridge.tls import Channel, Contexts
 from cachee_shm.errors import AuthError
 
@@ -69,6 +70,22 @@ class Handler(Protocol):
         """By the other end or an error; never after our own close()."""
 
 
+Method = TypeVar("Method", bound=Callable[..., None])
+
+
+def _alone(method: Method) -> Method:
+    """For every method of a connection that the event loop calls: what it raises ends that connection."""
+
+    @wraps(method)
+    def guarded(self: _Connection, *arguments: Any) -> None:
+        try:
+            method(self, *arguments)
+        except Exception as error:
+            self.spoil(error)
+
+    return cast(Method, guarded)
+
+
 class Network:
     """All sockets of one bridge. Links are numbers, never used twice."""
 
@@ -84,6 +101,7 @@ class Network:
         self._servers: list[asyncio.AbstractServer] = []
         self._last_link = 0
         self._stopped = False
+        self.mistakes = Mistakes()
 
     async def listen(self, host: str, port: int) -> list[int]:
         """Accepts on `host` ("" = every address of the machine). The ports; OSError when it cannot."""
@@ -115,6 +133,12 @@ class Network:
         if (connection := self._links.get(link)) is not None:
             connection.resume()
 
+    def abort(self, link: int) -> None:
+        """Closes at once, without a last word. Nothing more is told of this link."""
+        connection = self._links.pop(link, None)
+        if connection is not None:
+            connection.abort()
+
     def close(self, link: int) -> None:
         """Sends what was given, for at most FLUSH_S, and closes. Nothing more is told of this link."""
         connection = self._links.pop(link, None)
@@ -143,7 +167,7 @@ class Network:
         deadline = self._later(CONNECT_TIMEOUT_S, partial(connection.give_up, asyncio.current_task()))
         try:
             await self._loop.create_connection(lambda: connection, host, port)
-        except (OSError, UnicodeError) as error:
+        except Exception as error:  # OSError, mostly; whatever it is, it is this dial's alone
             connection.fail(_reason(error))
         finally:
             deadline.cancel()
@@ -209,6 +233,7 @@ class _Connection(asyncio.Protocol):
         self._deadline: asyncio.TimerHandle | None = None
         self._over = False
 
+    @_alone
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         if self._over:  # given up before
@@ -227,6 +252,7 @@ class _Connection(asyncio.Protocol):
             self._deadline = self._network._later(HANDSHAKE_S, self._too_slow)
             self.data_received(b"")
 
+    @_alone
     def data_received(self, data: bytes) -> None:
         plain = data if self._channel is None else self._unwrapped(self._channel, data)
         if plain:
@@ -234,9 +260,11 @@ class _Connection(asyncio.Protocol):
         if self._channel is not None and self._channel.ended:
             self._lose("closed by the other end")
 
+    @_alone
     def resume_writing(self) -> None:
         self._network._writable(self.link)
 
+    @_alone
     def connection_lost(self, exc: Exception | None) -> None:
         self._lose("closed by the other end" if exc is None else _reason(exc))
 
@@ -263,6 +291,7 @@ class _Connection(asyncio.Protocol):
             self._network._failed(self, reason)
             self.close()
 
+    @_alone
     def give_up(self, dialling: asyncio.Task[None] | None) -> None:
         """No answer in time. One that came just now stays: uvloop, cancelled then, would close the socket of
         a link and never say so."""
@@ -282,6 +311,27 @@ class _Connection(asyncio.Protocol):
             self._flush(self._channel)
         self._transport.close()
         self._network._later(FLUSH_S, self._transport.abort)
+
+    def abort(self) -> None:
+        """At once; nothing more is told of it."""
+        self._over = True
+        if self._deadline is not None:
+            self._deadline.cancel()
+        if self._transport is not None:
+            self._transport.abort()
+
+    def spoil(self, error: Exception) -> None:
+        """A mistake of ours, or of a library that met bytes which it did not expect."""
+        self._network.mistakes.tell("a connection is closed", error)
+        reason = f"a mistake in the bridge: {error!r}"
+        if self._over:
+            self.abort()
+            return
+        self.abort()
+        if self.link:
+            self._network._closed(self.link, reason)
+        else:
+            self._network._failed(self, reason)
 
     def _unwrapped(self, channel: Channel, data: bytes) -> bytes:
         """What `data` brings to read; the handshake's next step on the way."""
@@ -316,8 +366,14 @@ class _Connection(asyncio.Protocol):
             self.close()
             self._network._closed(self.link, reason)
 
+    @_alone
     def _too_slow(self) -> None:
         self.fail(f"no TLS handshake in {HANDSHAKE_S:g} s")
+
+
+def host_of(where: str) -> str:
+    """The host of what `Handler.refused` is told."""
+    return where.rpartition(":")[0]
 
 
 def _joined(host: str, port: int) -> str:

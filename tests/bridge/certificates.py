@@ -9,7 +9,7 @@ import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
 
 from cachee_bridge.tls import Files
 
@@ -44,8 +44,18 @@ class Authority:
         self, *words: str, dns: tuple[str, ...] = (), server_only: bool = False, file: str = "words"
     ) -> Files:
         """For URIs, which trustme does not make, beside DNS names."""
-        key = ec.generate_private_key(ec.SECP256R1())
         names = [*map(x509.UniformResourceIdentifier, words), *map(x509.DNSName, dns)]
+        return self._issue_with(x509.SubjectAlternativeName(names) if names else None, server_only, file)
+
+    def issue_bytes(self, *names: bytes, kind: int = 0x82) -> Files:
+        """For alternative names (DNS by default) that may be no text."""
+        body = b"".join(bytes([kind, len(name)]) + name for name in names)
+        value = bytes([0x30, len(body)]) + body
+        extension = x509.UnrecognizedExtension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, value)
+        return self._issue_with(extension, False, "bytes")
+
+    def _issue_with(self, names: x509.ExtensionType | None, server_only: bool, file: str) -> Files:
+        key = ec.generate_private_key(ec.SECP256R1())
         uses = [ExtendedKeyUsageOID.SERVER_AUTH] + [ExtendedKeyUsageOID.CLIENT_AUTH] * (not server_only)
         issuer = x509.load_pem_x509_certificate(self._ca.cert_pem.bytes())
         builder = (
@@ -58,8 +68,8 @@ class Authority:
             .not_valid_after(TOMORROW)
             .add_extension(x509.ExtendedKeyUsage(uses), critical=False)
         )
-        if names:
-            builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+        if names is not None:
+            builder = builder.add_extension(names, critical=False)
         ca_key = serialization.load_pem_private_key(self._ca.private_key_pem.bytes(), None)
         made = builder.sign(ca_key, hashes.SHA256())  # type: ignore[arg-type]
         return self._write(

@@ -29,7 +29,10 @@ class Rig:
         self.moved: list[tuple[str, int]] = []
         self.warnings: list[str] = []
         self.after_first: Callable[[], None] = lambda: None
-        self.pump = Pump(asyncio.get_running_loop(), bell, self._note, self.warnings.append)
+        self.spoilt: list[str] = []
+        self.pump = Pump(
+            asyncio.get_running_loop(), bell, self._note, self.warnings.append, self._note_mistake
+        )
         for name, ring in self.rings.items():
             self.pump.add(name, ring)
         self.pump.start()
@@ -38,6 +41,9 @@ class Rig:
         self.moved.append((namespace, self.rings[namespace].pump_cursor))
         if len(self.moved) == 1:
             self.after_first()
+
+    def _note_mistake(self, what: str, error: Exception) -> None:
+        self.spoilt.append(what)
 
     def write(self, namespace: str, records: int = 1) -> None:
         self.rings[namespace].tail += records
@@ -177,7 +183,7 @@ def test_a_pace_that_only_the_last_look_meets_never_rings(bell: Doorbell) -> Non
     paced = Paced()
 
     async def main() -> None:
-        pump = Looking(asyncio.get_running_loop(), bell, lambda namespace: None, print)
+        pump = Looking(asyncio.get_running_loop(), bell, lambda namespace: None, print, print)
         pump.add("paced", paced)
         pump.start()
         await until(lambda: paced.looks == LOOKS)

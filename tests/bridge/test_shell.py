@@ -170,7 +170,7 @@ def test_a_mistake_that_a_link_sets_off_costs_that_link_only(
     run(test)
 
 
-def test_a_mistake_that_no_link_set_off_ends_the_shell(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ticks_that_are_mistaken_again_and_again_end_the_shell(monkeypatch: pytest.MonkeyPatch) -> None:
     async def test(left: Side, right: Side) -> None:
         def mistaken(now: float) -> float:
             raise ZeroDivisionError("a mistake")

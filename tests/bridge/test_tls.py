@@ -162,6 +162,18 @@ def test_a_certificate_that_names_no_host_is_refused(authority: Authority) -> No
     assert "names no host" in said["acceptor"]
 
 
+@pytest.mark.parametrize("kind", [0x81, 0x82, 0x86], ids=["email", "dns", "uri"])
+@pytest.mark.parametrize("name", [b"\xff\xfe", b"web\x00-1", b"\xc3", b""])
+def test_a_certificate_whose_names_are_no_text_is_refused(
+    authority: Authority, kind: int, name: bytes
+) -> None:
+    files = authority.issue_bytes(name, kind=kind)
+    said = refusal(*pair(files, authority.issue("web-2")))
+    assert "certificate" in said["acceptor"]
+    with pytest.raises(ConfigError, match="certificate"):
+        load(files)
+
+
 def test_who_shows_no_certificate_is_refused_and_told(authority: Authority) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False

@@ -1,0 +1,67 @@
+"""Who was turned away before it had proven who it is: counted, and summed up in one line a minute.
+
+A port scanner, a load balancer's probe or an attacker may connect thousands of times a second. Each minute
+the first one of a reason is told at once (at most FIRSTS_MAX of them); all others are counted by reason and
+by address, and one line says the counts at the end of the minute.
+"""
+
+from __future__ import annotations
+
+import re
+
+PERIOD_S = 60.0
+FIRSTS_MAX = 8
+KINDS_MAX = 64
+"""Reasons and addresses that are counted one by one; the rest are counted together."""
+SHOWN_MAX = 5
+REASON_CHARACTERS = 100
+OTHERS = "others"
+
+
+class Strangers:
+    """`now` is in seconds, of any clock."""
+
+    def __init__(self) -> None:
+        self._began_at = float("-inf")
+        self._reasons: dict[str, int] = {}
+        self._hosts: dict[str, int] = {}
+        self._unsaid = 0
+
+    def turned_away(self, host: str, where: str, reason: str, now: float) -> list[str]:
+        """One came from `where`, which is at address `host`; the lines to be logged now."""
+        lines = self.due(now)
+        kind = re.sub(r"\d+", "N", reason)[:REASON_CHARACTERS]
+        first = kind not in self._reasons and len(self._reasons) < FIRSTS_MAX
+        _count(self._reasons, kind)
+        _count(self._hosts, host)
+        if first:
+            return [*lines, f"turned away a link from {where}: {reason}"]
+        self._unsaid += 1
+        return lines
+
+    def due(self, now: float) -> list[str]:
+        """The line that sums up a minute, once it has passed."""
+        if now < self._began_at + PERIOD_S:
+            return []
+        total = sum(self._reasons.values())
+        line = (
+            f"turned away {total} links in {PERIOD_S:g} s that had proven nothing: "
+            f"{_listed(self._reasons)}; from {_listed(self._hosts)}"
+        )
+        lines = [line] if self._unsaid else []
+        self._began_at, self._unsaid = now, 0
+        self._reasons.clear()
+        self._hosts.clear()
+        return lines
+
+
+def _count(counts: dict[str, int], kind: str) -> None:
+    kind = kind if kind in counts or len(counts) < KINDS_MAX else OTHERS
+    counts[kind] = counts.get(kind, 0) + 1
+
+
+def _listed(counts: dict[str, int]) -> str:
+    most = sorted(counts.items(), key=lambda item: -item[1])
+    shown = [f"{kind} ({times})" for kind, times in most[:SHOWN_MAX]]
+    rest = sum(times for _, times in most[SHOWN_MAX:])
+    return ", ".join([*shown, *([f"{OTHERS} ({rest})"] if rest else [])])
