@@ -25,7 +25,7 @@ FLOORS = {
         ["__init__", "cli"],
     ],
     "cachee_bridge": [
-        ["identity", "seal", "budget", "pace", "logs", "strangers"],
+        ["identity", "seal", "budget", "pace", "logs", "strangers", "gate"],
         ["frames", "config", "effects", "ports", "discovery", "addresses", "freshness"],
         [
             "versions",
@@ -44,6 +44,8 @@ FLOORS = {
         [
             "tls",
             "credentials",
+            "accepting",
+            "names",
             "transport",
             "resolver",
             "control",
@@ -69,6 +71,7 @@ PROTOCOL = {
     "budget",
     "pace",
     "strangers",
+    "gate",
     "frames",
     "effects",
     "ports",

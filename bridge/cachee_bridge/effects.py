@@ -44,6 +44,13 @@ class Close:
 
 
 @dataclass(frozen=True)
+class Proven:
+    """The other end of `link` is who it says, and the link is up: it is no stranger any more."""
+
+    link: int
+
+
+@dataclass(frozen=True)
 class Pause:
     """Read no more of `link`, so that the peer's own kernel keeps what it sends, until Resume."""
 
@@ -83,4 +90,4 @@ class GoOn:
     """Call `go_on` soon, after what has been waiting meanwhile: work that takes long is done in parts."""
 
 
-Effect = Connect | Discover | Send | Close | Pause | Resume | Log | ServeUntil | GoOn
+Effect = Connect | Discover | Send | Close | Proven | Pause | Resume | Log | ServeUntil | GoOn

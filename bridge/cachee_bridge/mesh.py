@@ -48,6 +48,7 @@ from cachee_bridge.effects import (
     Level,
     Log,
     Pause,
+    Proven,
     Resume,
     Send,
     ServeUntil,
@@ -478,6 +479,7 @@ class Mesh:
         return instance != link.instance and link.opened_at < since
 
     def _on_up(self, link: Link, now: float) -> None:
+        self._effects.append(Proven(link.number))
         self._remember(link.name)
         self._since[link.name] = now
         self._came[link.name] = (link.instance, now)

@@ -32,6 +32,7 @@ from cachee_bridge.effects import (
     GoOn,
     Log,
     Pause,
+    Proven,
     Resume,
     Send,
     ServeUntil,
@@ -149,6 +150,7 @@ class Shell:
             Connect: self._connect,
             Discover: self._discover,
             Close: self._close,
+            Proven: lambda effect: self.network.proven(effect.link),
             Pause: lambda effect: self.network.pause(effect.link),
             Resume: lambda effect: self.network.resume(effect.link),
             Log: self._log,
@@ -221,7 +223,7 @@ class Shell:
             self.mesh.connect_failed(effect.address, str(error) or repr(error), now)
         elif isinstance(effect, Discover):
             self.mesh.discovery_failed(str(error) or repr(error), now)
-        elif isinstance(effect, Close | Pause | Resume | Send):
+        elif isinstance(effect, Close | Pause | Proven | Resume | Send):
             self._give_up(effect.link)
 
     def _give_up(self, link: int) -> None:

@@ -9,7 +9,10 @@
 Bounds. Nothing is queued here: the write buffer's high mark is 0, so that uvloop writes at once, in the
 caller's stack, and what the kernel refuses is at most one allowance of the mesh. TCP_NOTSENT_LOWAT keeps the
 kernel's part short as well: what waits unsent grows old, while what stays in the ring is coalesced and fresh
-when it goes. Links are at most LINKS_MAX, inbound ones in a TLS handshake HANDSHAKES_MAX for HANDSHAKE_S.
+when it goes. Links are at most LINKS_MAX. Connections come in as gate.py allows. Of those whose other end has
+not proven who it is (the mesh says when it has: `proven`) there are at most HANDSHAKES_MAX, and so many only
+as leave the process some descriptors for itself; then the oldest of the address with the most of them gives
+way, so that a stranger pushes out its own. A TLS handshake may take HANDSHAKE_S.
 
 With TLS (Network.tls) a link is opened when the other end has proven a certificate, and everything above sees
 plain bytes. The tls.Channel is under our own hands, not in the event loop's TLS transport: that one keeps a
@@ -19,21 +22,27 @@ buffer of its own under each write, so that nobody could say what is with the ke
 from __future__ import annotations
 
 import asyncio
+import resource
 import socket
-from collections.abc import Callable
+import time
+from collections import Counter
+from collections.abc import Callable, Coroutine
 from functools import partial, wraps
 from typing import Any, Protocol, TypeVar, cast
 
+from cachee_bridge.accepting import Listener, bound, plain
+from cachee_bridge.gate import Gate, network_of
 from cachee_bridge.identity import Identity
 from cachee_bridge.logs import Mistakes
+from cachee_bridge.names import Names
 from cachee_bridge.tls import Channel, Contexts
 from cachee_shm.errors import AuthError
 
 LINKS_MAX = 8192  # one each way for every host that a ring record can name
-BACKLOG_MAX = 256  # a mesh that reconnects after a switch's restart comes all at once
 CONNECT_TIMEOUT_S = 3.0  # a SYN and its first repetition
 HANDSHAKE_S = 5.0  # TLS takes two round trips and some milliseconds
-HANDSHAKES_MAX = 64  # of strangers, some 100 KB each; then the oldest gives way
+HANDSHAKES_MAX = 64  # of strangers, some 100 KB each; then one gives way
+DESCRIPTORS_KEPT = 64  # for dials, name servers, segments; a quarter of them where there are few
 FLUSH_S = 1.0  # what a closing link may take for its last bytes (an error for the peer's log)
 UNSENT_BYTES_MAX = 128 << 10
 TCP_USER_TIMEOUT_MS = 10_000
@@ -95,29 +104,35 @@ class Network:
         self._links: dict[int, _Connection] = {}
         self.tls: Contexts | None = None
         """For links that begin from now on; None = plain TCP."""
-        self._shaking: dict[_Connection, None] = {}
-        """In a TLS handshake, the oldest first."""
-        self._dials: set[asyncio.Task[None]] = set()
-        self._servers: list[asyncio.AbstractServer] = []
+        self._unproven: dict[_Connection, None] = {}
+        """Came in, and have not proven who they are; the oldest first."""
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._listeners: list[Listener] = []
+        self._gate = Gate(time.monotonic())
+        self._names = Names(loop)
+        descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self._descriptor_max = descriptors - min(DESCRIPTORS_KEPT, descriptors // 4)
         self._last_link = 0
         self._stopped = False
         self.mistakes = Mistakes()
 
     async def listen(self, host: str, port: int) -> list[int]:
         """Accepts on `host` ("" = every address of the machine). The ports; OSError when it cannot."""
-        make = self._loop.create_server
-        if host:
-            server = await make(lambda: _Connection(self, None), host, port, backlog=BACKLOG_MAX)
-        else:
-            server = await make(lambda: _Connection(self, None), sock=_everywhere(port), backlog=BACKLOG_MAX)
-        self._servers.append(server)
-        return [sock.getsockname()[1] for sock in server.sockets]
+        socks = bound(await self._names.addresses(host) if host else [], port)
+        made = [Listener(self._loop, sock, self._gate, self._taken, self._turned_away) for sock in socks]
+        self._listeners += made
+        return [listener.port for listener in made]
 
     def connect(self, address: str, host: str, port: int) -> None:
         """Dials; the answer is opened(link, address, ...) or connect_failed(address, ...)."""
-        task = self._loop.create_task(self._dial(address, host, port))
-        self._dials.add(task)
-        task.add_done_callback(self._dials.discard)
+        self._begin(self._dial(_Connection(self, address), host, port))
+
+    def proven(self, link: int) -> None:
+        """The other end has proven who it is."""
+        connection = self._links.get(link)
+        if connection in self._unproven:
+            del self._unproven[connection]
+            self._gate.proven(connection.remote_host)
 
     def send(self, link: int, data: bytes) -> bool:
         """True when the kernel took all; else writable() follows. A link that has gone takes everything."""
@@ -153,41 +168,93 @@ class Network:
     def stop(self) -> None:
         """Stops listening and dialling and closes every link; nothing more is told."""
         self._stopped = True
-        for server in self._servers:
-            server.close()
-        for task in self._dials:
+        while self._listeners:
+            self._listeners.pop().close()
+        self._names.stop()
+        for task in self._tasks:
             task.cancel()
-        for connection in list(self._shaking):
+        for connection in list(self._unproven):
             connection.close()
         for link in list(self._links):
             self.close(link)
 
-    async def _dial(self, address: str, host: str, port: int) -> None:
-        connection = _Connection(self, address)
+    def _begin(self, work: Coroutine[None, None, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _dial(self, connection: _Connection, host: str, port: int) -> None:
+        try:
+            found = await self._names.addresses(host)
+        except OSError as error:
+            connection.fail(_reason(error))
+            return
         deadline = self._later(CONNECT_TIMEOUT_S, partial(connection.give_up, asyncio.current_task()))
         try:
-            await self._loop.create_connection(lambda: connection, host, port)
+            await self._connect(connection, found, port)
         except Exception as error:  # OSError, mostly; whatever it is, it is this dial's alone
             connection.fail(_reason(error))
         finally:
             deadline.cancel()
 
+    async def _connect(self, connection: _Connection, found: list[str], port: int) -> None:
+        """By the first of the addresses that answers."""
+        for host in found[:-1]:
+            try:
+                await self._loop.create_connection(lambda: connection, host, port)
+                return
+            except OSError:
+                continue
+        await self._loop.create_connection(lambda: connection, found[-1], port)
+
+    def _taken(self, sock: socket.socket, host: str, port: int) -> None:
+        """A connection has come in."""
+        if len(self._unproven) >= HANDSHAKES_MAX or sock.fileno() >= self._descriptor_max:
+            self._push_out()
+        if sock.fileno() >= self._descriptor_max and not self._unproven:
+            sock.close()
+            self._turned_away(host, port, "too few descriptors are left: see `ulimit -n`")
+            return
+        connection = _Connection(self, None)
+        connection.remote_host, connection.stranger = host, _joined(host, port)
+        self._unproven[connection] = None
+        self._begin(self._accepted(connection, sock))
+
+    async def _accepted(self, connection: _Connection, sock: socket.socket) -> None:
+        try:
+            await self._loop.connect_accepted_socket(lambda: connection, sock)
+        except Exception as error:
+            sock.close()
+            connection.fail(_reason(error))
+
+    def _push_out(self) -> None:
+        """One of those that have proven nothing."""
+        counts = Counter(network_of(known.remote_host) for known in self._unproven)
+        for connection in self._unproven:
+            if counts[network_of(connection.remote_host)] == max(counts.values()):
+                connection.push_out()
+                return
+
+    def _turned_away(self, host: str, port: int, reason: str) -> None:
+        if not self._stopped:
+            self._handler.refused(_joined(host, port), reason)
+
     def _begun(self, connection: _Connection) -> Channel | None:
         """A socket is there: what is to be done before it is a link, None if nothing."""
         if self.tls is None:
             return None
-        strangers = [known for known in self._shaking if known.address is None]
-        if connection.address is None and len(strangers) >= HANDSHAKES_MAX:
-            strangers[0].fail("pushed out by newer links")
-        self._shaking[connection] = None
         return self.tls.accept() if connection.address is None else self.tls.dial()
+
+    def _ended(self, connection: _Connection) -> None:
+        """It is closed, or will be at once."""
+        self._unproven.pop(connection, None)
 
     def _later(self, delay_s: float, call: Callable[[], None]) -> asyncio.TimerHandle:
         return self._loop.call_later(delay_s, call)
 
     def _failed(self, connection: _Connection, reason: str) -> None:
         """It will not be a link."""
-        self._shaking.pop(connection, None)
+        self._ended(connection)
         if self._stopped:
             return
         if connection.address is not None:
@@ -197,7 +264,6 @@ class Network:
 
     def _opened(self, connection: _Connection, remote_host: str, identity: Identity | None) -> int:
         """The new link's number; 0 when there is no place for it."""
-        self._shaking.pop(connection, None)
         if self._stopped or len(self._links) >= LINKS_MAX:
             return 0
         self._last_link = link = self._last_link + 1
@@ -227,7 +293,7 @@ class _Connection(asyncio.Protocol):
     def __init__(self, network: Network, address: str | None) -> None:
         self.address = address
         self._network = network
-        self._remote_host = ""
+        self.remote_host = ""
         self._transport: asyncio.Transport | None = None
         self._channel: Channel | None = None
         self._deadline: asyncio.TimerHandle | None = None
@@ -241,10 +307,8 @@ class _Connection(asyncio.Protocol):
             return
         self._transport.set_write_buffer_limits(high=0)
         _set_options(transport.get_extra_info("socket"))
-        host, port = (transport.get_extra_info("peername") or ("", 0))[:2]
-        self._remote_host = host.removeprefix("::ffff:") if "." in host else host  # IPv4 on a socket for both
-        if self.address is None:
-            self.stranger = _joined(self._remote_host, port)
+        if self.address is not None:
+            self.remote_host = plain((transport.get_extra_info("peername") or ("",))[0])
         self._channel = self._network._begun(self)
         if self._channel is None:
             self._open(None)
@@ -291,6 +355,14 @@ class _Connection(asyncio.Protocol):
             self._network._failed(self, reason)
             self.close()
 
+    def push_out(self) -> None:
+        """Others need its place."""
+        if self.link:
+            self._lose("pushed out by newer links; it had proven nothing")
+        else:
+            self.fail("pushed out by newer links")
+        self.abort()
+
     @_alone
     def give_up(self, dialling: asyncio.Task[None] | None) -> None:
         """No answer in time. One that came just now stays: uvloop, cancelled then, would close the socket of
@@ -302,6 +374,7 @@ class _Connection(asyncio.Protocol):
     def close(self) -> None:
         """Nothing more is told of it; what was given to be sent is sent first."""
         self._over = True
+        self._network._ended(self)
         if self._deadline is not None:
             self._deadline.cancel()
         if self._transport is None or self._transport.is_closing():
@@ -315,6 +388,7 @@ class _Connection(asyncio.Protocol):
     def abort(self) -> None:
         """At once; nothing more is told of it."""
         self._over = True
+        self._network._ended(self)
         if self._deadline is not None:
             self._deadline.cancel()
         if self._transport is not None:
@@ -354,7 +428,7 @@ class _Connection(asyncio.Protocol):
     def _open(self, identity: Identity | None) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
-        self.link = self._network._opened(self, self._remote_host, identity)
+        self.link = self._network._opened(self, self.remote_host, identity)
         if not self.link:
             self.fail(f"{LINKS_MAX} links are open already")
 
@@ -378,13 +452,6 @@ def host_of(where: str) -> str:
 
 def _joined(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _everywhere(port: int) -> socket.socket:
-    """One socket for both families, or IPv4 alone on a machine without the other."""
-    if socket.has_dualstack_ipv6():
-        return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
-    return socket.create_server(("", port))
 
 
 def _set_options(sock: socket.socket) -> None:

@@ -287,7 +287,7 @@ def test_a_record_that_was_changed_on_the_way_ends_the_link_and_is_not_told_as_b
 def test_after_a_stop_no_handshake_goes_on_and_nothing_is_told(authority: Authority) -> None:
     async def test(left: Side, right: Side) -> None:
         with socket.create_connection(("127.0.0.1", right.port)) as stranger:
-            await until(lambda: right.network._shaking)
+            await until(lambda: right.network._unproven)
             right.network.stop()
             stranger.setblocking(False)
             assert await asyncio.get_running_loop().sock_recv(stranger, 1) == b""
