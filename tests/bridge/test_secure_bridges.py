@@ -443,6 +443,7 @@ def test_a_certificate_is_renewed_without_a_link_being_dropped(
     one_dials(pair)
     meet(*pair)
     tell(*pair)
+    said(pair[0], " is up ")
     links = links_of(pair[0])
     replace(authority.issue(pair[0].name, file="next"), authority_files(pair[0], authority))
     if told:
@@ -511,6 +512,8 @@ def test_a_secret_is_changed_on_running_hosts_and_no_link_is_dropped(tmp_path: P
         one_dials(pair)
         meet(*pair)
         tell(*pair)
+        for host in pair:
+            said(host, " is up ")
         links = [links_of(host) for host in pair]
         for content in (new + old, new):
             for host in pair:

@@ -431,6 +431,7 @@ def test_writers_of_another_ipc_namespace_are_heard_and_told_of(pair: Pair) -> N
                 pytest.skip("only root may enter another IPC namespace")
             gone(reader, [key])
         writer.stdin.close()
+    until(lambda: "without a ring" in pair[0].log)
     assert pair[0].log.count("without a ring") == 1
 
 
