@@ -9,7 +9,7 @@
     5-7   False, True, None         none
     8     int, any                  little-endian, signed, as many as needed
     9     whatever msgpack takes    msgpack, with the extension types of ``EXTENSIONS``
-    10    pydantic model            msgpack: [class, its schema's digest, fields, fields set, extra, private]
+    10    pydantic model            msgpack: [class, its shape's digest, fields, fields set, extra, private]
     11    plain dicts and lists     msgpack, no extension types, keys of str (``_core.is_plain``)
     12    (kept for pickle)
 
@@ -22,8 +22,8 @@ by the digest of them.
 
 A model or an enum is stored by its class's name and found again only among the modules that the reader has
 imported: a value never makes a process import anything. A model is restored as pickle would restore it,
-without running its validators a second time on what they made; a digest of its fields refuses the fields of
-another release.
+without running its validators a second time on what they made; a digest of the class (``shape``) refuses what
+another release stored, if the class has changed. Of a model, the values of cached properties are not stored.
 """
 
 from __future__ import annotations
@@ -31,11 +31,9 @@ from __future__ import annotations
 import datetime as dt
 import decimal
 import enum
-import re
 import struct
 import sys
 import uuid
-import weakref
 from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import chain
@@ -45,6 +43,7 @@ import msgpack
 
 from cachee_shm._core import is_plain
 from cachee_shm.errors import Undecodable, Unserializable
+from cachee_shm.shape import shape_digest
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -63,7 +62,6 @@ TIME = struct.Struct("<BBBIB")  # hour, minute, second, microsecond, fold
 OFFSET = struct.Struct("<q")  # microseconds east of Greenwich
 DELTA = struct.Struct("<iii")  # days, seconds, microseconds
 COMPLEX = struct.Struct("<dd")
-ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 MICROSECOND = dt.timedelta(microseconds=1)
 
 
@@ -303,7 +301,7 @@ def _list_from(data: bytes, depth: int) -> list[Any]:
 
 def _class_name(kind: type) -> str:
     """``module:qualname``; ``Unserializable`` when the class cannot be found again by it."""
-    name = f"{kind.__module__}:{kind.__qualname__}"
+    name = f"{kind.__module__}:{_qualname(kind)}"
     try:
         found = _class_called(name)
     except LookupError:
@@ -313,14 +311,31 @@ def _class_name(kind: type) -> str:
     return name
 
 
+def _qualname(kind: Any) -> str:
+    """Of a generic model with arguments: pydantic keeps no outer class in the name."""
+    origin = getattr(kind, "__pydantic_generic_metadata__", {}).get("origin")
+    if origin is None:
+        return str(kind.__qualname__)
+    return f"{origin.__qualname__}[{kind.__name__.partition('[')[2]}"
+
+
+def _subclasses(kind: type) -> list[type]:
+    return type.__subclasses__(kind)
+
+
 def _class_called(name: str) -> Any:
     """Among what is imported; ``LookupError`` when it is not, or the name is another thing's."""
     module, _, qualname = name.partition(":")
+    plain, bracket, _ = qualname.partition("[")
     found: Any = sys.modules[module]
-    for part in qualname.split("."):
+    for part in plain.split("."):
         found = vars(found)[part]
-    if not isinstance(found, type) or (found.__module__, found.__qualname__) != (module, qualname):
+    if not isinstance(found, type) or (found.__module__, found.__qualname__) != (module, plain):
         raise LookupError(f"{name} is no class of that name")
+    if bracket:
+        found = next((kind for kind in _subclasses(found) if _qualname(kind) == qualname), None)
+        if found is None:
+            raise LookupError(f"{name} has not been used here with these arguments")
     return found
 
 
@@ -342,19 +357,24 @@ MODEL_STATE = ("__dict__", "__pydantic_fields_set__", "__pydantic_extra__", "__p
 
 
 def _model_state(value: BaseModel) -> list[object]:
-    """What pickle would keep of a model, as ``MODEL_STATE`` orders it; a root model has but the first two."""
+    """What pickle would keep of a model, as ``MODEL_STATE`` orders it; a root model has but the first two.
+
+    Of ``__dict__``, the fields alone: a cached property is there too once it was used, and is computed anew.
+    """
     state = value.__getstate__()
     if not state.keys() <= set(MODEL_STATE):
         raise Unserializable(
             f"a value of class {_class_name(type(value))}, which has a __getstate__ of its own; "
             "nothing was stored"
         )
+    fields = type(value).model_fields
+    state["__dict__"] = {name: each for name, each in state["__dict__"].items() if name in fields}
     return [state.get(part) for part in MODEL_STATE]
 
 
 def _model_bytes(value: BaseModel) -> bytes:
     kind = type(value)
-    return _pack([_class_name(kind), _schema_digest(kind), *_model_state(value)])
+    return _pack([_class_name(kind), shape_digest(kind), *_model_state(value)])
 
 
 def _model_from(data: bytes, depth: int) -> object:
@@ -362,27 +382,12 @@ def _model_from(data: bytes, depth: int) -> object:
     kind = _class_called(name)
     if not issubclass(kind, sys.modules["pydantic.main"].BaseModel):
         raise TypeError(f"{name} is no pydantic model")
-    if digest != _schema_digest(kind):
-        raise ValueError(f"{name} had other fields when this was stored")
+    if digest != shape_digest(kind):
+        raise ValueError(f"{name} was another class when this was stored")
     model = kind.__new__(kind)
     model.__setstate__(dict(zip(MODEL_STATE, state, strict=True)))
     return model
 
-
-def _schema_digest(kind: type[BaseModel]) -> bytes:
-    """8 bytes that differ when the names or types of the fields do: no deploy reads another's fields."""
-    digest = SCHEMA_DIGESTS.get(kind)
-    if digest is None:
-        fields = repr([(name, repr(field.annotation)) for name, field in kind.model_fields.items()])
-        import hashlib  # loads OpenSSL: only a process that stores models pays for it
-
-        digest = hashlib.blake2b(ADDRESS.sub("", fields).encode(), digest_size=8).digest()
-        if kind.__pydantic_complete__:
-            SCHEMA_DIGESTS[kind] = digest
-    return digest
-
-
-SCHEMA_DIGESTS: weakref.WeakKeyDictionary[type, bytes] = weakref.WeakKeyDictionary()
 
 UNPACKERS: dict[int, Callable[[bytes, int], object]] = {
     **{code: unpack for code, _, unpack in EXTENSIONS.values()},

@@ -16,7 +16,8 @@ CORE = ROOT / "cachee_shm" / "core"
 FLOORS = {
     "cachee_shm": [
         ["_core"],
-        ["errors", "config", "codec"],
+        ["errors", "config", "shape"],
+        ["codec"],
         ["segment", "events"],
         ["near", "loading", "host", "synced", "health"],
         ["cache"],

@@ -1,0 +1,218 @@
+"""The shape of a model's class: what decides whether an object that one release stored is right in another.
+
+    fields              names, types, constraints, defaults; the same of each model and TypedDict in them
+    private attributes  names, types, defaults
+    configuration       ``model_config``, and the type of what is allowed besides the fields
+    functions           validators, and the methods that make or restore an object; no other method
+
+``shape_digest`` gives it as 8 bytes. They are the same in each process that runs the same code: no address
+and no order of a set is in them. Functions are compared by their bytecode. So two versions of Python do not
+share models that have validators. A difference that does not matter costs a miss. An equality where there is
+a difference would give an object that the present class does not make.
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+import sys
+import types
+import typing
+import weakref
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+__all__ = ["shape_digest"]
+
+DIGEST_BYTES = 8
+DEPTH_MAX = 32
+FIELD_PARTS = (
+    "annotation",
+    "default",
+    "default_factory",
+    "metadata",
+    "discriminator",
+    "frozen",
+    "validate_default",
+)
+PRIVATE_PARTS = ("default", "default_factory")
+DECORATORS = ("validators", "field_validators", "root_validators", "model_validators")
+METHODS = (
+    "__new__",
+    "__init__",
+    "__getstate__",
+    "__setstate__",
+    "__get_pydantic_core_schema__",
+    "model_post_init",
+)
+"""Where a class of the user's has one of its own."""
+SCALARS = (bool, int, float, complex, str, bytes, type(None), type(...))
+RECORDS = ("__total__", "__dataclass_fields__", "_field_defaults")
+"""Of a TypedDict, a dataclass, a named tuple."""
+UNIONS = (typing.Union, types.UnionType)
+
+DIGESTS: weakref.WeakKeyDictionary[type, bytes] = weakref.WeakKeyDictionary()
+
+
+def shape_digest(kind: type[BaseModel]) -> bytes:
+    """8 bytes that differ when the class has changed in anything that its stored objects depend on."""
+    digest = DIGESTS.get(kind)
+    if digest is None:
+        import hashlib  # loads OpenSSL: only a process that stores models pays for it
+
+        text = repr(Walk().shape(kind))
+        digest = hashlib.blake2b(text.encode(errors="backslashreplace"), digest_size=DIGEST_BYTES).digest()
+        if kind.__pydantic_complete__:
+            DIGESTS[kind] = digest
+    return digest
+
+
+class Walk:
+    """One walk over a class and what it refers to. A shape is a str, or a tuple of shapes."""
+
+    def __init__(self) -> None:
+        self._entered: set[int] = set()
+        self._depth = 0
+
+    def shape(self, thing: Any) -> object:
+        """That of anything. What has been entered already, or lies too deep, is told by its type alone."""
+        if isinstance(thing, SCALARS):
+            return repr(thing)
+        if id(thing) in self._entered or self._depth > DEPTH_MAX:
+            return ("again", _name(thing if isinstance(thing, type) else type(thing)))
+        self._entered.add(id(thing))
+        self._depth += 1
+        try:
+            return self._shape(thing)
+        except Exception:  # an object of the user's that does not like to be looked at
+            return ("opaque", _name(type(thing)))
+        finally:
+            self._depth -= 1
+            if not isinstance(thing, type):
+                self._entered.discard(id(thing))  # two equal ones side by side are no cycle
+
+    def _shape(self, thing: Any) -> object:
+        if isinstance(thing, dict):
+            return ("dict", *sorted((repr(self.shape(key)), self.shape(thing[key])) for key in thing))
+        if isinstance(thing, (list, tuple)):
+            return ("list", *map(self.shape, thing))
+        if isinstance(thing, (set, frozenset)):
+            return ("set", *sorted(repr(self.shape(each)) for each in thing))
+        if isinstance(thing, enum.Enum):
+            return ("member", _name(type(thing)), thing.name)
+        if typing.get_origin(thing) is not None:
+            return self._generic(thing)
+        if isinstance(thing, type):
+            return self._class(thing)
+        return self._function(thing) or self._typing_name(thing) or self._object(thing)
+
+    def _generic(self, thing: Any) -> object:
+        origin = typing.get_origin(thing)
+        name = "Union" if origin in UNIONS else self.shape(origin)
+        return (
+            "of",
+            name,
+            *map(self.shape, typing.get_args(thing)),
+            *map(self.shape, getattr(thing, "__metadata__", ())),
+        )
+
+    def _class(self, kind: Any) -> object:
+        if _is_model(kind):
+            return self._model(kind)
+        if any(hasattr(kind, mark) for mark in RECORDS):
+            return ("record", _name(kind), self.shape(_annotations(kind)))
+        return ("class", _name(kind))
+
+    def _model(self, kind: Any) -> object:
+        decorators = kind.__pydantic_decorators__
+        return (
+            "model",
+            _name(kind),
+            *((name, self._parts(field, FIELD_PARTS)) for name, field in kind.model_fields.items()),
+            *(
+                (
+                    "private",
+                    name,
+                    self.shape(_annotations(kind).get(name)),
+                    self._parts(private, PRIVATE_PARTS),
+                )
+                for name, private in sorted(kind.__private_attributes__.items())
+            ),
+            ("extra", self.shape(_annotations(kind).get("__pydantic_extra__"))),
+            ("config", self.shape(dict(kind.model_config))),
+            *(
+                (name, each, self.shape(one.info), self.shape(one.func))
+                for name in DECORATORS
+                for each, one in sorted(getattr(decorators, name).items())
+            ),
+            *(
+                (name, self.shape(vars(base)[name]))
+                for base in kind.__mro__
+                if _is_model(base) and base.__module__.partition(".")[0] != "pydantic"
+                for name in METHODS
+                if name in vars(base)
+            ),
+        )
+
+    def _parts(self, thing: Any, names: tuple[str, ...]) -> object:
+        return tuple((name, self.shape(getattr(thing, name, None))) for name in names)
+
+    def _function(self, thing: Any) -> object:
+        if isinstance(thing, functools.partial):
+            return ("partial", self.shape(thing.func), self.shape(thing.args), self.shape(thing.keywords))
+        function = getattr(thing, "__func__", thing)  # of a method, a classmethod, a staticmethod
+        code = getattr(function, "__code__", None)
+        if isinstance(code, types.CodeType):
+            cells = [cell.cell_contents for cell in function.__closure__ or () if cell != types.CellType()]
+            return ("def", self._code(code), self.shape(function.__defaults__), self.shape(cells))
+        if isinstance(thing, types.BuiltinFunctionType):
+            return ("builtin", thing.__module__, thing.__qualname__)
+        return None
+
+    def _code(self, code: types.CodeType) -> object:
+        consts = (self._code(c) if isinstance(c, types.CodeType) else self.shape(c) for c in code.co_consts)
+        return (code.co_code.hex(), code.co_names, *consts)
+
+    def _typing_name(self, thing: Any) -> object:
+        if isinstance(thing, typing.TypeVar):
+            return ("var", thing.__name__, self.shape(thing.__bound__), self.shape(thing.__constraints__))
+        if isinstance(thing, typing.ForwardRef):
+            return ("forward", thing.__forward_arg__)
+        for below in ("__supertype__", "__value__"):  # NewType, `type X = ...`
+            if hasattr(thing, below):
+                return ("alias", thing.__name__, self.shape(getattr(thing, below)))
+        return None
+
+    def _object(self, thing: Any) -> object:
+        """By its type and state, as far as it has any; never by its repr, which may hold an address."""
+        state = dict(getattr(thing, "__dict__", {}))
+        for base in type(thing).__mro__:
+            slots = vars(base).get("__slots__", ())
+            for name in (slots,) if isinstance(slots, str) else slots:
+                if name not in ("__dict__", "__weakref__") and hasattr(thing, name):
+                    state[name] = getattr(thing, name)
+        if not state and type(thing).__module__ in ("typing", "datetime", "decimal", "uuid", "re", "pathlib"):
+            return ("value", repr(thing))
+        return ("object", _name(type(thing)), self.shape(state))
+
+
+def _name(kind: type) -> str:
+    return f"{kind.__module__}:{kind.__qualname__}"
+
+
+def _is_model(kind: type) -> bool:
+    main = sys.modules.get("pydantic.main")
+    return main is not None and issubclass(kind, main.BaseModel)
+
+
+def _annotations(kind: type) -> dict[str, Any]:
+    """Those of the class and its bases, as they stand."""
+    merged: dict[str, Any] = {}
+    for base in reversed(kind.__mro__):
+        try:
+            merged.update(getattr(base, "__annotations__", {}))
+        except NameError:  # Python 3.14 asks for what an annotation names only now
+            merged["?"] = _name(base)
+    return merged
