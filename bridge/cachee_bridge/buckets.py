@@ -28,6 +28,8 @@ PIECE_BYTES = 256 * 1024
 """Before it is deflated: some milliseconds of work, and a frame that is no larger than a link's allowance."""
 MAP_BYTES_MAX = 2 + (1 << 20) // 8 + (1 << 24) // 8
 """That of the largest ring: what one source can make this host hold in a namespace."""
+FENCE_STEPS = 1 << 16
+"""Bits or fences that are looked at, at a time: some milliseconds, if each cache line is far away."""
 EVICT_WORDS = 1 << 18
 """Of the index at a time: 5 ms, if every word names an entry."""
 HEADER = struct.Struct("<BBB")
@@ -103,18 +105,28 @@ class Arriving:
 
 
 class Mending:
-    """A whole map on its way into a segment."""
+    """A whole map on its way into a segment: first its fences, then the evictions, some at a time."""
 
     def __init__(self, store: Store, source: int, last: int, map_: bytes) -> None:
-        """The fences. `last`: where the cursor goes in the end. ValueError: not a map; nothing was done."""
+        """The first fences. `last`: the cursor in the end. ValueError: not a map; nothing was done."""
         self._store, self._source, self._map = store, source, map_
         self.last = last
         self.evicted = 0
-        self._version = store.fence_map(source, map_)
-        self._at = 0
+        self._version = self._at = 0
+        self._fenced = False
+        self._fence()
+
+    def _fence(self) -> None:
+        self._version, self._at = self._store.fence_map(
+            self._source, self._map, self._version, self._at, FENCE_STEPS
+        )
+        self._fenced = self._at == 0
 
     def go_on(self) -> bool:
-        """Evicts some more; whether that was the last of it."""
+        """Raises some more fences, or evicts some more; whether that was the last of it."""
+        if not self._fenced:
+            self._fence()
+            return False
         self._at, evicted = self._store.evict_map(
             self._source, self._map, self._version, self._at, EVICT_WORDS
         )

@@ -60,9 +60,14 @@ class Store(Protocol):
         """Bytes at.. of the map of all that this host announced after `cursor`, as its tables are now."""
         ...
 
-    def fence_map(self, source: int, buckets: bytes, /) -> int:
-        """Raises the fences that a whole map lists; the version for `evict_map`. ValueError: malformed, none
-        raised."""
+    def fence_map(
+        self, source: int, buckets: bytes, version: int, at: int, max_steps: int, /
+    ) -> tuple[int, int]:
+        """Raises some of the fences that a whole map lists: (version, at) for the next call.
+
+        The first call gets 0 and 0. `at` 0 in the answer: all are raised, and `version` is the one for
+        `evict_map`. ValueError: malformed, none raised.
+        """
         ...
 
     def evict_map(

@@ -96,12 +96,17 @@ static inline void fence_seq_cst_after_rmw(void) { fence_seq_cst(); }
 /* A hint: this will be wanted soon. Its line may be far away, and so may the page table's that says where. */
 static inline void prefetch_to_write(const void *p) { __builtin_prefetch(p, 1); }
 
-/* Raise *p to at least v. Late helpers may call it with an old v: then it does nothing. */
-static inline void raise_max(a64 *p, uint64_t v)
+/* Raise *p to at least v. Late helpers may call it with an old v: then it does nothing. Each failed try means that another
+ * process raised the word, to less than v: there are fewer of those than tries. False: the word is not at v, because
+ * somebody keeps writing garbage into it. */
+enum { RAISE_TRIES_MAX = 1 << 16 };
+static inline bool raise_max(a64 *p, uint64_t v)
 {
     uint64_t seen = load_relaxed(p);
-    while (seen < v && !cas(p, &seen, v)) {
-    }
+    for (uint32_t tries = 0; seen < v && tries < RAISE_TRIES_MAX; tries++)
+        if (cas(p, &seen, v))
+            return true;
+    return seen >= v;
 }
 
 /* One 16-byte compare and swap: a ring slot is published whole or not at all. */

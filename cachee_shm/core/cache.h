@@ -20,7 +20,7 @@ struct write {
     const void *body; /* what is put in the value's place: set by reserve() in cache.c */
     uint32_t body_bytes;
     uint64_t ttl_ms; /* 0 = never expires */
-    uint32_t grace_ms;
+    uint64_t grace_ms;
     uint8_t type, tags;
     bool local, store_nothing;
     uint64_t tag[TAGS_MAX];

@@ -18,30 +18,33 @@ static void raise_own(struct attachment *a, uint64_t meta, a32 *at, uint64_t seq
 static void raise_clear(struct attachment *a, a64 *clear, uint64_t sequence)
 {
     if (load_relaxed(clear) < sequence)
-        raise_max(&a->header->cleared_stamp, load_relaxed(&a->header->page_stamp));
-    raise_max(clear, sequence);
+        fence_raise_one(a, &a->header->cleared_stamp, load_relaxed(&a->header->page_stamp));
+    fence_raise_one(a, clear, sequence);
 }
 
 /* Pages sealed since may hold what counts: cleared_stamp stays where it is. */
 void fence_clear_before(struct attachment *a, uint64_t sequence)
 {
-    raise_max(&a->header->clear_remote, sequence);
+    fence_raise_one(a, &a->header->clear_remote, sequence);
 }
 
 void fence_raise(struct attachment *a, uint64_t meta, uint64_t hash, uint64_t sequence)
 {
-    switch ((meta >> META_KIND_SHIFT) & 7) {
+    uint64_t kind = (meta >> META_KIND_SHIFT) & 7;
+    if (kind == RECORD_LOCAL && hash == EVERY_KEY)
+        return; /* a line */
+    switch (kind) {
     case RECORD_ADD:
     case RECORD_KEY:
     case RECORD_SET:
     case RECORD_LOCAL:
     case RECORD_GUARDED:
-        raise_max(fence_bucket(a, hash), sequence);
+        fence_raise_one(a, fence_bucket(a, hash), sequence);
         raise_own(a, meta, own_bucket(a, hash), sequence);
         return;
     case RECORD_TAG:
-        raise_max(tag_bucket(a, hash), sequence);
-        raise_max(&a->header->tags_moved, sequence); /* FENCE: who sees it sees the tag's fence raised */
+        fence_raise_one(a, tag_bucket(a, hash), sequence);
+        fence_raise_one(a, &a->header->tags_moved, sequence); /* FENCE: who sees it sees the tag's fence raised */
         raise_own(a, meta, &a->own_tags[tag_slot(a, hash)], sequence);
         return;
     case RECORD_CLEAR:

@@ -9,6 +9,11 @@
 #include "attachment.h"
 #include "hash.h"
 
+/* The hash of a RECORD_KEY that may be about any key: a peer's map of buckets is being applied (relay_buckets.h). In its
+ * last record the digest bits are EVERY_KEY_DONE. No key has this hash. A RECORD_LOCAL of this hash is a line: it takes a
+ * sequence, and is about no key at all. */
+enum { EVERY_KEY = 0, EVERY_KEY_DONE = 1 };
+
 static inline a64 *fence_bucket(const struct attachment *a, uint64_t hash) { return &a->fences[hash >> a->fence_shift]; }
 
 static inline a32 *own_bucket(const struct attachment *a, uint64_t hash) { return &a->own_writes[hash >> a->fence_shift]; }
@@ -31,6 +36,14 @@ static inline uint64_t clear_of(const struct attachment *a, bool local)
 /* Everything that was stored or asked for before this sequence is invalid, local entries excepted. Only a sequence that
  * has been given: a token read after it is not lower, so nothing that was asked for since is refused. */
 void fence_clear_before(struct attachment *a, uint64_t sequence);
+
+/* Raise one word of the tables or the header. Where that cannot be done, somebody writes garbage into it: the segment is
+ * retired, since an older value could be read behind a fence that is too low. */
+static inline void fence_raise_one(struct attachment *a, a64 *at, uint64_t sequence)
+{
+    if (!raise_max(at, sequence))
+        store_release(&a->header->state, SEGMENT_RETIRED);
+}
 
 /* Raise whatever the record of this meta and hash must raise, to its sequence. Idempotent. */
 void fence_raise(struct attachment *a, uint64_t meta, uint64_t hash, uint64_t sequence);

@@ -25,7 +25,7 @@ static bool rejoin(SegmentObject *s)
     fail(errors.roster_full, "This forked process could not get a roster slot of its own in segment '%.64s': all are taken, or it "
                              "may not open the segment's file any more. Nothing was read or written. Attach fewer processes, or "
                              "attach again after the fork.",
-         s->a.header->name);
+         label_of(s).text);
     return false;
 }
 
@@ -61,7 +61,7 @@ bool enter_as_bridge(SegmentObject *s)
     if (!segment_bridge_ousted(&s->a))
         return true;
     fail(errors.bridge_running, "Another bridge serves segment '%.64s' by now. Nothing was changed. This one has to stop.",
-         s->a.header->name);
+         label_of(s).text);
     return false;
 }
 
@@ -163,10 +163,14 @@ static int attach(SegmentObject *s, int fd, const struct segment_config *config,
         complain(result, config->name);
         return -1;
     }
-    Py_XSETREF(s->encode, Py_NewRef(encode));
-    Py_XSETREF(s->decoders, Py_NewRef(decoders));
+    PyObject *old_encode = s->encode, *old_decoders = s->decoders;
+    s->encode = Py_NewRef(encode);
+    s->decoders = Py_NewRef(decoders);
     remember(s);
-    return near_open(s, near_entries) ? 0 : -1;
+    bool done = near_open(s, near_entries);
+    Py_XDECREF(old_encode); /* last: it may run Python code */
+    Py_XDECREF(old_decoders);
+    return done ? 0 : -1;
 }
 
 /* _attach(fd, name, memory, host, hash_key, has_name, has_bridge, isolation_ttl_ms, on_isolation, default_ttl_ms, near_entries,
@@ -194,8 +198,9 @@ static PyObject *Segment_attach(SegmentObject *s, PyObject *args)
     struct near_taken near = near_take(s);
     close_segment(s);
     int failed = attach(s, fd, &config, near_entries, encode, decoders);
+    uint64_t total_bytes = s->a.geo.total_bytes;
     near_release(near);
-    return failed ? NULL : PyLong_FromUnsignedLongLong(s->a.geo.total_bytes);
+    return failed ? NULL : PyLong_FromUnsignedLongLong(total_bytes);
 }
 
 static PyObject *Segment_close(SegmentObject *s, PyObject *unused)
@@ -256,6 +261,13 @@ static void gather(PyMethodDef *to, const PyMethodDef *from)
         *to++ = *from;
 }
 
+/* Without it, an empty cache would be false, as len() is 0. */
+static int Segment_true(SegmentObject *unused)
+{
+    (void)unused;
+    return 1;
+}
+
 static PyType_Slot slots[] = {
     {Py_tp_doc, "An attachment to one namespace's segment. cachee_shm.Cache is its public subclass."},
     {Py_tp_dealloc, Segment_dealloc},
@@ -264,6 +276,7 @@ static PyType_Slot slots[] = {
     {Py_tp_methods, methods},
     {Py_tp_getset, module_attributes},
     {Py_mp_length, Segment_length},
+    {Py_nb_bool, Segment_true},
     {Py_mp_subscript, Segment_subscript},
     {Py_mp_ass_subscript, Segment_ass_subscript},
     {Py_sq_contains, Segment_contains},

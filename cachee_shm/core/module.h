@@ -2,9 +2,18 @@
  *
  * The lock: every verb runs from its first word to its last with the interpreter's lock held. A verb takes
  * well under a microsecond and never blocks, so releasing it would cost more than it gives; and it makes the
- * attachment (one open page, one roster slot) single-threaded without a mutex. Hooks into Python (encode,
- * decode) run before a verb starts or after its bytes were copied, because they may do anything, close()
- * included: enter() is called after them.
+ * attachment (one open page, one roster slot) single-threaded without a mutex.
+ *
+ * Python code may do anything to the object that a verb works on: close it, attach it to another segment. It runs where
+ * it is called (an encoder, a decoder, __index__, an iterator), where an object is let go, and, before Python 3.12, where
+ * an object is made that the collector tracks. So a verb has three parts, in this order:
+ *
+ *   1. Every argument is converted. Whatever belongs to the caller and may change is copied or held.
+ *   2. enter(), then the work on the segment. No Python code runs; what is read goes into memory of this process.
+ *   3. The result is made of that memory. Neither the mapping nor s->a is read any more.
+ *
+ * A verb that needs the segment again begins again with enter(). module_reentry.h checks this: in a build of its own, it
+ * runs a caller's function at each point where Python code may run.
  *
  * One interpreter only: a second one in this process would share the attachments without sharing the lock.
  */
@@ -38,6 +47,18 @@ struct error_classes { /* from cachee_shm.errors */
 };
 extern struct error_classes errors;
 
+/* The namespace's name, for an error: the mapping may be gone before the message is made. */
+struct label {
+    char text[NAME_BYTES + 1];
+};
+
+static inline struct label label_of(const SegmentObject *s)
+{
+    struct label label = {{0}};
+    memcpy(label.text, s->a.header->name, NAME_BYTES);
+    return label;
+}
+
 /* module.c: set an error and return NULL; be ready for a verb (open, ours after a fork, not retired). */
 PyObject *fail(PyObject *type, const char *format, ...);
 bool enter(SegmentObject *s);
@@ -62,8 +83,9 @@ bool hash_from(SegmentObject *s, PyObject *key, uint64_t *hash); /* enters */
 bool parse_args(const char *verb, const char *const *names, int required, int most, PyObject *const *args, Py_ssize_t n,
                 PyObject *kwnames, PyObject **out);
 bool ttl_from(const SegmentObject *s, PyObject *o, uint64_t *ttl_ms, bool *store_nothing);
-bool tag_list_from(PyObject *o, PyObject **list);
-bool tags_from(const SegmentObject *s, PyObject *list, struct write *w);
+bool tags_held(PyObject *o, PyObject **tags);
+PyObject *keys_held(PyObject *o);
+void tags_from(const SegmentObject *s, PyObject *tags, struct write *w);
 uint64_t tag_hash(const SegmentObject *s, const struct key *tag);
 bool value_from(SegmentObject *s, PyObject *o, struct value *v);
 
@@ -102,6 +124,17 @@ PyObject *Segment_subscript(SegmentObject *s, PyObject *key);
 int Segment_ass_subscript(SegmentObject *s, PyObject *key, PyObject *value);
 int Segment_contains(SegmentObject *s, PyObject *key);
 Py_ssize_t Segment_length(SegmentObject *s);
+
+/* Lists of rows (module_peers.c). A verb copies what it lists out of the segment, then makes objects of the copies. */
+struct rows {
+    void *at;    /* NULL: an error is set */
+    uint32_t count, room;
+    size_t row_bytes;
+};
+struct rows rows_for(uint32_t room, size_t row_bytes);
+void *rows_next(struct rows *rows);
+PyObject *rows_listed(struct rows *rows, PyObject *(*object_of)(const void *row)); /* frees them */
+PyObject *text_from(const char *bytes, size_t bytes_max); /* up to a zero; what is no UTF-8 is replaced */
 
 /* A method that takes fast arguments, in the type that PyMethodDef wants. */
 #define FAST(f) (PyCFunction)(void (*)(void))(f)

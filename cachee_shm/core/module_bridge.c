@@ -50,30 +50,41 @@ static PyObject *Segment_heal(SegmentObject *s, PyObject *args)
 
 static PyObject *ring_broken(SegmentObject *s)
 {
+    struct label label = label_of(s);
     store_release(&s->a.header->state, SEGMENT_RETIRED);
     return fail(errors.segment_retired, "The ring of segment '%.64s' is corrupt; the segment is retired. Attach again.",
-                s->a.header->name);
+                label.text);
+}
+
+/* The bytes of a bytes-like object, ours to release. What is not bytes itself is copied: another thread may write to it,
+ * and to release its buffer may run Python code. */
+static PyObject *bytes_held(PyObject *o)
+{
+    if (PyBytes_CheckExact(o))
+        return Py_NewRef(o);
+    if (PyObject_CheckBuffer(o))
+        return PyBytes_FromObject(o);
+    return fail(PyExc_TypeError, "a bytes-like object is required, not %.100s", Py_TYPE(o)->tp_name);
 }
 
 static PyObject *Segment_apply(SegmentObject *s, PyObject *args)
 {
     unsigned int source;
-    Py_buffer payload;
+    PyObject *payload;
     uint32_t applied;
-    if (!PyArg_ParseTuple(args, "Iy*:apply", &source, &payload))
+    if (!PyArg_ParseTuple(args, "IO:apply", &source, &payload) || !(payload = bytes_held(payload)))
         return NULL;
     enum relay result = RELAY_MALFORMED;
-    bool fits = source <= META_SOURCE_BITS && payload.len <= UINT32_MAX;
-    if (enter_as_bridge(s) && fits)
-        result = relay_apply(&s->a, (uint16_t)source, payload.buf, (uint32_t)payload.len, &applied);
-    PyBuffer_Release(&payload);
-    if (PyErr_Occurred())
-        return NULL;
-    if (result == RELAY_MALFORMED)
-        return fail(PyExc_ValueError, "malformed payload; nothing of it was applied");
-    if (result == RELAY_CORRUPT)
-        return ring_broken(s);
-    return PyLong_FromUnsignedLong(applied);
+    Py_ssize_t n = PyBytes_GET_SIZE(payload);
+    bool entered = enter_as_bridge(s);
+    if (entered && source <= META_SOURCE_BITS && n <= UINT32_MAX)
+        result = relay_apply(&s->a, (uint16_t)source, (const unsigned char *)PyBytes_AS_STRING(payload), (uint32_t)n, &applied);
+    PyObject *answer = !entered                    ? NULL
+                       : result == RELAY_MALFORMED ? fail(PyExc_ValueError, "malformed payload; nothing of it was applied")
+                       : result == RELAY_CORRUPT   ? ring_broken(s)
+                                                   : PyLong_FromUnsignedLong(applied);
+    Py_DECREF(payload);
+    return answer;
 }
 
 /* ---- maps of buckets ---- */
@@ -91,43 +102,50 @@ static PyObject *Segment_map_piece(SegmentObject *s, PyObject *args)
     return out;
 }
 
-/* A map out of Python's bytes. False: an error is set, and the buffer is released. */
-static bool read_map(SegmentObject *s, unsigned int source, Py_buffer *bytes, struct bucket_map *map)
+/* Enter, and read a map out of bytes that the verb holds. False: an error is set. */
+static bool enter_with_map(SegmentObject *s, unsigned int source, PyObject *bytes, struct bucket_map *map)
 {
-    bool good = enter_as_bridge(s);
-    if (good && (source > META_SOURCE_BITS || !relay_map_read(bytes->buf, (uint64_t)bytes->len, map))) {
-        fail(PyExc_ValueError, "malformed map of buckets; nothing of it was applied");
-        good = false;
-    }
-    if (!good)
-        PyBuffer_Release(bytes);
-    return good;
+    if (!enter_as_bridge(s))
+        return false;
+    const unsigned char *at = (const unsigned char *)PyBytes_AS_STRING(bytes);
+    if (source <= META_SOURCE_BITS && relay_map_read(at, (uint64_t)PyBytes_GET_SIZE(bytes), map))
+        return true;
+    fail(PyExc_ValueError, "malformed map of buckets; nothing of it was applied");
+    return false;
 }
 
 static PyObject *Segment_fence_map(SegmentObject *s, PyObject *args)
 {
-    unsigned int source;
-    Py_buffer bytes;
+    unsigned int source, steps_max;
+    unsigned long long sequence, at;
+    PyObject *bytes, *answer = NULL;
     struct bucket_map map;
-    if (!PyArg_ParseTuple(args, "Iy*:fence_map", &source, &bytes) || !read_map(s, source, &bytes, &map))
+    if (!PyArg_ParseTuple(args, "IOKKI:fence_map", &source, &bytes, &sequence, &at, &steps_max) || !(bytes = bytes_held(bytes)))
         return NULL;
-    uint64_t version = relay_map_fence(&s->a, (uint16_t)source, &map);
-    PyBuffer_Release(&bytes);
-    return version == RING_CORRUPT ? ring_broken(s) : PyLong_FromUnsignedLongLong(version);
+    if (enter_with_map(s, source, bytes, &map)) {
+        struct map_fencing f = {.sequence = sequence, .at = at};
+        bool good = relay_map_fence(&s->a, (uint16_t)source, &map, steps_max, &f);
+        answer = good ? Py_BuildValue("(KK)", f.sequence, f.at) : ring_broken(s);
+    }
+    Py_DECREF(bytes);
+    return answer;
 }
 
 static PyObject *Segment_evict_map(SegmentObject *s, PyObject *args)
 {
     unsigned int source, words_max;
     unsigned long long version, from;
-    Py_buffer bytes;
+    PyObject *bytes, *answer = NULL;
     struct bucket_map map;
-    if (!PyArg_ParseTuple(args, "Iy*KKI:evict_map", &source, &bytes, &version, &from, &words_max) || !read_map(s, source, &bytes, &map))
+    if (!PyArg_ParseTuple(args, "IOKKI:evict_map", &source, &bytes, &version, &from, &words_max) || !(bytes = bytes_held(bytes)))
         return NULL;
-    uint32_t evicted = 0;
-    uint64_t next = relay_map_evict(&s->a, (uint16_t)source, &map, version, from, words_max ? words_max : 1, &evicted);
-    PyBuffer_Release(&bytes);
-    return Py_BuildValue("(KI)", next, evicted);
+    if (enter_with_map(s, source, bytes, &map)) {
+        uint32_t evicted = 0;
+        uint64_t next = relay_map_evict(&s->a, (uint16_t)source, &map, version, from, words_max ? words_max : 1, &evicted);
+        answer = Py_BuildValue("(KI)", next, evicted);
+    }
+    Py_DECREF(bytes);
+    return answer;
 }
 
 /* Records for events.py, 24 bytes each: sequence u64, hash u64, kind u8, own u8, source u16, digest u16, padding. */
@@ -170,22 +188,34 @@ static PyObject *Segment_read_ring(SegmentObject *s, PyObject *args)
 
 enum { NOBODY = 0 }; /* the slot that no source has */
 
+struct source_row {
+    uint32_t index;
+    uint64_t incarnation, cursor;
+    char name[NAME_BYTES];
+};
+
+static PyObject *source_object(const void *at)
+{
+    const struct source_row *row = at;
+    return Py_BuildValue("(INKK)", row->index, text_from(row->name, sizeof row->name), row->incarnation, row->cursor);
+}
+
 static PyObject *sources_of(SegmentObject *s, enum source_use use)
 {
-    PyObject *list = enter(s) ? PyList_New(0) : NULL;
-    for (uint32_t i = 0; list && i < s->a.geo.source_slots; i++) {
+    if (!enter(s))
+        return NULL;
+    struct rows rows = rows_for(s->a.geo.source_slots, sizeof(struct source_row));
+    for (uint32_t i = 0; rows.at && i < s->a.geo.source_slots; i++) {
         struct source_slot *slot = &s->a.sources[i];
-        char name[NAME_BYTES];
         if (load_acquire(&slot->used) != use)
             continue;
-        racing_read(name, slot->name, sizeof name);
-        PyObject *text = PyUnicode_DecodeUTF8(name, (Py_ssize_t)strnlen(name, sizeof name), "replace");
-        PyObject *row = text ? Py_BuildValue("(INKK)", i, text, load_acquire(&slot->incarnation), load_acquire(&slot->cursor)) : NULL;
-        if (!row || PyList_Append(list, row) < 0)
-            Py_CLEAR(list);
-        Py_XDECREF(row);
+        struct source_row *row = rows_next(&rows);
+        row->index = i;
+        row->incarnation = load_acquire(&slot->incarnation);
+        row->cursor = load_acquire(&slot->cursor);
+        racing_read(row->name, slot->name, sizeof row->name);
     }
-    return list;
+    return rows_listed(&rows, source_object);
 }
 
 static PyObject *Segment_sources(SegmentObject *s, PyObject *unused)
@@ -250,7 +280,7 @@ static PyObject *Segment_source_open(SegmentObject *s, PyObject *arg)
     if (i == NOBODY)
         return fail(errors.segment_error, "Segment '%.64s' knows %u hosts already and has no room for '%s'. Nothing changed. Forget "
                                           "dead hosts, or give the namespace more memory.",
-                    s->a.header->name, s->a.geo.source_slots - 1, name);
+                    label_of(s).text, s->a.geo.source_slots - 1, name);
     struct source_slot *slot = &s->a.sources[i];
     if (!source_named(&s->a, i, name))
         source_begin(&s->a, slot, name, (size_t)n);
@@ -435,52 +465,89 @@ static bool put_number(PyObject *dict, const char *name, uint64_t n)
     return good;
 }
 
+struct numbers { /* of stats(), in the order of its answer */
+    const char *name[STAT_COUNT + 16];
+    uint64_t number[STAT_COUNT + 16];
+    int count;
+};
+
+static void note(struct numbers *n, const char *name, uint64_t number)
+{
+    n->name[n->count] = name;
+    n->number[n->count++] = number;
+}
+
+static void look_at_numbers(SegmentObject *s, struct numbers *n)
+{
+    const struct geometry *g = &s->a.geo;
+    for (int which = 0; which < STAT_COUNT; which++) {
+        uint64_t sum = 0;
+        for (uint32_t i = 0; i < g->roster_slots && i < load_relaxed(&s->a.header->roster_high); i++)
+            sum += load_relaxed(&s->a.roster[i].stats[which]);
+        note(n, stat_names[which], sum);
+    }
+    note(n, "entries", cache_count(&s->a));
+    note(n, "memory_bytes", g->total_bytes);
+    note(n, "value_bytes", (uint64_t)g->page_count * g->page_bytes);
+    note(n, "pages", g->page_count);
+    note(n, "page_bytes", g->page_bytes);
+    note(n, "ring_slots", g->ring_slots);
+    note(n, "ring_tail", ring_tail(&s->a));
+    note(n, "attached", roster_count(&s->a, ROSTER_WORKER));
+    if (s->near) {
+        note(n, "near_hits", s->near_hits);
+        note(n, "near_entries", near_count(s));
+    }
+}
+
 static PyObject *Segment_stats(SegmentObject *s, PyObject *unused)
 {
+    struct numbers n = {.count = 0};
     (void)unused;
-    PyObject *dict = enter(s) ? PyDict_New() : NULL;
-    for (int which = 0; dict && which < STAT_COUNT; which++) {
-        uint64_t sum = 0;
-        for (uint32_t i = 0; i < s->a.geo.roster_slots && i < load_relaxed(&s->a.header->roster_high); i++)
-            sum += load_relaxed(&s->a.roster[i].stats[which]);
-        if (!put_number(dict, stat_names[which], sum))
+    if (!enter(s))
+        return NULL;
+    look_at_numbers(s, &n);
+    PyObject *dict = PyDict_New();
+    for (int i = 0; dict && i < n.count; i++)
+        if (!put_number(dict, n.name[i], n.number[i]))
             Py_CLEAR(dict);
-    }
-    const struct geometry *g = &s->a.geo;
-    bool good = dict && put_number(dict, "entries", cache_count(&s->a)) && put_number(dict, "memory_bytes", g->total_bytes) &&
-                put_number(dict, "value_bytes", (uint64_t)g->page_count * g->page_bytes) &&
-                put_number(dict, "pages", g->page_count) && put_number(dict, "page_bytes", g->page_bytes) &&
-                put_number(dict, "ring_slots", g->ring_slots) && put_number(dict, "ring_tail", ring_tail(&s->a)) &&
-                put_number(dict, "attached", roster_count(&s->a, ROSTER_WORKER));
-    if (good && s->near)
-        good = put_number(dict, "near_hits", s->near_hits) && put_number(dict, "near_entries", near_count(s));
-    if (!good)
-        Py_CLEAR(dict);
     return dict;
+}
+
+struct roster_row {
+    uint32_t index;
+    bool is_bridge, alive;
+    uint64_t pid;
+    char command[sizeof(((struct roster_slot *)0)->command)];
+};
+
+static PyObject *roster_object(const void *at)
+{
+    const struct roster_row *row = at;
+    return Py_BuildValue("(IKNNN)", row->index, row->pid, PyBool_FromLong(row->is_bridge),
+                         text_from(row->command, sizeof row->command), PyBool_FromLong(row->alive));
 }
 
 /* Who is attached: (slot, pid, is_bridge, command, alive). */
 static PyObject *Segment_roster(SegmentObject *s, PyObject *unused)
 {
     (void)unused;
-    PyObject *list = enter(s) ? PyList_New(0) : NULL;
-    for (uint32_t i = 0; list && i < s->a.geo.roster_slots && i < load_relaxed(&s->a.header->roster_high); i++) {
+    if (!enter(s))
+        return NULL;
+    struct rows rows = rows_for(s->a.geo.roster_slots, sizeof(struct roster_row));
+    for (uint32_t i = 0; rows.at && i < s->a.geo.roster_slots && i < load_relaxed(&s->a.header->roster_high); i++) {
         struct roster_slot *slot = &s->a.roster[i];
         uint64_t word = load_acquire(&slot->word);
-        char command[sizeof slot->command];
         if ((word & ROSTER_STATE_MASK) != SLOT_LIVE)
             continue;
-        racing_read(command, slot->command, sizeof command);
-        PyObject *text = PyUnicode_DecodeUTF8(command, (Py_ssize_t)strnlen(command, sizeof command), "replace");
-        PyObject *row = text ? Py_BuildValue("(IKNNN)", i, load_relaxed(&slot->pid),
-                                             PyBool_FromLong(((word >> ROSTER_KIND_SHIFT) & 15) == ROSTER_BRIDGE), text,
-                                             PyBool_FromLong(roster_alive(&s->a, i)))
-                             : NULL;
-        if (!row || PyList_Append(list, row) < 0)
-            Py_CLEAR(list);
-        Py_XDECREF(row);
+        struct roster_row *row = rows_next(&rows);
+        row->index = i;
+        row->is_bridge = ((word >> ROSTER_KIND_SHIFT) & 15) == ROSTER_BRIDGE;
+        row->alive = roster_alive(&s->a, i);
+        row->pid = load_relaxed(&slot->pid);
+        racing_read(row->command, slot->command, sizeof row->command);
     }
-    return list;
+    return rows_listed(&rows, roster_object);
 }
 
 /* ---- attributes ---- */
@@ -558,7 +625,7 @@ PyMethodDef module_bridge[] = {
     {"pack", (PyCFunction)Segment_pack, METH_VARARGS, "pack(cursor, records_max, bytes_max) -> (to, payload) or None if lapped"},
     {"missed", (PyCFunction)Segment_missed, METH_O, "missed(cursor) -> b'': nothing; CLEAR or ALL: it stands for all; 6: map_piece tells"},
     {"map_piece", (PyCFunction)Segment_map_piece, METH_VARARGS, "map_piece(cursor, at, bytes_max) -> bytes of the map of own writes after cursor"},
-    {"fence_map", (PyCFunction)Segment_fence_map, METH_VARARGS, "fence_map(source, map) -> version, for evict_map; ValueError: nothing was done"},
+    {"fence_map", (PyCFunction)Segment_fence_map, METH_VARARGS, "fence_map(source, map, sequence, at, steps_max) -> (sequence, at), 0 and 0 at first; at 0: done, sequence is evict_map's version"},
     {"evict_map", (PyCFunction)Segment_evict_map, METH_VARARGS, "evict_map(source, map, version, at, words_max) -> (at or 0: done, evicted)"},
     {"heal", (PyCFunction)Segment_heal, METH_VARARGS, "heal(cursor, records_max) -> cursor: re-apply own records at home"},
     {"apply", (PyCFunction)Segment_apply, METH_VARARGS, "apply(source, payload) -> records applied; ValueError: none was"},

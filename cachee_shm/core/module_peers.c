@@ -2,6 +2,36 @@
 #include "module.h"
 #include "peers.h"
 
+/* ---- lists ---- */
+
+struct rows rows_for(uint32_t room, size_t row_bytes)
+{
+    struct rows rows = {.at = PyMem_Calloc(room, row_bytes), .room = room, .row_bytes = row_bytes};
+    if (!rows.at)
+        PyErr_NoMemory();
+    return rows;
+}
+
+void *rows_next(struct rows *rows) { return (char *)rows->at + rows->row_bytes * rows->count++; }
+
+PyObject *rows_listed(struct rows *rows, PyObject *(*object_of)(const void *row))
+{
+    PyObject *list = rows->at ? PyList_New(0) : NULL;
+    for (uint32_t i = 0; list && i < rows->count; i++) {
+        PyObject *object = object_of((const char *)rows->at + rows->row_bytes * i);
+        if (!object || PyList_Append(list, object) < 0)
+            Py_CLEAR(list);
+        Py_XDECREF(object);
+    }
+    PyMem_Free(rows->at);
+    return list;
+}
+
+PyObject *text_from(const char *bytes, size_t bytes_max)
+{
+    return PyUnicode_DecodeUTF8(bytes, (Py_ssize_t)strnlen(bytes, bytes_max), "replace");
+}
+
 /* ---- the bridge ---- */
 
 static PyObject *Segment_source_acked(SegmentObject *s, PyObject *args)
@@ -66,29 +96,34 @@ static PyObject *Segment_synced(SegmentObject *s, PyObject *args)
     return PyBool_FromLong(synced);
 }
 
-static PyObject *peer_row(const struct attachment *a, uint32_t i, const struct peer *peer)
-{
+struct peer_row {
+    struct peer peer;
     char name[NAME_BYTES];
-    racing_read(name, a->sources[i].name, sizeof name);
-    PyObject *text = PyUnicode_DecodeUTF8(name, (Py_ssize_t)strnlen(name, sizeof name), "replace");
-    PyObject *acked = peer->acked == NOT_ACKED ? Py_NewRef(Py_None) : PyLong_FromUnsignedLongLong(peer->acked - 1);
-    return Py_BuildValue("(NNNK)", text, PyBool_FromLong(peer->reachable), acked, peer->fresh_ms); /* NULL if one is */
+};
+
+static PyObject *peer_object(const void *at)
+{
+    const struct peer_row *row = at;
+    uint64_t acked = row->peer.acked;
+    return Py_BuildValue("(NNNK)", text_from(row->name, sizeof row->name), PyBool_FromLong(row->peer.reachable),
+                         acked == NOT_ACKED ? Py_NewRef(Py_None) : PyLong_FromUnsignedLongLong(acked - 1), row->peer.fresh_ms);
 }
 
 static PyObject *Segment_peers(SegmentObject *s, PyObject *unused)
 {
     (void)unused;
-    PyObject *list = enter(s) ? PyList_New(0) : NULL;
-    for (uint32_t i = 1; list && i < s->a.geo.source_slots; i++) {
+    if (!enter(s))
+        return NULL;
+    struct rows rows = rows_for(s->a.geo.source_slots, sizeof(struct peer_row));
+    for (uint32_t i = 1; rows.at && i < s->a.geo.source_slots; i++) {
         struct peer peer;
         if (!peers_look(&s->a, i, &peer))
             continue;
-        PyObject *row = peer_row(&s->a, i, &peer);
-        if (!row || PyList_Append(list, row) < 0)
-            Py_CLEAR(list);
-        Py_XDECREF(row);
+        struct peer_row *row = rows_next(&rows);
+        row->peer = peer;
+        racing_read(row->name, s->a.sources[i].name, sizeof row->name);
     }
-    return list;
+    return rows_listed(&rows, peer_object);
 }
 
 static PyObject *Segment_bridge(SegmentObject *s, PyObject *unused)

@@ -87,6 +87,8 @@ bool ttl_from(const SegmentObject *s, PyObject *o, uint64_t *ttl_ms, bool *store
     if (o == Py_None)
         return true;
     double seconds = seconds_of(o);
+    if (PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_Exception))
+        return false; /* not of the argument's making: Ctrl-C, a task's cancellation */
     if (PyErr_Occurred() || !(seconds >= 0) || seconds > TTL_SECONDS_MAX) {
         PyErr_Clear();
         fail(errors.invalid_ttl, "A ttl is a number of seconds from 0 to 1e11, a timedelta, or None for never; not %R. "
@@ -105,39 +107,46 @@ uint64_t tag_hash(const SegmentObject *s, const struct key *tag)
     return hash_key(key, tag->bytes, tag->n);
 }
 
-/* The caller's tags as a list or tuple that is held; NULL for none. It may run Python code. */
-bool tag_list_from(PyObject *o, PyObject **list)
+/* A tuple of what the caller's iterable gives, each a key; NULL: an error is set. A str is an iterable of its characters,
+ * which nobody means. The caller may change the iterable at any time, but not the tuple. */
+static PyObject *held(PyObject *o, const char *what)
 {
-    static const char *const what = "tags is a sequence of str";
-    *list = NULL;
-    if (!o || o == Py_None)
-        return true;
-    if (PyUnicode_Check(o) || PyBytes_Check(o)) {
-        fail(errors.invalid_key, "%s, not one str. Nothing was read or written.", what);
-        return false;
-    }
-    *list = PySequence_Fast(o, what);
-    if (!*list && PyErr_ExceptionMatches(PyExc_TypeError))
-        fail(errors.invalid_key, "%s, not %.100s. Nothing was read or written.", what, Py_TYPE(o)->tp_name);
-    return *list != NULL;
+    struct key unused;
+    if (PyUnicode_Check(o) || PyBytes_Check(o))
+        return fail(errors.invalid_key, "%s, not one %.100s. Nothing was read or written.", what, Py_TYPE(o)->tp_name);
+    if (!Py_TYPE(o)->tp_iter && !PySequence_Check(o))
+        return fail(errors.invalid_key, "%s, not %.100s. Nothing was read or written.", what, Py_TYPE(o)->tp_name);
+    PyObject *keys = PySequence_Tuple(o);
+    for (Py_ssize_t i = 0; keys && i < PyTuple_GET_SIZE(keys); i++)
+        if (!key_from(PyTuple_GET_ITEM(keys, i), &unused))
+            Py_CLEAR(keys);
+    return keys;
 }
 
-/* Hash them for the present segment. Runs no Python code. */
-bool tags_from(const SegmentObject *s, PyObject *list, struct write *w)
+PyObject *keys_held(PyObject *o) { return held(o, "keys is an iterable of str or bytes"); }
+
+/* *tags is NULL for none. False: an error is set. */
+bool tags_held(PyObject *o, PyObject **tags)
 {
-    Py_ssize_t n = list ? PySequence_Fast_GET_SIZE(list) : 0;
-    w->tags = 0;
-    if (n > TAGS_MAX) {
+    *tags = NULL;
+    if (!o || o == Py_None)
+        return true;
+    *tags = held(o, "tags is a sequence of str");
+    if (*tags && PyTuple_GET_SIZE(*tags) > TAGS_MAX) {
+        Py_CLEAR(*tags);
         fail(errors.invalid_key, "An entry has at most %d tags. Nothing was read or written.", TAGS_MAX);
-        return false;
     }
-    for (Py_ssize_t i = 0; i < n; i++) {
-        struct key tag;
-        if (!key_from(PySequence_Fast_GET_ITEM(list, i), &tag))
-            return false;
+    return *tags != NULL;
+}
+
+/* Hash what tags_held gave for the present segment. */
+void tags_from(const SegmentObject *s, PyObject *tags, struct write *w)
+{
+    Py_ssize_t n = tags ? PyTuple_GET_SIZE(tags) : 0;
+    struct key tag;
+    w->tags = 0;
+    for (Py_ssize_t i = 0; i < n && key_from(PyTuple_GET_ITEM(tags, i), &tag); i++)
         w->tag[w->tags++] = tag_hash(s, &tag);
-    }
-    return true;
 }
 
 bool hash_from(SegmentObject *s, PyObject *key, uint64_t *hash)
@@ -189,8 +198,10 @@ bool value_is_plain(PyObject *o, int depth)
 
 static bool value_by_codec(SegmentObject *s, PyObject *o, struct value *v)
 {
-    PyObject *pair = PyObject_CallOneArg(s->encode, o), *data = NULL;
+    PyObject *encode = Py_XNewRef(s->encode), *data = NULL; /* held: the call may attach to another segment */
+    PyObject *pair = encode ? PyObject_CallOneArg(encode, o) : fail(errors.closed, "This cache has no codec any more.");
     long tag = 0;
+    Py_XDECREF(encode);
     if (!pair)
         return false;
     if (PyTuple_CheckExact(pair) && PyTuple_GET_SIZE(pair) == 2 && PyLong_CheckExact(PyTuple_GET_ITEM(pair, 0))) {
@@ -319,11 +330,13 @@ static enum reading read_ascii(SegmentObject *s, const struct entry_ref *e, PyOb
 /* The bytes are input: whatever exception they raise, they do not decode. */
 static enum reading decoded(SegmentObject *s, uint8_t type, PyObject *data, PyObject **out)
 {
+    PyObject *decoders = Py_XNewRef(s->decoders); /* held: a decoder may attach to another segment */
     if (type == TYPE_UTF8)
         *out = PyUnicode_DecodeUTF8(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), NULL);
-    else if (type < PyTuple_GET_SIZE(s->decoders))
-        *out = PyObject_CallOneArg(PyTuple_GET_ITEM(s->decoders, type), data);
+    else if (decoders && type < PyTuple_GET_SIZE(decoders))
+        *out = PyObject_CallOneArg(PyTuple_GET_ITEM(decoders, type), data);
     Py_DECREF(data);
+    Py_XDECREF(decoders);
     if (*out)
         return READ_OK;
     if (PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_Exception))

@@ -97,17 +97,15 @@ static PyObject *Segment_find(SegmentObject *s, PyObject *const *args, Py_ssize_
 
 static PyObject *Segment_get_many(SegmentObject *s, PyObject *keys)
 {
-    PyObject *list = PySequence_Fast(keys, "keys is an iterable of keys"), *hits = list ? PyDict_New() : NULL;
-    for (Py_ssize_t i = 0; hits && i < PySequence_Fast_GET_SIZE(list); i++) {
-        PyObject *key = Py_NewRef(PySequence_Fast_GET_ITEM(list, i)), *value; /* a decoder may change the caller's list */
-        int found = fetch_fresh(s, key, &value);
-        if (found < 0 || (found && PyDict_SetItem(hits, key, value) < 0))
+    PyObject *held = keys_held(keys), *hits = held ? PyDict_New() : NULL, *value;
+    for (Py_ssize_t i = 0; hits && i < PyTuple_GET_SIZE(held); i++) {
+        int found = fetch_fresh(s, PyTuple_GET_ITEM(held, i), &value);
+        if (found < 0 || (found && PyDict_SetItem(hits, PyTuple_GET_ITEM(held, i), value) < 0))
             Py_CLEAR(hits);
         if (found > 0)
             Py_DECREF(value);
-        Py_DECREF(key);
     }
-    Py_XDECREF(list);
+    Py_XDECREF(held);
     return hits;
 }
 
@@ -167,7 +165,7 @@ enum write_kind { WRITE_SET, WRITE_ADD, WRITE_FENCED, WRITE_FILL };
  * code may run, and a segment that is replaced meanwhile may hash with another key. */
 struct request {
     enum write_kind kind;
-    PyObject *tags; /* a list or tuple, or NULL; ours to release */
+    PyObject *tags; /* a tuple of keys, or NULL; ours to release */
     uint64_t token, started_ms;
     struct write w;
 };
@@ -182,8 +180,9 @@ static int write_fill(SegmentObject *s, const struct request *r, struct write *w
 static int run_write(SegmentObject *s, struct request *r, const struct key *k)
 {
     struct write *w = &r->w;
-    if (!enter(s) || !tags_from(s, r->tags, w))
+    if (!enter(s))
         return -1;
+    tags_from(s, r->tags, w);
     w->hash = hash_key(s->a.hash_key, k->bytes, k->n);
     w->key = k->bytes, w->key_bytes = k->n;
     switch (r->kind) {
@@ -205,22 +204,37 @@ static void corrupt_again(void)
                                  "else writes into it.");
 }
 
+/* Evicts an older value of the key. A local write was never announced to other hosts, and neither is this. */
+static void drop(SegmentObject *s, const struct key *k, bool local)
+{
+    uint64_t hash = hash_key(s->a.hash_key, k->bytes, k->n);
+    struct write nothing = {.hash = hash, .key = k->bytes, .key_bytes = k->n, .local = true, .store_nothing = true};
+    if (local)
+        cache_set(&s->a, &nothing);
+    else
+        cache_delete(&s->a, hash);
+}
+
 /* A write that fails must not leave an older value to be read (as memcached does it). Fills and adds replace nothing. */
-static void drop_older(SegmentObject *s, enum write_kind kind, const struct key *k)
+static void drop_older(SegmentObject *s, const struct request *r, const struct key *k)
 {
     PyObject *type, *value, *trace;
     PyErr_Fetch(&type, &value, &trace);
-    if ((kind == WRITE_SET || kind == WRITE_FENCED) && enter(s))
-        cache_delete(&s->a, hash_key(s->a.hash_key, k->bytes, k->n));
+    if ((r->kind == WRITE_SET || r->kind == WRITE_FENCED) && enter(s))
+        drop(s, k, r->w.local);
     PyErr_Restore(type, value, trace);
 }
 
-static void value_too_large(const SegmentObject *s, PyObject *key, Py_ssize_t n)
+static void value_too_large(const SegmentObject *s, const struct request *r, PyObject *key, Py_ssize_t n)
 {
+    bool replaces = r->kind == WRITE_SET || r->kind == WRITE_FENCED;
+    const char *older = !replaces    ? "nothing was changed"
+                        : r->w.local ? "an older value of the key was evicted on this host"
+                                     : "an older value of the key was deleted on every host";
     fail(errors.value_too_large, "The value of %R has %zd bytes encoded; this segment takes at most %u. It was not stored, and "
-                                 "an older value of the key was deleted on every host. Store less, or give the namespace more "
-                                 "memory (a value takes up to an eighth of it, 16 MiB at most).",
-         key, n, (unsigned)value_bytes_max(&s->a));
+                                 "%s. Store less, or give the namespace more memory (a value takes up to an eighth of it, "
+                                 "16 MiB at most).",
+         key, n, (unsigned)value_bytes_max(&s->a), older);
 }
 
 /* A store result, or -1 with an error set. */
@@ -231,7 +245,7 @@ static int write_value(SegmentObject *s, struct request *r, PyObject *key, PyObj
     if (!key_from(key, &k))
         return -1;
     if (!value_from(s, object, &v)) {
-        drop_older(s, r->kind, &k);
+        drop_older(s, r, &k);
         return -1;
     }
     r->w.value = v.bytes, r->w.value_bytes = v.n > UINT32_MAX ? UINT32_MAX : (uint32_t)v.n;
@@ -242,8 +256,8 @@ static int write_value(SegmentObject *s, struct request *r, PyObject *key, PyObj
     if (result == STORE_CORRUPT)
         corrupt_again();
     if (result == STORE_TOO_LARGE) {
-        value_too_large(s, key, v.n);
-        drop_older(s, r->kind, &k);
+        value_too_large(s, r, key, v.n);
+        drop_older(s, r, &k);
     }
     Py_XDECREF(v.held);
     return PyErr_Occurred() ? -1 : result;
@@ -262,7 +276,7 @@ static bool request_from(SegmentObject *s, enum write_kind kind, PyObject *ttl, 
         return false;
     int is_local = local ? PyObject_IsTrue(local) : 0;
     r->w.local = is_local > 0;
-    return is_local >= 0 && ttl_from(s, ttl, &r->w.ttl_ms, &r->w.store_nothing) && tag_list_from(tags, &r->tags);
+    return is_local >= 0 && ttl_from(s, ttl, &r->w.ttl_ms, &r->w.store_nothing) && tags_held(tags, &r->tags);
 }
 
 /* Ends the request. */
@@ -291,6 +305,8 @@ static PyObject *Segment_add(SegmentObject *s, PyObject *const *args, Py_ssize_t
     return stored(s, &r, in[0], in[1]);
 }
 
+#define GRACE_MS_MAX 100000000000000ull /* as of a lifetime: 48 bits hold it */
+
 /* For loading.py: fill(key, value, token, started_ms, ttl, grace_ms, tags, local). */
 static PyObject *Segment_fill(SegmentObject *s, PyObject *const *args, Py_ssize_t n)
 {
@@ -299,11 +315,15 @@ static PyObject *Segment_fill(SegmentObject *s, PyObject *const *args, Py_ssize_
         return fail(PyExc_TypeError, "_fill takes 8 arguments");
     uint64_t token = PyLong_AsUnsignedLongLong(args[2]), started = PyLong_AsUnsignedLongLong(args[3]);
     unsigned long long grace = PyLong_AsUnsignedLongLong(args[5]);
-    if (PyErr_Occurred() || !request_from(s, WRITE_FILL, args[4], args[6], args[7], &r))
+    if (PyErr_Occurred())
+        return NULL;
+    if (grace > GRACE_MS_MAX)
+        return fail(errors.invalid_ttl, "stale is a number of seconds from 0 to 1e11. Nothing was read or written.");
+    if (!request_from(s, WRITE_FILL, args[4], args[6], args[7], &r))
         return NULL;
     r.token = token;
     r.started_ms = started;
-    r.w.grace_ms = grace > UINT32_MAX ? UINT32_MAX : (uint32_t)grace;
+    r.w.grace_ms = grace;
     return stored(s, &r, args[0], args[1]);
 }
 
@@ -320,13 +340,27 @@ static PyObject *Segment_set_fenced(SegmentObject *s, PyObject *const *args, Py_
     return stored(s, &r, args[0], args[1]);
 }
 
+/* The items of set_many's mapping as a list of pairs, each with a key; NULL: an error is set. */
+static PyObject *items_held(PyObject *mapping)
+{
+    static const char *const what = "set_many takes a mapping: its items() are pairs of key and value. Nothing was written.";
+    struct key unused;
+    bool is_mapping = PyDict_Check(mapping) || PyObject_HasAttrString(mapping, "items");
+    PyObject *items = is_mapping ? PyMapping_Items(mapping) : fail(PyExc_TypeError, "%s", what);
+    for (Py_ssize_t i = 0; items && i < PyList_GET_SIZE(items); i++) {
+        PyObject *item = PyList_GET_ITEM(items, i);
+        if (!PyTuple_Check(item) || PyTuple_GET_SIZE(item) != 2)
+            fail(PyExc_TypeError, "%s", what);
+        else if (key_from(PyTuple_GET_ITEM(item, 0), &unused))
+            continue;
+        Py_CLEAR(items);
+    }
+    return items;
+}
+
 /* One item of set_many: false with an error set, or the key is added to `failed` if its value was not stored. */
 static bool set_item(SegmentObject *s, struct request *r, PyObject *item, PyObject *failed)
 {
-    if (!PyTuple_Check(item) || PyTuple_GET_SIZE(item) != 2) {
-        fail(PyExc_TypeError, "set_many takes a mapping: its items() are pairs of key and value");
-        return false;
-    }
     PyObject *key = PyTuple_GET_ITEM(item, 0);
     int result = write_value(s, r, key, PyTuple_GET_ITEM(item, 1));
     if (result < 0 && !PyErr_ExceptionMatches(errors.value_too_large) && !PyErr_ExceptionMatches(errors.unserializable))
@@ -342,7 +376,7 @@ static PyObject *Segment_set_many(SegmentObject *s, PyObject *const *args, Py_ss
     struct request r;
     if (!parse_args("set_many", names, 1, 4, args, n, kwnames, in) || !request_from(s, WRITE_SET, in[1], in[2], in[3], &r))
         return NULL;
-    PyObject *items = PyMapping_Items(in[0]), *failed = items ? PyList_New(0) : NULL;
+    PyObject *items = items_held(in[0]), *failed = items ? PyList_New(0) : NULL;
     for (Py_ssize_t i = 0; failed && i < PyList_GET_SIZE(items); i++)
         if (!set_item(s, &r, PyList_GET_ITEM(items, i), failed))
             Py_CLEAR(failed);
@@ -392,14 +426,11 @@ static PyObject *Segment_delete(SegmentObject *s, PyObject *key)
 
 static PyObject *Segment_delete_many(SegmentObject *s, PyObject *keys)
 {
-    PyObject *list = PySequence_Fast(keys, "keys is an iterable of keys");
-    bool good = list != NULL;
-    for (Py_ssize_t i = 0; good && i < PySequence_Fast_GET_SIZE(list); i++) {
-        PyObject *key = Py_NewRef(PySequence_Fast_GET_ITEM(list, i)); /* the caller's list may change meanwhile */
-        good = delete_key(s, key) >= 0;
-        Py_DECREF(key);
-    }
-    Py_XDECREF(list);
+    PyObject *held = keys_held(keys);
+    bool good = held != NULL;
+    for (Py_ssize_t i = 0; good && i < PyTuple_GET_SIZE(held); i++)
+        good = delete_key(s, PyTuple_GET_ITEM(held, i)) >= 0;
+    Py_XDECREF(held);
     return good ? Py_NewRef(Py_None) : NULL;
 }
 
@@ -421,8 +452,8 @@ static PyObject *Segment_touch(SegmentObject *s, PyObject *const *args, Py_ssize
     struct key k;
     uint64_t ttl_ms;
     bool at_once;
-    if (!parse_args("touch", names, 1, 2, args, n, kwnames, in) || !key_from(in[0], &k) || !enter(s) ||
-        !ttl_from(s, in[1], &ttl_ms, &at_once))
+    if (!parse_args("touch", names, 1, 2, args, n, kwnames, in) || !key_from(in[0], &k) ||
+        !ttl_from(s, in[1], &ttl_ms, &at_once) || !enter(s))
         return NULL;
     uint64_t hash = hash_key(s->a.hash_key, k.bytes, k.n);
     return PyBool_FromLong(cache_touch(&s->a, hash, k.bytes, k.n, ttl_ms));
@@ -465,12 +496,14 @@ static PyObject *Segment_clear(SegmentObject *s, PyObject *unused)
 
 static PyObject *Segment_delete_tags(SegmentObject *s, PyObject *const *args, Py_ssize_t n)
 {
-    for (Py_ssize_t i = 0; i < n; i++) {
-        struct key tag;
-        int ignored;
+    struct key tag;
+    int ignored;
+    for (Py_ssize_t i = 0; i < n; i++)
+        if (!key_from(args[i], &tag))
+            return NULL;
+    for (Py_ssize_t i = 0; i < n; i++)
         if (!key_from(args[i], &tag) || !announced(s, delete_tag, &tag, &ignored))
             return NULL;
-    }
     Py_RETURN_NONE;
 }
 

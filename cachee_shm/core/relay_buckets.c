@@ -101,45 +101,64 @@ static bool listed(const struct bitmap *b, uint64_t hash)
 
 /* ---- fences ---- */
 
-/* All fences that bit `n` of a map stands for, in a table of 2^log2. */
-static void raise_one(a64 *fences, uint32_t log2, const struct bitmap *b, uint32_t n, uint64_t sequence)
-{
-    uint32_t first = b->log2 >= log2 ? n >> (b->log2 - log2) : n << (log2 - b->log2);
-    uint32_t count = b->log2 >= log2 ? 1 : 1u << (log2 - b->log2);
-    for (uint32_t i = 0; i < count; i++)
-        raise_max(&fences[first + i], sequence);
-}
+/* Map and table divide the hashes into powers of two. A cell is a part of the finer one of the two, so it has one bit and
+ * one fence. */
+static uint32_t cell_bits(uint32_t log2, const struct bitmap *b) { return b->log2 > log2 ? b->log2 : log2; }
 
-static bool raise_listed(a64 *fences, uint32_t log2, const struct bitmap *b, uint64_t sequence)
+/* Raise the fences of cells from `at` on whose bit is set. Returns the cell to go on with: all of them are done, or no
+ * step is left. What needs no look is passed over: the other zeros of a byte, the other cells of a fence. */
+static uint64_t raise_some(struct attachment *a, a64 *fences, uint32_t log2, const struct bitmap *b, uint64_t sequence, uint64_t at,
+                           uint32_t *steps)
 {
-    bool any = false;
-    for (uint32_t i = 0; i < 1u << b->log2 >> 3; i++) {
-        any |= b->bytes[i] != 0;
-        for (unsigned int left = b->bytes[i]; left; left &= left - 1)
-            raise_one(fences, log2, b, i * 8 + log2_of(left & -left), sequence);
+    uint32_t cells = cell_bits(log2, b), bit_shift = cells - b->log2, fence_shift = cells - log2;
+    for (; at < 1ull << cells && *steps > 0; --*steps) {
+        uint64_t n = at >> bit_shift;
+        unsigned int byte = b->bytes[n / 8];
+        if (!byte) {
+            at = (n / 8 + 1) * 8 << bit_shift;
+        } else if (!(byte >> n % 8 & 1)) {
+            at = (n + 1) << bit_shift;
+        } else {
+            fence_raise_one(a, &fences[at >> fence_shift], sequence);
+            at = ((at >> fence_shift) + 1) << fence_shift;
+        }
     }
-    return any;
+    return at < 1ull << cells ? at : 1ull << cells;
 }
 
-static uint64_t record_and_fences(struct attachment *a, uint16_t source, const struct bucket_map *map)
+/* One pass: the tags' cells, then the keys'. */
+static uint64_t raise_listed(struct attachment *a, const struct bucket_map *map, uint64_t sequence, uint64_t at, uint32_t *steps)
 {
-    uint64_t s = ring_append(a, &(struct record){.hash = EVERY_KEY, .kind = RECORD_KEY, .source = source});
-    if (s == RING_CORRUPT)
-        return RING_CORRUPT;
-    raise_listed(a->fences, log2_of(bucket_count(a)), &map->keys, s);
-    if (raise_listed(a->tag_fences, log2_of(a->geo.tag_slots), &map->tags, s))
-        raise_max(&a->header->tags_moved, s); /* FENCE: who sees it sees the tags' fences raised */
-    return s;
+    uint32_t tag_log2 = log2_of(a->geo.tag_slots), key_log2 = log2_of(bucket_count(a));
+    uint64_t tag_cells = 1ull << cell_bits(tag_log2, &map->tags);
+    if (at < tag_cells) {
+        at = raise_some(a, a->tag_fences, tag_log2, &map->tags, sequence, at, steps);
+        if (at == tag_cells)
+            fence_raise_one(a, &a->header->tags_moved, sequence); /* FENCE: who sees it sees the tags' fences raised */
+    }
+    return at < tag_cells ? at : tag_cells + raise_some(a, a->fences, key_log2, &map->keys, sequence, at - tag_cells, steps);
 }
 
-uint64_t relay_map_fence(struct attachment *a, uint16_t source, const struct bucket_map *map)
+static bool record_begins(struct attachment *a, uint16_t source, uint64_t *sequence)
 {
     ring_mark(a, clock_ms(a));
-    if (record_and_fences(a, source, map) == RING_CORRUPT)
-        return RING_CORRUPT;
-    uint64_t second = record_and_fences(a, source, map);
-    fence_seq_cst(); /* DEKKER: whoever puts a word in after we have looked there sees the fences */
-    return second << 1;
+    *sequence = ring_append(a, &(struct record){.hash = EVERY_KEY, .kind = RECORD_KEY, .source = source});
+    return *sequence != RING_CORRUPT;
+}
+
+bool relay_map_fence(struct attachment *a, uint16_t source, const struct bucket_map *map, uint32_t steps_max, struct map_fencing *f)
+{
+    uint32_t steps = steps_max ? steps_max : 1;
+    uint64_t pass = (1ull << cell_bits(log2_of(a->geo.tag_slots), &map->tags)) + (1ull << cell_bits(log2_of(bucket_count(a)), &map->keys));
+    uint64_t at = f->at < 2 * pass ? f->at : 0, first = at < pass ? 0 : pass;
+    if (at == first && !record_begins(a, source, &f->sequence))
+        return false;
+    f->at = first + raise_listed(a, map, f->sequence, at - first, &steps);
+    if (f->at == 2 * pass) {
+        fence_seq_cst(); /* DEKKER: whoever puts a word in after we have looked there sees the fences */
+        *f = (struct map_fencing){.sequence = f->sequence << 1};
+    }
+    return true;
 }
 
 /* ---- evicting ---- */

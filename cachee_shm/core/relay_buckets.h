@@ -10,7 +10,8 @@
  * the same; and which entries go is told by the map's own bits.
  *
  * Applying: a record, every listed fence to its sequence; a second record, every listed fence to its; then all words of
- * the index are looked at once, and what is listed and older than the second record goes. Local entries stay. The
+ * the index are looked at once, and what is listed and older than the second record goes. Local entries stay. All three
+ * passes go in steps of a bounded size, between which the bridge does other work, and others append records. The
  * records are key events of hash EVERY_KEY: whoever looks for conflicts in the ring takes them for his key's own.
  *
  * One record is not enough. It is below the tail before its fences are up, so a write whose token is older may look,
@@ -52,8 +53,15 @@ struct bucket_map {
 /* False: these are not the bytes of a map. */
 bool relay_map_read(const unsigned char *in, uint64_t bytes, struct bucket_map *map);
 
-/* The two records, and the fences. Returns the version below which listed entries must go, or RING_CORRUPT. */
-uint64_t relay_map_fence(struct attachment *a, uint16_t source, const struct bucket_map *map);
+/* How far the two records and their fences are. All zeros at the beginning. */
+struct map_fencing {
+    uint64_t sequence; /* of the record whose fences are being raised; at the end the version for relay_map_evict */
+    uint64_t at;       /* the cell to go on with, of both passes over the tables; 0: done */
+};
+
+/* Raise some of the fences, looking at `steps_max` bits or fences at most (0 counts as 1). Call it again until f->at is 0.
+ * False: the ring is corrupt. */
+bool relay_map_fence(struct attachment *a, uint16_t source, const struct bucket_map *map, uint32_t steps_max, struct map_fencing *f);
 
 /* Evict what is listed and older than `version` among the `words_max` words of the index from `from` on; adds to *evicted. Returns the
  * word to go on with, 0 at the end: then a last record has told those who follow the ring that all of it is gone. */

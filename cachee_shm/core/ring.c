@@ -73,9 +73,11 @@ bool ring_read(const struct attachment *a, uint64_t sequence, struct record *out
     return true;
 }
 
-static bool is_key_event(const struct record *r)
+static bool concerns(const struct record *r, uint64_t hash)
 {
-    return r->kind == RECORD_KEY || r->kind == RECORD_SET || r->kind == RECORD_LOCAL || r->kind == RECORD_GUARDED;
+    if (r->hash == EVERY_KEY)
+        return r->kind == RECORD_KEY;
+    return r->hash == hash && (r->kind == RECORD_KEY || r->kind == RECORD_SET || r->kind == RECORD_LOCAL || r->kind == RECORD_GUARDED);
 }
 
 bool ring_conflict(const struct attachment *a, uint64_t hash, uint64_t after, uint64_t upto)
@@ -86,7 +88,7 @@ bool ring_conflict(const struct attachment *a, uint64_t hash, uint64_t after, ui
         return true;
     for (uint64_t s = after + 1; s <= upto; s++) {
         struct record r;
-        if (!ring_read(a, s, &r) || ((r.hash == hash || r.hash == EVERY_KEY) && is_key_event(&r)))
+        if (!ring_read(a, s, &r) || concerns(&r, hash))
             return true;
     }
     return false;

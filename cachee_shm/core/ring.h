@@ -20,10 +20,6 @@ struct record {
     uint16_t digest; /* 0 = none; RECORD_GUARDED: see ring_guard_bits */
 };
 
-/* The hash of a key event that may be about any key: a peer's map of buckets is being applied (relay_buckets.h). In its
- * last record the digest bits are EVERY_KEY_DONE. No key has this hash. */
-enum { EVERY_KEY = 0, EVERY_KEY_DONE = 1 };
-
 /* What ring_append and its callers return when the ring's words are not what any writer could have left. */
 enum { RING_CORRUPT = 0 };
 

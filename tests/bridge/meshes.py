@@ -72,11 +72,11 @@ class FakeStore:
     def map_piece(self, cursor: int, at: int, max_bytes: int) -> bytes:
         return self.map[at : at + max_bytes]
 
-    def fence_map(self, source: int, buckets: bytes) -> int:
+    def fence_map(self, source: int, buckets: bytes, version: int, at: int, steps: int) -> tuple[int, int]:
         if buckets.startswith(b"\xff"):
             raise ValueError("not a map")
         self.mended.append((source, buckets))
-        return self.tail
+        return self.tail, 0
 
     def evict_map(self, source: int, buckets: bytes, version: int, at: int, words: int) -> tuple[int, int]:
         end = at + words

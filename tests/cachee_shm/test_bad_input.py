@@ -297,7 +297,7 @@ def test_a_map_that_is_none_is_refused_and_nothing_of_it_is_applied(private, map
     private.set("a", 1)
     tail = private.tail
     for call in (
-        private.fence_map,
+        lambda source, map_: private.fence_map(source, map_, 0, 0, 1 << 30),
         lambda source, map_: private.evict_map(source, map_, 1 << 60, 0, 1 << 30),
     ):
         with pytest.raises(ValueError, match="malformed map"):

@@ -34,10 +34,19 @@ def map_of(source, cursor=0):
     return source.map_piece(cursor, 0, WHOLE)
 
 
+def fence(reader, map_, index=1, steps=1000):
+    """The version for `evict_map`."""
+    version = at = 0
+    while True:
+        version, at = reader.fence_map(index, map_, version, at, steps)
+        if not at:
+            return version
+
+
 def mend(reader, map_, words=1000):
     """As the bridge applies it; how many entries were evicted."""
     index = reader.source_open("peer")
-    version, at, evicted = reader.fence_map(index, map_), 0, 0
+    version, at, evicted = fence(reader, map_, index, words), 0, 0
     while True:
         at, some = reader.evict_map(index, map_, version, at, words)
         evicted += some
@@ -123,7 +132,7 @@ def test_a_load_is_refused_as_soon_as_the_fences_are_up(pair):
     source, reader = pair("4MiB", "4MiB")
     token = reader._token()
     source.delete("a")
-    reader.fence_map(1, map_of(source))
+    fence(reader, map_of(source))
     assert not reader._fill("a", "old", *token, 60, 0, (), False)
 
 
@@ -168,7 +177,7 @@ def test_what_was_stored_since_the_fences_is_kept(pair):
     source, reader = pair("4MiB", "4MiB")
     source.delete("a")
     map_ = map_of(source)
-    version = reader.fence_map(1, map_)
+    version = fence(reader, map_)
     fill(reader, ["a"])
     assert reader.evict_map(1, map_, version, 0, WHOLE) == (0, 0)
     assert reader.get("a") == "loaded"

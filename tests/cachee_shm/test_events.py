@@ -87,8 +87,9 @@ def test_a_map_of_buckets_is_one_flush_when_all_of_it_is_evicted(cache):
     source = cache.source_open("web-1")
     every = b"\x03\x03\xff\xff"
     events = cache.events(keys=["a"])
-    version = cache.fence_map(source, every)
-    assert events.poll() == []
+    version, at = cache.fence_map(source, every, 0, 0, 1 << 30)
+    version, at = cache.fence_map(source, every, version, at, 1 << 30)
+    assert (at, events.poll()) == (0, [])
     cache.evict_map(source, every, version, 0, 1 << 30)
     assert [(event.source, event.kind, event.key) for event in events.poll()] == [("web-1", "flush", None)]
 

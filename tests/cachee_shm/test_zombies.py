@@ -18,7 +18,7 @@ MARK = 0x1D0_57A1E_C0FFEE
 ARGUMENTS = {
     "heal": (0, 10),
     "apply": (1, bytes((5,))),
-    "fence_map": (1, b"a map"),
+    "fence_map": (1, b"a map", 0, 0, 1),
     "evict_map": (1, b"a map", 9, 0, 10),
     "source_open": ("web-3",),
     "source_store": (1, 9, 9),

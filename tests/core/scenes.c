@@ -119,7 +119,7 @@ static void raise_one_bit(struct attachment *a, uint64_t key, uint64_t tag)
     if (key)
         list(map_bytes + 2 + (1 << TAG_BITS) / 8, KEY_BITS, key);
     REQUIRE(relay_map_read(map_bytes, sizeof map_bytes, &map), "a map");
-    map_version = relay_map_fence(a, 7, &map);
+    map_version = fence_whole_map(a, 7, &map, UINT32_MAX);
 }
 
 void raise_bucket(struct attachment *a) { raise_one_bit(a, target.hash, 0); }

@@ -1,6 +1,8 @@
 /* torture.c - see torture.h. */
 #include "torture.h"
 
+#include "relay_buckets.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -102,6 +104,16 @@ void attach_to(struct attachment *a, int fd, const struct segment_config *config
     REQUIRE(r == ATTACHED || r == ATTACH_CREATED, "attach: result %d, %s", (int)r, strerror(errno));
     if (r == ATTACH_CREATED)
         store_release(&a->header->serve_until_ms, (uint64_t)1 << 62);
+}
+
+uint64_t fence_whole_map(struct attachment *a, uint16_t source, const struct bucket_map *map, uint32_t steps_max)
+{
+    struct map_fencing f = {0};
+    do
+        if (!relay_map_fence(a, source, map, steps_max, &f))
+            return RING_CORRUPT;
+    while (f.at);
+    return f.sequence;
 }
 
 /* ---- values ---- */

@@ -46,6 +46,10 @@ void *shared_zeroes(size_t bytes); /* memory that workers share beside the segme
 struct segment_config plain_config(uint64_t bytes);
 void attach_to(struct attachment *a, int fd, const struct segment_config *config);
 
+/* A map of buckets: both passes over the fences. Returns the version for relay_map_evict, or RING_CORRUPT. */
+struct bucket_map;
+uint64_t fence_whole_map(struct attachment *a, uint16_t source, const struct bucket_map *map, uint32_t steps_max);
+
 /* ---- values ---- */
 
 /* A value names its key and its number, and every further byte follows from both. */

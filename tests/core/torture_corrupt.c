@@ -326,7 +326,7 @@ static void relay_map(struct attachment *a, uint64_t cursor)
     struct bucket_map map;
     uint32_t evicted = 0, n = relay_map_pack(a, cursor, 0, bytes, sizeof bytes);
     if (relay_owes(a, cursor) && relay_map_read(bytes, n, &map))
-        relay_map_evict(a, 3, &map, relay_map_fence(a, 3, &map), 0, UINT32_MAX, &evicted);
+        relay_map_evict(a, 3, &map, fence_whole_map(a, 3, &map, UINT32_MAX), 0, UINT32_MAX, &evicted);
 }
 
 static void relay_something(struct worker *w, uint32_t key)

@@ -257,7 +257,7 @@ static void apply_map(struct worker *w, uint64_t hash)
     struct bucket_map map;
     bytes[3 + n / 8] = (unsigned char)(1 << n % 8);
     REQUIRE(relay_map_read(bytes, sizeof bytes, &map), "a map");
-    uint64_t version = relay_map_fence(&w->a, 7, &map);
+    uint64_t version = fence_whole_map(&w->a, 7, &map, UINT32_MAX);
     for (int i = 0; i < CANDIDATE_WORDS; i++)
         if ((load_relaxed(index_word(&c, i)) & INDEX_TAG_MASK) == c.tag_bits)
             relay_map_evict(&w->a, 7, &map, version, (uint64_t)(index_word(&c, i) - w->a.index), 1, &evicted);

@@ -307,7 +307,7 @@ static unsigned char *map_of(const struct attachment *a, uint64_t cursor, struct
 static uint32_t apply_map(struct attachment *b, const struct bucket_map *map, struct chance *c)
 {
     uint32_t evicted = 0;
-    uint64_t version = relay_map_fence(b, 1, map), at = 0;
+    uint64_t version = fence_whole_map(b, 1, map, 1 + chance_below(c, 4000)), at = 0;
     REQUIRE(version != RING_CORRUPT, "fencing");
     do
         at = relay_map_evict(b, 1, map, version, at, 1 + chance_below(c, 4000), &evicted);

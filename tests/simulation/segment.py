@@ -283,8 +283,8 @@ class Segment:
         if kind == KEY or (kind == KEY_SET and entry is not None and entry.digest != digest):
             self.kill_lower(key, position)
 
-    def fence_map(self, source: int, buckets: bytes) -> int:
-        """A record, then every listed fence. (The real one takes two, for what races with it.)"""
+    def fence_map(self, source: int, buckets: bytes, version: int, at: int, steps: int) -> tuple[int, int]:
+        """A record, then every listed fence. (The real one takes two, in several calls.)"""
         if len(buckets) != self.map_bytes:
             raise ValueError(f"a map of {len(buckets)} bytes")
         self._step()
@@ -293,7 +293,7 @@ class Segment:
         self.fences.update(dict.fromkeys(listed, position))
         tags = [tag for number, tag in enumerate(self._tags()) if buckets[number]]
         self.tag_fences.update(dict.fromkeys(tags, position))
-        return position
+        return position, 0
 
     def evict_map(self, source: int, buckets: bytes, version: int, at: int, words: int) -> tuple[int, int]:
         self._step()
