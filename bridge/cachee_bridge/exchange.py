@@ -1,9 +1,11 @@
 """The streams between this host and its peers: what is said on a link that is up.
 
     message    what follows here
-    STATE      each namespace that both have is met (members.py, repair.py), then asked for from the cursor on
+    STATE      each namespace that both have is met (members.py, repair.py), then asked for from the cursor;
+               the last STATE of the handshake has fewer than ROWS_MAX rows: what no row names, the peer lacks
     FRAME      applied, or asked for again; a map of buckets goes on being applied in `go_on`
     BEAT       heads make sources fresh or show that something is missing; cursors say what the peer has
+    BEAT, REPLAY that know more of this host's ring than it has written: it goes on under a higher incarnation
     REPLAY     the outbox goes (back) to that position and streams on
     LEAVE      with heads: the peer is no member once all it wrote is applied
     SYNC       a beat, at once
@@ -16,6 +18,7 @@ host's own certificate does not.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -36,10 +39,11 @@ from cachee_bridge.frames import (
     State,
     Sync,
 )
-from cachee_bridge.link import BEATS_BYTES, Link
+from cachee_bridge.link import BEATS_BYTES, Link, LinkState
 from cachee_bridge.members import Members
 from cachee_bridge.pace import calm_heartbeats
 from cachee_bridge.ports import Settings, Store, StreamView
+from cachee_bridge.reasons import Reason
 from cachee_bridge.relaying import Relaying, in_parts
 from cachee_bridge.repair import Ask, Rung
 from cachee_bridge.stream import Inbox, Outbox, Packer, Verdict
@@ -49,13 +53,24 @@ Say = Callable[..., None]
 """say(level, text, **fields): a line for people."""
 OWN_CERTIFICATE = "(this host's own certificate does not allow it)"
 """In the place of a peer's name, which has no brackets."""
+NAMESPACES_MAX = 8192
+"""Of one peer: some 3 MiB. A host with more has segments of 16 GiB at least; the surplus is refused alone."""
+INCARNATION_BITS = 32
+"""Of chance in an incarnation that is drawn above one that a peer knows: two lives must not draw the same."""
+INCARNATION_MAX = 2**64 - 2 ** (INCARNATION_BITS + 1)
+"""From here on none is drawn that is higher."""
+COMPLAINTS_S = 60.0
+RAISE_S = 1.0
+"""Between two raises of one namespace: each has its peers evict all that is older."""
 
 
 class Exchange:
     """All namespaces of this host, and what is sent and received of them on any link."""
 
-    def __init__(self, name: str, settings: Settings, say: Say) -> None:
-        self._name, self._settings, self._say = name, settings, say
+    def __init__(self, name: str, settings: Settings, rng: random.Random, say: Say) -> None:
+        self._name, self._settings, self._rng, self._say = name, settings, rng, say
+        self.links: Mapping[int, Link] = {}
+        """All links of this host, whatever their state; the mesh's own."""
         heartbeat_s = settings.heartbeat_s
         self._calm_s = heartbeat_s * calm_heartbeats(heartbeat_s, settings.lost_after_s)
         self.members: dict[str, Members] = {}
@@ -65,6 +80,10 @@ class Exchange:
         """What this host leaves behind, while it leaves."""
         self._mending: list[tuple[str, str]] = []
         """(namespace, source) of maps that are being applied, the next in turn first."""
+        self._crowded: set[str] = set()
+        """Namespaces whose table of sources had no room for some peer."""
+        self._raised_at: dict[str, float] = {}
+        """By namespace, when its incarnation was last raised."""
 
     def enter(self, namespace: str, store: Store, now: float) -> None:
         """A namespace of this host, or a new life of one."""
@@ -72,7 +91,7 @@ class Exchange:
         self.members[namespace] = Members(namespace, store, lost_after_s, pace_s, now)
         self._packers[namespace] = Packer(store)
         if not self._is_mine(namespace):
-            self.members[namespace].refuse(OWN_CERTIFICATE)
+            self.members[namespace].refuse(OWN_CERTIFICATE, Reason.OWN_CERTIFICATE)
             text = "is not in this host's own certificate: no peer is told or heard, so it stays isolated"
             self._say("warning", f"namespace {namespace} {text}", namespace=namespace)
 
@@ -101,19 +120,18 @@ class Exchange:
         """Whether the peer can be told, and tell, of every namespace of this host."""
         return all(link.allows(namespace) for namespace in self.members)
 
-    def state(self, link: Link) -> State:
-        """What the peer may know of."""
-        stores = {
-            namespace: members.store
-            for namespace, members in sorted(self.members.items())
+    def states(self, link: Link) -> list[State]:
+        """What the peer may know of: as many messages as it needs, of which the last has room left."""
+        rows = [
+            self._row(namespace)
+            for namespace in sorted(self.members)
             if self._is_mine(namespace) and link.allows(namespace)
-        }
-        return State(
-            tuple(
-                NamespaceState(namespace, store.incarnation, store.tail, store.hash_key_fingerprint)
-                for namespace, store in stores.items()
-            )
-        )
+        ]
+        return [State(tuple(rows[at : at + ROWS_MAX])) for at in range(0, len(rows) + 1, ROWS_MAX)]
+
+    def _row(self, namespace: str) -> NamespaceState:
+        store = self.members[namespace].store
+        return NamespaceState(namespace, store.incarnation, store.tail, store.hash_key_fingerprint)
 
     # Meeting
 
@@ -122,45 +140,58 @@ class Exchange:
 
         `stamp`: something of this host's that left it then had come to the peer before it said `row`.
         """
-        if len(link.theirs) >= ROWS_MAX and row.namespace not in link.theirs:
-            raise FrameError(f"more than {ROWS_MAX} namespaces; the link is closed")
-        link.theirs[row.namespace] = row
         members = self.members.get(row.namespace)
+        if row.namespace not in link.theirs and len(link.theirs) >= NAMESPACES_MAX:
+            self._on_surplus(link, row.namespace, members)
+            return
+        link.theirs[row.namespace] = row
         if members is None or not self._is_mine(row.namespace):
             return
         if row.fingerprint != members.store.hash_key_fingerprint:
-            self._refuse(link, members, "its hash key differs: give both hosts the same hash key")
+            self._refuse(link, members, Reason.HASH_KEY, "its hash key differs")
             return
         if not self._contact(link, members, row.incarnation, row.tail, now):
             return
-        inbox = members.inboxes[link.name]
-        inbox.linked()
         link.pace.came()
-        inbox.told(row.tail, stamp)
         if row.namespace not in link.shared:
             link.shared.add(row.namespace)
-            packer = self._packers[row.namespace]
-            link.outboxes[row.namespace] = Outbox(row.namespace, self._name, members.store, packer)
+            self._begin_outbox(link, members)
+        if link.name in members.refused:
+            self.beat(link, now)  # its cursor tells the peer which incarnation is known here
+            return
+        inbox = members.inboxes[link.name]
+        inbox.linked()
+        inbox.told(row.tail, stamp)
         if link.name in link.follows:
             link.send(Replay(row.namespace, link.name, inbox.incarnation, inbox.cursor + 1))
         else:
             self.relaying.doubt(link.name, now)
 
+    def _begin_outbox(self, link: Link, members: Members) -> None:
+        """Nothing is sent until the peer asks."""
+        namespace = members.namespace
+        link.outboxes[namespace] = Outbox(namespace, self._name, members.store, self._packers[namespace])
+
     def _contact(self, link: Link, members: Members, incarnation: int, tail: int, now: float) -> bool:
-        """Climb the ladder for the peer; whether it can be followed. BridgeError if it never can."""
+        """Climb the ladder for the peer. False: nothing of the namespace can be said to it or heard from it.
+
+        A ring that runs backwards is refused, and the peer is told so: what is said to it goes on.
+        """
         try:
             step = members.meet(link.name, incarnation, tail, now)
         except SegmentError as error:
-            self._refuse(link, members, str(error))
+            self._crowded.add(members.namespace)
+            self._refuse(link, members, Reason.NO_ROOM, str(error))
             return False
         what = f"{link.name}, namespace {members.namespace}, incarnation {incarnation}, tail {tail}"
         if step.rung is Rung.IMPOSSIBLE:
-            members.refuse(link.name)
-            raise BridgeError(
-                f"{what}: {members.cursor(link.name)} of it is already applied here, and a ring cannot run "
-                "backwards; the link is closed; make that host's segment anew"
-            )
-        members.refused.discard(link.name)
+            known = members.cursor(link.name)
+            if members.refused.get(link.name) is not Reason.BACKWARDS:
+                text = f"{what}: {known} of it is applied here already; refused until it has a higher one"
+                self._say("warning", text, peer=link.name, namespace=members.namespace)
+            members.refuse(link.name, Reason.BACKWARDS)
+            return True
+        members.refused.pop(link.name, None)
         if step.rung is Rung.FLUSH:
             level = "info" if members.starting else "warning"
             self._say(level, f"{what}: what it wrote before is unknown here; evicted all", peer=link.name)
@@ -168,20 +199,48 @@ class Exchange:
             self._say("info", f"{what}: new, followed from its first record", peer=link.name)
         return True
 
-    def _refuse(self, link: Link, members: Members, why: str) -> None:
+    def look_for_room(self, now: float) -> None:
+        """Peers for which a table of sources had no room are met again: somebody may have left since."""
+        crowded, self._crowded = self._crowded, set()
+        for namespace in sorted(crowded):
+            members = self.members[namespace]
+            for link in self.relaying.links():
+                if members.refused.get(link.name) is Reason.NO_ROOM and namespace in link.theirs:
+                    self.meet(link, link.theirs[namespace], None, now)
+
+    def _on_surplus(self, link: Link, namespace: str, members: Members | None) -> None:
+        """More namespaces of one peer than are remembered: the others, and the link, go on."""
+        if not link.surplus:
+            text = f"{link.name} has more than {NAMESPACES_MAX} namespaces; {namespace} and more are refused"
+            self._say("error", text, peer=link.name, namespace=namespace)
+        link.surplus = True
+        if members is not None:
+            members.refuse(link.name, Reason.SURPLUS)
+
+    def _refuse(self, link: Link, members: Members, reason: Reason, why: str) -> None:
         """Nothing of this namespace is said to or heard from this peer."""
-        members.refuse(link.name)
+        members.refuse(link.name, reason)
         link.shared.discard(members.namespace)
         link.outboxes.pop(members.namespace, None)
-        text = f"namespace {members.namespace} of {link.name} is refused, and isolated here: {why}"
+        text = f"namespace {members.namespace} of {link.name} is refused, and isolated here: {why}; "
+        text += reason.end(link.name)
         self._say("error", text, peer=link.name, namespace=members.namespace)
 
-    def tell_missing(self, link: Link) -> None:
-        """Namespaces in which the peer is a member and that it has no more: nobody else would say so."""
+    def drop_absent(self, link: Link) -> None:
+        """The peer has told all its namespaces. Where it is a member of another one, that is gone there, with
+        all that could be stale: what it wrote last is unknown, so all is evicted here, once."""
         for namespace, members in self.members.items():
-            if link.name in members.inboxes and namespace not in link.theirs:
-                text = f"{link.name} has no namespace {namespace} any more: it stays isolated here"
-                self._say("warning", text, peer=link.name, namespace=namespace)
+            if namespace in link.theirs or link.surplus or not self._is_mine(namespace):
+                continue
+            what = f"{link.name} has no namespace {namespace} any more"
+            if not link.allows(namespace):
+                if link.name in members.inboxes:
+                    members.refuse(link.name, Reason.CERTIFICATE)
+                    text = f"its certificate does not allow namespace {namespace} any more: isolated here"
+                    self._say("warning", f"{link.name}: {text}", peer=link.name, namespace=namespace)
+            elif members.drop_absent(link.name):
+                text = f"{what}: evicted all that it may have written, and it is waited for no longer"
+                self._say("info", text, peer=link.name, namespace=namespace)
 
     # Hearing
 
@@ -207,7 +266,7 @@ class Exchange:
         elif verdict is Verdict.MENDING:
             link.budget.owe(members.store.map_bytes)
             self._mend(members, link.name, link)
-        elif frame.payload == PAYLOAD_ALL:
+        elif verdict is Verdict.APPLIED and frame.payload == PAYLOAD_ALL:
             text = (
                 f"{link.name}, namespace {members.namespace}: nothing is left that would tell what was missed"
             )
@@ -281,7 +340,7 @@ class Exchange:
                 self._on_head(link, head, known_at, now)
         for cursor in beat.cursors:
             if (cursor.source, cursor.holder) == (self._name, link.name):
-                self._on_cursor(link, cursor)
+                self._on_cursor(link, cursor, now)
             else:
                 self.relaying.on_cursor(link, cursor, now)
 
@@ -299,17 +358,18 @@ class Exchange:
             self._ask(link, members, inbox, now)
         members.settle(link.name)
 
-    def _on_cursor(self, link: Link, cursor: Cursor) -> None:
+    def _on_cursor(self, link: Link, cursor: Cursor, now: float) -> None:
         """How far the peer has applied this host's ring."""
         if cursor.namespace not in link.shared:
             return
-        store = self.members[cursor.namespace].store
-        self._check_own(link, cursor.namespace, store, cursor.incarnation, cursor.cursor)
-        if cursor.incarnation == store.incarnation:
+        members = self.members[cursor.namespace]
+        if self._outdone(link, members, cursor.incarnation, cursor.cursor, now):
+            return
+        if cursor.incarnation == members.store.incarnation:
             link.acked[cursor.namespace] = cursor.cursor
-            self.members[cursor.namespace].acked(link.name, cursor.cursor)
+            members.acked(link.name, cursor.cursor)
 
-    def on_replay(self, link: Link, replay: Replay) -> None:
+    def on_replay(self, link: Link, replay: Replay, now: float) -> None:
         if replay.source != self._name:
             self.relaying.on_replay(link, replay)
             return
@@ -317,20 +377,56 @@ class Exchange:
             raise FrameError(
                 f"a Replay of {replay.source}, namespace {replay.namespace}, asked of {self._name}"
             )
-        store = self.members[replay.namespace].store
-        self._check_own(link, replay.namespace, store, replay.incarnation, replay.first - 1)
-        if replay.incarnation == store.incarnation:
+        members = self.members[replay.namespace]
+        if self._outdone(link, members, replay.incarnation, replay.first - 1, now):
+            return
+        if replay.incarnation == members.store.incarnation:
             link.outboxes[replay.namespace].ask(replay.first)
             self.pump(link)
 
-    def _check_own(self, link: Link, namespace: str, store: Store, incarnation: int, cursor: int) -> None:
-        """BridgeError if the peer knows more of this host's ring than this host does."""
-        if incarnation > store.incarnation or (incarnation == store.incarnation and cursor > store.tail):
-            raise BridgeError(
-                f"{link.name} has applied {namespace}, incarnation {incarnation}, up to {cursor}; here is "
-                f"incarnation {store.incarnation} up to {store.tail}; the link is closed; was the clock set "
-                "back, or has another host this name? Make this host's segment anew"
-            )
+    def _outdone(self, link: Link, members: Members, incarnation: int, cursor: int, now: float) -> bool:
+        """Whether the peer knows more of this host's ring than this host has written: an earlier life of it
+        was born under a clock that was ahead, or the segment is an old copy. The ring goes on under a higher
+        incarnation, which its peers meet as a new one."""
+        store, namespace = members.store, members.namespace
+        known = store.incarnation
+        if incarnation < known or (incarnation == known and cursor <= store.tail):
+            return False
+        if incarnation >= INCARNATION_MAX:
+            if now >= link.complain_at:
+                link.complain_at = now + COMPLAINTS_S
+                text = (
+                    f"{link.name} claims incarnation {incarnation} of namespace {namespace}: none is higher"
+                )
+                self._say("error", f"{text}; see who makes it up", peer=link.name, namespace=namespace)
+            return True
+        if now < self._raised_at.get(namespace, float("-inf")) + RAISE_S:
+            return True
+        self._raised_at[namespace] = now
+        store.raise_incarnation(incarnation + 1 + self._rng.getrandbits(INCARNATION_BITS))
+        text = (
+            f"{link.name} has applied namespace {namespace} of this host, incarnation {incarnation}, up to "
+        )
+        text += (
+            f"{cursor}; here it was incarnation {known} up to {store.tail}: was the clock set back? It goes "
+        )
+        self._say("warning", f"{text}on as {store.incarnation}", peer=link.name, namespace=namespace)
+        for other in self._told():
+            if namespace in other.shared:
+                other.acked.pop(namespace, None)
+                self._begin_outbox(other, members)
+        self.announce(namespace)
+        return True
+
+    def announce(self, namespace: str) -> None:
+        """Tell the peers one namespace of this host: it is new, or has another incarnation."""
+        for link in self._told():
+            if self._is_mine(namespace) and link.allows(namespace):
+                link.send(State((self._row(namespace),)))
+
+    def _told(self) -> list[Link]:
+        """Links whose other end was told of this host's namespaces, whether it has answered by now or not."""
+        return [link for link in self.links.values() if link.state in (LinkState.STATE, LinkState.UP)]
 
     def on_leave(self, link: Link, leave: Leave) -> None:
         """The peer leaves for good."""
@@ -421,11 +517,9 @@ class Exchange:
     def say_leave(self, link: Link) -> None:
         self.pump(link)
         self.send_empty(link)
-        link.send(
-            Leave(
-                "leaves for good", tuple(self._finals[ns] for ns in sorted(link.shared) if ns in self._finals)
-            )
-        )
+        finals = [self._finals[ns] for ns in sorted(link.shared) if ns in self._finals]
+        for at in range(0, max(len(finals), 1), ROWS_MAX):
+            link.send(Leave("leaves for good", tuple(finals[at : at + ROWS_MAX])))
 
     def unacked(self, link: Link) -> bool:
         """Whether the peer has not yet applied all that this host leaves behind."""

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import hmac
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import Enum, auto
 
 from cachee_bridge import auth
@@ -115,6 +115,10 @@ class Link:
         self.leaving = False
         self.theirs: dict[str, NamespaceState] = {}
         """The peer's namespaces as it last told them; `shared` are those that both have and agree about."""
+        self.told_all = False
+        """The last part of its namespaces has come."""
+        self.surplus = False
+        """It has more than are remembered."""
         self.shared: set[str] = set()
         self.outboxes: dict[str, Outbox] = {}
         self.acked: dict[str, int] = {}
@@ -284,11 +288,12 @@ class Link:
         else:
             raise FrameError(f"{type(message).__name__} in state {self.state.name}; the link is closed")
 
-    def send_state(self, state: State) -> None:
+    def send_states(self, states: Iterable[State]) -> None:
         """The mesh accepts the peer."""
         self.state = LinkState.STATE
         self.decoder.bytes_max = FRAME_BYTES_MAX
-        self.send(state)
+        for state in states:
+            self.send(state)
 
     def raised(self) -> None:
         """The peer's STATE has come."""

@@ -26,6 +26,7 @@ from cachee_bridge.bulletin import Bulletin
 from cachee_bridge.frames import PAYLOAD_ALL, FinalHead
 from cachee_bridge.freshness import Freshness
 from cachee_bridge.ports import NamespaceView, Store
+from cachee_bridge.reasons import Reason
 from cachee_bridge.removal import Removal
 from cachee_bridge.repair import Contact, Rung, contact
 from cachee_bridge.stream import Inbox
@@ -54,7 +55,9 @@ class Members:
         """(incarnation, cursor) by name of those that left, all applied: nothing is missed if they return."""
         self.forgotten = {name: (incarnation, cursor) for _, name, incarnation, cursor in store.forgotten()}
         """The same of those that were removed: what they wrote since is missed."""
-        self.refused: set[str] = set()
+        self.absent: dict[str, tuple[int, int]] = {}
+        """The same of those that were linked and had this namespace no more: all was evicted then."""
+        self.refused: dict[str, Reason] = {}
         """Peers that have this namespace and cannot be followed: they isolate."""
         self.removal = Removal(store)
         self.bulletin = Bulletin(store, lost_after_s, now)
@@ -100,7 +103,7 @@ class Members:
     def _heard(self, now: float, hindered: bool) -> float:
         self.home.told(now, self.store.tail, self.store.pump_cursor)
         self.home.applied(self.store.pump_cursor)
-        if hindered or self.refused - self.removal.names:
+        if hindered or self.refused.keys() - self.removal.names:
             return float("-inf")
         counting = self.inboxes.keys() - self.removal.names
         fresh = min([self.home.at, *(self.inboxes[name].freshness.at for name in counting)])
@@ -114,7 +117,7 @@ class Members:
         """Names of the members whose word is too old."""
         late = [name for name, inbox in self.inboxes.items() if inbox.freshness.at + self._lost_after_s < now]
         unhealed = ["its own pump"] if self.home.at + self._lost_after_s < now else []
-        return unhealed + sorted(self.refused.union(late))
+        return unhealed + sorted({*self.refused, *late})
 
     def view(self, now: float, unanswered: list[str]) -> NamespaceView:
         """For people; `unanswered` isolates as well."""
@@ -122,11 +125,11 @@ class Members:
         silent, policy = self.stale(now) + unanswered, self.store.on_isolation
         return NamespaceView(self.namespace, self.until, policy, silent, removing, ends_at)
 
-    def refuse(self, name: str) -> None:
+    def refuse(self, name: str, reason: Reason) -> None:
         """It has this namespace and cannot be followed: it isolates until it can."""
         self.removal.cancel(name)
-        if len(self.refused) < REFUSED_MAX:
-            self.refused.add(name)
+        if len(self.refused) < REFUSED_MAX or name in self.refused:
+            self.refused[name] = reason
 
     def meet(self, name: str, incarnation: int, tail: int, now: float) -> Contact:
         """`name` says that its ring is `incarnation` with `tail`: climb the ladder as far as needed.
@@ -157,8 +160,24 @@ class Members:
         inbox.begin(incarnation, step.cursor, flush)
         self.inboxes[name] = inbox
         self.departed.pop(name, None)
+        self.absent.pop(name, None)
         self.forgotten.pop(name, None)
         self.whole |= flush
+
+    def drop_absent(self, name: str) -> bool:
+        """`name` is linked and has this namespace no more: nothing more comes from there. What it wrote last is
+        unknown, so evict all, once. Whether it was waited for."""
+        inbox = self.inboxes.pop(name, None)
+        if inbox is None and name not in self.refused:
+            return False
+        self.removal.cancel(name)
+        self.refused.pop(name, None)
+        self.store.apply(inbox.index if inbox is not None else 0, PAYLOAD_ALL)
+        if inbox is not None:
+            self.store.source_forget(inbox.index)
+            keep(self.absent, name, (inbox.incarnation, inbox.cursor))
+        self.whole = True
+        return True
 
     def leaving(self, name: str, final: FinalHead) -> None:
         """`name` has said its final head."""
@@ -174,9 +193,7 @@ class Members:
             return False
         self.store.source_forget(inbox.index)
         del self.inboxes[name]
-        self.departed[name] = (inbox.incarnation, inbox.cursor)
-        if len(self.departed) > DEPARTED_MAX:
-            del self.departed[next(iter(self.departed))]
+        keep(self.departed, name, (inbox.incarnation, inbox.cursor))
         return True
 
     def acked(self, name: str, position: int) -> None:
@@ -190,7 +207,7 @@ class Members:
         inbox = self.inboxes.get(name)
         if inbox is not None:
             return inbox.incarnation, inbox.cursor
-        return self.departed.get(name) or self.forgotten.get(name)
+        return self.departed.get(name) or self.absent.get(name) or self.forgotten.get(name)
 
     # Removal without a leave
 
@@ -209,12 +226,12 @@ class Members:
             return set()
         self.whole |= self.removal.whole
         names = self.removal.end()
-        for name in names & (self.inboxes.keys() | self.refused):
+        for name in names & (self.inboxes.keys() | self.refused.keys()):
             self._set_aside(name)
         return names
 
     def _set_aside(self, name: str) -> None:
-        self.refused.discard(name)
+        self.refused.pop(name, None)
         inbox = self.inboxes.pop(name, None)
         self.store.source_set_aside(self._slot_of(name) if inbox is None else inbox.index)
         self.forgotten[name] = (0, 0) if inbox is None else (inbox.incarnation, inbox.cursor)
@@ -239,3 +256,10 @@ class Members:
 
     def _lost(self, name: str, now: float) -> bool:
         return self.heard_at(name) + self._lost_after_s < now
+
+
+def keep(known: dict[str, tuple[int, int]], name: str, position: tuple[int, int]) -> None:
+    """The oldest gives way where there are DEPARTED_MAX."""
+    known[name] = position
+    if len(known) > DEPARTED_MAX:
+        del known[next(iter(known))]

@@ -74,6 +74,7 @@ from cachee_bridge.link import Link, LinkState, microseconds
 from cachee_bridge.membership import Membership
 from cachee_bridge.paths import Paths
 from cachee_bridge.ports import DiscoveryView, NamespaceView, PeerView, Settings, Store, StreamView
+from cachee_bridge.reasons import Reason
 from cachee_bridge.versions import RANDOM_BYTES, greeting
 from cachee_shm.errors import BridgeError, BridgeRunning, FrameError, PeerConflict
 
@@ -103,8 +104,9 @@ class Mesh:
         self._name, self._settings, self._rng = name, settings, rng
         self._instance = rng.getrandbits(64)
         self._stores = dict(stores)
-        self._exchange = Exchange(name, settings, self._say)
+        self._exchange = Exchange(name, settings, rng, self._say)
         self._links: dict[int, Link] = {}
+        self._exchange.links = self._links
         self._up: dict[str, Link] = {}
         """By name, those that are up."""
         self._ready: list[Link] = []
@@ -170,9 +172,12 @@ class Mesh:
     def add_namespace(self, namespace: str, store: Store, now: float) -> None:
         """A namespace made after the start, or made anew; peers are told at once."""
         self._exchange.enter(namespace, store, now)
-        for link in list(self._up.values()):
+        for link in self._up.values():
             link.shared.discard(namespace)
-            link.send(self._exchange.state(link))
+        self._exchange.announce(namespace)
+        for link in list(self._up.values()):
+            if link.surplus and namespace not in link.theirs:
+                self._exchange.members[namespace].refuse(link.name, Reason.SURPLUS)
             if namespace in link.theirs:
                 self._guarded(link, now, self._exchange.meet, link, link.theirs[namespace], None, now)
         self._flush()
@@ -276,7 +281,7 @@ class Mesh:
             self._beats(now)
         if now >= self._next_gossip:
             self._next_gossip = now + GOSSIP_S
-            self._gossip()
+            self._gossip(now)
         if not self._leaving:
             for address in self._book.due(now, self._needs_no_dial, self._exchange.is_missed):
                 self._effects.append(Connect(address))
@@ -405,7 +410,7 @@ class Mesh:
             self._complaints.pop(link.address, None)
             self._book.answered(link.address, link.name)
         if self._wins(link, [rival for rival in self._links.values() if rival.claims(link)], now):
-            link.send_state(self._exchange.state(link))
+            link.send_states(self._exchange.states(link))
 
     def _on_own_name(self, link: Link, now: float) -> None:
         if link.instance != self._instance:
@@ -470,6 +475,9 @@ class Mesh:
             self._exchange.meet(link, row, link.opened_at if rises else None, now)
         if rises:
             self._on_up(link, now)
+        if len(state.namespaces) < ROWS_MAX and not link.told_all:
+            link.told_all = True
+            self._exchange.drop_absent(link)
         self._extend(now)
 
     def _is_late(self, link: Link) -> bool:
@@ -488,7 +496,6 @@ class Mesh:
             self._book.learn(link.name, link.reach, now)
         self._look_at_addresses()
         self._say("info", f"{link.name} is up", peer=link.name, address=link.address or link.reach)
-        self._exchange.tell_missing(link)
         self._teach(link, self._reached())
         for other in self._up.values():
             self._teach(other, [link.name])
@@ -505,7 +512,7 @@ class Mesh:
         elif isinstance(message, Beat):
             self._on_beat(link, message, now)
         elif isinstance(message, Replay):
-            self._exchange.on_replay(link, message)
+            self._exchange.on_replay(link, message, now)
         elif isinstance(message, Follow):
             self._exchange.relaying.on_follow(link, message)
         elif isinstance(message, Sync):
@@ -609,7 +616,8 @@ class Mesh:
             if link.room() and self._exchange.unacked(link):
                 link.send(Sync())
 
-    def _gossip(self) -> None:
+    def _gossip(self, now: float) -> None:
+        self._exchange.look_for_room(now)
         kept = self._exchange.waited_for().union(self._up)
         self._since = {name: at for name, at in self._since.items() if name in kept}
         self._came = {name: came for name, came in self._came.items() if name in kept}

@@ -20,6 +20,10 @@ class Store(Protocol):
         """u64, one life of the segment; a later life is higher."""
         ...
 
+    def raise_incarnation(self, incarnation: int, /) -> None:
+        """Go on under this one, which is higher: what peers acknowledged before counts no more."""
+        ...
+
     @property
     def tail(self) -> int:
         """The last position given, whoever wrote it. Read anew at each use."""

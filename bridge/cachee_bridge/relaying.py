@@ -78,6 +78,10 @@ class Relaying:
         """It is up; each follows the other."""
         self._links[link.name] = link
 
+    def links(self) -> list[Link]:
+        """Those that are up."""
+        return list(self._links.values())
+
     def unlinked(self, link: Link) -> None:
         """It is up no more."""
         if self._links.get(link.name) is link:

@@ -17,6 +17,8 @@
  *                event:   raise the fence, fence_seq_cst_after_rmw, read index words
  *   DOORBELL     writer:  advance tail or raise sync_wanted, fence_seq_cst, read armed
  *                bridge:  store armed, fence_seq_cst, read tail and sync_wanted
+ *   LEFT         peers_leave:  store left, fence_seq_cst, then count the workers in the roster
+ *                peers_left:   join the roster, fence_seq_cst, then read left
  *   INTENT       intent_*: store_release              roster_recover: load_acquire
  *   PEERS        peers_vouch: store_release           peers_synced: load_acquire       (header.bridge_until_ms)
  *

@@ -175,7 +175,7 @@ struct header {
     char host[NAME_BYTES];
     char name[NAME_BYTES]; /* the namespace */
     a64 state;             /* enum segment_state; RETIRED by whoever finds corruption or replaces the segment */
-    a64 incarnation;       /* creator; raised by the bridge when it learns of a higher one */
+    a64 incarnation;       /* creator; raised by the bridge when a peer knows a higher one, or a cursor beyond the tail */
 
     /* Contended words, a cache line each. */
     _Alignas(64) a64 ring_tail; /* any process, by CAS: records published so far = the last sequence */
@@ -196,6 +196,7 @@ struct header {
     a64 guard_next;                  /* the bridge alone */
     a64 bridge_since_ms;             /* whoever takes the bridge's lock, then */
     a64 bridge_told_ms, bridge_until_ms; /* the bridge alone: when it last told of its peers, and how long that counts */
+    a64 bridge_left;                 /* the bridge alone: 1 from its farewell on, 0 once a bridge holds the lock again */
     a64 sync_wanted;                 /* any process, raised: somebody waits until every peer has applied up to here */
     _Alignas(64) a64 doorbell;       /* 1 = the bridge sleeps: the bridge arms, a writer disarms by CAS */
     _Alignas(64) a64 sweep_at_ms;    /* any process, by CAS: when the next sweep is due */

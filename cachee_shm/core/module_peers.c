@@ -72,6 +72,26 @@ static PyObject *Segment_sync_asked(SegmentObject *s, PyObject *unused)
     return enter(s) ? PyLong_FromUnsignedLongLong(peers_asked(&s->a)) : NULL;
 }
 
+static PyObject *Segment_raise_incarnation(SegmentObject *s, PyObject *arg)
+{
+    unsigned long long incarnation = PyLong_AsUnsignedLongLong(arg);
+    if (PyErr_Occurred() || !enter_as_bridge(s))
+        return NULL;
+    if (incarnation <= load_acquire(&s->a.header->incarnation))
+        return fail(PyExc_ValueError, "incarnation %llu is not above the segment's; nothing changed", incarnation);
+    peers_raise_incarnation(&s->a, incarnation);
+    Py_RETURN_NONE;
+}
+
+static PyObject *Segment_bridge_leave(SegmentObject *s, PyObject *arg)
+{
+    int left = PyObject_IsTrue(arg);
+    if (left < 0 || !enter_as_bridge(s))
+        return NULL;
+    peers_leave(&s->a, left);
+    Py_RETURN_NONE;
+}
+
 /* ---- workers ---- */
 
 static PyObject *Segment_written(SegmentObject *s, PyObject *unused)
@@ -107,6 +127,12 @@ static PyObject *peer_object(const void *at)
     uint64_t acked = row->peer.acked;
     return Py_BuildValue("(NNNK)", text_from(row->name, sizeof row->name), PyBool_FromLong(row->peer.reachable),
                          acked == NOT_ACKED ? Py_NewRef(Py_None) : PyLong_FromUnsignedLongLong(acked - 1), row->peer.fresh_ms);
+}
+
+static PyObject *Segment_left(SegmentObject *s, PyObject *unused)
+{
+    (void)unused;
+    return enter(s) ? PyBool_FromLong(peers_left(&s->a)) : NULL;
 }
 
 static PyObject *Segment_peers(SegmentObject *s, PyObject *unused)
@@ -155,6 +181,9 @@ PyMethodDef module_peers[] = {
     {"source_tell", (PyCFunction)Segment_source_tell, METH_VARARGS, "source_tell(index, reachable, fresh_ms)"},
     {"bridge_vouch", (PyCFunction)Segment_bridge_vouch, METH_O, "bridge_vouch(until_ms): what was told of every source counts so long"},
     {"sync_asked", (PyCFunction)Segment_sync_asked, METH_NOARGS, "up to where somebody waits for peers to have applied the ring"},
+    {"raise_incarnation", (PyCFunction)Segment_raise_incarnation, METH_O, "raise_incarnation(incarnation): ValueError unless it is higher"},
+    {"bridge_leave", (PyCFunction)Segment_bridge_leave, METH_O, "bridge_leave(left): the mark that workers see after its farewell"},
+    {"_left", (PyCFunction)Segment_left, METH_NOARGS, "the bridge has said farewell, and none has come back (bool)"},
     {"_written", (PyCFunction)Segment_written, METH_NOARGS, "_written() -> (incarnation, the last position that this process announced)"},
     {"_synced", (PyCFunction)Segment_synced, METH_VARARGS, "_synced(*_written()): every peer that can be reached has applied that"},
     {"_peers", (PyCFunction)Segment_peers, METH_NOARGS, "[(name, reachable, acked or None, fresh_ms)]"},

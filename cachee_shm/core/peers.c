@@ -25,6 +25,25 @@ void peers_reset(struct source_slot *slot)
     store_relaxed(&slot->reachable, 0);
 }
 
+void peers_raise_incarnation(struct attachment *a, uint64_t incarnation)
+{
+    for (uint32_t i = 1; i < a->geo.source_slots; i++)
+        store_relaxed(&a->sources[i].acked, NOT_ACKED);
+    store_release(&a->header->incarnation, incarnation); /* after them: what was acknowledged before counts no more */
+}
+
+void peers_leave(struct attachment *a, bool left)
+{
+    store_release(&a->header->bridge_left, left);
+    fence_seq_cst(); /* LEFT: with roster_join, between the mark and the count of the workers */
+}
+
+bool peers_left(const struct attachment *a)
+{
+    fence_seq_cst(); /* LEFT */
+    return load_acquire(&a->header->bridge_left) != 0;
+}
+
 bool peers_look(const struct attachment *a, uint32_t source, struct peer *out)
 {
     if (source < 1 || source >= a->geo.source_slots || load_acquire(&a->sources[source].used) != SOURCE_MEMBER)
@@ -42,7 +61,7 @@ bool peers_look(const struct attachment *a, uint32_t source, struct peer *out)
 
 bool peers_synced(const struct attachment *a, uint64_t written)
 {
-    if (load_acquire(&a->header->bridge_until_ms) < clock_ms(a) || !roster_bridge_alive(a)) /* PEERS */
+    if (peers_left(a) || load_acquire(&a->header->bridge_until_ms) < clock_ms(a) || !roster_bridge_alive(a)) /* PEERS */
         return false;
     for (uint32_t i = 1; i < a->geo.source_slots; i++) {
         struct peer peer;

@@ -23,6 +23,11 @@ void peers_acked(struct source_slot *slot, uint64_t position);
 /* The bridge: whether a source can be reached; and, after all of them, how long what was told counts. */
 void peers_tell(struct source_slot *slot, bool reachable, uint64_t fresh_ms);
 void peers_vouch(struct attachment *a, uint64_t until_ms);
+/* The bridge: this ring goes on under a higher incarnation. Peers evict all that is older and acknowledge anew. */
+void peers_raise_incarnation(struct attachment *a, uint64_t incarnation);
+/* The bridge: it says farewell to the peers, who then expect nothing of this host; or it stays after all. */
+void peers_leave(struct attachment *a, bool left);
+bool peers_left(const struct attachment *a);
 /* The bridge: a slot is given to another source. Before `used` says so. */
 void peers_reset(struct source_slot *slot);
 

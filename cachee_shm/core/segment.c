@@ -469,6 +469,7 @@ bool segment_become_bridge(struct attachment *a)
     store_release(&a->me->word,
                   (uint64_t)a->slot_generation << ROSTER_GEN_SHIFT | (uint64_t)ROSTER_BRIDGE << ROSTER_KIND_SHIFT | SLOT_LIVE);
     store_release(&a->header->bridge_since_ms, clock_ms(a));
+    store_release(&a->header->bridge_left, 0);
     add_relaxed(&a->header->bridge_generation, 1);
     a->bridge_generation = load_acquire(&a->header->bridge_generation); /* the lock is ours: nobody else counts */
     return true;

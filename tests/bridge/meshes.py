@@ -51,6 +51,11 @@ class FakeStore:
     def tail(self) -> int:
         return len(self.ring)
 
+    def raise_incarnation(self, incarnation: int) -> None:
+        assert incarnation > self.incarnation
+        self.incarnation = incarnation
+        self.acked.clear()
+
     def write(self, *payloads: bytes) -> None:
         """Own announcements; b"" is a record that is not this host's own. Healed at once."""
         self.ring.extend(payloads)

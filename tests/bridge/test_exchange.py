@@ -4,6 +4,7 @@ import pytest
 
 from cachee_bridge.buckets import EVICT_WORDS, read_piece
 from cachee_bridge.effects import GoOn, Send
+from cachee_bridge.exchange import NAMESPACES_MAX, RAISE_S
 from cachee_bridge.frames import (
     FRAME_BYTES_MAX,
     PAYLOAD_ALL,
@@ -23,6 +24,8 @@ from cachee_bridge.frames import (
     encode,
 )
 from cachee_bridge.link import microseconds
+from cachee_bridge.mesh import GOSSIP_S
+from cachee_bridge.reasons import Reason
 from cachee_shm.errors import SegmentError
 from tests.bridge.meshes import Cable, FakeStore, Node, key
 
@@ -254,15 +257,43 @@ def test_a_request_to_a_former_incarnation_is_not_answered(peer):
 
 
 @pytest.mark.parametrize("incarnation_and_first", [(8, 1), (7, 1000)])
-def test_a_request_that_knows_more_than_this_host_wrote_closes_the_link_aloud(peer, incarnation_and_first):
-    peer.say(Replay("shop", "web-1", *incarnation_and_first))
-    assert peer.closed
-    assert "has applied shop" in peer.node.texts("error")
+def test_a_request_that_knows_more_than_this_host_wrote_raises_the_incarnation(peer, incarnation_and_first):
+    incarnation = incarnation_and_first[0]
+    answer = peer.say(Replay("shop", "web-1", *incarnation_and_first))
+    assert peer.store.incarnation > incarnation
+    assert answer == [State((NamespaceState("shop", peer.store.incarnation, peer.store.tail, 7),))]
+    assert not peer.closed
 
 
-def test_so_does_a_cursor_in_a_beat(peer):
+def test_so_does_a_cursor_in_a_beat_at_most_once_a_second(peer):
     peer.beat(20, cursors=(Cursor("shop", "web-1", 7, 1000, "web-2"),))
-    assert peer.closed
+    first = peer.store.incarnation
+    assert first > 7
+    peer.say(Replay("shop", "web-1", first + 1, 1))
+    assert peer.store.incarnation == first
+    peer.cable.now += RAISE_S
+    peer.say(Replay("shop", "web-1", first + 1, 1))
+    assert peer.store.incarnation > first + 1
+    assert not peer.closed
+
+
+def test_what_was_acknowledged_under_the_former_incarnation_counts_no_more(peer):
+    peer.store.write(key(1))
+    peer.beat(20, cursors=(Cursor("shop", "web-1", 7, 1, "web-2"),))
+    link = peer.node.mesh._links[1]
+    assert link.acked == {"shop": 1}
+    peer.say(Replay("shop", "web-1", 8, 1))
+    assert link.acked == {}
+    assert peer.store.acked == {}
+    assert not link.outboxes["shop"].asked
+
+
+def test_an_incarnation_with_none_above_it_is_a_lie_and_changes_nothing(peer):
+    for _ in range(3):
+        assert peer.say(Replay("shop", "web-1", 2**64 - 1, 1)) == []
+    assert peer.store.incarnation == 7
+    assert peer.node.texts("error").count("none is higher") == 1
+    assert not peer.closed
 
 
 def test_a_head_beyond_the_cursor_makes_nothing_fresh_until_it_is_applied(peer):
@@ -365,13 +396,32 @@ def test_a_full_source_table_is_told_and_isolates():
     assert a.isolated()
 
 
+def test_it_is_met_again_when_there_is_room(monkeypatch):
+    cable = Cable()
+    store = FakeStore()
+    opens, store.source_open = store.source_open, None
+
+    def full(name):
+        raise SegmentError("the source table is full")
+
+    store.source_open = full
+    a = cable.node("a", ("a", "b"), {"shop": store})
+    cable.node("b", ("a", "b"))
+    cable.run(3.0)
+    assert a.isolated()
+    store.source_open = opens
+    cable.run(GOSSIP_S)
+    assert not a.isolated()
+
+
 def test_a_peer_with_namespaces_without_end_is_not_remembered_whole(peer):
     link = peer.node.mesh._links[1]
-    for number in range(3):
-        rows = (NamespaceState(f"n{number}-{row}", 1, 0, 7) for row in range(ROWS_MAX // 2))
+    for number in range(2 * NAMESPACES_MAX // ROWS_MAX):
+        rows = (NamespaceState(f"n{number}-{row}", 1, 0, 7) for row in range(ROWS_MAX))
         peer.say(State(tuple(rows)))
-    assert len(link.theirs) == ROWS_MAX
-    assert any("more than 1024 namespaces" in reason for reason in peer.node.closed)
+    assert len(link.theirs) == NAMESPACES_MAX
+    assert peer.node.texts("error").count(f"more than {NAMESPACES_MAX} namespaces") == 1
+    assert not peer.closed
 
 
 def test_the_late_word_of_a_host_that_came_back_as_another_is_no_news(peer):
@@ -402,5 +452,5 @@ def test_those_refused_under_ever_new_names_are_not_all_kept(peer, monkeypatch):
     monkeypatch.setattr("cachee_bridge.members.REFUSED_MAX", 3)
     members = peer.node.mesh._exchange.members["shop"]
     for number in range(9):
-        members.refuse(f"n{number}")
-    assert members.refused == {"n0", "n1", "n2"}
+        members.refuse(f"n{number}", Reason.HASH_KEY)
+    assert set(members.refused) == {"n0", "n1", "n2"}

@@ -149,7 +149,7 @@ class TestHandshake:
     def test_a_stranger_is_not_read_beyond_what_a_handshake_needs(self):
         link = link_of("b", False)
         assert link.decoder.bytes_max == HANDSHAKE_BYTES_MAX
-        link.send_state(State(()))
+        link.send_states([State(())])
         assert link.decoder.bytes_max == FRAME_BYTES_MAX
 
 

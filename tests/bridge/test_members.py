@@ -5,6 +5,7 @@ import pytest
 from cachee_bridge import members as members_module
 from cachee_bridge.frames import PAYLOAD_ALL, FinalHead, Frame
 from cachee_bridge.members import Members
+from cachee_bridge.reasons import Reason
 from cachee_bridge.repair import Rung
 from tests.bridge.meshes import FakeStore
 
@@ -51,7 +52,7 @@ class TestServing:
 
     def test_a_refused_peer_isolates(self, store):
         members = members_of(store)
-        members.refused.add("web-2")
+        members.refuse("web-2", Reason.HASH_KEY)
         assert members.extended(100.0, False) is None
         assert members.stale(100.0) == ["web-2"]
 
@@ -282,10 +283,10 @@ class TestRemoving:
         assert members.extended(113.0, hindered=True) is None
 
     def test_is_off_when_the_member_comes_back_and_cannot_be_followed(self, members, store):
-        members.refuse("web-9")
+        members.refuse("web-9", Reason.HASH_KEY)
         pass_time(members, 100.0, 103.0)
         assert members.remove("web-9", 103.0)
-        members.refuse("web-9")
+        members.refuse("web-9", Reason.HASH_KEY)
         for now in (103.1, 113.0, 120.0):
             fresh(members, "web-2", now)
             fresh(members, "web-3", now)
@@ -295,13 +296,13 @@ class TestRemoving:
 
     def test_of_a_peer_that_cannot_be_followed_ends_what_that_isolates(self, members, store):
         fresh(members, "web-2", 103.0)
-        members.refused.add("web-9")
+        members.refuse("web-9", Reason.HASH_KEY)
         pass_time(members, 100.0, 103.0)
         assert members.remove("web-9", 103.0)
         fresh(members, "web-2", 113.0)
         pass_time(members, 103.0, 113.0)
         assert not members.isolated(113.0)
-        assert members.refused == set()
+        assert members.refused == {}
 
     def test_one_does_not_end_isolation_from_another(self, members, store):
         remove(members, 103.0)
@@ -349,7 +350,7 @@ class TestComingBackAfterARemoval:
 
     @pytest.mark.parametrize("restarted", [False, True])
     def test_and_was_never_followed_before_evicts_all(self, members, store, restarted):
-        members.refuse("web-9")
+        members.refuse("web-9", Reason.HASH_KEY)
         assert members.remove("web-9", 114.0)
         for name in members.inboxes:
             fresh(members, name, 125.0)

@@ -72,10 +72,16 @@ class Bridge:
 
     # What its process does
 
+    def find_namespaces(self) -> None:
+        """Those that workers have made since it began."""
+        for namespace in sorted(self.host.segments.keys() - self.held.keys()):
+            self.held[namespace] = Held(self.host.segments[namespace])
+            self.mesh.add_namespace(namespace, self.held[namespace], self.now)
+
     def pump(self) -> None:
         """Heal at home, then send."""
         for namespace, segment in self.host.segments.items():
-            if segment.pump_cursor != segment.tail:
+            if segment.pump_cursor != segment.tail and namespace in self.held:
                 self._do(lambda ns=namespace: self._pump(ns, self.held[ns]))
 
     def stall(self, seconds: float) -> None:
@@ -220,10 +226,28 @@ class Host:
         self.busy = 0
         self.asleep_until = 0.0
         self.working = True
-        self.segments = {ns: self.world.segment(self.name, ns) for ns in self.world.namespaces}
+        first, *others = self.world.namespaces
+        self.segments = {first: self.world.segment(self.name, first)}
+        for namespace in others:
+            if self.world.lazy and self.life > 1:
+                delay = self.world.more.choice((0.2, 1.0, 5.0, 30.0))
+                self.world.at(delay, lambda ns=namespace, life=self.life: self._use(ns, life))
+            else:
+                self.segments[namespace] = self.world.segment(self.name, namespace)
         self.world.at(self.world.rng.choice((0.0, 0.0, 0.5)), self.start_bridge)
         for _ in range(self.world.workers):
             self.world.at(self.world.rng.uniform(0.0, 0.3), lambda life=self.life: self._work(life))
+
+    def _use(self, namespace: str, life: int) -> None:
+        """A worker attaches to a namespace that the host does not have; its bridge finds it a while later."""
+        if life == self.life and not self.world.resting and namespace not in self.segments:
+            self.segments[namespace] = self.world.segment(self.name, namespace, made_late=True)
+            self.world.at(0.1, self._find_namespaces)
+
+    def _find_namespaces(self) -> None:
+        bridge = self.bridge
+        if bridge is not None and bridge.alive:
+            bridge._do(bridge.find_namespaces)
 
     def start_bridge(self) -> None:
         if self.world.now < self.asleep_until:
@@ -255,7 +279,7 @@ class Host:
         if self.zombie is not None and self.zombie.alive:
             self.world.network.power_off(self.zombie)
             self.zombie.die()
-        self.world.truth.crashed(self.name)
+        self.world.truth.crashed(self.name, self.segments.values())
         self.segments = {}
         self.working = False
         self.life += 1
@@ -289,6 +313,7 @@ class Host:
             bridge._do(lambda: self._say_leave(bridge, returns))
 
     def _say_leave(self, bridge: Bridge, returns: Callable[[], None]) -> None:
+        bridge.find_namespaces()
         for namespace, segment in self.segments.items():
             bridge.held[namespace].heal(segment.pump_cursor, segment.tail)
             bridge.mesh.ring_moved(namespace, bridge.now)
@@ -327,9 +352,10 @@ class Host:
         rng = self.world.rng
         self.world.at(rng.expovariate(self.world.rate), lambda: self._work(life))
         if self.working:
-            segment = self.segments[rng.choice(self.world.namespaces)]
-            self.busy += 1
-            self.run(self.verb(rng, segment), life)
+            segment = self.segments.get(rng.choice(self.world.namespaces))
+            if segment is not None:
+                self.busy += 1
+                self.run(self.verb(rng, segment), life)
 
     def run(self, steps: Steps, life: int) -> None:
         """One step; the next after what it yields, unless the host has died meanwhile."""

@@ -23,6 +23,7 @@ from cachee_bridge.members import Members
 from cachee_bridge.membership import Membership
 from cachee_bridge.repair import Contact, Rung
 from cachee_bridge.stream import Inbox, Outbox, Verdict
+from cachee_shm.errors import BridgeError
 from cachee_shm.loading import Flight
 from tests.simulation import world
 from tests.simulation.loading import Caller
@@ -343,6 +344,46 @@ def _a_relays_word_is_fresh_when_it_arrives() -> list[Patch]:
     return [(Link, "age_of", lambda self, at: 0)]
 
 
+def _a_lower_incarnation_goes_on_where_the_higher_one_was() -> list[Patch]:
+    contact = members.contact
+
+    def heedless(known: tuple[int, int] | None, incarnation: int, tail: int, not_cut_off: bool) -> Contact:
+        step = contact(known, incarnation, tail, not_cut_off)
+        return Contact(Rung.FROM_BIRTH, tail) if step.rung is Rung.IMPOSSIBLE else step
+
+    return [(members, "contact", heedless)]
+
+
+def _who_runs_backwards_loses_its_link() -> list[Patch]:
+    contact_ = Exchange._contact
+
+    def strict(self: Exchange, link: Link, known: Members, incarnation: int, tail: int, now: float) -> bool:
+        followed = contact_(self, link, known, incarnation, tail, now)
+        if link.name in known.refused:
+            raise BridgeError("a ring cannot run backwards; the link is closed")
+        return followed
+
+    return [(Exchange, "_contact", strict)]
+
+
+def _nobody_draws_a_higher_incarnation() -> list[Patch]:
+    return [(Exchange, "_outdone", lambda *arguments: False)]
+
+
+def _a_namespace_that_is_gone_is_not_evicted() -> list[Patch]:
+    drop_absent = Members.drop_absent
+
+    def trusting(self: Members, name: str) -> bool:
+        with patch.object(self.store, "apply", lambda source, payload: 0, create=True):
+            return drop_absent(self, name)
+
+    return [(Members, "drop_absent", trusting)]
+
+
+def _a_namespace_that_is_gone_is_waited_for() -> list[Patch]:
+    return [(Members, "drop_absent", lambda self, name: False)]
+
+
 RULES: dict[str, tuple[Callable[[], list[Patch]], str, int]] = {
     rule.__name__.strip("_").replace("_", "-"): (rule, shown_by, seed)
     for rule, shown_by, seed in (
@@ -383,6 +424,11 @@ RULES: dict[str, tuple[Callable[[], list[Patch]], str, int]] = {
         (_a_dead_loader_is_waited_for, "leases", 5),
         (_a_waiter_does_not_look_at_the_fence, "leases", 0),
         (_discovery_is_not_waited_for, "vanish block kill_bridge", 313),
+        (_a_lower_incarnation_goes_on_where_the_higher_one_was, "clock_back crash", 0),
+        (_who_runs_backwards_loses_its_link, "clock_back crash", 0),
+        (_nobody_draws_a_higher_incarnation, "clock_back crash", 0),
+        (_a_namespace_that_is_gone_is_not_evicted, "lazy crash block", 0),
+        (_a_namespace_that_is_gone_is_waited_for, "lazy crash", 0),
         (_a_relays_word_is_fresh_when_it_arrives, "relays block cut_off", 17),
     )
 }

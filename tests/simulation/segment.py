@@ -106,6 +106,11 @@ class Segment:
     dies_in: int | None = None
     """The adversary: the bridge is killed before it does so many more steps of apply and source_store."""
 
+    def raise_incarnation(self, incarnation: int) -> None:
+        assert incarnation > self.incarnation
+        self.truth.raised(self, incarnation)
+        self.incarnation = incarnation
+
     # The ring
 
     def append(self, own: bool, kind: int, key: int = 0, digest: int = 0) -> int:

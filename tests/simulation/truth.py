@@ -17,6 +17,7 @@ and nothing outside its namespace. I8 to I10, of loading, are told in loading.py
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -74,6 +75,8 @@ class Truth:
         """When a host last drew a line in a namespace."""
         self.gone: dict[tuple[str, Life], float] = {}
         """Where its last line was drawn, when a host removed a life."""
+        self.ended: set[Life] = set()
+        """Whose segment is gone with its machine."""
         self.wakes: dict[str, float] = {}
         self.anybody_may_be_removed = False
         self.farewells: dict[Life, list[int]] = defaultdict(list)
@@ -114,8 +117,12 @@ class Truth:
         self.farewells[Life(segment.host, segment.namespace, segment.incarnation)].append(segment.tail)
 
     def forgotten(self, segment: Segment, source: str, incarnation: int, cursor: int) -> None:
-        """It has left, and nothing of it is missing: until it is met again, nothing is promised about it."""
+        """It has left, and nothing is missing of it: until it is met again, nothing is promised of it. Or it
+        is back without this namespace: all that it announced stays promised."""
         life = Life(source, segment.namespace, incarnation)
+        if life in self.ended:
+            self.counts["absent"] += 1
+            return
         if cursor < min(self.farewells[life], default=cursor + 1):
             raise Broken(
                 f"{segment.host}: {life} is forgotten at {cursor}; it left at {self.farewells[life]}"
@@ -140,8 +147,18 @@ class Truth:
     def woke(self, host: str) -> None:
         self.wakes[host] = self.now
 
-    def crashed(self, host: str) -> None:
+    def raised(self, segment: Segment, incarnation: int) -> None:
+        """The same ring goes on under another incarnation: what it announced is what it was."""
+        was = Life(segment.host, segment.namespace, segment.incarnation)
+        now = was._replace(incarnation=incarnation)
+        self.announced[now] = self.announced[was]
+        if was in self.configured:
+            self.configured[now] = self.configured[was]
+        self.counts["raised"] += 1
+
+    def crashed(self, host: str, segments: Iterable[Segment]) -> None:
         """It knows nobody any more."""
+        self.ended |= {Life(host, segment.namespace, segment.incarnation) for segment in segments}
         self.gone = {known: at for known, at in self.gone.items() if known[0] != host}
         self.met = {known: at for known, at in self.met.items() if known[0] != host}
         self.applied = {known: cursor for known, cursor in self.applied.items() if known[0] != host}

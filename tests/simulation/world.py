@@ -47,6 +47,8 @@ class World:
         self._incarnation = 0
         self.names = [f"h{number}" for number in range(rng.randint(2, 6) if rng.random() < 0.5 else 3)]
         self.namespaces = ["a", "b"][: rng.choice((1, 1, 2))]
+        if "lazy" in only.split():
+            self.namespaces = ["a", "b"]
         self.keys = {
             ns: [number << 32 | k for k in range(1, KEYS + 1)] for number, ns in enumerate(self.namespaces, 1)
         }
@@ -108,6 +110,10 @@ class World:
         """Whether entries have lifetimes."""
         self.leases = "leases" in only or (not only and rng.random() < 0.3)
         """Whether workers load by get_or_load, one at a time."""
+        self.clock_back = "clock_back" in only or (not only and rng.random() < 0.15)
+        """Whether a host may be booted under a clock that is behind the one it had."""
+        self.lazy = "lazy" in only or (not only and rng.random() < 0.15)
+        """Whether a host that is booted has a second namespace only when a worker uses it."""
         self.stale_s = rng.choice((0.0, 0.5, 3.0))
         self.load_fails = rng.choice((0.0, 0.2, 0.9))
         """How often."""
@@ -183,16 +189,24 @@ class World:
 
     # What hosts need to know
 
-    def segment(self, host: str, namespace: str) -> Segment:
-        self._incarnation += 1
-        life = Life(host, namespace, self._incarnation)
+    def segment(self, host: str, namespace: str, made_late: bool = False) -> Segment:
+        """A new one. That one is `made_late`, nobody expects before he has heard of it."""
+        incarnation = self._draw_incarnation()
+        life = Life(host, namespace, incarnation)
         expected = self.everyone_is_configured or host == self.names[0]
-        if expected and host not in self.ever_left:
+        if expected and host not in self.ever_left and not made_late:
             self.truth.configured[life] = self.now
         bits = self.namespaces.index(namespace) + 1
-        segment = Segment(self.truth, host, namespace, self._incarnation, self.ring_slots, bits)
+        segment = Segment(self.truth, host, namespace, incarnation, self.ring_slots, bits)
         segment.on_isolation, segment.isolation_ttl_s = self.on_isolation, ISOLATION_TTL_S
         return segment
+
+    def _draw_incarnation(self) -> int:
+        """Of the wall clock, and never the same twice."""
+        self._incarnation += 1
+        behind = self.clock_back and self.more.random() < 0.5
+        wall = self.more.randint(1, self._incarnation) if behind else self._incarnation
+        return (wall << 40) + self._incarnation
 
     def address(self, name: str) -> str:
         return f"10.0.0.{self.names.index(name) + 1}:7946"

@@ -18,7 +18,14 @@ REFUSED = frozenset(
     (
         *("heal", "apply", "fence_map", "evict_map", "draw_line", "evict_before"),
         *("source_open", "source_store", "source_forget", "source_set_aside"),
-        *("source_acked", "source_tell", "bridge_vouch", "set_serve_until", "bridge_sleep"),
+        *(
+            "raise_incarnation",
+            "source_acked",
+            "source_tell",
+            "bridge_vouch",
+            "set_serve_until",
+            "bridge_sleep",
+        ),
     )
 )
 """What the bridge alone writes; tests/cachee_shm/test_zombies.py holds the real segment to the same list."""

@@ -1,0 +1,48 @@
+"""Why a namespace is isolated, and what ends that. README.md has the same as a table, with a test for each.
+
+Every place that holds `serve_until` back names one of these: members.py for a source, mesh.py for what is
+expected and has not answered. Time alone is never among the ends.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Reason(Enum):
+    """The value is the row's name in the table."""
+
+    STARTING = "starting"
+    SILENT = "silent"
+    BEHIND = "behind"
+    UNANSWERED = "unanswered"
+    DISCOVERY = "discovery"
+    BACKWARDS = "backwards"
+    HASH_KEY = "hash key"
+    NO_ROOM = "no room"
+    SURPLUS = "surplus"
+    CERTIFICATE = "certificate"
+    OWN_CERTIFICATE = "own certificate"
+    OWN_PUMP = "own pump"
+    REMOVAL = "removal"
+
+    def end(self, who: str) -> str:
+        """What ends it, for people. `who`: the peer or the address."""
+        return ENDS[self].format(who=who)
+
+
+ENDS = {
+    Reason.STARTING: "ends by itself when {who} has been heard",
+    Reason.SILENT: "ends when {who} is linked again, or by `cachee peers forget {who}` if it is dead",
+    Reason.BEHIND: "ends by itself when all that {who} announced is applied",
+    Reason.UNANSWERED: "ends when a host answers there, or by `cachee peers forget {who}` if none is",
+    Reason.DISCOVERY: "ends when {who} answers; see the name server",
+    Reason.BACKWARDS: "ends by itself when {who} has drawn a higher incarnation, which it was asked to",
+    Reason.HASH_KEY: "give both hosts the same hash_key, or both none, and make the segment of one anew",
+    Reason.NO_ROOM: "forget dead hosts (`cachee peers forget NAME`), or give the namespace more memory",
+    Reason.SURPLUS: "let {who} have fewer namespaces, and restart its bridge",
+    Reason.CERTIFICATE: "give {who} a certificate that allows the namespace, and restart its bridge",
+    Reason.OWN_CERTIFICATE: "give this host a certificate that allows the namespace, and restart its bridge",
+    Reason.OWN_PUMP: "ends by itself when this bridge has healed its own ring; restart it if it hangs",
+    Reason.REMOVAL: "ends by itself when what was loaded before is not served any more (isolation_ttl)",
+}
