@@ -26,7 +26,7 @@ FLOORS = {
         ["__init__", "cli"],
     ],
     "cachee_bridge": [
-        ["identity", "seal", "budget", "pace", "logs", "strangers", "gate"],
+        ["identity", "seal", "budget", "pace", "logs", "strangers", "gate", "reasons"],
         ["frames", "config", "effects", "ports", "discovery", "addresses", "freshness"],
         [
             "versions",
@@ -41,7 +41,7 @@ FLOORS = {
             "bulletin",
         ],
         ["link", "relaying", "exchange"],
-        ["membership", "paths", "mesh"],
+        ["isolation", "membership", "paths", "mesh"],
         [
             "tls",
             "credentials",

@@ -127,7 +127,10 @@ class Exchange:
             for namespace in sorted(self.members)
             if self._is_mine(namespace) and link.allows(namespace)
         ]
-        return [State(tuple(rows[at : at + ROWS_MAX])) for at in range(0, len(rows) + 1, ROWS_MAX)]
+        if link.version < 3:  # it closes the link for more
+            rows = rows[:ROWS_MAX]
+        parts = range(0, len(rows) + (link.version >= 3), ROWS_MAX)
+        return [State(tuple(rows[at : at + ROWS_MAX])) for at in parts or (0,)]
 
     def _row(self, namespace: str) -> NamespaceState:
         store = self.members[namespace].store

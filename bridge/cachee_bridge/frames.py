@@ -11,7 +11,8 @@ The seal (seal.py) is there from the first message after AUTH on; without a secr
     1 HELLO   magic, version, name, instance, nonce, mode, address,      first, by both sides
               region                                                     (version and nonce: versions.py)
     2 AUTH    [mac, ...]                                                 dialler first, then acceptor
-    3 STATE   [[namespace, incarnation, tail, fingerprint], ...]         once proven; for a new namespace
+    3 STATE   [[namespace, incarnation, tail, fingerprint], ...]         once proven (the last has fewer than
+                                                                         ROWS_MAX rows), and for what is new
     4 BEAT    stamp, echo, [[namespace, source, incarnation, head, age_us, kind], ...],
                            [[namespace, source, incarnation, cursor, holder], ...]
     5 FRAME   namespace, source, incarnation, first, last, payload       ring records first..last

@@ -165,8 +165,8 @@ class Members:
         self.whole |= flush
 
     def drop_absent(self, name: str) -> bool:
-        """`name` is linked and has this namespace no more: nothing more comes from there. What it wrote last is
-        unknown, so evict all, once. Whether it was waited for."""
+        """`name` is linked and has this namespace no more. What it wrote last is unknown, so evict all, once.
+        Whether it was waited for."""
         inbox = self.inboxes.pop(name, None)
         if inbox is None and name not in self.refused:
             return False

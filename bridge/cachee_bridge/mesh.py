@@ -51,7 +51,6 @@ from cachee_bridge.effects import (
     Proven,
     Resume,
     Send,
-    ServeUntil,
 )
 from cachee_bridge.exchange import Exchange
 from cachee_bridge.frames import (
@@ -70,6 +69,7 @@ from cachee_bridge.frames import (
     printable,
 )
 from cachee_bridge.identity import Identity
+from cachee_bridge.isolation import Isolation
 from cachee_bridge.link import Link, LinkState, microseconds
 from cachee_bridge.membership import Membership
 from cachee_bridge.paths import Paths
@@ -126,7 +126,7 @@ class Mesh:
         """By address, why dialling it last came to nothing."""
         self._leaving = False
         self._next_beat = self._next_gossip = 0.0
-        self._isolated: set[str] = set()
+        self._isolation = Isolation(self._exchange, self._say)
         self._effects: list[Effect] = []
         self._goes_on = False
         """GoOn is among the effects, or is being waited for."""
@@ -289,7 +289,7 @@ class Mesh:
         if discovery is not None and not self._leaving and discovery.due(now):
             self._effects.append(Discover())
         self._extend(now)
-        self._tell_isolation(now)
+        self._isolation.tell(now, self._unanswered)
         self.unmet()
         self._flush()
         held = any(link.held_since is not None for link in self._links.values())
@@ -317,6 +317,7 @@ class Mesh:
     def effects(self) -> list[Effect]:
         """What to do now, in order; each is returned once."""
         effects, self._effects = self._effects, []
+        effects += self._isolation.effects()
         return effects
 
     def peers(self) -> list[PeerView]:
@@ -331,8 +332,7 @@ class Mesh:
 
     def namespaces(self, now: float) -> list[NamespaceView]:
         """For people and health."""
-        members = self._exchange.members
-        return [members[namespace].view(now, self._unanswered) for namespace in sorted(members)]
+        return self._isolation.views(now, self._unanswered)
 
     def discovery(self) -> DiscoveryView | None:
         """For people and health; None where peers are configured."""
@@ -555,11 +555,7 @@ class Mesh:
             members.judge(now)
 
     def _extend(self, now: float) -> None:
-        """How long may be served, and what workers are told of the peers."""
-        for namespace, members in self._exchange.members.items():
-            members.bulletin.tell(members.inboxes, now, bool(self._unanswered))
-            if (until := members.extended(now, bool(self._unanswered))) is not None:
-                self._effects.append(ServeUntil(namespace, until))
+        self._isolation.extend(now, self._unanswered)
 
     def _complain(self, address: str, failures: int, text: str) -> None:
         """Once for each reason, however often it is dialled."""
@@ -677,17 +673,6 @@ class Mesh:
             self._book.lost(link.name, now)
             if self._paths.wants(link.name):
                 self._membership.lost(now)
-
-    def _tell_isolation(self, now: float) -> None:
-        for namespace, members in self._exchange.members.items():
-            isolated = members.isolated(now)
-            if isolated == (namespace in self._isolated):
-                continue
-            self._isolated.symmetric_difference_update((namespace,))
-            late = ", ".join(members.stale(now) + self._unanswered)
-            text = f"isolated: nothing fresh from {late}" if isolated else "no longer isolated"
-            level: Level = "warning" if isolated and not members.starting else "info"
-            self._say(level, f"namespace {namespace} is {text}", namespace=namespace)
 
     def _view(self, name: str) -> PeerView:
         link = self._up.get(name)

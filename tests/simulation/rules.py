@@ -427,7 +427,7 @@ RULES: dict[str, tuple[Callable[[], list[Patch]], str, int]] = {
         (_a_lower_incarnation_goes_on_where_the_higher_one_was, "clock_back crash", 0),
         (_who_runs_backwards_loses_its_link, "clock_back crash", 0),
         (_nobody_draws_a_higher_incarnation, "clock_back crash", 0),
-        (_a_namespace_that_is_gone_is_not_evicted, "lazy crash block", 0),
+        (_a_namespace_that_is_gone_is_not_evicted, "lazy crash fill_buffers", 4),
         (_a_namespace_that_is_gone_is_waited_for, "lazy crash", 0),
         (_a_relays_word_is_fresh_when_it_arrives, "relays block cut_off", 17),
     )

@@ -1,0 +1,182 @@
+"""How isolation begins and ends: a namespace that is refused, gone, or one of very many."""
+
+import pytest
+
+from cachee_bridge.frames import PAYLOAD_ALL, ROWS_MAX
+from cachee_bridge.identity import Identity
+from tests.bridge.meshes import Cable, FakeStore, key
+
+
+@pytest.fixture
+def cable() -> Cable:
+    return Cable()
+
+
+def two(cable, **settings):
+    nodes = [cable.node(name, ("a", "b"), **settings) for name in ("a", "b")]
+    cable.run(1.0)
+    return nodes
+
+
+class TestAnIncarnation:
+    def test_of_a_lower_number_is_answered_by_a_higher_one_on_the_same_link(self, cable):
+        a, b = two(cable)
+        a.stores["shop"].incarnation = 5_000
+        cable.remove(b)
+        cable.break_link(a, b)
+        b = cable.node("b", ("a", "b"), {"shop": FakeStore(incarnation=0)})
+        cable.run(3.0)
+        assert "applied here already; refused until it has a higher one" in a.texts("warning")
+        assert "was the clock set back" in b.texts("warning")
+        assert b.store.incarnation > 1
+        assert not (a.isolated() or b.isolated() or a.texts("error") or b.texts("error"))
+        b.write(key(9))
+        assert a.store.payloads()[-2:] == [PAYLOAD_ALL, key(9)]
+        assert a.store.table[1][1:] == (b.store.incarnation, b.store.tail)
+
+    def test_of_a_lower_number_costs_no_other_namespace(self, cable):
+        stores = {
+            "a": {"shop": FakeStore(), "news": FakeStore()},
+            "b": {"shop": FakeStore(), "news": FakeStore()},
+        }
+        a, b = (cable.node(name, ("a", "b"), stores[name]) for name in ("a", "b"))
+        cable.run(1.0)
+        b.stores["shop"] = FakeStore(incarnation=0)
+        b.stores["shop"].raise_incarnation = lambda incarnation: None
+        b.mesh.add_namespace("shop", b.store, cable.now)
+        cable.run(5.0)
+        assert a.isolated("shop")
+        assert not a.isolated("news")
+        b.write(key(4), namespace="news")
+        assert a.stores["news"].payloads()[-1] == key(4)
+        a.write(key(5))
+        assert b.store.payloads()[-1] == key(5)
+        assert a.state_of("b") == "up"
+        assert not a.texts("error")
+
+    def test_of_a_copied_segment_that_has_written_less_than_a_peer_knows_is_replaced_by_a_higher_one(
+        self, cable
+    ):
+        a, b = two(cable)
+        a.write(key(1), key(2), key(3))
+        cable.remove(a)
+        cable.break_link(a, b)
+        a = cable.node("a", ("a", "b"), {"shop": FakeStore(incarnation=1)})
+        cable.run(3.0)
+        assert "has applied namespace shop of this host, incarnation 1, up to 4" in a.texts("warning")
+        assert not (a.isolated() or b.isolated())
+        a.write(key(9))
+        assert b.store.payloads()[-2:] == [PAYLOAD_ALL, key(9)]
+
+    def test_that_both_draw_at_once_ends_with_both_linked(self, cable):
+        a, b = two(cable)
+        for node in (a, b):
+            cable.remove(node)
+        cable.break_link(a, b)
+        for node in (a, b):
+            node.store.incarnation = 0
+            node.store.ring.clear()
+            node.store.pump_cursor = 0
+        a, b = (cable.node(node.name, ("a", "b"), {"shop": node.store}) for node in (a, b))
+        cable.run(4.0)
+        assert not (a.isolated() or b.isolated())
+        assert a.store.incarnation > 1 < b.store.incarnation
+
+
+class TestANamespaceThatAPeerHasNoMore:
+    def lost(self, cable):
+        """b used it, and boots again without."""
+        stores = {name: {"shop": FakeStore(), "jobs": FakeStore()} for name in "abc"}
+        nodes = [cable.node(name, ("a", "b"), stores[name]) for name in ("a", "b")]
+        cable.run(1.0)
+        a, b = nodes
+        b.write(key(1), namespace="jobs")
+        a.stores["jobs"].applied.clear()
+        cable.remove(b)
+        cable.break_link(a, b)
+        return a, cable.node("b", ("a", "b"), {"shop": FakeStore(incarnation=2)})
+
+    def test_is_evicted_once_and_isolates_nobody(self, cable):
+        a, _ = self.lost(cable)
+        cable.run(10.0)
+        assert not a.isolated("jobs")
+        assert a.stores["jobs"].payloads().count(PAYLOAD_ALL) == 1
+        assert "b has no namespace jobs any more: evicted all" in a.texts("info")
+        assert "b" not in [name for name, *_ in a.stores["jobs"].table.values()]
+
+    def test_and_makes_anew_is_followed_from_its_first_record(self, cable):
+        a, b = self.lost(cable)
+        cable.run(5.0)
+        b.stores["jobs"] = FakeStore(incarnation=9)
+        b.stores["jobs"].write(key(3))
+        b.mesh.add_namespace("jobs", b.stores["jobs"], cable.now)
+        cable.run(1.0)
+        assert a.stores["jobs"].payloads()[-1] == key(3)
+        assert a.stores["jobs"].payloads().count(PAYLOAD_ALL) == 1
+        assert not a.isolated("jobs")
+
+    def test_and_has_again_in_the_same_life_goes_on_where_it_was(self, cable):
+        a, b = self.lost(cable)
+        cable.run(5.0)
+        b.stores["jobs"] = FakeStore(incarnation=1)
+        b.stores["jobs"].write(b"", key(1), key(2))
+        b.mesh.add_namespace("jobs", b.stores["jobs"], cable.now)
+        cable.run(1.0)
+        assert a.stores["jobs"].payloads()[-1] == key(2)
+        assert not a.isolated("jobs")
+
+    def test_is_still_waited_for_where_its_certificate_hides_it(self, cable):
+        cable.identities["b"] = Identity({"b": None})
+        a, _ = self.lost(cable)
+        cable.identities["b"] = Identity({"b": frozenset({"shop"})})
+        cable.run(5.0)
+        assert a.isolated("jobs")
+        assert PAYLOAD_ALL not in a.stores["jobs"].payloads()
+
+    def test_is_told_to_a_link_that_was_not_up_when_it_was_made(self, cable):
+        """Its STATE was sent before the namespace was found; else the peer would never hear of it."""
+        a, b = (cable.node(name, ("a", "b")) for name in ("a", "b"))
+        a.mesh.tick(cable.now)
+        deaf = cable.deaf = {("b", "a")}
+        cable.settle()
+        b.stores["jobs"] = FakeStore()
+        b.mesh.add_namespace("jobs", b.stores["jobs"], cable.now)
+        deaf.clear()
+        a.stores["jobs"] = FakeStore()
+        a.mesh.add_namespace("jobs", a.stores["jobs"], cable.now)
+        cable.run(3.0)
+        b.write(key(6), namespace="jobs")
+        assert a.stores["jobs"].payloads()[-1] == key(6)
+
+
+class TestMoreNamespacesThanAMessageHolds:
+    def test_are_all_followed(self, cable):
+        names = ["shop", *(f"n{number:04}" for number in range(ROWS_MAX + 400))]
+        a, b = (cable.node(name, ("a", "b"), {each: FakeStore() for each in names}) for name in ("a", "b"))
+        cable.run(2.0)
+        assert not any(a.isolated(each) for each in names)
+        a.write(key(3), namespace=names[-1])
+        assert b.stores[names[-1]].payloads()[-1] == key(3)
+        a.mesh.leave(cable.now)
+        cable.settle()
+        cable.run(0.5)
+        assert a.mesh.left()
+        assert not b.mesh._exchange.members[names[-1]].inboxes
+
+    def test_are_none_of_those_that_one_has_and_the_other_has_not(self, cable):
+        names = [f"n{number:04}" for number in range(ROWS_MAX)]
+        a = cable.node("a", ("a", "b"))
+        cable.node("b", ("a", "b"), {each: FakeStore() for each in ("shop", *names)})
+        cable.run(2.0)
+        assert not a.isolated()
+
+    def test_and_more_than_a_peer_remembers_are_refused_alone(self, cable, monkeypatch):
+        monkeypatch.setattr("cachee_bridge.exchange.NAMESPACES_MAX", 2)
+        names = ["n1", "n2", "shop"]
+        a, b = (cable.node(name, ("a", "b"), {each: FakeStore() for each in names}) for name in ("a", "b"))
+        cable.run(3.0)
+        assert [a.isolated(each) for each in names] == [False, False, True]
+        assert "has more than 2 namespaces; shop and more are refused" in a.texts("error")
+        assert a.state_of("b") == "up"
+        b.write(key(1), namespace="n1")
+        assert a.stores["n1"].payloads()[-1] == key(1)
