@@ -24,9 +24,11 @@ ARGUMENTS = {
     "source_store": (1, 9, 9),
     "source_forget": (1,),
     "source_set_aside": (1,),
+    "raise_incarnation": ((1 << 64) - 1,),
     "source_acked": (1, 9),
     "source_tell": (1, True, 9),
     "bridge_vouch": (1 << 40,),
+    "bridge_leave": (True,),
     "draw_line": (),
     "evict_before": (1,),
     "set_serve_until": (1,),
@@ -47,7 +49,8 @@ def take_over(bridge: cachee_shm.Cache) -> None:
 
 def state(cache: cachee_shm.Cache) -> tuple[Any, ...]:
     sources = (cache.sources(), cache.forgotten(), cache._peers())
-    return cache.tail, cache.pump_cursor, cache.serve_until, sources, cache.get("a"), cache._bridge()
+    words = cache.tail, cache.pump_cursor, cache.serve_until, cache.incarnation, cache._left()
+    return *words, sources, cache.get("a"), cache._bridge()
 
 
 @pytest.fixture

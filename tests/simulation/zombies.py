@@ -23,6 +23,7 @@ REFUSED = frozenset(
             "source_acked",
             "source_tell",
             "bridge_vouch",
+            "bridge_leave",
             "set_serve_until",
             "bridge_sleep",
         ),
