@@ -65,6 +65,7 @@ listen = "{address}:{port}"
 discover = "dns:cachee.test:{port}"
 nameserver = "{nameserver}"
 lost_after = "{lost_after:g}s"
+drain = "0s"
 """
 
 

@@ -45,6 +45,7 @@ isolation_ttl = "{isolation_ttl}"
 [bridge]
 listen = "{address}"
 peers = [{peers}]
+drain = "0s"
 """
 
 

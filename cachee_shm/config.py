@@ -289,6 +289,9 @@ class Bridge(Table):
     lost_after: Seconds = Field(
         default=2.0, le=3600.0, description=f'a duration such as "2s", up to 1h {DURATION_UNITS}'
     )
+    drain: Seconds = Field(
+        default=10.0, ge=0.0, le=3600.0, description=f'a duration such as "10s", up to 1h {DURATION_UNITS}'
+    )
     forget_after: Seconds | None = Field(
         default=None,
         le=365 * DAY_S,

@@ -25,7 +25,7 @@ EXIT_CONFIG = 2
 EXIT_RUNNING = 3
 STDERR = 2
 SIZES = ("memory", "peer_budget")
-DURATIONS = ("default_ttl", "isolation_ttl", "heartbeat", "lost_after", "forget_after")
+DURATIONS = ("default_ttl", "isolation_ttl", "heartbeat", "lost_after", "drain", "forget_after")
 
 log = logging.getLogger("cachee_bridge")
 

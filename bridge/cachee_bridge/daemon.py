@@ -3,6 +3,8 @@
     starting   the configuration is judged; doorbell and segments are taken (both refuse a second bridge)
     serving    the shell relays; once a second: sweep, new namespaces, replaced segments, changed certificates
                and secrets (at once on SIGHUP), status, watchdog
+    draining   told to stop while workers are attached: serves on until the last of them has left, for as long
+               as the configuration allows; told once more: stops at once
     stopping   with workers attached: a restart as far as peers can tell, who go on expecting this host
                with none, and all written sent: farewell for good
 
@@ -46,6 +48,7 @@ from cachee_shm.errors import (
 from cachee_shm.segment import bridge_socket
 
 CARE_S = 1.0
+DRAIN_LOOK_S = 0.1
 LEAVE_S = 2.0  # peers apply in milliseconds; one that does not may be gone
 AGAIN_S = 0.5  # between two attempts to serve, when segments are replaced again and again
 
@@ -103,7 +106,7 @@ class Daemon:
         self._notifier = notifier
         self._care_s = min(CARE_S, notifier.watchdog_s / 2) if notifier.watchdog_s else CARE_S
         self._wake = asyncio.Event()
-        self._stopping = self._told_to_reload = False
+        self._stopping = self._at_once = self._told_to_reload = False
         self._broken: BaseException | None = None
         self._status = ""
         self._mistakes = Mistakes()
@@ -196,7 +199,19 @@ class Daemon:
         """The work of every second, until a signal or a failure."""
         while not self._stopping:
             self._look_after(shell, segments)
-            await self._wait()
+            await self._wait(self._care_s)
+
+    async def _drain(self, shell: Shell, segments: Segments) -> None:
+        """Bridge and workers may be told to stop at one time, and workers may take longer."""
+        end = time.monotonic() + self._bridge.drain
+        if segments.unused() or not self._bridge.drain:
+            return
+        log.info(
+            "workers are attached: serving on for up to %g s; SIGTERM again ends at once", self._bridge.drain
+        )
+        while not (segments.unused() or self._at_once) and time.monotonic() < end:
+            self._look_after(shell, segments)
+            await self._wait(DRAIN_LOOK_S)
 
     def _look_after(self, shell: Shell, segments: Segments) -> None:
         """Each task by itself: one that fails (no descriptor, no memory) is tried again in a second, and the
@@ -232,10 +247,10 @@ class Daemon:
         shell.renew(self._credentials.secrets, self._credentials.tls)
         log.info("certificates and secrets are read anew; links that are up stay up")
 
-    async def _wait(self) -> None:
-        """A second, less when there is news; raises the error that broke the shell."""
+    async def _wait(self, seconds: float) -> None:
+        """Less when there is news; raises the error that broke the shell."""
         with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), self._care_s)
+            await asyncio.wait_for(self._wake.wait(), seconds)
         self._wake.clear()
         if self._broken is not None:
             raise self._broken
@@ -243,9 +258,10 @@ class Daemon:
     async def _farewell(self, shell: Shell, segments: Segments) -> None:
         self._notifier.stopping()
         shell.pump.look()
+        await self._drain(shell, segments)
         if not segments.unused():
             log.info("stopping; workers are attached here, so peers go on expecting this host")
-        elif await shell.leave(LEAVE_S):
+        elif await shell.leave(LEAVE_S, lambda: self._at_once):
             log.info("left for good: no worker is attached, and every linked peer has all that was written")
         else:
             log.warning("left, but not every linked peer has said that it has all that was written")
@@ -286,6 +302,7 @@ class Daemon:
 
     def _on_stop(self, name: str) -> None:
         log.info("%s", name)
+        self._at_once = self._stopping
         self._stopping = True
         self._wake.set()
 

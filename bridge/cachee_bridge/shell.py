@@ -186,13 +186,13 @@ class Shell:
         self.mesh.renew(secrets)
         self.network.tls = tls
 
-    async def leave(self, timeout_s: float) -> bool:
-        """Says farewell for good. True when every linked peer has applied all."""
+    async def leave(self, timeout_s: float, at_once: Callable[[], bool] = lambda: False) -> bool:
+        """Says farewell for good. True when every linked peer has applied all. `at_once`: wait no longer."""
         self.pump.look()
         self.mesh.leave(time.monotonic())
         self.perform()
         end = time.monotonic() + timeout_s
-        while not self.mesh.left() and time.monotonic() < end:
+        while not (self.mesh.left() or at_once()) and time.monotonic() < end:
             await asyncio.sleep(LEAVE_LOOK_S)
         return self.mesh.left()
 

@@ -55,6 +55,8 @@ class Host:
         self.config = self.folder / "cachee.toml"
         self._caches: list[Cache] = []
         self.process: subprocess.Popen[bytes] | None = None
+        if "drain" not in bridge:
+            bridge = f'drain = "0s"\n{bridge}'  # tests stop bridges under their workers
         addresses = ", ".join(f'"127.0.0.1:{peer}"' for peer in peers)
         self.config.write_text(
             f'[host]\nname = "{name}"\n[defaults]\nmemory = "{memory}"\nisolation_ttl = "1h"\n'

@@ -303,6 +303,8 @@ REFUSED = [
         {"bridge": {"nameserver": "127.0.0.1:53"}},
         "bridge.nameserver: found '127.0.0.1:53'; accepted: discover beside it",
     ),
+    ({"bridge": {"drain": "10"}}, "bridge.drain: found '10'; accepted: a duration such as \"10s\""),
+    ({"bridge": {"drain": "2h"}}, "bridge.drain: found '2h'; accepted: a duration such as \"10s\", up to 1h"),
     (
         {"bridge": {"forget_after": "2s"}},
         "bridge.forget_after: found '2s'; accepted: a duration above lost_after (2s)",

@@ -37,6 +37,7 @@ peers = [{peers}]
 secret_file = "{secret}"
 heartbeat = "{heartbeat_s}s"
 lost_after = "{lost_after_s}s"
+drain = "0s"
 """
 
 

@@ -27,6 +27,7 @@ peers = ["127.0.0.1:{ports[0]}", "127.0.0.1:{ports[1]}"]
 secret_file = "{secret}"
 heartbeat = "{heartbeat_ms:g}ms"
 lost_after = "{lost_after_s:g}s"
+drain = "0s"
 """
 
 
