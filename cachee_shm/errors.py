@@ -24,7 +24,7 @@ adds the particulars: the file and key, the name, the number found and the numbe
     ├── Lapped                              a cursor of events() fell behind and lost records
     └── BridgeError                         the bridge cannot run, or closed a link
         ├── BridgeRunning                   this host has a bridge already
-        ├── ListenRefused                   it would listen to the network without authentication
+        ├── ListenRefused                   it would listen to or dial the network without authentication
         ├── FrameError (ValueError)         a peer sent bytes that are no frame
         ├── AuthError                       a peer did not prove who it is, or went beyond what it may
         ├── PeerConflict                    one name on two live hosts

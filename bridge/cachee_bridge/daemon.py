@@ -17,10 +17,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import ipaddress
 import logging
 import signal
-import socket
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -31,6 +29,7 @@ from cachee_bridge.credentials import Credentials
 from cachee_bridge.doorbell import Doorbell, DoorbellUnavailable
 from cachee_bridge.logs import Mistakes
 from cachee_bridge.mesh import Settings
+from cachee_bridge.names import is_loopback, look_up_all
 from cachee_bridge.notify import Notifier
 from cachee_bridge.pump import SLOW_US
 from cachee_bridge.report import report
@@ -50,6 +49,7 @@ from cachee_shm.segment import bridge_socket
 CARE_S = 1.0
 DRAIN_LOOK_S = 0.1
 LEAVE_S = 2.0  # peers apply in milliseconds; one that does not may be gone
+LOOK_UP_S = 1.0  # for the names in the configuration, all together
 AGAIN_S = 0.5  # between two attempts to serve, when segments are replaced again and again
 
 log = logging.getLogger("cachee_bridge")
@@ -58,17 +58,13 @@ log = logging.getLogger("cachee_bridge")
 def settings(config: Config, credentials: Credentials) -> Settings:
     """What the configuration says to the mesh.
 
-    Raises ConfigError without a [bridge], and ListenRefused for an address that the network reaches when
-    nobody has to prove anything.
+    Raises ConfigError without a [bridge], and ListenRefused for an address that the network reaches, or a
+    peer beyond this machine, when nobody has to prove anything.
     """
     bridge = bridge_of(config)
     host, port = split_address(bridge.listen)
-    if not credentials.given and not _is_loopback(host):
-        raise ListenRefused(
-            f"{config.source}: bridge.listen: {bridge.listen!r} can be reached from the network, and there "
-            f"is no secret_file and no [bridge.tls]; nothing was started; set one of them, or listen on "
-            f"'127.0.0.1:{port}'"
-        )
+    if not credentials.given:
+        _keep_to_loopback(config.source, bridge)
     return Settings(
         address=f":{port}" if _is_everywhere(host) else bridge.listen,
         secrets=credentials.secrets,
@@ -80,6 +76,31 @@ def settings(config: Config, credentials: Credentials) -> Settings:
         lost_after_s=bridge.lost_after,
         forget_after_s=bridge.forget_after,
     )
+
+
+def _keep_to_loopback(source: str, bridge: Bridge) -> None:
+    """Names that do not resolve by now are looked at when they are dialled (Network.only_loopback)."""
+    hosts = {split_address(address)[0]: address for address in bridge.peers}
+    host, port = split_address(bridge.listen)
+    found = look_up_all([host, *hosts], LOOK_UP_S)
+    missing = "there is no secret_file and no [bridge.tls]; nothing was started"
+    if _is_everywhere(host) or not (found.get(host) and all(map(is_loopback, found[host]))):
+        raise ListenRefused(
+            f"{source}: bridge.listen: {bridge.listen!r} can be reached from the network, and {missing}; set "
+            f"one of them, or listen on '127.0.0.1:{port}'"
+        )
+    for host, address in hosts.items():
+        if not all(map(is_loopback, found.get(host, []))):
+            raise ListenRefused(
+                f"{source}: bridge.peers: {address!r} is beyond this machine, and {missing}; set one of "
+                "them: without, anybody who answers there is believed"
+            )
+    server = split_address(bridge.nameserver)[0] if bridge.nameserver is not None else ""
+    if bridge.discover is not None and not (server and is_loopback(server)):
+        raise ListenRefused(
+            f"{source}: bridge.discover: {bridge.discover!r} names hosts beyond this machine, and {missing}; "
+            "set one of them: without, anybody who answers there is believed"
+        )
 
 
 def credentials_of(config: Config) -> Credentials:
@@ -269,7 +290,7 @@ class Daemon:
     def _make_shell(self, segments: Segments, bell: Doorbell | None) -> Shell:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._on_loop_error)
-        return Shell(
+        shell = Shell(
             loop,
             self._config.host.name,
             segments.held,
@@ -278,6 +299,8 @@ class Daemon:
             self._on_broken,
             self._credentials.tls,
         )
+        shell.network.only_loopback = not self._credentials.given
+        return shell
 
     def _make_bell(self) -> Doorbell | None:
         try:
@@ -336,14 +359,3 @@ def _resolver(bridge: Bridge) -> Resolver | None:
 
 def _is_everywhere(host: str) -> bool:
     return not host or host in ("0.0.0.0", "::")
-
-
-def _is_loopback(host: str) -> bool:
-    """Every address that `host` stands for; a name that does not resolve is nowhere, so not on loopback."""
-    if _is_everywhere(host):
-        return False
-    try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):
-        return False
-    return all(ipaddress.ip_address(str(row[4][0]).partition("%")[0]).is_loopback for row in found)

@@ -17,10 +17,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import resource
 import socket
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 
 DEADLINE_S = 2.0
 ASKERS_MAX = 64
@@ -122,6 +124,29 @@ def look_up(name: str) -> list[str]:
     """By the rules of /etc/nsswitch.conf, and for as long as they take. OSError, UnicodeError."""
     found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(row[4][0]) for row in found))[:ADDRESSES_MAX]
+
+
+def look_up_all(names: Iterable[str], seconds: float) -> dict[str, list[str]]:
+    """Without an event loop, all at once: what has an answer after so many seconds."""
+    found: dict[str, list[str]] = {name: [name] for name in names if is_address(name)}
+    asked = [name for name in dict.fromkeys(names) if name not in found]
+
+    def ask(name: str) -> None:
+        with contextlib.suppress(OSError, UnicodeError):
+            found[name] = look_up(name)
+
+    threads = [threading.Thread(target=ask, args=(name,), daemon=True) for name in asked]
+    end = time.monotonic() + seconds
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, end - time.monotonic()))
+    return dict(found)
+
+
+def is_loopback(address: str) -> bool:
+    """Of an address in figures."""
+    return ipaddress.ip_address(address.partition("%")[0]).is_loopback
 
 
 def is_address(host: str) -> bool:

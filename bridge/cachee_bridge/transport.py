@@ -34,7 +34,7 @@ from cachee_bridge.accepting import Listener, bound, plain
 from cachee_bridge.gate import Gate, network_of
 from cachee_bridge.identity import Identity
 from cachee_bridge.logs import Mistakes
-from cachee_bridge.names import Names
+from cachee_bridge.names import Names, is_loopback
 from cachee_bridge.tls import Channel, Contexts
 from cachee_shm.errors import AuthError
 
@@ -108,6 +108,8 @@ class Network:
         """Came in, and have not proven who they are; the oldest first."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._listeners: list[Listener] = []
+        self.only_loopback = False
+        """Dial nothing beyond this machine: there is nothing by which anybody could prove who it is."""
         self._gate = Gate(time.monotonic())
         self._names = Names(loop)
         descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
@@ -199,6 +201,8 @@ class Network:
 
     async def _connect(self, connection: _Connection, found: list[str], port: int) -> None:
         """By the first of the addresses that answers."""
+        if self.only_loopback and not all(map(is_loopback, found)):
+            raise PermissionError("it is beyond loopback, and there is no secret_file and no [bridge.tls]")
         for host in found[:-1]:
             try:
                 await self._loop.create_connection(lambda: connection, host, port)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,39 @@ def test_peers_are_told_an_address_that_they_can_dial(listen: str, address: str,
     told = settings(config_of(listen=listen, secret_file=str(secret)))
     assert told.address == address
     assert told.secrets == (b"sixteen bytes or more",)
+
+
+@pytest.mark.parametrize(
+    "peer",
+    ["192.0.2.1:7946", "[2001:db8::1]:7946", "10.0.0.1:1", "web-2.far:7946", "half.far:7946", "[::]:7946"],
+)
+def test_beyond_loopback_a_peer_without_a_secret_is_refused(
+    peer: str, secret: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = {"web-2.far": ["192.0.2.7"], "half.far": ["127.0.0.1", "192.0.2.7"]}
+    monkeypatch.setattr("cachee_bridge.names.look_up", names.__getitem__)
+    with pytest.raises(ListenRefused, match=r"bridge\.peers: .* is beyond this machine.*nothing was started"):
+        settings(config_of(listen="127.0.0.1:1", peers=["127.0.0.1:2", peer]))
+    settings(config_of(listen="127.0.0.1:1", peers=[peer], secret_file=str(secret)))
+
+
+def test_hosts_that_discovery_names_are_refused_without_a_secret(secret: Path) -> None:
+    discover = "dns:cachee.test:7946"
+    for more in ({}, {"nameserver": "192.0.2.1:53"}):
+        with pytest.raises(ListenRefused, match=r"bridge\.discover"):
+            settings(config_of(listen="127.0.0.1:1", discover=discover, **more))
+        settings(config_of(listen="127.0.0.1:1", discover=discover, secret_file=str(secret), **more))
+    settings(config_of(listen="127.0.0.1:1", discover=discover, nameserver="127.0.0.1:53"))
+
+
+def test_names_that_do_not_resolve_hold_up_no_start_and_are_judged_when_they_are_dialled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ended = threading.Event()
+    monkeypatch.setattr("cachee_bridge.names.look_up", lambda name: ended.wait(60) and [])
+    monkeypatch.setattr("cachee_bridge.daemon.LOOK_UP_S", 0.05)
+    settings(config_of(listen="127.0.0.1:1", peers=[f"web-{number}:1" for number in range(60)]))
+    ended.set()
 
 
 def test_a_configuration_without_a_bridge_is_refused() -> None:

@@ -254,6 +254,24 @@ def test_a_dial_whose_name_does_not_resolve_holds_up_no_other(monkeypatch: pytes
     run(test)
 
 
+def test_without_credentials_nothing_beyond_loopback_is_dialled(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(left: Side, right: Side) -> None:
+        async def addresses(names: Names, name: str) -> list[str]:
+            return ["127.0.0.1", "192.0.2.1"] if name == "lies" else [name]
+
+        dialled: list[object] = []
+        monkeypatch.setattr(Names, "addresses", addresses)
+        monkeypatch.setattr(left.network._loop, "create_connection", dialled.append, raising=False)
+        left.network.only_loopback = True
+        left.network.connect("lies:1", "lies", 1)
+        left.network.connect("192.0.2.1:1", "192.0.2.1", 1)
+        await until(lambda: len(left.seen.events("failed")) == 2)
+        assert all("beyond loopback" in str(event[2]) for event in left.seen.events("failed"))
+        assert dialled == []
+
+    run(test)
+
+
 def test_a_name_with_a_dead_address_before_a_live_one_is_linked(monkeypatch: pytest.MonkeyPatch) -> None:
     async def test(left: Side, right: Side) -> None:
         async def addresses(names: Names, name: str) -> list[str]:
