@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["Event", "Events"]
 
 RECORD = struct.Struct("<QQBBHHxx")
-DELETE = 1
+ADD, DELETE = 0, 1
 EVERY_KEY, EVERY_KEY_DONE = 0, 1
 """Of a map of buckets that is being applied: the hash of its records, and the digest bits of the last."""
 KINDS = ("add", "delete", "set", "tag", "clear", "flush", "local", "set")
@@ -81,7 +81,7 @@ class Events:
     def _event(
         self, now: float, sequence: int, hash_: int, kind: int, own: int, source: int, digest: int
     ) -> Event | None:
-        named = KINDS[kind]
+        named = "local" if kind == ADD and not own and not source else KINDS[kind]
         if kind == DELETE and hash_ == EVERY_KEY:
             if digest != EVERY_KEY_DONE:
                 return None  # what it stands for is not evicted yet

@@ -7,6 +7,7 @@
  *   pairing      writer side                          reader side
  *   READY        segment_create: store_release        segment_validate: load_acquire   (header.state)
  *   PUBLISH      index_publish: cas (acq_rel)         entry_open: load_acquire         (index word)
+ *   VERDICT      decide: cas (acq_rel)                decide: cas (acq_rel)            (an entry's version word)
  *   PAGE         pages_turn: cas + fence_release      cache_confirm: fence_acquire     (page word)
  *   WATERMARK    pages_commit: store_release          drain_begin: load_acquire        (page watermark)
  *   LIFE         note_writer: store_release           life_of: load_acquire            (page life)

@@ -1,7 +1,11 @@
 /* cache.c - get, set, delete, add, fill, touch. See cache.h. */
 #include "cache.h"
 
-enum { SWEEP_EVERY_MS = 1000, LOOK_EVERY_OPS = 256 };
+enum {
+    SWEEP_EVERY_MS = 1000,
+    LOOK_EVERY_OPS = 256,
+    ADD_TRIES_MAX = 64, /* each means that another verb of this key got further */
+};
 
 /* ---- reading ---- */
 
@@ -153,7 +157,7 @@ static void put(struct attachment *a, const struct write *w, const struct place 
 static enum publish publish(struct attachment *a, const struct write *w, const struct place *at, uint64_t version,
                             uint64_t now_ms)
 {
-    store_relaxed(&page_at(a, at->page, at->off)[ENTRY_VERSION], version << ENTRY_VERSION_SHIFT | w->key_bytes);
+    store_relaxed(&page_at(a, at->page, at->off)[ENTRY_VERSION], version_word(version, w->key_bytes));
     pages_commit(a, at, bytes_of(w), 1, ends_of(w, now_ms));
     return index_publish(a, at, w->hash, now_ms);
 }
@@ -229,7 +233,8 @@ static void begin(struct attachment *a, struct announcement *n, struct write *w,
     prefetch(a, w->hash);
     *n = (struct announcement){.w = w, .now_ms = clock_ms(a)};
     cache_maybe_sweep(a, n->now_ms);
-    store_release(&a->me->verb_hash, w->hash); /* INTENT */
+    if (!(flags & ENTRY_ADD)) /* a dead add owes no eviction */
+        store_release(&a->me->verb_hash, w->hash); /* INTENT */
     n->has_room = !w->store_nothing && reserve(a, w, &n->place, n->now_ms);
     if (n->has_room) {
         put(a, w, &n->place, flags, n->now_ms, n->now_ms);
@@ -257,7 +262,7 @@ static bool wide_moved_since(const struct attachment *a, const struct write *w, 
  * after this would refuse it. */
 static bool moved_meanwhile(const struct attachment *a, const struct announcement *n, uint64_t s)
 {
-    return ring_conflict(a, n->w->hash, n->since, s - 1) || wide_moved_since(a, n->w, n->token);
+    return ring_conflict(a, n->w->hash, n->since, s - 1, false) || wide_moved_since(a, n->w, n->token);
 }
 
 /* The record is in the ring; now the entry, unless something refuses it. */
@@ -275,7 +280,10 @@ static enum store store_entry(struct attachment *a, const struct announcement *n
 /* Record, then fence, then entry. Whatever is not stored still evicts what is older. */
 static enum store announce(struct attachment *a, struct announcement *n, enum record_kind kind)
 {
-    struct record r = {.hash = n->w->hash, .kind = n->w->local ? RECORD_LOCAL : kind, .own = !n->w->local, .digest = n->digest};
+    bool is_event = kind != RECORD_ADD;
+    struct record r = {.hash = n->w->hash, .kind = kind, .own = !n->w->local, .digest = n->digest};
+    if (n->w->local && is_event)
+        r.kind = RECORD_LOCAL;
     if (r.kind == RECORD_GUARDED)
         r.digest = ring_guard_bits(a, r.hash);
     uint64_t s = ring_append(a, &r);
@@ -284,7 +292,7 @@ static enum store announce(struct attachment *a, struct announcement *n, enum re
     enum store result = kind == RECORD_GUARDED ? STORE_GUARDED : store_entry(a, n, s);
     if ((result == STORE_LOST || result == STORE_GUARDED) && !fences_believable(a, n->w))
         return end(a, retire(a));
-    if (result != STORED && kind != RECORD_ADD)
+    if (result != STORED && is_event)
         index_kill_lower(a, n->w->hash, s << 1, false);
     return end(a, result);
 }
@@ -309,26 +317,40 @@ enum store cache_set(struct attachment *a, struct write *w)
     return counted(a, announce(a, &n, guarded ? RECORD_GUARDED : RECORD_SET));
 }
 
+/* Would a get hit? What it would not serve (it expired, or the host is cut off, or spans of it have fallen out) is removed:
+ * else it could stand against the add. */
+static bool occupied(struct attachment *a, const struct write *w)
+{
+    struct entry_ref e;
+    look_now_and_then(a);
+    if (!index_find(a, w->hash, w->key, w->key_bytes, &e))
+        return false;
+    if (judge(a, &e) == FOUND && (!entry_spans(&e) || pages_hold_spans(a, &e)))
+        return true;
+    index_kill(e.word_at, e.word);
+    return false;
+}
+
+/* An add that is withdrawn has lost to nobody yet: the set, fill or event that withdrew it may itself leave nothing. It tries
+ * again, with a record of its own each time, until it has stored its value or has seen another's. */
 enum store cache_add(struct attachment *a, struct write *w)
 {
     struct announcement n;
-    struct entry_ref e;
+    enum store result = STORE_LOST;
     if (too_large(a, w))
         return STORE_TOO_LARGE;
-    bool found = cache_find(a, w->hash, w->key, w->key_bytes, &e) == FOUND;
-    if (found && (!entry_spans(&e) || pages_hold_spans(a, &e)))
-        return STORE_LOST;
-    if (found)
-        index_kill(e.word_at, e.word); /* a get misses: its spans have fallen out */
-    begin(a, &n, w, ENTRY_ADD);
-    return counted(a, announce(a, &n, RECORD_ADD));
+    for (int tries = 0; result == STORE_LOST && tries < ADD_TRIES_MAX && !occupied(a, w); tries++) {
+        begin(a, &n, w, ENTRY_ADD);
+        result = counted(a, announce(a, &n, RECORD_ADD));
+    }
+    return result;
 }
 
 /* Has anything that counts for this write moved since the token? */
 static bool moved_since(const struct attachment *a, const struct write *w, uint64_t token)
 {
     uint64_t fence = fence_of(a, w->hash);
-    return (fence > token && ring_conflict(a, w->hash, token, fence)) || wide_moved_since(a, w, token);
+    return (fence > token && ring_conflict(a, w->hash, token, fence, false)) || wide_moved_since(a, w, token);
 }
 
 enum store cache_set_fenced(struct attachment *a, struct write *w, uint64_t token)
@@ -404,7 +426,7 @@ int cache_clear(struct attachment *a) { return announce_wide(a, RECORD_CLEAR, 0)
  * Entries are immutable: another lifetime or number is a copy under the same version, so that whatever would have removed
  * the original removes the copy. One CAS swaps them; it fails if anything has happened to the key since it was found. */
 
-enum { TOUCH_TRIES_MAX = 8, INCR_TRIES_MAX = 1 << 12 /* each means that another's change succeeded */ };
+enum { CHANGE_TRIES_MAX = 1 << 12 /* each means that another's change succeeded */ };
 
 /* False: the page is another's by now. */
 static bool copy_to(struct attachment *a, const struct entry_ref *e, const struct place *at)
@@ -428,14 +450,14 @@ static bool touch_copy(struct attachment *a, const struct entry_ref *e, const st
         return false;
     a64 *flags_at = &page_at(a, at->page, at->off)[ENTRY_EXPIRES_FLAGS];
     uint64_t expires = ttl_ms ? clock_ms(a) + ttl_ms : 0;
-    uint64_t kept = load_relaxed(flags_at) & (ENTRY_TYPE_BITS | ENTRY_LOCAL);
+    uint64_t kept = load_relaxed(flags_at) & (ENTRY_TYPE_BITS | ENTRY_LOCAL | ENTRY_ADD);
     store_relaxed(flags_at, kept | expires << ENTRY_EXPIRES_SHIFT | (uint64_t)ttl_class(ttl_ms) << ENTRY_TTL_CLASS_SHIFT);
     return swap_in(a, e, at, expires);
 }
 
 bool cache_touch(struct attachment *a, uint64_t hash, const void *key, uint32_t key_bytes, uint64_t ttl_ms)
 {
-    for (int tries = 0; tries < TOUCH_TRIES_MAX; tries++) {
+    for (int tries = 0; tries < CHANGE_TRIES_MAX; tries++) {
         struct entry_ref e;
         struct place at;
         if (cache_find(a, hash, key, key_bytes, &e) != FOUND)
@@ -468,7 +490,7 @@ static bool incr_copy(struct attachment *a, const struct entry_ref *e, const str
 
 enum incr cache_incr(struct attachment *a, uint64_t hash, const void *key, uint32_t key_bytes, int64_t by, int64_t *sum)
 {
-    for (int tries = 0; tries < INCR_TRIES_MAX; tries++) {
+    for (int tries = 0; tries < CHANGE_TRIES_MAX; tries++) {
         struct entry_ref e;
         struct place at;
         if (cache_find(a, hash, key, key_bytes, &e) != FOUND)

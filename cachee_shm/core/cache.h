@@ -28,7 +28,7 @@ struct write {
 
 enum store {
     STORED,
-    STORE_LOST,      /* something newer is there, or came meanwhile */
+    STORE_LOST,      /* something newer is there, or came meanwhile: this value was never visible */
     STORE_GUARDED,   /* another host wrote the key within the last second: announced, not stored */
     STORE_NOTHING,   /* ttl=0: announced, as asked */
     STORE_NO_ROOM,   /* announced; every page is held by a live process */
@@ -63,6 +63,7 @@ static inline bool cache_read(const struct attachment *a, const struct entry_ref
 }
 
 enum store cache_set(struct attachment *a, struct write *w);
+/* STORED, if no value was here; STORE_LOST, if one was seen: of concurrent adds on a host exactly one stores. */
 enum store cache_add(struct attachment *a, struct write *w);
 /* A set whose origin write began under `token`: stores nothing if the key's fence moved since. */
 enum store cache_set_fenced(struct attachment *a, struct write *w, uint64_t token);

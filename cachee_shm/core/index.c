@@ -1,4 +1,43 @@
-/* index.c - finding, publishing and removing words. See index.h. */
+/* index.c - finding, publishing and removing words. See index.h.
+ *
+ * What each verb does when it meets a word of its key. "Mine" is what a set, fill or add wants to store; an event is a
+ * delete, the record of a set, or what a peer announced. Versions order sets, fills and events as their records stand in
+ * the ring. An add has a version too, but the ring does not order it: an add is older than every set or fill with which it
+ * is raced, and of two adds the one with the lower version is the older one.
+ *
+ *   the word holds            set                    fill                   add                         event
+ *   ------------------------  ---------------------  ---------------------  --------------------------  -----------------
+ *   nothing                   put mine pending, judge it
+ *   pending, undecided:
+ *     set or fill, higher     bring it to its end    bring it to its end    bring it to its end         leave it
+ *     set or fill, lower      withdraw it            withdraw it            bring it to its end         withdraw it
+ *     add, higher             withdraw it            bring it to its end    withdraw it                 leave it
+ *     add, lower              withdraw it            withdraw it            bring it to its end         withdraw it
+ *   pending, shown            make it visible, then as visible
+ *   pending, withdrawn        remove it
+ *   visible:
+ *     set or fill, higher     lose                   lose                   lose (*)                    leave it
+ *     set or fill, lower      replace it             replace it             lose (*)                    remove it
+ *     add, higher             replace it             lose                   lose (*)                    leave it
+ *     add, lower              replace it             replace it             lose (*)                    remove it
+ *     its page has moved on   take the place         take the place         take the place              leave it
+ *
+ *   (*) unless it expired, or a tag or clear is newer: then the add replaces it.
+ *   A peer's event leaves local entries alone, and a visible entry that holds the announced bytes.
+ *   touch and incr replace a visible word by a copy under the same version, and meet no other words.
+ *   "Bring it to its end": judge it by this table as its writer would, decide, and make it visible or remove it. A helper
+ *   does not help a third: what it would have to bring to its end makes it withdraw what it judges.
+ *
+ * Judged as well: a set is withdrawn when a key event follows it in the ring, or a clear or tag; a fill when any record
+ * follows its token; an add as a set. The record of an add is no event: it evicts nothing, and withdraws nothing but fills
+ * that were loaded before it.
+ *
+ * What the verbs answer. The verdict on a pending entry is one CAS in the entry (layout.h), and only an entry that was
+ * shown becomes visible: so set, fill and add answer what happened, also where a helper did it and others have removed or
+ * copied the entry since. An add that was withdrawn begins anew with another record: it answers "lost" only after it has
+ * seen a value itself (cache_add). So it linearizes where it was shown, or where it saw that value. A set that replaces an
+ * add of a higher version linearizes after it: both were under way at once.
+ */
 #include "index.h"
 
 enum {
@@ -99,6 +138,32 @@ bool entry_valid(const struct attachment *a, const struct entry_ref *e)
     return true;
 }
 
+/* ---- the verdict ---- */
+
+/* Is this pending entry to become visible? The first answer counts: true if that was yes. The entry's page cannot have begun
+ * another life while its writer lives. If the writer died, eight bytes there would have to equal the undecided word. */
+static bool decide(const struct entry_ref *e, bool shown)
+{
+    uint64_t decided = version_word(e->version, e->key_bytes), seen = decided | ENTRY_UNDECIDED;
+    if (e->version == 0)
+        return false;
+    if (cas((a64 *)&e->at[ENTRY_VERSION], &seen, shown ? decided : version_word(0, e->key_bytes))) /* VERDICT */
+        return shown;
+    return seen == decided;
+}
+
+static bool is_undecided(const struct entry_ref *e)
+{
+    return load_acquire(&e->at[ENTRY_VERSION]) == (version_word(e->version, e->key_bytes) | ENTRY_UNDECIDED); /* VERDICT */
+}
+
+/* The word of an entry that is shown. If it has changed, another has done this. */
+static void make_visible(const struct entry_ref *e)
+{
+    uint64_t seen = e->word;
+    cas(e->word_at, &seen, e->word & ~INDEX_PENDING); /* PUBLISH */
+}
+
 bool index_kill(a64 *at, uint64_t word)
 {
     uint64_t seen = word;
@@ -111,6 +176,15 @@ bool index_kill(a64 *at, uint64_t word)
     return false;
 }
 
+bool index_remove(const struct entry_ref *e)
+{
+    if ((e->word & INDEX_PENDING) && decide(e, false)) {
+        make_visible(e);
+        return false;
+    }
+    return index_kill(e->word_at, e->word);
+}
+
 /* Remove what this word says if it is lower; what is there then may be lower too. */
 static bool kill_lower(struct attachment *a, a64 *at, uint64_t tag_bits, uint64_t hash, uint64_t version, bool spare_local)
 {
@@ -118,7 +192,7 @@ static bool kill_lower(struct attachment *a, a64 *at, uint64_t tag_bits, uint64_
     for (int tries = 0; tries < KILL_TRIES_MAX; tries++) {
         if (!index_look(a, at, tag_bits, hash, &e) || e.version >= version || (spare_local && entry_local(&e)))
             return false;
-        if (index_kill(at, e.word)) {
+        if (index_remove(&e)) {
             pages_note_dead(a, &e);
             return true;
         }
@@ -163,16 +237,18 @@ bool index_move(a64 *at, uint64_t word, const struct place *place, uint32_t freq
 
 /* ---- publishing ---- */
 
-/* May this entry no longer become visible? A fill: some fence that counts for it passed its token. A set: a
- * conflicting event follows it in the ring (its bucket's fence alone may be another key's). */
+static bool is_fill(const struct entry_ref *e) { return e->version & 1; }
+
+/* May this entry no longer become visible? A fill: some fence that counts for it passed its token. A set or an add: a
+ * conflicting event follows it in the ring (its bucket's fence alone may be another key's, or an add's). */
 static bool superseded(const struct attachment *a, const struct entry_ref *e)
 {
     uint64_t position = e->version >> 1, fence = fence_of(a, e->hash);
     if (!entry_valid(a, e))
         return true;
-    if (e->version & 1)
+    if (is_fill(e))
         return fence > position;
-    return fence > position && ring_conflict(a, e->hash, position, fence);
+    return fence > position && ring_conflict(a, e->hash, position, fence, entry_local(e));
 }
 
 /* Two words of one key: which is the newer? Equal versions (two fills under one token) are told apart by place. */
@@ -181,38 +257,38 @@ static bool newer(const struct entry_ref *x, const struct entry_ref *y)
     return x->version != y->version ? x->version > y->version : x->word_at < y->word_at;
 }
 
+/* Does mine still compete with the other, which was seen after mine? A helper may be late: when mine was decided long ago,
+ * or an event has followed it, the other may be newer than all that mine was raced with. */
+static bool is_current(const struct attachment *a, const struct entry_ref *mine, const struct entry_ref *other)
+{
+    return is_undecided(mine) && (other->version < mine->version || !superseded(a, mine));
+}
+
+/* Does mine take the place of the other, by the table above? */
+static bool outranks(const struct attachment *a, const struct entry_ref *mine, const struct entry_ref *other, uint64_t now_ms)
+{
+    bool pending = other->word & INDEX_PENDING;
+    if (pending && other->version == 0)
+        return true; /* withdrawn */
+    if (entry_add(mine))
+        return pending ? entry_add(other) && mine->version < other->version
+                       : !entry_valid(a, other) || entry_expired(other, now_ms);
+    return (entry_add(other) && !is_fill(mine)) || newer(mine, other);
+}
+
 static enum publish finish(struct attachment *a, const struct entry_ref *mine, uint64_t now_ms, bool may_help);
 
 enum judgement { GO_ON, WITHDRAW, AGAIN };
 
-/* An add yields to any value that is there; of two adds the earlier wins. */
-static enum judgement judge_add(struct attachment *a, const struct entry_ref *mine, const struct entry_ref *other,
-                                uint64_t now_ms, bool may_help)
-{
-    if (!(other->word & INDEX_PENDING)) {
-        if (entry_valid(a, other) && !entry_expired(other, now_ms))
-            return WITHDRAW;
-        return index_kill(other->word_at, other->word) ? GO_ON : AGAIN;
-    }
-    if (entry_add(other) && other->version > mine->version)
-        return index_kill(other->word_at, other->word) ? GO_ON : AGAIN;
-    if (!may_help)
-        return WITHDRAW;
-    finish(a, other, now_ms, false);
-    return AGAIN;
-}
-
 static enum judgement judge(struct attachment *a, const struct entry_ref *mine, const struct entry_ref *other,
                             uint64_t now_ms, bool may_help)
 {
-    if (entry_add(mine))
-        return judge_add(a, mine, other, now_ms, may_help);
-    if (newer(other, mine)) {
-        if ((other->word & INDEX_PENDING) && may_help)
-            finish(a, other, now_ms, false);
+    if (outranks(a, mine, other, now_ms))
+        return !is_current(a, mine, other) ? WITHDRAW : index_remove(other) ? GO_ON : AGAIN;
+    if (!(other->word & INDEX_PENDING) || !may_help)
         return WITHDRAW;
-    }
-    return index_kill(other->word_at, other->word) ? GO_ON : AGAIN;
+    finish(a, other, now_ms, false);
+    return AGAIN;
 }
 
 static bool stands_against(struct attachment *a, const struct entry_ref *mine, a64 *at, uint64_t tag_bits, uint64_t now_ms,
@@ -245,19 +321,22 @@ static bool stands(struct attachment *a, const struct entry_ref *mine, uint64_t 
 static enum publish finish(struct attachment *a, const struct entry_ref *mine, uint64_t now_ms, bool may_help)
 {
     fence_seq_cst(); /* DEKKER: the pending word is seen by later events, or their fence by us (helpers did no CAS) */
-    if (superseded(a, mine) || !stands(a, mine, now_ms, may_help)) {
+    if (!decide(mine, !superseded(a, mine) && stands(a, mine, now_ms, may_help))) {
         index_kill(mine->word_at, mine->word);
         return PUBLISH_LOST;
     }
-    uint64_t seen = mine->word, visible = mine->word & ~INDEX_PENDING;
-    if (cas(mine->word_at, &seen, visible))
-        return PUBLISH_OK;
-    /* A helper was faster: ours stands exactly if the same entry is visible there now. */
-    return (seen & (INDEX_IDENTITY | INDEX_PENDING)) == (visible & INDEX_IDENTITY) ? PUBLISH_OK : PUBLISH_LOST;
+    make_visible(mine);
+    return PUBLISH_OK;
 }
 
 /* What publishing found of its own key. */
 enum sighting { NOTHING_THERE, REPLACED, BEATEN, LOOK_AGAIN };
+
+/* Of an entry that no word names yet. */
+static void set_verdict(const struct entry_ref *mine, bool shown)
+{
+    store_relaxed((a64 *)&mine->at[ENTRY_VERSION], version_word(mine->version, mine->key_bytes) | (shown ? 0 : ENTRY_UNDECIDED));
+}
 
 /* Overwrite in place. Where every event after ours would have removed the old word, one CAS is enough. But a peer's
  * event spares a local value, and one that holds the announced bytes (relay.c). There ours goes in pending and is
@@ -269,6 +348,7 @@ static enum sighting replace(struct attachment *a, const struct entry_ref *mine,
     bool bridged = a->has_bridge || load_relaxed(&a->header->bridge_generation) != 0;
     bool spared = !entry_local(mine) && (bridged || entry_local(other));
     uint64_t seen = other->word;
+    set_verdict(mine, !spared);
     struct entry_ref ours = *mine;
     ours.word_at = other->word_at;
     ours.word = policy_with_frequency(mine->word, policy_overwrite(a, seen)) | (spared ? INDEX_PENDING : 0);
@@ -278,19 +358,20 @@ static enum sighting replace(struct attachment *a, const struct entry_ref *mine,
     return !spared || finish(a, &ours, now_ms, true) == PUBLISH_OK ? REPLACED : BEATEN;
 }
 
-/* A word of our key is there already: give way, replace it in place, or finish it first. */
+/* A word of our key is there already: bring it to its end, give way, or replace it in place. An event between mine and the
+ * other, if that is higher, did not remove the other, but would have removed mine. */
 static enum sighting meet(struct attachment *a, const struct entry_ref *mine, const struct entry_ref *other, uint64_t now_ms)
 {
     if (other->word & INDEX_PENDING) {
-        if (!entry_add(mine) && other->version < mine->version)
-            index_kill(other->word_at, other->word);
-        else
+        if (!outranks(a, mine, other, now_ms))
             finish(a, other, now_ms, true);
+        else
+            index_remove(other);
         return LOOK_AGAIN;
     }
-    if (entry_add(mine) ? entry_valid(a, other) && !entry_expired(other, now_ms) : other->version > mine->version)
+    if (!outranks(a, mine, other, now_ms))
         return BEATEN;
-    if ((mine->version & 1) && superseded(a, mine))
+    if ((is_fill(mine) || other->version > mine->version) && superseded(a, mine))
         return BEATEN;
     return replace(a, mine, other, now_ms);
 }
@@ -315,6 +396,15 @@ static int most_empty_slot(const uint64_t *words)
     return empty[0] >= FIRST_BUCKET_EMPTY || empty[0] >= empty[1] ? at[0] : at[1];
 }
 
+/* No word that may be the key's own: it came since the key was looked for. The next try meets it. */
+static int choose_victim(const struct candidates *c, const uint64_t *words)
+{
+    uint64_t others[CANDIDATE_WORDS];
+    for (int i = 0; i < CANDIDATE_WORDS; i++)
+        others[i] = (words[i] & INDEX_TAG_MASK) == c->tag_bits ? words[i] | INDEX_PENDING : words[i];
+    return policy_victim(others, CANDIDATE_WORDS);
+}
+
 /* Where a new key's word goes: the emptier bucket, else a word whose page has moved on, else the policy's victim. */
 static int choose_slot(struct attachment *a, const struct candidates *c, uint64_t *seen)
 {
@@ -327,7 +417,7 @@ static int choose_slot(struct attachment *a, const struct candidates *c, uint64_
         if (!entry_open(a, words[i], &e))
             slot = i;
     }
-    if (slot < 0 && (slot = policy_victim(words, CANDIDATE_WORDS)) >= 0)
+    if (slot < 0 && (slot = choose_victim(c, words)) >= 0)
         count(a, STAT_EVICTED, 1);
     if (slot >= 0)
         *seen = words[slot];
@@ -376,6 +466,7 @@ enum publish index_publish(struct attachment *a, const struct place *place, uint
         struct entry_ref pending = mine;
         pending.word_at = index_word(&c, slot);
         pending.word = mine.word | INDEX_PENDING;
+        set_verdict(&mine, false);
         if (cas(pending.word_at, &seen, pending.word)) /* PUBLISH, DEKKER */
             return finish(a, &pending, now_ms, true);
     }

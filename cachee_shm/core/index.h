@@ -69,14 +69,18 @@ static inline bool entry_expired(const struct entry_ref *e, uint64_t now_ms)
     return entry_expires_ms(e) && entry_expires_ms(e) <= now_ms;
 }
 
-/* Make the committed entry at `place` the key's value, unless something newer is there or came meanwhile. */
+/* Make the committed entry at `place` the key's value, unless something stands against it: see the table in index.c.
+ * PUBLISH_OK: it became visible, and may be gone again. Else it never was and never will be. */
 enum publish index_publish(struct attachment *a, const struct place *place, uint64_t hash, uint64_t now_ms);
 
 /* Remove every word of the hash whose version is lower than `version`. Returns how many. */
 uint32_t index_kill_lower(struct attachment *a, uint64_t hash, uint64_t version, bool spare_local);
 
-/* Remove one word that was seen. False: it was changed meanwhile (beyond its frequency bits). */
+/* Remove one word that was seen, visible or a dead writer's. False: it was changed meanwhile (beyond its frequency bits). */
 bool index_kill(a64 *at, uint64_t word);
+
+/* Remove the word of an entry that was looked at, visible or pending. False: it changed, perhaps to visible; look again. */
+bool index_remove(const struct entry_ref *e);
 
 /* Find the word that names exactly this place. False: the entry is dead. */
 bool index_names(const struct attachment *a, const struct entry_ref *e, a64 **at, uint64_t *word);

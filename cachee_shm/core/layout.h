@@ -35,10 +35,12 @@
  * An entry is four words, then its grace in ms (a word, if it has one), tags (a word each), key, value, each padded to
  * 8 bytes:
  *
- *   0 hash | 1 version 53, key length 11 | 2 expires_ms 48, ttl class 6, add 1, local 1, type 8
+ *   0 hash | 1 version 52, undecided 1, key length 11 | 2 expires_ms 48, ttl class 6, add 1, local 1, type 8
  *   3 stored_at 32 (1/16 s), grace 1, piece 1, spans 1, tags 5, value length 24
  *
- * An entry is immutable once its index word is published.
+ * An entry is immutable once its index word is published, but for its verdict: the undecided bit is set while nobody
+ * has decided whether a pending word becomes visible. Any process decides, by one CAS: it clears the bit (shown), or
+ * the bit and the version (withdrawn). So the writer learns what became of its entry, whatever became of the word.
  *
  * A value of more than an eighth of a page is cut into spans: entries without key and index word, each in any page,
  * which hold the hash of the value's own entry, and their number in the stored-at field. The value's own entry then
@@ -109,7 +111,7 @@ enum page_queue { QUEUE_SMALL = 0, QUEUE_MAIN = 1, QUEUES = 2 };
 #define PAGE_GEN_SHIFT 16
 
 enum record_kind {
-    RECORD_ADD = 0,     /* a new value where there was none: other adds do not conflict with it */
+    RECORD_ADD = 0,     /* a new value where there was none: it evicts nothing here. Not own, of this host: a local one */
     RECORD_KEY = 1,     /* evict unconditionally */
     RECORD_SET = 2,     /* a new value, stored; digest bits say which */
     RECORD_TAG = 3,     /* every entry that carries the tag */
@@ -131,7 +133,8 @@ enum record_kind {
 #define ENTRY_TTL_CLASS_SHIFT 10
 #define ENTRY_EXPIRES_SHIFT 16
 #define ENTRY_KEY_BITS 0x7ffull /* of the version word */
-#define ENTRY_VERSION_SHIFT 11
+#define ENTRY_UNDECIDED (1ull << 11) /* no verdict yet */
+#define ENTRY_VERSION_SHIFT 12
 #define ENTRY_LENGTH_BITS 0xffffffull /* of the stored word, as all below */
 #define ENTRY_TAGS_SHIFT 24
 #define ENTRY_TAGS_BITS 0x1full

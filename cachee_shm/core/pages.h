@@ -36,6 +36,9 @@ struct entry_ref {
 
 static inline uint32_t words_of(uint32_t bytes) { return (bytes + 7) / 8; }
 
+/* An entry's second word, decided. */
+static inline uint64_t version_word(uint64_t version, uint32_t key_bytes) { return version << ENTRY_VERSION_SHIFT | key_bytes; }
+
 /* Bytes of a page that an entry takes; its extra words are its grace and its tags. Arguments are at most KEY_BYTES_MAX,
  * TAGS_MAX + 1, PAGE_BYTES_MAX: no overflow. */
 static inline uint32_t entry_bytes(uint32_t key_bytes, uint32_t extra_words, uint32_t body_bytes)

@@ -176,7 +176,7 @@ static void evict_others(struct attachment *a, uint64_t hash, uint64_t digest, u
             count(a, STAT_APPLIED_KEPT, 1);
             continue;
         }
-        if (!index_kill(e.word_at, e.word)) {
+        if (!index_remove(&e)) {
             index_kill_lower(a, hash, version, true); /* it moved under us: no time for niceties */
             return;
         }

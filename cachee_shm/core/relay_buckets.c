@@ -194,7 +194,7 @@ static bool evict_word(struct attachment *a, a64 *at, uint64_t hash, uint64_t ve
         struct entry_ref e;
         if (!index_look(a, at, load_relaxed(at) & INDEX_TAG_MASK, hash, &e) || e.version >= version || entry_local(&e))
             return false;
-        if (index_kill(at, e.word)) {
+        if (index_remove(&e)) {
             pages_note_dead(a, &e);
             return true;
         }

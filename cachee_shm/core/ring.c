@@ -3,8 +3,8 @@
 
 enum {
     APPEND_TRIES_MAX = 1 << 20, /* each failed try means that another producer got further: only garbage loops */
-    POSITION_BITS = 52,         /* 15 years of ten million records a second; versions and tokens have bits to spare */
-    CONFLICT_SCAN_MAX = 64,
+    POSITION_BITS = 51,         /* 7 years of ten million records a second; an entry's version has one bit more */
+    CONFLICT_SCAN_MAX = 1 << 16, /* some 200 us, of a writer who stood still for so many records */
     GUARD_MS = 1000,
     MARK_EVERY_MS = 125, /* GUARD_MARKS of them cover 2 s, twice what the guard looks back */
 };
@@ -80,7 +80,7 @@ static bool concerns(const struct record *r, uint64_t hash)
     return r->hash == hash && (r->kind == RECORD_KEY || r->kind == RECORD_SET || r->kind == RECORD_LOCAL || r->kind == RECORD_GUARDED);
 }
 
-bool ring_conflict(const struct attachment *a, uint64_t hash, uint64_t after, uint64_t upto)
+bool ring_conflict(const struct attachment *a, uint64_t hash, uint64_t after, uint64_t upto, bool spare_local)
 {
     if (upto <= after)
         return false;
@@ -88,7 +88,7 @@ bool ring_conflict(const struct attachment *a, uint64_t hash, uint64_t after, ui
         return true;
     for (uint64_t s = after + 1; s <= upto; s++) {
         struct record r;
-        if (!ring_read(a, s, &r) || concerns(&r, hash))
+        if (!ring_read(a, s, &r) || (concerns(&r, hash) && !(spare_local && r.source != 0)))
             return true;
     }
     return false;

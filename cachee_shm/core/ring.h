@@ -33,8 +33,9 @@ uint64_t ring_append(struct attachment *a, const struct record *r);
 /* Read one record. False: not published yet, or lapped. */
 bool ring_read(const struct attachment *a, uint64_t sequence, struct record *out);
 
-/* Did a key event of this hash, other than our own, come in (after, upto]? Unreadable or too many: yes. */
-bool ring_conflict(const struct attachment *a, uint64_t hash, uint64_t after, uint64_t upto);
+/* Did a key event of this hash come in (after, upto]? Unreadable or too many: yes. An add is none. With spare_local,
+ * what peers announced is none either: it spares local entries. */
+bool ring_conflict(const struct attachment *a, uint64_t hash, uint64_t after, uint64_t upto, bool spare_local);
 
 /* Was the newest event at this key's fence a remote write of the last second with other bytes? */
 bool ring_guards(const struct attachment *a, uint64_t hash, uint16_t digest, uint64_t now_ms);

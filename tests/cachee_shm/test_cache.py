@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import cachee_shm
 from cachee_shm.errors import Closed, ValueTooLarge
-from tests.cachee_shm.processes import child, children
+from tests.cachee_shm.processes import child
 from tests.cachee_shm.test_codec import VALUES, same
 
 WIRE_KEY, WIRE_KEY_SET, WIRE_TAG, WIRE_CLEAR, WIRE_ALL, WIRE_KEY_UNKNOWN = 1, 2, 3, 4, 5, 7
@@ -193,41 +193,6 @@ def test_delete_many_deletes_each(cache):
     assert cache.get_many(["a", "b", "c"]) == {"c": 3}
 
 
-def test_add_stores_only_where_nothing_is(cache):
-    assert cache.add("a", 1) is True
-    assert cache.add("a", 2) is False
-    assert cache.get("a") == 1
-    cache.delete("a")
-    assert cache.add("a", 3) is True
-
-
-def test_add_stores_where_the_value_expired_or_its_tag_was_deleted(cache):
-    cache._freeze(1_000_000)
-    cache.set("a", 1, ttl=1, tags=["t"])
-    assert cache.add("a", 2) is False
-    cache._freeze(1_001_000)
-    assert cache.add("a", 3, tags=["t"]) is True
-    cache.delete_tags("t")
-    assert cache.add("a", 4) is True
-    assert cache.get("a") == 4
-
-
-def test_of_many_processes_that_add_a_key_exactly_one_does(cache, config):
-    code = """
-say('ready'); wait()
-say(*[int(cache.add(f'job:{i}', arguments['number'])) for i in range(200)])
-"""
-    with children(code, 4, config=config) as adders:
-        for adder in adders:
-            adder.line()
-        for adder in adders:
-            adder.tell()
-        won = [[int(word) for word in adder.line().split()] for adder in adders]
-    for job in range(200):
-        winners = [number for number in range(4) if won[number][job]]
-        assert winners == [cache.get(f"job:{job}")]
-
-
 # Lifetimes
 
 
@@ -318,6 +283,22 @@ def test_touch_without_a_ttl_gives_the_default_one_and_zero_ends_it(cache):
     assert cache.touch("a", ttl=0)
     cache._freeze(2_000_001)
     assert "a" not in cache
+
+
+def test_a_touched_local_value_stays_this_hosts_own(cache):
+    cache.set("a", 1, local=True)
+    since = cache.tail
+    assert cache.touch("a", ttl=60)
+    cache.apply(cache.source_open("p"), struct.pack("<BQ", WIRE_KEY, cache._hash("a")) + bytes([WIRE_CLEAR]))
+    assert cache.get("a") == 1
+    assert announced(cache, since) == b""
+
+
+def test_a_touched_value_that_was_not_local_is_evicted_by_a_peer(cache):
+    cache.set("a", 1)
+    assert cache.touch("a", ttl=60)
+    cache.apply(cache.source_open("p"), struct.pack("<BQ", WIRE_KEY, cache._hash("a")))
+    assert cache.get("a") is None
 
 
 def test_touch_finds_nothing_where_nothing_is(cache):

@@ -1,16 +1,22 @@
 """The view of this host alone: counters."""
 
 import struct
+import time
+from contextlib import closing
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 import cachee_shm
 from cachee_shm.errors import NotACounter
-from tests.cachee_shm.processes import children
+from tests.cachee_shm.bridged import Bridge, with_bridge
+from tests.cachee_shm.processes import MINUTE_S, children
 
 COUNTS = 20_000
 COUNTERS = 4
+BEGUN = 2_000
+DONE = 1 << 40
 
 
 @pytest.fixture
@@ -119,6 +125,42 @@ def test_what_processes_count_at_once_adds_up(cache, config):
             assert child.line() == "counted"
         sums = [cache.get(f"hits:{n}") for n in range(COUNTERS)]
     assert sums == [4 * COUNTS // COUNTERS] * COUNTERS
+
+
+# The first calls of all of them at once, side by side.
+BEGIN_COUNTERS = """
+import mmap, struct
+with open(arguments['steps'], 'r+b') as file:
+    steps = mmap.mmap(file.fileno(), 0)
+me = arguments['number']
+def keep_step(i):
+    struct.pack_into('<q', steps, 8 * me, i)
+    while struct.unpack_from('<q', steps, 8 * (1 - me))[0] < i:
+        pass
+for i in range(arguments['counts']):
+    keep_step(i + 1)
+    cache.host.incr(f'hits:{i}', initial=0)
+keep_step(arguments['done'])
+say('counted')
+wait()
+"""
+
+
+def test_counters_that_two_begin_at_once_hold_both_counts_while_a_bridge_heals(config, tmp_path):
+    (tmp_path / "steps").write_bytes(bytes(16))
+    bridged = with_bridge(config)
+    bridged["namespaces"]["shop"]["memory"] = "32MiB"
+    with cachee_shm.attach(config=bridged) as cache, closing(Bridge(bridged)) as bridge:
+        steps, healed = str(tmp_path / "steps"), bridge.segment.tail
+        with children(BEGIN_COUNTERS, 2, config=bridged, counts=BEGUN, steps=steps, done=DONE) as counting:
+            ends = time.monotonic() + MINUTE_S
+            while struct.unpack("<2q", Path(steps).read_bytes()) != (DONE, DONE) and time.monotonic() < ends:
+                healed = bridge.segment.heal(healed, 100)
+            for child in counting:
+                assert child.line() == "counted"
+            bridge.segment.heal(healed, 1 << 20)
+            sums = [cache.get(f"hits:{n}") for n in range(BEGUN)]
+    assert sums == [2] * BEGUN
 
 
 # What a process had counted, to the last one but at most one, before it was killed.

@@ -70,6 +70,19 @@ def test_flush_serves_nothing_from_before_it_began_with_no_bridge_to_evict_it(ho
     assert cache.stats()["isolated"] == 2
 
 
+@pytest.mark.parametrize("later_ms", [STAMP_MS, 1_000, TTL_MS // 2, TTL_MS - 1_000, TTL_MS, 10 * TTL_MS])
+def test_flush_serves_nothing_from_before_it_began_however_long_it_lasts(host, later_ms):
+    cache = host("flush")
+    start = cache.now_ms()
+    cache.set("before", 1)
+    cache.set("mine", 1, local=True)
+    cut = at(cache, start + 500)
+    cut_off(cache, cut)
+    at(cache, cut + later_ms)
+    cache.set("since", 1)
+    assert cache.get_many(["before", "mine", "since"]) == {"mine": 1, "since": 1}
+
+
 def test_flush_serves_what_was_loaded_since_for_a_while(host):
     cache = host("flush")
     began = cache.now_ms()
