@@ -5,13 +5,14 @@ PYTHON ?= python3
 VENV   := $(CURDIR)/.venv
 PY     := $(VENV)/bin/python
 BUILD  := build/editable
-EXTRAS := test,demo
+EXTRAS ?= test,demo
 
 SEEDS    ?= 2000
 ROUNDS   ?= 10
 KILLS    ?= 10000
 EXAMPLES ?= 20000
 RUNS     ?= 100000
+MUTANTS  ?= 150
 
 # The Python that makes .venv is the machine's; all else is the one of .venv.
 MACHINE_PATH := $(PATH)
@@ -19,7 +20,7 @@ export PATH := $(VENV)/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: help demo test lint setup build check-tools torture simulate fuzz bench clean
+.PHONY: help demo test lint setup build check-tools torture simulate fuzz mutants bench clean
 
 help:                                   ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -35,7 +36,9 @@ lint: build                             ## ruff, mypy --strict, and the C source
 	ruff check .
 	ruff format --check .
 	mypy
-	@[ -d build/werror ] || meson setup build/werror -Dwerror=true >build/werror.log || { cat build/werror.log; exit 1; }
+	@# Set up anew where it is missing, half made, or made by another compiler or Python.
+	@meson setup build/werror -Dwerror=true --reconfigure >build/werror.log 2>&1 || { rm -rf build/werror; \
+	  meson setup build/werror -Dwerror=true >build/werror.log 2>&1; } || { cat build/werror.log; exit 1; }
 	@ninja -C build/werror --quiet
 
 setup: $(VENV)/.installed               ## .venv with the package (editable) and all that its tests and demo need
@@ -58,6 +61,9 @@ fuzz: build $(VENV)/.fuzz               ## the wire, guided by coverage (RUNS=10
 	$(MAKE) -C tests/core fuzz RUNS=$$((20 * $(RUNS)))
 	$(PY) -m tests.fuzz frames --runs $(RUNS)
 	$(PY) -m tests.fuzz mesh --runs $$(($(RUNS) / 10))
+
+mutants: build                          ## the code broken in MUTANTS=150 places: do the tests notice?
+	$(PY) -m tests.mutants --count $(MUTANTS)
 
 bench: build $(VENV)/.bench              ## every figure of the README, each beside its rivals
 	@for script in bench/bench_*.py bench/instructions.py; do echo "== $$script"; $(PY) $$script || exit 1; done

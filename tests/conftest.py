@@ -1,8 +1,10 @@
 """What all tests share: how many examples the generated ones try, and segments that nobody else has."""
 
 import os
+import re
 import uuid
 from collections.abc import Iterator
+from pathlib import PurePath
 from typing import Any
 
 import pytest
@@ -47,6 +49,42 @@ def namespace(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     name = f"test-{uuid.uuid4().hex[:12]}"
     yield name
     unlink(f"cachee.{os.getuid()}.{name}.")
+
+
+# Skips are named in one line at the end. `.ci/run` installs all that any test needs, and sets
+# CACHEE_SKIPS=none: a skip is a failure then, but for what no package brings. Where it may not make
+# namespaces, it sets CACHEE_SKIPS=privileges instead.
+NOT_TO_BE_HAD = ("this kernel", "this Python", "no second CPython")
+NEEDS_PRIVILEGES = ("needs root", "no network namespaces", "no time namespaces")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    skipped = reasons(terminalreporter)
+    if skipped:
+        groups = ", ".join(f"{group} ({'; '.join(sorted(why))})" for group, why in sorted(skipped.items()))
+        terminalreporter.write_line(f"skipped here: {groups}")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    terminal = session.config.pluginmanager.get_plugin("terminalreporter")
+    allowed = {"none": NOT_TO_BE_HAD, "privileges": NOT_TO_BE_HAD + NEEDS_PRIVILEGES}.get(
+        os.environ.get("CACHEE_SKIPS", "")
+    )
+    if terminal is None or allowed is None:
+        return
+    if any(not reason.startswith(allowed) for why in reasons(terminal).values() for reason in why):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def reasons(terminal: pytest.TerminalReporter) -> dict[str, set[str]]:
+    """Group of tests (its file's name) -> why some of it was skipped."""
+    found: dict[str, set[str]] = {}
+    for report in terminal.stats.get("skipped", []):
+        path, _, reason = report.longrepr
+        group = PurePath(path).stem.removeprefix("test_")
+        found.setdefault(group, set()).add(re.sub(r"^Skipped: ", "", reason))
+    return found
 
 
 def unlink(prefix: str) -> None:
