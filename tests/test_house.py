@@ -26,7 +26,7 @@ FLOORS = {
         ["__init__", "cli"],
     ],
     "cachee_bridge": [
-        ["identity", "seal", "budget", "pace", "logs", "strangers", "gate", "reasons"],
+        ["identity", "seal", "budget", "pace", "logs", "strangers", "gate", "owners", "reasons"],
         ["frames", "config", "effects", "ports", "discovery", "addresses", "freshness"],
         [
             "versions",

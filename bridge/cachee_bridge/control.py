@@ -16,8 +16,11 @@ import contextlib
 import json
 import os
 import socket
+import stat
 from collections.abc import Callable
 from typing import Any, cast
+
+from cachee_bridge.owners import wrong_owner
 
 REQUEST_BYTES_MAX = 4096
 PATIENCE_S = 5.0
@@ -38,11 +41,24 @@ class Control:
 
     async def open(self) -> None:
         """OSError when it cannot: the bridge goes on without."""
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._path)
+        self._remove_left_over()
         sock = _bound(self._path, self._gid)
         loop = asyncio.get_running_loop()
         self._server = await loop.create_unix_server(lambda: _Client(self, loop), sock=sock)
+
+    def _remove_left_over(self) -> None:
+        """What a former bridge left. Somebody else's stays: who asks there must not believe the answer."""
+        try:
+            found = os.lstat(self._path)
+        except FileNotFoundError:
+            return
+        wrong = wrong_owner(found, self._gid) if stat.S_ISSOCK(found.st_mode) else "is no socket"
+        if wrong:
+            raise PermissionError(
+                f"{self._path} {wrong}; it was not touched; find out who made it, remove it by "
+                f"`rm {self._path}` as root, and start the bridge again"
+            )
+        os.unlink(self._path)
 
     def close(self) -> None:
         """Nobody is answered any more."""

@@ -7,6 +7,9 @@ any other descriptor, and (unlike a socket or a FIFO) it has a name that needs n
 A crashed bridge leaves its queue behind. The next one takes it over where it can, since writers that have it
 open would otherwise ring a bell that nobody hears; one of another shape is removed and made anew. A lock on
 the queue, which the kernel releases at death, tells a crashed bridge from one that lives.
+
+Anybody on the machine can make a queue of this name first. So the owner, the group and the mode of the open
+descriptor are looked at before anything else (owners.py): a stranger's queue is neither locked nor rung.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from typing import Any
 
 import posix_ipc
 
+from cachee_bridge.owners import wrong_owner
 from cachee_shm.errors import BridgeRunning
 
 MESSAGES_MAX = 1  # a bell that has been rung need not be rung again
@@ -46,12 +50,18 @@ class Doorbell:
         """
         name = queue_name(host)
         try:
-            bell = cls(name, _take_over(name, host) or _make(name))
+            gid = None if group is None else grp.getgrnam(group).gr_gid
+        except KeyError as error:
+            raise DoorbellUnavailable(f"message queue {name}: {error}") from error
+        try:
+            bell = cls(name, _take_over(name, host, gid) or _make(name))
+        except (posix_ipc.PermissionsError, PermissionError) as error:
+            raise _not_ours(name, f"cannot be opened or removed by user {os.geteuid()}: {error}") from error
         except (posix_ipc.Error, OSError, ValueError) as error:
             raise DoorbellUnavailable(f"message queue {name}: {error}") from error
         try:
-            _share(bell.fileno(), group)
-        except (OSError, KeyError) as error:
+            _share(bell.fileno(), gid)
+        except OSError as error:
             bell.close()
             raise DoorbellUnavailable(f"message queue {name}: {error}") from error
         return bell
@@ -80,12 +90,24 @@ def queue_name(host: str) -> str:
     return f"/cachee.{host}"
 
 
-def _take_over(name: str, host: str) -> Any | None:
-    """The queue that a crashed bridge left, if it is ours and of our shape."""
+def _not_ours(name: str, why: str) -> DoorbellUnavailable:
+    return DoorbellUnavailable(
+        f"message queue {name} {why}; it was not used; find out who made it, remove it by "
+        f"`rm /dev/mqueue{name}` as root, and start the bridge again"
+    )
+
+
+def _take_over(name: str, host: str, gid: int | None) -> Any | None:
+    """The queue that a crashed bridge left, if it is ours and of our shape. A stranger's is not touched."""
     try:
         queue = posix_ipc.MessageQueue(name)
     except posix_ipc.ExistentialError:
         return None
+    found = os.fstat(queue.mqd)
+    wrong = wrong_owner(found, gid)
+    if wrong:
+        queue.close()
+        raise _not_ours(name, wrong)
     if not _lock(queue):
         queue.close()
         raise BridgeRunning(
@@ -93,7 +115,7 @@ def _take_over(name: str, host: str) -> Any | None:
             f"stop that one first, or give this one another [host] name"
         )
     shape = (queue.max_messages, queue.max_message_size)
-    if shape == (MESSAGES_MAX, MESSAGE_BYTES_MAX) and os.fstat(queue.mqd).st_uid == os.geteuid():
+    if shape == (MESSAGES_MAX, MESSAGE_BYTES_MAX) and found.st_uid == os.geteuid():
         return queue
     queue.close()
     return None
@@ -118,8 +140,8 @@ def _make(name: str) -> Any:
     return queue
 
 
-def _share(descriptor: int, group: str | None) -> None:
+def _share(descriptor: int, gid: int | None) -> None:
     """Set on the open queue, since the process's umask cuts the mode given at creation."""
-    if group is not None:
-        os.fchown(descriptor, -1, grp.getgrnam(group).gr_gid)
-    os.fchmod(descriptor, 0o600 if group is None else 0o660)
+    if gid is not None:
+        os.fchown(descriptor, -1, gid)
+    os.fchmod(descriptor, 0o600 if gid is None else 0o660)

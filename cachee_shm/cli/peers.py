@@ -10,7 +10,9 @@ import argparse
 import glob
 import json
 import os
+import pwd
 import socket
+import struct
 import sys
 from typing import Any
 
@@ -27,7 +29,7 @@ def peers(options: argparse.Namespace) -> int:
     """Print who is known, where, and how far apart; 1 where no bridge answers."""
     host_config = config.load(options.config)
     try:
-        told = _ask(host_config.host.name, {"do": "peers"})
+        told = _ask(host_config, {"do": "peers"})
     except BridgeError as error:
         print(f"cachee: {error}", file=sys.stderr)
         _print_segments(host_config)
@@ -41,8 +43,7 @@ def peers(options: argparse.Namespace) -> int:
 
 def forget(options: argparse.Namespace) -> int:
     """Tell the bridge; ``BridgeError`` when it does not answer, ``NotForgotten`` when it changed nothing."""
-    host = config.load(options.config).host.name
-    told = _ask(host, {"do": "forget", "who": options.who})
+    told = _ask(config.load(options.config), {"do": "forget", "who": options.who})
     if "error" in told:
         raise NotForgotten(told["error"])
     print(told["done"])
@@ -52,12 +53,14 @@ def forget(options: argparse.Namespace) -> int:
 # The bridge
 
 
-def _ask(host: str, request: dict[str, str]) -> dict[str, Any]:
+def _ask(host_config: config.Config, request: dict[str, str]) -> dict[str, Any]:
+    host, gid = host_config.host.name, host_config.host.gid()
     path = bridge_socket(host)
     with socket.socket(socket.AF_UNIX) as sock:
         sock.settimeout(PATIENCE_S)
         try:
             sock.connect(path)
+            _check_owner(sock, path, gid)
             sock.sendall(json.dumps(request).encode() + b"\n")
             answer = b"".join(iter(lambda: sock.recv(1 << 16), b""))
         except (FileNotFoundError, ConnectionRefusedError):
@@ -75,6 +78,28 @@ def _ask(host: str, request: dict[str, str]) -> dict[str, Any]:
         raise _no_answer(host, "it closed the socket")
     told: dict[str, Any] = json.loads(answer)
     return told
+
+
+def _check_owner(sock: socket.socket, path: str, gid: int | None) -> None:
+    """``AccessDenied`` when a stranger listens there: anybody on the machine can make a file of that name.
+
+    The kernel says who listens; a process of the configured group has it as its own or among its user's.
+    """
+    _, uid, listener_gid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    if uid in (0, os.geteuid()) or (gid is not None and gid in (listener_gid, *_groups_of(uid))):
+        return
+    raise AccessDenied(
+        f"{path} is served by user {uid}, who is neither root, nor this user, nor of the configured group. "
+        f"Nothing was asked of it. Find out who it is, and remove the file by `rm {path}` as root."
+    )
+
+
+def _groups_of(uid: int) -> list[int]:
+    try:
+        user = pwd.getpwuid(uid)
+        return os.getgrouplist(user.pw_name, user.pw_gid)
+    except (KeyError, OSError):
+        return []
 
 
 def _no_answer(host: str, why: str) -> BridgeError:

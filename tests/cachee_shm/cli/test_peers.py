@@ -2,9 +2,12 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
+import tempfile
 import threading
+import time
 
 import pytest
 
@@ -12,7 +15,7 @@ from cachee_shm import config as config_module
 from cachee_shm.cli import peers as peers_module
 from cachee_shm.cli.main import main
 from cachee_shm.config import Config
-from cachee_shm.errors import BridgeError
+from cachee_shm.errors import AccessDenied, BridgeError
 from tests.bridge.hosts import hosts, until
 
 FAILED = 3
@@ -190,8 +193,39 @@ def test_a_bridge_that_dies_in_the_midst_of_its_answer_has_not_answered(monkeypa
         answering = threading.Thread(target=lambda: end(listener.accept()[0], said))
         answering.start()
         with pytest.raises(BridgeError, match="does not answer: it closed the socket"):
-            peers_module._ask("web-1", {"do": "peers"})
+            peers_module._ask(Config.parse({"host": {"name": "web-1"}, "defaults": {}}), {"do": "peers"})
         answering.join()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_a_stranger_that_listens_there_is_not_believed(monkeypatch):
+    folder = tempfile.mkdtemp()
+    os.chmod(folder, 0o1777)
+    path = os.path.join(folder, "sock")
+    monkeypatch.setattr(peers_module, "bridge_socket", lambda host: path)
+    ready, tell = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(path)
+            os.chmod(path, 0o666)
+            listener.listen()
+            os.write(tell, b"1")
+            time.sleep(60)
+        os._exit(0)
+    try:
+        assert os.read(ready, 1) == b"1"
+        with pytest.raises(AccessDenied, match=r"is served by user 65534.*Nothing was asked of it.*`rm "):
+            peers_module._ask(Config.parse({"host": {"name": "web-1"}, "defaults": {}}), {"do": "peers"})
+    finally:
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+        shutil.rmtree(folder)
+        os.close(ready)
+        os.close(tell)
 
 
 def end(client, said):
