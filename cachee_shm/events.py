@@ -16,7 +16,7 @@ __all__ = ["Event", "Events"]
 
 RECORD = struct.Struct("<QQBBHHxx")
 ADD, DELETE = 0, 1
-EVERY_KEY, EVERY_KEY_DONE = 0, 1
+EVERY_KEY, EVERY_KEY_DONE, RANGE = 0, 1, 2
 """Of a map of buckets that is being applied: the hash of its records, and the digest bits of the last."""
 KINDS = ("add", "delete", "set", "tag", "clear", "flush", "local", "set")
 BATCH = 1024
@@ -82,6 +82,8 @@ class Events:
         self, now: float, sequence: int, hash_: int, kind: int, own: int, source: int, digest: int
     ) -> Event | None:
         named = "local" if kind == ADD and not own and not source else KINDS[kind]
+        if kind == DELETE and own and digest == RANGE:
+            return None  # all keys whose hash begins as this one; a record of EVERY_KEY follows
         if kind == DELETE and hash_ == EVERY_KEY:
             if digest != EVERY_KEY_DONE:
                 return None  # what it stands for is not evicted yet

@@ -20,7 +20,7 @@
  *                bridge:  store armed, fence_seq_cst, read tail and sync_wanted
  *   LEFT         peers_leave:  store left, fence_seq_cst, then count the workers in the roster
  *                peers_left:   join the roster, fence_seq_cst, then read left
- *   INTENT       intent_*: store_release              roster_recover: load_acquire
+ *   INTENT       roster_intend: store_release         roster_announce: load_acquire    (intents, verb_hash)
  *   PEERS        peers_vouch: store_release           peers_synced: load_acquire       (header.bridge_until_ms)
  *
  * Ordering on aarch64 is argued from these pairings; the torture programs ran there under emulation alone, which does

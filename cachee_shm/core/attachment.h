@@ -62,8 +62,8 @@ struct survey { /* of pages with tagged entries: see survey.c */
 struct geometry {
     uint64_t total_bytes;
     uint32_t roster_slots, source_slots, lease_slots, ring_slots, tag_slots, bucket_count, page_count, page_bytes,
-        sketch_blocks, ghost_sets;
-    uint64_t roster_at, sources_at, leases_at, ring_at, fences_at, own_writes_at, tag_fences_at, own_tags_at, index_at, page_words_at,
+        intent_slots, sketch_blocks, ghost_sets;
+    uint64_t roster_at, intents_at, sources_at, leases_at, ring_at, fences_at, own_writes_at, tag_fences_at, own_tags_at, index_at, page_words_at,
         page_notes_at, sketch_at, ghost_at, pages_at;
 };
 
@@ -72,6 +72,7 @@ struct attachment {
     unsigned char *base;
     struct header *header;
     struct roster_slot *roster;
+    struct intent *intents;
     struct source_slot *sources;
     a64 *leases;
     pair128 *ring;
@@ -100,6 +101,7 @@ struct attachment {
     uint32_t slot_generation;
     struct roster_slot *me;
     uint32_t intents_open;
+    uint16_t intents_shared[1 << INTENT_BUCKET_BITS]; /* open blocks in each bucket that its bit in the slot stands for */
     uint32_t life; /* which of this process's and its ancestors' attachments this is */
     volatile uint32_t *alive; /* MADV_WIPEONFORK: reads 0 in a forked child until it has its own slot */
 
@@ -121,13 +123,15 @@ struct attachment {
     uint64_t default_ttl_ms; /* 0 = never expires */
     int64_t frozen_ms;       /* >= 0: the clock stands here (tests) */
     int doorbell_fd;
+    uint64_t doorbell_inode; /* is it still the queue? Daemons close descriptors */
     char doorbell_name[NAME_BYTES + 16];
     uint32_t doorbell_retry_ms;
     uint64_t doorbell_generation;
 
     void *bridge_lock; /* held: this process is the bridge */
     uint64_t bridge_generation; /* with which it became that; 0: never, NO_BRIDGE: it was forked from one that did */
-    uint32_t ops;      /* lookups so far: now and then one of them looks whether a sweep is due */
+    uint32_t house_page;   /* where its next look at who holds the pages begins */
+    uint64_t house_second; /* of the wall clock: in it, this process has looked whether housekeeping is due */
 };
 
 /* Does the header say what this geometry is? */

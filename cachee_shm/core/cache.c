@@ -2,8 +2,7 @@
 #include "cache.h"
 
 enum {
-    SWEEP_EVERY_MS = 1000,
-    LOOK_EVERY_OPS = 256,
+    SWEEP_EVERY_MS = 500,
     ADD_TRIES_MAX = 64, /* each means that another verb of this key got further */
 };
 
@@ -29,7 +28,6 @@ static enum finding judge_age(struct attachment *a, const struct entry_ref *e)
     if (!entry_expires_ms(e) && !a->has_bridge)
         return FOUND;
     uint64_t now_ms = clock_ms(a);
-    cache_maybe_sweep(a, now_ms);
     if (a->has_bridge && withheld(a, e, now_ms))
         return FOUND_NOTHING;
     if (!entry_expired(e, now_ms))
@@ -45,22 +43,13 @@ static enum finding judge(struct attachment *a, const struct entry_ref *e)
     return entry_valid(a, e) ? judge_age(a, e) : FOUND_NOTHING;
 }
 
-/* Also a process that only ever misses notices that its segment is gone. */
-static void look_now_and_then(struct attachment *a)
-{
-    if (++a->ops % LOOK_EVERY_OPS == 0)
-        cache_maybe_sweep(a, clock_ms(a));
-}
-
 enum finding cache_find(struct attachment *a, uint64_t hash, const void *key, uint32_t key_bytes, struct entry_ref *e)
 {
-    look_now_and_then(a);
     return index_find(a, hash, key, key_bytes, e) ? judge(a, e) : FOUND_NOTHING;
 }
 
 enum finding cache_find_again(struct attachment *a, struct entry_ref *e, bool *still)
 {
-    look_now_and_then(a);
     *still = index_still(e) && (!entry_spans(e) || pages_hold_spans(a, e));
     return *still ? judge(a, e) : FOUND_NOTHING;
 }
@@ -75,6 +64,13 @@ bool cache_confirm(struct attachment *a, const struct entry_ref *e)
     return true;
 }
 
+void cache_drop_broken(struct attachment *a, const struct entry_ref *e)
+{
+    bool whole = pages_hold_spans(a, e);
+    if (!whole && entry_confirm(e) && index_kill(e->word_at, e->word))
+        pages_note_dead(a, e);
+}
+
 /* Wrong bytes in the header's fixed words keep newcomers out, who would make no new segment for themselves: whoever is
  * in leaves with them. */
 static bool header_intact(const struct attachment *a)
@@ -85,13 +81,21 @@ static bool header_intact(const struct attachment *a)
            load_acquire(&h->state) == SEGMENT_READY;
 }
 
-void cache_maybe_sweep(struct attachment *a, uint64_t now_ms)
+/* Somebody's sweep was less than half a second ago? Then this process's next look, a second from now, is early enough. */
+static bool sweep_is_due(struct attachment *a)
 {
-    uint64_t due = load_relaxed(&a->header->sweep_at_ms);
+    uint64_t now_ms = clock_ms(a), due = load_relaxed(&a->header->sweep_at_ms);
     bool later = now_ms < due && due - now_ms <= 2 * SWEEP_EVERY_MS; /* further off than anybody set it: garbage */
-    if (later || a->frozen_ms >= 0 || !cas(&a->header->sweep_at_ms, &due, now_ms + SWEEP_EVERY_MS))
+    return !later && cas(&a->header->sweep_at_ms, &due, now_ms + SWEEP_EVERY_MS);
+}
+
+void cache_keep_house(struct attachment *a, uint64_t second)
+{
+    a->house_second = second;
+    if (a->frozen_ms >= 0)
         return;
-    roster_sweep(a);
+    if (sweep_is_due(a))
+        roster_sweep(a);
     if (roster_unlinked(a) || !header_intact(a))
         store_release(&a->header->state, SEGMENT_RETIRED);
 }
@@ -232,7 +236,6 @@ static void begin(struct attachment *a, struct announcement *n, struct write *w,
 {
     prefetch(a, w->hash);
     *n = (struct announcement){.w = w, .now_ms = clock_ms(a)};
-    cache_maybe_sweep(a, n->now_ms);
     if (!(flags & ENTRY_ADD)) /* a dead add owes no eviction */
         store_release(&a->me->verb_hash, w->hash); /* INTENT */
     n->has_room = !w->store_nothing && reserve(a, w, &n->place, n->now_ms);
@@ -322,7 +325,6 @@ enum store cache_set(struct attachment *a, struct write *w)
 static bool occupied(struct attachment *a, const struct write *w)
 {
     struct entry_ref e;
-    look_now_and_then(a);
     if (!index_find(a, w->hash, w->key, w->key_bytes, &e))
         return false;
     if (judge(a, &e) == FOUND && (!entry_spans(&e) || pages_hold_spans(a, &e)))
@@ -396,7 +398,6 @@ enum store cache_fill(struct attachment *a, struct write *w, uint64_t token, uin
 
 int cache_delete(struct attachment *a, uint64_t hash)
 {
-    cache_maybe_sweep(a, clock_ms(a));
     store_release(&a->me->verb_hash, hash); /* INTENT */
     uint64_t s = ring_append(a, &(struct record){.hash = hash, .kind = RECORD_KEY, .own = true});
     if (s == RING_CORRUPT) {

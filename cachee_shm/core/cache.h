@@ -52,6 +52,8 @@ enum finding cache_find(struct attachment *a, uint64_t hash, const void *key, ui
 /* The same of an entry that was found before. Not *still: the key has another value or none, so find it anew. */
 enum finding cache_find_again(struct attachment *a, struct entry_ref *e, bool *still);
 bool cache_confirm(struct attachment *a, const struct entry_ref *e);
+/* After cache_read said that a span is gone, and the entry was confirmed: evict the entry if that is so. */
+void cache_drop_broken(struct attachment *a, const struct entry_ref *e);
 
 /* Copy e->value_bytes bytes out. False: a span of it is gone, and the entry with it. Confirm in either case. */
 static inline bool cache_read(const struct attachment *a, const struct entry_ref *e, void *to)
@@ -90,8 +92,17 @@ enum incr {
  * INCR_DONE nothing happened. */
 enum incr cache_incr(struct attachment *a, uint64_t hash, const void *key, uint32_t key_bytes, int64_t by, int64_t *sum);
 
-/* Every verb that reads the clock looks whether a sweep is due; one that does not, now and then. */
-void cache_maybe_sweep(struct attachment *a, uint64_t now_ms);
+/* Housekeeping: sweep what the dead left, if nobody has for half a second; retire a segment that is damaged or whose name
+ * leads elsewhere. Whoever begins a verb of any kind calls cache_look_after first, before it looks whether the segment is
+ * retired: so that what a dead process owed is paid within two seconds before the answer is given, at any rate of use. */
+void cache_keep_house(struct attachment *a, uint64_t second);
+
+static inline void cache_look_after(struct attachment *a)
+{
+    uint64_t second = clock_second();
+    if (second != a->house_second)
+        cache_keep_house(a, second);
+}
 
 uint64_t cache_count(const struct attachment *a);
 

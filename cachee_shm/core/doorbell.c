@@ -4,19 +4,33 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <mqueue.h>
+#include <sys/stat.h>
 
 enum { REOPEN_AFTER_MS = 1000 };
+
+static uint64_t inode_of(int fd)
+{
+    struct stat s;
+    return fd >= 0 && fstat(fd, &s) == 0 ? (uint64_t)s.st_ino : 0;
+}
+
+/* The number may be another file's by now, if the process closed the queue behind our back. */
+void doorbell_close(struct attachment *a)
+{
+    struct mq_attr attributes;
+    bool is_queue = a->doorbell_fd >= 0 && mq_getattr((mqd_t)a->doorbell_fd, &attributes) == 0;
+    if (is_queue && inode_of(a->doorbell_fd) == a->doorbell_inode)
+        mq_close((mqd_t)a->doorbell_fd);
+    a->doorbell_fd = -1;
+}
 
 /* A restarted bridge has a new queue under the old name: ours would swallow the ring. */
 static void forget_old_queue(struct attachment *a)
 {
     uint64_t generation = load_acquire(&a->header->bridge_generation);
-    struct mq_attr attributes;
     if (generation == a->doorbell_generation)
         return;
-    if (a->doorbell_fd >= 0 && mq_getattr((mqd_t)a->doorbell_fd, &attributes) == 0)
-        mq_close((mqd_t)a->doorbell_fd);
-    a->doorbell_fd = -1;
+    doorbell_close(a);
     a->doorbell_generation = generation;
     a->doorbell_retry_ms = (uint32_t)clock_ms(a);
 }
@@ -27,6 +41,7 @@ static void open_queue(struct attachment *a)
     if (a->doorbell_fd >= 0 || (int32_t)(now - a->doorbell_retry_ms) < 0 || !a->doorbell_name[0])
         return;
     a->doorbell_fd = (int)mq_open(a->doorbell_name, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+    a->doorbell_inode = inode_of(a->doorbell_fd);
     a->doorbell_retry_ms = now + REOPEN_AFTER_MS;
 }
 
@@ -42,7 +57,7 @@ void doorbell_send(struct attachment *a)
             count(a, STAT_DOORBELLS, 1);
             return;
         }
-        a->doorbell_fd = -1; /* closed behind our back, or a queue of a bridge that has gone */
+        doorbell_close(a); /* closed behind our back, or no queue that takes this */
         a->doorbell_retry_ms = (uint32_t)clock_ms(a);
     }
 }

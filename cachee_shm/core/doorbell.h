@@ -11,6 +11,9 @@
 
 void doorbell_send(struct attachment *a);
 
+/* Give the queue's descriptor back, if one is open. */
+void doorbell_close(struct attachment *a);
+
 /* After an event (ring_append and peers_ask have passed their full fence: DOORBELL). */
 static inline void doorbell_ring(struct attachment *a)
 {

@@ -66,6 +66,30 @@ static bool being_written(const struct attachment *a, const struct entry_ref *e)
     return entry_piece(e) && a->span_hash && e->hash == a->span_hash && i < SPANS_MAX && a->span_words[i] == span_word(&e->place);
 }
 
+/* Find the word that names this entry, or the value that this span belongs to. */
+static bool is_named(const struct attachment *a, struct candidate *c)
+{
+    a64 *at;
+    uint64_t word;
+    if (entry_piece(&c->e))
+        return find_head(a, &c->e, &c->head);
+    if (!index_names(a, &c->e, &at, &word))
+        return false;
+    c->head = c->e;
+    c->head.word_at = at;
+    c->head.word = word;
+    return true;
+}
+
+static bool is_wanted(const struct attachment *a, const struct candidate *c, uint64_t now_ms)
+{
+    bool whole = entry_piece(&c->e) || !entry_spans(&c->head) || pages_hold_spans(a, &c->head);
+    /* A pending word of an old page belongs to a dead process: its event is in the ring, its value may be dropped. */
+    return whole && entry_valid(a, &c->head) && !entry_expired(&c->head, now_ms) && !(c->head.word & INDEX_PENDING);
+}
+
+enum { COUNT_TRIES_MAX = 64 /* each failed try means that somebody changed the word: made it visible, or removed it */ };
+
 /* Does this entry still count? What does not, but is named, is removed: its page will be another's. */
 static bool counts(struct attachment *a, struct candidate *c, uint64_t now_ms)
 {
@@ -75,23 +99,15 @@ static bool counts(struct attachment *a, struct candidate *c, uint64_t now_ms)
         c->frequency = POLICY_FREQUENCY_MAX;
         return true;
     }
-    bool named = entry_piece(&c->e) ? find_head(a, &c->e, &c->head) : index_names(a, &c->e, &c->head.word_at, &c->head.word);
-    if (!named)
-        return false;
-    if (!entry_piece(&c->e)) {
-        a64 *at = c->head.word_at;
-        uint64_t word = c->head.word;
-        c->head = c->e;
-        c->head.word_at = at;
-        c->head.word = word;
+    for (int tries = 0; tries < COUNT_TRIES_MAX && is_named(a, c); tries++) {
+        c->frequency = policy_frequency(c->head.word);
+        if (is_wanted(a, c, now_ms))
+            return true;
+        if (index_kill(c->head.word_at, c->head.word)) {
+            pages_note_dead(a, &c->head);
+            return false;
+        }
     }
-    c->frequency = policy_frequency(c->head.word);
-    bool whole = entry_piece(&c->e) || !entry_spans(&c->head) || pages_hold_spans(a, &c->head);
-    /* A pending word of an old page belongs to a dead process: its event is in the ring, its value may be dropped. */
-    if (whole && entry_valid(a, &c->head) && !entry_expired(&c->head, now_ms) && !(c->head.word & INDEX_PENDING))
-        return true;
-    if (index_kill(c->head.word_at, c->head.word))
-        pages_note_dead(a, &c->head);
     return false;
 }
 

@@ -14,6 +14,24 @@ static void raise_own(struct attachment *a, uint64_t meta, a32 *at, uint64_t seq
         cas32(at, &seen, (uint32_t)sequence);
 }
 
+/* A record that is about all keys whose hash has the leading INTENT_BUCKET_BITS of its own: see roster_debts.h. */
+static bool is_range(uint64_t meta)
+{
+    uint64_t kind = (meta >> META_KIND_SHIFT) & 7;
+    return (meta & META_OWN) && kind == RECORD_KEY && (meta & META_DIGEST_BITS) == RECORD_RANGE;
+}
+
+/* Fence and own write of a key's bucket, or of all buckets of a range: these lie side by side, since both go by leading bits. */
+static void raise_key(struct attachment *a, uint64_t meta, uint64_t hash, uint64_t sequence)
+{
+    uint64_t count = is_range(meta) ? (uint64_t)a->geo.ring_slots * FENCES_PER_RING_SLOT >> INTENT_BUCKET_BITS : 1;
+    uint64_t first = (hash >> a->fence_shift) & ~(count - 1);
+    for (uint64_t i = first; i < first + count; i++) {
+        fence_raise_one(a, &a->fences[i], sequence);
+        raise_own(a, meta, &a->own_writes[i], sequence);
+    }
+}
+
 /* The pages sealed so far hold nothing that counts (local entries apart, after a remote clear): they are drained first. */
 static void raise_clear(struct attachment *a, a64 *clear, uint64_t sequence)
 {
@@ -39,8 +57,7 @@ void fence_raise(struct attachment *a, uint64_t meta, uint64_t hash, uint64_t se
     case RECORD_SET:
     case RECORD_LOCAL:
     case RECORD_GUARDED:
-        fence_raise_one(a, fence_bucket(a, hash), sequence);
-        raise_own(a, meta, own_bucket(a, hash), sequence);
+        raise_key(a, meta, hash, sequence);
         return;
     case RECORD_TAG:
         fence_raise_one(a, tag_bucket(a, hash), sequence);

@@ -5,7 +5,8 @@
  *   offset           region           size                            written by
  *   0                header           4 KiB                           creator; contended words: see struct header
  *   + 4 KiB          roster           roster_slots x 320              the slot's holder; a sweeper after its death
- *   + roster         sources          source_slots x 128              the bridge alone
+ *   + roster         intents          intent_slots x 16               any process, by CAS: see struct intent
+ *   + intents        sources          source_slots x 128              the bridge alone
  *   + sources        leases           lease_slots x 8                 any process, by CAS
  *   + leases         ring             ring_slots x 16                 any process, by 16-byte CAS
  *   + ring           fences           16 x ring_slots x 8             any process, raised only
@@ -30,7 +31,8 @@
  *   page word    | generation 48 | owner 12 | main 1 | state 3 |
  *   ring meta    | lap 32 | kind 3 | own 1 | source 12 | digest 16 |
  *   lease        | hash 36 | roster generation 16 | slot 12 |
- *   roster word  | generation 32 | unused 24 | kind 4 | state 4 |
+ *   roster word  | generation 32 | sweeper's slot 12 | sweeper's generation 12 | kind 4 | state 4 |
+ *   intent owner | generation 32 | unused 16 | slot + 1 16 |
  *
  * An entry is four words, then its grace in ms (a word, if it has one), tags (a word each), key, value, each padded to
  * 8 bytes:
@@ -77,7 +79,9 @@ enum {
     ROSTER_SLOTS_MAX = 4096,   /* 12 bits of the page word */
     SOURCE_SLOTS_MAX = 4095,   /* 12 bits of the ring meta; 0 is this host */
     PAGES_MAX = 1 << 20,       /* 20 bits of the index word */
-    INTENTS_PER_SLOT = 8,
+    INTENTS_PER_ROSTER_SLOT = 4, /* on average: a process may hold half of all */
+    INTENT_BUCKET_BITS = 9,      /* of the hash: what shared intents evict for each of them is 1/512 of all keys */
+    INTENT_BUCKET_WORDS = (1 << INTENT_BUCKET_BITS) / 64,
     NAME_BYTES = 64,
     SPANS_PER_PAGE = 8,           /* eight spans fill a page to the byte */
     SPANS_MAX = 2048,             /* so a value has at most 16 MiB; 3.6 where pages are small */
@@ -112,7 +116,7 @@ enum page_queue { QUEUE_SMALL = 0, QUEUE_MAIN = 1, QUEUES = 2 };
 
 enum record_kind {
     RECORD_ADD = 0,     /* a new value where there was none: it evicts nothing here. Not own, of this host: a local one */
-    RECORD_KEY = 1,     /* evict unconditionally */
+    RECORD_KEY = 1,     /* evict unconditionally; with the digest bits RECORD_RANGE, every key of the hash's bucket of intents */
     RECORD_SET = 2,     /* a new value, stored; digest bits say which */
     RECORD_TAG = 3,     /* every entry that carries the tag */
     RECORD_CLEAR = 4,   /* every entry; a remote one spares local entries */
@@ -120,6 +124,7 @@ enum record_kind {
     RECORD_LOCAL = 6,   /* a key event that never leaves the host */
     RECORD_GUARDED = 7, /* a new value, announced and not stored (a remote write was too recent: digest bits say which) */
 };
+#define RECORD_RANGE 2u /* of an own RECORD_KEY, in the digest bits */
 #define META_DIGEST_BITS 0xffffull
 #define META_SOURCE_SHIFT 16
 #define META_SOURCE_BITS 0xfffull
@@ -143,9 +148,14 @@ enum record_kind {
 #define ENTRY_GRACE (1ull << 31) /* a word of grace follows */
 #define ENTRY_STORED_SHIFT 32
 
-enum roster_state { SLOT_FREE = 0, SLOT_LIVE = 1 };
+/* SWEPT: the holder is dead and its debts are announced; the sweeper that the word names gives back the rest. */
+enum roster_state { SLOT_FREE = 0, SLOT_LIVE = 1, SLOT_SWEPT = 2 };
 enum roster_kind { ROSTER_WORKER = 0, ROSTER_BRIDGE = 1 };
 #define ROSTER_GEN_SHIFT 32
+#define ROSTER_SWEEPER_SHIFT 20
+#define ROSTER_SWEEPER_BITS 0xfffull
+#define ROSTER_SWEEPER_GEN_SHIFT 8
+#define ROSTER_SWEEPER_GEN_BITS 0xfffull
 #define ROSTER_KIND_SHIFT 4
 #define ROSTER_STATE_MASK 15ull
 
@@ -235,14 +245,24 @@ enum statistic {
 };
 
 struct roster_slot {
-    a64 word;        /* holder of the slot's lock byte */
+    a64 word;        /* holder of the slot's lock byte; after its death the sweeper, by CAS: see roster.h */
     a64 pid;         /* holder; for people, never for liveness */
     a64 attached_ms; /* holder */
-    a64 verb_hash;   /* holder: hash of the key write under way, 0 = none; a sweeper evicts it */
-    a64 overflow;    /* holder: `writing` blocks beyond INTENTS_PER_SLOT; a sweeper clears all for them */
-    a64 command[3];  /* holder; for people */
-    _Alignas(64) a64 intents[INTENTS_PER_SLOT]; /* holder: hashes of open `writing` blocks, 0 = free */
-    _Alignas(64) a64 stats[STAT_COUNT];         /* holder; never reset, so that sums over slots only grow */
+    a64 verb_hash;   /* holder: hash of the key write under way, 0 = none; sweeper: cleared once it was announced */
+    a64 reserved;
+    a64 command[3]; /* holder; for people */
+    /* A bit for each bucket of hashes in which a `writing` block is open that found no intent free. Holder; the sweeper
+     * clears them once every key of the bucket was announced. */
+    _Alignas(64) a64 shared[INTENT_BUCKET_WORDS];
+    _Alignas(64) a64 stats[STAT_COUNT]; /* holder; never reset, so that sums over slots only grow */
+};
+
+/* An open `writing` block. Any process takes a free one, or one whose owner's life is over, by CAS of `owner`; then the
+ * owner alone writes, until it or its sweeper sets `owner` back to 0. A process holds at most half of them. Its further blocks
+ * set bits in its roster slot: if it dies, each of these costs the values of 1/512 of all keys, never all of them. */
+struct intent {
+    a64 owner; /* the life of a roster slot, 0: free */
+    a64 hash;  /* of the key; 0: not yet, or no longer */
 };
 
 enum source_use { SOURCE_FREE = 0, SOURCE_MEMBER = 1, SOURCE_FORGOTTEN = 2 };
@@ -273,6 +293,7 @@ struct page_note {
 _Static_assert(sizeof(a64) == 8 && ATOMIC_LLONG_LOCK_FREE == 2, "64-bit atomics must be plain words");
 _Static_assert(sizeof(struct header) <= HEADER_BYTES, "the header is one page");
 _Static_assert(sizeof(struct roster_slot) == 320, "roster slot");
+_Static_assert(sizeof(struct intent) == 16, "intent");
 _Static_assert(sizeof(struct source_slot) == 128, "source slot");
 _Static_assert(sizeof(struct page_note) == 48, "page note");
 _Static_assert(sizeof(pair128) == 16, "ring slot");

@@ -51,6 +51,7 @@ bool enter(SegmentObject *s)
         return s->astray ? reattach(s) : say_closed();
     if (!segment_is_ours(&s->a) && !rejoin(s))
         return false;
+    cache_look_after(&s->a);
     return !segment_retired(&s->a) || reattach(s);
 }
 

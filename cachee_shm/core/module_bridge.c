@@ -394,6 +394,8 @@ static PyObject *Segment_bridge_sleep(SegmentObject *s, PyObject *arg)
 static PyObject *Segment_sweep(SegmentObject *s, PyObject *unused)
 {
     (void)unused;
+    if (s->open)
+        s->a.house_second = clock_second(); /* it counts what it sweeps: entering must not sweep before it */
     return enter(s) ? PyLong_FromUnsignedLong(roster_sweep(&s->a)) : NULL;
 }
 

@@ -302,7 +302,7 @@ static bool confirmed(SegmentObject *s, const struct entry_ref *e, bool whole)
     if (!cache_confirm(&s->a, e))
         return false;
     if (!whole)
-        index_kill(e->word_at, e->word);
+        cache_drop_broken(&s->a, e);
     return whole;
 }
 

@@ -147,7 +147,6 @@ static PyObject *Segment_token(SegmentObject *s, PyObject *unused)
     if (!enter(s))
         return NULL;
     uint64_t now_ms = clock_ms(&s->a);
-    cache_maybe_sweep(&s->a, now_ms);
     uint64_t token = (uint64_t)s->attachments << TOKEN_POSITION_BITS | ring_tail(&s->a);
     return Py_BuildValue("(KK)", token, now_ms);
 }

@@ -36,9 +36,9 @@ static void note_writer(struct attachment *a, uint32_t page, uint64_t word)
 
 static void note_no_writer(struct attachment *a, uint32_t page, uint32_t slot)
 {
-    uint64_t life = life_of(a, page);
+    uint64_t life = life_of(a, page), seen = life | checked(page, life);
     if (life_writer(life) == slot + 1)
-        store_release(&a->page_notes[page].life, life_word(page, life >> 32, 0));
+        cas(&a->page_notes[page].life, &seen, life_word(page, life >> 32, 0));
 }
 
 static uint64_t next_generation(const struct attachment *a, uint32_t page, uint64_t word)
@@ -306,29 +306,65 @@ bool pages_adopt(struct attachment *a, const struct sealed *seen)
     return cas(&a->page_words[page], &word, page_word(page_generation(word), 0, QUEUE_MAIN, PAGE_SEALED));
 }
 
+void pages_take_from(struct attachment *a, uint32_t page, uint32_t slot)
+{
+    uint64_t word = load_acquire(&a->page_words[page]);
+    note_no_writer(a, page, slot);
+    if (!page_held(word) || page_owner(word) != slot)
+        return;
+    if (page_state(word) == PAGE_SPARE)
+        cas(&a->page_words[page], &word, page_word(page_generation(word), 0, QUEUE_SMALL, PAGE_FREE));
+    else
+        seal(a, page, word);
+}
+
 void pages_seal_slot(struct attachment *a, uint32_t slot)
 {
-    for (uint32_t page = 0; page < a->geo.page_count; page++) {
-        uint64_t word = load_acquire(&a->page_words[page]);
-        note_no_writer(a, page, slot);
-        if (!page_held(word) || page_owner(word) != slot)
-            continue;
-        if (page_state(word) == PAGE_SPARE)
-            cas(&a->page_words[page], &word, page_word(page_generation(word), 0, QUEUE_SMALL, PAGE_FREE));
-        else
-            seal(a, page, word);
-    }
+    for (uint32_t page = 0; page < a->geo.page_count; page++)
+        pages_take_from(a, page, slot);
+}
+
+uint32_t pages_holders(const struct attachment *a, uint32_t page, uint32_t holder[2])
+{
+    uint64_t word = load_acquire(&a->page_words[page]);
+    uint32_t n = 0, writer = life_writer(life_of(a, page));
+    if (page_held(word))
+        holder[n++] = page_owner(word);
+    if (writer)
+        holder[n++] = writer - 1;
+    return n;
+}
+
+bool pages_has(const struct attachment *a, uint32_t page)
+{
+    bool has = false;
+    for (int i = 0; i < OPENS; i++)
+        has |= a->open[i].page == page;
+    for (int q = 0; q < QUEUES; q++)
+        has |= a->drain[q].page == page;
+    for (uint32_t i = 0; i < a->spares; i++)
+        has |= a->spare[i] == page;
+    return has;
 }
 
 /* ---- spans ---- */
 
+static bool holds_span(const struct attachment *a, uint64_t word)
+{
+    uint32_t page = span_page(word);
+    return page < a->geo.page_count && span_same_life(load_acquire(&a->page_words[page]), word); /* PAGE */
+}
+
 bool pages_hold_spans(const struct attachment *a, const struct entry_ref *e)
 {
     for (uint32_t i = 0; i < span_count(a, e->value_bytes); i++) {
-        uint64_t word = load_relaxed(&entry_value(e)[i]);
-        uint32_t page = span_page(word);
-        if (page >= a->geo.page_count || !span_same_life(load_acquire(&a->page_words[page]), word))
-            return false;
+        uint64_t word = load_relaxed(&entry_value(e)[i]), seen = 0;
+        for (int tries = 0; tries < SPAN_TRIES_MAX && !holds_span(a, word); tries++) {
+            seen = word;
+            word = load_relaxed(&entry_value(e)[i]); /* it changes before the page that the span leaves begins another life */
+            if (word == seen)
+                return false;
+        }
     }
     return true;
 }

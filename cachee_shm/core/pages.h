@@ -152,7 +152,7 @@ static inline bool entry_confirm(const struct entry_ref *e)
 
 /* ---- spans: see span.h ---- */
 
-enum { SPAN_PAGE_SHIFT = 44, SPAN_OFF_SHIFT = 31, SPAN_OFF_BITS = 0x1fff };
+enum { SPAN_PAGE_SHIFT = 44, SPAN_OFF_SHIFT = 31, SPAN_OFF_BITS = 0x1fff, SPAN_TRIES_MAX = 64 };
 #define SPAN_GEN_BITS 0x7fffffffull
 
 static inline uint64_t span_word(const struct place *p)
@@ -169,7 +169,7 @@ static inline bool span_same_life(uint64_t page_word, uint64_t span)
     return ((page_generation(page_word) ^ span) & SPAN_GEN_BITS) == 0;
 }
 
-/* Are all spans of this entry still there? */
+/* Are all spans of this entry still there? One that is just moved is. False also where the entry itself is gone. */
 bool pages_hold_spans(const struct attachment *a, const struct entry_ref *e);
 
 /* ---- this process's pages ---- */
@@ -217,6 +217,15 @@ bool pages_adopt(struct attachment *a, const struct sealed *seen);
 
 /* Seal every page that a roster slot holds: its process is dead and its lock is ours, or it is this one and leaves. */
 void pages_seal_slot(struct attachment *a, uint32_t slot);
+
+/* Who holds a page by its word, and who writes into it by its note: at most two roster slots, or numbers that are none. */
+uint32_t pages_holders(const struct attachment *a, uint32_t page, uint32_t holder[2]);
+
+/* Is it a page that this process knows to be its own? */
+bool pages_has(const struct attachment *a, uint32_t page);
+
+/* The same as pages_seal_slot, of one page. */
+void pages_take_from(struct attachment *a, uint32_t page, uint32_t slot);
 
 /* Bytes of entries of a page's present life that no index word names any more: at most as many as there are. */
 uint32_t pages_dead_bytes(const struct attachment *a, uint32_t page, uint64_t page_word);

@@ -88,6 +88,8 @@ static bool gather(const struct attachment *a, struct batch *b, uint64_t sequenc
         return false;
     if (!r.own)
         return true;
+    if (record_is_range(&r))
+        return false; /* it has no form on the wire: a map of buckets stands for it */
     struct merged m = {.hash = r.kind == RECORD_CLEAR ? 0 : r.hash, .kind = wire_kind_of(r.kind)};
     if (m.kind == WIRE_KEY_SET)
         m.digest = digest_of_record(a, r.hash, sequence);
@@ -126,6 +128,7 @@ void relay_heal(struct attachment *a, uint64_t *cursor, uint32_t records_max)
     for (uint32_t n = 0; *cursor < tail && n < records_max; n++, ++*cursor) {
         struct record r;
         bool key_event = ring_read(a, *cursor + 1, &r) && r.source == 0 &&
+                         !record_is_range(&r) && /* who announced it evicts, or its heir */
                          (r.kind == RECORD_KEY || r.kind == RECORD_SET || r.kind == RECORD_LOCAL || r.kind == RECORD_GUARDED);
         if (key_event)
             index_kill_lower(a, r.hash, (*cursor + 1) << 1, false);

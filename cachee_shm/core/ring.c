@@ -75,6 +75,8 @@ bool ring_read(const struct attachment *a, uint64_t sequence, struct record *out
 
 static bool concerns(const struct record *r, uint64_t hash)
 {
+    if (record_is_range(r))
+        return (r->hash ^ hash) >> (64 - INTENT_BUCKET_BITS) == 0;
     if (r->hash == EVERY_KEY)
         return r->kind == RECORD_KEY;
     return r->hash == hash && (r->kind == RECORD_KEY || r->kind == RECORD_SET || r->kind == RECORD_LOCAL || r->kind == RECORD_GUARDED);

@@ -20,6 +20,12 @@ struct record {
     uint16_t digest; /* 0 = none; RECORD_GUARDED: see ring_guard_bits */
 };
 
+/* Is it about all keys whose hash has the leading bits of its own (roster_debts.h)? */
+static inline bool record_is_range(const struct record *r)
+{
+    return r->own && r->kind == RECORD_KEY && r->digest == RECORD_RANGE;
+}
+
 /* What ring_append and its callers return when the ring's words are not what any writer could have left. */
 enum { RING_CORRUPT = 0 };
 

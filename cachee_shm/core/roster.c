@@ -56,16 +56,16 @@ bool roster_unlinked(const struct attachment *a)
     return fd < 0 && errno == ENOENT;
 }
 
+/* An open file description of this process alone. Where there is no /proc (in a chroot), the file's name leads to it. */
 static int reopen(const struct attachment *a)
 {
-    int fd = roster_checked_fd(a);
+    int fd = roster_checked_fd(a), again = -1;
     char path[32];
-    if (fd < 0) {
-        errno = EBADF;
-        return -1;
+    if (fd >= 0) {
+        snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+        again = open(path, O_RDWR | O_CLOEXEC);
     }
-    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    return open(path, O_RDWR | O_CLOEXEC);
+    return again < 0 ? open_by_name(a) : again;
 }
 
 /* No signal handler of ours runs and no fork happens between open and close: module.c holds the interpreter. */
@@ -120,66 +120,115 @@ bool roster_in_use(const struct attachment *a)
 }
 
 static bool is_live(uint64_t word) { return (word & ROSTER_STATE_MASK) == SLOT_LIVE; }
+static bool is_swept(uint64_t word) { return (word & ROSTER_STATE_MASK) == SLOT_SWEPT; }
 
-static void announce(struct attachment *a, uint64_t hash)
+/* ---- who gives back what the dead held ---- */
+
+static uint64_t swept_by(uint64_t word, uint32_t sweeper, uint32_t generation)
 {
-    count(a, STAT_INTENTS_SWEPT, 1);
-    uint64_t s = ring_append(a, &(struct record){.hash = hash, .kind = RECORD_KEY, .own = true});
-    if (s != RING_CORRUPT)
-        index_kill_lower(a, hash, s << 1, false);
+    return (word >> ROSTER_GEN_SHIFT << ROSTER_GEN_SHIFT) | (uint64_t)sweeper << ROSTER_SWEEPER_SHIFT |
+           (generation & ROSTER_SWEEPER_GEN_BITS) << ROSTER_SWEEPER_GEN_SHIFT | SLOT_SWEPT;
 }
 
-/* The heir of a dead process. Safe to die in, at any point: the next heir does it again. */
-static void recover(struct attachment *a, uint32_t slot)
+/* Is the sweeper that the word names still at it? This process is not: it has returned from every sweep. One that takes the
+ * slot for itself is named by that slot, and holds its lock byte. */
+static bool sweeper_works(const struct attachment *a, uint32_t slot, uint64_t word)
 {
-    struct roster_slot *dead = &a->roster[slot];
+    uint32_t sweeper = (word >> ROSTER_SWEEPER_SHIFT) & ROSTER_SWEEPER_BITS;
+    if (sweeper == slot)
+        return roster_alive(a, slot);
+    if (sweeper >= a->geo.roster_slots || sweeper == a->slot)
+        return false;
+    uint64_t its = load_acquire(&a->roster[sweeper].word);
+    uint64_t life = (word >> ROSTER_SWEEPER_GEN_SHIFT) & ROSTER_SWEEPER_GEN_BITS;
+    return is_live(its) && ((its >> ROSTER_GEN_SHIFT) & ROSTER_SWEEPER_GEN_BITS) == life && roster_alive(a, sweeper);
+}
+
+/* Did the slot's holder die, or whoever was sweeping it? The word was read before: another life's is another word. */
+static bool is_left(const struct attachment *a, uint32_t slot, uint64_t word)
+{
+    return (is_live(word) && !roster_alive(a, slot)) || (is_swept(word) && !sweeper_works(a, slot, word));
+}
+
+/* Announce what a dead process owes, then become the one who gives back what it held. Until then anybody may be doing the
+ * same, and who is stopped here delays nobody. What was SWEPT already has been announced. *word: as the slot says then. */
+static bool claim(struct attachment *a, uint32_t slot, uint64_t *word)
+{
+    uint64_t seen = *word;
+    if (is_live(seen))
+        roster_announce(a, slot, seen);
+    *word = swept_by(seen, a->slot, a->slot_generation);
+    return cas(&a->roster[slot].word, &seen, *word);
+}
+
+/* The slot is this process's to give back. Safe to die in, at any point: the next one does it again. */
+static void give_back(struct attachment *a, uint32_t slot, uint64_t word)
+{
     pages_seal_slot(a, slot);
-    if (load_acquire(&dead->overflow))
-        ring_append(a, &(struct record){.kind = RECORD_CLEAR, .own = true});
-    store_release(&dead->overflow, 0);
-    for (int i = 0; i < INTENTS_PER_SLOT; i++) {
-        uint64_t hash = load_acquire(&dead->intents[i]); /* INTENT */
-        if (hash)
-            announce(a, hash);
-        store_release(&dead->intents[i], 0);
-    }
-    uint64_t hash = load_acquire(&dead->verb_hash);
-    if (hash)
-        announce(a, hash);
-    store_release(&dead->verb_hash, 0);
+    roster_forget(a, slot, word);
 }
 
-static void settle_in(struct attachment *a, uint32_t slot, enum roster_kind kind, uint64_t now_ms)
+/* ---- joining and leaving ---- */
+
+static void settle_in(struct attachment *a, uint32_t slot, uint32_t generation, uint64_t now_ms)
 {
     struct roster_slot *me = &a->roster[slot];
-    uint64_t word = load_acquire(&me->word);
+    char command[sizeof me->command] = {0};
     a->slot = slot;
     a->me = me;
-    if (is_live(word))
-        recover(a, slot);
-    a->slot_generation = (uint32_t)(word >> ROSTER_GEN_SHIFT) + 1;
-    char command[sizeof me->command] = {0};
+    a->slot_generation = generation;
     prctl(PR_GET_NAME, command, 0, 0, 0);
     racing_write(me->command, command, sizeof command);
     store_relaxed(&me->pid, (uint64_t)getpid());
     store_relaxed(&me->attached_ms, now_ms);
-    store_release(&me->word, (uint64_t)a->slot_generation << ROSTER_GEN_SHIFT | (uint64_t)kind << ROSTER_KIND_SHIFT | SLOT_LIVE);
     raise_max(&a->header->roster_high, slot + 1);
+}
+
+/* Take a slot that is free, or whose holder is dead: its debts are announced before its lock byte is taken, because then
+ * it looks alive to everybody else. Whoever holds the byte of a slot that is as it was seen has the slot. */
+static bool take_slot(struct attachment *a, uint32_t slot, uint64_t word, enum roster_kind kind, uint64_t now_ms)
+{
+    a64 *at = &a->roster[slot].word;
+    uint32_t generation = (uint32_t)(word >> ROSTER_GEN_SHIFT) + 1;
+    if (is_live(word))
+        roster_announce(a, slot, word);
+    void *held = roster_hold_byte(a, LOCK_SLOTS + slot);
+    if (!held)
+        return false;
+    if (is_live(word) || is_swept(word)) {
+        uint64_t mine = swept_by(word, slot, generation);
+        if (!cas(at, &word, mine)) {
+            roster_release_byte(held);
+            errno = EAGAIN;
+            return false;
+        }
+        give_back(a, slot, word = mine);
+    }
+    settle_in(a, slot, generation, now_ms);
+    uint64_t live = (uint64_t)generation << ROSTER_GEN_SHIFT | (uint64_t)kind << ROSTER_KIND_SHIFT | SLOT_LIVE;
+    if (!cas(at, &word, live)) {
+        roster_release_byte(held);
+        a->me = NULL;
+        a->slot = UINT32_MAX;
+        errno = EAGAIN;
+        return false;
+    }
+    a->lock_page = held;
+    return true;
 }
 
 enum roster_join roster_join(struct attachment *a, enum roster_kind kind, uint64_t now_ms)
 {
     mend_fd(a);
+    a->me = NULL;
     for (int pass = 0; pass < 2; pass++) { /* first the slots that say free, then those whose holder may be dead */
         for (uint32_t slot = 0; slot < a->geo.roster_slots; slot++) {
-            bool live = is_live(load_relaxed(&a->roster[slot].word));
-            if (live != (pass == 1) || (live && roster_alive(a, slot)))
+            uint64_t word = load_acquire(&a->roster[slot].word);
+            bool taken = is_live(word) || is_swept(word);
+            if (taken != (pass == 1) || (taken && !is_left(a, slot, word)))
                 continue;
-            a->lock_page = roster_hold_byte(a, LOCK_SLOTS + slot);
-            if (a->lock_page) {
-                settle_in(a, slot, kind, now_ms);
+            if (take_slot(a, slot, word, kind, now_ms))
                 return ROSTER_JOINED;
-            }
             if (errno != EAGAIN)
                 return ROSTER_FAILED;
         }
@@ -189,31 +238,59 @@ enum roster_join roster_join(struct attachment *a, enum roster_kind kind, uint64
 
 void roster_leave(struct attachment *a)
 {
+    uint64_t word = load_acquire(&a->me->word);
     pages_seal_slot(a, a->slot);
-    if (a->intents_open)
-        recover(a, a->slot);
+    if (a->intents_open) {
+        roster_announce(a, a->slot, word);
+        roster_forget(a, a->slot, word);
+    }
     store_release(&a->me->word, (uint64_t)a->slot_generation << ROSTER_GEN_SHIFT | SLOT_FREE);
     roster_release_byte(a->lock_page);
     a->lock_page = NULL;
 }
 
+/* ---- sweeping ---- */
+
 static bool sweep_slot(struct attachment *a, uint32_t slot)
 {
-    a64 *at = &a->roster[slot].word;
-    if (slot == a->slot || !is_live(load_acquire(at)) || roster_alive(a, slot))
+    uint64_t word = load_acquire(&a->roster[slot].word);
+    if (slot == a->slot || !is_left(a, slot, word) || !claim(a, slot, &word))
         return false;
-    void *held = roster_hold_byte(a, LOCK_SLOTS + slot);
-    if (!held)
-        return false;
-    uint64_t word = load_acquire(at);
-    bool dead = is_live(word);
-    if (dead) {
-        recover(a, slot);
-        store_release(at, (word >> ROSTER_GEN_SHIFT << ROSTER_GEN_SHIFT) | SLOT_FREE);
-        count(a, STAT_SWEPT, 1);
+    give_back(a, slot, word);
+    store_release(&a->roster[slot].word, (word >> ROSTER_GEN_SHIFT << ROSTER_GEN_SHIFT) | SLOT_FREE);
+    count(a, STAT_SWEPT, 1);
+    return true;
+}
+
+/* Pages whose holder is nobody: a slot that the roster has not, one that is free and whose lock nobody holds, or this
+ * process where it knows nothing of it. Only damaged bytes say so, and nobody else would ever take such a page. While it
+ * is taken from a free slot, nobody joins in that slot. */
+static void take_back(struct attachment *a, uint32_t page, uint32_t holder)
+{
+    if (holder == a->slot ? !pages_has(a, page) : holder >= a->geo.roster_slots) {
+        pages_take_from(a, page, holder);
+        return;
     }
-    roster_release_byte(held);
-    return dead;
+    if (holder == a->slot)
+        return;
+    a64 *at = &a->roster[holder].word;
+    uint64_t word = load_acquire(at), free_word = (word >> ROSTER_GEN_SHIFT << ROSTER_GEN_SHIFT) | SLOT_FREE;
+    if (is_live(word) || is_swept(word) || roster_alive(a, holder) || !cas(at, &word, swept_by(word, a->slot, a->slot_generation)))
+        return;
+    pages_take_from(a, page, holder);
+    store_release(at, free_word);
+}
+
+enum { LOOK_PAGES_MAX = 1 << 14 /* of a sweep: some microseconds */ };
+
+static void look_for_strays(struct attachment *a)
+{
+    uint32_t n = a->geo.page_count, left = n < LOOK_PAGES_MAX ? n : LOOK_PAGES_MAX, holder[2];
+    for (; left > 0; left--) {
+        a->house_page = a->house_page + 1 < n ? a->house_page + 1 : 0;
+        for (uint32_t i = pages_holders(a, a->house_page, holder); i > 0; i--)
+            take_back(a, a->house_page, holder[i - 1]);
+    }
 }
 
 static uint32_t slots_ever_used(const struct attachment *a)
@@ -228,6 +305,7 @@ uint32_t roster_sweep(struct attachment *a)
     mend_fd(a);
     for (uint32_t slot = 0, n = slots_ever_used(a); slot < n; slot++)
         swept += sweep_slot(a, slot);
+    look_for_strays(a);
     return swept;
 }
 
@@ -239,33 +317,4 @@ uint32_t roster_count(const struct attachment *a, enum roster_kind kind)
         n += is_live(word) && ((word >> ROSTER_KIND_SHIFT) & 15) == kind && roster_alive(a, slot);
     }
     return n;
-}
-
-/* An intent names the life it was left in: what a fork or another segment made of this attachment owes nothing. */
-enum { INTENT_LIFE_SHIFT = 8, INTENT_PLACE_BITS = 0xff, INTENT_OVERFLOW = 0xff };
-
-uint64_t roster_intend(struct attachment *a, uint64_t hash)
-{
-    uint64_t life = (uint64_t)a->life << INTENT_LIFE_SHIFT;
-    a->intents_open++;
-    for (uint32_t i = 0; i < INTENTS_PER_SLOT; i++) {
-        if (!load_relaxed(&a->me->intents[i])) {
-            store_release(&a->me->intents[i], hash); /* INTENT */
-            return life | i;
-        }
-    }
-    store_release(&a->me->overflow, load_relaxed(&a->me->overflow) + 1);
-    return life | INTENT_OVERFLOW;
-}
-
-void roster_settle(struct attachment *a, uint64_t intent)
-{
-    uint32_t place = intent & INTENT_PLACE_BITS;
-    if (intent >> INTENT_LIFE_SHIFT != a->life || a->intents_open == 0)
-        return;
-    a->intents_open--;
-    if (place < INTENTS_PER_SLOT)
-        store_release(&a->me->intents[place], 0);
-    else if (load_relaxed(&a->me->overflow))
-        store_release(&a->me->overflow, load_relaxed(&a->me->overflow) - 1);
 }

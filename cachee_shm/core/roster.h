@@ -5,13 +5,19 @@
  * is MADV_DONTFORK), so the kernel drops it exactly when the process dies or unmaps: a forked child cannot
  * keep it, and a daemon that closes all descriptors cannot lose it. Liveness never rests on a pid.
  *
- * The slot holds what its process owes: the hash of the write under way and of every open `writing` block.
- * Whoever holds the lock byte of a slot whose word says LIVE is its heir: it pays those debts first.
+ * What a process owes, and how that is paid: roster_debts.h. A slot's word then goes
+ *
+ *   LIVE, holder dead ── debts announced by anybody, any number of times ──▶ SWEPT, by CAS: the word names the sweeper
+ *   SWEPT ── its sweeper seals the pages and forgets the debts ──▶ FREE
+ *   SWEPT, sweeper dead ── another one takes its place, by CAS ──▶ SWEPT
+ *
+ * A sweeper needs no lock and opens no file, so also a process that has dropped its privileges can be one. A process that
+ * joins does the same with the slot that it wants, and holds the slot's lock byte meanwhile.
  */
 #ifndef CACHEE_ROSTER_H
 #define CACHEE_ROSTER_H
 
-#include "index.h"
+#include "roster_debts.h"
 
 enum { LOCK_CREATE = 0, LOCK_BRIDGE = 1, LOCK_SLOTS = 16 };
 
@@ -41,10 +47,6 @@ bool roster_unlinked(const struct attachment *a);
 
 /* Live slots of one kind. */
 uint32_t roster_count(const struct attachment *a, enum roster_kind kind);
-
-/* An open `writing` block: what it leaves in the slot (beyond INTENTS_PER_SLOT of them, a count); and its end. */
-uint64_t roster_intend(struct attachment *a, uint64_t hash);
-void roster_settle(struct attachment *a, uint64_t intent);
 
 /* A descriptor of the segment's own file, or -1: the process may have closed ours behind our back (daemons do).
  * Joining and sweeping open the file again by its name then. */

@@ -47,10 +47,12 @@ static void plan_counts(struct geometry *g, uint64_t total_bytes)
     g->total_bytes = total_bytes;
     g->roster_slots = (uint32_t)clamp(total_bytes / BYTES_PER_ROSTER_SLOT, ROSTER_SLOTS_MIN, ROSTER_SLOTS_MAX);
     g->source_slots = (uint32_t)clamp(total_bytes / BYTES_PER_SOURCE, SOURCES_MIN, SOURCE_SLOTS_MAX);
+    g->intent_slots = g->roster_slots * INTENTS_PER_ROSTER_SLOT;
     g->lease_slots = g->roster_slots;
     g->ring_slots = power_of_two_below(clamp(total_bytes / BYTES_PER_RING_SLOT, RING_SLOTS_MIN, RING_SLOTS_MAX));
     g->tag_slots = g->ring_slots;
     uint64_t fixed = HEADER_BYTES + (uint64_t)g->roster_slots * sizeof(struct roster_slot) +
+                     (uint64_t)g->intent_slots * sizeof(struct intent) +
                      (uint64_t)g->source_slots * sizeof(struct source_slot) + (uint64_t)g->lease_slots * 8 +
                      (uint64_t)g->ring_slots * (sizeof(pair128) + FENCES_PER_RING_SLOT * 12 + 8 + 4) + 16 * 64 + HEADER_BYTES;
     g->page_bytes = total_bytes < LARGE_PAGES_FROM ? PAGE_BYTES_SMALL : PAGE_BYTES_MAX;
@@ -78,6 +80,7 @@ static uint64_t plan_offsets(struct geometry *g)
 {
     uint64_t at = HEADER_BYTES;
     g->roster_at = place_region(&at, g->roster_slots, sizeof(struct roster_slot), 64);
+    g->intents_at = place_region(&at, g->intent_slots, sizeof(struct intent), 64);
     g->sources_at = place_region(&at, g->source_slots, sizeof(struct source_slot), 64);
     g->leases_at = place_region(&at, g->lease_slots, 8, 64);
     g->ring_at = place_region(&at, g->ring_slots, sizeof(pair128), 64);
@@ -310,6 +313,7 @@ static void point_into(struct attachment *a)
     const struct geometry *g = &a->geo;
     a->header = (struct header *)(void *)a->base;
     a->roster = (struct roster_slot *)(void *)(a->base + g->roster_at);
+    a->intents = (struct intent *)(void *)(a->base + g->intents_at);
     a->sources = (struct source_slot *)(void *)(a->base + g->sources_at);
     a->leases = (a64 *)(void *)(a->base + g->leases_at);
     a->ring = (pair128 *)(void *)(a->base + g->ring_at);
@@ -378,6 +382,7 @@ static enum attach_result join(struct attachment *a, enum roster_kind kind)
     a->view = (struct view){.half_full = NO_PAGE};
     a->survey = (struct survey){.moved = 0};
     a->spares = a->intents_open = 0;
+    memset(a->intents_shared, 0, sizeof a->intents_shared);
     a->main_credit = 0;
     switch (roster_join(a, kind, clock_ms(a))) {
     case ROSTER_JOINED:
@@ -442,6 +447,7 @@ void segment_detach(struct attachment *a)
         munmap(a->base, a->geo.total_bytes);
     if (a->alive)
         munmap((void *)a->alive, HEADER_BYTES);
+    doorbell_close(a);
     if (roster_checked_fd(a) >= 0)
         close(a->fd);
     a->base = NULL;

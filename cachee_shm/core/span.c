@@ -45,9 +45,9 @@ static bool is_piece(const a64 *span, const struct entry_ref *e, uint32_t number
            load_relaxed(&span[ENTRY_STORED]) == piece_word(number, bytes);
 }
 
-static bool read_one(const struct attachment *a, const struct entry_ref *e, uint32_t number, unsigned char *to, uint32_t bytes)
+static bool read_at(const struct attachment *a, const struct entry_ref *e, uint64_t word, uint32_t number, unsigned char *to,
+                    uint32_t bytes)
 {
-    uint64_t word = load_acquire(&entry_value(e)[number]); /* PUBLISH */
     uint32_t page = span_page(word), off = span_off(word);
     if (page >= a->geo.page_count || off + entry_bytes(0, 0, bytes) > a->geo.page_bytes)
         return false;
@@ -58,6 +58,23 @@ static bool read_one(const struct attachment *a, const struct entry_ref *e, uint
     racing_read(to, span + ENTRY_HEADER_WORDS, bytes);
     fence_acquire(); /* PAGE */
     return page_generation(load_relaxed(page_word_at)) == page_generation(before);
+}
+
+/* A span may be carried to another page, and its page begin another life, between the look at its word and the copy. Then
+ * its word is another by now, because that is changed first: look again. */
+static bool read_one(const struct attachment *a, const struct entry_ref *e, uint32_t number, unsigned char *to, uint32_t bytes)
+{
+    const a64 *at = &entry_value(e)[number];
+    uint64_t word = load_acquire(at); /* PUBLISH */
+    for (int tries = 0; tries < SPAN_TRIES_MAX; tries++) {
+        uint64_t tried = word;
+        if (read_at(a, e, word, number, to, bytes))
+            return true;
+        word = load_acquire(at); /* PUBLISH */
+        if (word == tried)
+            return false;
+    }
+    return false;
 }
 
 bool span_read(const struct attachment *a, const struct entry_ref *e, void *to)

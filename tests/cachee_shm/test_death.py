@@ -10,7 +10,7 @@ import time
 import pytest
 
 import cachee_shm
-from tests.cachee_shm.processes import child, children, until
+from tests.cachee_shm.processes import child, children, forked, until
 
 KEYS = 16
 ROUNDS = int(os.environ.get("CACHEE_ROUNDS", "1"))
@@ -199,3 +199,110 @@ def test_a_process_killed_while_it_attaches_leaves_nothing_behind(cache, config)
     with cachee_shm.attach(config=config) as other:
         assert other.set("a", 1)
         assert cache.get("a") == 1
+
+
+# Debts are paid by whoever lives, at any rate of use, with privileges or without.
+
+IN_A_BLOCK = "cache.writing('owed').__enter__(); die()"
+VERBS = {
+    "a hit": lambda cache: cache.get("there"),
+    "a miss": lambda cache: cache.get("nowhere"),
+    "a near hit": lambda cache: cache.get("object"),
+    "lookup": lambda cache: cache.lookup("there"),
+    "in": lambda cache: "there" in cache,
+    "get_many": lambda cache: cache.get_many(["there"]),
+    "set": lambda cache: cache.set("mine", 1),
+    "set, local": lambda cache: cache.set("mine", 1, local=True),
+    "delete": lambda cache: cache.delete("mine"),
+    "touch": lambda cache: cache.touch("there"),
+    "incr": lambda cache: cache.host.incr("count", 1, initial=0),
+    "get_or_load": lambda cache: cache.get_or_load("there", int),
+    "delete_tags": lambda cache: cache.delete_tags("t"),
+    "len": len,
+    "stats": lambda cache: cache.stats(),
+    "health": lambda cache: cache.health(),
+}
+VERBS_MAX = 12  # one each 0.25 s
+
+
+@pytest.mark.parametrize("verb", VERBS.values(), ids=VERBS)
+def test_on_a_quiet_host_any_verb_pays_what_a_dead_process_owes(cache, config, verb):
+    config["namespaces"]["shop"]["near_cache_entries"] = 64
+    with cachee_shm.attach(config=config) as seldom:
+        seldom.set_many({"owed": "old", "there": 1})
+        seldom.set("object", {"a": [1]})
+        seldom.get("object")
+        cache._freeze(cache.now_ms())  # it keeps no house: it only looks
+        with child(IN_A_BLOCK, config=config) as writer:
+            writer.died()
+        verbs = 0
+        while cache.get("owed") == "old" and verbs < VERBS_MAX:
+            time.sleep(0.25)
+            verb(seldom)
+            verbs += 1
+        assert cache.get("owed") is None
+
+
+def drop_privileges():
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+
+
+def enter_an_empty_root(folder):
+    os.chroot(folder)
+    os.chdir("/")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="privileges: this is not root")
+@pytest.mark.parametrize("how", ["privileges", "chroot", "both"])
+def test_who_has_dropped_its_privileges_or_has_no_proc_clears_up_after_its_like(cache, tmp_path, how):
+    """Both were forked before: they attach no more, and cannot open the segment's file again."""
+    cache.set("owed", "old")
+    entered, says = os.pipe()
+
+    def drop():
+        if how != "privileges":
+            enter_an_empty_root(tmp_path)
+        if how != "chroot":
+            drop_privileges()
+
+    def dies():
+        drop()
+        cache.writing("owed").__enter__()
+        cache.set("a page of its own", 1)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def lives():
+        drop()
+        os.write(says, b"x")
+        until(lambda: cache.get("owed") is None)
+
+    living = forked(lives)
+    os.read(entered, 1)
+    os.waitpid(forked(dies), 0)
+    assert os.waitpid(living, 0)[1] == 0
+    os.close(entered), os.close(says)
+    cache.sweep()
+    assert [pid for _, pid, *_ in cache.roster()] == [os.getpid()]
+
+
+def test_a_process_stopped_in_a_sweep_delays_nobody(cache, config):
+    """Stopped at any moment: one that sweeps all the time."""
+    code = "say('sweeps')\nwhile True: cache.sweep()"
+    with child(code, config=config) as sweeper:
+        sweeper.line()
+        for number in range(5):
+            key = f"owed-{number}"
+            cache.set(key, "old")
+            with child(
+                f"cache.writing({key!r}).__enter__(); say('in'); wait(); die()", config=config
+            ) as writer:
+                writer.line()
+                os.kill(sweeper.pid, signal.SIGCONT)
+                writer.tell()
+                os.kill(sweeper.pid, signal.SIGSTOP)
+                writer.died()
+            cache.sweep()
+            assert cache.get(key) is None
+        os.kill(sweeper.pid, signal.SIGCONT)

@@ -32,6 +32,7 @@ def test_a_forked_child_shares_the_values_and_has_a_slot_of_its_own(cache):
         cache.set("a", "child")
         assert slots(cache).keys() == {os.getpid(), os.getppid()}
 
+    cache._freeze(cache.now_ms())  # it sweeps when it is told to
     in_fork(work)
     assert cache.get("a") == "child"
     assert cache.set("b", 1)
@@ -93,6 +94,7 @@ time.sleep(3600)
 """
     with child(code, config=config) as parent:
         pid = int(parent.line())
+        cache._freeze(cache.now_ms())  # it sweeps when it is told to
         assert slots(cache).keys() == {os.getpid(), parent.pid, pid}
         parent.kill()
         assert cache.sweep() == 1
@@ -452,12 +454,13 @@ def test_workers_of_a_preloaded_gunicorn_share_what_one_sets_also_after_a_kill(c
 
 
 def test_a_child_that_leaves_its_parent_s_writing_block_keeps_what_its_own_block_owes(cache):
+    cache._freeze(cache.now_ms())  # it sweeps when it is told to
     with cache.writing("parent"):
         child = os.fork()
         if child == 0:
             own = cache.writing("child")
             own.__enter__()  # takes the place in the child's slot that "parent" has in its parent's
-            cache._settle(own._intent - (1 << 8))  # what the end of the parent's block does in the child
+            cache._settle(own._intent - (1 << 32))  # what the end of the parent's block does in the child
             os.kill(os.getpid(), signal.SIGKILL)
         os.waitpid(child, 0)
     cache["child"] = 1

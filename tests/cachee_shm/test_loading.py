@@ -593,29 +593,84 @@ for key in arguments['keys']:
     cache.writing(key).__enter__()
 die()
 """
+    cache._freeze(cache.now_ms())  # it sweeps when it is told to
     with child(code, config=config, keys=keys) as writer:
         writer.died()
     assert cache.get(keys[0]) == "old"
     assert cache.sweep() == 1
-    assert [(event.kind, event.hash) for event in events.poll()] == [
-        ("delete", cache._hash(key)) for key in keys
-    ]
+    announced = [(event.kind, event.hash) for event in events.poll()]
+    assert sorted(announced) == sorted(("delete", cache._hash(key)) for key in keys)
     assert cache.get_many([*keys, "other"]) == {"other": "old"}
     payload = cache.pack(cache.tail - blocks, 100, 4096)[1]
-    assert payload == b"".join(struct.pack("<BQ", WIRE_KEY, cache._hash(key)) for key in keys)
+    assert payload == b"".join(struct.pack("<BQ", WIRE_KEY, hash_) for _, hash_ in announced)
     assert cache.stats()["intents_swept"] == blocks
     assert cache.sweep() == 0
 
 
-def test_a_writer_killed_inside_more_blocks_than_a_slot_holds_costs_a_clear(cache, config):
-    cache.set_many({f"key-{i}": "old" for i in range(12)})
-    events = cache.events()
-    code = "[cache.writing(f'key-{i}').__enter__() for i in range(12)]; die()"
-    with child(code, config=config) as writer:
+def test_a_writer_killed_inside_hundreds_of_blocks_costs_their_keys_and_no_other(cache, config):
+    owed = [f"key-{i}" for i in range(400)]
+    others = {f"other-{i}": "old" for i in range(400)}
+    cache.set_many(dict.fromkeys(owed, "old") | others)
+    with child(
+        "[cache.writing(k).__enter__() for k in arguments['keys']]; die()", config=config, keys=owed
+    ) as one:
+        one.died()
+    assert cache.sweep() == 1
+    assert cache.get_many(owed) == {}
+    assert cache.get_many(others) == others
+
+
+def test_blocks_that_found_no_intent_free_cost_their_neighbours_and_peers_are_sent_a_map(cache, config):
+    """A segment of 4 MiB has 1,024 intents; one process holds half. Then 1/512 of all keys is a bucket."""
+    blocks = [f"key-{i}" for i in range(520)]
+    others = [f"other-{i}" for i in range(1000)]
+    cache.set_many(dict.fromkeys([*blocks, *others], "old"))
+    cache.set("local", "stays", local=True)
+    events, before = cache.events(), cache.tail
+    with child(
+        "[cache.writing(k).__enter__() for k in arguments['keys']]; die()", config=config, keys=blocks
+    ) as one:
+        one.died()
+    assert cache.sweep() == 1
+    assert cache.get_many(blocks) == {}
+    assert len(cache.get_many(others)) > 900
+    assert cache.get("local") == "stays"
+    assert [event.kind for event in events.poll()].count("flush") == 1
+    assert cache.pack(before, 2048, 1 << 16) is None
+    assert cache.missed(before)[:1] == bytes((6,))
+
+
+def test_hundreds_of_blocks_that_end_leave_all_that_is_stored(cache, config):
+    names = [f"key-{i}" for i in range(600)]
+    others = dict.fromkeys([f"other-{i}" for i in range(500)], "old")
+    cache.set_many(others)
+    code = """
+blocks = [cache.writing(k) for k in arguments['keys']]
+for block in blocks: block.__enter__()
+for block in blocks: block.set('new'); block.__exit__(None, None, None)
+say(sum(block.stored for block in blocks))
+"""
+    for ending in ("die()", "cache.close()"):
+        with child(code + ending, config=config, keys=names) as writer:
+            stored = int(writer.line())
+            writer.process.wait()
+        cache.sweep()
+        assert len(cache.get_many(names)) == stored > 500
+        assert cache.get_many(others) == others
+
+
+def test_a_fill_whose_load_began_before_a_shared_block_s_writer_died_is_refused(cache, config):
+    blocks = [f"key-{i}" for i in range(520)]
+    code = "[cache.writing(k).__enter__() for k in arguments['keys']]; say('in'); wait(); die()"
+    with child(code, config=config, keys=blocks) as writer:
+        writer.line()
+        token, started = cache._token()
+        writer.tell()
         writer.died()
     assert cache.sweep() == 1
-    assert kinds(events) == ["clear"] + ["delete"] * 8
-    assert cache.get_many(f"key-{i}" for i in range(12)) == {}
+    for key in blocks:
+        cache._fill(key, "old", token, started, None, 0, (), False)
+    assert cache.get_many(blocks) == {}
 
 
 def test_blocks_that_ended_leave_nothing_to_announce(cache, config):

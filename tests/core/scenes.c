@@ -230,17 +230,66 @@ void nearly_full(struct attachment *a)
 
 static void set_that_turns(struct attachment *a) { set_other(a, 60, 1700), set_2(a); }
 
-/* Somebody died holding a slot, an intent, a write under way and a page. */
-static void leave_a_corpse(struct attachment *a)
+/* Somebody died holding a slot and a page. Each corpse owes one thing: another debt would hide that it was forgotten. */
+static struct roster_slot *leave_a_corpse(struct attachment *a, uint32_t slot)
 {
-    struct roster_slot *dead = &a->roster[SLOT_OF_THE_DEAD];
+    struct roster_slot *dead = &a->roster[slot];
     set_1(a);
-    store_release(&dead->word, (uint64_t)3 << ROSTER_GEN_SHIFT | SLOT_LIVE);
-    store_release(&dead->intents[2], target.hash);
-    store_release(&dead->verb_hash, other.hash);
-    store_release(&dead->overflow, 1);
-    raise_max(&a->header->roster_high, SLOT_OF_THE_DEAD + 1);
-    store_release(&a->page_words[a->geo.page_count - 1], page_word(1, SLOT_OF_THE_DEAD, QUEUE_SMALL, PAGE_OPEN));
+    store_release(&dead->word, (uint64_t)LIFE_OF_THE_DEAD << ROSTER_GEN_SHIFT | SLOT_LIVE);
+    raise_max(&a->header->roster_high, slot + 1);
+    store_release(&a->page_words[a->geo.page_count - 1], page_word(1, slot, QUEUE_SMALL, PAGE_OPEN));
+    return dead;
+}
+
+static void owe_an_intent(struct attachment *a, uint32_t slot)
+{
+    leave_a_corpse(a, slot);
+    store_release(&a->intents[5].hash, target.hash);
+    store_release(&a->intents[5].owner, (uint64_t)LIFE_OF_THE_DEAD << ROSTER_GEN_SHIFT | (slot + 1));
+}
+
+static void owe_a_shared_intent(struct attachment *a, uint32_t slot)
+{
+    uint32_t bucket = (uint32_t)(target.hash >> (64 - INTENT_BUCKET_BITS));
+    store_release(&leave_a_corpse(a, slot)->shared[bucket / 64], 1ull << bucket % 64);
+}
+
+static void owe_a_write(struct attachment *a, uint32_t slot) { store_release(&leave_a_corpse(a, slot)->verb_hash, target.hash); }
+
+static void corpse_with_intent(struct attachment *a) { owe_an_intent(a, SLOT_OF_THE_DEAD); }
+static void corpse_with_shared_intent(struct attachment *a) { owe_a_shared_intent(a, SLOT_OF_THE_DEAD); }
+static void corpse_with_write(struct attachment *a) { owe_a_write(a, SLOT_OF_THE_DEAD); }
+
+/* Its sweeper died too: the debts are announced, and not forgotten. */
+static void corpse_of_a_sweeper(struct attachment *a)
+{
+    owe_an_intent(a, SLOT_OF_THE_DEAD);
+    cache_delete(a, target.hash);
+    uint64_t sweeper = (uint64_t)(SLOT_OF_THE_DEAD + 1) << ROSTER_SWEEPER_SHIFT | 1ull << ROSTER_SWEEPER_GEN_SHIFT;
+    store_release(&a->roster[SLOT_OF_THE_DEAD].word, (uint64_t)LIFE_OF_THE_DEAD << ROSTER_GEN_SHIFT | sweeper | SLOT_SWEPT);
+}
+
+/* No slot is free: whoever joins takes that of a dead process, which owes. */
+static void fill_roster(struct attachment *a)
+{
+    for (uint32_t slot = 2; slot < a->geo.roster_slots; slot++)
+        store_release(&a->roster[slot].word, (uint64_t)1 << ROSTER_GEN_SHIFT | SLOT_LIVE);
+    raise_max(&a->header->roster_high, a->geo.roster_slots);
+}
+
+static void full_with_intent(struct attachment *a) { owe_an_intent(a, 1), fill_roster(a); }
+static void full_with_shared_intent(struct attachment *a) { owe_a_shared_intent(a, 1), fill_roster(a); }
+static void full_with_write(struct attachment *a) { owe_a_write(a, 1), fill_roster(a); }
+
+static void enter_block(struct attachment *a) { roster_intend(a, target.hash); }
+
+/* As if all intents were taken. */
+static void enter_shared_block(struct attachment *a)
+{
+    uint32_t slots = a->geo.intent_slots;
+    a->geo.intent_slots = 0;
+    roster_intend(a, target.hash);
+    a->geo.intent_slots = slots;
 }
 
 void set_1_expiring_now(struct attachment *a) { set_expiring(a); }
@@ -322,7 +371,7 @@ static void leave_a_lease(struct attachment *a)
     for (uint32_t i = 0; i < a->geo.lease_slots; i++)
         if (load_relaxed(&a->leases[i]))
             store_release(&a->leases[i], (load_relaxed(&a->leases[i]) & ~0xfffull) | SLOT_OF_THE_DEAD);
-    leave_a_corpse(a);
+    corpse_with_intent(a);
 }
 
 /* ---- scenes ---- */
@@ -368,9 +417,17 @@ const struct scene scenes[SCENES] = {
     {"lease", set_1, do_nothing, take_lease, true},
     {"lease of the dead", leave_a_lease, do_nothing, take_lease, true},
     {"become the bridge", set_1, do_nothing, become_bridge, true},
-    {"sweep", leave_a_corpse, do_nothing, sweep, true},
+    {"sweep, an intent", corpse_with_intent, do_nothing, sweep, true, 0, true},
+    {"sweep, a shared intent", corpse_with_shared_intent, do_nothing, sweep, true, 0, true},
+    {"sweep, a write under way", corpse_with_write, do_nothing, sweep, true, 0, true},
+    {"sweep after a sweeper", corpse_of_a_sweeper, do_nothing, sweep, true},
     {"leave", set_1, nearly_full, leave, true},
+    {"leave a block", set_1, enter_block, leave, true, 0, true},
+    {"leave a shared block", set_1, enter_shared_block, leave, true, 0, true},
     {"join", set_1, NULL, NULL, true},
+    {"join, an intent", full_with_intent, NULL, NULL, true, 0, true},
+    {"join, a shared intent", full_with_shared_intent, NULL, NULL, true, 0, true},
+    {"join, a write under way", full_with_write, NULL, NULL, true, 0, true},
 };
 
 void begin_run(void)

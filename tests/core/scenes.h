@@ -10,7 +10,7 @@
 #include "torture.h"
 
 enum { SCENE_BYTES = 512 << 10, SCENE_BYTES_LARGE = 2 << 20, STEPS_MAX = 3 << 20, FROZEN_MS = 5000000 };
-enum { TARGET = 1, OTHER = 2, COUNTER = 3, SLOT_OF_THE_DEAD = 9 };
+enum { TARGET = 1, OTHER = 2, COUNTER = 3, SLOT_OF_THE_DEAD = 9, LIFE_OF_THE_DEAD = 3 };
 enum { STEPS, IMAGES, PAIRS, RUNS, KILLS, STOPS, CARRIED }; /* tallies */
 
 typedef void verb(struct attachment *a);
@@ -20,9 +20,10 @@ struct scene {
     verb *before, *warm_up, *run; /* by this process; by the child before; what the child is stepped through */
     bool alone;                   /* what it does, others of the same key need not see: not interleaved */
     uint32_t bytes;               /* of the segment; 0: SCENE_BYTES */
+    bool owes; /* an invalidation of TARGET is owed as the verb begins: whatever is left of it, a sweep pays that */
 };
 
-enum { SCENES = 43 };
+enum { SCENES = 51 };
 extern const struct scene scenes[SCENES];
 extern const uint64_t scene_tag;
 
@@ -63,6 +64,7 @@ void end_child(pid_t pid);
 
 void check_nothing_outlived(const struct attachment *a, uint64_t after, uint64_t upto, bool remote_too, const char *when);
 void check_ring(struct attachment *a);
+void check_swept(struct attachment *a); /* sweeps first: nothing may be left of the dead */
 
 enum first { VERBS_FIRST, SWEEP_FIRST, HEAL_FIRST, FIRSTS };
 
@@ -70,6 +72,7 @@ struct death {
     const unsigned char *image; /* a copy of the segment's bytes; NULL: the segment itself */
     uint64_t total;
     enum first first; /* what is done before anything else */
+    bool owed;        /* before the verb that was died in */
 };
 void check_death(void *death); /* in a process of its own, after the stepped one's end */
 

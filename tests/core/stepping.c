@@ -152,7 +152,7 @@ uint64_t number_read(struct attachment *a)
 /* The only other one that may live is the process which forked us. */
 static bool lives(const struct attachment *a, uint32_t slot) { return slot == a->slot || (slot == here.slot && roster_alive(a, slot)); }
 
-static void check_swept(struct attachment *a)
+void check_swept(struct attachment *a)
 {
     roster_sweep(a);
     for (uint32_t i = 0; i < a->geo.roster_slots; i++) {
@@ -160,9 +160,13 @@ static void check_swept(struct attachment *a)
         if (lives(a, i))
             continue;
         REQUIRE((load_acquire(&slot->word) & ROSTER_STATE_MASK) == SLOT_FREE, "slot %u is still taken", i);
-        REQUIRE(!load_acquire(&slot->verb_hash) && !load_acquire(&slot->overflow), "slot %u still owes", i);
-        for (int n = 0; n < INTENTS_PER_SLOT; n++)
-            REQUIRE(!load_acquire(&slot->intents[n]), "slot %u still has an intent", i);
+        REQUIRE(!load_acquire(&slot->verb_hash), "slot %u still owes a write", i);
+        for (int n = 0; n < INTENT_BUCKET_WORDS; n++)
+            REQUIRE(!load_acquire(&slot->shared[n]), "slot %u still has a shared intent", i);
+    }
+    for (uint32_t i = 0; i < a->geo.intent_slots; i++) {
+        uint64_t owner = load_acquire(&a->intents[i].owner);
+        REQUIRE(!owner || lives(a, (uint32_t)(owner & 0xffff) - 1), "an intent of slot %llu is left", (unsigned long long)(owner & 0xffff) - 1);
     }
     for (uint32_t page = 0; page < a->geo.page_count; page++) {
         uint64_t word = load_acquire(&a->page_words[page]);
@@ -211,11 +215,12 @@ static bool is_owed(const struct attachment *a)
     bool owed = false;
     for (uint32_t i = 0; i < a->geo.roster_slots; i++) {
         struct roster_slot *slot = &a->roster[i];
-        if (i == a->slot || (load_acquire(&slot->word) & ROSTER_STATE_MASK) != SLOT_LIVE)
-            continue;
-        owed |= load_acquire(&slot->verb_hash) == target.hash || load_acquire(&slot->overflow);
-        for (int n = 0; n < INTENTS_PER_SLOT; n++)
-            owed |= load_acquire(&slot->intents[n]) == target.hash;
+        if (i != a->slot && (load_acquire(&slot->word) & ROSTER_STATE_MASK) == SLOT_LIVE)
+            owed |= load_acquire(&slot->verb_hash) == target.hash;
+    }
+    for (uint32_t i = 0; i < a->geo.intent_slots; i++) { /* of a slot that is being swept, all are announced */
+        uint64_t owner = load_acquire(&a->intents[i].owner), word = owner ? load_acquire(&a->roster[(owner & 0xffff) - 1].word) : 0;
+        owed |= (word & ROSTER_STATE_MASK) == SLOT_LIVE && load_acquire(&a->intents[i].hash) == target.hash;
     }
     return owed;
 }
@@ -248,7 +253,7 @@ void check_death(void *with)
         check_nothing_outlived(&a, 0, ring_tail(&a), false, "after healing");
     }
     if (d->first == SWEEP_FIRST) {
-        bool owed = is_owed(&a);
+        bool owed = d->owed || is_owed(&a);
         check_swept(&a);
         REQUIRE(!owed || number_read(&a) == 0, "an owed invalidation was lost");
         check_ring(&a);

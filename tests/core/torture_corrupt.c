@@ -56,8 +56,8 @@ static unsigned char value[VALUE_BYTES_LIMIT], out[SPANS_MAX * (PAGE_BYTES_MAX /
 
 /* ---- what to write where ---- */
 
-enum region { HEADER, ROSTER, SOURCES, LEASES, RING, FENCES, OWN_WRITES, TAG_FENCES, OWN_TAGS, INDEX, PAGE_WORDS, PAGE_NOTES, SKETCH, GHOST, PAGES, REGIONS };
-static const char *const region_names[] = {"header", "roster", "sources", "leases", "ring", "fences", "own writes", "tag fences", "own tags",
+enum region { HEADER, ROSTER, INTENTS, SOURCES, LEASES, RING, FENCES, OWN_WRITES, TAG_FENCES, OWN_TAGS, INDEX, PAGE_WORDS, PAGE_NOTES, SKETCH, GHOST, PAGES, REGIONS };
+static const char *const region_names[] = {"header", "roster", "intents", "sources", "leases", "ring", "fences", "own writes", "tag fences", "own tags",
                                            "index", "page words", "page notes", "sketch", "ghost", "pages", "all regions"};
 
 static struct {
@@ -69,7 +69,7 @@ static uint64_t written;
 static uint64_t region_at(enum region r)
 {
     const struct geometry *g = &target.geo;
-    const uint64_t at[] = {0,                g->roster_at,     g->sources_at,    g->leases_at, g->ring_at,  g->fences_at, g->own_writes_at,
+    const uint64_t at[] = {0,                g->roster_at,     g->intents_at,  g->sources_at, g->leases_at, g->ring_at,  g->fences_at, g->own_writes_at,
                            g->tag_fences_at, g->own_tags_at, g->index_at, g->page_words_at, g->page_notes_at, g->sketch_at, g->ghost_at,
                            g->pages_at,      g->total_bytes};
     _Static_assert(sizeof at / sizeof at[0] == REGIONS + 1, "every region of layout.h, and the end");
@@ -149,7 +149,9 @@ static uint64_t likely(enum region r, uint64_t word, struct chance *c)
     case LEASES:
         return (chance_next(c) & ~(uint64_t)0xfffffff) | 1u << 12 | chance_below(c, ROLES + 2);
     case ROSTER:
-        return (word & ~ROSTER_STATE_MASK) | chance_below(c, 3);
+        return (word & ~ROSTER_STATE_MASK) | chance_below(c, 4);
+    case INTENTS:
+        return (uint64_t)chance_below(c, 3) << ROSTER_GEN_SHIFT | chance_below(c, ROLES + 2);
     case PAGES: /* lengths at their limits, or a span word */
         if (!at_span_word)
             return (word & ~0xffffffffull) | (chance_below(c, 2) ? target.geo.page_bytes - chance_below(c, 64) : SPANS_MAX * target.span_bytes);
@@ -225,7 +227,7 @@ static void put_between_guards(struct attachment *a)
     size_t used = a->geo.pages_at + (size_t)a->geo.page_count * a->geo.page_bytes;
     REQUIRE(mprotect(to + used, bytes - used, PROT_NONE) == 0, "mprotect: %s", strerror(errno));
     ptrdiff_t by = to - a->base;
-    void *pointers[] = {&a->base, &a->header, &a->roster, &a->sources, &a->leases, &a->ring, &a->fences, &a->own_writes,
+    void *pointers[] = {&a->base, &a->header, &a->roster, &a->intents, &a->sources, &a->leases, &a->ring, &a->fences, &a->own_writes,
                         &a->tag_fences, &a->own_tags, &a->index, &a->page_words, &a->page_notes, &a->sketch,
                         &a->ghost, &a->pages, &a->me};
     for (size_t i = 0; i < sizeof pointers / sizeof pointers[0]; i++)
@@ -504,11 +506,11 @@ static void come_later(void *unused)
     detach(&w.a);
 }
 
-/* One who lived through it does what is due a second later. */
+/* One who lived through it does what is due later. */
 static void sweep_after(void)
 {
-    uint64_t now_ms = clock_ms(&target) + 2000;
-    cache_maybe_sweep(&target, now_ms);
+    uint64_t now_ms = clock_ms(&target);
+    cache_keep_house(&target, 0);
     REQUIRE(load_relaxed(&target.header->sweep_at_ms) <= now_ms + 2000, "no sweep is due for %llu ms",
             (unsigned long long)(load_relaxed(&target.header->sweep_at_ms) - now_ms));
 }

@@ -73,7 +73,7 @@ static void kill_after(const struct scene *s, uint32_t instructions)
     bool running;
     begin_run();
     end_child(child_after(s, instructions, &running));
-    struct death death = {NULL, here.geo.total_bytes, (enum first)(instructions % FIRSTS)};
+    struct death death = {NULL, here.geo.total_bytes, (enum first)(instructions % FIRSTS), s->owes};
     REQUIRE(in_child(check_death, &death), "%s: killed after %u instructions", s->name, instructions);
     tally(KILLS);
 }

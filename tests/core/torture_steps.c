@@ -12,6 +12,8 @@
  * Carried entries: a verb that evicts is stopped on its way while the entry moves to another page, and the page it was in
  * begins another life; it goes on, and finds it there.
  *
+ * Sweepers: one is stopped on its way, and another sweep pays what the dead owe all the same.
+ *
  * Interleavings: the child is stopped at a point, another process runs a whole verb on the same key, the child goes on
  * to its end. Then no entry may be visible that some later event of its key should have evicted; at the stop it may not
  * be one that the other process's verb, which has returned, should have evicted, nor at any instruction after it. (This finds what racing does not: races
@@ -66,12 +68,12 @@ enum { INTRUDERS = sizeof intruders / sizeof intruders[0] };
 
 /* ---- crash images ---- */
 
-static void check_images(const char *scene, const unsigned char *bytes, uint64_t steps)
+static void check_images(const struct scene *s, const unsigned char *bytes, uint64_t steps)
 {
     static const char *const then[FIRSTS] = {[VERBS_FIRST] = "", [SWEEP_FIRST] = ", swept", [HEAL_FIRST] = ", healed"};
     for (int first = 0; first < FIRSTS; first++) {
-        struct death death = {bytes, here.geo.total_bytes, (enum first)first};
-        REQUIRE(in_child(check_death, &death), "%s: a death after %llu instructions%s", scene, (unsigned long long)steps, then[first]);
+        struct death death = {bytes, here.geo.total_bytes, (enum first)first, s->owes};
+        REQUIRE(in_child(check_death, &death), "%s: a death after %llu instructions%s", s->name, (unsigned long long)steps, then[first]);
     }
     tally(IMAGES);
 }
@@ -93,7 +95,7 @@ static uint32_t step_through(const struct scene *s, uint32_t *points, bool check
             continue;
         memcpy(last, here.base, here.geo.total_bytes);
         if (check)
-            check_images(s->name, last, steps);
+            check_images(s, last, steps);
         if (n + 2 < POINTS_MAX)
             points[n++] = steps - 1, points[n++] = steps;
     }
@@ -323,6 +325,33 @@ static void check_carried(const char *name, verb *warm_up, verb *run)
     tear_down();
 }
 
+/* ---- sweepers that are stopped ---- */
+
+/* Who sweeps, or joins in the place of a dead one, is stopped on its way: another sweep pays the debt all the same, and what the
+ * stopped one does when it goes on takes nothing from the living. */
+static void check_stopped(const struct scene *s, const uint32_t *points, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i += 2) { /* just before each change */
+        begin_run();
+        pid_t pid = child_at_verb(s);
+        bool running = true;
+        for (uint32_t steps = 0; steps < points[i] && running; steps++)
+            running = step(pid);
+        roster_sweep(&here);
+        REQUIRE(number_read(&here) == 0, "%s, stopped after %u instructions: what is owed is not paid", s->name, points[i]);
+        nearly_full(&here);
+        if (running)
+            REQUIRE(resume(pid, PTRACE_CONT) == SIGSTOP, "%s: the stepped child got a signal", s->name);
+        for (int q = 0; q < OPENS; q++)
+            REQUIRE(here.open[q].page == NO_PAGE || load_relaxed(&here.page_words[here.open[q].page]) == here.open[q].word,
+                    "%s, stopped after %u instructions, has taken a page of a living process", s->name, points[i]);
+        check_ring(&here);
+        end_child(pid);
+        check_swept(&here);
+        tally(RUNS);
+    }
+}
+
 /* Pairs that take different ways through index.c and relay.c; each of their points is tried in every run. */
 static const struct {
     verb *run, *before, *intruder;
@@ -392,6 +421,8 @@ int main(int argc, char **argv)
         uint32_t n = step_through(&scenes[i], points, true);
         if (!all_points)
             interleave_musts(&scenes[i], points, n);
+        if (scenes[i].owes && (scenes[i].run == sweep || !scenes[i].run))
+            check_stopped(&scenes[i], points, n);
         if (!scenes[i].alone)
             interleave_scene(&scenes[i], points, n, seconds_now() + each, &c);
         tear_down();

@@ -1,0 +1,183 @@
+/* roster_debts.c - intents, and paying the debts of the dead. See roster_debts.h. */
+#include "roster_debts.h"
+
+enum { INTENT_PROBES_MAX = 128, LOOK_TRIES_MAX = 1 << 16 /* each failed try means that somebody changed the word */ };
+
+/* ---- intents ---- */
+
+/* An intent names the life it was left in: what a fork or another segment made of this attachment owes nothing. */
+enum { INTENT_LIFE_SHIFT = 32 };
+#define INTENT_SHARED (1ull << 31)
+#define INTENT_PLACE_BITS (INTENT_SHARED - 1)
+
+static uint64_t owner_word(uint32_t slot, uint64_t generation) { return generation << ROSTER_GEN_SHIFT | (slot + 1); }
+
+static uint64_t my_owner_word(const struct attachment *a) { return owner_word(a->slot, a->slot_generation); }
+
+/* Is the life over that an owner's word names? Then its debts were announced: its slot is given back after that. */
+static bool is_over(const struct attachment *a, uint64_t owner)
+{
+    uint32_t slot = (uint32_t)(owner & 0xffff) - 1;
+    if (slot >= a->geo.roster_slots)
+        return true; /* garbage */
+    uint64_t word = load_acquire(&a->roster[slot].word), state = word & ROSTER_STATE_MASK;
+    return word >> ROSTER_GEN_SHIFT != owner >> ROSTER_GEN_SHIFT || (state != SLOT_LIVE && state != SLOT_SWEPT);
+}
+
+static bool take_intent(struct attachment *a, uint64_t hash, uint32_t *place)
+{
+    uint32_t n = a->geo.intent_slots, at = reduce32((uint32_t)(hash >> 32) ^ a->slot * 0x9e3779b9u, n);
+    for (uint32_t tries = 0; tries < INTENT_PROBES_MAX && tries < n; tries++, at = at + 1 < n ? at + 1 : 0) {
+        struct intent *i = &a->intents[at];
+        uint64_t owner = load_acquire(&i->owner);
+        if ((owner && !is_over(a, owner)) || !cas(&i->owner, &owner, my_owner_word(a)))
+            continue;
+        store_release(&i->hash, hash); /* INTENT */
+        *place = at;
+        return true;
+    }
+    return false;
+}
+
+static uint32_t bucket_of(uint64_t hash) { return (uint32_t)(hash >> (64 - INTENT_BUCKET_BITS)); }
+
+uint64_t roster_intend(struct attachment *a, uint64_t hash)
+{
+    uint64_t life = (uint64_t)a->life << INTENT_LIFE_SHIFT;
+    uint32_t place, bucket = bucket_of(hash);
+    if (a->intents_open++ < a->geo.intent_slots / 2 && take_intent(a, hash, &place))
+        return life | place;
+    a64 *bits = &a->me->shared[bucket / 64];
+    if (a->intents_shared[bucket] < UINT16_MAX) /* there it stays, until this process leaves */
+        a->intents_shared[bucket]++;
+    store_release(bits, load_relaxed(bits) | 1ull << bucket % 64); /* INTENT */
+    return life | INTENT_SHARED | bucket;
+}
+
+static void settle_shared(struct attachment *a, uint32_t bucket)
+{
+    a64 *bits = &a->me->shared[bucket / 64];
+    uint16_t *open = &a->intents_shared[bucket];
+    if (*open > 0 && *open < UINT16_MAX)
+        --*open;
+    if (*open == 0)
+        store_release(bits, load_relaxed(bits) & ~(1ull << bucket % 64));
+}
+
+/* False: it is not this process's. */
+static bool settle_exact(struct attachment *a, uint32_t place)
+{
+    struct intent *i = &a->intents[place];
+    if (load_relaxed(&i->owner) != my_owner_word(a))
+        return false;
+    store_relaxed(&i->hash, 0); /* first: whoever takes it next finds no hash of ours there */
+    store_release(&i->owner, 0);
+    return true;
+}
+
+void roster_settle(struct attachment *a, uint64_t intent)
+{
+    uint32_t place = (uint32_t)(intent & INTENT_PLACE_BITS);
+    if (intent >> INTENT_LIFE_SHIFT != a->life || a->intents_open == 0)
+        return;
+    if (intent & INTENT_SHARED && place < 1u << INTENT_BUCKET_BITS)
+        settle_shared(a, place);
+    else if (place >= a->geo.intent_slots || !settle_exact(a, place))
+        return;
+    a->intents_open--;
+}
+
+/* ---- announcing ---- */
+
+/* Who is just joining has no counters yet. */
+static void counted(struct attachment *a)
+{
+    if (a->me)
+        count(a, STAT_INTENTS_SWEPT, 1);
+}
+
+static void announce(struct attachment *a, uint64_t hash)
+{
+    uint64_t s = hash ? ring_append(a, &(struct record){.hash = hash, .kind = RECORD_KEY, .own = true}) : RING_CORRUPT;
+    if (s == RING_CORRUPT)
+        return;
+    index_kill_lower(a, hash, s << 1, false);
+    counted(a);
+}
+
+static void announce_intents(struct attachment *a, uint64_t owner)
+{
+    for (uint32_t i = 0; i < a->geo.intent_slots; i++)
+        if (load_relaxed(&a->intents[i].owner) == owner)
+            announce(a, load_acquire(&a->intents[i].hash)); /* INTENT */
+}
+
+/* The hash of the entry that a word of the index names. It may be carried on under our eyes: see index_look. */
+static bool hash_named(const struct attachment *a, const a64 *at, uint64_t *hash)
+{
+    struct entry_ref e;
+    bool names = false;
+    for (int tries = 0; tries < LOOK_TRIES_MAX; tries++) {
+        uint64_t word = load_acquire(at); /* PUBLISH */
+        names = word && entry_open(a, word, &e);
+        fence_acquire(); /* PAGE */
+        if (((load_relaxed(at) ^ word) & ~INDEX_FREQ_MASK) == 0)
+            break;
+    }
+    *hash = names ? e.hash : 0;
+    return names;
+}
+
+static bool has_bit(const uint64_t *bits, uint32_t bucket) { return bits[bucket / 64] >> bucket % 64 & 1; }
+
+/* The whole index is looked through: this is rare, a process died with more open blocks than there are intents for. */
+static void evict_buckets(struct attachment *a, const uint64_t *bits, uint64_t version)
+{
+    uint64_t words = (uint64_t)a->geo.bucket_count * BUCKET_WORDS, hash;
+    for (uint64_t i = 0; i < words; i++)
+        if (hash_named(a, &a->index[i], &hash) && has_bit(bits, bucket_of(hash)))
+            index_kill_lower(a, hash, version, true);
+}
+
+static void announce_shared(struct attachment *a, const struct roster_slot *dead)
+{
+    uint64_t bits[INTENT_BUCKET_WORDS], last = 0;
+    for (uint32_t i = 0; i < INTENT_BUCKET_WORDS; i++)
+        bits[i] = load_acquire(&dead->shared[i]); /* INTENT */
+    for (uint32_t bucket = 0; bucket < 1u << INTENT_BUCKET_BITS; bucket++) {
+        if (!has_bit(bits, bucket))
+            continue;
+        uint64_t hash = (uint64_t)bucket << (64 - INTENT_BUCKET_BITS) | 1; /* never EVERY_KEY */
+        last = ring_append(a, &(struct record){.hash = hash, .kind = RECORD_KEY, .own = true, .digest = RECORD_RANGE});
+        if (last == RING_CORRUPT)
+            return;
+        counted(a);
+    }
+    if (!last)
+        return;
+    evict_buckets(a, bits, last << 1);
+    /* For those who follow the ring: anything may have been evicted. */
+    ring_append(a, &(struct record){.hash = EVERY_KEY, .kind = RECORD_KEY, .digest = EVERY_KEY_DONE});
+}
+
+void roster_announce(struct attachment *a, uint32_t slot, uint64_t word)
+{
+    const struct roster_slot *dead = &a->roster[slot];
+    announce_intents(a, owner_word(slot, word >> ROSTER_GEN_SHIFT));
+    announce_shared(a, dead);
+    announce(a, load_acquire(&dead->verb_hash)); /* INTENT */
+}
+
+void roster_forget(struct attachment *a, uint32_t slot, uint64_t word)
+{
+    struct roster_slot *dead = &a->roster[slot];
+    uint64_t owner = owner_word(slot, word >> ROSTER_GEN_SHIFT);
+    for (uint32_t i = 0; i < a->geo.intent_slots; i++) {
+        uint64_t seen = owner;
+        if (load_relaxed(&a->intents[i].owner) == owner)
+            cas(&a->intents[i].owner, &seen, 0);
+    }
+    for (uint32_t i = 0; i < INTENT_BUCKET_WORDS; i++)
+        store_release(&dead->shared[i], 0);
+    store_release(&dead->verb_hash, 0);
+}
