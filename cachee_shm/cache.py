@@ -31,6 +31,16 @@ class Cache(Segment):
         warn("segment %s was retired; attaching to its successor", self.name)
         self._open()
 
+    def _open(self) -> None:
+        super()._open()
+        if self.spec.has_bridge and self._left():
+            warn(
+                "namespace %s: the bridge of this host has left the mesh, and none has come back. What is "
+                "written now is heard by no other host, and they may serve what is older; it is announced "
+                "first when a bridge runs again. Start it before the workers.",
+                self.namespace,
+            )
+
     def get_or_load(
         self,
         key: str | bytes,

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Health", "PeerHealth", "health"]
 
-BridgeState = Literal["none", "up", "hung", "down"]
+BridgeState = Literal["none", "up", "hung", "down", "left"]
 
 
 class PeerHealth(NamedTuple):
@@ -34,7 +34,9 @@ class Health(NamedTuple):
     """``ok``: the segment works; where a bridge is configured it runs, and no source is too long unheard.
 
     ``error``: what is wrong with the segment, "" if nothing is. ``bridge``: "none" is configured, "up",
-    "hung" (it lives and has not told of its peers for ``lost_after``, or not yet), or "down". ``bridge_s``:
+    "hung" (it lives and has not told of its peers for ``lost_after``, or not yet), "down", or
+    "left" (it has said farewell to the peers, and none has come back: they hear of no write, and do not wait
+    for any; what is written is announced first when it is back). ``bridge_s``:
     for how many seconds it has been so; None: there is none, or it has never told of its peers.
     ``isolated``: readers follow ``on_isolation`` now. ``peers``: every other host of the namespace that is
     known and has not left. ``tail``: the last position of this host's ring. ``free_bytes``: value memory
@@ -80,6 +82,8 @@ def _look(segment: Segment) -> Health:
 
 def _bridge(segment: Segment, now: int) -> tuple[BridgeState, float | None]:
     alive, since, told, until = segment._bridge()
+    if segment._left():
+        return "left", _seconds(told, now)
     if alive and until >= now:
         return "up", _seconds(since, now)
     return ("hung", _seconds(max(since, told), now)) if alive else ("down", _seconds(told, now))

@@ -280,7 +280,7 @@ class Daemon:
         self._notifier.stopping()
         shell.pump.look()
         await self._drain(shell, segments)
-        if not segments.unused():
+        if not segments.leave():
             log.info("stopping; workers are attached here, so peers go on expecting this host")
         elif await shell.leave(LEAVE_S, lambda: self._at_once):
             log.info("left for good: no worker is attached, and every linked peer has all that was written")

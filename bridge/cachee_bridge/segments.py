@@ -88,6 +88,17 @@ class Segments:
             held.attached_workers() == 0 and held.tail == held.pump_cursor for held in self.held.values()
         )
 
+    def leave(self) -> bool:
+        """Mark every segment as left, for workers that attach from now on. False, and none is marked, when a
+        worker is attached or something is not sent: it may have come since that was last looked at."""
+        for held in self.held.values():
+            held.bridge_leave(True)
+        if self.unused():
+            return True
+        for held in self.held.values():
+            held.bridge_leave(False)
+        return False
+
     def close(self) -> None:
         for held in self.held.values():
             held.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import uuid
 from collections.abc import Iterator
@@ -140,3 +141,18 @@ def test_what_a_dead_worker_owed_is_announced_by_the_sweep(segments: Segments, c
     tail = segments.held["shop"].tail
     segments.sweep()
     assert segments.held["shop"].tail > tail
+
+
+def test_a_mark_is_left_unless_a_worker_came_meanwhile(segments: Segments, config: Config) -> None:
+    segments.open_configured()
+    with contextlib.closing(segment.Segment(segment.spec_of(config, "shop"))) as worker:
+        assert not segments.leave()
+        assert not worker._left()
+    assert segments.leave()
+    segments.close()
+    with contextlib.closing(segment.Segment(segment.spec_of(config, "shop"))) as worker:
+        assert worker._left()
+        again = Segments(config)
+        again.open_configured()
+        assert not worker._left()
+        again.close()

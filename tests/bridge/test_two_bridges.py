@@ -374,6 +374,46 @@ def test_the_last_worker_gone_a_stop_is_a_leave_and_isolates_nobody(pair: Pair) 
     assert not isolated(reader)
 
 
+def test_what_is_written_after_a_farewell_is_warned_of_and_announced_when_the_bridge_is_back(
+    pair: Pair, caplog: pytest.LogCaptureFixture
+) -> None:
+    left, other = pair
+    fill(other.attach(), ["k"])
+    left.detach()
+    assert left.stop() == 0
+    caplog.clear()
+    cache = left.attach()
+    assert [record.name for record in caplog.records if "has left the mesh" in record.message] == [
+        "cachee_shm"
+    ]
+    assert (cache.health().ok, cache.health().bridge) == (False, "left")
+    cache.delete("k")
+    assert not cache.wait_synced(0)
+    left.start()
+    gone(other.attach(), ["k"], other.log)
+    until(lambda: cache.health().ok, "health")
+
+
+def test_a_namespace_that_a_booted_host_does_not_use_any_more_isolates_nobody(pair: Pair) -> None:
+    """Nor does it hold back what the other host writes."""
+    other, booted = pair
+    jobs = other.attach("jobs")
+    with contextlib.closing(booted.attach("jobs")) as cache:
+        until(lambda: not isolated(jobs) and len(jobs.sources()) == 1, other.log)
+        fill(jobs, ["k"])
+        cache.set("x", 1)
+    booted.detach()
+    booted.kill()
+    for path in Path("/dev/shm").glob(f"cachee.{booted.name}.*"):
+        path.unlink()
+    booted.start()
+    until(lambda: not jobs.sources() and not isolated(jobs), other.log)
+    assert jobs.get("k") is None
+    fill(jobs, ["k"])
+    booted.attach("jobs").delete("k")
+    gone(jobs, ["k"], other.log)
+
+
 def test_with_workers_attached_a_stop_is_no_leave(pair: Pair) -> None:
     reader = pair[1].attach()
     assert pair[0].stop() == 0

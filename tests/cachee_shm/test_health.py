@@ -44,6 +44,15 @@ class TestBridge:
         health = shop.health()
         assert (health.ok, health.bridge, health.bridge_s, health.isolated) == (False, "down", None, True)
 
+    def test_one_that_has_left_is_red_at_once_though_it_still_lives(self, shop, bridge):
+        bridge.vouch(60_000)
+        assert shop.health().ok
+        bridge.segment.bridge_leave(True)
+        assert (shop.health().ok, shop.health().bridge) == (False, "left")
+        assert not shop._synced(*shop._written())
+        assert bridge.segment.bridge_acquire()
+        assert shop.health().bridge == "up"
+
     def test_one_that_tells_is_up_since_it_took_the_segment(self, shop, bridge):
         now = shop.now_ms()
         shop._freeze(now + 10_000)

@@ -253,6 +253,9 @@ class Host:
         if self.world.now < self.asleep_until:
             self.world.at(self.asleep_until - self.world.now + 1e-9, self.start_bridge)
         elif self.segments and (self.bridge is None or not self.bridge.alive):
+            for segment in self.segments.values():
+                segment.left = False
+                self.world.truth.is_back(segment)
             self.bridge = Bridge(self, self.world)
             self.world.network.listening[self.world.address(self.name)] = self.bridge
             self.world.at(0.0, self.bridge.sweep)
@@ -318,6 +321,7 @@ class Host:
             bridge.held[namespace].heal(segment.pump_cursor, segment.tail)
             bridge.mesh.ring_moved(namespace, bridge.now)
             self.world.truth.leaves(segment)
+            segment.leave()
         bridge.mesh.leave(bridge.now)
         self._await_leave(bridge, self.world.now + 3.0, returns)
 

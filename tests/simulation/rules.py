@@ -370,6 +370,21 @@ def _nobody_draws_a_higher_incarnation() -> list[Patch]:
     return [(Exchange, "_outdone", lambda *arguments: False)]
 
 
+def _a_farewell_leaves_no_mark() -> list[Patch]:
+    return [(Segment, "leave", lambda self: None)]
+
+
+def _who_left_goes_on_at_its_tail() -> list[Patch]:
+    meet = Members.meet
+
+    def hasty(self: Members, name: str, incarnation: int, tail: int, now: float) -> Contact:
+        if self.departed.get(name, (0, 0))[0] == incarnation:
+            self.departed[name] = incarnation, tail
+        return meet(self, name, incarnation, tail, now)
+
+    return [(Members, "meet", hasty)]
+
+
 def _a_namespace_that_is_gone_is_not_evicted() -> list[Patch]:
     drop_absent = Members.drop_absent
 
@@ -427,6 +442,8 @@ RULES: dict[str, tuple[Callable[[], list[Patch]], str, int]] = {
         (_a_lower_incarnation_goes_on_where_the_higher_one_was, "clock_back crash", 0),
         (_who_runs_backwards_loses_its_link, "clock_back crash", 0),
         (_nobody_draws_a_higher_incarnation, "clock_back crash", 0),
+        (_a_farewell_leaves_no_mark, "leave", 0),
+        (_who_left_goes_on_at_its_tail, "leave", 29),
         (_a_namespace_that_is_gone_is_not_evicted, "lazy crash fill_buffers", 4),
         (_a_namespace_that_is_gone_is_waited_for, "lazy crash", 0),
         (_a_relays_word_is_fresh_when_it_arrives, "relays block cut_off", 17),

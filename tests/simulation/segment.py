@@ -103,8 +103,13 @@ class Segment:
     """How many bridges have taken it."""
     on_isolation: str = "cap"
     isolation_ttl_s: float = 0.5
+    left: bool = False
     dies_in: int | None = None
     """The adversary: the bridge is killed before it does so many more steps of apply and source_store."""
+
+    def leave(self) -> None:
+        """The mark by which workers know that nobody hears them."""
+        self.left = True
 
     def raise_incarnation(self, incarnation: int) -> None:
         assert incarnation > self.incarnation

@@ -11,6 +11,7 @@ I5  a range is applied whole or not at all: a bridge killed in the middle of it 
     (its records then count for no floor; that they are all applied later is I1 and I3)
 I6  a frame that evicts anything stands for an announcement in its range, or for one made since
 I7  what workers are told that a peer has applied of their ring, it has
+I11 whoever writes after its host's farewell, with no bridge, finds a mark that says so
 and nothing outside its namespace. I8 to I10, of loading, are told in loading.py.
 """
 
@@ -75,6 +76,8 @@ class Truth:
         """When a host last drew a line in a namespace."""
         self.gone: dict[tuple[str, Life], float] = {}
         """Where its last line was drawn, when a host removed a life."""
+        self.gone_silent: set[Life] = set()
+        """Lives that have left, and whose bridge is not back."""
         self.ended: set[Life] = set()
         """Whose segment is gone with its machine."""
         self.wakes: dict[str, float] = {}
@@ -99,6 +102,8 @@ class Truth:
     def announce(self, segment: Segment, position: int, versions: dict[int, int]) -> None:
         life = Life(segment.host, segment.namespace, segment.incarnation)
         self.announced[life].append(Announcement(self.now, position, versions))
+        if life in self.gone_silent and not segment.left:
+            raise Broken(f"I11 {life} writes after its farewell, without a bridge, and finds no mark")
         for key, version in versions.items():
             self.by_key[key].append((self.now, version, life))
         self.counts["announcements"] += 1
@@ -114,7 +119,12 @@ class Truth:
             )
 
     def leaves(self, segment: Segment) -> None:
-        self.farewells[Life(segment.host, segment.namespace, segment.incarnation)].append(segment.tail)
+        life = Life(segment.host, segment.namespace, segment.incarnation)
+        self.farewells[life].append(segment.tail)
+        self.gone_silent.add(life)
+
+    def is_back(self, segment: Segment) -> None:
+        self.gone_silent.discard(Life(segment.host, segment.namespace, segment.incarnation))
 
     def forgotten(self, segment: Segment, source: str, incarnation: int, cursor: int) -> None:
         """It has left, and nothing is missing of it: until it is met again, nothing is promised of it. Or it

@@ -370,7 +370,7 @@ class World:
             host.crash()
         if host.segments:
             host.working = True
-            host.start_bridge()
+            self.at(0.0 if self.resting else self.more.choice((0.0, 0.0, 0.5)), host.start_bridge)
         else:
             host.boot()
 
