@@ -2,7 +2,8 @@
 who answered there.
 
     an address is    expected while it is configured or named: it isolates until somebody has answered there
-                     resolved to a name, or to this host, by whoever proves its name there; at each answer
+                     resolved to a name, or to this host, by whoever proves its name there; at each answer;
+                     to this host also by its interfaces, or by a peer whom it has answered there
     it is dialled    unless it is this host, or its name is linked already, by any address
     a wait           is uniform in 0..backoff (full jitter: all do not dial a restarted host at one instant)
     a learned one    is dropped when its host has left, or after FAILURES_MAX when nobody is missed there
@@ -33,6 +34,8 @@ class Address:
     """Nobody has been linked through it, or by the name it resolves to, since then."""
     name: str | None = None
     is_self: bool = False
+    proven: bool = False
+    """`name` has answered there, and not only been told."""
     dialling: bool = False
     """From Connect until the link is refused, fails or closes."""
     failures: int = 0
@@ -97,12 +100,25 @@ class AddressBook:
     def answered(self, address: str, name: str) -> None:
         """`name` has proven itself at `address`."""
         if (known := self._book.get(address)) is not None:
-            known.name, known.is_self, known.given_up = name, False, False
+            known.name, known.is_self, known.given_up, known.proven = name, False, False, True
 
     def found_self(self, address: str) -> None:
         """This host answers there."""
         if (known := self._book.get(address)) is not None:
             known.name, known.is_self = self._own_name, True
+
+    def told_self(self, address: str) -> bool:
+        """This host's interfaces, or a peer, say that it leads here. Whether that is news: where another host has
+        answered, nobody is believed."""
+        known = self._book.get(address)
+        if known is None or known.is_self or known.proven:
+            return False
+        known.name, known.is_self, known.dialling = self._own_name, True, False
+        return True
+
+    def answering(self, name: str) -> list[str]:
+        """Expected addresses at which `name` has answered."""
+        return [at.address for at in self._book.values() if at.name == name and at.proven and at.expected]
 
     def failed(self, address: str, now: float) -> int:
         """Dialling or a link dialled there came to an end; how many ends in a row without a link that came

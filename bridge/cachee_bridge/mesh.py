@@ -6,6 +6,7 @@ The shell, in full:
     mesh.start(now); mesh.add_peers(addresses, now); perform(mesh.effects())
     socket opened        mesh.link_opened(link, address or None, now, remote_host, identity)
     dial failed          mesh.connect_failed(address, reason, now)
+    own address dialled  mesh.found_self(address)
     the DNS answered     mesh.discovered(addresses, ttl_s, now), or mesh.discovery_failed(reason, now)
     bytes came           mesh.received(link, data, now)
     socket drained       mesh.writable(link, now)
@@ -61,13 +62,13 @@ from cachee_bridge.frames import (
     Hello,
     Leave,
     Message,
-    PeerAddress,
     Peers,
     Replay,
     State,
     Sync,
     printable,
 )
+from cachee_bridge.gossip import Gossip
 from cachee_bridge.identity import Identity
 from cachee_bridge.isolation import Isolation
 from cachee_bridge.link import Link, LinkState, microseconds
@@ -113,6 +114,7 @@ class Mesh:
         """Links with something to send."""
         self._book = AddressBook(name, settings.backoff_first_s, settings.backoff_max_s, rng)
         self._paths = Paths(name, settings, self._exchange, self._book, self._say)
+        self._gossip = Gossip(self._book, self._up)
         self._membership = Membership(self._book, self._exchange, settings, self._say)
         self._met: set[str] = set()
         self._since: dict[str, float] = {}
@@ -215,6 +217,11 @@ class Mesh:
         failures = self._book.failed(address, now)
         self._complain(address, failures, f"{address} cannot be reached: {reason}")
 
+    def found_self(self, address: str) -> None:
+        """It leads to this host, as its interfaces say: nobody else is waited for there."""
+        if self._book.told_self(address):
+            self._look_at_addresses()
+
     def received(self, link: int, data: bytes, now: float) -> None:
         """Bytes from `link`, in order. Bad bytes close that link only."""
         known = self._links.get(link)
@@ -281,7 +288,7 @@ class Mesh:
             self._beats(now)
         if now >= self._next_gossip:
             self._next_gossip = now + GOSSIP_S
-            self._gossip(now)
+            self._look_around(now)
         if not self._leaving:
             for address in self._book.due(now, self._needs_no_dial, self._exchange.is_missed):
                 self._effects.append(Connect(address))
@@ -409,6 +416,8 @@ class Mesh:
         if link.address is not None:
             self._complaints.pop(link.address, None)
             self._book.answered(link.address, link.name)
+            if link.name in self._up:
+                self._gossip.teach_own(self._up[link.name])
         if self._wins(link, [rival for rival in self._links.values() if rival.claims(link)], now):
             link.send_states(self._exchange.states(link))
 
@@ -496,9 +505,10 @@ class Mesh:
             self._book.learn(link.name, link.reach, now)
         self._look_at_addresses()
         self._say("info", f"{link.name} is up", peer=link.name, address=link.address or link.reach)
-        self._teach(link, self._reached())
+        self._gossip.teach_own(link)
+        self._gossip.teach(link, self._reached())
         for other in self._up.values():
-            self._teach(other, [link.name])
+            self._gossip.teach(other, [link.name])
 
     def _remember(self, name: str) -> None:
         """Whoever was met has answered at the addresses that lead to him; who has none need not be known."""
@@ -532,7 +542,9 @@ class Mesh:
 
     def _on_peers(self, message: Peers, now: float) -> None:
         for peer in message.peers:
-            if not self._reaches(peer.name):
+            if peer.name == self._name:
+                self.found_self(peer.address)
+            elif not self._reaches(peer.name):
                 self._book.learn(peer.name, peer.address, now)
 
     def _on_leave(self, link: Link, leave: Leave, now: float) -> None:
@@ -612,25 +624,14 @@ class Mesh:
             if link.room() and self._exchange.unacked(link):
                 link.send(Sync())
 
-    def _gossip(self, now: float) -> None:
+    def _look_around(self, now: float) -> None:
         self._exchange.look_for_room(now)
         kept = self._exchange.waited_for().union(self._up)
         self._since = {name: at for name, at in self._since.items() if name in kept}
         self._came = {name: came for name, came in self._came.items() if name in kept}
         if self._up:
             link = self._rng.choice(list(self._up.values()))
-            self._teach(link, self._reached())
-
-    def _teach(self, link: Link, about: Iterable[str]) -> None:
-        """Where those that are linked, or heard by way of others, can be dialled."""
-        rows = [PeerAddress(name, at) for name in about if name != link.name and (at := self._where(name))]
-        if rows:
-            link.send(Peers(tuple(rows[:ROWS_MAX])))
-
-    def _where(self, name: str) -> str:
-        up = self._up.get(name)
-        gone, reach = (up.leaving, up.reach) if up is not None else (False, "")
-        return "" if gone else reach or self._book.of(name)
+            self._gossip.teach(link, self._reached())
 
     def _hello(self) -> Hello:
         return greeting(self._settings, self._name, self._instance, self._rng.randbytes(RANDOM_BYTES))

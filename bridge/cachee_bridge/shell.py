@@ -240,6 +240,9 @@ class Shell:
         for line in self._strangers.turned_away(host_of(stranger), stranger, reason, time.monotonic()):
             log.warning("%s", _printable(line))
 
+    def leads_here(self, address: str) -> None:
+        self._input(0, self.mesh.found_self, address)
+
     def connect_failed(self, address: str, reason: str) -> None:
         self._input(0, self.mesh.connect_failed, address, reason, time.monotonic())
 

@@ -35,6 +35,7 @@ from cachee_bridge.gate import Gate, network_of
 from cachee_bridge.identity import Identity
 from cachee_bridge.logs import Mistakes
 from cachee_bridge.names import Names, is_loopback
+from cachee_bridge.own import Own
 from cachee_bridge.tls import Channel, Contexts
 from cachee_shm.errors import AuthError
 
@@ -68,6 +69,9 @@ class Handler(Protocol):
 
     def connect_failed(self, address: str, reason: str) -> None:
         """A dial came to nothing."""
+
+    def leads_here(self, address: str) -> None:
+        """It is an address of this host itself, which was not dialled, or did not answer."""
 
     def received(self, link: int, data: bytes) -> None:
         """In order, as they came."""
@@ -112,6 +116,7 @@ class Network:
         """Dial nothing beyond this machine: there is nothing by which anybody could prove who it is."""
         self._gate = Gate(time.monotonic())
         self._names = Names(loop)
+        self._own = Own()
         descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self._descriptor_max = descriptors - min(DESCRIPTORS_KEPT, descriptors // 4)
         self._last_link = 0
@@ -123,11 +128,13 @@ class Network:
         socks = bound(await self._names.addresses(host) if host else [], port)
         made = [Listener(self._loop, sock, self._gate, self._taken, self._turned_away) for sock in socks]
         self._listeners += made
+        self._own.listens([sock.getsockname()[:2] for sock in socks])
         return [listener.port for listener in made]
 
     def connect(self, address: str, host: str, port: int) -> None:
-        """Dials; the answer is opened(link, address, ...) or connect_failed(address, ...)."""
-        self._begin(self._dial(_Connection(self, address), host, port))
+        """Dials; the answer is opened(link, address, ...), connect_failed(address, ...) or, where it leads to
+        this host itself, leads_here(address)."""
+        self._begin(self._dial(_Connection(self, address), address, host, port))
 
     def proven(self, link: int) -> None:
         """The other end has proven who it is."""
@@ -185,17 +192,23 @@ class Network:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _dial(self, connection: _Connection, host: str, port: int) -> None:
+    async def _dial(self, connection: _Connection, address: str, host: str, port: int) -> None:
         try:
             found = await self._names.addresses(host)
         except OSError as error:
             connection.fail(_reason(error))
             return
+        if self._own.certainly(found, port):
+            self._handler.leads_here(address)
+            return
         deadline = self._later(CONNECT_TIMEOUT_S, partial(connection.give_up, asyncio.current_task()))
         try:
             await self._connect(connection, found, port)
         except Exception as error:  # OSError, mostly; whatever it is, it is this dial's alone
-            connection.fail(_reason(error))
+            if self._own.if_nobody_answers(found, port):
+                self._handler.leads_here(address)
+            else:
+                connection.fail(_reason(error))
         finally:
             deadline.cancel()
 

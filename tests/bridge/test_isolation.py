@@ -180,3 +180,35 @@ class TestMoreNamespacesThanAMessageHolds:
         assert a.state_of("b") == "up"
         b.write(key(1), namespace="n1")
         assert a.stores["n1"].payloads()[-1] == key(1)
+
+
+class TestAnOwnAddress:
+    def test_that_cannot_be_reached_from_inside_is_known_from_a_peer_that_was_answered_there(self, cable):
+        cable.cut.add(frozenset("a"))
+        a, b = two(cable)
+        cable.run(3.0)
+        assert not a.isolated()
+        assert a.state_of("a") == "self"
+        assert a.mesh.unmet() == []
+        assert b.state_of("a") == "up"
+
+    def test_is_waited_for_until_somebody_says_so(self, cable):
+        cable.cut.add(frozenset("a"))
+        a = cable.node("a", ("a", "b"))
+        cable.run(3.0)
+        assert a.isolated()
+        a.mesh.found_self("a:1")
+        a.mesh.forget("b:1", cable.now)
+        cable.run(12.0)
+        assert not a.isolated()
+        assert a.dialled.count("a:1") < 30
+
+    def test_is_no_address_where_another_host_has_answered(self, cable):
+        a, b = two(cable)
+        a.mesh.found_self("b:1")
+        assert a.state_of("b") == "up"
+        cable.remove(b)
+        cable.break_link(a, b)
+        cable.run(5.0)
+        assert a.isolated()
+        assert "b:1" in a.dialled[-3:]
