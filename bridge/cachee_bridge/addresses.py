@@ -108,8 +108,8 @@ class AddressBook:
             known.name, known.is_self = self._own_name, True
 
     def told_self(self, address: str) -> bool:
-        """This host's interfaces, or a peer, say that it leads here. Whether that is news: where another host has
-        answered, nobody is believed."""
+        """This host's interfaces, or a peer, say that it leads here. Whether that is news: where another
+        host has answered, nobody is believed."""
         known = self._book.get(address)
         if known is None or known.is_self or known.proven:
             return False
