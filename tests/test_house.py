@@ -56,6 +56,7 @@ FLOORS = {
             "doorbell",
             "notify",
             "timer",
+            "older",
             "segments",
             "shell",
             "daemon",

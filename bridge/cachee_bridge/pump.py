@@ -49,6 +49,9 @@ class Ring(Protocol):
     def sync_asked(self) -> int:
         """Up to where some worker waits for the peers."""
 
+    def gather(self) -> None:
+        """Takes into this ring what was written in this host's segments of other layouts."""
+
     def heal(self, cursor: int, max_records: int, /) -> int:
         """Applies own records after `cursor` at home; the new pump_cursor."""
 
@@ -116,6 +119,7 @@ class Pump:
         return moved
 
     def _look_at(self, name: str, ring: Ring) -> bool:
+        ring.gather()
         cursor, end = ring.pump_cursor, ring.tail
         if cursor != end:
             self._drain(name, ring, cursor, end)

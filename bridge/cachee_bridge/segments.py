@@ -9,23 +9,13 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 
+from cachee_bridge.older import SHARED_MEMORY, Search, Segment
 from cachee_shm import segment
 from cachee_shm.config import Config
 from cachee_shm.errors import BridgeRunning, CacheeError, SegmentRetired
 
-SHARED_MEMORY = "/dev/shm"
-
 log = logging.getLogger("cachee_bridge")
-
-
-class Segment(segment.Segment):
-    """A segment as its bridge holds it."""
-
-    def _reattach(self) -> None:
-        """A worker goes on with the successor; a bridge begins anew: the ring and the cursors are others."""
-        raise SegmentRetired(f"segment {self.name} was given up or removed")
 
 
 class Segments:
@@ -37,6 +27,7 @@ class Segments:
         self._generations: dict[str, int] = {}
         self._inodes: dict[str, int] = {}
         self._failed: dict[str, str] = {}
+        self._search = Search(config.host.name)
 
     def open_configured(self) -> None:
         """Every configured namespace, and every other whose segment exists already.
@@ -46,6 +37,7 @@ class Segments:
         for namespace in self._config.namespaces:
             self._open(namespace)
         self.open_found()
+        self._search.look(self.held, starting=True)
 
     def open_found(self) -> list[str]:
         """The namespaces that workers have made since the last call. BridgeRunning as above.
@@ -81,11 +73,13 @@ class Segments:
             if _inode(held) != self._inodes[namespace]:
                 held.retire()
                 raise SegmentRetired(f"segment {held.name} was removed or replaced")
+        self._search.look(self.held, starting=False)
 
     def unused(self) -> bool:
         """No worker is attached anywhere, and every record has been healed and handed to the mesh."""
         return all(
-            held.attached_workers() == 0 and held.tail == held.pump_cursor for held in self.held.values()
+            held.attached_workers() == 0 and held.tail == held.pump_cursor and not held.older
+            for held in self.held.values()
         )
 
     def leave(self) -> bool:
@@ -118,12 +112,8 @@ class Segments:
         self._failed.pop(namespace, None)
 
     def _found(self) -> set[str]:
-        """Namespaces of this host whose segments, of this build's layout, exist. Without [defaults], none."""
-        if self._config.defaults is None:
-            return set()
-        before, after = segment.segment_path(self._config.host.name, "\0").lstrip("/").split("\0")
-        name = re.compile(rf"{re.escape(before)}([A-Za-z0-9_-]{{1,64}}){re.escape(after)}")
-        return {match[1] for entry in os.listdir(SHARED_MEMORY) if (match := name.fullmatch(entry))}
+        """Namespaces of this host whose segments, of whatever layout, exist. Without [defaults], none."""
+        return self._search.namespaces() if self._config.defaults is not None else set()
 
     def _log_once(self, namespace: str, reason: str) -> None:
         if self._failed.get(namespace) != reason:

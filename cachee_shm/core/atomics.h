@@ -22,6 +22,7 @@
  *                peers_left:   join the roster, fence_seq_cst, then read left
  *   INTENT       roster_intend: store_release         roster_announce: load_acquire    (intents, verb_hash)
  *   PEERS        peers_vouch: store_release           peers_synced: load_acquire       (header.bridge_until_ms)
+ *                older_vouch: store_release           the same, of another build
  *
  * Ordering on aarch64 is argued from these pairings; the torture programs ran there under emulation alone, which does
  * not reorder as such a machine may.

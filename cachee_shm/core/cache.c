@@ -8,12 +8,16 @@ enum {
 
 /* ---- reading ---- */
 
-/* Cut off from a source, and too old for that by the policy? Flush: all from before it counts as evicted, also where the
+/* Served by the bridge of another layout? Then nothing is. Cut off from a source, and too old for that by the policy? Flush: all from before it counts as evicted, also where the
  * bridge is dead and evicts nothing. Serve: it is only counted. */
 static bool withheld(struct attachment *a, const struct entry_ref *e, uint64_t now_ms)
 {
     uint64_t until_ms = load_acquire(&a->header->serve_until_ms);
-    if (entry_local(e) || now_ms <= until_ms)
+    if (now_ms <= until_ms)
+        return false;
+    if (until_ms == SERVE_NOTHING)
+        return true;
+    if (entry_local(e))
         return false;
     uint64_t age_ms = clock_age_ms(entry_stored_at(e), now_ms);
     bool before = a->on_isolation == ON_ISOLATION_FLUSH && age_ms >= now_ms - until_ms;

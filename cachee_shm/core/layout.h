@@ -4,6 +4,7 @@
  *
  *   offset           region           size                            written by
  *   0                header           4 KiB                           creator; contended words: see struct header
+ *   + 3968           kept             128                             creator; the bridge of another layout: see struct kept
  *   + 4 KiB          roster           roster_slots x 320              the slot's holder; a sweeper after its death
  *   + roster         intents          intent_slots x 16               any process, by CAS: see struct intent
  *   + intents        sources          source_slots x 128              the bridge alone
@@ -58,6 +59,8 @@
  */
 #ifndef CACHEE_LAYOUT_H
 #define CACHEE_LAYOUT_H
+
+#include <stddef.h>
 
 #include "atomics.h"
 
@@ -202,7 +205,7 @@ struct header {
     a64 sketch_additions;        /* any process, fetch_add; taken back by whoever halves the counters */
     a64 climb;                   /* any process, by CAS: see policy.c */
     a64 climb_reads, climb_hits; /* whoever won that CAS */
-    _Alignas(64) a64 serve_until_ms; /* the bridge alone: beyond it, this host is isolated */
+    _Alignas(64) a64 serve_until_ms; /* the bridge alone: beyond it, this host is isolated; or SERVE_NOTHING */
     a64 bridge_generation;           /* whoever takes the bridge's lock: a zombie sees that it moved */
     a64 pump_cursor;                 /* the bridge alone: own records re-applied at home up to here */
     a64 guard_marks[GUARD_MARKS];    /* the bridge alone: | sequence 32 | ms 32 |, see ring.c */
@@ -215,6 +218,57 @@ struct header {
     _Alignas(64) a64 sweep_at_ms;    /* any process, by CAS: when the next sweep is due */
     a64 roster_high;                 /* any process, raised: roster slots ever used */
 };
+
+/* ---- what every layout keeps ----
+ *
+ * While a host is upgraded it has segments of two layouts. The bridge of one build relays the ring of the other build's
+ * segment, and sees to it that nobody serves stale values from it (older.h). So these stay readable from layout to layout:
+ *
+ *   the header's words that are asserted here       where layout 2 has them; a new word goes behind them
+ *   struct kept, in the header's page at KEPT_AT    says where the rest is. Layout 2 has zeros there: older.c knows its sizes
+ *   roster                                          a slot's first word: its state in the lowest 4 bits, 0 = free
+ *   ring                                            16 bytes a record, as drawn above; the kinds keep their numbers
+ *   fences, tag fences; own writes, own tags        8 bytes each; 4 bytes each
+ *   the lock bytes                                  roster.h
+ *
+ * Nothing else does: entries, index, pages and leases are of one layout alone. */
+enum { KEPT_AT = HEADER_BYTES - 128, KEPT_NUMBER = 1 };
+
+struct kept {
+    /* The creator, before state becomes READY. */
+    uint32_t number, layout;
+    uint32_t roster_slots, roster_slot_bytes, ring_slots, tag_slots, fences_per_ring_slot, doorbell_at;
+    uint64_t roster_at, ring_at, fences_at, own_writes_at, tag_fences_at, own_tags_at;
+    /* The bridge of another layout. */
+    a64 relayed_to;         /* the incarnation of the segment that this one's ring is relayed to; 0: never */
+    a64 relayed_generation; /* bridge_generation since then: another bridge has served this segment where it differs */
+};
+
+/* In serve_until_ms: a bridge of another layout serves this host, so nothing is served from here. */
+#define SERVE_NOTHING 1ull
+
+#define KEPT_WORD(word, at) _Static_assert(offsetof(struct header, word) == (at), "every layout keeps this word's place: " #word)
+KEPT_WORD(magic, 0);
+KEPT_WORD(fingerprint, 8);
+KEPT_WORD(total_bytes, 16);
+KEPT_WORD(hash_key, 24);
+KEPT_WORD(time_namespace, 48);
+KEPT_WORD(roster_slots, 56);
+KEPT_WORD(state, 216);
+KEPT_WORD(incarnation, 224);
+KEPT_WORD(ring_tail, 256);
+KEPT_WORD(clear_own, 320);
+KEPT_WORD(clear_remote, 328);
+KEPT_WORD(page_stamp, 384);
+KEPT_WORD(tags_moved, 392);
+KEPT_WORD(cleared_stamp, 400);
+KEPT_WORD(serve_until_ms, 512);
+KEPT_WORD(bridge_generation, 520);
+KEPT_WORD(pump_cursor, 528);
+KEPT_WORD(bridge_told_ms, 680);
+KEPT_WORD(bridge_until_ms, 688);
+_Static_assert(LAYOUT_NUMBER < 256, "the fingerprint's highest byte is the layout's number");
+_Static_assert(sizeof(struct header) <= KEPT_AT && KEPT_AT + sizeof(struct kept) <= HEADER_BYTES, "both are in the first page");
 
 enum statistic {
     STAT_HITS,

@@ -6,6 +6,7 @@
 
 static SegmentObject *all_open;
 struct error_classes errors;
+PyTypeObject *segment_type;
 
 /* ---- entering a verb ---- */
 
@@ -331,10 +332,12 @@ static int exec_module(PyObject *module)
         done = true;
     }
     PyObject *type = PyType_FromSpec(&spec);
+    segment_type = (PyTypeObject *)Py_XNewRef(type);
     int failed = !type || PyModule_AddObjectRef(module, "Segment", type) < 0 ||
                  PyModule_AddIntConstant(module, "LAYOUT", LAYOUT_NUMBER) < 0 ||
                  PyModule_AddIntConstant(module, "KEY_BYTES_MAX", KEY_BYTES_MAX) < 0;
     Py_XDECREF(type);
+    failed = failed || older_type_into(module) < 0;
     return failed ? -1 : 0;
 }
 

@@ -46,6 +46,7 @@ struct error_classes { /* from cachee_shm.errors */
         *bridge_running, *key_too_long, *invalid_key, *invalid_ttl, *not_a_counter, *value_too_large, *unserializable;
 };
 extern struct error_classes errors;
+extern PyTypeObject *segment_type;
 
 /* The namespace's name, for an error: the mapping may be gone before the message is made. */
 struct label {
@@ -114,6 +115,11 @@ void near_keep(SegmentObject *s, PyObject *key, const struct key *k, const struc
 
 /* module_bridge.c: a source's slot. NULL: an error is set. */
 struct source_slot *source_at(SegmentObject *s, unsigned int i);
+
+PyObject *ring_broken(SegmentObject *s); /* retires it; the error */
+
+/* module_older.c: the type Older. -1: an error is set. */
+int older_type_into(PyObject *module);
 
 /* The verbs, by file; module.c gathers them into the type. */
 extern PyMethodDef module_verbs[];  /* module_verbs.c */

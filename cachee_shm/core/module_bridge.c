@@ -48,7 +48,7 @@ static PyObject *Segment_heal(SegmentObject *s, PyObject *args)
     return PyLong_FromUnsignedLongLong(to);
 }
 
-static PyObject *ring_broken(SegmentObject *s)
+PyObject *ring_broken(SegmentObject *s)
 {
     struct label label = label_of(s);
     store_release(&s->a.header->state, SEGMENT_RETIRED);

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stddef.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
@@ -140,6 +139,26 @@ static uint64_t new_incarnation(void)
     return (wall_ns() >> 16 << 16) | random;
 }
 
+/* For bridges of other layouts. */
+static void describe(struct header *h, const struct geometry *g)
+{
+    struct kept *kept = segment_kept(h);
+    kept->number = KEPT_NUMBER;
+    kept->layout = LAYOUT_NUMBER;
+    kept->roster_slots = g->roster_slots;
+    kept->roster_slot_bytes = sizeof(struct roster_slot);
+    kept->ring_slots = g->ring_slots;
+    kept->tag_slots = g->tag_slots;
+    kept->fences_per_ring_slot = FENCES_PER_RING_SLOT;
+    kept->doorbell_at = offsetof(struct header, doorbell);
+    kept->roster_at = g->roster_at;
+    kept->ring_at = g->ring_at;
+    kept->fences_at = g->fences_at;
+    kept->own_writes_at = g->own_writes_at;
+    kept->tag_fences_at = g->tag_fences_at;
+    kept->own_tags_at = g->own_tags_at;
+}
+
 static void fill_header(struct header *h, const struct geometry *g, const struct segment_config *config)
 {
     h->magic = LAYOUT_MAGIC;
@@ -160,6 +179,7 @@ static void fill_header(struct header *h, const struct geometry *g, const struct
         h->hash_key[0] = wall_ns(), h->hash_key[1] = (uint64_t)getpid();
     copy_name(h->host, config->host);
     copy_name(h->name, config->name);
+    describe(h, g);
     store_relaxed(&h->incarnation, new_incarnation());
     store_relaxed(&h->clear_own, 0);
 }
@@ -181,6 +201,14 @@ static void *map_bytes(int fd, uint64_t bytes)
         munmap(behind, (size_t)(end - behind));
     return mapped;
 }
+
+void *segment_map(int fd, uint64_t bytes)
+{
+    void *base = map_bytes(fd, bytes);
+    return base == MAP_FAILED ? NULL : base;
+}
+
+void segment_unmap(void *base, uint64_t bytes) { munmap(base, bytes); }
 
 /* One huge page in place of 512 small ones: a read of a random key then waits for one walk of the page table less at
  * each of its misses. MADV_COLLAPSE (Linux 6.1) needs no setting of the machine's, only a page to begin with; where it

@@ -57,4 +57,11 @@ static inline bool segment_bridge_ousted(const struct attachment *a)
     return a->bridge_generation && load_acquire(&a->header->bridge_generation) != a->bridge_generation;
 }
 
+/* The header's page, as every layout keeps it. */
+static inline struct kept *segment_kept(struct header *h) { return (struct kept *)(void *)((unsigned char *)h + KEPT_AT); }
+
+/* The first bytes of a segment's file, for reading and writing; NULL: errno says why. */
+void *segment_map(int fd, uint64_t bytes);
+void segment_unmap(void *base, uint64_t bytes);
+
 #endif

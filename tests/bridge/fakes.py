@@ -16,6 +16,9 @@ class FakeRing:
     def sync_asked(self) -> int:
         return self.asked
 
+    def gather(self) -> None:
+        pass
+
     def heal(self, cursor: int, max_records: int, /) -> int:
         self.pump_cursor = min(self.tail, cursor + max_records, cursor + self.heal_limit)
         return self.pump_cursor

@@ -54,6 +54,8 @@ class Host:
         self.folder.mkdir()
         self.config = self.folder / "cachee.toml"
         self._caches: list[Cache] = []
+        self.release: Path | None = None
+        """Where its bridge's code is; None: this tree."""
         self.process: subprocess.Popen[bytes] | None = None
         if "drain" not in bridge:
             bridge = f'drain = "0s"\n{bridge}'  # tests stop bridges under their workers
@@ -87,9 +89,20 @@ class Host:
     def run(self, before: str = "pass", **environ: str) -> subprocess.Popen[bytes]:
         """Another bridge process with this host's configuration, its words in `log`; Python `before` it."""
         script = f"{before}\nimport sys, cachee_bridge.__main__ as command\nsys.exit(command.main())"
-        command = [sys.executable, "-c", script, "--config", str(self.config)]
+        command = [sys.executable, "-c", script, "--config", str(self.config_for(self.release))]
+        if self.release is not None:
+            environ["PYTHONPATH"] = f"{self.release}:{self.release / 'bridge'}"
         with open(self.folder / "log", "ab") as log:
-            return subprocess.Popen(command, stderr=log, env={**os.environ, **environ})
+            return subprocess.Popen(command, stderr=log, env={**os.environ, **environ}, cwd=self.release)
+
+    def config_for(self, release: Path | None) -> Path:
+        """The configuration's file, without what the release before does not know."""
+        if release is None:
+            return self.config
+        lines = self.config.read_text().splitlines(keepends=True)
+        path = self.folder / "before.toml"
+        path.write_text("".join(line for line in lines if not line.startswith("drain")))
+        return path
 
     def signal(self, number: signal.Signals) -> None:
         assert self.process is not None
