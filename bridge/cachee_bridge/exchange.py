@@ -436,6 +436,9 @@ class Exchange:
         for final in leave.heads:
             if final.namespace in link.shared:
                 self.members[final.namespace].leaving(link.name, final)
+        for members in self.members.values():
+            if link.name in members.refused:  # it was never followed: what it wrote is evicted with all else
+                members.drop_absent(link.name)
 
     # Saying
 
@@ -520,7 +523,8 @@ class Exchange:
     def say_leave(self, link: Link) -> None:
         self.pump(link)
         self.send_empty(link)
-        finals = [self._finals[ns] for ns in sorted(link.shared) if ns in self._finals]
+        told = (ns for ns in sorted(self._finals) if self._is_mine(ns) and link.allows(ns))
+        finals = [self._finals[ns] for ns in told]  # also where the peer refuses this host
         for at in range(0, max(len(finals), 1), ROWS_MAX):
             link.send(Leave("leaves for good", tuple(finals[at : at + ROWS_MAX])))
 

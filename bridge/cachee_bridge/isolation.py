@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from cachee_bridge.effects import Effect, Level, ServeUntil
 from cachee_bridge.exchange import Exchange, Say
 from cachee_bridge.ports import NamespaceView
+from cachee_bridge.reasons import Reason, Why
 
 
 class Isolation:
@@ -43,7 +44,19 @@ class Isolation:
             level: Level = "warning" if isolated and not members.starting else "info"
             self._say(level, f"namespace {namespace} is {text}", namespace=namespace)
 
-    def views(self, now: float, unanswered: Sequence[str]) -> list[NamespaceView]:
-        """For people and health."""
-        members = self._exchange.members
-        return [members[namespace].view(now, list(unanswered)) for namespace in sorted(members)]
+    def views(
+        self, now: float, unanswered: Sequence[str], is_reached: Callable[[str], bool]
+    ) -> list[NamespaceView]:
+        """For people and health. `is_reached`: a peer is linked, or heard by way of others."""
+        views = []
+        for _, members in sorted(self._exchange.members.items()):
+            why: list[Why] = []
+            if members.isolated(now):
+                why = [*map(_expected, unanswered), *members.why(now, is_reached)]
+            views.append(members.view(now, list(unanswered), why))
+        return views
+
+
+def _expected(what: str) -> Why:
+    """An address ("host:port"), or what discovery asks for ("dns:NAME:PORT", "srv:NAME")."""
+    return Why(Reason.DISCOVERY if what.startswith(("dns:", "srv:")) else Reason.UNANSWERED, what)

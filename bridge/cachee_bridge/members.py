@@ -22,11 +22,13 @@ room, it may be anybody's: then no newcomer is taken for one.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from cachee_bridge.bulletin import Bulletin
 from cachee_bridge.frames import PAYLOAD_ALL, FinalHead
 from cachee_bridge.freshness import Freshness
 from cachee_bridge.ports import NamespaceView, Store
-from cachee_bridge.reasons import Reason
+from cachee_bridge.reasons import Reason, Why
 from cachee_bridge.removal import Removal
 from cachee_bridge.repair import Contact, Rung, contact
 from cachee_bridge.stream import Inbox
@@ -119,11 +121,22 @@ class Members:
         unhealed = ["its own pump"] if self.home.at + self._lost_after_s < now else []
         return unhealed + sorted({*self.refused, *late})
 
-    def view(self, now: float, unanswered: list[str]) -> NamespaceView:
+    def why(self, now: float, is_reached: Callable[[str], bool]) -> list[Why]:
+        """What holds `until` back. `is_reached`: a peer is linked, or heard by way of others."""
+        found = [] if self.home.at + self._lost_after_s >= now else [Why(Reason.OWN_PUMP, "")]
+        for name in self.stale(now)[len(found) :]:
+            known = self.refused.get(name)
+            if name not in self.removal.names:
+                found.append(Why(known or (Reason.BEHIND if is_reached(name) else Reason.SILENT), name))
+        if self.removal.under_way:
+            found.append(Why(Reason.REMOVAL, ", ".join(sorted(self.removal.names))))
+        return found
+
+    def view(self, now: float, unanswered: list[str], why: list[Why]) -> NamespaceView:
         """For people; `unanswered` isolates as well."""
         removing, ends_at = sorted(self.removal.names), self.removal.ends_at(self._hold_s())
         silent, policy = self.stale(now) + unanswered, self.store.on_isolation
-        return NamespaceView(self.namespace, self.until, policy, silent, removing, ends_at)
+        return NamespaceView(self.namespace, self.until, policy, silent, removing, ends_at, why)
 
     def refuse(self, name: str, reason: Reason) -> None:
         """It has this namespace and cannot be followed: it isolates until it can."""

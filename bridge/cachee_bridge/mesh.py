@@ -339,7 +339,7 @@ class Mesh:
 
     def namespaces(self, now: float) -> list[NamespaceView]:
         """For people and health."""
-        return self._isolation.views(now, self._unanswered)
+        return self._isolation.views(now, self._unanswered, self._reaches)
 
     def discovery(self) -> DiscoveryView | None:
         """For people and health; None where peers are configured."""

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from cachee_bridge.frames import VERSION
 from cachee_bridge.identity import Limits
+from cachee_bridge.reasons import Why
 
 
 class Store(Protocol):
@@ -250,6 +251,8 @@ class NamespaceView:
     """Who is being removed."""
     removed_at: float
     """When that ends; inf = nobody is."""
+    why: list[Why] = field(default_factory=list)
+    """While it is isolated: what holds that up, and what would end it."""
 
 
 @dataclass(frozen=True)

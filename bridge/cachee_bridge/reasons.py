@@ -1,18 +1,18 @@
 """Why a namespace is isolated, and what ends that. README.md has the same as a table, with a test for each.
 
-Every place that holds `serve_until` back names one of these: members.py for a source, mesh.py for what is
-expected and has not answered. Time alone is never among the ends.
+Every place that holds `serve_until` back names one of these: members.py for a source and for this host,
+isolation.py for what is expected and has not answered. Time alone is never among the ends.
 """
 
 from __future__ import annotations
 
 from enum import Enum
+from typing import NamedTuple
 
 
 class Reason(Enum):
     """The value is the row's name in the table."""
 
-    STARTING = "starting"
     SILENT = "silent"
     BEHIND = "behind"
     UNANSWERED = "unanswered"
@@ -32,7 +32,6 @@ class Reason(Enum):
 
 
 ENDS = {
-    Reason.STARTING: "ends by itself when {who} has been heard",
     Reason.SILENT: "ends when {who} is linked again, or by `cachee peers forget {who}` if it is dead",
     Reason.BEHIND: "ends by itself when all that {who} announced is applied",
     Reason.UNANSWERED: "ends when a host answers there, or by `cachee peers forget {who}` if none is",
@@ -46,3 +45,15 @@ ENDS = {
     Reason.OWN_PUMP: "ends by itself when this bridge has healed its own ring; restart it if it hangs",
     Reason.REMOVAL: "ends by itself when what was loaded before is not served any more (isolation_ttl)",
 }
+
+
+class Why(NamedTuple):
+    """One reason for which a namespace is isolated, for people."""
+
+    reason: Reason
+    who: str
+    """The peer or the address; "" where it is this host itself."""
+
+    @property
+    def end(self) -> str:
+        return self.reason.end(self.who)

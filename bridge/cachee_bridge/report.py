@@ -51,6 +51,7 @@ def _namespace(view: NamespaceView, now: float) -> dict[str, Any]:
         "isolated_for_s": _ago(view.until, now) if isolated else None,
         "policy": view.policy,
         "silent": view.silent,
+        "why": [{"reason": why.reason.value, "who": why.who, "end": why.end} for why in view.why],
         "removing": view.removing,
         "removed_in_s": _ago(now, view.removed_at),
     }

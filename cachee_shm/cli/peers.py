@@ -112,7 +112,8 @@ def _no_answer(host: str, why: str) -> BridgeError:
 
 
 def _print(told: dict[str, Any]) -> None:
-    for line in (_discovery_line(told), *map(_namespace_line, told["namespaces"]), _unmet_line(told)):
+    namespaces = [line for row in told["namespaces"] for line in (_namespace_line(row), *_why_lines(row))]
+    for line in (_discovery_line(told), *namespaces, _unmet_line(told)):
         if line:
             print(line)
     rows = [COLUMNS, *(row for peer in told["peers"] for row in _rows(peer))]
@@ -141,6 +142,11 @@ def _namespace_line(row: dict[str, Any]) -> str:
     if row["removed_in_s"] is not None:
         line += f"; forgetting {', '.join(row['removing'])} in {_time(row['removed_in_s'])}"
     return line
+
+
+def _why_lines(row: dict[str, Any]) -> list[str]:
+    """What holds it isolated, and what would end that."""
+    return [f"  waits for {why['who'] or 'itself'} ({why['reason']}): {why['end']}" for why in row["why"]]
 
 
 def _unmet_line(told: dict[str, Any]) -> str:
@@ -195,5 +201,7 @@ def _served(until_ms: int, now_ms: int) -> str:
     if not until_ms:
         return "isolated, as no bridge has ever told it otherwise"
     if until_ms < now_ms:
-        return f"isolated for {_time((now_ms - until_ms) / 1000)}"
+        return (
+            f"isolated for {_time((now_ms - until_ms) / 1000)}, until a bridge runs and has heard every peer"
+        )
     return f"not isolated for another {_time((until_ms - now_ms) / 1000)}"
