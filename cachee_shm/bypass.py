@@ -11,6 +11,7 @@ from typing import Any
 
 from cachee_shm.cache import Cache
 from cachee_shm.host import Host
+from cachee_shm.loading import DEFAULT_TTL, TTL
 
 __all__ = ["Bypass"]
 
@@ -49,16 +50,35 @@ class Bypass(Cache):
     def __setitem__(self, key: str | bytes, value: object) -> None:
         self.delete(key)
 
-    def set(self, key: str | bytes, value: object, *args: Any, **options: Any) -> bool:
-        self.delete(key)
+    def set(
+        self,
+        key: str | bytes,
+        value: object,
+        ttl: TTL = DEFAULT_TTL,
+        tags: Sequence[str] = (),
+        local: bool = False,
+    ) -> bool:
+        super().set(key, None, 0, (), local)  # announced, unless it is local; nothing is stored
         return False
 
-    def add(self, key: str | bytes, value: object, *args: Any, **options: Any) -> bool:
-        self.delete(key)
-        return False
+    def add(
+        self,
+        key: str | bytes,
+        value: object,
+        ttl: TTL = DEFAULT_TTL,
+        tags: Sequence[str] = (),
+        local: bool = False,
+    ) -> bool:
+        return self.set(key, value, ttl, tags, local)
 
-    def set_many(self, mapping: Mapping[Any, Any], *args: Any, **options: Any) -> list[Any]:
-        self.delete_many(mapping)
+    def set_many(
+        self,
+        mapping: Mapping[Any, Any],
+        ttl: TTL = DEFAULT_TTL,
+        tags: Sequence[str] = (),
+        local: bool = False,
+    ) -> list[Any]:
+        super().set_many(dict.fromkeys(mapping.keys()), 0, (), local)
         return list(mapping)
 
     def touch(self, key: str | bytes, *args: Any, **options: Any) -> bool:

@@ -131,7 +131,21 @@ def split_address(value: str) -> tuple[str, int]:
 
 
 def _listen(value: str) -> str:
-    split_address(value)
+    """In one spelling: "[::0]" and "0" are all addresses, as "[::]" is, and peers are told none of them."""
+    host, port = split_address(value)
+    if "[" in value:
+        address = ipaddress.IPv6Address(host)
+        mapped = address.ipv4_mapped
+        return f"[{address}]:{port}" if mapped is None else f"{mapped}:{port}"
+    try:
+        return f"{socket.inet_ntoa(socket.inet_aton(host))}:{port}"
+    except OSError:
+        return value  # a name, or nothing: all addresses
+
+
+def _printable(value: str) -> str:
+    if not value.isprintable():
+        raise ValueError("a control character, or half of one")
     return value
 
 
@@ -194,8 +208,10 @@ class Host(Table):
         description="1 to 63 letters, digits, '.', '_' and '-', but no number below 2^32 (users without a "
         "configuration are called so); left out, it is the machine's name",
     )
-    region: str | None = Field(default=None, min_length=1, max_length=63, description="1 to 63 characters")
-    group: str | None = Field(
+    region: Annotated[str, AfterValidator(_printable)] | None = Field(
+        default=None, min_length=1, max_length=63, description="1 to 63 printable characters"
+    )
+    group: Annotated[str, AfterValidator(_printable)] | None = Field(
         default=None, min_length=1, max_length=32, description="the name of one of this machine's groups"
     )
     hash_key_file: Path | None = Field(default=None, description=A_FILE)

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from cachee_shm.errors import Lapped
+from cachee_shm.errors import InvalidKey, Lapped
 
 if TYPE_CHECKING:
     from cachee_shm.segment import Segment
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["Event", "Events"]
 
 RECORD = struct.Struct("<QQBBHHxx")
-ADD, DELETE = 0, 1
+ADD, DELETE, LOCAL = 0, 1, 6
 EVERY_KEY, EVERY_KEY_DONE, RANGE = 0, 1, 2
 """Of a map of buckets that is being applied: the hash of its records, and the digest bits of the last."""
 KINDS = ("add", "delete", "set", "tag", "clear", "flush", "local", "set")
@@ -27,10 +27,11 @@ POLL_MAX_S = 0.02
 class Event(NamedTuple):
     """One record of the ring.
 
-    ``hash`` is the keyed hash of the key or tag (0 for ``clear`` and ``flush``), ``key`` the key itself where
-    the caller named it, ``source`` the name of the host where it began, ``sequence`` its position in this
-    host's ring, ``time`` when this cursor read it (seconds, ``time.time()``), ``kind`` one of "set", "add",
-    "delete", "local", "tag", "clear", "flush" (any key may have been evicted: records of a peer were lost).
+    ``hash`` is the keyed hash of the key or tag (0 for ``clear`` and ``flush``), ``key`` the key itself
+    where the caller named it, ``source`` the name of the host where it began (empty once two others have
+    had its place in the table of hosts since), ``sequence`` its position in this host's ring, ``time`` when
+    this cursor read it (seconds, ``time.time()``), ``kind`` one of "set", "add", "delete", "local", "tag",
+    "clear", "flush" (any key may have been evicted: records of a peer were lost).
     """
 
     hash: int
@@ -39,6 +40,14 @@ class Event(NamedTuple):
     sequence: int
     time: float
     kind: str
+
+
+def _listed(keys: Iterable[str | bytes] | None) -> list[str | bytes] | None:
+    if isinstance(keys, (str, bytes)):
+        raise InvalidKey(
+            f"keys is an iterable of str or bytes, not one {type(keys).__name__}. Nothing is followed."
+        )
+    return None if keys is None else list(keys)
 
 
 class Events:
@@ -52,9 +61,8 @@ class Events:
         self._segment = segment
         self._cursor = segment.tail
         self._incarnation = segment.incarnation
-        self._keys = None if keys is None else list(keys)
+        self._keys = _listed(keys)
         self._wanted = self._hashes()
-        self._sources: dict[int, str] = {0: segment.spec.host}
         self._ready: list[Event] = []
 
     def poll(self) -> list[Event]:
@@ -84,9 +92,9 @@ class Events:
         named = "local" if kind == ADD and not own and not source else KINDS[kind]
         if kind == DELETE and own and digest == RANGE:
             return None  # all keys whose hash begins as this one; a record of EVERY_KEY follows
-        if kind == DELETE and hash_ == EVERY_KEY:
-            if digest != EVERY_KEY_DONE:
-                return None  # what it stands for is not evicted yet
+        if kind in (DELETE, LOCAL) and hash_ == EVERY_KEY:
+            if kind == LOCAL or digest != EVERY_KEY_DONE:
+                return None  # a line, which is about no key; or what it stands for is not evicted yet
             named = "flush"
         key = None
         if self._wanted is not None:
@@ -94,12 +102,11 @@ class Events:
             if not everything and (named == "tag" or hash_ not in self._wanted):
                 return None
             key = self._wanted.get(hash_)
-        return Event(hash_, key, self._source(source), sequence, now, named)
+        return Event(hash_, key, self._source(source, sequence), sequence, now, named)
 
-    def _source(self, index: int) -> str:
-        if index not in self._sources:
-            self._sources.update({known: name for known, name, _, _ in self._segment.sources()})
-        return self._sources.get(index, "")
+    def _source(self, index: int, sequence: int) -> str:
+        """Asked for each record: a slot of the table of hosts may be given to another at any time."""
+        return self._segment._source_name(index, sequence) if index else self._segment.spec.host
 
     def __iter__(self) -> Iterator[Event]:
         return self

@@ -21,6 +21,7 @@
  *   LEFT         peers_leave:  store left, fence_seq_cst, then count the workers in the roster
  *                peers_left:   join the roster, fence_seq_cst, then read left
  *   INTENT       roster_intend: store_release         roster_announce: load_acquire    (intents, verb_hash)
+ *   NAME         peers_rename: fence_release, then store_release   peers_name_at: load_acquire, then fence_acquire (source since)
  *   PEERS        peers_vouch: store_release           peers_synced: load_acquire       (header.bridge_until_ms)
  *                older_vouch: store_release           the same, of another build
  *

@@ -7,7 +7,7 @@
  *   + 3968           kept             128                             creator; the bridge of another layout: see struct kept
  *   + 4 KiB          roster           roster_slots x 320              the slot's holder; a sweeper after its death
  *   + roster         intents          intent_slots x 16               any process, by CAS: see struct intent
- *   + intents        sources          source_slots x 128              the bridge alone
+ *   + intents        sources          source_slots x 208              the bridge alone
  *   + sources        leases           lease_slots x 8                 any process, by CAS
  *   + leases         ring             ring_slots x 16                 any process, by 16-byte CAS
  *   + ring           fences           16 x ring_slots x 8             any process, raised only
@@ -329,9 +329,14 @@ struct source_slot { /* written by the bridge alone */
     a64 acked;     /* 1 + how far it says that it has applied this host's ring; 0: it has not said */
     a64 fresh_ms;  /* segment clock: what it announced before is applied here; 0: never yet */
     a64 reachable; /* 1: it was fresh, or met for the first time, within lost_after: see peers.h */
-    a64 reserved[2];
+    a64 since;     /* the ring's tail when the slot was given to `name`: its records are above. SOURCE_CHANGES: it is being given */
+    a64 until;     /* the ring's tail when it was last given up: the slot that was given up longest ago is given away first */
     a64 name[NAME_BYTES / 8];
+    a64 before_since; /* the same of whose slot it was before: its records are above that, and not above `since` */
+    a64 reserved;
+    a64 before[NAME_BYTES / 8];
 };
+#define SOURCE_CHANGES UINT64_MAX
 
 struct page_note {
     a64 watermark;  /* | entries 16 | check 16 | bytes 32 | that are whole; the owner. See watermark_word */
@@ -348,7 +353,7 @@ _Static_assert(sizeof(a64) == 8 && ATOMIC_LLONG_LOCK_FREE == 2, "64-bit atomics 
 _Static_assert(sizeof(struct header) <= HEADER_BYTES, "the header is one page");
 _Static_assert(sizeof(struct roster_slot) == 320, "roster slot");
 _Static_assert(sizeof(struct intent) == 16, "intent");
-_Static_assert(sizeof(struct source_slot) == 128, "source slot");
+_Static_assert(sizeof(struct source_slot) == 208, "source slot");
 _Static_assert(sizeof(struct page_note) == 48, "page note");
 _Static_assert(sizeof(pair128) == 16, "ring slot");
 _Static_assert(PAGE_BYTES_MAX / ENTRY_UNIT <= 1 << 13, "an entry's offset fits the 13 bits of a span word");

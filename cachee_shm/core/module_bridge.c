@@ -239,7 +239,7 @@ static bool source_named(const struct attachment *a, uint32_t i, const char *nam
     return strncmp(have, name, sizeof have) == 0;
 }
 
-/* Its own slot, else a free one, else one of a forgotten source; NOBODY: none. */
+/* Its own slot, else the one that has been free for longest, else one of a forgotten source; NOBODY: none. */
 static uint32_t source_slot_for(const struct attachment *a, const char *name)
 {
     uint32_t free_slot = NOBODY, forgotten = NOBODY;
@@ -247,7 +247,7 @@ static uint32_t source_slot_for(const struct attachment *a, const char *name)
         uint64_t used = load_acquire(&a->sources[i].used);
         if (source_named(a, i, name))
             return i;
-        if (free_slot == NOBODY && used == SOURCE_FREE)
+        if (used == SOURCE_FREE && (free_slot == NOBODY || load_relaxed(&a->sources[i].until) < load_relaxed(&a->sources[free_slot].until)))
             free_slot = i;
         if (forgotten == NOBODY && used == SOURCE_FORGOTTEN)
             forgotten = i;
@@ -257,12 +257,10 @@ static uint32_t source_slot_for(const struct attachment *a, const char *name)
 
 static void source_begin(struct attachment *a, struct source_slot *slot, const char *name, size_t n)
 {
-    char padded[NAME_BYTES] = {0};
-    memcpy(padded, name, n);
     if (load_acquire(&slot->used) == SOURCE_FORGOTTEN)
         store_release(&a->sources[NOBODY].used, SOURCE_FORGOTTEN);
     store_release(&slot->used, SOURCE_FREE); /* no death in here leaves one source's cursor under another's name */
-    racing_write(slot->name, padded, sizeof padded);
+    peers_rename(a, slot, name, n);
     store_relaxed(&slot->incarnation, 0);
     store_relaxed(&slot->cursor, 0);
     peers_reset(slot);
@@ -319,8 +317,21 @@ static PyObject *Segment_source_forget(SegmentObject *s, PyObject *arg)
     struct source_slot *slot;
     if (PyErr_Occurred() || !enter_as_bridge(s) || !(slot = source_at(s, (unsigned int)i)))
         return NULL;
+    store_relaxed(&slot->until, ring_tail(&s->a));
     store_release(&slot->used, SOURCE_FREE);
     Py_RETURN_NONE;
+}
+
+/* For events.py: source_name(index, sequence) -> the host where a record began; empty: not known any more. */
+static PyObject *Segment_source_name(SegmentObject *s, PyObject *args)
+{
+    unsigned int i;
+    unsigned long long sequence;
+    char name[NAME_BYTES];
+    if (!PyArg_ParseTuple(args, "IK:_source_name", &i, &sequence) || !enter(s))
+        return NULL;
+    bool known = peers_name_at(&s->a, i, sequence, name);
+    return text_from(name, known ? sizeof name : 0);
 }
 
 static PyObject *Segment_source_set_aside(SegmentObject *s, PyObject *arg)
@@ -637,6 +648,7 @@ PyMethodDef module_bridge[] = {
     {"source_open", (PyCFunction)Segment_source_open, METH_O, "source_open(name) -> index"},
     {"source_store", (PyCFunction)Segment_source_store, METH_VARARGS, "source_store(index, incarnation, cursor)"},
     {"source_forget", (PyCFunction)Segment_source_forget, METH_O, "source_forget(index)"},
+    {"_source_name", (PyCFunction)Segment_source_name, METH_VARARGS, "_source_name(index, sequence): the host where that record began, or ''"},
     {"source_set_aside", (PyCFunction)Segment_source_set_aside, METH_O, "source_set_aside(index): forget, but keep for its return; 0: no slot was free"},
     {"draw_line", (PyCFunction)Segment_draw_line, METH_NOARGS, "the sequence of a record of no key"},
     {"evict_before", (PyCFunction)Segment_evict_before, METH_O, "evict_before(sequence): all that was asked for before it, but local"},

@@ -41,7 +41,7 @@ static PyObject *Segment_source_acked(SegmentObject *s, PyObject *args)
     struct source_slot *slot;
     if (!PyArg_ParseTuple(args, "IK:source_acked", &i, &position) || !enter_as_bridge(s) || !(slot = source_at(s, i)))
         return NULL;
-    peers_acked(slot, position);
+    peers_acked(&s->a, slot, position);
     Py_RETURN_NONE;
 }
 

@@ -4,7 +4,13 @@
 #include "doorbell.h"
 #include "ring.h"
 
-void peers_acked(struct source_slot *slot, uint64_t position) { store_release(&slot->acked, position + 1); }
+enum { NAME_TRIES_MAX = 16 }; /* each means that the bridge gave the slot away meanwhile */
+
+void peers_acked(const struct attachment *a, struct source_slot *slot, uint64_t position)
+{
+    if (position <= ring_tail(a))
+        store_release(&slot->acked, position + 1);
+}
 
 void peers_tell(struct source_slot *slot, bool reachable, uint64_t fresh_ms)
 {
@@ -42,6 +48,37 @@ bool peers_left(const struct attachment *a)
 {
     fence_seq_cst(); /* LEFT */
     return load_acquire(&a->header->bridge_left) != 0;
+}
+
+/* A reader that sees any of this sees `since` move. A death in here leaves the slot without a name that counts. */
+void peers_rename(const struct attachment *a, struct source_slot *slot, const char *name, size_t name_bytes)
+{
+    char old[NAME_BYTES] = {0}, padded[NAME_BYTES] = {0};
+    uint64_t since = load_relaxed(&slot->since);
+    if (since != SOURCE_CHANGES)
+        racing_read(old, slot->name, sizeof old);
+    memcpy(padded, name, name_bytes);
+    store_relaxed(&slot->since, SOURCE_CHANGES);
+    fence_release(); /* NAME */
+    racing_write(slot->before, old, sizeof old);
+    store_relaxed(&slot->before_since, since);
+    racing_write(slot->name, padded, sizeof padded);
+    store_release(&slot->since, ring_tail(a)); /* NAME */
+}
+
+bool peers_name_at(const struct attachment *a, uint32_t source, uint64_t sequence, char *name)
+{
+    const struct source_slot *slot = &a->sources[source];
+    if (source < 1 || source >= a->geo.source_slots)
+        return false;
+    for (int tries = 0; tries < NAME_TRIES_MAX; tries++) {
+        uint64_t since = load_acquire(&slot->since), before_since = load_relaxed(&slot->before_since); /* NAME */
+        racing_read(name, sequence > since ? slot->name : slot->before, NAME_BYTES);
+        fence_acquire(); /* NAME */
+        if (since == load_relaxed(&slot->since) && since != SOURCE_CHANGES)
+            return name[0] && (sequence > since || sequence > before_since);
+    }
+    return false;
 }
 
 bool peers_look(const struct attachment *a, uint32_t source, struct peer *out)

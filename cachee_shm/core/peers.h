@@ -18,8 +18,9 @@ struct peer {
     bool reachable;
 };
 
-/* The bridge: the source has said that it has applied this host's ring up to `position`. */
-void peers_acked(struct source_slot *slot, uint64_t position);
+/* The bridge: the source has said that it has applied this host's ring up to `position`. A position beyond the ring's tail is
+ * not kept: once the tail had passed it, it would be believed. */
+void peers_acked(const struct attachment *a, struct source_slot *slot, uint64_t position);
 /* The bridge: whether a source can be reached; and, after all of them, how long what was told counts. */
 void peers_tell(struct source_slot *slot, bool reachable, uint64_t fresh_ms);
 void peers_vouch(struct attachment *a, uint64_t until_ms);
@@ -28,8 +29,13 @@ void peers_raise_incarnation(struct attachment *a, uint64_t incarnation);
 /* The bridge: it says farewell to the peers, who then expect nothing of this host; or it stays after all. */
 void peers_leave(struct attachment *a, bool left);
 bool peers_left(const struct attachment *a);
-/* The bridge: a slot is given to another source. Before `used` says so. */
+/* The bridge: a slot is given to another source, whose name has at most NAME_BYTES - 1 bytes. Before `used` says so. */
+void peers_rename(const struct attachment *a, struct source_slot *slot, const char *name, size_t name_bytes);
 void peers_reset(struct source_slot *slot);
+
+/* Whose record is it that has this sequence and this slot as its source? NAME_BYTES bytes, padded with zeros. False: the slot
+ * has had two other sources since. */
+bool peers_name_at(const struct attachment *a, uint32_t source, uint64_t sequence, char *name);
 
 /* False: the slot is no member's. */
 bool peers_look(const struct attachment *a, uint32_t source, struct peer *out);

@@ -3,6 +3,7 @@
 import datetime as dt
 import decimal
 import math
+import struct
 
 import pytest
 
@@ -309,3 +310,102 @@ def test_a_map_that_is_none_is_refused_and_nothing_of_it_is_applied(private, map
 
 def test_a_word_beyond_the_index_ends_the_eviction(private):
     assert private.evict_map(1, b"\x03\x03\xff\xff", 1 << 60, 1 << 63, 100) == (0, 0)
+
+
+BAD_KEYS = [3, "k" * 1025, "\ud800", ("a",)]
+
+
+@pytest.mark.parametrize("bad", BAD_KEYS, ids=["int", "long", "surrogate", "tuple"])
+def test_a_bulk_verb_with_one_bad_key_changes_nothing(private, bad):
+    private.set_many({"a": 1, "b": 2}, tags=["t"])
+    tail, stats = private.tail, private.stats()
+    for verb in (
+        lambda: private.delete_many(["a", "b", bad]),
+        lambda: private.get_many(["a", "b", bad]),
+        lambda: private.set_many({"a": 3, bad: 4}),
+        lambda: private.set_many({"a": 3}, tags=["t", bad]),
+        lambda: private.delete_tags("t", bad),
+    ):
+        with pytest.raises((TypeError, ValueError), match="Nothing was read or written"):
+            verb()
+    assert (private.tail, private.stats()) == (tail, stats)
+    assert private.get_many(["a", "b"]) == {"a": 1, "b": 2}
+
+
+@pytest.mark.parametrize(
+    "one", ["ab", b"ab", "", type("Text", (str,), {})("ab")], ids=["str", "bytes", "empty", "subclass"]
+)
+def test_one_str_is_no_iterable_of_keys(private, one):
+    private.set_many({"a": 1, "b": 2})
+    for verb in (private.delete_many, private.get_many, private.events):
+        with pytest.raises(InvalidKey, match="not one"):
+            verb(one)
+    for mapping in (one, ["a", "b"], [("a", 1)], None, 3):
+        with pytest.raises(TypeError, match="takes a mapping"):
+            private.set_many(mapping)
+    assert private.get_many(["a", "b"]) == {"a": 1, "b": 2}
+
+
+@pytest.mark.parametrize("keys", [None, 3, object()], ids=["None", "int", "object"])
+def test_what_is_no_iterable_is_refused(private, keys):
+    for verb in (private.delete_many, private.get_many):
+        with pytest.raises(InvalidKey, match="keys is an iterable"):
+            verb(keys)
+
+
+def test_an_iterable_that_raises_changes_nothing_and_its_error_comes_out(private):
+    def broken():
+        yield "a"
+        raise LookupError("mine")
+
+    private.set("a", 1)
+    for verb in (private.delete_many, private.get_many):
+        with pytest.raises(LookupError, match="mine"):
+            verb(broken())
+    assert private.get("a") == 1
+
+
+@pytest.mark.parametrize("value", [object(), b"x" * (4 << 20)], ids=["unserializable", "too large"])
+def test_a_failed_local_set_announces_nothing_and_leaves_no_older_value(private, value):
+    private.set("a", 1, local=True)
+    private.set("b", 1)
+    tail = private.tail
+    for key in ("a", "b"):
+        with pytest.raises((Unserializable, ValueTooLarge)):
+            private.set(key, value, local=True)
+    assert private.get_many(["a", "b"]) == {}
+    assert private.pack(tail, 100, 10_000) == (private.tail, b"")
+
+
+@pytest.mark.parametrize("value", [object(), b"x" * (4 << 20)], ids=["unserializable", "too large"])
+def test_a_failed_set_of_everybody_s_key_is_announced(private, value):
+    private.set("a", 1)
+    tail = private.tail
+    with pytest.raises((Unserializable, ValueTooLarge)):
+        private.set("a", value)
+    _, announced = private.pack(tail, 100, 10_000)
+    assert announced
+
+
+def test_what_interrupts_the_judging_of_a_lifetime_comes_out_as_it_is(private):
+    class Interrupted:
+        def total_seconds(self):
+            raise KeyboardInterrupt
+
+    for verb in (
+        lambda: private.set("a", 1, ttl=Interrupted()),
+        lambda: private.touch("a", ttl=Interrupted()),
+    ):
+        with pytest.raises(KeyboardInterrupt):
+            verb()
+
+
+def test_the_bytes_of_a_payload_may_be_of_any_kind(private):
+    payload = bytes([1]) + struct.pack("<Q", private._hash("a"))
+    for kind in (bytes, bytearray, memoryview):
+        private.set("a", 1)
+        assert private.apply(1, kind(payload)) == 1
+        assert private.get("a") is None
+    for wrong in ("text", None, [1]):
+        with pytest.raises(TypeError, match="bytes-like"):
+            private.apply(1, wrong)

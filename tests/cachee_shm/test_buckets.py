@@ -203,3 +203,35 @@ def test_pieces_that_are_read_while_the_source_writes_on_miss_nothing(pair):
         at += len(piece)
     mend(reader, b"".join(pieces))
     assert not reader.get_many(keys[:250])
+
+
+@pytest.mark.parametrize("sizes", SIZES, ids="-".join)
+@pytest.mark.parametrize("steps", [1 << 9, 1 << 30])
+def test_a_map_goes_up_in_bounded_calls_and_none_of_its_fences_is_left_out(pair, sizes, steps):
+    source, reader = pair(*sizes)
+    keys = [f"key-{n}" for n in range(300)]
+    token = reader._token()
+    for key in keys:
+        source.delete(key)
+    map_, calls, version, at = map_of(source), 0, 0, 0
+    before = reader.tail
+    while True:
+        version, at = reader.fence_map(1, map_, version, at, steps)
+        calls += 1
+        if not at:
+            break
+        reader.draw_line()  # others go on meanwhile
+    assert calls >= 2
+    assert version >> 1 <= reader.tail
+    assert reader.tail == before + 2 + calls - 1
+    assert not any(reader._fill(key, "old", *token, 60, 0, (), False) for key in keys)
+
+
+def test_a_map_whose_passes_are_mixed_up_begins_anew(pair):
+    source, reader = pair("4MiB", "4MiB")
+    source.delete("a")
+    map_ = map_of(source)
+    tail = reader.tail
+    version, at = reader.fence_map(1, map_, 0, 1 << 63, 1 << 30)
+    assert (version, reader.tail) == (tail + 1, tail + 1)
+    assert at

@@ -71,3 +71,21 @@ def test_a_bypassed_process_counts_from_the_start_each_time(
     with pytest.raises(KeyError):
         bypassed.host.incr("hits")
     assert worker.get("hits") == 5
+
+
+def test_a_bypassed_local_write_evicts_on_this_host_and_is_announced_nowhere(
+    config: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = cachee_shm.attach(config=config)
+    monkeypatch.setenv("CACHEE_DISABLE", "1")
+    bypassed = cachee_shm.attach(config=config)
+    for write in (
+        lambda: bypassed.set("k", 2, local=True),
+        lambda: bypassed.add("k", 2, local=True),
+        lambda: bypassed.set_many({"k": 2}, local=True),
+    ):
+        worker.set("k", 1, local=True)
+        tail = worker.tail
+        write()
+        assert worker.get("k") is None
+        assert worker.pack(tail, 10, 1000) == (worker.tail, b"")

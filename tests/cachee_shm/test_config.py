@@ -192,7 +192,18 @@ REFUSED = [
     ({"host": {"name": "1000"}}, "host.name: found '1000'; accepted: 1 to 63 letters, digits,"),
     ({"host": {"name": ""}}, "host.name: found ''; accepted: 1 to 63"),
     ({"host": {"name": 7}}, "host.name: found 7; accepted: 1 to 63"),
-    ({"host": {"region": ""}}, "host.region: found ''; accepted: 1 to 63 characters"),
+    ({"host": {"region": ""}}, "host.region: found ''; accepted: 1 to 63 printable characters"),
+    (
+        {"host": {"region": "eu\nwest"}},
+        "host.region: found 'eu\\nwest'; accepted: 1 to 63 printable characters",
+    ),
+    ({"host": {"region": "eu\x00"}}, "host.region: found 'eu\\x00'; accepted: 1 to 63 printable characters"),
+    (
+        {"host": {"region": "\x1b[31m"}},
+        "host.region: found '\\x1b[31m'; accepted: 1 to 63 printable characters",
+    ),
+    ({"host": {"region": "\ud800"}}, "host.region: found '\\ud800'; accepted: 1 to 63 printable characters"),
+    ({"host": {"group": "a\x00"}}, "host.group: found 'a\\x00'; accepted: the name of one"),
     ({"host": {"group": 5}}, "host.group: found 5; accepted: the name of one of this machine's groups"),
     ({"host": {"hash_key_file": ""}}, "host.hash_key_file: found ''; accepted: the path of a file"),
     ({"defaults": 1}, "defaults: found 1; accepted: a table: [defaults]"),
@@ -245,6 +256,7 @@ REFUSED = [
     ({"bridge": []}, "bridge: found []; accepted: a table: [bridge]"),
     ({"bridge": {"port": 7946}}, "bridge.port: an unknown key; accepted: listen, peers, discover,"),
     ({"bridge": {"listen": "7946"}}, "bridge.listen: found '7946'; accepted: \"address:port\""),
+    ({"bridge": {"listen": "[:::]:7946"}}, "bridge.listen: found '[:::]:7946'; accepted: \"address:port\""),
     ({"bridge": {"listen": ":0"}}, "bridge.listen: found ':0'; accepted: \"address:port\""),
     ({"bridge": {"listen": ":65536"}}, "bridge.listen: found ':65536'; accepted: \"address:port\""),
     ({"bridge": {"listen": "::1:7946"}}, "bridge.listen: found '::1:7946'; accepted: \"address:port\""),
@@ -433,3 +445,21 @@ def test_importing_the_package_imports_neither_pydantic_nor_what_few_processes_n
     program = f"import sys, cachee_shm; print(sorted({dear} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout == "[]\n", done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("found", "meant"),
+    [
+        ("[::0]:7946", "[::]:7946"),
+        ("[0:0::0]:7946", "[::]:7946"),
+        ("[::ffff:0.0.0.0]:7946", "0.0.0.0:7946"),
+        ("0:7946", "0.0.0.0:7946"),
+        ("127.1:7946", "127.0.0.1:7946"),
+        ("[0::1]:7946", "[::1]:7946"),
+        (":7946", ":7946"),
+        ("web-1:7946", "web-1:7946"),
+        ("1e100.net:7946", "1e100.net:7946"),
+    ],
+)
+def test_an_address_to_listen_on_is_understood_in_every_spelling(found, meant):
+    assert Config.parse({"defaults": {}, "bridge": {"listen": found}}).bridge.listen == meant

@@ -171,3 +171,37 @@ def test_events_of_a_closed_cache_say_so(config):
     cache.close()
     with pytest.raises(Closed):
         events.poll()
+
+
+def heard(cache, name):
+    """A record of that host; its slot is given up again."""
+    index = cache.source_open(name)
+    cache.apply(index, bytes([1]) + struct.pack("<Q", cache._hash("k")))
+    cache.source_forget(index)
+    return index
+
+
+def test_an_event_names_the_host_where_it_began_though_its_slot_is_another_s_by_now(cache):
+    events = cache.events()
+    first = heard(cache, "web-a")
+    fillers = []
+    while not fillers or fillers[-1] != first:  # all others, then its own
+        fillers.append(cache.source_open(f"other-{len(fillers)}"))
+    cache.source_forget(first)
+    assert heard(cache, "web-b") == first
+    assert [event.source for event in events.poll()] == ["", "web-b"]  # two others had the slot since
+
+
+def test_an_event_is_not_told_under_the_name_of_a_host_that_came_after_it(cache):
+    events = cache.events()
+    first = heard(cache, "web-a")
+    fillers = []
+    while not fillers or fillers[-1] != first:
+        fillers.append(cache.source_open(f"other-{len(fillers)}"))
+    cache.apply(first, bytes([4]))
+    assert [event.source for event in events.poll()] == ["web-a", f"other-{len(fillers) - 1}"]
+
+
+def test_a_slot_that_has_just_been_given_up_is_the_last_to_be_given_away(cache):
+    assert heard(cache, "web-a") != heard(cache, "web-b")
+    assert heard(cache, "web-a") != heard(cache, "web-b")

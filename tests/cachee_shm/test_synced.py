@@ -1,6 +1,7 @@
 """Waiting until the peers have applied what was written; the bridge says what a test wants."""
 
 import asyncio
+import itertools
 import threading
 import time
 
@@ -140,12 +141,20 @@ class TestPeers:
         shop.set("k", 1)
         index = bridge.tell("web-2", shop.tail)
         bridge.segment.source_forget(index)
-        assert bridge.tell("web-3", None) == index
+        names = (f"web-{number}" for number in itertools.count(3))
+        newcomer = next(name for name in names if bridge.segment.source_open(name) == index)
+        assert bridge.tell(newcomer, None) == index
         assert not synced(shop)
 
     def test_a_position_that_was_never_written_is_not_believed(self, shop, bridge):
         shop.set("k", 1)
         bridge.tell("web-2", shop.tail + 1)
+        assert not synced(shop)
+
+    def test_a_position_that_is_written_only_later_is_not_believed_then(self, shop, bridge):
+        bridge.tell("web-2", shop.tail + 2)
+        shop.set("k", 1)
+        shop.set("l", 1)
         assert not synced(shop)
 
     def test_only_known_slots_take_a_word(self, bridge):

@@ -352,7 +352,7 @@ static void relay_something(struct worker *w, uint32_t key)
         return;
     case 2:
         store_release(&a->header->serve_until_ms, clock_ms(a) + 1000); /* what its beat does */
-        peers_acked(&a->sources[1], w->cursor);
+        peers_acked(a, &a->sources[1], w->cursor);
         peers_tell(&a->sources[1], true, clock_ms(a));
         peers_vouch(a, clock_ms(a) + 1000);
         peers_asked(a);

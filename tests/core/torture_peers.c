@@ -36,7 +36,7 @@ static void open_slot(struct attachment *a, uint32_t i)
 static void tell(struct attachment *a, uint32_t i, uint64_t position)
 {
     store_release(&applied[i], position);
-    peers_acked(&a->sources[i], position);
+    peers_acked(a, &a->sources[i], position);
     peers_tell(&a->sources[i], true, clock_ms(a));
     tally(ACKED);
 }
@@ -117,17 +117,21 @@ static void check_each(struct attachment *bridge, struct attachment *a)
     open_slot(bridge, 1);
     peers_tell(&slots[1], true, 1);
     REQUIRE(!peers_synced(a, a->written), "a peer that has said nothing is taken for one that has all");
-    peers_acked(&slots[1], ring_tail(a));
+    peers_acked(a, &slots[1], ring_tail(a));
     REQUIRE(peers_synced(a, a->written), "the peer has all");
     announce(a, true);
     REQUIRE(peers_synced(a, a->written), "a local key is waited for");
     announce(a, false);
     REQUIRE(!peers_synced(a, a->written), "an announcement is not waited for");
-    peers_acked(&slots[1], a->written - 1);
+    peers_acked(a, &slots[1], a->written - 1);
     REQUIRE(!peers_synced(a, a->written), "the last announcement is not waited for");
-    peers_acked(&slots[1], ring_tail(a) + 1);
+    store_relaxed(&slots[1].acked, ring_tail(a) + 2);
     REQUIRE(!peers_synced(a, a->written), "a position that was never written is believed");
-    peers_acked(&slots[1], ring_tail(a));
+    peers_acked(a, &slots[1], a->written - 1);
+    peers_acked(a, &slots[1], ring_tail(a) + 1);
+    announce(a, false);
+    REQUIRE(!peers_synced(a, a->written), "a position that was written only afterwards is believed");
+    peers_acked(a, &slots[1], ring_tail(a));
     REQUIRE(peers_synced(a, a->written), "the peer has all again");
 
     store_release(&slots[1].used, 0);
