@@ -24,6 +24,13 @@ WAIT_S = 30.0
 HEARTBEAT_S = 0.05
 
 
+def held(namespace: str) -> Cache:
+    """A worker's segment, which its bridge holds as well. There is none of another layout."""
+    cache: Cache = cachee_shm.attach(namespace, private=True, config={"defaults": {"memory": "4MiB"}})
+    cache.gather = lambda: None  # type: ignore[attr-defined]
+    return cache
+
+
 class Side:
     """One shell over one namespace."""
 
@@ -31,7 +38,7 @@ class Side:
         self, name: str, port: int, secrets: tuple[bytes, ...] = (), tls: Contexts | None = None
     ) -> None:
         self.port = port
-        self.cache: Cache = cachee_shm.attach("shop", private=True, config={"defaults": {"memory": "4MiB"}})
+        self.cache = held("shop")
         self.broken: list[BaseException] = []
         settings = Settings(address=f"127.0.0.1:{port}", heartbeat_s=HEARTBEAT_S, secrets=secrets)
         loop = asyncio.get_running_loop()
@@ -98,9 +105,7 @@ def test_a_lapped_ring_is_repaired_part_by_part(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_namespace_added_later_is_relayed() -> None:
     async def test(left: Side, right: Side) -> None:
-        news = [
-            cachee_shm.attach("news", private=True, config={"defaults": {"memory": "4MiB"}}) for _ in "lr"
-        ]
+        news = [held("news") for _ in "lr"]
         left.shell.add_namespace("news", news[0])
         right.shell.add_namespace("news", news[1])
         await until(lambda: all(cache.serve_until >= cache.now_ms() for cache in news))
