@@ -43,6 +43,7 @@ FLOORS = {
         ["link", "relaying", "exchange"],
         ["isolation", "gossip", "membership", "paths", "mesh"],
         [
+            "boottime",
             "tls",
             "credentials",
             "accepting",

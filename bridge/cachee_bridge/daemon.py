@@ -24,6 +24,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from cachee_bridge.boottime import clock
 from cachee_bridge.control import Control
 from cachee_bridge.credentials import Credentials
 from cachee_bridge.doorbell import Doorbell, DoorbellUnavailable
@@ -202,7 +203,7 @@ class Daemon:
 
     def _answered(self, shell: Shell, request: dict[str, Any]) -> dict[str, Any]:
         if request.get("do") == "peers":
-            return report(self._config.host.name, shell.mesh, time.monotonic())
+            return report(self._config.host.name, shell.mesh, clock())
         if request.get("do") == "forget" and isinstance(request.get("who"), str):
             return self._forget(shell, request["who"])
         return {"error": "this bridge knows peers and forget; nothing was changed"}
@@ -210,7 +211,7 @@ class Daemon:
     def _forget(self, shell: Shell, who: str) -> dict[str, Any]:
         log.info("the operator forgets %r", who)
         try:
-            return {"done": shell.mesh.forget(who, time.monotonic())}
+            return {"done": shell.mesh.forget(who, clock())}
         except NotForgotten as error:
             return {"error": str(error)}
         finally:

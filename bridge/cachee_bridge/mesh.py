@@ -94,7 +94,7 @@ HELD_SAID_S = 60.0
 
 
 class Mesh:
-    """The protocol core. Not thread-safe; every time is `now`: seconds of this host's CLOCK_MONOTONIC."""
+    """The protocol core. Not thread-safe; every time is `now`: seconds of this host's CLOCK_BOOTTIME."""
 
     def __init__(
         self, name: str, stores: Mapping[str, Store], settings: Settings, rng: random.Random

@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
+from cachee_bridge.boottime import clock
 from cachee_bridge.doorbell import Doorbell
 from cachee_bridge.effects import (
     Close,
@@ -85,7 +86,7 @@ class Segment(Store, Ring, Protocol):
     """What the shell needs of cachee_shm._core.Segment: the mesh's part, the pump's part, and isolation's."""
 
     def set_serve_until(self, ms: int, /) -> None:
-        """Beyond `ms` of CLOCK_MONOTONIC_COARSE, readers refuse by the isolation policy."""
+        """Beyond `ms` of the segment's clock, readers refuse by the isolation policy."""
 
 
 class Grid:
@@ -135,7 +136,7 @@ class Shell:
         self._settings = settings
         self._on_broken = on_broken
         self._timer: asyncio.TimerHandle | None = None
-        self._grid = Grid(settings.heartbeat_s, time.time() - time.monotonic())
+        self._grid = Grid(settings.heartbeat_s, time.time() - clock())
         self.mesh = Mesh(name, self._segments, settings, random.SystemRandom())
         self.network = Network(loop, self)
         self.network.tls = tls
@@ -162,11 +163,11 @@ class Shell:
         self, host: str, port: int, peers: Iterable[str], resolver: Resolver | None = None
     ) -> list[int]:
         """Listens, dials and relays; the ports it listens on. OSError when it cannot listen: nothing runs."""
-        self.mesh.start(time.monotonic())
-        self.mesh.add_peers(peers, time.monotonic())
+        self.mesh.start(clock())
+        self.mesh.add_peers(peers, clock())
         if resolver is not None:
             self._resolver = resolver
-            self.mesh.discover(resolver.what, time.monotonic())
+            self.mesh.discover(resolver.what, clock())
         ports = await self.network.listen(host, port)
         for namespace, segment in self._segments.items():
             self.pump.add(namespace, segment)
@@ -177,7 +178,7 @@ class Shell:
     def add_namespace(self, namespace: str, segment: Segment) -> None:
         """One that was made after the start."""
         self._segments[namespace] = segment
-        self.mesh.add_namespace(namespace, segment, time.monotonic())
+        self.mesh.add_namespace(namespace, segment, clock())
         self.pump.add(namespace, segment)
         self.perform()
 
@@ -189,10 +190,10 @@ class Shell:
     async def leave(self, timeout_s: float, at_once: Callable[[], bool] = lambda: False) -> bool:
         """Says farewell for good. True when every linked peer has applied all. `at_once`: wait no longer."""
         self.pump.look()
-        self.mesh.leave(time.monotonic())
+        self.mesh.leave(clock())
         self.perform()
-        end = time.monotonic() + timeout_s
-        while not (self.mesh.left() or at_once()) and time.monotonic() < end:
+        end = clock() + timeout_s
+        while not (self.mesh.left() or at_once()) and clock() < end:
             await asyncio.sleep(LEAVE_LOOK_S)
         return self.mesh.left()
 
@@ -202,7 +203,7 @@ class Shell:
             self._timer.cancel()
         if self._question is not None:
             self._question.cancel()
-        self._input(0, self.mesh.stop, time.monotonic())
+        self._input(0, self.mesh.stop, clock())
         self.network.stop()
         self._input(0, self.pump.stop)
 
@@ -217,7 +218,7 @@ class Shell:
 
     def _not_performed(self, effect: Effect, error: Exception) -> None:
         """It costs what it was for; the effects after it are performed."""
-        now = time.monotonic()
+        now = clock()
         self._spoilt(f"effect {type(effect).__name__}", error)
         if isinstance(effect, Connect):
             self.mesh.connect_failed(effect.address, str(error) or repr(error), now)
@@ -229,44 +230,44 @@ class Shell:
     def _give_up(self, link: int) -> None:
         self.network.abort(link)
         try:
-            self.mesh.link_closed(link, "a mistake in the bridge", time.monotonic())
+            self.mesh.link_closed(link, "a mistake in the bridge", clock())
         except Exception as error:
             self._spoilt("closing a link", error)
 
     def opened(self, link: int, address: str | None, remote_host: str, identity: Identity | None) -> None:
-        self._input(link, self.mesh.link_opened, link, address, time.monotonic(), remote_host, identity)
+        self._input(link, self.mesh.link_opened, link, address, clock(), remote_host, identity)
 
     def refused(self, stranger: str, reason: str) -> None:
-        for line in self._strangers.turned_away(host_of(stranger), stranger, reason, time.monotonic()):
+        for line in self._strangers.turned_away(host_of(stranger), stranger, reason, clock()):
             log.warning("%s", _printable(line))
 
     def leads_here(self, address: str) -> None:
         self._input(0, self.mesh.found_self, address)
 
     def connect_failed(self, address: str, reason: str) -> None:
-        self._input(0, self.mesh.connect_failed, address, reason, time.monotonic())
+        self._input(0, self.mesh.connect_failed, address, reason, clock())
 
     def received(self, link: int, data: bytes) -> None:
-        self._input(link, self.mesh.received, link, data, time.monotonic())
+        self._input(link, self.mesh.received, link, data, clock())
         # What was applied is in our ring too: left there, it would look like a write that rang no bell.
         self._input(0, self.pump.look)
 
     def writable(self, link: int) -> None:
-        self._input(link, self.mesh.writable, link, time.monotonic())
+        self._input(link, self.mesh.writable, link, clock())
 
     def closed(self, link: int, reason: str) -> None:
-        self._input(link, self.mesh.link_closed, link, reason, time.monotonic())
+        self._input(link, self.mesh.link_closed, link, reason, clock())
 
     def _ring_moved(self, namespace: str) -> None:
-        self._input(0, self.mesh.ring_moved, namespace, time.monotonic())
+        self._input(0, self.mesh.ring_moved, namespace, clock())
 
     def _tick(self) -> None:
         self._input(0, self.pump.check)
-        now = self._grid.settle(time.monotonic())
+        now = self._grid.settle(clock())
         deadline = self._input(0, self._mesh_tick, now)
         for line in self._strangers.due(now):
             log.warning("%s", _printable(line))
-        wait = self._grid.next(now if deadline is None else deadline) - time.monotonic()
+        wait = self._grid.next(now if deadline is None else deadline) - clock()
         self._timer = self._loop.call_later(max(wait, TICK_S_MIN), self._tick)
 
     def _mesh_tick(self, now: float) -> float:
@@ -310,18 +311,18 @@ class Shell:
         self._loop.call_soon(self._go_on)
 
     def _go_on(self) -> None:
-        self._input(0, self.mesh.go_on, time.monotonic())
+        self._input(0, self.mesh.go_on, clock())
         self._input(0, self.pump.look)
 
     def _send(self, effect: Send) -> None:
         if self.network.send(effect.link, effect.data):
-            self.mesh.writable(effect.link, time.monotonic())
+            self.mesh.writable(effect.link, clock())
 
     def _connect(self, effect: Connect) -> None:
         try:
             host, port = split_address(effect.address)
         except ValueError as error:  # peers tell addresses, too
-            self.mesh.connect_failed(effect.address, str(error), time.monotonic())
+            self.mesh.connect_failed(effect.address, str(error), clock())
         else:
             self.network.connect(effect.address, host, port)
 
@@ -333,9 +334,9 @@ class Shell:
         try:
             answer = await self._resolver.ask()
         except Exception as error:  # also what a server's bytes may do to a library
-            self._input(0, self.mesh.discovery_failed, str(error) or repr(error), time.monotonic())
+            self._input(0, self.mesh.discovery_failed, str(error) or repr(error), clock())
         else:
-            self._input(0, self.mesh.discovered, answer.addresses, answer.ttl_s, time.monotonic())
+            self._input(0, self.mesh.discovered, answer.addresses, answer.ttl_s, clock())
 
     def _close(self, effect: Close) -> None:
         stranger = self.network.stranger(effect.link)

@@ -98,9 +98,10 @@ void cache_keep_house(struct attachment *a, uint64_t second)
     a->house_second = second;
     if (a->frozen_ms >= 0)
         return;
+    bool clock_intact = clock_look(a);
     if (sweep_is_due(a))
         roster_sweep(a);
-    if (roster_unlinked(a) || !header_intact(a))
+    if (roster_unlinked(a) || !clock_intact || !header_intact(a))
         store_release(&a->header->state, SEGMENT_RETIRED);
 }
 

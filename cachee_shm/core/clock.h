@@ -1,4 +1,9 @@
-/* clock.h - CLOCK_MONOTONIC_COARSE in milliseconds: 5 ns a reading, one tick (1 to 10 ms) of resolution.
+/* clock.h - the time since boot in milliseconds: CLOCK_BOOTTIME, as 5 ns a reading can tell it, in ticks of 1 to 10 ms.
+ *
+ * A machine that is suspended serves nothing and hears nothing, but entries grow old meanwhile, and so does the word of every
+ * peer. CLOCK_BOOTTIME counts that time, but has no coarse form and costs 25 ns. So each reading is CLOCK_MONOTONIC_COARSE,
+ * which stands still in suspend, plus header.suspended_ms, by which CLOCK_BOOTTIME is ahead. Every process that begins a
+ * verb looks once a second whether that has grown; the wall clock has, after any suspend, so the first verb looks.
  * A test may freeze it for one attachment. Attaching across time namespaces is refused (segment.c), so every
  * process of a segment reads the same clock. */
 #ifndef CACHEE_CLOCK_H
@@ -14,7 +19,40 @@ static inline uint64_t clock_ms(const struct attachment *a)
         return (uint64_t)a->frozen_ms;
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
-    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000 + load_relaxed(&a->header->suspended_ms);
+}
+
+static inline int64_t clock_us(clockid_t clock)
+{
+    struct timespec t;
+    clock_gettime(clock, &t);
+    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
+enum { SUSPENDED_STEP_MS = 10, SUSPENDED_LOOK_US = 1000, SUSPENDED_LOOKS = 3 };
+
+/* By how much CLOCK_BOOTTIME is ahead of CLOCK_MONOTONIC. False: this process was interrupted between the two each time. */
+static inline bool clock_suspended(uint64_t *ms)
+{
+    for (int look = 0; look < SUSPENDED_LOOKS; look++) {
+        int64_t before = clock_us(CLOCK_MONOTONIC), boot = clock_us(CLOCK_BOOTTIME), after = clock_us(CLOCK_MONOTONIC);
+        *ms = boot > before ? (uint64_t)(boot - before) / 1000 : 0;
+        if (after - before < SUSPENDED_LOOK_US)
+            return true;
+    }
+    return false;
+}
+
+/* Take in how long the machine was suspended. It is the kernel's answer, the same for every process of a segment, so it does
+ * not matter who stores it. False: what is stored is more than that, which nobody did: damaged bytes. */
+static inline bool clock_look(struct attachment *a)
+{
+    uint64_t now, known = load_relaxed(&a->header->suspended_ms);
+    if (!clock_suspended(&now))
+        return true;
+    if (now >= known + SUSPENDED_STEP_MS)
+        store_relaxed(&a->header->suspended_ms, now);
+    return known <= now + SUSPENDED_STEP_MS;
 }
 
 /* A number that is another one at least once a second, and that is cheaper to read than the time: every verb looks at it to

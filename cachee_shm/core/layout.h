@@ -193,6 +193,8 @@ struct header {
     a64 state;             /* enum segment_state; RETIRED by whoever finds corruption or replaces the segment */
     a64 incarnation;       /* creator; raised by the bridge when a peer knows a higher one, or a cursor beyond the tail */
 
+    a64 suspended_ms;      /* whoever looks: how long the machine was suspended since it booted, see clock.h */
+
     /* Contended words, a cache line each. */
     _Alignas(64) a64 ring_tail; /* any process, by CAS: records published so far = the last sequence */
     _Alignas(64) a64 clear_own; /* any process, raised: sequence of the last clear() of this host */
@@ -256,6 +258,7 @@ KEPT_WORD(time_namespace, 48);
 KEPT_WORD(roster_slots, 56);
 KEPT_WORD(state, 216);
 KEPT_WORD(incarnation, 224);
+KEPT_WORD(suspended_ms, 232); /* 0 in layout 2, which does not know it */
 KEPT_WORD(ring_tail, 256);
 KEPT_WORD(clear_own, 320);
 KEPT_WORD(clear_remote, 328);

@@ -128,7 +128,7 @@ static PyObject *Older_set_serve_until(OlderObject *self, PyObject *arg)
     uint64_t ms = PyLong_AsUnsignedLongLong(arg);
     if (PyErr_Occurred() || !ready(self))
         return NULL;
-    older_serve_until(&self->o, ms);
+    older_serve_until(&self->o, &self->mine->a, ms);
     Py_RETURN_NONE;
 }
 
@@ -137,7 +137,7 @@ static PyObject *Older_vouch(OlderObject *self, PyObject *arg)
     uint64_t ms = PyLong_AsUnsignedLongLong(arg);
     if (PyErr_Occurred() || !ready(self))
         return NULL;
-    older_vouch(&self->o, ms);
+    older_vouch(&self->o, &self->mine->a, ms);
     Py_RETURN_NONE;
 }
 

@@ -8,6 +8,8 @@
 #include "peers.h"
 #include "ring.h"
 
+#define FOR_EVER_MS ((uint64_t)1 << 62) /* no time, but for ever */
+
 enum { OLDER_FINISH_RECORDS = 1 << 20, ROSTER_SLOT_BYTES_MAX = 1 << 16, FENCES_PER_RING_SLOT_MAX = 1024 };
 
 /* Layout 2, whose header says less of itself. */
@@ -216,15 +218,22 @@ void older_silence(struct older *o)
         raise_max(&o->a.header->clear_own, s);
 }
 
-void older_serve_until(struct older *o, uint64_t ms)
+/* A time of this build's clock, as the clock of layout 2 tells it: it stands still in suspend. */
+static uint64_t time_there(const struct older *o, const struct attachment *mine, uint64_t ms)
 {
-    store_release(&o->a.header->serve_until_ms, o->layout == TWO ? ms : SERVE_NOTHING);
+    uint64_t ahead = load_relaxed(&mine->header->suspended_ms) - load_relaxed(&o->a.header->suspended_ms);
+    return ms > FOR_EVER_MS || ms < ahead ? ms : ms - ahead;
 }
 
-void older_vouch(struct older *o, uint64_t until_ms)
+void older_serve_until(struct older *o, const struct attachment *mine, uint64_t ms)
+{
+    store_release(&o->a.header->serve_until_ms, o->layout == TWO ? time_there(o, mine, ms) : SERVE_NOTHING);
+}
+
+void older_vouch(struct older *o, const struct attachment *mine, uint64_t until_ms)
 {
     store_relaxed(&o->a.header->bridge_told_ms, clock_ms(&o->a));
-    store_release(&o->a.header->bridge_until_ms, until_ms);
+    store_release(&o->a.header->bridge_until_ms, time_there(o, mine, until_ms)); /* PEERS */
 }
 
 /* ---- taking it over ---- */

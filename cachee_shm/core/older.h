@@ -46,8 +46,8 @@ bool older_relay(struct older *o, struct attachment *mine, uint32_t records_max)
 void older_silence(struct older *o);
 
 /* Until when its workers count as not isolated, and the peers as told (layout 2; later ones serve nothing anyway). */
-void older_serve_until(struct older *o, uint64_t ms);
-void older_vouch(struct older *o, uint64_t until_ms);
+void older_serve_until(struct older *o, const struct attachment *mine, uint64_t ms);
+void older_vouch(struct older *o, const struct attachment *mine, uint64_t until_ms);
 
 /* Arm the doorbell there: false if a record came meanwhile; or disarm it. */
 bool older_arm(struct older *o);

@@ -180,6 +180,9 @@ static void fill_header(struct header *h, const struct geometry *g, const struct
     copy_name(h->host, config->host);
     copy_name(h->name, config->name);
     describe(h, g);
+    uint64_t suspended_ms = 0;
+    clock_suspended(&suspended_ms);
+    store_relaxed(&h->suspended_ms, suspended_ms);
     store_relaxed(&h->incarnation, new_incarnation());
     store_relaxed(&h->clear_own, 0);
 }

@@ -287,12 +287,14 @@ class Host:
         self.working = False
         self.life += 1
 
-    def sleep(self, seconds: float) -> None:
-        """The machine stands still, and its clock with it."""
+    def sleep(self, seconds: float, clock_runs: bool) -> None:
+        """The machine stands still. The clock of a virtual machine that is paused stands still too; that of
+        a machine that is suspended runs on."""
         if self.world.now < self.asleep_until:
             return
         self.asleep_until = self.world.now + seconds
-        self.world.at(seconds, lambda life=self.life: self._wake(life, seconds))
+        if not clock_runs:
+            self.world.at(seconds, lambda life=self.life: self._wake(life, seconds))
         if self.bridge is not None and self.bridge.alive:
             self.bridge.hang(seconds)
         if self.zombie is not None and self.zombie.alive:

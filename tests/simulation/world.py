@@ -428,10 +428,10 @@ class World:
         self.at(seconds, lambda: self.named.add(name))
 
     def _sleep(self) -> None:
-        """A virtual machine is paused; its clock does not run meanwhile."""
-        host, seconds = self._some_host(), self._while()
-        self.say(f"-- {host.name} sleeps for {seconds:.3f}")
-        host.sleep(seconds)
+        """A virtual machine is paused, and its clock does not run meanwhile; or a machine is suspended."""
+        host, seconds, suspended = self._some_host(), self._while(), self.rng.random() < 0.5
+        self.say(f"-- {host.name} {'is suspended' if suspended else 'sleeps'} for {seconds:.3f}")
+        host.sleep(seconds, suspended)
 
     def _mend(self) -> None:
         self.say("== rest")
