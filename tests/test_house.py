@@ -41,7 +41,7 @@ FLOORS = {
             "bulletin",
         ],
         ["link", "relaying", "exchange"],
-        ["isolation", "gossip", "membership", "paths", "mesh"],
+        ["isolation", "gossip", "membership", "paths", "intake", "mesh"],
         [
             "boottime",
             "tls",
@@ -98,6 +98,7 @@ PROTOCOL |= {
     "relaying",
     "exchange",
     "membership",
+    "intake",
     "paths",
     "mesh",
 }

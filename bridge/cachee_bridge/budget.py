@@ -3,11 +3,14 @@
     charged for   the bytes that come, MESSAGE_BYTES for each message, ROW_BYTES for each row in it,
                   for a map of buckets the size of this host's own, since each of its fences may have to be
                   raised, and WORDS_BYTES each time that it is gone on with (buckets.EVICT_WORDS),
-                  and what is sent once more because the peer asks for it again: of a map, PIECE_BYTES
+                  what is sent once more because the peer asks for it again (of a map, PIECE_BYTES), and a
+                  byte for each position of the ring that is looked at for that,
+                  and ROW_BYTES for each row of the beats that answer a SYNC
 
-A message is looked at as long as there is anything in the bucket. Then the peer is not read until the bucket
-holds something again: its bytes wait in its own kernel, and nothing is lost. It is not closed, since a host
-that recovers from a partition may be over it in good faith.
+A peer has one budget, however often it connects. A message is looked at as long as there is anything in the
+bucket. Then the peer is not read until the bucket holds something again: its bytes wait in its own kernel,
+and nothing is lost. It is not closed, since a host that recovers from a partition may be over it in good
+faith.
 """
 
 from __future__ import annotations
@@ -25,16 +28,19 @@ DEBT_S = 0.5
 
 class Budget:
     def __init__(self, bytes_per_s: float, now: float) -> None:
-        self._rate = bytes_per_s
+        self.bytes_per_s = bytes_per_s
+        self.owed = 0.0
+        """All that was ever taken out."""
         self._left = self._full = bytes_per_s * BURST_S
         self._at = now
 
     def owe(self, cost: float) -> None:
         """Take `cost` out."""
-        self._left = max(self._left - cost, -DEBT_S * self._rate)
+        self.owed += cost
+        self._left = max(self._left - cost, -DEBT_S * self.bytes_per_s)
 
     def spent(self, now: float) -> bool:
         """Whether there is nothing left."""
-        self._left = min(self._full, self._left + max(0.0, now - self._at) * self._rate)
+        self._left = min(self._full, self._left + max(0.0, now - self._at) * self.bytes_per_s)
         self._at = max(self._at, now)
         return self._left <= 0

@@ -19,7 +19,7 @@ host's own certificate does not.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from cachee_bridge.buckets import PIECE_BYTES, is_piece
@@ -347,10 +347,10 @@ class Exchange:
             else:
                 self.relaying.on_cursor(link, cursor, now)
 
-    def on_sync(self, link: Link, sync: Sync, now: float) -> None:
+    def on_syncs(self, link: Link, syncs: Iterable[Sync], now: float) -> int:
+        """One answer to all of them; how many rows and messages it took."""
         link.thirds.told_at = float("-inf")
-        self.beat(link, now)
-        self.relaying.on_sync(link, sync, now)
+        return self.beat(link, now) + sum(self.relaying.on_sync(link, sync, now) for sync in syncs)
 
     def _on_head(self, link: Link, head: Head, stamp: float | None, now: float) -> None:
         members = self.members[head.namespace]
@@ -450,8 +450,10 @@ class Exchange:
         waiting = list(link.outboxes) if namespace is None else [namespace] * (namespace in link.outboxes)
         while waiting and link.room():
             turn = waiting.pop(0)
-            again = link.outboxes[turn].again
-            frame = self._next(link, link.outboxes[turn])
+            outbox = link.outboxes[turn]
+            again, scanned = outbox.again, outbox.scanned
+            frame = self._next(link, outbox)
+            link.budget.owe(max(0, min(outbox.scanned, outbox.looked) - scanned))
             if frame is not None:
                 link.send(frame)
                 link.pace.sent()
@@ -492,13 +494,13 @@ class Exchange:
         if link.pace.due(now, confirmed):
             self.beat(link, now)
 
-    def beat(self, link: Link, now: float) -> None:
-        """Head, cursors, stamp, echo. Left out only where the socket has been full for long."""
+    def beat(self, link: Link, now: float) -> int:
+        """Head, cursors, stamp, echo; how many rows. Left out only if the socket has been full for long."""
         self.pump(link)
         if link.room():
             self.send_empty(link)
         if not link.room(BEATS_BYTES):
-            return
+            return 0
         shared, heartbeat_s = sorted(link.shared), self._settings.heartbeat_s
         stores = [(ns, self.members[ns].store) for ns in shared]
         heads = [Head(ns, self._name, store.incarnation, store.tail, 0, SENT) for ns, store in stores]
@@ -510,6 +512,7 @@ class Exchange:
             link.send(part)
         calm_s = heartbeat_s if link.relays else self._calm_s
         link.pace.beaten(now, calm_s, heartbeat_s)
+        return len(beat.heads) + len(beat.cursors)
 
     # Leaving, and what people see
 

@@ -392,6 +392,14 @@ class Decoder:
         """By which each message is checked, from the next one on."""
         self._buffer = bytearray()
 
+    @property
+    def has_message(self) -> bool:
+        """Whether a whole message is kept, or what cannot be the beginning of one."""
+        try:
+            return self._next(0) is not None
+        except (FrameError, AuthError):
+            return True
+
     def keep(self, data: bytes) -> None:
         """For the next feed()."""
         self._buffer += data

@@ -50,6 +50,7 @@ class Gate:
     def __init__(self, now: float) -> None:
         self._accepts = _Bucket(ACCEPTS_PER_S, ACCEPTS_BURST, now)
         self._heard = _Bucket(HEARD_PER_S, HEARD_BURST, now)
+        self._proofs = _Bucket(HEARD_PER_S, HEARD_BURST, now)
         self._addresses: dict[str, _Bucket] = {}
 
     def accepts_in_s(self, now: float) -> float:
@@ -70,8 +71,12 @@ class Gate:
         self._heard.take()
         return ""
 
-    def proven(self, host: str) -> None:
-        """A connection from `host` that was heard has proven who it is."""
+    def proven(self, host: str, now: float) -> None:
+        """A connection from `host` that was heard has proven who it is. A peer that connects without end gets
+        nothing back."""
+        if self._proofs.wait_s(now):
+            return
+        self._proofs.take()
         self._heard.give_back()
         if (address := self._addresses.get(network_of(host))) is not None:
             address.give_back()

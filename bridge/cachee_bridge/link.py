@@ -41,6 +41,7 @@ from cachee_bridge.frames import (
     Message,
     NamespaceState,
     State,
+    Sync,
     namespaces_of,
     rows_of,
 )
@@ -140,6 +141,9 @@ class Link:
         self.held_since: float | None = None
         self.complain_at = now
         """When it is said again that it was."""
+        self.is_paused = self.is_closed = False
+        self.syncs: dict[Sync, None] = {}
+        """What the peer has asked for in this slice, to be answered at its end."""
         self._limits: Limits = None
         """The namespaces that the peer may speak of, None = every one."""
         self._identity = identity

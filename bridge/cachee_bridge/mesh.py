@@ -26,15 +26,13 @@ dialled. Two hosts under one name: the second is turned away, and the first is a
 link. If it gives one and then the second comes again, both are alive, and that is said aloud; if it gives
 none, the first was a former life of the second, and its link ends.
 
-A peer that is over its budget is not read until it is within it again: what it has sent waits, here at most
-one read of the socket, then in the kernels.
+What a peer sends is looked at in slices, and not beyond its budget: intake.py.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import closing
 from dataclasses import replace
 
 from cachee_bridge import auth
@@ -48,9 +46,7 @@ from cachee_bridge.effects import (
     GoOn,
     Level,
     Log,
-    Pause,
     Proven,
-    Resume,
     Send,
 )
 from cachee_bridge.exchange import Exchange
@@ -70,6 +66,7 @@ from cachee_bridge.frames import (
 )
 from cachee_bridge.gossip import Gossip
 from cachee_bridge.identity import Identity
+from cachee_bridge.intake import Intake
 from cachee_bridge.isolation import Isolation
 from cachee_bridge.link import Link, LinkState, microseconds
 from cachee_bridge.membership import Membership
@@ -89,8 +86,6 @@ GOSSIP_S = 10.0
 """One random peer is told again who is up: what was lost with a link, or given up, is learned again."""
 HELD_LOOK_S = 0.1
 """How often a peer that is over its budget is looked at: a tenth of what it may send in a second."""
-HELD_SAID_S = 60.0
-"""How often that is said of one link."""
 
 
 class Mesh:
@@ -130,6 +125,7 @@ class Mesh:
         self._next_beat = self._next_gossip = 0.0
         self._isolation = Isolation(self._exchange, self._say)
         self._effects: list[Effect] = []
+        self._intake = Intake(self._exchange, self._on_message, self._guarded, self._emit, self._say)
         self._goes_on = False
         """GoOn is among the effects, or is being waited for."""
 
@@ -228,12 +224,7 @@ class Mesh:
         if known is None:
             return
         self._judge(now)
-        known.heard_at = now
-        known.budget.owe(len(data))
-        if known.held_since is not None:
-            known.decoder.keep(data)
-            return
-        self._guarded(known, now, self._hear, known, data, now)
+        self._intake.receive(known, data, now)
         self._ask_to_go_on()
         self._flush()
 
@@ -241,6 +232,7 @@ class Mesh:
         """Some milliseconds of what takes longer."""
         self._judge(now)
         self._goes_on = False
+        self._intake.go_on(now)
         self._exchange.go_on(self._up)
         self._ask_to_go_on()
         self._flush()
@@ -277,7 +269,7 @@ class Mesh:
     def tick(self, now: float) -> float:
         """Beats, time-outs, reconnects. Returns when to be called next (also harmless at any other time)."""
         self._judge(now)
-        self._read_on(now)
+        self._intake.read_on(self._links.values(), now)
         self._ask_to_go_on()
         self._end_silent(now)
         self._review(now)
@@ -366,34 +358,6 @@ class Mesh:
         except BridgeError as error:
             serious = link.up or isinstance(error, PeerConflict)  # of strangers there may be thousands
             self._close(link, str(error), now, "error" if serious else "warning" if link.dialled else "debug")
-
-    def _hear(self, link: Link, data: bytes, now: float) -> None:
-        with closing(link.decoder.feed(data)) as messages:
-            for message in messages:
-                self._on_message(link, message, now)
-                if link.number not in self._links:
-                    return
-                if link.charge(message, now):
-                    self._hold(link, now)
-                    return
-
-    def _hold(self, link: Link, now: float) -> None:
-        """What it has sent waits in its decoder, and the rest in the kernels."""
-        if now >= link.complain_at:
-            link.complain_at = now + HELD_SAID_S
-            budget = f"{self._settings.peer_budget / 2**20:g} MiB a second"
-            self._say(
-                "warning", f"{link} is over its peer_budget ({budget}): read more slowly", peer=link.name
-            )
-        link.hold(now)
-        self._effects.append(Pause(link.number))
-
-    def _read_on(self, now: float) -> None:
-        """Those that were over their budget and are not any more."""
-        for link in [known for known in self._links.values() if known.release(now)]:
-            self._guarded(link, now, self._hear, link, b"", now)
-            if link.number in self._links and link.held_since is None:
-                self._effects.append(Resume(link.number))
 
     def _on_message(self, link: Link, message: Message, now: float) -> None:
         link.judge(message)
@@ -497,6 +461,7 @@ class Mesh:
 
     def _on_up(self, link: Link, now: float) -> None:
         self._effects.append(Proven(link.number))
+        self._intake.came_up(link)
         self._remember(link.name)
         self._since[link.name] = now
         self._came[link.name] = (link.instance, now)
@@ -526,7 +491,7 @@ class Mesh:
         elif isinstance(message, Follow):
             self._exchange.relaying.on_follow(link, message)
         elif isinstance(message, Sync):
-            self._exchange.on_sync(link, message, now)
+            link.syncs[message] = None
         elif isinstance(message, Peers):
             self._on_peers(message, now)
         else:
@@ -585,7 +550,7 @@ class Mesh:
             self._close(strangers[0], "pushed out by newer links; it has proven nothing", now, "debug")
 
     def _ask_to_go_on(self) -> None:
-        if self._exchange.mending and not self._goes_on:
+        if (self._exchange.mending or self._intake.waits) and not self._goes_on:
             self._goes_on = True
             self._effects.append(GoOn())
 
@@ -656,6 +621,7 @@ class Mesh:
     def _forget(self, link: Link, now: float) -> int:
         """How many links dialled at its address have failed in a row; 0 if it was not dialled."""
         del self._links[link.number]
+        self._intake.forget(link)
         if self._up.get(link.name) is link:
             del self._up[link.name]
         failures = self._book.failed(link.address, now) if link.address is not None else 0
@@ -687,6 +653,9 @@ class Mesh:
     def _moved_at(self, name: str) -> float:
         """When it came to be up or down."""
         return self._since.get(name, self._started_at)
+
+    def _emit(self, effect: Effect) -> None:
+        self._effects.append(effect)
 
     def _say(self, level: Level, text: str, **fields: str | int | float) -> None:
         self._effects.append(Log(level, text, fields))

@@ -261,6 +261,7 @@ class Relaying:
         if log is not None:
             outbox = RelayOutbox(replay.namespace, replay.source, log)
             outbox.ask(replay.incarnation, replay.first)
+            link.budget.owe(log.bytes_after(replay.first - 1))
             link.thirds.outboxes[replay.namespace, replay.source] = outbox
             self._pump(link, outbox)
         link.thirds.told_at = float("-inf")
@@ -364,8 +365,8 @@ class Relaying:
                 if way is not link and row.namespace in way.shared:
                     way.send(Beat(way.stamp(now), way.heard_stamp, (), (row,)))
 
-    def on_sync(self, link: Link, sync: Sync, now: float) -> None:
-        """A source asks how far its ring has been applied: so are those whom it is passed on to."""
+    def on_sync(self, link: Link, sync: Sync, now: float) -> int:
+        """A source asks how far its ring has been applied: so are those whom it is passed on to; how many."""
         source = sync.source or link.name
         followers = self._followers.get(source, ()) if sync.hops < HOPS_MAX else ()
         if followers:
@@ -373,6 +374,7 @@ class Relaying:
         for follower in followers:
             if follower is not link:
                 follower.send(Sync(source, sync.hops + 1))
+        return len(followers)
 
 
 def lives_of(link: Link) -> dict[str, int]:

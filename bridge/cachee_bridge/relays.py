@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from itertools import islice
 
 from cachee_bridge.buckets import is_piece
 from cachee_bridge.frames import PAYLOAD_ALL, Frame
@@ -70,6 +71,11 @@ class Log:
         while at and self._frames[at - 1].last > cursor:
             at -= 1
         return self.number + at
+
+    def bytes_after(self, cursor: int) -> int:
+        """What it takes to send all that follows `cursor`."""
+        frames = islice(self._frames, self.after(cursor) - self.number, None)
+        return sum(FRAME_COST + len(frame.payload) for frame in frames)
 
 
 class RelayOutbox:

@@ -86,6 +86,8 @@ class Outbox:
         """cursor..scanned holds nothing of ours, and has not been sent."""
         self.reached = 0
         """The highest cursor so far: what lies below it is sent once more."""
+        self.looked = 0
+        """The highest position that was looked at before the peer last asked."""
         self.carried = 0
         """The end of the newest range with anything in it: the peer is expected to say that it has it."""
         self.lapped = 0
@@ -104,6 +106,7 @@ class Outbox:
         """The peer wants first.. and what follows, whatever it has been sent before."""
         self.asked = True
         self.reached = max(self.reached, self.cursor, self._mapped)
+        self.looked = max(self.looked, self.scanned)
         self.cursor = self.scanned = first - 1
         self._mapped = 0
 

@@ -141,7 +141,7 @@ class Network:
         connection = self._links.get(link)
         if connection in self._unproven:
             del self._unproven[connection]
-            self._gate.proven(connection.remote_host)
+            self._gate.proven(connection.remote_host, time.monotonic())
 
     def send(self, link: int, data: bytes) -> bool:
         """True when the kernel took all; else writable() follows. A link that has gone takes everything."""

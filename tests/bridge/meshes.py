@@ -64,7 +64,9 @@ class FakeStore:
     def pack(self, cursor: int, max_records: int, max_bytes: int) -> tuple[int, bytes] | None:
         if cursor < self.tail - self.ring_slots:
             return None
-        last = min(self.tail, cursor + max_records)
+        end, last, size = min(self.tail, cursor + max_records), cursor, 0
+        while last < end and (size := size + len(self.ring[last])) <= max_bytes:
+            last += 1
         return last, b"".join(self.ring[cursor:last])
 
     def missed(self, cursor: int) -> bytes:

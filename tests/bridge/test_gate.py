@@ -48,9 +48,19 @@ def test_many_addresses_that_prove_nothing_are_heard_at_a_rate() -> None:
 
 def test_who_proves_who_it_is_gives_back_what_it_took() -> None:
     gate = Gate(0.0)
-    for _ in range(10 * HEARD_BURST):
+    for _ in range(HEARD_BURST):
         assert not gate.hears("10.0.0.9", 0.0)
-        gate.proven("10.0.0.9")
+        gate.proven("10.0.0.9", 0.0)
+    assert heard(gate, "10.0.0.9", 2 * HEARD_BURST, 0.0) == HEARD_BURST
+
+
+def test_a_peer_that_connects_without_end_is_heard_at_a_rate_as_well() -> None:
+    gate = Gate(0.0)
+    times = 0
+    while not gate.hears("10.0.0.9", 0.0):
+        gate.proven("10.0.0.9", 0.0)
+        times += 1
+    assert times == 2 * HEARD_BURST
 
 
 def test_addresses_that_are_remembered_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
