@@ -1,8 +1,16 @@
-"""Workers come and go, by exit and by SIGKILL, with values of all kinds: what they leave does not add up."""
+"""Workers come and go, by exit and by SIGKILL, with values of all kinds: what they leave does not add up.
+
+Nor does what one process leaves that attaches and closes, cannot attach, forks, or has its segment damaged.
+"""
 
 import os
 
-from tests.cachee_shm.processes import children, until
+import posix_ipc
+import pytest
+
+from cachee_shm._core import LAYOUT
+from tests.cachee_shm import bridged
+from tests.cachee_shm.processes import child, children, until
 from tests.cachee_shm.test_death import assert_all_memory_is_usable
 
 COMERS = 60 * int(os.environ.get("CACHEE_ROUNDS", "1"))
@@ -106,3 +114,96 @@ def test_what_workers_leave_behind_does_not_add_up(cache, config):
     until(lambda: cache.sweep() == 0 and cache.stats()["attached"] == 1)
     assert_all_memory_is_usable(cache)
     assert cache.stats()["corrupt"] == 0
+
+
+# Attaches and closes in every way there is, and tells what it holds. A bridge sleeps: each first write rings.
+GUEST = """
+import contextlib, gc, glob, logging, struct, warnings
+logging.disable(); warnings.simplefilter('ignore')
+from cachee_shm.errors import LayoutMismatch
+plain, bridged, garbage = (arguments[name] for name in ('plain', 'bridged', 'garbage'))
+HEADER_MAGIC, HEADER_STATE = 0, 216
+
+def fall_asleep(bell):
+    while not bell.bridge_sleep(True): bell.heal(bell.tail - 1, 1 << 20)
+
+def attach_and_close(bell):
+    with cachee_shm.attach(config=plain) as cache:
+        cache.set('a', {'a': 1}); cache.get('a')
+    with cachee_shm.attach(private=True) as cache:
+        cache.set('a', bytes(100_000))
+    with cachee_shm.attach(config=bridged) as cache:
+        fall_asleep(bell)
+        cache.set('a', 1)
+    cache = cachee_shm.attach(config=bridged)
+    fall_asleep(bell)
+    cache.set('a', 1)
+    del cache
+
+def fail_to_attach():
+    with contextlib.suppress(LayoutMismatch):
+        cachee_shm.attach(config=garbage)
+        say('garbage was attached to')
+
+def fork_and_end(bell):
+    with cachee_shm.attach(config=bridged) as cache:
+        fall_asleep(bell)
+        cache.set('a', 1)
+        if (pid := os.fork()) == 0:
+            cache.set('a', 2)
+            os._exit(0)
+        os.waitpid(pid, 0)
+
+def be_damaged(offset, value):
+    with cachee_shm.attach(config=plain) as cache:
+        made = cache.incarnation
+        with open(f'/dev/shm{cache.name}', 'r+b') as file:
+            file.seek(offset)
+            file.write(struct.pack('<Q', value))
+        while cache.incarnation == made:
+            cache.get('a'); cache.set('b', 1); time.sleep(0.02)
+
+def held():
+    gc.collect()
+    with open('/proc/self/maps') as maps:
+        shared = sum('cachee' in line for line in maps)
+    files = glob.glob(f"/dev/shm/cachee.{plain['host']['name']}*")
+    return len(os.listdir('/proc/self/fd')), shared, len(files)
+
+say('ready')
+bell = cachee_shm.attach(config=bridged)
+while True:
+    for _ in range(int(wait())):
+        attach_and_close(bell)
+        fail_to_attach()
+        fork_and_end(bell)
+    be_damaged(HEADER_STATE, 2)
+    be_damaged(HEADER_MAGIC, 7)
+    say(*held(), bell.stats()['doorbells'])
+"""
+
+
+@pytest.fixture
+def queue(config):
+    name = f"/cachee.{config['host']['name']}-b"
+    queue = posix_ipc.MessageQueue(name, posix_ipc.O_CREX, max_messages=2, max_message_size=8)
+    yield queue
+    queue.close()
+    queue.unlink()
+
+
+def test_attaching_closing_failing_forking_and_being_damaged_leaves_nothing_open(config, queue):
+    """Descriptors, mappings and files are as many after two rounds as after one."""
+    host = config["host"]["name"]
+    second = bridged.with_bridge({**config, "host": {"name": f"{host}-b"}})
+    third = {**config, "host": {"name": f"{host}-c"}}
+    with open(f"/dev/shm/cachee.{host}-c.shop.{LAYOUT}", "wb") as file:
+        file.write(b"not a segment " * 1000)
+    with child(GUEST, plain=config, bridged=second, garbage=third) as guest:
+        assert guest.line() == "ready"
+        rounds = []
+        for _ in range(3):
+            guest.tell("10")
+            rounds.append([int(word) for word in guest.line().split()])
+    assert rounds[2][:3] == rounds[1][:3]
+    assert rounds[1][3] - rounds[0][3] >= 10

@@ -171,8 +171,11 @@ bool read_value(struct attachment *a, const struct named_key *key, unsigned char
             return false;
         *bytes = e.value_bytes;
         bool whole = cache_read(a, &e, out);
-        if (cache_confirm(a, &e))
-            return whole;
+        if (!cache_confirm(a, &e))
+            continue;
+        if (!whole)
+            cache_drop_broken(a, &e);
+        return whole;
     }
     return false;
 }

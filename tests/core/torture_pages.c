@@ -154,6 +154,40 @@ static void check_at_rest(struct worker *w)
     segment_detach(&w->a);
 }
 
+/* Page words whose holder is nobody: a slot that the roster has not, a free one, or a process that knows nothing of it. */
+static void check_strays(void)
+{
+    static struct worker w;
+    struct segment_config config = plain_config(SEGMENT_BYTES);
+    static const enum page_state states[] = {PAGE_OPEN, PAGE_DRAIN, PAGE_SPARE};
+    int fd = memory_file();
+    uint32_t strays = 0;
+    w.chance.state = 1;
+    attach_to(&w.a, fd, &config);
+    for (uint32_t i = 0; i < SETS_AFTER; i++)
+        set(&w, i, false);
+    const uint32_t holders[] = {w.a.geo.roster_slots, PAGE_OWNER_BITS, 7, w.a.slot};
+    for (uint32_t page = 0; page < w.a.geo.page_count; page++) {
+        uint64_t word = load_relaxed(&w.a.page_words[page]);
+        if (page_state(word) == PAGE_SEALED && page % 3)
+            store_relaxed(&w.a.page_words[page],
+                          page_word(page_generation(word), holders[strays % 4], page_queue(word), states[strays / 4 % 3])), strays++;
+    }
+    REQUIRE(strays > 20, "only %u pages", strays);
+    roster_sweep(&w.a);
+    for (uint32_t page = 0; page < w.a.geo.page_count; page++) {
+        uint64_t word = load_relaxed(&w.a.page_words[page]);
+        REQUIRE(!page_held(word) || (page_owner(word) == w.a.slot && pages_has(&w.a, page)), "page %u is left with slot %u, state %u", page,
+                page_owner(word), (unsigned)page_state(word));
+    }
+    REQUIRE((load_relaxed(&w.a.roster[7].word) & ROSTER_STATE_MASK) == SLOT_FREE, "the free slot was not given back");
+    check_words(&w.a);
+    for (uint32_t i = 0; i < SETS_AFTER; i++)
+        REQUIRE(set(&w, i, false) == STORED, "set %u", i);
+    segment_detach(&w.a);
+    close(fd);
+}
+
 /* Every page is some live process's open one: each goes round in its own, and can still store. */
 static void check_crowded(void)
 {
@@ -336,6 +370,7 @@ int main(int argc, char **argv)
     check_old_counts_are_dead();
     check_the_new_among_the_dead();
     check_generations_are_whole();
+    check_strays();
     file = memory_file();
     for (int part = 0; part < 4; part++) {
         kills += torture_run(work, WORKERS, 0, part ? 200 : 0, torture.seconds / 4);
