@@ -5,8 +5,10 @@ from typing import Any
 
 LAYOUT: int
 KEY_BYTES_MAX: int
+LOCK_BASE: int
+LOCK_BRIDGE: int
+LOCK_SLOTS: int
 
-def is_retired(fd: int) -> bool: ...
 def is_plain(value: object) -> bool: ...
 
 class Older:
@@ -36,6 +38,7 @@ class Segment:
     serve_until: int
     retired: bool
     closed: bool
+    detached: bool
 
     def get(self, key: str | bytes, default: Any = None) -> Any: ...
     def lookup(self, key: str | bytes) -> tuple[Any, bool]: ...
@@ -130,6 +133,7 @@ class Segment:
         doorbell: str,
         encode: Callable[[object], tuple[int, bytes]],
         decoders: tuple[Callable[[bytes], object], ...],
+        follows: bool,
     ) -> int: ...
     def _find(self, key: str | bytes, counted: bool, /) -> tuple[int, Any]: ...
     def _token(self) -> tuple[int, int]: ...

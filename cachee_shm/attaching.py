@@ -14,7 +14,7 @@ from cachee_shm.segment import private as private_spec
 if TYPE_CHECKING:
     from cachee_shm.config import Config
 
-__all__ = ["attach", "spec_for"]
+__all__ = ["attach", "host_of", "spec_for"]
 
 CONFIG_PATH = "/etc/cachee/cachee.toml"
 DISABLE = "CACHEE_DISABLE"
@@ -31,11 +31,17 @@ def attach(
     ``namespace``: left out, it is "default", or the only one that the configuration lists. ``config``: a
     path, a dict shaped like the file, or a ``Config``; left out, ``$CACHEE_CONFIG``, else
     ``/etc/cachee/cachee.toml`` if that exists, else an embedded default of 32 MiB without a bridge.
-    ``private``: an anonymous segment of this process alone, for tests and notebooks.
+    ``private``: an anonymous segment of this process alone, for tests and notebooks; a forked child's is its
+    own, and empty.
     In an environment with ``CACHEE_DISABLE=1`` the cache holds nothing and still announces every write.
 
-    Raises ``ConfigError`` (``UnknownNamespace``) and ``SegmentError`` (``NoSpace``, ``AccessDenied``,
-    ``LayoutMismatch``, ``RosterFull``, ``TimeNamespace``); nothing is attached then.
+    Waits up to 10 s for another process that is making the segment. A segment whose size is not the
+    configured ``memory`` is made anew, empty, when no process (nor the bridge) is attached to it.
+
+    Raises ``ConfigError`` (``UnknownNamespace``) and ``SegmentError`` (``NoSpace``, ``ProcessLimit``,
+    ``AccessDenied``, ``SegmentBusy``, ``LayoutMismatch``, ``RosterFull``, ``TimeNamespace``); nothing is
+    attached then. Once attached, no verb raises these: while a segment that was removed or retired has no
+    successor that can be attached, reads miss, writes are announced when it can, and ``health()`` says why.
     """
     kind = Bypass if os.environ.get(DISABLE) == "1" else Cache
     return kind(spec_for(namespace, config, private))
@@ -47,9 +53,19 @@ def spec_for(
     is_private: bool,
 ) -> Spec:
     if config is None and not is_private:
-        config = os.environ.get("CACHEE_CONFIG") or (CONFIG_PATH if os.path.exists(CONFIG_PATH) else None)
+        config = _machines()
     spec = embedded(namespace) if config is None else spec_of(_parsed(config), namespace)
     return private_spec(spec) if is_private else spec
+
+
+def host_of(config: str | None) -> str:
+    """The host whose segments ``attach(config=config)`` uses; without a configuration, this user's number."""
+    config = config or _machines()
+    return str(os.getuid()) if config is None else _parsed(config).host.name
+
+
+def _machines() -> str | None:
+    return os.environ.get("CACHEE_CONFIG") or (CONFIG_PATH if os.path.exists(CONFIG_PATH) else None)
 
 
 def _parsed(config: str | os.PathLike[str] | Mapping[str, Any] | Config) -> Config:

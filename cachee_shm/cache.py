@@ -11,6 +11,7 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Any, TypeVar
 
+from cachee_shm.errors import Closed, SegmentError
 from cachee_shm.events import Events
 from cachee_shm.health import Health, health
 from cachee_shm.host import Host
@@ -26,10 +27,39 @@ T = TypeVar("T")
 class Cache(Segment):
     """One namespace's cache on this host, shared by every process that attaches to it."""
 
+    _follows = True
+
     def _reattach(self) -> None:
-        """Called by the core when the segment was retired or unlinked: go on with its successor."""
-        warn("segment %s was retired; attaching to its successor", self.name)
-        self._open()
+        """Called by the core when the segment was retired or removed, and again until there is another.
+
+        While there is none, this is a cache that misses: what it writes is remembered, and announced first.
+        """
+        try:
+            self._try_to_open()
+        except Closed:
+            raise
+        except SegmentError as error:
+            if not self.detached_because:
+                warn(
+                    "segment %s cannot be attached: reads miss and writes are announced later, until it can; "
+                    "it is tried each second: %s",
+                    self.name or "(private)",
+                    error,
+                )
+            self.detached_because = str(error)
+        else:
+            self.detached_because = ""
+            if self.name:
+                warn("segment %s was retired or removed; attached to its successor", self.name)
+
+    def _never_announced(self) -> None:
+        """Called by the core when it is closed before it could announce what it wrote."""
+        warn(
+            "segment %s could not be attached before close(): what was written since is announced nowhere; "
+            "run `cachee segment rm` for that namespace, which empties it: %s",
+            self.name,
+            self.detached_because,
+        )
 
     def _open(self) -> None:
         super()._open()

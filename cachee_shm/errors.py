@@ -9,7 +9,9 @@ adds the particulars: the file and key, the name, the number found and the numbe
     ├── SegmentError                        the shared memory cannot be attached or used
     │   ├── LayoutMismatch                  made by another build of Cachee, or damaged
     │   ├── NoSpace                         /dev/shm has no room for it
-    │   ├── AccessDenied                    the file system says no
+    │   ├── ProcessLimit                    a limit of this process: open files, a file's size, address space
+    │   ├── AccessDenied                    the file system says no, or the file is a stranger's
+    │   ├── SegmentBusy                     another process is making it, and has not finished
     │   ├── RosterFull                      4,096 processes are attached already
     │   ├── SegmentRetired                  unlinked or given up under this process
     │   ├── Closed                          close() was called
@@ -55,7 +57,9 @@ __all__ = [
     "NotACounter",
     "NotForgotten",
     "PeerConflict",
+    "ProcessLimit",
     "RosterFull",
+    "SegmentBusy",
     "SegmentError",
     "SegmentRetired",
     "TimeNamespace",
@@ -111,11 +115,29 @@ class NoSpace(SegmentError):
     """
 
 
-class AccessDenied(SegmentError):
-    """The segment belongs to another user and this process is not of its group.
+class ProcessLimit(SegmentError):
+    """A limit of this process or machine is in the way: open files (``ulimit -n``), the size of a file
+    (``ulimit -f``), address space (``ulimit -v``).
 
-    The segment is as it was. Set ``[host] group`` to a group that all workers are in, or run them as one
-    user.
+    Nothing was attached and no file is left. The message names the limit: raise it, or give the namespace
+    less ``memory``.
+    """
+
+
+class AccessDenied(SegmentError):
+    """This process may not open the segment's file; or the file belongs to a user who is neither root, nor
+    this user, nor of the configured group, or others may open it.
+
+    The file is as it was, and nothing in it was read. Set ``[host] group`` to a group that all workers are
+    in, or run them as one user; remove a stranger's file with ``cachee segment rm``.
+    """
+
+
+class SegmentBusy(SegmentError):
+    """Another process is making the segment and has not finished within 10 s.
+
+    Nothing was attached. Look whether that process is stopped (SIGSTOP, a debugger, a frozen container);
+    when it ends, the next that attaches makes the segment.
     """
 
 

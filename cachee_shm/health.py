@@ -33,11 +33,12 @@ class PeerHealth(NamedTuple):
 class Health(NamedTuple):
     """``ok``: the segment works; where a bridge is configured it runs, and no source is too long unheard.
 
-    ``error``: what is wrong with the segment, "" if nothing is. ``bridge``: "none" is configured, "up",
-    "hung" (it lives and has not told of its peers for ``lost_after``, or not yet), "down", or
-    "left" (it has said farewell to the peers, and none has come back: they hear of no write, and do not wait
-    for any; what is written is announced first when it is back). ``bridge_s``:
-    for how many seconds it has been so; None: there is none, or it has never told of its peers.
+    ``error``: what is wrong with the segment, "" if nothing is; where there is none at present, why.
+    ``bridge``: "none" is configured, "up", "hung" (it lives and has not told of its peers for
+    ``lost_after``, or not yet), "down", or "left" (it has said farewell to the peers, and none has come
+    back: they hear of no write, and do not wait for any; what is written is announced first when it is
+    back). ``bridge_s``: for how many seconds it has been so; None: there is none, or it has never told of
+    its peers.
     ``isolated``: readers follow ``on_isolation`` now. ``peers``: every other host of the namespace that is
     known and has not left. ``tail``: the last position of this host's ring. ``free_bytes``: value memory
     that holds nothing; little, once a cache is full.
@@ -65,12 +66,18 @@ def health(segment: Segment) -> Health:
     except Closed:
         raise
     except SegmentError as error:
-        bridge: BridgeState = "down" if segment.spec.has_bridge else "none"
-        return Health(False, str(error), bridge, None, segment.spec.has_bridge, (), 0, 0)
+        return _broken(segment, str(error))
+
+
+def _broken(segment: Segment, error: str) -> Health:
+    bridge: BridgeState = "down" if segment.spec.has_bridge else "none"
+    return Health(False, error, bridge, None, segment.spec.has_bridge, (), 0, 0)
 
 
 def _look(segment: Segment) -> Health:
     now, tail, free = segment.now_ms(), segment.tail, segment._free_bytes()
+    if segment.detached:
+        return _broken(segment, segment.detached_because)
     if not segment.spec.has_bridge:
         return Health(True, "", "none", None, False, (), tail, free)
     bridge, bridge_s = _bridge(segment, now)

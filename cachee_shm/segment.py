@@ -2,29 +2,39 @@
 
 Whoever attaches first creates the segment; everybody else finds it. The file is opened first and created
 only when it is missing (``O_EXCL``): Debian's ``protected_regular`` refuses ``O_CREAT`` on another user's
-file. What is in the file is the core's business (``core/segment.c``).
+file. Whose file it is, and who else may open it, is looked at before anything in it is locked or believed.
+What is in the file is the core's business (``core/segment.c``).
+
+The file is opened where ``shm_open`` would open it. ``os.open`` tells each errno from the others.
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import re
+import stat
 import sys
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-import posix_ipc
-
 from cachee_shm import _core, codec
-from cachee_shm.errors import AccessDenied, ConfigError, SegmentError, SegmentRetired
+from cachee_shm.errors import (
+    AccessDenied,
+    ConfigError,
+    NoSpace,
+    ProcessLimit,
+    SegmentBusy,
+    SegmentError,
+    SegmentRetired,
+)
 
 if TYPE_CHECKING:
     from cachee_shm.config import Config
 
 __all__ = [
     "EMBEDDED_MEMORY_BYTES",
+    "SHARED_MEMORY",
     "Segment",
     "Spec",
     "bridge_socket",
@@ -38,8 +48,11 @@ EMBEDDED_MEMORY_BYTES = 32 << 20
 EMBEDDED_NAMESPACE = "default"
 NAMESPACE = re.compile(r"[A-Za-z0-9_-]{1,64}")  # config.NAMESPACE, without importing pydantic
 ON_ISOLATION = ("cap", "flush", "serve")  # as attachment.h numbers them
-OPEN_TRIES_MAX = 200
-OPEN_WAIT_S = 0.005
+SHARED_MEMORY = "/dev/shm"  # where Linux keeps what shm_open makes
+ATTACH_WAIT_S = 10.0  # how long attach() waits for another process that is making the segment
+ACCESS_WAIT_S = 1.0  # and for one that has not yet set its mode
+POLL_S = 0.005
+TRIES_MAX = 16  # of one attempt: each means that a segment was retired meanwhile
 
 
 class Spec(NamedTuple):
@@ -132,6 +145,9 @@ class Segment(_core.Segment):
     """An attachment to one segment. Its verbs are the core's; here are its name and its re-attachment."""
 
     spec: Spec
+    _follows = False  # into the successor of a segment that was retired; a stand-in takes its place meanwhile
+    detached_because = ""
+    """Why there is no segment at present; "" while there is one."""
 
     def __init__(self, spec: Spec) -> None:
         """Attach, creating the segment if nobody has. Raises the ``SegmentError`` that says what is wrong."""
@@ -164,14 +180,30 @@ class Segment(_core.Segment):
         return f"<{type(self).__name__} {self.namespace!r} {self.name or 'private'} {state}>"
 
     def _open(self) -> None:
-        for _ in range(OPEN_TRIES_MAX):
-            fd = _open_file(self.spec)
+        """Attach; wait, a bounded time, for another process that is making the segment or its mode."""
+        began = time.monotonic()
+        while True:
             try:
+                self._try_to_open()
+                return
+            except (SegmentBusy, SegmentRetired, AccessDenied) as error:
+                wait_s = ACCESS_WAIT_S if isinstance(error, AccessDenied) else ATTACH_WAIT_S
+                if time.monotonic() - began >= wait_s:
+                    raise
+            time.sleep(POLL_S)
+
+    def _try_to_open(self) -> None:
+        """Attach, or raise the ``SegmentError`` that says why not; wait for nobody."""
+        for _ in range(TRIES_MAX):
+            try:
+                fd = _open_file(self.spec)
                 self._attach_file(fd)
                 return
             except SegmentRetired:
-                _unlink_retired(self.spec)
-        raise SegmentError(
+                pass  # its name is free now
+            except OSError as error:
+                raise _explained(error, self.spec) from error
+        raise SegmentRetired(
             f"Segment {self.spec.path} was retired again and again. Nothing was attached. See who removes it."
         )
 
@@ -192,10 +224,12 @@ class Segment(_core.Segment):
             spec.doorbell,
             codec.encode,
             codec.HOOKS_BY_TAG,
+            self._follows,
         )
         if actual != spec.memory_bytes:
             warn(
-                "segment %s has %d bytes, not the configured %d: the existing one wins until it is removed",
+                "segment %s has %d bytes, not the configured %d: the existing one wins until the last "
+                "process has left it, the bridge too",
                 spec.path,
                 actual,
                 spec.memory_bytes,
@@ -219,34 +253,77 @@ def _require_the_interpreters_lock() -> None:
         )
 
 
+def file_of(path: str) -> str:
+    """Where the shared memory object of this name is."""
+    return SHARED_MEMORY + path
+
+
 def _open_file(spec: Spec) -> int:
     """The descriptor of the segment's file, made if it is missing."""
     if spec.path is None:
         return os.memfd_create("cachee.private", os.MFD_CLOEXEC)
-    denied: OSError | None = None
-    for _ in range(OPEN_TRIES_MAX):
+    for _ in range(TRIES_MAX):
         try:
-            return int(posix_ipc.SharedMemory(spec.path).fd)
-        except posix_ipc.ExistentialError:
-            fd = _create_file(spec.path, spec.group)
-            if fd is not None:
-                return fd
-        except (posix_ipc.PermissionsError, PermissionError) as error:
-            denied = OSError(errno.EACCES, str(error))
-            time.sleep(OPEN_WAIT_S)  # its creator may not have set its mode yet
-    raise AccessDenied(
-        f"Segment {spec.path} may not be opened by user {os.getuid()}: {denied}. Nothing was attached. "
-        "Run as the user that made it, or name a common group in the configuration's [host]."
-    )
+            fd = os.open(file_of(spec.path), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except FileNotFoundError:
+            made = _create_file(spec.path, spec.group)
+            if made is not None:
+                return made
+            continue
+        if _is_left_over(os.fstat(fd)):
+            os.close(fd)
+            os.unlink(file_of(spec.path))
+            continue
+        try:
+            check_owner(os.fstat(fd), spec.path, spec.group)
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
+    raise SegmentBusy(f"Segment {spec.path} is made and removed again and again. Nothing was attached.")
+
+
+def _is_left_over(found: os.stat_result) -> bool:
+    """An empty file of this user's that nobody made as a segment: no creator gives its file such a mode."""
+    is_mine = stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid()
+    return is_mine and found.st_size == 0 and bool(found.st_mode & stat.S_IRWXO)
+
+
+def check_owner(found: os.stat_result, path: str, group: int | None) -> None:
+    """Raises ``AccessDenied`` for a file that others than root, this user and the group may read or write.
+
+    ``found``: of the open descriptor. A file of the configured group was given to it by a member, or by root.
+    """
+    wrong = _wrong_owner(found, group)
+    if wrong:
+        raise AccessDenied(
+            f"Segment {path}: the file {file_of(path)} {wrong}. Nothing in it was read or changed, and "
+            f"nothing was attached. Find out who made it; remove it with `cachee segment rm {path}` as "
+            "root or as that user. Where several users share a host's segments, name a common group in "
+            "the configuration's [host]."
+        )
+
+
+def _wrong_owner(found: os.stat_result, group: int | None) -> str:
+    if not stat.S_ISREG(found.st_mode):
+        return "is not a regular file"
+    is_groups = group is not None and found.st_gid == group
+    if found.st_uid not in (0, os.geteuid()) and not is_groups:
+        return f"belongs to user {found.st_uid}: neither root, nor this user, nor of the configured group"
+    others = stat.S_IRWXO if is_groups else stat.S_IRWXO | stat.S_IRWXG
+    if found.st_mode & others:
+        mode = stat.S_IMODE(found.st_mode)
+        return f"may be opened by others: its mode is {mode:o}, its group {found.st_gid}"
+    return ""
 
 
 def _create_file(path: str, group: int | None) -> int | None:
     """A new file, 0600, or 0660 of the group; None if somebody else was faster."""
     try:
-        fd = int(posix_ipc.SharedMemory(path, posix_ipc.O_CREX, mode=0o600).fd)
-    except posix_ipc.ExistentialError:
+        fd = os.open(file_of(path), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
         return None
-    except (posix_ipc.PermissionsError, OSError) as error:
+    except PermissionError as error:
         raise AccessDenied(
             f"Segment {path} cannot be created: {error}. Nothing was attached. See the mode of /dev/shm."
         ) from error
@@ -256,7 +333,7 @@ def _create_file(path: str, group: int | None) -> int | None:
             os.fchmod(fd, 0o660)
         except OSError as error:
             os.close(fd)
-            posix_ipc.unlink_shared_memory(path)
+            os.unlink(file_of(path))
             raise AccessDenied(
                 f"Segment {path} cannot be given to group {group}: {error}. Nothing was attached. "
                 "Run as a member of the group."
@@ -264,26 +341,70 @@ def _create_file(path: str, group: int | None) -> int | None:
     return fd
 
 
-def _unlink_retired(spec: Spec) -> None:
-    """Take a retired segment's name away, once: whoever holds the old file's lock looks before it unlinks."""
-    if spec.path is None:
-        return
-    try:
-        old = int(posix_ipc.SharedMemory(spec.path).fd)
-    except posix_ipc.ExistentialError:
-        return
-    try:
-        fcntl.flock(old, fcntl.LOCK_EX)
-        now = int(posix_ipc.SharedMemory(spec.path).fd)
-        try:
-            if os.path.sameopenfile(old, now) and _core.is_retired(now):
-                posix_ipc.unlink_shared_memory(spec.path)
-        finally:
-            os.close(now)
-    except posix_ipc.ExistentialError:
-        pass
-    finally:
-        os.close(old)
+def _explained(error: OSError, spec: Spec) -> SegmentError:
+    """What a system call's error means for attaching."""
+    name, why = f"Segment {spec.path or '(private)'}", error.errno
+    kind, text = EXPLANATIONS.get(why or 0, (SegmentError, ""))
+    if why == errno.EACCES:
+        text = text.format(user=os.getuid())
+    elif why == errno.ENOENT and not os.path.isdir(SHARED_MEMORY):
+        text = f"needs {SHARED_MEMORY}, which is not there. Nothing was attached. Mount a tmpfs there."
+    elif why == errno.ENOENT and not os.path.isdir("/proc/self/fd"):
+        text = "needs /proc/self/fd, which is not there. Nothing was attached. Mount /proc."
+    text = text or "cannot be attached. Nothing was attached. See the file and the limits of this process."
+    return kind(f"{name} {text} ({error})")
+
+
+EXPLANATIONS: dict[int, tuple[type[SegmentError], str]] = {
+    errno.EACCES: (
+        AccessDenied,
+        "may not be opened by user {user}. Nothing was attached. Run as the user that made it, or name a "
+        "common group in the configuration's [host].",
+    ),
+    errno.EPERM: (
+        AccessDenied,
+        "may not be used: a system call is forbidden to this process. Nothing was attached. See its sandbox "
+        "(seccomp, AppArmor, SELinux).",
+    ),
+    errno.ELOOP: (
+        AccessDenied,
+        "is a symbolic link. Nothing was attached. Find out who made it, and remove it with "
+        "`cachee segment rm`.",
+    ),
+    errno.EISDIR: (
+        AccessDenied,
+        "is a folder. Nothing was attached. Find out who made it, and remove it.",
+    ),
+    errno.EMFILE: (
+        ProcessLimit,
+        "cannot be opened: this process has as many files open as it may. Nothing was attached. See what "
+        "leaves descriptors open, or raise the limit (`ulimit -n`, LimitNOFILE=).",
+    ),
+    errno.ENFILE: (
+        ProcessLimit,
+        "cannot be opened: this machine has as many files open as it may (fs.file-max). Nothing was "
+        "attached. See what leaves descriptors open, or raise the limit.",
+    ),
+    errno.ENOMEM: (
+        ProcessLimit,
+        "cannot be mapped: there is no memory, or no address space (RLIMIT_AS, `ulimit -v`). Nothing was "
+        "attached. Raise the limit, or give the namespace less memory.",
+    ),
+    errno.ENOSPC: (
+        NoSpace,
+        "cannot be made: /dev/shm has no room for another file. Nothing was attached. Remove files there, or "
+        "give it more room and inodes.",
+    ),
+    errno.EROFS: (
+        AccessDenied,
+        "cannot be made: /dev/shm is mounted read-only. Nothing was attached. Mount it read-write.",
+    ),
+    errno.ENOSYS: (
+        SegmentError,
+        "needs a system call that is missing here. Nothing was attached. Cachee needs Linux, and a sandbox "
+        "(seccomp) that allows memfd_create, fallocate and locks of open files.",
+    ),
+}
 
 
 def open_for_bridge(config: Config, namespace: str) -> Segment:

@@ -22,8 +22,6 @@ POLL_MAX_S = 0.01
 
 def looks(segment: Segment, timeout: float) -> Generator[float, None, bool]:
     """Until it is so, or `timeout` is over: yields the seconds to sleep; returns whether it is."""
-    if not segment.spec.has_bridge:
-        return True
     deadline, wait, written = time.monotonic() + timeout, POLL_MIN_S, segment._written()
     while not segment._synced(*written):
         left = deadline - time.monotonic()

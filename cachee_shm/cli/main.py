@@ -92,7 +92,13 @@ def _add_segments(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     listing = verbs.add_parser("ls", help="every segment: name, size, user, who is attached")
     listing.set_defaults(command=_later("segments", "list_all"))
     remove = verbs.add_parser("rm", help="remove segments that nobody is attached to")
-    remove.add_argument("names", nargs="+", metavar="name", help="as `cachee segment ls` shows it")
+    remove.add_argument(
+        "names",
+        nargs="+",
+        metavar="name",
+        help="a namespace of this host, or a name as `cachee segment ls` shows it",
+    )
+    _configured(remove)
     remove.add_argument(
         "--force", action="store_true", help="also under attached processes: they start afresh"
     )

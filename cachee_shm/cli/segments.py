@@ -1,4 +1,7 @@
-"""``cachee segment ls`` and ``rm``: the shared memory of this machine, of every host and build."""
+"""``cachee segment ls`` and ``rm``: the shared memory of this machine, of every host and build.
+
+Neither attaches, nor reads what is in a file: who is attached holds a lock on a byte of it.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +11,19 @@ import fcntl
 import os
 import pwd
 import re
+import stat
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cachee_shm import _core
+from cachee_shm.attaching import host_of
 from cachee_shm.errors import AccessDenied, SegmentError
-from cachee_shm.segment import Segment, Spec
+from cachee_shm.segment import SHARED_MEMORY
 
-FOLDER = "/dev/shm"  # where Linux keeps POSIX shared memory
 NAME = re.compile(r"cachee\.(?P<host>[A-Za-z0-9._-]+)\.(?P<namespace>[A-Za-z0-9_-]+)\.(?P<layout>[0-9]+)")
 FLOCK = struct.Struct("hhqqi4x")  # struct flock: type, whence, start, length, pid
+SLOTS_MAX = 4096  # of a roster, in any layout
 MIB = 1 << 20
 
 
@@ -32,11 +37,12 @@ class Found:
     layout: int
     size: int
     uid: int
+    mode: int
 
     @property
     def path(self) -> str:
         """Where the file is."""
-        return os.path.join(FOLDER, self.name)
+        return os.path.join(SHARED_MEMORY, self.name)
 
 
 def list_all(options: argparse.Namespace) -> int:
@@ -58,17 +64,30 @@ def list_all(options: argparse.Namespace) -> int:
 def remove(options: argparse.Namespace) -> int:
     """Remove the named segments; 1 when one is not there, ``SegmentError`` when one is in use."""
     existing = {found.name: found for found in _segments()}
-    missing = [name for name in options.names if name.lstrip("/") not in existing]
+    missing = []
     for name in options.names:
-        if name not in missing:
-            _remove(existing[name.lstrip("/")], options.force)
+        found = _named(name, existing, options.config)
+        for one in found:
+            _remove(one, options.force)
+        if not found:
+            missing.append(name)
     for name in missing:
         print(f"no segment {name}: `cachee segment ls` shows the names")
     return 1 if missing else 0
 
 
+def _named(name: str, existing: dict[str, Found], config: str | None) -> list[Found]:
+    """The segment of this name; or, of a namespace's name, all that this host has, in any layout."""
+    if name.lstrip("/") in existing:
+        return [existing[name.lstrip("/")]]
+    if "/" in name or "." in name:
+        return []
+    host = host_of(config)
+    return [found for found in existing.values() if (found.host, found.namespace) == (host, name)]
+
+
 def _segments() -> Iterator[Found]:
-    with os.scandir(FOLDER) as entries:
+    with os.scandir(SHARED_MEMORY) as entries:
         for entry in entries:
             match = NAME.fullmatch(entry.name)
             if match is None:
@@ -82,6 +101,7 @@ def _segments() -> Iterator[Found]:
                     layout=int(match["layout"]),
                     size=status.st_size,
                     uid=status.st_uid,
+                    mode=status.st_mode,
                 )
 
 
@@ -103,42 +123,47 @@ def _remove(found: Found, force: bool) -> None:
 
 
 def _in_use(found: Found) -> bool:
-    """Whether anybody is attached, in any layout: whoever is holds a lock on a byte of the file."""
-    with open(found.path, "rb") as file:
-        asked = FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
-        kind = FLOCK.unpack(fcntl.fcntl(file, fcntl.F_OFD_GETLK, asked))[0]
-    return bool(kind != fcntl.F_UNLCK)
+    """Whether anybody is attached, in any layout."""
+    with _opened(found) as fd:
+        return _locked(fd, _core.LOCK_BASE, _core.LOCK_SLOTS + SLOTS_MAX) > 0
+
+
+@contextlib.contextmanager
+def _opened(found: Found) -> Iterator[int]:
+    fd = os.open(found.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _locked(fd: int, start: int, length: int) -> int:
+    """How many bytes of the range are locked; the kernel tells of a range only whether any is."""
+    asked = FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, start, length, 0)
+    if FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_OFD_GETLK, asked))[0] == fcntl.F_UNLCK:
+        return 0
+    half = length // 2
+    return _locked(fd, start, half) + _locked(fd, start + half, length - half) if half else 1
 
 
 def _attached(found: Found) -> str:
+    if not stat.S_ISREG(found.mode):
+        return "? (not a regular file)"
     try:
         if found.layout != _core.LAYOUT:
-            return f"{'yes' if _in_use(found) else 'nobody'} (layout {found.layout}: another build)"
-        return _members(found)
-    except (SegmentError, OSError) as error:
-        return f"? ({error})"
+            who = f"{'yes' if _in_use(found) else 'nobody'} (layout {found.layout}: another build)"
+        else:
+            who = _members(found)
+    except OSError as error:
+        who = f"? ({error})"
+    return f"{who}; anybody may open it: no process of ours uses it" if found.mode & stat.S_IRWXO else who
 
 
 def _members(found: Found) -> str:
-    with contextlib.closing(Segment(_spec(found))) as segment:
-        bridges = [is_bridge for _, _, is_bridge, _, alive in segment.roster() if alive]
-    workers = bridges.count(False) - 1  # this process is one of them
-    return f"{workers or 'nobody'}{' and the bridge' if any(bridges) else ''}"
-
-
-def _spec(found: Found) -> Spec:
-    """To look into a segment as it is: its size, whatever its hash key."""
-    return Spec(
-        path=f"/{found.name}",
-        namespace=found.namespace,
-        host=found.host,
-        memory_bytes=found.size,
-        hash_key=None,
-        group=None,
-        has_bridge=False,
-        isolation_ttl_ms=0,
-        default_ttl_ms=0,
-    )
+    with _opened(found) as fd:
+        held = _locked(fd, _core.LOCK_BASE + _core.LOCK_SLOTS, SLOTS_MAX)
+        has_bridge = _locked(fd, _core.LOCK_BASE + _core.LOCK_BRIDGE, 1)
+    return f"{held - has_bridge or 'nobody'}{' and the bridge' if has_bridge else ''}"
 
 
 def _user(uid: int) -> str:

@@ -96,6 +96,12 @@ struct attachment {
     char file_name[FILE_NAME_BYTES]; /* by which the file is found again if `fd` was closed; empty: it has none */
     uint64_t time_namespace; /* in which this process attached */
     uint64_t file_inode, file_device; /* is `fd` still the segment's file? Daemons close descriptors */
+    uint64_t file_changed_ns; /* its ctime when its name was last looked up: naming, renaming and cutting it change that */
+    uint64_t looked_ms;       /* roster_gone: when this process last asked the file system */
+    uint64_t wrote_ms;        /* when this process last ended a write */
+    void *create_lock;        /* held while this process makes the segment */
+    uint64_t incarnation_seen; /* the file's, when it was opened; 0: it had none */
+    bool stand_in;            /* no file: private memory that stores nothing, until a segment can be attached */
     void *lock_page; /* its mapping holds the slot's byte lock: the kernel drops it at death */
     uint32_t slot;
     uint32_t slot_generation;
@@ -141,6 +147,9 @@ static inline bool geometry_is(const struct header *h, const struct geometry *g)
            h->lease_slots == g->lease_slots && h->ring_slots == g->ring_slots && h->tag_slots == g->tag_slots &&
            h->bucket_count == g->bucket_count && h->page_count == g->page_count && h->page_bytes == g->page_bytes;
 }
+
+/* segment.c, which alone maps memory: zeros in the place of a file that somebody cut. */
+void segment_map_zeros(struct attachment *a);
 
 static inline void count(struct attachment *a, enum statistic which, uint64_t n) { bump_own(&a->me->stats[which], n); }
 

@@ -32,6 +32,8 @@ static enum finding judge_age(struct attachment *a, const struct entry_ref *e)
     if (!entry_expires_ms(e) && !a->has_bridge)
         return FOUND;
     uint64_t now_ms = clock_ms(a);
+    if (roster_gone(a, now_ms))
+        return FOUND_NOTHING;
     if (a->has_bridge && withheld(a, e, now_ms))
         return FOUND_NOTHING;
     if (!entry_expired(e, now_ms))
@@ -77,12 +79,16 @@ void cache_drop_broken(struct attachment *a, const struct entry_ref *e)
 
 /* Wrong bytes in the header's fixed words keep newcomers out, who would make no new segment for themselves: whoever is
  * in leaves with them. */
-static bool header_intact(const struct attachment *a)
+static bool geometry_intact(const struct attachment *a)
 {
     const struct header *h = a->header;
     return h->magic == LAYOUT_MAGIC && h->fingerprint == LAYOUT_FINGERPRINT && geometry_is(h, &a->geo) &&
-           h->time_namespace == a->time_namespace && memcmp(h->hash_key, a->hash_key, sizeof a->hash_key) == 0 &&
-           load_acquire(&h->state) == SEGMENT_READY;
+           h->time_namespace == a->time_namespace && memcmp(h->hash_key, a->hash_key, sizeof a->hash_key) == 0;
+}
+
+static bool header_intact(const struct attachment *a)
+{
+    return geometry_intact(a) && load_acquire(&a->header->state) == SEGMENT_READY;
 }
 
 /* Somebody's sweep was less than half a second ago? Then this process's next look, a second from now, is early enough. */
@@ -98,11 +104,12 @@ void cache_keep_house(struct attachment *a, uint64_t second)
     a->house_second = second;
     if (a->frozen_ms >= 0)
         return;
+    bool gone = roster_look(a, clock_ms(a)) || !roster_named(a); /* first: the file may have been cut */
     bool clock_intact = clock_look(a);
-    if (sweep_is_due(a))
-        roster_sweep(a);
-    if (roster_unlinked(a) || !clock_intact || !header_intact(a))
+    if (gone || !clock_intact || !header_intact(a))
         store_release(&a->header->state, SEGMENT_RETIRED);
+    else if (sweep_is_due(a))
+        roster_sweep(a);
 }
 
 uint64_t cache_count(const struct attachment *a)
@@ -250,11 +257,26 @@ static void begin(struct attachment *a, struct announcement *n, struct write *w,
     }
 }
 
+bool cache_orphaned(struct attachment *a)
+{
+    a->wrote_ms = clock_ms(a);
+    return roster_gone(a, a->wrote_ms) || load_acquire(&a->header->state) == SEGMENT_RETIRED;
+}
+
+/* A writer asks the file system once a tick; a tick may last longer on a virtual machine that is not given its time. */
+bool cache_owes_clear(struct attachment *a)
+{
+    bool wrote = a->wrote_ms && clock_ms(a) - a->wrote_ms <= 2 * SWEEP_EVERY_MS;
+    return roster_sweep(a) > 0 || wrote || !geometry_intact(a) || roster_checked_fd(a) < 0;
+}
+
+/* What was written into a segment that has a successor counts for nothing: the caller does it again there. Asked last, so
+ * that a writer that was stopped in the middle of its verb is not told that it wrote. */
 static enum store end(struct attachment *a, enum store result)
 {
     store_release(&a->me->verb_hash, 0);
     doorbell_ring(a);
-    return result;
+    return cache_orphaned(a) ? STORE_CORRUPT : result;
 }
 
 /* Has a clear or one of the write's tags moved since the token? */
@@ -411,8 +433,7 @@ int cache_delete(struct attachment *a, uint64_t hash)
     }
     uint32_t killed = index_kill_lower(a, hash, s << 1, false);
     count(a, STAT_DELETES, 1);
-    end(a, STORED);
-    return killed > 0;
+    return end(a, STORED) == STORED ? killed > 0 : -1;
 }
 
 static int announce_wide(struct attachment *a, enum record_kind kind, uint64_t hash)
@@ -421,7 +442,7 @@ static int announce_wide(struct attachment *a, enum record_kind kind, uint64_t h
     if (s == RING_CORRUPT)
         retire(a);
     doorbell_ring(a);
-    return s == RING_CORRUPT ? -1 : 0;
+    return s == RING_CORRUPT || cache_orphaned(a) ? -1 : 0;
 }
 
 int cache_delete_tag(struct attachment *a, uint64_t tag) { return announce_wide(a, RECORD_TAG, tag); }
@@ -509,7 +530,7 @@ enum incr cache_incr(struct attachment *a, uint64_t hash, const void *key, uint3
         if (!evict_make_room(a, entry_size(a, &e), &at))
             return INCR_NO_ROOM;
         if (incr_copy(a, &e, &at, *sum))
-            return INCR_DONE;
+            return cache_orphaned(a) ? INCR_GONE : INCR_DONE;
     }
     return INCR_NO_ROOM;
 }

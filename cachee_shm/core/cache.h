@@ -33,7 +33,7 @@ enum store {
     STORE_NOTHING,   /* ttl=0: announced, as asked */
     STORE_NO_ROOM,   /* announced; every page is held by a live process */
     STORE_TOO_LARGE, /* nothing happened */
-    STORE_CORRUPT,   /* the segment is retired; nothing was announced */
+    STORE_CORRUPT,   /* the segment is retired, or its name is another's: nothing of it counts */
 };
 
 enum finding { FOUND_NOTHING, FOUND, FOUND_STALE /* expired, within its grace */ };
@@ -72,7 +72,16 @@ enum store cache_set_fenced(struct attachment *a, struct write *w, uint64_t toke
 /* Store what was loaded from the origin under `token`, begun at `started_ms`. Announces nothing. */
 enum store cache_fill(struct attachment *a, struct write *w, uint64_t token, uint64_t started_ms);
 
-/* Returns 1 if a value was here, 0 if not, -1 if the segment is corrupt. */
+/* At the end of a write: has the segment a successor, or may it have one? Then it is retired, and what was done in it counts
+ * for nothing. */
+bool cache_orphaned(struct attachment *a);
+
+/* Whoever leaves a retired segment: may its successor hold what is older than a write that was done here? Then it has to be
+ * cleared. False only where this can be told: nobody died in here with a debt, nothing is damaged, and this process has not
+ * written since some time before it was retired. */
+bool cache_owes_clear(struct attachment *a);
+
+/* Returns 1 if a value was here, 0 if not, -1 if the segment is retired: then nothing of it counts. */
 int cache_delete(struct attachment *a, uint64_t hash);
 int cache_delete_tag(struct attachment *a, uint64_t tag);
 int cache_clear(struct attachment *a);
@@ -85,6 +94,7 @@ enum incr {
     INCR_MISSED,   /* no value of this key is here */
     INCR_OTHER,    /* the value is no 64-bit integer, or not a local one */
     INCR_OVERFLOW, /* the sum is not a 64-bit integer */
+    INCR_GONE,     /* the segment is retired: nothing of it counts */
     INCR_NO_ROOM,  /* every page is held by a live process, or others changed the key at each of many tries */
 };
 

@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <pthread.h>
 
+enum { TRY_FIRST_MS = 8, TRY_EVERY_MS = 1000 }; /* doubled until then */
+
 static SegmentObject *all_open;
 struct error_classes errors;
 PyTypeObject *segment_type;
@@ -19,41 +21,78 @@ PyObject *fail(PyObject *type, const char *format, ...)
     return NULL;
 }
 
-static bool rejoin(SegmentObject *s)
-{
-    if (segment_after_fork(&s->a))
-        return true;
-    fail(errors.roster_full, "This forked process could not get a roster slot of its own in segment '%.64s': all are taken, or it "
-                             "may not open the segment's file any more. Nothing was read or written. Attach fewer processes, or "
-                             "attach again after the fork.",
-         label_of(s).text);
-    return false;
-}
-
 static bool say_closed(void)
 {
     fail(errors.closed, "This cache is closed. Nothing was read or written. Call cachee_shm.attach() for a new one.");
     return false;
 }
 
-/* The segment was retired (corrupt, or removed): cachee_shm.segment attaches this object to its successor. */
-static bool reattach(SegmentObject *s)
+static void see_incarnation(SegmentObject *s, uint64_t incarnation)
 {
-    PyObject *done = PyObject_CallMethod((PyObject *)s, "_reattach", NULL);
-    if (!done)
+    if (incarnation > s->incarnation_seen)
+        s->incarnation_seen = incarnation;
+}
+
+/* Let go of a segment that must not be used any more. `orphaned`: others may have left debts in it. */
+static bool set_apart(SegmentObject *s, bool orphaned)
+{
+    uint32_t life = s->a.life;
+    bool owes = orphaned && cache_owes_clear(&s->a);
+    see_incarnation(s, load_acquire(&s->a.header->incarnation));
+    if (!segment_stand_in(&s->a)) {
+        PyErr_NoMemory();
         return false;
-    Py_DECREF(done);
+    }
+    if (owes)
+        owe_clear(s);
+    blocks_move(s, life);
+    s->attachments = (s->attachments + 1) & 0xfff;
+    s->try_at_ms = 0;
+    s->pause_ms = TRY_FIRST_MS;
+    near_release(near_take(s));
+    return true;
+}
+
+/* cachee_shm.segment attaches this object to the present segment, or says once why it cannot. No verb waits for that: while
+ * a thread tries, and until the next try is due, all others go on with the stand-in. */
+static bool try_to_attach(SegmentObject *s)
+{
+    s->trying = true;
+    PyObject *done = PyObject_CallMethod((PyObject *)s, "_reattach", NULL);
+    s->trying = false;
+    s->try_at_ms = segment_clock_ms() + s->pause_ms;
+    s->pause_ms = s->pause_ms < TRY_EVERY_MS / 2 ? 2 * s->pause_ms : TRY_EVERY_MS;
+    Py_XDECREF(done);
+    return done != NULL;
+}
+
+/* From a segment that was retired, or that this forked child has no part in, to the present one, or to the stand-in. */
+static bool follow(SegmentObject *s, bool orphaned)
+{
+    if (s->follows && !s->a.stand_in && !set_apart(s, orphaned))
+        return false;
+    if (s->open && (s->trying || (s->follows && segment_clock_ms() < s->try_at_ms)))
+        return true;
+    if (s->open && !try_to_attach(s))
+        return false;
     return s->open || say_closed();
+}
+
+/* In a forked child. A private segment stays the parent's: the child makes one of its own. */
+static bool rejoin(SegmentObject *s)
+{
+    bool shared = s->a.file_name[0] || s->a.stand_in;
+    return (shared && segment_after_fork(&s->a)) || follow(s, false);
 }
 
 bool enter(SegmentObject *s)
 {
     if (!s->open)
-        return s->astray ? reattach(s) : say_closed();
+        return say_closed();
     if (!segment_is_ours(&s->a) && !rejoin(s))
         return false;
     cache_look_after(&s->a);
-    return !segment_retired(&s->a) || reattach(s);
+    return !segment_retired(&s->a) || follow(s, true);
 }
 
 bool enter_as_bridge(SegmentObject *s)
@@ -74,7 +113,6 @@ static void remember(SegmentObject *s)
     s->next = all_open;
     all_open = s;
     s->open = true;
-    s->astray = false;
     s->attachments = (s->attachments + 1) & 0xfff;
 }
 
@@ -93,11 +131,14 @@ static void close_segment(SegmentObject *s)
 }
 
 /* In the child of a fork, before it can drop privileges: every attachment gets a slot of its own. One that
- * cannot stays marked as not ours; its next verb tries again and says why. */
+ * cannot stays marked as not ours, as a private one does; its next verb tries again and says why. */
 static void after_fork_in_child(void)
 {
-    for (SegmentObject *s = all_open; s; s = s->next)
-        segment_after_fork(&s->a);
+    for (SegmentObject *s = all_open; s; s = s->next) {
+        s->trying = false;
+        if (s->a.file_name[0] || s->a.stand_in)
+            segment_after_fork(&s->a);
+    }
 }
 
 struct complaint {
@@ -115,6 +156,12 @@ static const struct complaint complaints[] = {
      "'%s' is not a cachee segment, or its header is damaged. It is untouched; nothing was attached. Remove it with `cachee "
      "segment rm`."},
     {ATTACH_RETIRED, &errors.segment_retired, "Segment '%s' is retired. Nothing was attached. Attach again: a new one is made."},
+    {ATTACH_NOT_OURS, &errors.access_denied,
+     "Segment '%s' is retired, and this user may not remove its file, which is another user's. Nothing was attached. Let that "
+     "user, or root, run `cachee segment rm`; or run all workers as one user."},
+    {ATTACH_FILE_LIMIT, &errors.process_limit,
+     "Segment '%s' is larger than the files that this process may make (RLIMIT_FSIZE, `ulimit -f`). Nothing was attached and "
+     "no file is left. Raise the limit, or give the namespace less memory."},
     {ATTACH_NO_SPACE, &errors.no_space,
      "There is not enough shared memory for segment '%s'. Nothing was attached or reserved. Enlarge /dev/shm (docker: "
      "--shm-size), or give the namespace less memory."},
@@ -127,8 +174,8 @@ static const struct complaint complaints[] = {
     {ATTACH_ROSTER_FULL, &errors.roster_full,
      "Segment '%s' has as many processes attached as its roster holds. Nothing was attached. Attach fewer, or give the "
      "namespace more memory (a slot for each 16 KiB, 4,096 at most)."},
-    {ATTACH_BUSY, &errors.segment_error,
-     "Another process has been creating segment '%s' for 10 s. Nothing was attached. Look whether that process is stopped."},
+    {ATTACH_BUSY, &errors.segment_busy,
+     "Another process is making segment '%s', and has not finished. Nothing was attached. Look whether that process is stopped."},
     {ATTACH_TOO_SMALL, &errors.segment_error,
      "Segment '%s' is too small to hold anything. Nothing was attached. Give the namespace at least 2 MiB."},
 };
@@ -141,7 +188,7 @@ static void complain(enum attach_result result, const char *name)
             return;
         }
     }
-    PyErr_Format(errors.segment_error, "Attaching to segment '%s' failed: %s. Nothing was attached.", name, strerror(errno));
+    PyErr_SetFromErrno(PyExc_OSError); /* cachee_shm.segment says what it means */
 }
 
 static bool hash_key_from(PyObject *o, struct segment_config *config)
@@ -157,37 +204,68 @@ static bool hash_key_from(PyObject *o, struct segment_config *config)
     return true;
 }
 
-static int attach(SegmentObject *s, int fd, const struct segment_config *config, uint32_t near_entries, PyObject *encode,
-                  PyObject *decoders)
+/* Making a segment takes long; the lock is let go for it. */
+static enum attach_result attach_to(struct attachment *a, int fd, const struct segment_config *config)
 {
-    enum attach_result result = segment_attach(&s->a, fd, config);
-    if (result > ATTACH_CREATED) {
-        complain(result, config->name);
-        return -1;
+    enum attach_result result = segment_begin(a, fd, config);
+    if (result == ATTACH_EMPTY) {
+        Py_BEGIN_ALLOW_THREADS;
+        result = segment_create(a, config);
+        Py_END_ALLOW_THREADS;
     }
-    PyObject *old_encode = s->encode, *old_decoders = s->decoders;
-    s->encode = Py_NewRef(encode);
-    s->decoders = Py_NewRef(decoders);
+    return result <= ATTACH_CREATED ? segment_join(a, config) : result;
+}
+
+/* The object goes on with this attachment. What it owes is announced before anything else. */
+static bool go_on_with(SegmentObject *s, const struct attachment *next, uint32_t near_entries)
+{
+    uint32_t life = s->a.life;
+    struct near_taken near = near_take(s);
+    close_segment(s);
+    s->a = *next;
     remember(s);
-    bool done = near_open(s, near_entries);
-    Py_XDECREF(old_encode); /* last: it may run Python code */
-    Py_XDECREF(old_decoders);
-    return done ? 0 : -1;
+    blocks_move(s, life);
+    pay_owed(s);
+    bool good = near_open(s, near_entries);
+    near_release(near);
+    return good;
+}
+
+static bool attach(SegmentObject *s, int fd, struct segment_config *config, uint32_t near_entries)
+{
+    bool again = s->open, attached = false;
+    struct attachment *next = PyMem_Malloc(sizeof *next);
+    if (!next) {
+        PyErr_NoMemory();
+        return false;
+    }
+    config->incarnation_seen = s->incarnation_seen;
+    enum attach_result result = attach_to(next, fd, config);
+    see_incarnation(s, next->incarnation_seen);
+    if (result != ATTACHED)
+        complain(result, config->name);
+    else if (again && !s->open) { /* by another thread, meanwhile */
+        segment_detach(next);
+        say_closed();
+    } else
+        attached = go_on_with(s, next, near_entries);
+    PyMem_Free(next);
+    return attached;
 }
 
 /* _attach(fd, name, memory, host, hash_key, has_name, has_bridge, isolation_ttl_ms, on_isolation, default_ttl_ms, near_entries,
- * doorbell, encode, decoders)
- * takes fd over. Called again, it leaves the old segment for the new one. */
+ * doorbell, encode, decoders, follows)
+ * takes fd over. Called again, it leaves the old segment for the new one. Raises OSError where a system call failed. */
 static PyObject *Segment_attach(SegmentObject *s, PyObject *args)
 {
     struct segment_config config = {0};
-    int fd, has_bridge, has_name;
+    int fd, has_bridge, has_name, follows;
     unsigned near_entries, on_isolation;
     unsigned long long memory, isolation_ttl_ms, default_ttl_ms;
     PyObject *hash_key, *encode, *decoders;
-    if (!PyArg_ParseTuple(args, "isKsOppKIKIsOO!:_attach", &fd, &config.name, &memory, &config.host, &hash_key, &has_name,
+    if (!PyArg_ParseTuple(args, "isKsOppKIKIsOO!p:_attach", &fd, &config.name, &memory, &config.host, &hash_key, &has_name,
                           &has_bridge, &isolation_ttl_ms, &on_isolation, &default_ttl_ms, &near_entries, &config.doorbell_name,
-                          &encode, &PyTuple_Type, &decoders) ||
+                          &encode, &PyTuple_Type, &decoders, &follows) ||
         !hash_key_from(hash_key, &config))
         return NULL;
     config.total_bytes = memory;
@@ -196,23 +274,30 @@ static PyObject *Segment_attach(SegmentObject *s, PyObject *args)
     config.isolation_ttl_ms = isolation_ttl_ms;
     config.on_isolation = (enum on_isolation)on_isolation;
     config.default_ttl_ms = default_ttl_ms;
-    s->astray = s->open || s->astray;
-    struct near_taken near = near_take(s);
-    close_segment(s);
-    int failed = attach(s, fd, &config, near_entries, encode, decoders);
+    PyObject *old_encode = s->encode, *old_decoders = s->decoders;
+    s->encode = Py_NewRef(encode);
+    s->decoders = Py_NewRef(decoders);
+    s->follows = follows;
+    bool attached = attach(s, fd, &config, near_entries);
     uint64_t total_bytes = s->a.geo.total_bytes;
-    near_release(near);
-    return failed ? NULL : PyLong_FromUnsignedLongLong(total_bytes);
+    Py_XDECREF(old_encode); /* last: it may run Python code */
+    Py_XDECREF(old_decoders);
+    return attached ? PyLong_FromUnsignedLongLong(total_bytes) : NULL;
 }
 
+/* What is still owed has a last chance. */
 static PyObject *Segment_close(SegmentObject *s, PyObject *unused)
 {
     (void)unused;
+    if (s->open && s->a.stand_in && owes_anything(s) && !s->trying && !try_to_attach(s))
+        return NULL;
+    bool lost = s->open && s->a.stand_in && owes_anything(s);
     struct near_taken near = near_take(s);
     close_segment(s);
-    s->astray = false;
+    forget_owed(s);
+    blocks_forget(s);
     near_release(near);
-    Py_RETURN_NONE;
+    return lost ? PyObject_CallMethod((PyObject *)s, "_never_announced", NULL) : Py_NewRef(Py_None);
 }
 
 static void Segment_dealloc(SegmentObject *s)
@@ -220,6 +305,8 @@ static void Segment_dealloc(SegmentObject *s)
     PyTypeObject *type = Py_TYPE(s);
     PyObject_GC_UnTrack(s);
     close_segment(s);
+    forget_owed(s);
+    blocks_forget(s);
     near_release(near_take(s));
     Py_CLEAR(s->encode);
     Py_CLEAR(s->decoders);
@@ -305,6 +392,8 @@ static bool import_errors(void)
         {"InvalidKey", &errors.invalid_key},       {"InvalidTTL", &errors.invalid_ttl},
         {"NotACounter", &errors.not_a_counter},   {"ValueTooLarge", &errors.value_too_large},
         {"Unserializable", &errors.unserializable}, {"BridgeRunning", &errors.bridge_running},
+        {"AccessDenied", &errors.access_denied}, {"ProcessLimit", &errors.process_limit},
+        {"SegmentBusy", &errors.segment_busy},
     };
     PyObject *module = PyImport_ImportModule("cachee_shm.errors");
     bool good = module != NULL;
@@ -335,18 +424,13 @@ static int exec_module(PyObject *module)
     segment_type = (PyTypeObject *)Py_XNewRef(type);
     int failed = !type || PyModule_AddObjectRef(module, "Segment", type) < 0 ||
                  PyModule_AddIntConstant(module, "LAYOUT", LAYOUT_NUMBER) < 0 ||
-                 PyModule_AddIntConstant(module, "KEY_BYTES_MAX", KEY_BYTES_MAX) < 0;
+                 PyModule_AddIntConstant(module, "KEY_BYTES_MAX", KEY_BYTES_MAX) < 0 ||
+                 PyModule_AddIntConstant(module, "LOCK_BASE", LOCK_BASE) < 0 ||
+                 PyModule_AddIntConstant(module, "LOCK_BRIDGE", LOCK_BRIDGE) < 0 ||
+                 PyModule_AddIntConstant(module, "LOCK_SLOTS", LOCK_SLOTS) < 0;
     Py_XDECREF(type);
     failed = failed || older_type_into(module) < 0;
     return failed ? -1 : 0;
-}
-
-/* is_retired(fd): is the segment in this file given up? For whoever is about to unlink it. */
-static PyObject *module_is_retired(PyObject *module, PyObject *arg)
-{
-    (void)module;
-    int fd = PyObject_AsFileDescriptor(arg);
-    return fd < 0 ? NULL : PyBool_FromLong(segment_file_retired(fd));
 }
 
 /* For codec.py. */
@@ -357,7 +441,6 @@ static PyObject *module_is_plain(PyObject *module, PyObject *value)
 }
 
 static PyMethodDef functions[] = {
-    {"is_retired", module_is_retired, METH_O, "is_retired(fd) -> bool: is the segment in this file given up?"},
     {"is_plain", module_is_plain, METH_O,
      "is_plain(value) -> bool: is it dicts with keys of str, lists, and scalars of 64 bits alone, at most 64 deep?"},
     {NULL, NULL, 0, NULL},

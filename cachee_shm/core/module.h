@@ -28,11 +28,33 @@
 
 enum { GET_TRIES_MAX = 16 };
 
+/* An open `writing` block of this process. The core knows its key's hash, in one segment; this is what outlives that. */
+struct open_block {
+    uint64_t number; /* by which its owner ends it */
+    uint64_t intent; /* the core's, in the life below */
+    uint32_t life;
+    PyObject *key; /* bytes */
+};
+
+/* What has to be announced in the next segment before anything else. */
+struct debts {
+    PyObject *keys, *tags; /* sets of bytes, or NULL */
+    bool clear; /* instead of all that: an orphan was left, or there was no room to remember more */
+};
+
 typedef struct SegmentObject {
     PyObject_HEAD
     struct attachment a;
     bool open;
-    bool astray; /* its segment was retired and the successor could not be attached: each verb tries again */
+    bool follows;    /* into the successor of a segment that was retired; else that is an error */
+    bool trying;     /* some thread is attaching to the successor */
+    uint32_t pause_ms; /* between two tries */
+    uint64_t try_at_ms;
+    uint64_t incarnation_seen; /* the highest of any segment of this name */
+    struct debts owed;
+    struct open_block *blocks;
+    uint32_t block_count, block_room;
+    uint64_t block_number; /* the last given */
     uint32_t attachments; /* how often this object was attached, modulo 2^12 in tokens */
     struct near_slot *near; /* module_near.c; NULL without a near cache */
     uint32_t near_sets, near_turn;
@@ -43,7 +65,7 @@ typedef struct SegmentObject {
 
 struct error_classes { /* from cachee_shm.errors */
     PyObject *segment_error, *layout_mismatch, *no_space, *roster_full, *segment_retired, *closed, *time_namespace,
-        *bridge_running, *key_too_long, *invalid_key, *invalid_ttl, *not_a_counter, *value_too_large, *unserializable;
+        *bridge_running, *access_denied, *process_limit, *segment_busy, *key_too_long, *invalid_key, *invalid_ttl, *not_a_counter, *value_too_large, *unserializable;
 };
 extern struct error_classes errors;
 extern PyTypeObject *segment_type;
@@ -60,7 +82,8 @@ static inline struct label label_of(const SegmentObject *s)
     return label;
 }
 
-/* module.c: set an error and return NULL; be ready for a verb (open, ours after a fork, not retired). */
+/* module.c: set an error and return NULL; be ready for a verb (open, ours after a fork, not retired). Where no segment can
+ * be had, enter() is true all the same, and s->a is a stand-in: reads miss, writes are remembered by owe_key and its kin. */
 PyObject *fail(PyObject *type, const char *format, ...);
 bool enter(SegmentObject *s);
 bool enter_as_bridge(SegmentObject *s); /* for what the bridge alone writes: nor may another have taken its place */
@@ -97,6 +120,18 @@ bool value_is_plain(PyObject *o, int depth);
 /* What came of reading a value: an object, a torn read (try again), bytes that do not decode (a miss), an error. */
 enum reading { READ_OK, READ_TORN, READ_GARBAGE, READ_ERROR };
 enum reading read_value(SegmentObject *s, const struct entry_ref *e, PyObject **out);
+
+/* module_owed.c: what has to be announced in the next segment; open `writing` blocks, which move along. None runs Python code. */
+void owe_key(SegmentObject *s, const struct key *k);
+void owe_tag(SegmentObject *s, const struct key *tag);
+void owe_clear(SegmentObject *s);
+bool owes_anything(const SegmentObject *s);
+void pay_owed(SegmentObject *s); /* in the segment that s was attached to just now */
+void forget_owed(SegmentObject *s);
+bool block_begin(SegmentObject *s, const struct key *k, uint64_t *number);
+void block_end(SegmentObject *s, uint64_t number);
+void blocks_move(SegmentObject *s, uint32_t life_before);
+void blocks_forget(SegmentObject *s);
 
 /* module_near.c. near_open: false with an error set. What near_take has taken away, near_release lets go: like near_keep
  * it may run Python code, so a verb does it last. */

@@ -618,7 +618,13 @@ static PyObject *get_retired(SegmentObject *s, void *unused)
 static PyObject *get_closed(SegmentObject *s, void *unused)
 {
     (void)unused;
-    return PyBool_FromLong(!s->open && !s->astray);
+    return PyBool_FromLong(!s->open);
+}
+
+static PyObject *get_detached(SegmentObject *s, void *unused)
+{
+    (void)unused;
+    return PyBool_FromLong(s->open && s->a.stand_in);
 }
 
 PyGetSetDef module_attributes[] = {
@@ -630,6 +636,7 @@ PyGetSetDef module_attributes[] = {
     {"hash_key_fingerprint", (getter)get_fingerprint, NULL, "equal on hosts that hash keys alike (int)", NULL},
     {"serve_until", (getter)get_serve_until, NULL, "segment clock, ms: beyond it this host is isolated (int)", NULL},
     {"retired", (getter)get_retired, NULL, "this segment is not to be used any more (bool)", NULL},
+    {"detached", (getter)get_detached, NULL, "there is no segment at present: reads miss, writes are announced later (bool)", NULL},
     {"closed", (getter)get_closed, NULL, "close() was called (bool)", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };

@@ -102,16 +102,17 @@ static PyObject *Segment_written(SegmentObject *s, PyObject *unused)
     return Py_BuildValue("(KK)", load_acquire(&s->a.header->incarnation), s->a.written);
 }
 
-/* Of a segment that was replaced meanwhile, peers have only to have met the successor: they evict all for it. */
+/* Of a segment that was replaced meanwhile, peers have to have met the successor, for which they evict all, and what this
+ * process announced in it since. Without a bridge nobody has to be met; without a segment nothing is announced. */
 static PyObject *Segment_synced(SegmentObject *s, PyObject *args)
 {
     unsigned long long incarnation, written;
     if (!PyArg_ParseTuple(args, "KK:_synced", &incarnation, &written) || !enter(s))
         return NULL;
     if (load_acquire(&s->a.header->incarnation) != incarnation)
-        written = 0;
-    bool synced = peers_synced(&s->a, written);
-    if (!synced)
+        written = s->a.written;
+    bool synced = !s->a.stand_in && (!s->a.has_bridge || peers_synced(&s->a, written));
+    if (!synced && !s->a.stand_in)
         peers_ask(&s->a, written);
     return PyBool_FromLong(synced);
 }

@@ -10,7 +10,7 @@ static void keep_near(SegmentObject *s, uint32_t attachments, PyObject *key, con
 }
 
 /* FOUND (or FOUND_STALE) with a new reference in *out, FOUND_NOTHING, or -1 with an error set. */
-static int fetch(SegmentObject *s, PyObject *key_object, PyObject **out)
+static int fetch_once(SegmentObject *s, PyObject *key_object, PyObject **out)
 {
     struct key k;
     *out = NULL;
@@ -40,6 +40,13 @@ static int fetch(SegmentObject *s, PyObject *key_object, PyObject **out)
         }
     }
     return FOUND_NOTHING;
+}
+
+/* A look may find that the segment has a successor: that has the answer. */
+static int fetch(SegmentObject *s, PyObject *key, PyObject **out)
+{
+    int f = fetch_once(s, key, out);
+    return f == FOUND_NOTHING && s->open && segment_retired(&s->a) && !s->a.stand_in ? fetch_once(s, key, out) : f;
 }
 
 /* What get() and its kin see: a value that is past its lifetime is a miss. */
@@ -118,20 +125,26 @@ PyObject *Segment_subscript(SegmentObject *s, PyObject *key)
     return found > 0 ? value : NULL;
 }
 
-int Segment_contains(SegmentObject *s, PyObject *key)
+static int contains_once(SegmentObject *s, const struct key *k)
 {
-    struct key k;
     struct entry_ref e;
-    if (!key_from(key, &k) || !enter(s))
+    if (!enter(s))
         return -1;
-    uint64_t hash = hash_key(s->a.hash_key, k.bytes, k.n);
+    uint64_t hash = hash_key(s->a.hash_key, k->bytes, k->n);
     for (int tries = 0; tries < GET_TRIES_MAX; tries++) {
-        if (cache_find(&s->a, hash, k.bytes, k.n, &e) != FOUND)
+        if (cache_find(&s->a, hash, k->bytes, k->n, &e) != FOUND)
             return false;
         if (entry_confirm(&e))
             return true;
     }
     return false;
+}
+
+int Segment_contains(SegmentObject *s, PyObject *key)
+{
+    struct key k;
+    int found = key_from(key, &k) ? contains_once(s, &k) : -1;
+    return found == 0 && segment_retired(&s->a) ? contains_once(s, &k) : found;
 }
 
 Py_ssize_t Segment_length(SegmentObject *s) { return enter(s) ? (Py_ssize_t)cache_count(&s->a) : -1; }
@@ -169,6 +182,15 @@ struct request {
     struct write w;
 };
 
+/* Without a segment: what a set would have announced is remembered, and nothing is stored. */
+static int write_nowhere(SegmentObject *s, const struct request *r, const struct key *k)
+{
+    bool is_set = r->kind == WRITE_SET || r->kind == WRITE_FENCED;
+    if (is_set)
+        owe_key(s, k);
+    return is_set && r->w.store_nothing ? STORE_NOTHING : STORE_LOST;
+}
+
 static int write_fill(SegmentObject *s, const struct request *r, struct write *w)
 {
     count(&s->a, STAT_LOADS, 1);
@@ -181,6 +203,8 @@ static int run_write(SegmentObject *s, struct request *r, const struct key *k)
     struct write *w = &r->w;
     if (!enter(s))
         return -1;
+    if (s->a.stand_in)
+        return write_nowhere(s, r, k);
     tags_from(s, r->tags, w);
     w->hash = hash_key(s->a.hash_key, k->bytes, k->n);
     w->key = k->bytes, w->key_bytes = k->n;
@@ -199,8 +223,33 @@ static int run_write(SegmentObject *s, struct request *r, const struct key *k)
 /* Once, a corrupt segment is left for its successor (whose peers see a new incarnation); not again and again. */
 static void corrupt_again(void)
 {
-    fail(errors.segment_retired, "The segment was found corrupt, and its successor too. Nothing was stored or announced. See who "
-                                 "else writes into it.");
+    fail(errors.segment_retired, "The segment was found corrupt or removed, and its successor too. Nothing was stored or announced. "
+                                 "See who else writes into it, or removes it.");
+}
+
+static int delete_one(SegmentObject *s, const struct key *k)
+{
+    if (!s->a.stand_in)
+        return cache_delete(&s->a, hash_key(s->a.hash_key, k->bytes, k->n));
+    owe_key(s, k);
+    return 0;
+}
+
+static int delete_tag(SegmentObject *s, const struct key *tag)
+{
+    if (!s->a.stand_in)
+        return cache_delete_tag(&s->a, tag_hash(s, tag));
+    owe_tag(s, tag);
+    return 0;
+}
+
+static int clear_all(SegmentObject *s, const struct key *unused)
+{
+    (void)unused;
+    if (!s->a.stand_in)
+        return cache_clear(&s->a);
+    owe_clear(s);
+    return 0;
 }
 
 /* Evicts an older value of the key. A local write was never announced to other hosts, and neither is this. */
@@ -208,7 +257,9 @@ static void drop(SegmentObject *s, const struct key *k, bool local)
 {
     uint64_t hash = hash_key(s->a.hash_key, k->bytes, k->n);
     struct write nothing = {.hash = hash, .key = k->bytes, .key_bytes = k->n, .local = true, .store_nothing = true};
-    if (local)
+    if (s->a.stand_in)
+        owe_key(s, k);
+    else if (local)
         cache_set(&s->a, &nothing);
     else
         cache_delete(&s->a, hash);
@@ -398,17 +449,6 @@ static bool announced(SegmentObject *s, int (*verb)(SegmentObject *, const struc
     return false;
 }
 
-static int delete_one(SegmentObject *s, const struct key *k)
-{
-    return cache_delete(&s->a, hash_key(s->a.hash_key, k->bytes, k->n));
-}
-static int delete_tag(SegmentObject *s, const struct key *tag) { return cache_delete_tag(&s->a, tag_hash(s, tag)); }
-static int clear_all(SegmentObject *s, const struct key *unused)
-{
-    (void)unused;
-    return cache_clear(&s->a);
-}
-
 /* 1 if it was here, 0 if not, -1 with an error set. */
 static int delete_key(SegmentObject *s, PyObject *key)
 {
@@ -464,10 +504,17 @@ static PyObject *no_sum(enum incr why, PyObject *key)
         [INCR_OTHER] = "The value of %R is no integer of 64 bits, or was set without local=True. It is as it was. Use a key of "
                        "its own for a counter, and let initial= make it.",
         [INCR_OVERFLOW] = "The sum for %R does not fit 64 bits. The value is as it was.",
+        [INCR_GONE] = "The count of %R cannot be reached: this host's segment is gone, and there is no other yet. It was not counted. "
+                      "health() says why; each second it is tried again.",
         [INCR_NO_ROOM] = "There is no room for the new sum of %R, or others changed it at each of thousands of tries. The value is "
                          "as it was. Give the namespace more memory.",
     };
-    return why == INCR_MISSED ? Py_NewRef(Py_None) : fail(why == INCR_NO_ROOM ? errors.segment_error : errors.not_a_counter, because[why], key);
+    return why == INCR_MISSED ? Py_NewRef(Py_None) : fail(why >= INCR_GONE ? errors.segment_error : errors.not_a_counter, because[why], key);
+}
+
+static enum incr incr_once(SegmentObject *s, const struct key *k, int64_t by, int64_t *sum)
+{
+    return s->a.stand_in ? INCR_GONE : cache_incr(&s->a, hash_key(s->a.hash_key, k->bytes, k->n), k->bytes, k->n, by, sum);
 }
 
 /* For host.py: incr(key, delta) -> the sum, or None where there is no value. */
@@ -481,8 +528,12 @@ static PyObject *Segment_incr(SegmentObject *s, PyObject *const *args, Py_ssize_
     int64_t by = PyLong_AsLongLongAndOverflow(args[1], &overflow);
     if (PyErr_Occurred() || !key_from(args[0], &k) || !enter(s))
         return NULL;
-    uint64_t hash = hash_key(s->a.hash_key, k.bytes, k.n);
-    enum incr result = overflow ? INCR_OVERFLOW : cache_incr(&s->a, hash, k.bytes, k.n, by, &sum);
+    enum incr result = overflow ? INCR_OVERFLOW : incr_once(s, &k, by, &sum);
+    if (result == INCR_GONE && !s->a.stand_in) { /* it has left one that had a successor */
+        if (!enter(s))
+            return NULL;
+        result = incr_once(s, &k, by, &sum);
+    }
     return result == INCR_DONE ? PyLong_FromLongLong(sum) : no_sum(result, args[0]);
 }
 
@@ -513,7 +564,7 @@ static PyObject *Segment_lease(SegmentObject *s, PyObject *key)
     uint64_t hash;
     if (!hash_from(s, key, &hash))
         return NULL;
-    enum lease lease = lease_take(&s->a, hash);
+    enum lease lease = s->a.stand_in ? LEASE_NO_ROOM : lease_take(&s->a, hash);
     if (lease == LEASE_HELD)
         count(&s->a, STAT_LEASE_WAITS, 1);
     return PyLong_FromLong(lease);
@@ -530,16 +581,17 @@ static PyObject *Segment_release(SegmentObject *s, PyObject *key)
 
 static PyObject *Segment_intend(SegmentObject *s, PyObject *key)
 {
-    uint64_t hash;
-    return hash_from(s, key, &hash) ? PyLong_FromUnsignedLongLong(roster_intend(&s->a, hash)) : NULL;
+    struct key k;
+    uint64_t number;
+    return key_from(key, &k) && enter(s) && block_begin(s, &k, &number) ? PyLong_FromUnsignedLongLong(number) : NULL;
 }
 
 static PyObject *Segment_settle(SegmentObject *s, PyObject *intent)
 {
-    uint64_t i = PyLong_AsUnsignedLongLong(intent);
+    uint64_t number = PyLong_AsUnsignedLongLong(intent);
     if (PyErr_Occurred() || !enter(s))
         return NULL;
-    roster_settle(&s->a, i);
+    block_end(s, number);
     Py_RETURN_NONE;
 }
 

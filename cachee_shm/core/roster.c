@@ -9,8 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Lock bytes lie beyond any segment's end: they are names, not data. */
-static const off_t LOCK_BASE = (off_t)1 << 40;
+/* Where Linux keeps what shm_open makes. */
+#define SHARED_MEMORY "/dev/shm"
 
 static struct flock byte_lock(uint32_t byte, short type)
 {
@@ -44,16 +44,46 @@ static void mend_fd(struct attachment *a)
         a->fd = fd;
 }
 
-bool roster_unlinked(const struct attachment *a)
+/* False: the name is of another file, or of none. Under chroot, or where the name cannot be looked up, it is true. */
+bool roster_named(const struct attachment *a)
+{
+    struct stat s;
+    char path[sizeof SHARED_MEMORY + sizeof a->file_name];
+    snprintf(path, sizeof path, "%s%s", SHARED_MEMORY, a->file_name);
+    if (!a->file_name[0])
+        return true;
+    if (stat(path, &s) == 0)
+        return s.st_ino == a->file_inode && s.st_dev == a->file_device;
+    return errno != ENOENT || stat(SHARED_MEMORY, &s) != 0 || s.st_dev != a->file_device;
+}
+
+static uint64_t changed_ns(const struct stat *s) { return (uint64_t)s->st_ctim.tv_sec * 1000000000u + (uint64_t)s->st_ctim.tv_nsec; }
+
+/* The name is looked up only when the file has changed, or when its descriptor is not ours any more. */
+static bool is_gone(struct attachment *a)
 {
     struct stat s;
     int fd = roster_checked_fd(a);
-    if (fd >= 0)
-        return a->file_name[0] && fstat(fd, &s) == 0 && s.st_nlink == 0;
-    fd = open_by_name(a);
-    if (fd >= 0)
-        close(fd);
-    return fd < 0 && errno == ENOENT;
+    if (fd < 0 || fstat(fd, &s) != 0)
+        return !roster_named(a);
+    bool cut = (uint64_t)s.st_size < a->geo.total_bytes;
+    if (cut)
+        segment_map_zeros(a);
+    if (cut || s.st_nlink == 0)
+        return true;
+    if (changed_ns(&s) == a->file_changed_ns)
+        return false;
+    a->file_changed_ns = changed_ns(&s);
+    return !roster_named(a);
+}
+
+bool roster_look(struct attachment *a, uint64_t now_ms)
+{
+    a->looked_ms = now_ms;
+    if (!a->file_name[0] || !is_gone(a))
+        return false;
+    store_release(&a->header->state, SEGMENT_RETIRED);
+    return true;
 }
 
 /* An open file description of this process alone. Where there is no /proc (in a chroot), the file's name leads to it. */

@@ -19,6 +19,8 @@
 
 #include "roster_debts.h"
 
+/* Lock bytes lie beyond any segment's end: they are names, not data. The same in every layout: `cachee segment ls` counts them. */
+#define LOCK_BASE ((int64_t)1 << 40)
 enum { LOCK_CREATE = 0, LOCK_BRIDGE = 1, LOCK_SLOTS = 16 };
 
 enum roster_join { ROSTER_JOINED = 0, ROSTER_FULL = 1, ROSTER_FAILED = 2 /* errno says why */ };
@@ -42,8 +44,19 @@ bool roster_in_use(const struct attachment *a);
 /* Return the slots of the dead, paying their debts. Returns how many. */
 uint32_t roster_sweep(struct attachment *a);
 
-/* Was the segment's name unlinked, or given to another file? Its successor must be attached to. */
-bool roster_unlinked(const struct attachment *a);
+/* Was the file cut, its name unlinked, or given to another file? Then the segment is retired, for everybody in it: its
+ * successor must be attached to. False also when that cannot be told (under chroot). A file without a name is never gone. */
+bool roster_look(struct attachment *a, uint64_t now_ms);
+
+/* The same, asked at most once for each tick of the coarse clock. That is often enough: whoever makes a segment waits for
+ * two ticks before it is ready (segment.c), so that a verb that ends after that has looked after the old name was gone. */
+static inline bool roster_gone(struct attachment *a, uint64_t now_ms)
+{
+    return a->looked_ms != now_ms && roster_look(a, now_ms);
+}
+
+/* Is this file what its name is of? */
+bool roster_named(const struct attachment *a);
 
 /* Live slots of one kind. */
 uint32_t roster_count(const struct attachment *a, enum roster_kind kind);

@@ -5,12 +5,11 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 enum {
-    CREATE_WAIT_TRIES = 2000, /* x 5 ms: how long another process may take to reserve the memory */
-    CREATE_WAIT_NS = 5 * 1000 * 1000,
     BYTES_PER_RING_SLOT = 4096,
     RING_SLOTS_MIN = 512,
     RING_SLOTS_MAX = 1 << 20,
@@ -117,7 +116,7 @@ static uint64_t wall_ns(void)
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-static uint64_t monotonic_ms(void)
+uint64_t segment_clock_ms(void)
 {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
@@ -130,13 +129,18 @@ static void copy_name(char *to, const char *from)
         to[i] = from[i];
 }
 
-/* Incarnations are ordered: wall time first, then random bits, so that a recreated segment is the newer one. */
-static uint64_t new_incarnation(void)
+/* Beyond any clock's reading (it is in the year 2262): damaged bytes. */
+#define INCARNATION_MAX ((uint64_t)1 << 63)
+
+/* Incarnations are ordered: wall time first, then random bits, so that a recreated segment is the newer one; also where the
+ * wall clock was set back since its predecessor was made. */
+static uint64_t new_incarnation(uint64_t seen)
 {
     uint16_t random = 0;
     if (getrandom(&random, sizeof random, GRND_NONBLOCK) != sizeof random)
         random = (uint16_t)getpid();
-    return (wall_ns() >> 16 << 16) | random;
+    uint64_t now = (wall_ns() >> 16 << 16) | random;
+    return now <= seen && seen < INCARNATION_MAX ? seen + 1 : now;
 }
 
 /* For bridges of other layouts. */
@@ -183,7 +187,7 @@ static void fill_header(struct header *h, const struct geometry *g, const struct
     uint64_t suspended_ms = 0;
     clock_suspended(&suspended_ms);
     store_relaxed(&h->suspended_ms, suspended_ms);
-    store_relaxed(&h->incarnation, new_incarnation());
+    store_relaxed(&h->incarnation, new_incarnation(config->incarnation_seen));
     store_relaxed(&h->clear_own, 0);
 }
 
@@ -219,60 +223,16 @@ void segment_unmap(void *base, uint64_t bytes) { munmap(base, bytes); }
 static void ask_for_huge_pages(int fd, uint64_t bytes)
 {
     unsigned char *at = map_bytes(fd, bytes);
-    uint64_t until_ms = monotonic_ms() + HUGE_PAGES_MS_MAX;
+    uint64_t until_ms = segment_clock_ms() + HUGE_PAGES_MS_MAX;
     if (at == MAP_FAILED)
         return;
-    for (uint64_t off = 0; off + HUGE_PAGE_BYTES <= bytes && monotonic_ms() < until_ms; off += HUGE_PAGE_BYTES)
+    for (uint64_t off = 0; off + HUGE_PAGE_BYTES <= bytes && segment_clock_ms() < until_ms; off += HUGE_PAGE_BYTES)
         if (posix_fallocate(fd, (off_t)off, HEADER_BYTES) != 0 || madvise(at + off, HUGE_PAGE_BYTES, MADVISE_COLLAPSE) != 0)
             break;
     munmap(at, bytes);
 }
 
 /* ---- a new file ---- */
-
-/* Processes that live in a file have seen it ready: it says "new" because its bytes were hit. To cut it for a new
- * beginning would be a SIGBUS for each of them. */
-static enum attach_result retire_file(int fd)
-{
-    uint64_t retired = SEGMENT_RETIRED;
-    off_t at = (off_t)offsetof(struct header, state);
-    return pwrite(fd, &retired, sizeof retired, at) == sizeof retired ? ATTACH_RETIRED : ATTACH_FAILED;
-}
-
-/* Bytes in a file that no creator has finished: zeros, or the beginning of a header. Anything else is not ours. */
-static bool may_begin(int fd)
-{
-    uint64_t magic = 0;
-    return pread(fd, &magic, sizeof magic, 0) >= 0 && (magic == 0 || magic == LAYOUT_MAGIC);
-}
-
-/* Reserve every byte first: a small /dev/shm is an error here, never a SIGBUS later. */
-static enum attach_result create(int fd, const struct segment_config *config)
-{
-    struct geometry g;
-    if (!plan(&g, config->total_bytes))
-        return ATTACH_TOO_SMALL;
-    if (!may_begin(fd))
-        return ATTACH_GARBAGE;
-    if (ftruncate(fd, 0) != 0) /* nobody maps a file before it is ready */
-        return ATTACH_FAILED;
-    if (ftruncate(fd, (off_t)g.total_bytes) == 0)
-        ask_for_huge_pages(fd, g.total_bytes);
-    int why = posix_fallocate(fd, 0, (off_t)g.total_bytes);
-    if (why) {
-        int ignored = ftruncate(fd, 0);
-        (void)ignored;
-        errno = why;
-        return why == ENOSPC || why == EFBIG || why == ENOMEM ? ATTACH_NO_SPACE : ATTACH_FAILED;
-    }
-    struct header *h = mmap(NULL, HEADER_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (h == MAP_FAILED)
-        return ATTACH_FAILED;
-    fill_header(h, &g, config);
-    store_release(&h->state, SEGMENT_READY); /* READY */
-    munmap(h, HEADER_BYTES);
-    return ATTACH_CREATED;
-}
 
 /* Read, not mapped: a creator that failed to reserve memory truncates the file, and a mapping would SIGBUS. */
 static bool read_header(int fd, struct header *h)
@@ -282,39 +242,54 @@ static bool read_header(int fd, struct header *h)
     return n == (ssize_t)sizeof *h;
 }
 
-static bool is_ready(int fd)
+static uint64_t state_of(int fd)
 {
     struct header h;
-    return read_header(fd, &h) && load_acquire(&h.state) != SEGMENT_NEW;
+    return read_header(fd, &h) ? load_acquire(&h.state) : SEGMENT_NEW;
 }
 
-bool segment_file_retired(int fd)
+/* Bytes in a file that no creator has finished: zeros, or the beginning of a header. Anything else is not ours. */
+static bool may_begin(int fd)
 {
-    struct header h;
-    return read_header(fd, &h) && load_acquire(&h.state) == SEGMENT_RETIRED;
+    uint64_t magic = 0;
+    return pread(fd, &magic, sizeof magic, 0) >= 0 && (magic == 0 || magic == LAYOUT_MAGIC);
 }
 
-/* One creator at a time; a creator that dies leaves its lock to the next, who begins again. */
-static enum attach_result create_once(struct attachment *a, const struct segment_config *config)
+/* The kernel would answer a file beyond RLIMIT_FSIZE with SIGXFSZ, which ends a process that does not ignore it. */
+static bool file_may_have(uint64_t bytes)
 {
-    for (int tries = 0; tries < CREATE_WAIT_TRIES; tries++) {
-        if (is_ready(a->fd))
-            return ATTACHED;
-        void *held = roster_hold_byte(a, LOCK_CREATE);
-        if (held) {
-            enum attach_result result = is_ready(a->fd)    ? ATTACHED
-                                        : roster_in_use(a) ? retire_file(a->fd)
-                                                           : create(a->fd, config);
-            int why = errno;
-            roster_release_byte(held);
-            errno = why;
-            return result;
-        }
-        if (errno != EAGAIN && errno != EINVAL && errno != ENXIO)
-            return ATTACH_FAILED;
-        nanosleep(&(struct timespec){.tv_nsec = CREATE_WAIT_NS}, NULL);
-    }
-    return ATTACH_BUSY;
+    struct rlimit limit;
+    return getrlimit(RLIMIT_FSIZE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY || bytes <= limit.rlim_cur;
+}
+
+static enum attach_result no_memory(int why)
+{
+    errno = why;
+    return why == EFBIG                      ? ATTACH_FILE_LIMIT
+           : why == ENOSPC || why == ENOMEM ? ATTACH_NO_SPACE
+                                             : ATTACH_FAILED;
+}
+
+/* Reserve every byte first: a small /dev/shm is an error here, never a SIGBUS later. */
+static enum attach_result reserve(int fd, uint64_t bytes)
+{
+    if (!file_may_have(bytes))
+        return no_memory(EFBIG);
+    if (ftruncate(fd, 0) != 0) /* nobody maps a file before it is ready */
+        return ATTACH_FAILED;
+    if (ftruncate(fd, (off_t)bytes) == 0)
+        ask_for_huge_pages(fd, bytes);
+    int why = posix_fallocate(fd, 0, (off_t)bytes);
+    return why ? no_memory(why) : ATTACH_CREATED;
+}
+
+/* Two ticks of the coarse clock: a process that is in an earlier segment of this name looks once a tick whether its file
+ * still has the name (roster_gone). So none of its verbs that end once this segment is ready takes the old one for it. */
+static void wait_two_ticks(void)
+{
+    struct timespec tick = {.tv_nsec = 1000 * 1000};
+    clock_getres(CLOCK_MONOTONIC_COARSE, &tick);
+    nanosleep(&(struct timespec){.tv_nsec = 2 * tick.tv_nsec + 1000 * 1000}, NULL);
 }
 
 /* ---- validation ---- */
@@ -335,6 +310,105 @@ static enum attach_result validate(const struct header *h, uint64_t file_bytes, 
     if (config->has_hash_key && memcmp(h->hash_key, config->hash_key, sizeof h->hash_key) != 0)
         return ATTACH_HASH_KEY;
     return ATTACHED;
+}
+
+/* ---- making it ---- */
+
+/* Take the file's name away, unless it is another's by now. The creation lock is held: of those who find a file retired,
+ * one at a time looks and unlinks. */
+static enum attach_result remove_name(const struct attachment *a)
+{
+    if (!a->file_name[0] || !roster_named(a) || shm_unlink(a->file_name) == 0 || errno == ENOENT)
+        return ATTACH_RETIRED;
+    return errno == EACCES || errno == EPERM ? ATTACH_NOT_OURS : ATTACH_FAILED;
+}
+
+static enum attach_result fill(struct attachment *a, const struct segment_config *config)
+{
+    struct geometry g;
+    if (!plan(&g, config->total_bytes))
+        return ATTACH_TOO_SMALL;
+    enum attach_result result = reserve(a->fd, g.total_bytes);
+    if (result != ATTACH_CREATED)
+        return result;
+    struct header *h = mmap(NULL, HEADER_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, a->fd, 0);
+    if (h == MAP_FAILED)
+        return ATTACH_FAILED;
+    fill_header(h, &g, config);
+    if (config->has_name)
+        wait_two_ticks();
+    bool named = roster_named(a);
+    store_release(&h->state, named ? SEGMENT_READY : SEGMENT_RETIRED); /* READY */
+    munmap(h, HEADER_BYTES);
+    return named ? ATTACH_CREATED : ATTACH_RETIRED;
+}
+
+/* What cannot be filled leaves no file behind. */
+static enum attach_result create(struct attachment *a, const struct segment_config *config)
+{
+    if (!may_begin(a->fd))
+        return ATTACH_GARBAGE;
+    enum attach_result result = fill(a, config);
+    if (result == ATTACH_CREATED || result == ATTACH_RETIRED)
+        return result;
+    int why = errno, ignored = ftruncate(a->fd, 0);
+    (void)ignored;
+    remove_name(a);
+    errno = why;
+    return result;
+}
+
+/* Leave it for a new one; whoever is in it notices at its next verb. Also where it says "new" because its bytes were hit
+ * while processes live in it: to cut it for a new beginning would be a SIGBUS for each of them. */
+static enum attach_result retire_file(const struct attachment *a)
+{
+    uint64_t retired = SEGMENT_RETIRED;
+    off_t at = (off_t)offsetof(struct header, state);
+    if (pwrite(a->fd, &retired, sizeof retired, at) != sizeof retired)
+        return ATTACH_FAILED;
+    return remove_name(a);
+}
+
+/* The configured size is another, and nobody is attached who would lose by it. */
+static bool is_outgrown(const struct attachment *a, const struct segment_config *config)
+{
+    struct header h;
+    struct geometry g;
+    struct stat s;
+    return config->has_name && read_header(a->fd, &h) && h.total_bytes != config->total_bytes && fstat(a->fd, &s) == 0 &&
+           validate(&h, (uint64_t)s.st_size, &g, config) == ATTACHED && plan(&g, config->total_bytes) && !roster_in_use(a);
+}
+
+/* With the creation lock held, which a creator that dies leaves to the next, who begins again. */
+static enum attach_result begin_locked(const struct attachment *a, const struct segment_config *config)
+{
+    uint64_t state = state_of(a->fd);
+    if (!roster_named(a))
+        return ATTACH_RETIRED;
+    if (state == SEGMENT_RETIRED)
+        return remove_name(a);
+    if (state == SEGMENT_NEW)
+        return roster_in_use(a) ? retire_file(a) : ATTACH_EMPTY;
+    return is_outgrown(a, config) ? retire_file(a) : ATTACHED;
+}
+
+static void see_incarnation(struct attachment *a)
+{
+    struct header h;
+    if (read_header(a->fd, &h) && h.magic == LAYOUT_MAGIC)
+        a->incarnation_seen = load_relaxed(&h.incarnation);
+}
+
+/* Keeps the creation lock if the file is this process's to fill. */
+static enum attach_result begin_file(struct attachment *a, const struct segment_config *config)
+{
+    see_incarnation(a);
+    if (state_of(a->fd) == SEGMENT_READY && !is_outgrown(a, config))
+        return ATTACHED;
+    a->create_lock = roster_hold_byte(a, LOCK_CREATE);
+    if (!a->create_lock)
+        return errno == EAGAIN ? ATTACH_BUSY : ATTACH_FAILED;
+    return begin_locked(a, config);
 }
 
 /* ---- attaching ---- */
@@ -401,11 +475,11 @@ static bool make_alive_word(struct attachment *a)
     return true;
 }
 
-static enum attach_result join(struct attachment *a, enum roster_kind kind)
+/* A new life of this attachment, which holds no page and owes nothing. */
+static void forget_pages(struct attachment *a)
 {
     static a64 lives;
     a->life = (uint32_t)add_relaxed(&lives, 1) + 1;
-    a->slot = UINT32_MAX;
     for (int i = 0; i < OPENS; i++)
         a->open[i].page = NO_PAGE;
     for (int q = 0; q < QUEUES; q++)
@@ -415,6 +489,12 @@ static enum attach_result join(struct attachment *a, enum roster_kind kind)
     a->spares = a->intents_open = 0;
     memset(a->intents_shared, 0, sizeof a->intents_shared);
     a->main_credit = 0;
+}
+
+static enum attach_result join(struct attachment *a, enum roster_kind kind)
+{
+    a->slot = UINT32_MAX;
+    forget_pages(a);
     switch (roster_join(a, kind, clock_ms(a))) {
     case ROSTER_JOINED:
         return ATTACHED;
@@ -425,22 +505,18 @@ static enum attach_result join(struct attachment *a, enum roster_kind kind)
     }
 }
 
-static bool remember_file(struct attachment *a, int fd)
+static bool remember_file(struct attachment *a)
 {
     struct stat s;
-    a->fd = fd;
-    if (fstat(fd, &s) != 0)
+    if (fstat(a->fd, &s) != 0)
         return false;
     a->file_inode = (uint64_t)s.st_ino;
     a->file_device = (uint64_t)s.st_dev;
     return true;
 }
 
-enum attach_result segment_attach(struct attachment *a, int fd, const struct segment_config *config)
+static void copy_config(struct attachment *a, const struct segment_config *config)
 {
-    memset(a, 0, sizeof *a);
-    a->frozen_ms = -1;
-    a->doorbell_fd = -1;
     a->has_bridge = config->has_bridge;
     a->isolation_ttl_ms = config->isolation_ttl_ms;
     a->on_isolation = config->on_isolation;
@@ -449,26 +525,65 @@ enum attach_result segment_attach(struct attachment *a, int fd, const struct seg
         a->doorbell_name[i] = config->doorbell_name[i];
     for (size_t i = 0; config->has_name && config->name[i] && i + 1 < sizeof a->file_name; i++)
         a->file_name[i] = config->name[i];
+}
 
-    enum attach_result created = remember_file(a, fd) ? create_once(a, config) : ATTACH_FAILED;
-    enum attach_result result = created == ATTACH_CREATED ? ATTACHED : created;
-    if (result == ATTACHED)
-        result = map(a, config);
+static void release_create_lock(struct attachment *a)
+{
+    roster_release_byte(a->create_lock);
+    a->create_lock = NULL;
+}
+
+/* The result as it is; unless it is a good one, nothing is attached. */
+static enum attach_result done(struct attachment *a, enum attach_result result)
+{
+    int why = errno;
+    if (result != ATTACH_EMPTY)
+        release_create_lock(a);
+    if (result > ATTACH_EMPTY)
+        segment_detach(a);
+    errno = why;
+    return result;
+}
+
+enum attach_result segment_begin(struct attachment *a, int fd, const struct segment_config *config)
+{
+    memset(a, 0, sizeof *a);
+    a->frozen_ms = -1;
+    a->doorbell_fd = -1;
+    a->fd = fd;
+    copy_config(a, config);
+    return done(a, remember_file(a) ? begin_file(a, config) : ATTACH_FAILED);
+}
+
+enum attach_result segment_create(struct attachment *a, const struct segment_config *config)
+{
+    return done(a, create(a, config));
+}
+
+enum attach_result segment_join(struct attachment *a, const struct segment_config *config)
+{
+    enum attach_result result = map(a, config);
     if (result == ATTACHED && !make_alive_word(a))
         result = ATTACH_FAILED;
     if (result == ATTACHED)
         result = join(a, ROSTER_WORKER);
-    if (result != ATTACHED) {
-        int why = errno;
-        segment_detach(a);
-        errno = why;
-        return result;
-    }
-    return created;
+    if (result == ATTACHED && !roster_named(a))
+        result = ATTACH_RETIRED;
+    return done(a, result);
+}
+
+enum attach_result segment_attach(struct attachment *a, int fd, const struct segment_config *config)
+{
+    enum attach_result created = segment_begin(a, fd, config);
+    if (created == ATTACH_EMPTY)
+        created = segment_create(a, config);
+    enum attach_result joined = created <= ATTACH_CREATED ? segment_join(a, config) : created;
+    return joined == ATTACHED ? created : joined;
 }
 
 void segment_detach(struct attachment *a)
 {
+    release_create_lock(a);
     if (a->alive && segment_is_ours(a)) { /* else the slot and the mappings are those of whom we were forked from */
         if (a->lock_page)
             roster_leave(a);
@@ -488,12 +603,53 @@ void segment_detach(struct attachment *a)
     a->fd = -1;
 }
 
+/* ---- losing it ---- */
+
+/* To touch a page behind the file's end would be a SIGBUS. */
+void segment_map_zeros(struct attachment *a)
+{
+    mmap(a->base, a->geo.total_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+}
+
+static void begin_stand_in(struct attachment *a, unsigned char *base)
+{
+    a->base = base;
+    a->stand_in = true;
+    a->file_name[0] = 0;
+    a->slot = 0;
+    a->written = a->wrote_ms = a->span_hash = 0;
+    plan(&a->geo, SEGMENT_BYTES_MIN);
+    point_into(a);
+    a->me = &a->roster[0];
+    forget_pages(a);
+    store_relaxed(&a->header->serve_until_ms, UINT64_MAX);
+    store_release(&a->header->state, SEGMENT_RETIRED);
+}
+
+bool segment_stand_in(struct attachment *a)
+{
+    struct attachment left = *a;
+    unsigned char *base = mmap(NULL, SEGMENT_BYTES_MIN, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (base == MAP_FAILED)
+        return false;
+    if (!make_alive_word(a)) {
+        munmap(base, SEGMENT_BYTES_MIN);
+        return false;
+    }
+    segment_detach(&left);
+    a->lock_page = a->bridge_lock = NULL;
+    a->bridge_generation = 0;
+    a->fd = a->doorbell_fd = -1;
+    begin_stand_in(a, base);
+    return true;
+}
+
 bool segment_after_fork(struct attachment *a)
 {
     a->lock_page = NULL; /* not mapped here: MADV_DONTFORK */
     a->bridge_lock = NULL;
     a->bridge_generation = a->bridge_generation ? NO_BRIDGE : 0;
-    if (join(a, ROSTER_WORKER) != ATTACHED)
+    if (!a->stand_in && join(a, ROSTER_WORKER) != ATTACHED)
         return false;
     *a->alive = 1;
     return true;

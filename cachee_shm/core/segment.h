@@ -5,9 +5,10 @@
 #include "cache.h"
 
 struct segment_config {
-    uint64_t total_bytes;     /* wanted; an existing segment's size wins */
+    uint64_t total_bytes;     /* wanted; an existing segment's size wins while anybody is attached to it */
     uint64_t hash_key[2];     /* the namespace's; has_hash_key false: random at creation, read from the segment after */
     uint64_t isolation_ttl_ms, default_ttl_ms;
+    uint64_t incarnation_seen; /* the highest of this name's earlier segments that is known; 0: none is */
     enum on_isolation on_isolation;
     bool has_hash_key, has_bridge;
     bool has_name; /* not anonymous: somebody may unlink it under us */
@@ -17,21 +18,33 @@ struct segment_config {
 enum attach_result {
     ATTACHED = 0,
     ATTACH_CREATED,         /* attached to a segment that this call made */
+    ATTACH_EMPTY,           /* of segment_begin: this process is to make it */
     ATTACH_LAYOUT,          /* made by another build */
     ATTACH_GARBAGE,         /* not a segment, or its geometry contradicts its size */
-    ATTACH_RETIRED,
+    ATTACH_RETIRED,         /* or its name was removed: the name is free, open it again */
+    ATTACH_NOT_OURS,        /* it is retired, and this user may not remove its name */
     ATTACH_NO_SPACE,        /* errno ENOSPC: memory could not be reserved */
+    ATTACH_FILE_LIMIT,      /* this process may not make files of that size: RLIMIT_FSIZE */
     ATTACH_TIME_NAMESPACE,
     ATTACH_HASH_KEY,        /* the segment's key is not the configured one */
     ATTACH_ROSTER_FULL,
-    ATTACH_BUSY,            /* somebody has been creating it for too long */
+    ATTACH_BUSY,            /* somebody else is making it, or removing its name */
     ATTACH_TOO_SMALL,
     ATTACH_FAILED,          /* errno says why */
 };
 
-/* Attach to the file behind fd (which the attachment then owns), creating its contents if it has none. */
+/* Attach to the file behind fd (which the attachment then owns), creating its contents if it has none. Waits for nobody:
+ * ATTACH_BUSY is to be tried again. Three steps, because the second takes long: whoever holds a lock of its own (module.c:
+ * the interpreter's) lets it go meanwhile. After each that does not succeed nothing is attached, and fd is closed. */
 enum attach_result segment_attach(struct attachment *a, int fd, const struct segment_config *config);
+enum attach_result segment_begin(struct attachment *a, int fd, const struct segment_config *config);
+enum attach_result segment_create(struct attachment *a, const struct segment_config *config); /* after ATTACH_EMPTY */
+enum attach_result segment_join(struct attachment *a, const struct segment_config *config);   /* after ATTACHED, ATTACH_CREATED */
 void segment_detach(struct attachment *a);
+
+/* Leave the segment for memory of this process alone, in which nothing is ever stored: every verb may go on, and misses. It
+ * says that it is retired, so that each verb tries for a segment first. False: there is no memory; all is as it was. */
+bool segment_stand_in(struct attachment *a);
 
 /* In a forked child: a roster slot and pages of its own. False: the roster is full or the file is out of reach. */
 bool segment_after_fork(struct attachment *a);
@@ -44,8 +57,8 @@ static inline bool segment_retired(const struct attachment *a)
     return load_acquire(&a->header->state) == SEGMENT_RETIRED;
 }
 
-/* The same of a file that nobody here has attached to. */
-bool segment_file_retired(int fd);
+/* CLOCK_MONOTONIC, which no test freezes, in ms. */
+uint64_t segment_clock_ms(void);
 
 /* This process becomes the segment's bridge: false if one lives. A new generation tells a zombie that it is one. */
 bool segment_become_bridge(struct attachment *a);

@@ -98,9 +98,17 @@ struct segment_config plain_config(uint64_t bytes)
     };
 }
 
+enum attach_result attach_patiently(struct attachment *a, int file, const struct segment_config *config)
+{
+    enum attach_result r;
+    while ((r = segment_attach(a, reopened(file), config)) == ATTACH_BUSY)
+        nap_us(200);
+    return r;
+}
+
 void attach_to(struct attachment *a, int fd, const struct segment_config *config)
 {
-    enum attach_result r = segment_attach(a, reopened(fd), config);
+    enum attach_result r = attach_patiently(a, fd, config);
     REQUIRE(r == ATTACHED || r == ATTACH_CREATED, "attach: result %d, %s", (int)r, strerror(errno));
     if (r == ATTACH_CREATED)
         store_release(&a->header->serve_until_ms, (uint64_t)1 << 62);

@@ -44,6 +44,8 @@ int reopened(int fd);           /* a second description of it */
 void *shared_zeroes(size_t bytes); /* memory that workers share beside the segment: the model to check against */
 
 struct segment_config plain_config(uint64_t bytes);
+/* segment_attach, again and again while another process makes the segment. */
+enum attach_result attach_patiently(struct attachment *a, int file, const struct segment_config *config);
 void attach_to(struct attachment *a, int fd, const struct segment_config *config);
 
 /* A map of buckets: both passes over the fences. Returns the version for relay_map_evict, or RING_CORRUPT. */

@@ -35,7 +35,7 @@ static void create_one(int fd, uint64_t bytes)
     struct segment_config config = plain_config(bytes);
     while (!load_acquire(&model->go)) {
     }
-    enum attach_result r = segment_attach(&a, fd, &config);
+    enum attach_result r = attach_patiently(&a, fd, &config);
     REQUIRE(r == ATTACHED || r == ATTACH_CREATED, "attach: %d", (int)r);
     uint64_t none = 0, incarnation = load_acquire(&a.header->incarnation);
     if (!cas(&model->incarnation, &none, incarnation))

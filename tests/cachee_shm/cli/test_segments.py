@@ -1,5 +1,6 @@
 """`cachee segment ls` and `rm`: what is there, who uses it, and nothing taken from under its users."""
 
+import contextlib
 import os
 import pwd
 import subprocess
@@ -52,10 +53,10 @@ def test_ls_shows_segments_of_other_builds_and_of_nobody_knows_what(shop, capsys
     other, garbage = f"/cachee.{HOST}.shop.{_core.LAYOUT + 1}", f"/cachee.{HOST}.junk.{_core.LAYOUT}"
     try:
         for name, content in ((other, b"x" * 100), (garbage, b"x" * (4 << 20))):
-            with open(f"/dev/shm{name}", "wb") as file:
+            with open(os.open(f"/dev/shm{name}", os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file:
                 file.write(content)
         assert listed(capsys, other)[2] == f"nobody (layout {_core.LAYOUT + 1}: another build)"
-        assert listed(capsys, garbage)[2].startswith("? (")
+        assert listed(capsys, garbage)[2] == "nobody"
     finally:
         os.unlink(f"/dev/shm{other}")
         os.unlink(f"/dev/shm{garbage}")
@@ -102,3 +103,41 @@ def test_rm_of_what_is_not_there_is_exit_code_one_and_the_rest_is_removed(shop, 
     assert main(["segment", "rm", "/cachee.none.none.1", "../../etc/passwd", NAME]) == 1
     assert capsys.readouterr().out.count("no segment ") == 2
     assert not os.path.exists(f"/dev/shm{NAME}")
+
+
+def test_ls_says_that_a_file_is_open_to_anybody_and_what_is_no_file(shop, capsys):
+    fifo = f"/cachee.{HOST}.fifo.{_core.LAYOUT}"
+    os.chmod(f"/dev/shm{NAME}", 0o666)
+    os.mkfifo(f"/dev/shm{fifo}")
+    try:
+        assert listed(capsys)[2] == "1; anybody may open it: no process of ours uses it"
+        assert listed(capsys, fifo)[2] == "? (not a regular file)"
+        assert main(["segment", "rm", "--force", fifo]) == 0
+        assert not os.path.exists(f"/dev/shm{fifo}")
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(f"/dev/shm{fifo}")
+
+
+def test_ls_reads_nothing_in_a_file_and_attaches_to_none(shop):
+    before = os.stat(f"/dev/shm{NAME}")
+    tail, slots = shop.tail, shop.roster()
+    main(["segment", "ls"])
+    assert (shop.tail, shop.roster()) == (tail, slots)
+    assert os.stat(f"/dev/shm{NAME}").st_mtime_ns == before.st_mtime_ns
+
+
+def test_rm_takes_the_name_of_a_namespace_in_any_layout_of_this_host_alone(shop, capsys, tmp_path):
+    shop.close()
+    config = tmp_path / "cachee.toml"
+    config.write_text(f'[host]\nname = "{HOST}"\n[namespaces.shop]\nmemory = "4MiB"\n')
+    old, elsewhere = f"/cachee.{HOST}.shop.1", f"/cachee.{HOST}x.shop.{_core.LAYOUT}"
+    for name in (old, elsewhere):
+        os.close(os.open(f"/dev/shm{name}", os.O_WRONLY | os.O_CREAT, 0o600))
+    try:
+        assert main(["segment", "rm", "--config", str(config), "shop"]) == 0
+        assert set(capsys.readouterr().out.splitlines()) == {f"removed {NAME}", f"removed {old}"}
+        assert os.path.exists(f"/dev/shm{elsewhere}")
+        assert main(["segment", "rm", "--config", str(config), "shop"]) == 1
+    finally:
+        os.unlink(f"/dev/shm{elsewhere}")

@@ -1,0 +1,148 @@
+/* module_owed.c - what a process owes to a segment that it has not got yet. See module.h.
+ *
+ * While no segment can be had, a write cannot be announced. It is remembered: the key's or the tag's bytes, since the next
+ * segment may hash with another key; a bounded number of them, and beyond that a clear() stands for all. Whoever leaves a
+ * retired segment may owe a clear as well: see cache_owes_clear.
+ *
+ * An open `writing` block outlives its segment: its intent is left anew in each that its process goes on with.
+ */
+#include "module.h"
+
+enum { OWED_MAX = 1024, BLOCKS_MIN = 8 };
+
+/* ---- writes ---- */
+
+void owe_clear(SegmentObject *s)
+{
+    Py_CLEAR(s->owed.keys);
+    Py_CLEAR(s->owed.tags);
+    s->owed.clear = true;
+}
+
+/* Exact bytes: to hash and compare them runs no Python code. */
+static bool put(PyObject **set, const struct key *k)
+{
+    PyObject *bytes = PyBytes_FromStringAndSize(k->bytes, k->n);
+    if (!*set)
+        *set = PySet_New(NULL);
+    bool good = bytes && *set && PySet_Add(*set, bytes) == 0 && PySet_GET_SIZE(*set) <= OWED_MAX;
+    Py_XDECREF(bytes);
+    return good;
+}
+
+static void owe(SegmentObject *s, PyObject **set, const struct key *k)
+{
+    if (s->owed.clear || put(set, k))
+        return;
+    PyErr_Clear();
+    owe_clear(s);
+}
+
+void owe_key(SegmentObject *s, const struct key *k) { owe(s, &s->owed.keys, k); }
+void owe_tag(SegmentObject *s, const struct key *tag) { owe(s, &s->owed.tags, tag); }
+
+bool owes_anything(const SegmentObject *s) { return s->owed.clear || s->owed.keys || s->owed.tags; }
+
+void forget_owed(SegmentObject *s)
+{
+    owe_clear(s);
+    s->owed.clear = false;
+}
+
+static struct key key_of(PyObject *bytes)
+{
+    return (struct key){.bytes = PyBytes_AS_STRING(bytes), .n = (uint32_t)PyBytes_GET_SIZE(bytes)};
+}
+
+/* Announce one of the set, and take it out. False: the segment is retired again; it stays owed. */
+static bool pay_one(SegmentObject *s, PyObject *set, bool is_tag)
+{
+    PyObject *bytes = PySet_Pop(set);
+    struct key k = key_of(bytes);
+    bool paid = (is_tag ? cache_delete_tag(&s->a, tag_hash(s, &k)) : cache_delete(&s->a, hash_key(s->a.hash_key, k.bytes, k.n))) >= 0;
+    if (!paid)
+        owe_clear(s);
+    Py_DECREF(bytes);
+    return paid;
+}
+
+void pay_owed(SegmentObject *s)
+{
+    if (s->owed.clear && cache_clear(&s->a) < 0)
+        return;
+    while (s->owed.tags && PySet_GET_SIZE(s->owed.tags))
+        if (!pay_one(s, s->owed.tags, true))
+            return;
+    while (s->owed.keys && PySet_GET_SIZE(s->owed.keys))
+        if (!pay_one(s, s->owed.keys, false))
+            return;
+    forget_owed(s);
+}
+
+/* ---- blocks ---- */
+
+static bool make_room(SegmentObject *s)
+{
+    uint32_t room = s->block_room ? 2 * s->block_room : BLOCKS_MIN;
+    if (s->block_count < s->block_room)
+        return true;
+    struct open_block *blocks = PyMem_Realloc(s->blocks, room * sizeof *blocks);
+    if (!blocks) {
+        PyErr_NoMemory();
+        return false;
+    }
+    s->blocks = blocks;
+    s->block_room = room;
+    return true;
+}
+
+static uint64_t intend(SegmentObject *s, PyObject *key)
+{
+    struct key k = key_of(key);
+    return roster_intend(&s->a, hash_key(s->a.hash_key, k.bytes, k.n));
+}
+
+bool block_begin(SegmentObject *s, const struct key *k, uint64_t *number)
+{
+    PyObject *key = make_room(s) ? PyBytes_FromStringAndSize(k->bytes, k->n) : NULL;
+    if (!key)
+        return false;
+    *number = ++s->block_number;
+    s->blocks[s->block_count++] = (struct open_block){.number = *number, .intent = intend(s, key), .life = s->a.life, .key = key};
+    return true;
+}
+
+/* One that was open at a fork is the parent's: the child, another life, has nothing to settle. */
+void block_end(SegmentObject *s, uint64_t number)
+{
+    for (uint32_t i = 0; i < s->block_count; i++) {
+        struct open_block block = s->blocks[i];
+        if (block.number != number)
+            continue;
+        if (block.life == s->a.life)
+            roster_settle(&s->a, block.intent);
+        s->blocks[i] = s->blocks[--s->block_count];
+        Py_DECREF(block.key);
+        return;
+    }
+}
+
+void blocks_move(SegmentObject *s, uint32_t life_before)
+{
+    for (uint32_t i = 0; i < s->block_count; i++) {
+        struct open_block *block = &s->blocks[i];
+        if (block->life != life_before)
+            continue;
+        block->intent = intend(s, block->key);
+        block->life = s->a.life;
+    }
+}
+
+void blocks_forget(SegmentObject *s)
+{
+    for (uint32_t i = 0; i < s->block_count; i++)
+        Py_DECREF(s->blocks[i].key);
+    PyMem_Free(s->blocks);
+    s->blocks = NULL;
+    s->block_count = s->block_room = 0;
+}
