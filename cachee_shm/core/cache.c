@@ -104,7 +104,7 @@ void cache_keep_house(struct attachment *a, uint64_t second)
     a->house_second = second;
     if (a->frozen_ms >= 0)
         return;
-    bool gone = roster_look(a, clock_ms(a)) || !roster_named(a); /* first: the file may have been cut */
+    bool gone = roster_look(a, 0) || !roster_named(a); /* first, and before the clock's word is read: the file may have been cut */
     bool clock_intact = clock_look(a);
     if (gone || !clock_intact || !header_intact(a))
         store_release(&a->header->state, SEGMENT_RETIRED);

@@ -584,6 +584,8 @@ enum attach_result segment_attach(struct attachment *a, int fd, const struct seg
 void segment_detach(struct attachment *a)
 {
     release_create_lock(a);
+    if (a->base && roster_look(a, 0)) /* also whether the file was cut: what follows writes into it */
+        store_release(&a->header->state, SEGMENT_RETIRED);
     if (a->alive && segment_is_ours(a)) { /* else the slot and the mappings are those of whom we were forked from */
         if (a->lock_page)
             roster_leave(a);
