@@ -1,8 +1,8 @@
 """The doorbell: a POSIX message queue on whose descriptor the sleeping bridge waits.
 
-A writer that finds the bridge asleep puts one byte into ``/cachee.<host name>``; the queue holds one message,
-so that a second ring is refused at once and costs nobody a wait. An event loop can wait on the queue like on
-any other descriptor, and (unlike a socket or a FIFO) it has a name that needs no directory of its own.
+A writer that finds the bridge asleep puts its namespace's name into ``/cachee.<host name>``; the queue holds
+a few, so that one more is refused at once and costs nobody a wait. An event loop can wait on the queue like
+on any other descriptor, and (unlike a socket or a FIFO) it has a name that needs no directory of its own.
 
 A crashed bridge leaves its queue behind. The next one takes it over where it can, since writers that have it
 open would otherwise ring a bell that nobody hears; one of another shape is removed and made anew. A lock on
@@ -25,8 +25,8 @@ import posix_ipc
 from cachee_bridge.owners import wrong_owner
 from cachee_shm.errors import BridgeRunning
 
-MESSAGES_MAX = 1  # a bell that has been rung need not be rung again
-MESSAGE_BYTES_MAX = 1
+MESSAGES_MAX = 8  # of the ten that an ordinary user may have; when it is full, all rings are looked at
+MESSAGE_BYTES_MAX = 64
 
 
 class DoorbellUnavailable(Exception):
@@ -71,12 +71,18 @@ class Doorbell:
         return int(self._queue.mqd)
 
     def answer(self) -> bool:
-        """Takes the message out, without waiting. True if there was one."""
-        try:
-            self._queue.receive()
-        except posix_ipc.BusyError:
-            return False
-        return True
+        """Takes out what was rung, without waiting. True if there was anything."""
+        return self.rung() != []
+
+    def rung(self) -> list[str] | None:
+        """The same: the namespaces. None: it may have been any of them, since the queue was full."""
+        names: list[str] = []
+        while len(names) < MESSAGES_MAX:
+            try:
+                names.append(self._queue.receive()[0].decode(errors="replace"))
+            except posix_ipc.BusyError:
+                return names
+        return None
 
     def close(self) -> None:
         """Closes and unlinks: a clean exit leaves nothing behind."""

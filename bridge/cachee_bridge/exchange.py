@@ -40,7 +40,7 @@ from cachee_bridge.frames import (
     Sync,
 )
 from cachee_bridge.link import BEATS_BYTES, Link, LinkState
-from cachee_bridge.members import Members
+from cachee_bridge.members import Members, Reach
 from cachee_bridge.pace import calm_heartbeats
 from cachee_bridge.ports import Settings, Store, StreamView
 from cachee_bridge.reasons import Reason
@@ -80,6 +80,11 @@ class Exchange:
         """What this host leaves behind, while it leaves."""
         self._mending: list[tuple[str, str]] = []
         """(namespace, source) of maps that are being applied, the next in turn first."""
+        self.reach = Reach()
+        self.touched: set[str] = set()
+        """Namespaces of which something was heard or changed since isolation.py last looked at them."""
+        self.moved: set[str] = set()
+        """Namespaces whose rings have moved by what was applied, since the pump last looked at them."""
         self._crowded: set[str] = set()
         """Namespaces whose table of sources had no room for some peer."""
         self._raised_at: dict[str, float] = {}
@@ -88,7 +93,8 @@ class Exchange:
     def enter(self, namespace: str, store: Store, now: float) -> None:
         """A namespace of this host, or a new life of one."""
         lost_after_s, pace_s = self._settings.lost_after_s, 2 * self._settings.heartbeat_s
-        self.members[namespace] = Members(namespace, store, lost_after_s, pace_s, now)
+        self.members[namespace] = Members(namespace, store, lost_after_s, pace_s, now, self.reach)
+        self.touched.add(namespace)
         self._packers[namespace] = Packer(store)
         if not self._is_mine(namespace):
             self.members[namespace].refuse(OWN_CERTIFICATE, Reason.OWN_CERTIFICATE)
@@ -136,6 +142,10 @@ class Exchange:
         store = self.members[namespace].store
         return NamespaceState(namespace, store.incarnation, store.tail, store.hash_key_fingerprint)
 
+    def _touch(self, namespace: str) -> None:
+        self.touched.add(namespace)
+        self.moved.add(namespace)
+
     # Meeting
 
     def meet(self, link: Link, row: NamespaceState, stamp: float | None, now: float) -> None:
@@ -144,6 +154,8 @@ class Exchange:
         `stamp`: something of this host's that left it then had come to the peer before it said `row`.
         """
         members = self.members.get(row.namespace)
+        if members is not None:
+            self._touch(row.namespace)
         if row.namespace not in link.theirs and len(link.theirs) >= NAMESPACES_MAX:
             self._on_surplus(link, row.namespace, members)
             return
@@ -229,7 +241,7 @@ class Exchange:
         text += reason.end(link.name)
         self._say("error", text, peer=link.name, namespace=members.namespace)
 
-    def drop_absent(self, link: Link) -> None:
+    def drop_absent(self, link: Link, now: float) -> None:
         """The peer has told all its namespaces. Where it is a member of another one, that is gone there, with
         all that could be stale: what it wrote last is unknown, so all is evicted here, once."""
         for namespace, members in self.members.items():
@@ -238,16 +250,20 @@ class Exchange:
             what = f"{link.name} has no namespace {namespace} any more"
             if not link.allows(namespace):
                 if link.name in members.inboxes:
+                    self._touch(namespace)
                     members.refuse(link.name, Reason.CERTIFICATE)
                     text = f"its certificate does not allow namespace {namespace} any more: isolated here"
                     self._say("warning", f"{link.name}: {text}", peer=link.name, namespace=namespace)
-            elif members.drop_absent(link.name):
+            elif members.drop_absent(link.name, now):
+                self._touch(namespace)
                 text = f"{what}: evicted all that it may have written, and it is waited for no longer"
                 self._say("info", text, peer=link.name, namespace=namespace)
 
     # Hearing
 
     def on_frame(self, link: Link, frame: Frame, now: float) -> None:
+        if frame.namespace in self.members:
+            self._touch(frame.namespace)
         if frame.source != link.name:
             self.relaying.on_frame(link, frame, now)
             return
@@ -280,6 +296,7 @@ class Exchange:
         """Some more of one of the maps that are being applied. `links`: by name, those that are up."""
         if self._mending:
             namespace, name = self._mending.pop(0)
+            self._touch(namespace)
             self._mend(self.members[namespace], name, links.get(name))
             self.members[namespace].settle(name)
 
@@ -337,6 +354,7 @@ class Exchange:
             link.pace.answer(now, self._settings.heartbeat_s)
         for head in beat.heads:
             known_at = None if stamp is None else stamp - head.age_us / 1e6
+            self.touched.add(head.namespace)
             if head.source != link.name:
                 self.relaying.on_head(link, head, known_at, now)
             elif head.namespace in link.shared:
@@ -431,14 +449,16 @@ class Exchange:
         """Links whose other end was told of this host's namespaces, whether it has answered by now or not."""
         return [link for link in self.links.values() if link.state in (LinkState.STATE, LinkState.UP)]
 
-    def on_leave(self, link: Link, leave: Leave) -> None:
+    def on_leave(self, link: Link, leave: Leave, now: float) -> None:
         """The peer leaves for good."""
         for final in leave.heads:
             if final.namespace in link.shared:
+                self._touch(final.namespace)
                 self.members[final.namespace].leaving(link.name, final)
         for members in self.members.values():
             if link.name in members.refused:  # it was never followed: what it wrote is evicted with all else
-                members.drop_absent(link.name)
+                members.drop_absent(link.name, now)
+                self._touch(members.namespace)
 
     # Saying
 

@@ -17,6 +17,7 @@ every other source), which is the source of that region's own fan-out.
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Mapping
 from functools import lru_cache
@@ -79,7 +80,11 @@ class Fanout:
 @lru_cache(maxsize=64)
 def step_of(count: int) -> int:
     """The k with which `count` hosts need the fewest links."""
-    return min(range(2, max(3, count)), key=lambda step: (links_of(count, step), step))
+    root = math.isqrt(
+        count
+    )  # some 4 roots are always enough: k - 1 links each way, or count / k, would be more
+    near = range(max(2, root // 4), max(3, min(count, 2 * root + 3)))
+    return min(near, key=lambda step: (links_of(count, step), step))
 
 
 def links_of(count: int, step: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Sequence
 
 from cachee_bridge.effects import Effect, Level, ServeUntil
@@ -9,12 +10,24 @@ from cachee_bridge.exchange import Exchange, Say
 from cachee_bridge.ports import NamespaceView
 from cachee_bridge.reasons import Reason, Why
 
+PERIOD_S = 0.3
+PERIOD_PART = 6
+"""Of lost_after, at the most: how often a namespace of which nothing new is heard is looked at."""
+
 
 class Isolation:
-    """Of all namespaces of one host."""
+    """Of all namespaces of one host. Looked at are those of which something was heard, and of the others each
+    in its turn."""
 
-    def __init__(self, exchange: Exchange, say: Say) -> None:
+    def __init__(self, exchange: Exchange, lost_after_s: float, say: Say) -> None:
         self._exchange, self._say = exchange, say
+        self._period_s = min(PERIOD_S, lost_after_s / PERIOD_PART)
+        self._turns: list[tuple[float, str]] = []
+        """A heap: when, and which namespace; of each, the one of `_turn_of` counts."""
+        self._turn_of: dict[str, float] = {}
+        self._hindered = True
+        self._looked_at: set[str] = set()
+        """Since people were last told."""
         self._isolated: set[str] = set()
         """Namespaces of which it was said, and not taken back."""
         self._effects: list[Effect] = []
@@ -27,14 +40,33 @@ class Isolation:
     def extend(self, now: float, unanswered: Sequence[str]) -> None:
         """How long may be served, and what workers are told of the peers. `unanswered`: addresses at which
         nobody has answered yet; each isolates."""
-        for namespace, members in self._exchange.members.items():
+        for namespace in self._due(now, bool(unanswered)):
+            members = self._exchange.members.get(namespace)
+            if members is None:
+                continue
             members.bulletin.tell(members.inboxes, now, bool(unanswered))
             if (until := members.extended(now, bool(unanswered))) is not None:
                 self._effects.append(ServeUntil(namespace, until))
+            self._looked_at.add(namespace)
+            turn = self._turn_of[namespace] = now + self._period_s
+            heapq.heappush(self._turns, (turn, namespace))
+
+    def _due(self, now: float, hindered: bool) -> list[str]:
+        if hindered != self._hindered:
+            self._hindered = hindered
+            self._exchange.touched.update(self._exchange.members)
+        names, self._exchange.touched = self._exchange.touched, set()
+        while self._turns and self._turns[0][0] <= now:
+            turn, namespace = heapq.heappop(self._turns)
+            if self._turn_of.get(namespace) == turn:
+                names.add(namespace)
+        return sorted(names)
 
     def tell(self, now: float, unanswered: Sequence[str]) -> None:
         """People, of each change."""
-        for namespace, members in self._exchange.members.items():
+        looked_at, self._looked_at = self._looked_at, set()
+        for namespace in sorted(looked_at):
+            members = self._exchange.members[namespace]
             isolated = members.isolated(now)
             if isolated == (namespace in self._isolated):
                 continue

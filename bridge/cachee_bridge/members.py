@@ -42,9 +42,19 @@ REFUSED_MAX = 4096
 """One is enough to isolate; peers that come under ever new names are not all kept."""
 
 
+class Reach:
+    """Of one host, in all namespaces."""
+
+    def __init__(self) -> None:
+        self.lost_at = float("-inf")
+        """When somebody who is somewhere was last out of reach for too long."""
+
+
 class Members:
-    def __init__(self, namespace: str, store: Store, lost_after_s: float, pace_s: float, now: float) -> None:
-        self.namespace = namespace
+    def __init__(
+        self, namespace: str, store: Store, lost_after_s: float, pace_s: float, now: float, reach: Reach
+    ) -> None:
+        self.namespace, self.reach = namespace, reach
         self.store = store
         self._lost_after_s, self._pace_s = lost_after_s, pace_s
         self.inboxes = {
@@ -68,7 +78,7 @@ class Members:
         self.whole = store.tail == 0 and not self.inboxes
         """Nothing can have been missed by not knowing of a source: since birth or the last flush, this
         namespace has never been isolated (but for its first lost_after, when no contact counts as whole)."""
-        self._entered_at = now
+        self._whole_at = self._entered_at = now
         self._settled_from = now + lost_after_s
 
     @property
@@ -81,18 +91,23 @@ class Members:
         return now > self.until
 
     def judge(self, now: float) -> None:
-        """To be called before anything else happens at `now`."""
+        """Whether something may have been missed by not knowing of a source: since this was last heard, or at
+        a time when somebody was out of reach. To be called before anything is made of `whole`, or changed."""
         started = self.heard_until > float("-inf") or now > self._settled_from
-        if started and now > self.heard_until:
-            self.doubt()
+        alone_at = now if started and now > self.heard_until else float("-inf")
+        alone_at = max(alone_at, self.reach.lost_at)
+        if alone_at > self._whole_at:
+            self.whole = False
+        if alone_at > self.removal.drawn_at:
+            self.removal.interrupt()
 
-    def doubt(self) -> None:
-        """From now on something may have been missed by not knowing of a source."""
-        self.whole = False
-        self.removal.interrupt()
+    def _make_whole(self, now: float) -> None:
+        """All that is older is evicted."""
+        self.whole, self._whole_at = True, now
 
     def extended(self, now: float, hindered: bool) -> float | None:
         """A later `until` than was told before, or None. `hindered`: an expected address is unanswered."""
+        self.judge(now)
         heard = self._heard(now, hindered)
         self.heard_until = max(self.heard_until, heard)
         if heard <= self.until or self.removal.under_way:
@@ -149,6 +164,7 @@ class Members:
 
         SegmentError when the source table is full: the peer cannot be followed.
         """
+        self.judge(now)
         inbox, known = self.inboxes.get(name), self.cursor(name)
         self.removal.cancel(name)
         step = contact(known, incarnation, tail, False)
@@ -157,7 +173,7 @@ class Members:
         elif step.rung is Rung.FLUSH and inbox is None:
             step = contact(None, incarnation, tail, self._believes_in_births(now))
         if step.rung is not Rung.IMPOSSIBLE and (inbox is None or step.rung is not Rung.GO_ON):
-            self._begin(name, incarnation, step)
+            self._begin(name, incarnation, step, now)
         return step
 
     def _believes_in_births(self, now: float) -> bool:
@@ -165,7 +181,7 @@ class Members:
             return False
         return (self.whole and not self.isolated(now)) or self.removal.rely()
 
-    def _begin(self, name: str, incarnation: int, step: Contact) -> None:
+    def _begin(self, name: str, incarnation: int, step: Contact, now: float) -> None:
         inbox = self.inboxes.get(name)
         if inbox is None:
             inbox = Inbox(self.store, self.store.source_open(name), 0, 0, self._pace_s)
@@ -175,9 +191,10 @@ class Members:
         self.departed.pop(name, None)
         self.absent.pop(name, None)
         self.forgotten.pop(name, None)
-        self.whole |= flush
+        if flush:
+            self._make_whole(now)
 
-    def drop_absent(self, name: str) -> bool:
+    def drop_absent(self, name: str, now: float) -> bool:
         """`name` is linked and has this namespace no more. What it wrote last is unknown, so evict all, once.
         Whether it was waited for."""
         inbox = self.inboxes.pop(name, None)
@@ -189,7 +206,7 @@ class Members:
         if inbox is not None:
             self.store.source_forget(inbox.index)
             keep(self.absent, name, (inbox.incarnation, inbox.cursor))
-        self.whole = True
+        self._make_whole(now)
         return True
 
     def leaving(self, name: str, final: FinalHead) -> None:
@@ -226,18 +243,22 @@ class Members:
 
     def remove(self, name: str, now: float) -> bool:
         """Begin to get over `name`, once it is lost; whether that has begun now."""
+        self.judge(now)
         waited_for = name in self.inboxes or name in self.refused
         return waited_for and self._lost(name, now) and self.removal.begin(name, now)
 
     def expect_no_more(self, address: str, now: float) -> bool:
         """Nobody ever answered at `address`. Where that has isolated nobody, nothing is to be got over."""
+        self.judge(now)
         return self.isolated(now) and self.removal.begin(address, now)
 
     def removed(self, now: float) -> set[str]:
         """Whose removal ends now."""
         if now < self.removal.ends_at(self._hold_s()):
             return set()
-        self.whole |= self.removal.whole
+        self.judge(now)
+        if self.removal.whole:
+            self._make_whole(now)
         names = self.removal.end()
         for name in names & (self.inboxes.keys() | self.refused.keys()):
             self._set_aside(name)

@@ -29,11 +29,15 @@ When = Callable[[str], float]
 """The same: when its last link ended."""
 
 
+LOOK_S = 0.25
+
+
 class Membership:
     def __init__(self, book: AddressBook, exchange: Exchange, settings: Settings, say: Say) -> None:
         self._book, self._exchange, self._settings, self._say = book, exchange, settings, say
         self._doomed: set[str] = set()
         """By the operator."""
+        self._next_look = float("-inf")
         self.discovery: Discovery | None = None
 
     # Discovery
@@ -50,6 +54,7 @@ class Membership:
             reason = f"it names nobody, and has named {discovery.named} addresses before"
             self.failed(reason, now)
             return
+        self._next_look = now
         if failures or discovery.answers == 1:
             self._say("info", f"{discovery.what} names {len(addresses)} addresses")
         before = set(self._book.unanswered(met))
@@ -98,12 +103,16 @@ class Membership:
         if who not in self._exchange.waited_for():
             raise NotForgotten(f"no peer {who} is waited for; nothing was changed; see `cachee peers`")
         self._doomed.add(who)
+        self._next_look = now
         return f"{who} is removed as soon as it has been silent for lost_after"
 
     # At every tick
 
     def look(self, is_up: Known, parted_at: When, now: float) -> None:
-        """Begin and end removals."""
+        """Begin and end removals. All is looked at each LOOK_S, or at once when there is news."""
+        if now < self._next_look:
+            return
+        self._next_look = now + LOOK_S
         self._doomed = {name for name in self._doomed if not is_up(name)}
         for name in sorted(self._exchange.waited_for()):
             silent_s = 0.0 if is_up(name) else now - max(parted_at(name), self._exchange.heard_at(name))
@@ -112,8 +121,9 @@ class Membership:
         self._give_up_silent_addresses(now)
         for namespace, members in self._exchange.members.items():
             for name in sorted(members.removed(now)):
+                self._exchange.touched.add(namespace)
                 self._say("info", f"namespace {namespace} has forgotten {name}", peer=name)
-        self._doomed &= self._exchange.waited_for()
+        self._doomed = self._doomed and self._doomed & self._exchange.waited_for()
 
     def _judge(self, name: str, silent_s: float, is_up: Known, now: float) -> None:
         asked, patience_s = self.discovery, self._settings.forget_after_s
@@ -127,12 +137,14 @@ class Membership:
     def _remove(self, name: str, reason: str, now: float) -> None:
         begun = [members.remove(name, now) for members in self._exchange.members.values()]
         if any(begun):
+            self._exchange.touched.update(self._exchange.members)
             self._book.left(name)
             self._tell_removal(name, reason)
 
     def _expect_no_more(self, address: str, reason: str, now: float) -> None:
         begun = [members.expect_no_more(address, now) for members in self._exchange.members.values()]
         if any(begun):
+            self._exchange.touched.update(self._exchange.members)
             self._tell_removal(address, reason)
 
     def _give_up_silent_addresses(self, now: float) -> None:

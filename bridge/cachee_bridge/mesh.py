@@ -123,7 +123,7 @@ class Mesh:
         """By address, why dialling it last came to nothing."""
         self._leaving = False
         self._next_beat = self._next_gossip = 0.0
-        self._isolation = Isolation(self._exchange, self._say)
+        self._isolation = Isolation(self._exchange, settings.lost_after_s, self._say)
         self._effects: list[Effect] = []
         self._intake = Intake(self._exchange, self._on_message, self._guarded, self._emit, self._say)
         self._goes_on = False
@@ -151,7 +151,6 @@ class Mesh:
 
     def discovered(self, addresses: Collection[str], ttl_s: float, now: float) -> None:
         """All addresses that discovery names, for `ttl_s`."""
-        self._judge(now)
         self._membership.discovered(addresses, ttl_s, self._met.__contains__, now)
         self._look_at_addresses()
 
@@ -164,7 +163,6 @@ class Mesh:
 
         NotForgotten, with the reason, when nothing will.
         """
-        self._judge(now)
         return self._membership.forget(who, self._reaches, self._met.__contains__, now)
 
     def add_namespace(self, namespace: str, store: Store, now: float) -> None:
@@ -223,14 +221,12 @@ class Mesh:
         known = self._links.get(link)
         if known is None:
             return
-        self._judge(now)
         self._intake.receive(known, data, now)
         self._ask_to_go_on()
         self._flush()
 
     def go_on(self, now: float) -> None:
         """Some milliseconds of what takes longer."""
-        self._judge(now)
         self._goes_on = False
         self._intake.go_on(now)
         self._exchange.go_on(self._up)
@@ -268,7 +264,6 @@ class Mesh:
 
     def tick(self, now: float) -> float:
         """Beats, time-outs, reconnects. Returns when to be called next (also harmless at any other time)."""
-        self._judge(now)
         self._intake.read_on(self._links.values(), now)
         self._ask_to_go_on()
         self._end_silent(now)
@@ -312,6 +307,11 @@ class Mesh:
         """Say goodbye and close every link: before the process ends, after leave() or for a restart."""
         for link in list(self._links.values()):
             self._close(link, "its bridge stops", now, "debug")
+
+    def moved(self) -> set[str]:
+        """Namespaces whose rings have moved by what came since the last call."""
+        moved, self._exchange.moved = self._exchange.moved, set()
+        return moved
 
     def effects(self) -> list[Effect]:
         """What to do now, in order; each is returned once."""
@@ -450,7 +450,7 @@ class Mesh:
             self._on_up(link, now)
         if len(state.namespaces) < ROWS_MAX and not link.told_all:
             link.told_all = True
-            self._exchange.drop_absent(link)
+            self._exchange.drop_absent(link, now)
         self._extend(now)
 
     def _is_late(self, link: Link) -> bool:
@@ -516,7 +516,7 @@ class Mesh:
         if link.up and leave.heads:
             link.leaving = True
             self._say("info", f"{link.name} leaves for good", peer=link.name)
-            self._exchange.on_leave(link, leave)
+            self._exchange.on_leave(link, leave, now)
             self._exchange.beat(link, now)
             return
         level: Level = "info" if link.up else "warning" if link.dialled else "debug"
@@ -524,12 +524,6 @@ class Mesh:
         self._close(link, "", now, "debug")
 
     # Keeping house
-
-    def _judge(self, now: float) -> None:
-        """Before anything else at `now`: a bridge that hung must notice that it was cut off before it hears
-        news."""
-        for members in self._exchange.members.values():
-            members.judge(now)
 
     def _extend(self, now: float) -> None:
         self._isolation.extend(now, self._unanswered)
@@ -580,8 +574,7 @@ class Mesh:
                 self._close(link, reason, now, "warning" if link.up else "debug")
         out_of_reach = self._book.out_of_reach(now, self._reaches, self._settings.lost_after_s)
         if out_of_reach:
-            for members in self._exchange.members.values():
-                members.doubt()
+            self._exchange.reach.lost_at = now
 
     def _beats(self, now: float) -> None:
         for link in self._up.values():

@@ -15,13 +15,17 @@ fetch the old value back from a half-done write.
 Asleep is not blind: `check`, called at every tick of the mesh, finds what rang no bell (a writer that was
 killed between its record and its ring, or that lives in another IPC namespace and cannot ring at all). When
 that keeps happening, the pump looks slowly beside the bell; without any bell it does so from the start.
+
+A ring says whose it is, so a look costs what rang, and not what there is: each ring has a bell of its own to
+arm, and those that nobody writes to stay asleep.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import cycle, islice
 from typing import Protocol
 
 from cachee_bridge.doorbell import Doorbell
@@ -31,6 +35,8 @@ STEPS_US = (50, 100)  # doubling: a look that finds nothing is the dear kind
 THICK_S = sum(STEPS_US) / 1e6
 SLOW_US = 3_000  # where no bell is to be trusted: 1.5 ms late on average, for about 1 % of a core
 HEAL_RECORDS_MAX = 4096  # a fraction of a millisecond; then what was healed is sent before more is healed
+CALM_S = 0.001
+TURNS = 16  # rings that are looked at beside the bell, at each check
 UNHEARD_COST = 10  # a write that rang no bell counts as many that did
 UNHEARD_MAX = 3 * UNHEARD_COST
 
@@ -79,6 +85,9 @@ class Pump:
         self._warn = warn
         self._spoilt = spoilt
         self._rings: dict[str, Ring] = {}
+        self._awake: dict[str, float] = {}
+        """Rings whose bell is not armed, and when something was last found: looked at while it is awake."""
+        self._turns: Iterator[str] = cycle(())
         self._asked: dict[str, int] = {}
         """By ring, the `sync_asked` that the mesh knows of."""
         self._timer = Timer()
@@ -93,12 +102,13 @@ class Pump:
         self._loop.add_reader(self._timer.fileno(), self._on_timer)
         if self._bell is not None:
             self._loop.add_reader(self._bell.fileno(), self._on_bell)
-        self._wake()
+        self._wake(list(self._rings))
 
     def add(self, namespace: str, ring: Ring) -> None:
         """One more ring; also after start."""
         self._rings[namespace] = ring
-        self._wake()
+        self._turns = cycle(list(self._rings))
+        self._wake([namespace])
 
     def stop(self) -> None:
         """Looks no more. The bell and the rings belong to the caller."""
@@ -106,14 +116,17 @@ class Pump:
         if self._bell is not None:
             self._loop.remove_reader(self._bell.fileno())
         self._timer.close()
-        self._disarm()
+        for ring in self._rings.values():
+            ring.bridge_sleep(False)
 
-    def look(self) -> bool:
-        """Heals and hands on what came since the last look, remote records too. True if anything had."""
-        moved = False
-        for name, ring in self._rings.items():
+    def look(self, names: Iterable[str] | None = None) -> list[str]:
+        """Heals and hands on what came into these rings (None: into all) since the last look, remote records
+        too. In which anything had."""
+        moved = []
+        for name in list(self._rings) if names is None else names:
             try:
-                moved |= self._look_at(name, ring)
+                if name in self._rings and self._look_at(name, self._rings[name]):
+                    moved.append(name)
             except Exception as error:  # the other rings are not to wait for this one
                 self._spoilt(f"the ring of namespace {name}", error)
         return moved
@@ -129,13 +142,23 @@ class Pump:
         return cursor != end
 
     def check(self) -> None:
-        """Looks, for what should have rung and did not. To be called some times a second."""
-        asleep = self._asleep
-        if not self.look():
+        """Looks at the rings that are awake, and at some of the others in turn, for what should have rung and
+        did not. To be called some times a second."""
+        asleep, names = self._asleep, [*self._awake, *self._next_in_turn()]
+        moved = self.look(names)
+        if not moved:
             return
         if asleep and self._bell is not None and not self._bell.answer():
             self._not_heard()
-        self._found()
+        self._found(moved)
+
+    def _next_in_turn(self) -> list[str]:
+        """A writer that died between its record and its ring has disarmed the bell: it is armed again."""
+        names = [name for name in islice(self._turns, TURNS) if name not in self._awake]
+        if self._asleep and self._bell is not None:
+            for name in names:
+                self._rings[name].bridge_sleep(True)
+        return names
 
     def _drain(self, name: str, ring: Ring, cursor: int, end: int) -> None:
         """Up to the tail as it was: writers that go on meanwhile are met at the next look."""
@@ -148,10 +171,13 @@ class Pump:
 
     def _on_bell(self) -> None:
         try:
-            self.look()
-            if self._bell is not None and self._bell.answer():
+            rung = self._bell.rung() if self._bell is not None else []
+            if rung is None or not self._rings.keys() >= set(rung):
+                rung = list(self._rings)
+            self.look(rung)
+            if rung:
                 self._heard()
-            self._found()
+            self._found(rung)
         except Exception as error:
             self._bell_is_broken(error)
 
@@ -171,8 +197,8 @@ class Pump:
             self._timer.after(SLOW_US)
 
     def _timer_passed(self) -> None:
-        if self.look():
-            self._found()
+        if moved := self.look(None if self._deaf else list(self._awake)):
+            self._found(moved)
         elif self._asleep:
             self._rest()
         elif self._step + 1 < len(STEPS_US):
@@ -181,31 +207,43 @@ class Pump:
         else:
             self._sleep()
 
-    def _found(self) -> None:
-        """Another is looked for if a look found this one or it followed closely, else waited for."""
+    def _found(self, names: Sequence[str]) -> None:
+        """More is looked for in these if a look found this or it followed closely, else waited for."""
         before, self._found_at = self._found_at, time.monotonic()
         if not self._asleep or self._found_at - before < THICK_S:
-            self._wake()
+            self._wake(names)
+            self._calm()
         else:
+            self._awake.update(dict.fromkeys(names, self._found_at))
             self._sleep()
 
-    def _wake(self) -> None:
-        self._disarm()
+    def _wake(self, names: Sequence[str]) -> None:
+        """So that no writer to these pays for a ring while there are looks."""
+        self._asleep = False
+        for name in names:
+            if name not in self._awake:
+                self._rings[name].bridge_sleep(False)
+            self._awake[name] = self._found_at
         self._step = 0
         self._timer.after(STEPS_US[0])
 
-    def _disarm(self) -> None:
-        """So that no writer pays for a ring while there are looks."""
-        if self._asleep:
-            self._asleep = False
-            for ring in self._rings.values():
-                ring.bridge_sleep(False)
+    def _calm(self) -> None:
+        """Rings in which nothing was found for a while, though others are busy, go back to their bells."""
+        for name in [name for name, at in self._awake.items() if self._found_at - at > CALM_S]:
+            if self._arm(name):
+                del self._awake[name]
 
     def _sleep(self) -> None:
         """Unless a record or one who waits slipped in between the last look and the arming of the bell."""
         self._asleep = True
-        if self._bell is not None and not all(map(self._arm, self._rings)):
-            self._wake()
+        if self._bell is not None:
+            for name in list(self._awake):
+                if self._arm(name):
+                    del self._awake[name]
+        else:
+            self._awake.clear()
+        if self._awake:
+            self._wake([])
         else:
             self._rest()
 

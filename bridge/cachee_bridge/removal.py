@@ -27,7 +27,7 @@ class Removal:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._line = 0
-        self._drawn_at = 0.0
+        self.drawn_at = float("-inf")
         self._relied_on = False
         self.names: set[str] = set()
         self.whole = False
@@ -44,7 +44,7 @@ class Removal:
             return False
         self.names.add(name)
         self._line = self._store.draw_line()
-        self._drawn_at = now
+        self.drawn_at = now
         self.whole = True
         return True
 
@@ -65,7 +65,7 @@ class Removal:
 
     def ends_at(self, hold_s: float) -> float:
         """When what lies before the line is not served any more; inf if nobody is being removed."""
-        return self._drawn_at + hold_s if self.under_way else float("inf")
+        return self.drawn_at + hold_s if self.under_way else float("inf")
 
     def end(self) -> set[str]:
         """Evict what lies before the line; who is removed."""

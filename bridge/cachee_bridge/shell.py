@@ -250,7 +250,7 @@ class Shell:
     def received(self, link: int, data: bytes) -> None:
         self._input(link, self.mesh.received, link, data, clock())
         # What was applied is in our ring too: left there, it would look like a write that rang no bell.
-        self._input(0, self.pump.look)
+        self._input(0, self.pump.look, self.mesh.moved())
 
     def writable(self, link: int) -> None:
         self._input(link, self.mesh.writable, link, clock())

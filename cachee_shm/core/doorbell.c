@@ -47,13 +47,15 @@ static void open_queue(struct attachment *a)
 
 void doorbell_send(struct attachment *a)
 {
+    char name[NAME_BYTES];
+    memcpy(name, a->header->name, sizeof name);
     for (int tries = 0; tries < 2; tries++) {
         forget_old_queue(a);
         open_queue(a);
         if (a->doorbell_fd < 0)
             return;
-        /* Full is fine: a ring is waiting already. */
-        if (mq_send((mqd_t)a->doorbell_fd, "!", 1, 0) == 0 || errno == EAGAIN) {
+        /* Full is fine: the bridge looks at every ring then. */
+        if (mq_send((mqd_t)a->doorbell_fd, name, strnlen(name, sizeof name), 0) == 0 || errno == EAGAIN) {
             count(a, STAT_DOORBELLS, 1);
             return;
         }

@@ -2,6 +2,7 @@
 
 import pytest
 
+from cachee_bridge import fanout
 from cachee_bridge.fanout import Fanout, links_of, step_of
 
 
@@ -90,3 +91,16 @@ def test_two_gateways_of_a_region_share_what_comes_in():
 def test_who_is_not_known_to_be_reachable_is_asked_itself():
     views, _ = mesh(12)
     assert views["h000"].feeder("gone") == "gone"
+
+
+@pytest.mark.parametrize("count", [*range(2, 260), 500, 777])
+def test_the_step_is_the_best_of_all_though_few_are_tried(count):
+    tried = range(2, max(3, count))
+    assert step_of(count) == min(tried, key=lambda step: (links_of(count, step), step))
+
+
+def test_few_steps_are_tried_for_the_largest_mesh(monkeypatch):
+    tried: list[int] = []
+    monkeypatch.setattr(fanout, "links_of", lambda count, step: tried.append(step) or step)
+    step_of.__wrapped__(4095)
+    assert len(tried) < 2 * 64

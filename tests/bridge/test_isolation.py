@@ -4,6 +4,8 @@ import pytest
 
 from cachee_bridge.frames import PAYLOAD_ALL, ROWS_MAX
 from cachee_bridge.identity import Identity
+from cachee_bridge.isolation import PERIOD_S
+from cachee_bridge.members import Members
 from tests.bridge.meshes import Cable, FakeStore, key
 
 
@@ -212,3 +214,54 @@ class TestAnOwnAddress:
         cable.run(5.0)
         assert a.isolated()
         assert "b:1" in a.dialled[-3:]
+
+
+class TestWhatManyNamespacesCost:
+    @pytest.fixture
+    def heard(self, monkeypatch):
+        """Each time that a namespace is looked at."""
+        looked_at = []
+        extended = Members.extended
+
+        def counted(self, now, hindered):
+            looked_at.append(self.namespace)
+            return extended(self, now, hindered)
+
+        monkeypatch.setattr(Members, "extended", counted)
+        return looked_at
+
+    def many(self, cable, count):
+        names = [f"n{number}" for number in range(count)]
+        return [cable.node(name, ("a", "b"), {each: FakeStore() for each in names}) for name in "ab"]
+
+    def test_a_packet_has_its_own_namespace_looked_at_and_no_other(self, cable, heard):
+        a, b = self.many(cable, 50)
+        cable.run(3.0)
+        for node in (a, b):
+            node.mesh.tick(cable.now)
+        cable.settle()
+        heard.clear()
+        b.write(key(1), namespace="n7")
+        assert a.mesh._exchange.touched == {"n7"}
+        a.mesh.tick(cable.now)
+        assert heard == ["n7"]
+        assert a.mesh.moved() >= {"n7"}
+        assert a.mesh.moved() == set()
+
+    def test_a_tick_looks_at_those_whose_turn_it_is(self, cable, heard):
+        """At each three or four times a second, however often the mesh ticks."""
+        self.many(cable, 20)
+        cable.run(3.0)
+        heard.clear()
+        cable.run(2.0)
+        assert len(heard) <= 2 * 20 * 2.0 * 2 / PERIOD_S
+        assert set(heard) == {f"n{number}" for number in range(20)}
+
+    def test_one_that_is_not_heard_of_is_isolated_all_the_same(self, cable):
+        a, b = self.many(cable, 20)
+        cable.run(3.0)
+        cable.remove(b)
+        cable.break_link(a, b)
+        cable.run(3.0)
+        assert all(a.isolated(f"n{number}") for number in range(20))
+        assert a.texts("warning").count("is isolated: nothing fresh from b") == 20

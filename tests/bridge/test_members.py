@@ -4,7 +4,7 @@ import pytest
 
 from cachee_bridge import members as members_module
 from cachee_bridge.frames import PAYLOAD_ALL, FinalHead, Frame
-from cachee_bridge.members import Members
+from cachee_bridge.members import Members, Reach
 from cachee_bridge.reasons import Reason
 from cachee_bridge.repair import Rung
 from tests.bridge.meshes import FakeStore
@@ -18,7 +18,7 @@ def store() -> FakeStore:
 
 
 def members_of(store: FakeStore, now: float = 100.0) -> Members:
-    return Members("shop", store, LOST_AFTER, 0.2, now)
+    return Members("shop", store, LOST_AFTER, 0.2, now, Reach())
 
 
 def fresh(members: Members, name: str, stamp: float) -> None:
@@ -108,7 +108,7 @@ class TestMeeting:
         members.judge(102.5)
         members.meet("web-2", 1, 9, 102.5)
         fresh(members, "web-2", 102.5)
-        members.extended(102.6, False)
+        members.extended(102.5, False)
         members.judge(102.7)
         assert members.meet("web-3", 1, 9, 102.7).rung is Rung.FROM_BIRTH
 
@@ -357,7 +357,8 @@ class TestComingBackAfterARemoval:
         assert members.removed(125.0) == {"web-9"}
         if restarted:
             members = members_of(store, now=125.0)
-        members.whole, members.until = True, 200.0
+        members._make_whole(126.0)
+        members.until = 200.0
         assert members.meet("web-8", 1, 3, 126.0).rung is Rung.FROM_BIRTH
         assert members.meet("web-9", 7, 9, 126.0) == (Rung.FLUSH, 9)
 

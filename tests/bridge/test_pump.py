@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import functools
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 
 import posix_ipc
 import pytest
 import uvloop
 
 from cachee_bridge import pump as pump_module
-from cachee_bridge.doorbell import Doorbell
+from cachee_bridge.doorbell import MESSAGES_MAX, Doorbell
 from cachee_bridge.pump import Pump
 from tests.bridge.fakes import FakeRing
 
@@ -175,10 +175,10 @@ def test_a_pace_that_only_the_last_look_meets_never_rings(bell: Doorbell) -> Non
             return super().bridge_sleep(sleeping)
 
     class Looking(Pump):
-        def look(self) -> bool:
+        def look(self, names: Iterable[str] | None = None) -> list[str]:
             if paced.looks < LOOKS:
                 paced.looks += 1
-            return super().look()
+            return super().look(names)
 
     paced = Paced()
 
@@ -317,5 +317,48 @@ def test_a_ring_added_to_a_sleeping_pump_is_armed_too(bell: Doorbell) -> None:
         rig.rings["late"] = FakeRing()
         rig.pump.add("late", rig.rings["late"])
         await until(rig.asleep)
+
+    run(test, bell)
+
+
+def test_a_ring_costs_a_look_at_what_rang_however_many_others_there_are(bell: Doorbell) -> None:
+    looked: list[str] = []
+
+    class Counting(Pump):
+        def _look_at(self, name, ring):
+            looked.append(name)
+            return super()._look_at(name, ring)
+
+    async def main() -> None:
+        rings = {f"n{number}": FakeRing() for number in range(200)}
+        pump = Counting(asyncio.get_running_loop(), bell, lambda namespace: None, print, print)
+        for name, ring in rings.items():
+            pump.add(name, ring)
+        pump.start()
+        await until(lambda: all(ring.armed for ring in rings.values()))
+        looked.clear()
+        rings["n7"].tail += 1
+        rings["n7"].armed = False
+        posix_ipc.MessageQueue(bell.name).send(b"n7", timeout=0)
+        await until(lambda: rings["n7"].pump_cursor == 1 and rings["n7"].armed)
+        assert set(looked) == {"n7"}
+        looked.clear()
+        pump.check()
+        assert len(looked) == pump_module.TURNS
+        for _ in range(200 // pump_module.TURNS + 1):
+            pump.check()
+        assert set(looked) == set(rings)
+        pump.stop()
+
+    uvloop.run(main())
+
+
+def test_where_so_many_ring_that_some_could_not_all_are_looked_at(bell: Doorbell) -> None:
+    async def test(rig: Rig) -> None:
+        await until(rig.asleep)
+        for _ in range(MESSAGES_MAX):
+            posix_ipc.MessageQueue(bell.name).send(b"shop", timeout=0)
+        rig.write("news")
+        await until(lambda: rig.moved == [("news", 1)])
 
     run(test, bell)

@@ -131,17 +131,7 @@ def _first_contact_is_not_flushed() -> list[Patch]:
 
 
 def _a_host_that_was_cut_off_believes_in_births() -> list[Patch]:
-    meet = Members.meet
-
-    def believing(self: Members, name: str, incarnation: int, tail: int, now: float) -> Contact:
-        self.whole = True
-        until, self.until = self.until, float("inf")
-        try:
-            return meet(self, name, incarnation, tail, now)
-        finally:
-            self.until = until
-
-    return [(Members, "meet", believing)]
+    return [(Members, "_believes_in_births", lambda self, now: True)]
 
 
 def _who_has_written_nothing_is_believed() -> list[Patch]:
