@@ -312,7 +312,7 @@ class Shell:
 
     def _go_on(self) -> None:
         self._input(0, self.mesh.go_on, clock())
-        self._input(0, self.pump.look)
+        self._input(0, self.pump.look, self.mesh.moved())
 
     def _send(self, effect: Send) -> None:
         if self.network.send(effect.link, effect.data):
