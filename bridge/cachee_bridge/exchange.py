@@ -185,6 +185,7 @@ class Exchange:
     def _begin_outbox(self, link: Link, members: Members) -> None:
         """Nothing is sent until the peer asks."""
         namespace = members.namespace
+        link.unconfirmed.discard(namespace)
         link.outboxes[namespace] = Outbox(namespace, self._name, members.store, self._packers[namespace])
 
     def _contact(self, link: Link, members: Members, incarnation: int, tail: int, now: float) -> bool:
@@ -272,6 +273,7 @@ class Exchange:
                 f"a Frame of {frame.source}, namespace {frame.namespace}, that was not asked for"
             )
         members = self.members[frame.namespace]
+        link.stirred.add(frame.namespace)
         inbox = self._follow(link, members, frame.incarnation, frame.last, now)
         if inbox is None:
             return
@@ -319,6 +321,7 @@ class Exchange:
         self._say("info", f"{text} is evicted: {done.evicted} entries", peer=name)
         if link is not None:
             link.pace.came()
+            link.stirred.add(members.namespace)
         if inbox.held_back:
             self.relaying.ask_all(members, name)
 
@@ -389,6 +392,9 @@ class Exchange:
         if cursor.incarnation == members.store.incarnation:
             link.acked[cursor.namespace] = cursor.cursor
             members.acked(link.name, cursor.cursor)
+            outbox = link.outboxes.get(cursor.namespace)
+            if outbox is None or cursor.cursor >= outbox.carried:
+                link.unconfirmed.discard(cursor.namespace)
 
     def on_replay(self, link: Link, replay: Replay, now: float) -> None:
         if replay.source != self._name:
@@ -403,7 +409,7 @@ class Exchange:
             return
         if replay.incarnation == members.store.incarnation:
             link.outboxes[replay.namespace].ask(replay.first)
-            self.pump(link)
+            self.pump(link, replay.namespace)
 
     def _outdone(self, link: Link, members: Members, incarnation: int, cursor: int, now: float) -> bool:
         """Whether the peer knows more of this host's ring than this host has written: an earlier life of it
@@ -463,13 +469,19 @@ class Exchange:
     # Saying
 
     def pump(self, link: Link, namespace: str | None = None) -> None:
-        """What the link lacks of `namespace`, or of every one in turn, as far as there is room.
+        """What the link lacks of `namespace`, or of all that had no room yet, in turn, while there is room.
 
         What it has been sent before is charged to the peer, who asked for it.
         """
-        waiting = list(link.outboxes) if namespace is None else [namespace] * (namespace in link.outboxes)
-        while waiting and link.room():
-            turn = waiting.pop(0)
+        if namespace is not None:
+            if namespace not in link.outboxes:
+                return
+            link.hungry[namespace] = None
+        while link.hungry and link.room():
+            turn = next(iter(link.hungry)) if namespace is None else namespace
+            del link.hungry[turn]
+            if turn not in link.outboxes:
+                continue
             outbox = link.outboxes[turn]
             again, scanned = outbox.again, outbox.scanned
             frame = self._next(link, outbox)
@@ -479,8 +491,14 @@ class Exchange:
                 link.pace.sent()
                 if again:
                     link.budget.owe(PIECE_BYTES if is_piece(frame.payload) else len(frame.payload))
-                waiting.append(turn)
-                link.outboxes[turn] = link.outboxes.pop(turn)
+                link.hungry[turn] = None
+                link.stirred.add(turn)
+                if outbox.carried > link.acked.get(turn, 0):
+                    link.unconfirmed.add(turn)
+            elif outbox.scanned > outbox.cursor:
+                link.blank[turn] = None
+            if namespace is not None and namespace not in link.hungry:
+                break
         if namespace is None:
             self.relaying.pump(link)
 
@@ -502,26 +520,31 @@ class Exchange:
             link.send(Sync())
 
     def send_empty(self, link: Link) -> None:
-        for outbox in link.outboxes.values():
-            if (frame := outbox.empty()) is not None:
+        blank, link.blank = link.blank, {}
+        for namespace in blank:
+            outbox = link.outboxes.get(namespace)
+            if outbox is not None and (frame := outbox.empty()) is not None:
+                link.stirred.add(namespace)
                 link.send(frame)
 
     def beat_if_due(self, link: Link, now: float) -> None:
         """At each heartbeat; what it lacks is sent at each."""
         self.pump(link)
-        acked = link.acked
-        confirmed = all(acked.get(ns, 0) >= outbox.carried for ns, outbox in link.outboxes.items())
-        if link.pace.due(now, confirmed):
-            self.beat(link, now)
+        is_calm = link.pace.is_calm(now)
+        if link.pace.due(now, not link.unconfirmed):
+            self.beat(link, now, whole=is_calm)
 
-    def beat(self, link: Link, now: float) -> int:
-        """Head, cursors, stamp, echo; how many rows. Left out only if the socket has been full for long."""
+    def beat(self, link: Link, now: float, whole: bool = True) -> int:
+        """Heads, cursors, stamp, echo; how many rows. Not `whole`: only of namespaces in which anything
+        moved since they were told. Left out only if the socket has been full for long."""
         self.pump(link)
         if link.room():
             self.send_empty(link)
         if not link.room(BEATS_BYTES):
             return 0
-        shared, heartbeat_s = sorted(link.shared), self._settings.heartbeat_s
+        stirred, link.stirred = link.stirred, set()
+        shared = sorted(link.shared if whole else (stirred | link.unconfirmed) & link.shared)
+        heartbeat_s = self._settings.heartbeat_s
         stores = [(ns, self.members[ns].store) for ns in shared]
         heads = [Head(ns, self._name, store.incarnation, store.tail, 0, SENT) for ns, store in stores]
         held = [(ns, self.members[ns].cursor(link.name)) for ns in shared]
@@ -531,7 +554,7 @@ class Exchange:
         for part in in_parts(beat):
             link.send(part)
         calm_s = heartbeat_s if link.relays else self._calm_s
-        link.pace.beaten(now, calm_s, heartbeat_s)
+        link.pace.beaten(now, calm_s if whole else None, heartbeat_s)
         return len(beat.heads) + len(beat.cursors)
 
     # Leaving, and what people see

@@ -124,6 +124,14 @@ class Link:
         self.outboxes: dict[str, Outbox] = {}
         self.acked: dict[str, int] = {}
         """How far the peer has applied this host's rings, as it last told."""
+        self.hungry: dict[str, None] = {}
+        """Namespaces of which there may be more to send than there was room for, in turn."""
+        self.blank: dict[str, None] = {}
+        """Those of which a range without anything of this host's is still to be sent."""
+        self.unconfirmed: set[str] = set()
+        """Those of which the peer has not said that it has all it was sent."""
+        self.stirred: set[str] = set()
+        """Those in which anything was sent or came since the last beat."""
         self.asked: dict[str, int] = {}
         """For which position it was last asked to tell that, out of turn."""
         self.pace = Pace()

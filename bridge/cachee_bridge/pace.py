@@ -42,10 +42,15 @@ class Pace:
         """A payload has come, or the cursor has moved as by one."""
         self._is_still = self._told = False
 
-    def beaten(self, now: float, calm_s: float, heartbeat_s: float) -> None:
-        """A beat leaves, whatever it was sent for."""
+    def beaten(self, now: float, calm_s: float | None, heartbeat_s: float) -> None:
+        """A beat leaves, whatever it was sent for. None: it spoke of what had moved alone."""
         self._told = True
-        self._next_at = now + calm_s - heartbeat_s / 2
+        if calm_s is not None:
+            self._next_at = now + calm_s - heartbeat_s / 2
+
+    def is_calm(self, now: float) -> bool:
+        """Whether the calm pace is due: everything is to be told."""
+        return now >= self._next_at
 
     def answer(self, now: float, heartbeat_s: float) -> None:
         """A beat has come to the end that was dialled."""

@@ -308,5 +308,7 @@ class Cable:
             return
         self.carried[node.name, other.name].append(effect.data)
         other.mesh.received(back, effect.data, self.now)
+        for namespace in sorted(other.mesh.moved()):  # as the pump does
+            other.mesh.ring_moved(namespace, self.now)
         if node.name not in self.full:
             node.mesh.writable(effect.link, self.now)
