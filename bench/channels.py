@@ -17,6 +17,7 @@ invalidations only when it is asked for a key, and wants a server of 7.4: its co
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import threading
 import time
@@ -82,6 +83,7 @@ class Held:
 def hear(name: str, address: str, pipe: Connection) -> None:
     """The subscriber's process: two_hosts.read for a rival."""
     held = Held(pipe)
+    gc.disable()  # as our reader does
     with suppress(EOFError, KeyboardInterrupt), CHANNELS[name].subscriber(address, held.arrived):
         while (order := pipe.recv()) is not None:
             verb, keys = order

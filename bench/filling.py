@@ -68,12 +68,12 @@ class Held:
 
     @property
     def live(self) -> float:
-        """Keys and values that can be read, over the memory for entries."""
-        return self.key_value / self.room
+        """Keys and values that can be read, over all memory that was granted."""
+        return self.key_value / self.memory
 
     @property
     def live_with_headers(self) -> float:
-        return self.with_headers / self.room
+        return self.with_headers / self.memory
 
 
 @dataclass

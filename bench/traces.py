@@ -5,6 +5,11 @@
   NAME.oracleGeneral.bin   records of 24 bytes, the key a u64 at 4       libCacheSim
   *.trace.xz, *.gz         keys of 4 bytes, of 8 where EIGHT_BYTES says  cache2k, Caffeine
 
+The published ones are not shipped here. They are in public repositories of cache simulators on GitHub: lirs
+and w106 in ben-manes/caffeine (simulator/src/main/resources), orm-busy in cache2k/cache2k-benchmark, oltp in
+maypok86/otter (benchmarks), cloudPhysicsIO in 1a1a11a/libCacheSim (data). Put them into one directory, under
+their own names, for --traces.
+
 Only which requests are for the same key matters to a cache: a key's bytes are never looked into, and a trace
 is kept as numbers from 0, in the order of each key's first request.
 """
