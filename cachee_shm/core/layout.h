@@ -4,9 +4,9 @@
  *
  *   offset           region           size                            written by
  *   0                header           4 KiB                           creator; contended words: see struct header
- *   + 3968           kept             128                             creator; the bridge of another layout: see struct kept
+ *   + 3968           kept             (128, in the header)            creator; the bridge of another layout: see struct kept
  *   + 4 KiB          roster           roster_slots x 320              the slot's holder; a sweeper after its death
- *   + roster         intents          intent_slots x 16               any process, by CAS: see struct intent
+ *   + roster         intents          roster_slots x 4 x 16           any process, by CAS: see struct intent
  *   + intents        sources          source_slots x 208              the bridge alone
  *   + sources        leases           lease_slots x 8                 any process, by CAS
  *   + leases         ring             ring_slots x 16                 any process, by 16-byte CAS
