@@ -39,12 +39,15 @@ static bool set_apart(SegmentObject *s, bool orphaned)
     uint32_t life = s->a.life;
     bool owes = orphaned && cache_owes_clear(&s->a);
     see_incarnation(s, load_acquire(&s->a.header->incarnation));
-    if (!segment_stand_in(&s->a)) {
+    struct attachment *left = PyMem_Malloc(sizeof *left);
+    if (!left || !segment_stand_in(&s->a, left)) {
+        PyMem_Free(left);
         PyErr_NoMemory();
         return false;
     }
     if (owes)
         owe_clear(s);
+    orphan_keep(s, left);
     blocks_move(s, life);
     s->attachments = (s->attachments + 1) & 0xfff;
     s->try_at_ms = 0;
@@ -92,6 +95,8 @@ bool enter(SegmentObject *s)
     if (!segment_is_ours(&s->a) && !rejoin(s))
         return false;
     cache_look_after(&s->a);
+    if (s->orphan)
+        orphan_watch(s);
     return !segment_retired(&s->a) || follow(s, true);
 }
 
@@ -226,6 +231,9 @@ static bool go_on_with(SegmentObject *s, const struct attachment *next, uint32_t
     remember(s);
     blocks_move(s, life);
     pay_owed(s);
+    s->orphan_second = 0; /* look at it now */
+    if (s->orphan)
+        orphan_watch(s);
     bool good = near_open(s, near_entries);
     near_release(near);
     return good;
@@ -242,6 +250,8 @@ static bool attach(SegmentObject *s, int fd, struct segment_config *config, uint
     config->incarnation_seen = s->incarnation_seen;
     enum attach_result result = attach_to(next, fd, config);
     see_incarnation(s, next->incarnation_seen);
+    if (result == ATTACH_NO_SPACE)
+        orphan_forget(s); /* there is room for one of them */
     if (result != ATTACHED)
         complain(result, config->name);
     else if (again && !s->open) { /* by another thread, meanwhile */
@@ -294,6 +304,7 @@ static PyObject *Segment_close(SegmentObject *s, PyObject *unused)
     bool lost = s->open && s->a.stand_in && owes_anything(s);
     struct near_taken near = near_take(s);
     close_segment(s);
+    orphan_forget(s);
     forget_owed(s);
     blocks_forget(s);
     near_release(near);
@@ -305,6 +316,7 @@ static void Segment_dealloc(SegmentObject *s)
     PyTypeObject *type = Py_TYPE(s);
     PyObject_GC_UnTrack(s);
     close_segment(s);
+    orphan_forget(s);
     forget_owed(s);
     blocks_forget(s);
     near_release(near_take(s));

@@ -52,6 +52,8 @@ typedef struct SegmentObject {
     uint64_t try_at_ms;
     uint64_t incarnation_seen; /* the highest of any segment of this name */
     struct debts owed;
+    struct attachment *orphan; /* the segment that was left, while others live in it; or NULL */
+    uint64_t orphan_second;    /* when it was last looked at */
     struct open_block *blocks;
     uint32_t block_count, block_room;
     uint64_t block_number; /* the last given */
@@ -128,6 +130,9 @@ void owe_clear(SegmentObject *s);
 bool owes_anything(const SegmentObject *s);
 void pay_owed(SegmentObject *s); /* in the segment that s was attached to just now */
 void forget_owed(SegmentObject *s);
+void orphan_keep(SegmentObject *s, struct attachment *left); /* takes it over */
+void orphan_watch(SegmentObject *s);
+void orphan_forget(SegmentObject *s);
 bool block_begin(SegmentObject *s, const struct key *k, uint64_t *number);
 void block_end(SegmentObject *s, uint64_t number);
 void blocks_move(SegmentObject *s, uint32_t life_before);

@@ -79,6 +79,51 @@ void pay_owed(SegmentObject *s)
     forget_owed(s);
 }
 
+/* ---- the orphan ----
+ *
+ * Whoever dies in a segment that was left behind may owe something, an open `writing` block above all, and its successor
+ * knows nothing of it. So each that goes on keeps the old one mapped while others live in it, and clears the successor for
+ * a death there. It keeps its slot too until it has a successor: as long as that lasts, its own writes are announced
+ * nowhere, and its death is one that the others see. */
+
+void orphan_forget(SegmentObject *s)
+{
+    if (!s->orphan)
+        return;
+    segment_detach(s->orphan);
+    PyMem_Free(s->orphan);
+    s->orphan = NULL;
+}
+
+void orphan_keep(SegmentObject *s, struct attachment *left)
+{
+    if (s->orphan)
+        owe_clear(s); /* it was watched for somebody's sake */
+    orphan_forget(s);
+    s->orphan = left;
+    bool tells = segment_is_ours(left) && left->file_name[0] && roster_checked_fd(left) >= 0;
+    if (!tells || !segment_has_others(left))
+        orphan_forget(s);
+}
+
+void orphan_watch(SegmentObject *s)
+{
+    uint64_t second = clock_second();
+    if (second == s->orphan_second || s->a.stand_in)
+        return;
+    s->orphan_second = second;
+    if (!segment_is_ours(s->orphan)) { /* the parent's: this child was never in it */
+        orphan_forget(s);
+        return;
+    }
+    segment_only_watch(s->orphan);
+    if (roster_sweep(s->orphan) > 0)
+        owe_clear(s);
+    pay_owed(s);
+    if (!segment_has_others(s->orphan))
+        orphan_forget(s);
+}
+
 /* ---- blocks ---- */
 
 static bool make_room(SegmentObject *s)

@@ -607,6 +607,20 @@ void segment_detach(struct attachment *a)
 
 /* ---- losing it ---- */
 
+bool segment_has_others(const struct attachment *a)
+{
+    uint32_t live = roster_count(a, ROSTER_WORKER) + roster_count(a, ROSTER_BRIDGE);
+    return live > (a->lock_page != NULL);
+}
+
+void segment_only_watch(struct attachment *a)
+{
+    if (a->lock_page)
+        roster_leave(a);
+    roster_release_byte(a->bridge_lock);
+    a->bridge_lock = NULL;
+}
+
 /* To touch a page behind the file's end would be a SIGBUS. */
 void segment_map_zeros(struct attachment *a)
 {
@@ -628,17 +642,16 @@ static void begin_stand_in(struct attachment *a, unsigned char *base)
     store_release(&a->header->state, SEGMENT_RETIRED);
 }
 
-bool segment_stand_in(struct attachment *a)
+bool segment_stand_in(struct attachment *a, struct attachment *left)
 {
-    struct attachment left = *a;
     unsigned char *base = mmap(NULL, SEGMENT_BYTES_MIN, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    *left = *a;
     if (base == MAP_FAILED)
         return false;
     if (!make_alive_word(a)) {
         munmap(base, SEGMENT_BYTES_MIN);
         return false;
     }
-    segment_detach(&left);
     a->lock_page = a->bridge_lock = NULL;
     a->bridge_generation = 0;
     a->fd = a->doorbell_fd = -1;

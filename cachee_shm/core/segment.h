@@ -42,9 +42,16 @@ enum attach_result segment_create(struct attachment *a, const struct segment_con
 enum attach_result segment_join(struct attachment *a, const struct segment_config *config);   /* after ATTACHED, ATTACH_CREATED */
 void segment_detach(struct attachment *a);
 
-/* Leave the segment for memory of this process alone, in which nothing is ever stored: every verb may go on, and misses. It
- * says that it is retired, so that each verb tries for a segment first. False: there is no memory; all is as it was. */
-bool segment_stand_in(struct attachment *a);
+/* Memory of this process alone takes the segment's place, in which nothing is ever stored: every verb may go on, and misses.
+ * It says that it is retired, so that each verb tries for a segment first. *left: the attachment as it was, to be detached.
+ * False: there is no memory; all is as it was. */
+bool segment_stand_in(struct attachment *a, struct attachment *left);
+
+/* Do others live in it? */
+bool segment_has_others(const struct attachment *a);
+
+/* Give up its slot, and go on looking at the others'. */
+void segment_only_watch(struct attachment *a);
 
 /* In a forked child: a roster slot and pages of its own. False: the roster is full or the file is out of reach. */
 bool segment_after_fork(struct attachment *a);

@@ -368,6 +368,59 @@ say('again'); wait()
         assert cache.get("k") is None
 
 
+def test_a_death_in_the_segment_that_the_others_have_left_evicts_in_the_successor(cache, config):
+    code = "cache.writing('k').__enter__(); say('inside'); wait()"
+    with child(code, config=config) as writer:
+        writer.line()
+        os.unlink(file_of(config))
+        time.sleep(0.02)
+        assert until(lambda: cache.set("a", 1))
+        with cachee_shm.attach(config=config) as new:
+            assert new.get_or_load("k", lambda: "old row") == "old row"
+            writer.kill()
+            until(lambda: cache.get("a") is None)  # it sees the death at its next look, and clears
+            assert new.get("k") is None
+
+
+def test_a_death_without_a_segment_evicts_what_it_has_written_meanwhile(cache, config):
+    code = """
+import logging; logging.disable()
+say('ready'); wait()
+say(cache.set('k', 'new row'), cache.detached); wait()
+"""
+    with child(code, config=config) as writer:
+        writer.line()
+        obstacle = Obstacle(config)
+        time.sleep(0.02)
+        writer.tell()
+        assert writer.line() == "False True"
+        cache.get("a")
+        obstacle.remove()
+        until(lambda: cache.set("a", 1))
+        cache.set("k", "old row")
+        writer.kill()
+        until(lambda: cache.get("k") is None)
+
+
+def test_what_was_left_is_let_go_when_nobody_lives_in_it(cache, config):
+    def mapped():
+        with open("/proc/self/maps") as lines:
+            return sum(os.path.basename(file_of(config)) in line and "(deleted)" in line for line in lines)
+
+    with child("say('ready'); wait()", config=config) as idle:
+        idle.line()
+        os.unlink(file_of(config))
+        time.sleep(0.02)
+        until(lambda: cache.set("a", 1))
+        assert mapped()
+        idle.kill()
+        until(lambda: cache.get("b") is None and not mapped())
+    os.unlink(file_of(config))
+    time.sleep(0.02)
+    until(lambda: cache.set("a", 1))
+    assert not mapped()
+
+
 def test_a_child_that_is_forked_without_a_segment_gets_one_as_its_parent_does(cache, obstacle):
     def work():
         assert cache.get("a") is None
