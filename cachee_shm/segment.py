@@ -149,11 +149,17 @@ class Segment(_core.Segment):
     detached_because = ""
     """Why there is no segment at present; "" while there is one."""
 
-    def __init__(self, spec: Spec) -> None:
-        """Attach, creating the segment if nobody has. Raises the ``SegmentError`` that says what is wrong."""
+    def __init__(self, spec: Spec, waits: bool = True) -> None:
+        """Attach, creating the segment if nobody has. Raises the ``SegmentError`` that says what is wrong.
+
+        ``waits``: a bounded time for another process that is making the segment.
+        """
         _require_the_interpreters_lock()
         self.spec = spec
-        self._open()
+        if waits:
+            self._open()
+        else:
+            self._try_to_open()
 
     @property
     def namespace(self) -> str:

@@ -18,7 +18,7 @@ import os
 import re
 
 from cachee_shm import _core, segment
-from cachee_shm.errors import BridgeRunning, LayoutMismatch, SegmentRetired
+from cachee_shm.errors import AccessDenied, BridgeRunning, LayoutMismatch, SegmentRetired
 
 SHARED_MEMORY = "/dev/shm"
 RELAY_RECORDS = 4096
@@ -33,7 +33,7 @@ class Segment(segment.Segment):
     def __init__(self, spec: segment.Spec) -> None:
         self.older: dict[str, Older] = {}
         """By file name."""
-        super().__init__(spec)
+        super().__init__(spec, waits=False)  # the event loop's callers do not wait either
 
     def _reattach(self) -> None:
         """A worker goes on with the successor; a bridge begins anew: the ring and the cursors are others."""
@@ -81,10 +81,16 @@ class Older:
 
     def __init__(self, held: Segment, name: str) -> None:
         """`name` of a file in /dev/shm. BridgeRunning: its own bridge lives. LayoutMismatch: it cannot be
-        relayed. OSError: it cannot be opened."""
+        relayed. AccessDenied: it may be a stranger's. OSError: it cannot be opened."""
         self.path = f"{SHARED_MEMORY}/{name}"
-        fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-        self._inode = os.fstat(fd).st_ino
+        fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        found = os.fstat(fd)
+        try:
+            segment.check_owner(found, f"/{name}", held.spec.group)
+        except AccessDenied:
+            os.close(fd)
+            raise
+        self._inode = found.st_ino
         self._retired = False
         self.core = _core.Older(held, fd)
         if not self.core.take():
@@ -158,7 +164,7 @@ class Search:
             self._said.pop(name, None)
         except FileNotFoundError:
             pass
-        except (BridgeRunning, LayoutMismatch, OSError) as error:
+        except (AccessDenied, BridgeRunning, LayoutMismatch, OSError) as error:
             if starting and isinstance(error, BridgeRunning):
                 raise
             if self._said.get(name) != str(error):

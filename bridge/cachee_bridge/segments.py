@@ -13,7 +13,7 @@ import os
 from cachee_bridge.older import SHARED_MEMORY, Search, Segment
 from cachee_shm import segment
 from cachee_shm.config import Config
-from cachee_shm.errors import BridgeRunning, CacheeError, SegmentRetired
+from cachee_shm.errors import BridgeRunning, CacheeError, SegmentBusy, SegmentRetired
 
 log = logging.getLogger("cachee_bridge")
 
@@ -32,20 +32,24 @@ class Segments:
     def open_configured(self) -> None:
         """Every configured namespace, and every other whose segment exists already.
 
-        Raises BridgeRunning when another process serves one of them, and what attaching raises.
+        Raises BridgeRunning when another process serves one of them, and what attaching raises; but for one
+        that another process is making: `open_found` has it when that is done.
         """
         for namespace in self._config.namespaces:
-            self._open(namespace)
+            try:
+                self._open(namespace)
+            except SegmentBusy as error:
+                self._log_once(namespace, str(error))
         self.open_found()
         self._search.look(self.held, starting=True)
 
     def open_found(self) -> list[str]:
-        """The namespaces that workers have made since the last call. BridgeRunning as above.
+        """The namespaces that workers have made since the last call. BridgeRunning as above; waits for none.
 
         One that cannot be attached is logged, once for each reason, and tried again at the next call.
         """
         opened = []
-        for namespace in sorted(self._found() - self.held.keys()):
+        for namespace in sorted((self._found() | self._config.namespaces.keys()) - self.held.keys()):
             try:
                 self._open(namespace)
                 opened.append(namespace)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+import struct
 import uuid
 from collections.abc import Iterator
 from glob import glob
@@ -158,3 +160,43 @@ def test_a_mark_is_left_unless_a_worker_came_meanwhile(segments: Segments, confi
         again.open_configured()
         assert not worker._left()
         again.close()
+
+
+def test_a_segment_that_somebody_is_making_holds_up_neither_the_start_nor_the_others(
+    config: Config, segments: Segments, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its file is there and empty, and whoever makes it, and is stopped, holds the lock."""
+    path = segment.file_of(segment.segment_path(config.host.name, "shop"))
+    with open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), "wb") as making:
+        lock = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, cachee_shm._core.LOCK_BASE, 1, 0)
+        fcntl.fcntl(making.fileno(), fcntl.F_OFD_SETLK, lock)
+        segments.open_configured()
+        assert not segments.held
+        assert segments.open_found() == []
+        assert caplog.text.count("has not finished") == 1
+    assert segments.open_found() == ["shop"]
+
+
+def test_a_file_that_others_may_open_is_not_served_and_nobody_waits_for_it(
+    config: Config, segments: Segments, caplog: pytest.LogCaptureFixture
+) -> None:
+    segments.open_configured()
+    path = segment.file_of(segment.segment_path(config.host.name, "planted"))
+    with open(path, "wb") as file:
+        file.write(b"!")
+    os.chmod(path, 0o666)
+    assert segments.open_found() == []
+    assert "cachee segment rm" in caplog.text
+    os.unlink(path)
+
+
+def test_an_older_layout_s_file_that_others_may_open_is_not_relayed(
+    config: Config, segments: Segments, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = segment.file_of(f"/cachee.{config.host.name}.shop.{cachee_shm._core.LAYOUT - 1}")
+    with open(path, "wb") as file:
+        file.write(b"!")
+    os.chmod(path, 0o666)
+    segments.open_configured()
+    assert list(segments.held) == ["shop"]
+    assert "may be opened by others" in caplog.text
