@@ -173,6 +173,9 @@ static const struct complaint complaints[] = {
     {ATTACH_TIME_NAMESPACE, &errors.time_namespace,
      "Segment '%s' belongs to another time namespace: clocks cannot be compared. Nothing was attached. Run all its processes "
      "in one time namespace."},
+    {ATTACH_NO_PROC, &errors.segment_error,
+     "Segment '%s': whether its clock is this process's cannot be told, because /proc is not mounted here, or was not where the "
+     "segment was made. Nothing was attached. Mount /proc for all of its processes."},
     {ATTACH_HASH_KEY, &errors.layout_mismatch,
      "Segment '%s' hashes keys with another key than the configured one. It is untouched; nothing was attached. Use the same "
      "hash_key_file everywhere, or remove the segment with `cachee segment rm`."},

@@ -91,11 +91,12 @@ static int reopen(const struct attachment *a)
 {
     int fd = roster_checked_fd(a), again = -1;
     char path[32];
+    errno = EBADF;
     if (fd >= 0) {
         snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
         again = open(path, O_RDWR | O_CLOEXEC);
     }
-    return again < 0 ? open_by_name(a) : again;
+    return again < 0 && a->file_name[0] ? open_by_name(a) : again;
 }
 
 /* No signal handler of ours runs and no fork happens between open and close: module.c holds the interpreter. */

@@ -306,7 +306,7 @@ static enum attach_result validate(const struct header *h, uint64_t file_bytes, 
     if (h->total_bytes > file_bytes || !plan(g, h->total_bytes) || !geometry_is(h, g))
         return ATTACH_GARBAGE;
     if (h->time_namespace != time_namespace())
-        return ATTACH_TIME_NAMESPACE;
+        return h->time_namespace && time_namespace() ? ATTACH_TIME_NAMESPACE : ATTACH_NO_PROC;
     if (config->has_hash_key && memcmp(h->hash_key, config->hash_key, sizeof h->hash_key) != 0)
         return ATTACH_HASH_KEY;
     return ATTACHED;

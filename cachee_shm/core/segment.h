@@ -26,6 +26,7 @@ enum attach_result {
     ATTACH_NO_SPACE,        /* errno ENOSPC: memory could not be reserved */
     ATTACH_FILE_LIMIT,      /* this process may not make files of that size: RLIMIT_FSIZE */
     ATTACH_TIME_NAMESPACE,
+    ATTACH_NO_PROC,         /* that cannot be told: /proc is missing here, or was where it was made */
     ATTACH_HASH_KEY,        /* the segment's key is not the configured one */
     ATTACH_ROSTER_FULL,
     ATTACH_BUSY,            /* somebody else is making it, or removing its name */

@@ -1,10 +1,12 @@
 """A segment that was removed or replaced under its workers, and a worker that has none for a while."""
 
 import asyncio
+import errno
 import logging
 import os
 import resource
 import stat
+import subprocess
 import threading
 import time
 
@@ -12,7 +14,7 @@ import pytest
 
 import cachee_shm
 from cachee_shm import segment
-from cachee_shm.errors import AccessDenied, Lapped, ProcessLimit, SegmentBusy, SegmentError
+from cachee_shm.errors import AccessDenied, Lapped, NoSpace, ProcessLimit, SegmentBusy, SegmentError
 from tests.cachee_shm.processes import child, in_fork, until
 
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it becomes another user")
@@ -556,6 +558,46 @@ def test_a_worker_that_runs_out_of_descriptors_goes_on_and_comes_back(cache, con
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     attached_again(cache)
     assert cache.set("a", 3)
+
+
+@AS_ROOT
+def test_without_proc_it_says_so(cache, config):
+    code = """
+for private in (False, True):
+    try: cachee_shm.attach(config=arguments['wanted'], private=private)
+    except cachee_shm.CacheeError as error: say(type(error).__name__, '/proc' in str(error))
+"""
+    hidden = ("unshare", "-m", "sh", "-c", 'mount -t tmpfs tmpfs /proc && exec "$0" "$@"')
+    if subprocess.run([*hidden, "true"], capture_output=True).returncode != 0:
+        pytest.skip("no mount namespaces here")
+    with child(code, under=hidden, wanted=config) as without:
+        assert without.end() == ["SegmentError True", "SegmentError True"]
+
+
+@pytest.mark.parametrize(
+    ("why", "kind", "words"),
+    [
+        (errno.EACCES, AccessDenied, "common group"),
+        (errno.EPERM, AccessDenied, "forbidden"),
+        (errno.EROFS, AccessDenied, "read-only"),
+        (errno.EMFILE, ProcessLimit, "this process has as many files open"),
+        (errno.ENFILE, ProcessLimit, "this machine has as many files open"),
+        (errno.ENOMEM, ProcessLimit, "ulimit -v"),
+        (errno.ENOSPC, NoSpace, "another file"),
+        (errno.ENOSYS, SegmentError, "system call that is missing"),
+        (errno.EIO, SegmentError, "Input/output error"),
+    ],
+)
+def test_each_errno_of_attaching_has_a_class_and_words_of_its_own(config, monkeypatch, why, kind, words):
+    def refused(*_):
+        raise OSError(why, os.strerror(why))
+
+    monkeypatch.setattr(segment, "_open_file", refused)
+    monkeypatch.setattr(segment, "ACCESS_WAIT_S", 0.0)
+    with pytest.raises(SegmentError, match=words) as caught:
+        cachee_shm.attach(config=config)
+    assert type(caught.value) is kind
+    assert "Nothing was attached" in str(caught.value)
 
 
 # Sizes
