@@ -218,3 +218,17 @@ def test_a_closed_one_says_so(segments: Segments) -> None:
     with pytest.raises(cachee_shm.errors.Closed):
         older.core.silence()
     segments.held["shop"].older.clear()
+
+
+def test_what_was_loaded_before_the_bridge_came_is_cleared_at_first_contact(
+    config: Config, other: Cache
+) -> None:
+    """It may be older than what was written in the other segment since."""
+    with attach(config) as worker:
+        worker.set_serve_until(1 << 63)
+        worker.get_or_load("k", lambda: "loaded")
+        other.delete("k")
+        segments = Segments(config)
+        segments.open_configured()
+        assert worker.get("k") is None
+        segments.close()
