@@ -6,7 +6,9 @@ who answered there.
                      to this host also by its interfaces, or by a peer whom it has answered there
     it is dialled    unless it is this host, or its name is linked already, by any address
     a wait           is uniform in 0..backoff (full jitter: all do not dial a restarted host at one instant)
-    a learned one    is dropped when its host has left, or after FAILURES_MAX when nobody is missed there
+    a learned one    is only what a peer says. It isolates nobody, a new host waits for two dials of it at
+                     most, and few are dialled at a time. It is dropped when its host has left, or after
+                     FAILURES_MAX when nobody is missed there
 
 Peers repeat what they know, so what was dropped comes back if it should. An address that discovery does not
 name any more is from then on a learned one, if somebody ever answered there.
@@ -22,6 +24,10 @@ from cachee_bridge.discovery import ABSENCES
 
 ADDRESSES_MAX = 4096
 """Configured and learned together: 8 times the largest mesh that was simulated."""
+TOLD_FAILURES_MAX = 2
+"""Dials in vain after which an address that is only known from peers is not waited for any more."""
+TOLD_DIALS_MAX, TOLD_CALLING_MAX = 16, 64
+"""Of such addresses, how many are dialled at a time, and at most under way: a peer may make up thousands."""
 FAILURES_MAX = 20
 """About 80 s of dialling with the default backoff."""
 
@@ -58,6 +64,8 @@ class AddressBook:
         self._first_s, self._max_s, self._rng = first_s, max_s, rng
         self._book: dict[str, Address] = {}
         self._left: set[str] = set()
+        self._unreached: set[str] = set()
+        """Names of which peers told, and whose addresses were dropped without an answer."""
 
     def __iter__(self) -> Iterator[Address]:
         return iter(self._book.values())
@@ -161,10 +169,24 @@ class AddressBook:
 
         `is_up`: a name is linked. `is_missed`: it is not, and what it announces is waited for.
         """
+        hopeless = [
+            known.name
+            for known in self._book.values()
+            if known.failures >= FAILURES_MAX and known.name and not (known.expected or known.dialling)
+        ]
+        for name in hopeless:
+            if not is_missed(name):
+                self._note_unreached(name)
         self._drop(
             lambda known: known.name is None or (known.failures >= FAILURES_MAX and not is_missed(known.name))
         )
         calls = [known for known in self._book.values() if known.due <= now and self._wanted(known, is_up)]
+        told = [known for known in calls if not (known.expected or known.proven)]
+        if told:
+            calling = sum(at.dialling and not (at.expected or at.proven) for at in self._book.values())
+            room = max(0, min(TOLD_DIALS_MAX, TOLD_CALLING_MAX - calling))
+            late = {at.address for at in sorted(told, key=lambda at: at.due)[room:]}
+            calls = [known for known in calls if known.address not in late]
         for known in calls:
             known.dialling = True
         return [known.address for known in calls]
@@ -185,13 +207,16 @@ class AddressBook:
             and (known.name is None or not met(known.name))
         ]
 
-    def unmet(self, met: Callable[[str], bool]) -> list[str]:
-        """Addresses, expected or learned, at which no host that has been `met` has answered yet."""
+    def unmet(self, met: Callable[[str], bool], told_until: float) -> list[str]:
+        """Addresses at which no host that has been `met` has answered yet: those that are expected, and,
+        for some dials, those that peers told of before `told_until`. Later ones are no reason to wait: a peer
+        could go on to make them up."""
         return [
             known.address
             for known in self._book.values()
             if not (known.is_self or known.given_up or known.name in self._left)
             and (known.name is None or not met(known.name))
+            and (known.expected or (known.failures < TOLD_FAILURES_MAX and known.since <= told_until))
         ]
 
     def unanswered_since(self, address: str) -> float:
@@ -208,14 +233,26 @@ class AddressBook:
         )
 
     def out_of_reach(self, now: float, is_up: Callable[[str], bool], lost_after_s: float) -> bool:
-        """Whether a host that is somewhere, and neither left nor is removed, has not been linked here for
-        `lost_after_s`."""
+        """Whether a host that is at an expected address, or has answered at another, and neither left nor is
+        removed, has not been linked here for `lost_after_s`."""
         return any(
             known.since + lost_after_s < now
             for known in self._book.values()
-            if known.expected or known.name is not None
+            if known.expected or known.proven
             if not known.is_self and not is_up(known.name or "") and known.name not in self._left
         )
+
+    def is_late(self, name: str, now: float, lost_after_s: float) -> bool:
+        """Whether peers told of `name` more than `lost_after_s` ago, and it has not been linked since: what
+        it wrote in a former life may have been missed. To be asked as it comes up."""
+        known = [at.since for at in self._book.values() if at.name == name]
+        return (
+            min(known, default=now) + lost_after_s < now or name in self._unreached or "" in self._unreached
+        )
+
+    def _note_unreached(self, name: str) -> None:
+        """It is dialled no more. Beyond so many names, it may be anybody: ""."""
+        self._unreached.add(name if len(self._unreached) < ADDRESSES_MAX else "")
 
     def of(self, name: str) -> str:
         """An address at which `name` answers, "" if none is known."""

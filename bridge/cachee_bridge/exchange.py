@@ -194,7 +194,7 @@ class Exchange:
         A ring that runs backwards is refused, and the peer is told so: what is said to it goes on.
         """
         try:
-            step = members.meet(link.name, incarnation, tail, now)
+            step = members.meet(link.name, incarnation, tail, now, link.was_late)
         except SegmentError as error:
             self._crowded.add(members.namespace)
             self._refuse(link, members, Reason.NO_ROOM, str(error))

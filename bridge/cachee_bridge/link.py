@@ -150,6 +150,8 @@ class Link:
         self.complain_at = now
         """When it is said again that it was."""
         self.is_paused = self.is_closed = False
+        self.was_late = False
+        """While it comes up: peers told of the peer long before it could be reached."""
         self.syncs: dict[Sync, None] = {}
         """What the peer has asked for in this slice, to be answered at its end."""
         self._limits: Limits = None

@@ -159,8 +159,10 @@ class Members:
         if len(self.refused) < REFUSED_MAX or name in self.refused:
             self.refused[name] = reason
 
-    def meet(self, name: str, incarnation: int, tail: int, now: float) -> Contact:
+    def meet(self, name: str, incarnation: int, tail: int, now: float, is_late: bool = False) -> Contact:
         """`name` says that its ring is `incarnation` with `tail`: climb the ladder as far as needed.
+
+        `is_late`: it existed for long before this host reached it, so this may not be its first life.
 
         SegmentError when the source table is full: the peer cannot be followed.
         """
@@ -171,7 +173,7 @@ class Members:
         if name in self.forgotten and step.rung is not Rung.GO_ON:
             step = contact(None, incarnation, tail, False)
         elif step.rung is Rung.FLUSH and inbox is None:
-            step = contact(None, incarnation, tail, self._believes_in_births(now))
+            step = contact(None, incarnation, tail, self._believes_in_births(now) and not is_late)
         if step.rung is not Rung.IMPOSSIBLE and (inbox is None or step.rung is not Rung.GO_ON):
             self._begin(name, incarnation, step, now)
         return step

@@ -117,6 +117,8 @@ class Mesh:
         """By name, which bridge was up last, and since when."""
         """By name, when it was linked or the link to it was lost."""
         self._started_at = 0.0
+        self._told_until = float("inf")
+        """Of addresses that peers tell of later, this host does not wait for an answer before it is ready."""
         self._ready_once = False
         self._unanswered: list[str] = []
         self._complaints: dict[str, str] = {}
@@ -343,7 +345,7 @@ class Mesh:
         if self._ready_once:
             return []
         asked = self._membership.unanswered(self._met.__contains__)
-        unmet = list(dict.fromkeys([*asked, *self._book.unmet(self._met.__contains__)]))
+        unmet = list(dict.fromkeys([*asked, *self._book.unmet(self._met.__contains__, self._told_until)]))
         self._ready_once = not unmet
         return unmet
 
@@ -438,6 +440,7 @@ class Mesh:
         if rises and rival is None and self._is_late(link):
             self._close(link, "another bridge of that name was up meanwhile; come again", now, "info")
             return
+        link.was_late = rises and self._book.is_late(link.name, now, self._settings.lost_after_s)
         link.raised()
         self._up[link.name] = link
         self._paths.linked(link)
@@ -462,6 +465,8 @@ class Mesh:
     def _on_up(self, link: Link, now: float) -> None:
         self._effects.append(Proven(link.number))
         self._intake.came_up(link)
+        link.was_late = False
+        self._told_until = min(self._told_until, now + self._settings.lost_after_s)
         self._remember(link.name)
         self._since[link.name] = now
         self._came[link.name] = (link.instance, now)

@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from cachee_bridge import addresses as addresses_module
 from cachee_bridge.addresses import ADDRESSES_MAX, FAILURES_MAX, AddressBook
 
 
@@ -148,9 +149,47 @@ def test_a_link_that_works_makes_the_next_failure_the_first_again(book):
 
 def test_a_host_is_out_of_reach_when_it_is_somewhere_and_not_linked_for_long(book):
     book.learn("web-3", "web-3:1", 10.0)
+    book.answered("web-3:1", "web-3")
     assert not book.out_of_reach(11.0, nobody, lost_after_s=2.0)
     assert book.out_of_reach(13.0, nobody, lost_after_s=2.0)
     assert not book.out_of_reach(13.0, everybody, lost_after_s=2.0)
+
+
+def test_a_host_that_peers_only_tell_of_makes_nobody_else_doubted(book):
+    book.learn("made-up", "10.0.0.9:1", 10.0)
+    assert not book.out_of_reach(99.0, nobody, lost_after_s=2.0)
+    assert not book.is_late("made-up", 11.0, lost_after_s=2.0)
+    assert book.is_late("made-up", 13.0, lost_after_s=2.0)
+    assert not book.is_late("web-4", 13.0, lost_after_s=2.0)
+
+
+def test_who_could_not_be_reached_is_late_also_when_its_address_was_dropped(book):
+    book.learn("web-3", "web-3:1", 0.0)
+    fail_often(book, "web-3:1")
+    due(book, 1.0)
+    assert not list(book)
+    assert book.is_late("web-3", 1.0, lost_after_s=1e6)
+    assert not book.is_late("web-4", 1.0, lost_after_s=1e6)
+
+
+def test_where_too_many_could_not_be_reached_anybody_may_be_one_of_them(book, monkeypatch):
+    monkeypatch.setattr(addresses_module, "ADDRESSES_MAX", 3)
+    for number in range(5):
+        book._note_unreached(f"made-up-{number}")
+    assert book.is_late("web-4", 1.0, lost_after_s=1e6)
+    assert len(book._unreached) <= 4
+
+
+def test_an_address_that_a_peer_tells_of_is_waited_for_for_two_dials_and_only_early(book):
+    book.learn("web-3", "web-3:1", 1.0)
+    book.learn("web-4", "web-4:1", 9.0)
+    assert book.unmet(nobody, 5.0) == ["web-3:1"]
+    book.failed("web-3:1", 2.0)
+    assert book.unmet(nobody, 5.0) == ["web-3:1"]
+    book.failed("web-3:1", 3.0)
+    assert book.unmet(nobody, 5.0) == []
+    book.configure("web-4:1", 9.0)
+    assert book.unmet(nobody, 5.0) == ["web-4:1"]
 
 
 def test_a_host_that_has_left_is_not_out_of_reach_until_somebody_has_seen_it_again(book):
