@@ -231,11 +231,14 @@ def mesh(
     apart: Apart,
     absent_peers: int = 0,
     places: Sequence[Place | Loopback] | None = None,
+    proof: Proof = secret,
 ) -> Iterator[Mesh]:
     """One host with a bridge and `peers` others that are linked to it; joined."""
     names = [name, *(f"{name}-peer{number}" for number in range(peers))]
     with ExitStack() as stack:
-        hosts = stack.enter_context(configured(names, [memory] * len(names), "1h", absent_peers, places))
+        hosts = stack.enter_context(
+            configured(names, [memory] * len(names), "1h", absent_peers, places, proof=proof)
+        )
         with apart.elsewhere():
             for host in hosts:
                 stack.enter_context(host.bridged())

@@ -32,6 +32,7 @@ TABLES = {  # besides the targets'
     "bench_repair": 1,
     "bench_restart": 1,
     "bench_scaling": 1,
+    "bench_stranger": 1,
     "bench_stopped_writer": 1 + (importlib.util.find_spec("warp_cache") is not None),  # one for each subject
     "bench_visible": 1,
     "bench_wait_synced": 2,
@@ -46,7 +47,7 @@ LONG = {
     "bench_proof_cost",
     "bench_regions",
 }
-LONG |= {"bench_repair", "bench_restart", "bench_visible", "bench_wait_synced"}
+LONG |= {"bench_repair", "bench_restart", "bench_stranger", "bench_visible", "bench_wait_synced"}
 """Real meshes that take some seconds each to meet: two minutes in all, which `make test` has not."""
 SHORTER = {"bench_fanout": ("--only", "model")}  # many real hosts are in tests/bridge/test_relayed_hosts.py
 CHANNELS = ["Redis pub/sub", "Redis tracking", "NATS core", "Zenoh"]
