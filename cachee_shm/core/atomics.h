@@ -4,26 +4,33 @@
  * this file, so a reader can check the whole core's concurrency by looking up
  * the pairings below, and ThreadSanitizer sees every access.
  *
- *   pairing      writer side                          reader side
- *   READY        segment_create: store_release        segment_validate: load_acquire   (header.state)
- *   PUBLISH      index_publish: cas (acq_rel)         entry_open: load_acquire         (index word)
- *   VERDICT      decide: cas (acq_rel)                decide: cas (acq_rel)            (an entry's version word)
- *   PAGE         pages_turn: cas + fence_release      cache_confirm: fence_acquire     (page word)
- *   WATERMARK    pages_commit: store_release          drain_begin: load_acquire        (page watermark)
- *   LIFE         note_writer: store_release           life_of: load_acquire            (page life)
- *   RING         ring_append: cas128                  ring_read: load_acquire          (slot meta)
- *   TAIL         ring_help: cas (acq_rel)             ring_tail: load_acquire          (ring tail)
- *   FENCE        fence_raise: raise_max               fence_of: load_acquire           (fence bucket)
- *   DEKKER       publish: cas the word in, fence_seq_cst_after_rmw, read the fence
- *                event:   raise the fence, fence_seq_cst_after_rmw, read index words
- *   DOORBELL     writer:  advance tail or raise sync_wanted, fence_seq_cst, read armed
- *                bridge:  store armed, fence_seq_cst, read tail and sync_wanted
- *   LEFT         peers_leave:  store left, fence_seq_cst, then count the workers in the roster
- *                peers_left:   join the roster, fence_seq_cst, then read left
- *   INTENT       roster_intend: store_release         roster_announce: load_acquire    (intents, verb_hash)
- *   NAME         peers_rename: fence_release, then store_release   peers_name_at: load_acquire, then fence_acquire (source since)
- *   PEERS        peers_vouch: store_release           peers_synced: load_acquire       (header.bridge_until_ms)
- *                older_vouch: store_release           the same, of another build
+ *   pairing    written by                         read by                             first what, then what
+ *   READY      create                             read_header                         the header, its state
+ *   PUBLISH    index_publish, replace, move_span  index_look, entry_open              an entry, its index word
+ *   PAGE       pages_open_spare                   entry_confirm, span_of              the generation, new bytes
+ *   WATERMARK  pages_commit                       pages_take, look_through            entries, the watermark
+ *   LIFE       note_writer                        life_of                             the writer's name, its bytes
+ *   RING       ring_append                        ring_read                           a slot's hash and meta: at once
+ *   TAIL       ring_help                          ring_tail                           record and fence, the tail
+ *   FENCE      fence_raise, raise_listed          fence_of, tag_fence_of              a fence, what follows from it
+ *   DEKKER     index_publish, replace, finish     ring_append, relay_map_fence        see below
+ *   VERDICT    decide                             is_undecided                        the verdict, the pending bit
+ *   DOORBELL   ring_append, peers_ask             doorbell_arm                        see below
+ *   LEFT       peers_leave                        peers_left                          see below
+ *   INTENT     begin, cache_delete, take_intent   roster_announce, announce_intents   an intent, the write
+ *   NAME       peers_rename                       peers_name_at                       `since` before and after a name
+ *   PEERS      peers_vouch                        peers_synced                        the peers, bridge_until_ms
+ *
+ * In three, each side must see what the other did. Both have a full fence between their store and their load:
+ *
+ *   DEKKER     a publisher puts its word in, then reads the fences
+ *              an event raises its fence, then reads the index words
+ *   DOORBELL   a writer moves the tail or sync_wanted, then reads armed
+ *              the bridge stores armed, then reads tail and sync_wanted
+ *   LEFT       the bridge stores left, then counts the workers in the roster
+ *              a worker joins the roster, then reads left
+ *
+ * tests/core/test_atomics.py holds the table to the sources.
  *
  * Ordering on aarch64 is argued from these pairings; the torture programs ran there under emulation alone, which does
  * not reorder as such a machine may.
@@ -101,9 +108,9 @@ static inline void fence_seq_cst_after_rmw(void) { fence_seq_cst(); }
 /* A hint: this will be wanted soon. Its line may be far away, and so may the page table's that says where. */
 static inline void prefetch_to_write(const void *p) { __builtin_prefetch(p, 1); }
 
-/* Raise *p to at least v. Late helpers may call it with an old v: then it does nothing. Each failed try means that another
- * process raised the word, to less than v: there are fewer of those than tries. False: the word is not at v, because
- * somebody keeps writing garbage into it. */
+/* Raise *p to at least v. Late helpers may call it with an old v: then it does nothing. Each failed try means that
+ * another process raised the word, to less than v: there are fewer of those than tries. False: the word is not at v,
+ * because somebody keeps writing garbage into it. */
 enum { RAISE_TRIES_MAX = 1 << 16 };
 static inline bool raise_max(a64 *p, uint64_t v)
 {

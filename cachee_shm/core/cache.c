@@ -112,14 +112,48 @@ void cache_keep_house(struct attachment *a, uint64_t second)
         roster_sweep(a);
 }
 
+/* ---- counting ---- */
+
+enum {
+    COUNT_BUCKETS_MAX = 1 << 14, /* 1 MiB of words */
+    COUNT_LOOKS_MAX = 1 << 12,   /* each may be a cache miss */
+};
+
+static bool is_shown(uint64_t word) { return word && !(word & INDEX_PENDING); }
+
+static bool is_readable(const struct attachment *a, uint64_t word, uint64_t now_ms)
+{
+    struct entry_ref e;
+    return entry_open(a, word, &e) && entry_valid(a, &e) &&
+           (!entry_expires_ms(&e) || now_ms < entry_expires_ms(&e) + entry_grace_ms(&e));
+}
+
+/* Of the words of every `stride`-th bucket, look at every `step`-th that is shown. */
+struct sample {
+    uint64_t shown, looks, readable;
+};
+
+static struct sample sample(const struct attachment *a, uint64_t stride, uint64_t step, uint64_t now_ms)
+{
+    struct sample s = {0};
+    for (uint64_t bucket = 0; bucket < a->geo.bucket_count; bucket += stride) {
+        for (uint32_t i = 0; i < BUCKET_WORDS; i++) {
+            uint64_t word = load_relaxed(&a->index[bucket * BUCKET_WORDS + i]);
+            if (!is_shown(word) || s.shown++ % step)
+                continue;
+            s.looks++;
+            s.readable += is_readable(a, word, now_ms);
+        }
+    }
+    return s;
+}
+
 uint64_t cache_count(const struct attachment *a)
 {
-    uint64_t n = 0, words = (uint64_t)a->geo.bucket_count * BUCKET_WORDS;
-    for (uint64_t i = 0; i < words; i++) {
-        uint64_t word = load_relaxed(&a->index[i]);
-        n += word && !(word & INDEX_PENDING);
-    }
-    return n;
+    uint64_t buckets = a->geo.bucket_count, stride = buckets / COUNT_BUCKETS_MAX + 1, sampled = (buckets + stride - 1) / stride;
+    uint64_t shown = sample(a, stride, UINT64_MAX, 0).shown;
+    struct sample s = sample(a, stride, shown / COUNT_LOOKS_MAX + 1, clock_ms(a));
+    return s.looks ? s.shown * s.readable / s.looks * buckets / sampled : 0;
 }
 
 /* ---- digests ---- */

@@ -114,6 +114,8 @@ static inline void cache_look_after(struct attachment *a)
         cache_keep_house(a, second);
 }
 
+/* About how many entries can be read: exact while there are at most 4,096 of them and 16,384 buckets, else estimated from a
+ * sample of that size. It never takes longer than the sample does. */
 uint64_t cache_count(const struct attachment *a);
 
 /* The digest of an entry: its bytes, type, lifetime class and tags. */

@@ -21,9 +21,8 @@ static inline a32 *own_bucket(const struct attachment *a, uint64_t hash) { retur
 static inline uint32_t tag_slot(const struct attachment *a, uint64_t tag) { return reduce32((uint32_t)(tag >> 32), a->geo.tag_slots); }
 static inline a64 *tag_bucket(const struct attachment *a, uint64_t tag) { return &a->tag_fences[tag_slot(a, tag)]; }
 
-/* FENCE: pairs with fence_raise. */
-static inline uint64_t fence_of(const struct attachment *a, uint64_t hash) { return load_acquire(fence_bucket(a, hash)); }
-static inline uint64_t tag_fence_of(const struct attachment *a, uint64_t tag) { return load_acquire(tag_bucket(a, tag)); }
+static inline uint64_t fence_of(const struct attachment *a, uint64_t hash) { return load_acquire(fence_bucket(a, hash)); } /* FENCE */
+static inline uint64_t tag_fence_of(const struct attachment *a, uint64_t tag) { return load_acquire(tag_bucket(a, tag)); } /* FENCE */
 
 /* The newest clear that counts for an entry: remote ones spare local entries. */
 static inline uint64_t clear_of(const struct attachment *a, bool local)

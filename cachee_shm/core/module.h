@@ -185,4 +185,8 @@ PyObject *text_from(const char *bytes, size_t bytes_max); /* up to a zero; what 
 /* A method that takes fast arguments, in the type that PyMethodDef wants. */
 #define FAST(f) (PyCFunction)(void (*)(void))(f)
 
+#ifdef CACHEE_REENTRY
+#include "module_reentry.h"
+#endif
+
 #endif

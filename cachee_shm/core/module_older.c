@@ -37,6 +37,10 @@ static int Older_init(OlderObject *self, PyObject *args, PyObject *keywords)
     SegmentObject *mine = (SegmentObject *)segment;
     if (!enter_as_bridge(mine))
         return -1;
+    if (self->mine) { /* opened by code that ran meanwhile */
+        fail(PyExc_TypeError, "this Older is open already");
+        return -1;
+    }
     enum older_state state = older_open(&self->o, fd, &mine->a);
     if (state != OLDER_OPEN) {
         older_close(&self->o);
@@ -69,11 +73,14 @@ static void Older_dealloc(OlderObject *self)
 /* Ready for a call: it is open, and this process is still the bridge of its own segment. */
 static bool ready(OlderObject *self)
 {
-    if (!self->mine) {
+    SegmentObject *mine = (SegmentObject *)Py_XNewRef(self->mine); /* held: to enter may run Python code */
+    bool entered = mine && enter_as_bridge(mine);
+    Py_XDECREF(mine);
+    if (entered && self->mine == mine)
+        return true;
+    if (!mine || entered)
         fail(errors.closed, "This older segment is closed. Nothing was read or written.");
-        return false;
-    }
-    return enter_as_bridge(self->mine);
+    return false;
 }
 
 static PyObject *none_or_broken(OlderObject *self, bool good)

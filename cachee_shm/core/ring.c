@@ -22,7 +22,7 @@ static void ring_help(struct attachment *a, uint64_t position, uint64_t meta, ui
 {
     fence_raise(a, meta, hash, position + 1);
     uint64_t seen = position;
-    cas(&a->header->ring_tail, &seen, position + 1);
+    cas(&a->header->ring_tail, &seen, position + 1); /* TAIL */
 }
 
 uint64_t ring_append(struct attachment *a, const struct record *r)
@@ -40,7 +40,7 @@ uint64_t ring_append(struct attachment *a, const struct record *r)
             ring_help(a, position, meta, hash);
         } else if (slot_lap == lap - 1) {
             uint64_t mine = meta_of(r, lap);
-            if (cas128(slot, meta, hash, mine, r->hash)) {
+            if (cas128(slot, meta, hash, mine, r->hash)) { /* RING */
                 ring_help(a, position, mine, r->hash);
                 if (r->own)
                     a->written = position + 1;

@@ -29,8 +29,8 @@ static inline bool record_is_range(const struct record *r)
 /* What ring_append and its callers return when the ring's words are not what any writer could have left. */
 enum { RING_CORRUPT = 0 };
 
-/* TAIL: pairs with ring_help. A token for fills: read before the origin is asked. */
-static inline uint64_t ring_tail(const struct attachment *a) { return load_acquire(&a->header->ring_tail); }
+/* A token for fills: read before the origin is asked. */
+static inline uint64_t ring_tail(const struct attachment *a) { return load_acquire(&a->header->ring_tail); } /* TAIL */
 
 /* Append one record; its fence is raised and a full fence has passed when this returns (DEKKER).
  * Returns the sequence, or RING_CORRUPT. */

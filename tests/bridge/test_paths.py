@@ -473,3 +473,22 @@ def test_a_beat_with_more_rows_than_a_message_takes_is_several():
     assert tuple(row for part in parts for row in part.cursors) == cursors
     assert [part.heads for part in parts] == [(head,), (), ()]
     assert all((part.stamp, part.echo) == (5, 4) for part in parts)
+
+
+@pytest.mark.parametrize("ahead", [1, 1 << 40])
+def test_a_relayed_cursor_beyond_this_ring_is_not_believed(cable, ahead):
+    a, b, c = mesh(cable, 3)
+    a.write(key(7))
+    cable.run(0.5)
+    relaying, known = a.mesh._exchange.relaying, dict(a.store.acked)
+    for cursor, incarnation in (
+        (a.store.tail + ahead, a.store.incarnation),
+        (a.store.tail, a.store.incarnation + 1),
+    ):
+        row = Cursor("shop", a.name, incarnation, cursor, c.name)
+        relaying.on_cursor(a.mesh._up[b.name], row, cable.now)
+        assert ("shop", c.name) not in relaying.acks
+        assert a.store.acked == known
+    row = Cursor("shop", a.name, a.store.incarnation, a.store.tail, c.name)
+    relaying.on_cursor(a.mesh._up[b.name], row, cable.now)
+    assert relaying.acks["shop", c.name] == a.store.tail

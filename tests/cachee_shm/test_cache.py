@@ -644,24 +644,6 @@ def test_what_the_memory_cannot_hold_is_evicted_and_what_is_read_stays_longer(ca
     assert cache.get("key-19999") == b"x" * 500
 
 
-def test_a_cache_is_true_even_when_it_is_empty(cache):
-    assert len(cache) == 0
-    assert cache
-    cache.close()
-    assert cache
-
-
-def test_a_line_concerns_no_key(cache):
-    with cache.writing("a") as block:
-        cache.draw_line()
-        block.set(1)
-    assert cache.get("a") == 1
-    assert cache.get_or_load("b", lambda: cache.draw_line() and 2) == 2
-    token = cache._token()
-    cache.draw_line()
-    assert cache._fill("c", 3, *token, None, 0, (), False)
-
-
 def test_a_line_is_no_event(cache):
     events = cache.events()
     cache.draw_line()

@@ -184,3 +184,26 @@ def test_a_line_that_has_not_been_drawn_is_refused_and_evicts_nothing(cache):
     with pytest.raises(ValueError, match="no record has sequence"):
         cache.evict_before(cache.tail + 1)
     assert cache.get("a") == 1
+
+
+def in_bucket(cache, wanted):
+    """A key whose fence is the one of that bucket, or of that key."""
+    shift = 65 - (16 * cache.ring_slots).bit_length()
+    bucket = wanted if isinstance(wanted, int) else cache._hash(wanted) >> shift
+    return next(key for n in range(1 << 22) if cache._hash(key := f"key-{n}") >> shift == bucket)
+
+
+def test_a_line_concerns_no_key(cache):
+    beside = in_bucket(cache, "a")
+    with cache.writing("a") as block:
+        cache.set(beside, 1)  # their fence moves: the ring is asked whose event it was
+        cache.draw_line()
+        block.set(1)
+    assert cache.get("a") == 1
+
+
+def test_a_line_refuses_no_load(cache):
+    first = in_bucket(cache, 0)  # of the hash that the line's record has
+    token = cache._token()
+    cache.draw_line()
+    assert cache._fill(first, 3, *token, None, 0, (), False)

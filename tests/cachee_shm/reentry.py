@@ -1,0 +1,213 @@
+"""Closes a cache, or attaches it anew, wherever Python code may run in a verb: see test_reentry.py.
+
+    python reentry.py FOLDER      FOLDER holds the package cachee_shm with a core that was built for this
+
+It runs on any Python: it stands in for the libraries that are not made for each. A crash ends it; the last
+line of its output then names the verb and the point.
+"""
+
+import mmap
+import pickle
+import struct
+import sys
+import types
+
+sys.path.insert(0, sys.argv[1])
+
+
+class ExtType(tuple):
+    """Never made here: values are pickled."""
+
+
+# Files and serializers have no part in this.
+sys.modules["posix_ipc"] = types.ModuleType("posix_ipc")
+sys.modules["msgpack"] = types.ModuleType("msgpack")
+sys.modules["msgpack"].__dict__.update(
+    ExtType=ExtType,
+    packb=lambda value, **_: pickle.dumps(value),
+    unpackb=lambda data, **_: pickle.loads(data),
+)
+
+import cachee_shm  # noqa: E402
+from cachee_shm import _core  # noqa: E402
+from cachee_shm.segment import embedded, private  # noqa: E402
+
+MEMORY = 2 << 20
+POINTS_MAX = 400
+SPEC = private(embedded(None))._replace(memory_bytes=MEMORY, near_cache_entries=8)
+KEY = struct.pack("<Q", 7)
+MAP = b"\x03\x03\xff\xff"
+
+
+class Index:
+    def __index__(self):
+        return 1
+
+
+class Bytes(bytes):
+    """Of a class of its own: it is copied."""
+
+
+class Keys:
+    def __iter__(self):
+        return iter(["t", "s", "u", "none"])
+
+
+CALLS = {
+    "get": [("t",), ("t", 1), ("s",), ("u",), ("i",), ("f",), ("b",), ("none",), (1,), ("k" * 2000,)],
+    "lookup": [("t",), ("s",), ("none",)],
+    "set": [
+        ("t", (2,)),
+        ("new", {"a": (1,)}, 5.0, ["x", "y"]),
+        ("t", object()),
+        ("t", b"x" * (1 << 20)),
+        ("i", 1 << 70),
+    ],
+    "add": [("new", (2,)), ("t", 1), ("new", object())],
+    "touch": [("t", 5), ("none", 5.0), ("t", "x")],
+    "delete": [("t",), (1,)],
+    "get_many": [(Keys(),), (["t", "s"],), ("ab",)],
+    "set_many": [({"t": (1,), "n": object(), "s": "x"}, 5, ["x"]), ([1],)],
+    "delete_many": [(Keys(),), (["t", 1],)],
+    "delete_tags": [("x", "y"), ("x", 1)],
+    "pack": [(Index(), 100, 10000), (0, 100, 10000), (0, 0, 0)],
+    "missed": [(0,), (1 << 40,)],
+    "map_piece": [(0, 0, 1 << 20)],
+    "fence_map": [(1, MAP, 0, 0, 1000), (1, bytearray(MAP), 0, 0, 1), (1, b"", 0, 0, 1)],
+    "evict_map": [(1, MAP, 1 << 60, 0, 1 << 20), (1, memoryview(MAP), 1 << 60, 0, 10), (1, b"", 0, 0, 1)],
+    "heal": [(0, 100)],
+    "apply": [
+        (1, b"\x01" + KEY),
+        (1, bytearray(b"\x01" + KEY)),
+        (1, Bytes(b"\x04")),
+        (1, b"\xff"),
+        (1, None),
+    ],
+    "read_ring": [(0, 100), (1 << 40, 1)],
+    "source_open": [("web-9",), ("",), ("x" * 100,)],
+    "source_store": [(1, 5, 5), (0, 1, 1)],
+    "source_acked": [(1, 1)],
+    "source_tell": [(1, True, 1)],
+    "_source_name": [(1, 1 << 40)],
+    "_find": [("t", True), ("none", False)],
+    "_fill": [("t", (3,), 1 << 60, 1, 5, 0, ["x"], False), ("new", (3,), 0, 1, 5, 1000, [], False)],
+    "_set_fenced": [("t", (3,), 0, 5, ["x"])],
+    "_incr": [("count", 1), ("t", 1), ("none", Index())],
+    "_freeze": [(1_000_000,), (None,)],
+    "_hash": [("t",), (1,)],
+    "__contains__": [("t",), ("none",), (1,)],
+    "__getitem__": [("t",), ("none",)],
+    "__setitem__": [("t", (5,)), ("t", object())],
+    "__delitem__": [("t",), ("none",)],
+}
+# A verb that is not above is called with each of these; what it does not take, it refuses.
+ANY = [(), ("t",), (1,), (1, 1), (1, 1, 1), ("t", 1)]
+NOT_VERBS = {"_attach", "__new__", "__init__", "__repr__", "__doc__", "__module__", "__dict__", "__weakref__"}
+
+
+def cache_with_values():
+    cache = cachee_shm.Cache(SPEC)
+    cache.bridge_acquire()
+    for name in ("web-1", "web-2", "web-3"):
+        index = cache.source_open(name)
+        cache.source_store(index, 1, 0)
+        cache.source_tell(index, True, 1)
+    cache.source_set_aside(index)
+    for key, value in {
+        "t": (1, 2),
+        "s": "text",
+        "u": "\u00e9",
+        "i": 3,
+        "f": 0.5,
+        "b": b"x",
+        "n": None,
+    }.items():
+        cache.set(key, value, tags=["x"] if key == "t" else [])
+    cache.set("count", 1, local=True)
+    for n in range(8):  # the near cache is full: whoever comes in pushes another out
+        cache.set(f"near-{n}", (n,))
+        cache.get(f"near-{n}")
+    return cache
+
+
+def close(cache):
+    cache.close()
+
+
+def attach_anew(cache):
+    cache.close()
+    holes.append(mmap.mmap(-1, MEMORY, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, 0))  # not where the old one was
+    cache._open()
+
+
+def move(cache):
+    cache._open()
+    holes.append(mmap.mmap(-1, MEMORY, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, 0))
+
+
+holes = []
+
+
+class Hook:
+    def __init__(self, cache, at, act):
+        self.cache, self.at, self.act, self.seen = cache, at, act, 0
+
+    def __call__(self, where):
+        self.seen += 1
+        if self.seen == self.at:
+            print(f"   point {self.at}: {where[:60]}: {self.act.__name__}", flush=True)
+            self.act(self.cache)
+
+
+def ran_to_its_end(name, call, at, act):
+    """Whether the verb had fewer points than that."""
+    cache = cache_with_values()
+    hook = Hook(cache, at, act)
+    _core._reentry(hook)
+    try:
+        call(cache)
+    except SystemError:
+        raise
+    except (Exception, KeyError):
+        pass
+    finally:
+        _core._reentry(None)
+    if cache.closed:
+        cache._open()
+    assert cache.set("after", (1,)) and cache.get("after") == (1,), name
+    cache.close()
+    for hole in holes:
+        hole.close()
+    holes.clear()
+    return hook.seen < at
+
+
+def run(name, call):
+    points = 0
+    for act in (close, attach_anew, move):
+        for at in range(1, POINTS_MAX):
+            if ran_to_its_end(name, call, at, act):
+                points += at - 1
+                break
+        else:
+            sys.exit(f"{name} has more than {POINTS_MAX} points")
+    return points
+
+
+def main():
+    points = 0
+    for name, found in vars(_core.Segment).items():
+        if name in NOT_VERBS:
+            continue
+        print(name, flush=True)
+        if type(found).__name__ == "getset_descriptor":
+            points += run(name, lambda cache, name=name: getattr(cache, name))
+            continue
+        for arguments in CALLS.get(name, ANY):
+            points += run(
+                name, lambda cache, name=name, arguments=arguments: getattr(cache, name)(*arguments)
+            )
+    print(f"{points} points")
+
+
+main()
