@@ -196,8 +196,8 @@ def in_bucket(cache, wanted):
 def test_a_line_concerns_no_key(cache):
     beside = in_bucket(cache, "a")
     with cache.writing("a") as block:
-        cache.set(beside, 1)  # their fence moves: the ring is asked whose event it was
         cache.draw_line()
+        cache.set(beside, 1)  # their fence moves: the ring is asked whose events came before
         block.set(1)
     assert cache.get("a") == 1
 
