@@ -5,7 +5,7 @@
  * the pairings below, and ThreadSanitizer sees every access.
  *
  *   pairing    written by                         read by                             first what, then what
- *   READY      create                             read_header                         the header, its state
+ *   READY      fill                               read_header                         the header, its state
  *   PUBLISH    index_publish, replace, move_span  index_look, entry_open              an entry, its index word
  *   PAGE       pages_open_spare                   entry_confirm, span_of              the generation, new bytes
  *   WATERMARK  pages_commit                       pages_take, look_through            entries, the watermark

@@ -75,6 +75,10 @@ static inline void reentry_let_go(PyObject *o) { Py_XDECREF(o); }
 #define PyObject_CallOneArg(...) REENTRY(PyObject_CallOneArg(__VA_ARGS__))
 #define PyObject_HasAttrString(...) REENTRY(PyObject_HasAttrString(__VA_ARGS__))
 #define PyObject_IsTrue(...) REENTRY(PyObject_IsTrue(__VA_ARGS__))
+#define PyErr_SetFromErrno(...) REENTRY(PyErr_SetFromErrno(__VA_ARGS__))
+#define PySet_Add(...) REENTRY(PySet_Add(__VA_ARGS__))
+#define PySet_New(...) REENTRY(PySet_New(__VA_ARGS__))
+#define PySet_Pop(...) REENTRY(PySet_Pop(__VA_ARGS__))
 #define PySequence_Tuple(...) REENTRY(PySequence_Tuple(__VA_ARGS__))
 #define PyUnicode_DecodeUTF8(...) REENTRY(PyUnicode_DecodeUTF8(__VA_ARGS__))
 

@@ -29,12 +29,13 @@ QUIET = """
     PyErr_ExceptionMatches PyErr_Fetch PyErr_NoMemory PyErr_Occurred PyFloat_AS_DOUBLE PyFloat_Check
     PyFloat_CheckExact PyFloat_FromDouble PyList_CheckExact PyList_GET_ITEM PyList_GET_SIZE
     PyLong_AsLong PyLong_Check PyLong_CheckExact PyLong_FromLong PyLong_FromLongLong
-    PyLong_FromUnsignedLong PyLong_FromUnsignedLongLong PyMem_Calloc PyMem_Free PyObject_CheckBuffer
-    PyObject_Free PyObject_GC_UnTrack PyObject_Hash PyObject_TypeCheck PySequence_Check
-    PyTuple_Check PyTuple_CheckExact PyTuple_GET_ITEM PyTuple_GET_SIZE PyUnicode_1BYTE_DATA
-    PyUnicode_AsUTF8 PyUnicode_AsUTF8AndSize PyUnicode_Check PyUnicode_CheckExact
-    PyUnicode_CompareWithASCIIString PyUnicode_DATA PyUnicode_GET_LENGTH PyUnicode_IS_COMPACT_ASCII
-    PyUnicode_New Py_NewRef Py_TYPE Py_VISIT Py_XNewRef
+    PyLong_FromUnsignedLong PyLong_FromUnsignedLongLong PyMem_Calloc PyMem_Free PyMem_Malloc
+    PyMem_Realloc PyObject_CheckBuffer PyObject_Free PyObject_GC_UnTrack PyObject_Hash
+    PyObject_TypeCheck PySequence_Check PySet_GET_SIZE PyTuple_Check PyTuple_CheckExact
+    PyTuple_GET_ITEM PyTuple_GET_SIZE PyUnicode_1BYTE_DATA PyUnicode_AsUTF8 PyUnicode_AsUTF8AndSize
+    PyUnicode_Check PyUnicode_CheckExact PyUnicode_CompareWithASCIIString PyUnicode_DATA
+    PyUnicode_GET_LENGTH PyUnicode_IS_COMPACT_ASCII PyUnicode_New Py_NewRef Py_TYPE Py_VISIT
+    Py_XNewRef
 """
 # As the module is imported, before there is a segment.
 AT_IMPORT = """
