@@ -359,6 +359,35 @@ static void check_generations_are_whole(void)
     close(again);
 }
 
+/* Who fills on a page that was sealed before it was full begins behind its watermark: never where that is garbage. */
+static void check_a_sealed_pages_watermark(void)
+{
+    static struct attachment a;
+    struct segment_config config = plain_config(SEGMENT_BYTES);
+    unsigned char value[1024];
+    int sealed = memory_file();
+    attach_to(&a, sealed, &config);
+    struct named_key k = key_named(&a, 1);
+    struct write w = write_of(&k, value, value_make(value, 1, 1, 300));
+    REQUIRE(cache_set(&a, &w) == STORED, "set");
+    uint32_t page = a.open[OPEN_SMALL].page;
+    pages_seal_open(&a, QUEUE_SMALL);
+    a64 *watermark = &a.page_notes[page].watermark;
+    uint64_t whole = load_relaxed(watermark);
+    const uint64_t wrong[] = {0, whole - 8, whole + 8, whole - 304, whole ^ 1ull << 32, whole ^ 1ull << 48, ~0ull};
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        store_release(watermark, wrong[i]);
+        REQUIRE(!pages_reopen(&a, page), "a page is filled on behind a watermark of %llx, that was %llx", (unsigned long long)wrong[i],
+                (unsigned long long)whole);
+        REQUIRE(page_state(load_relaxed(&a.page_words[page])) == PAGE_SEALED, "a page that is not filled on is not sealed again");
+    }
+    store_release(watermark, whole);
+    REQUIRE(pages_reopen(&a, page), "a page whose watermark is right is not filled on");
+    REQUIRE(a.open[OPEN_SMALL].off == watermark_bytes(&a, whole), "a page is filled on elsewhere than behind its watermark");
+    segment_detach(&a);
+    close(sealed);
+}
+
 int main(int argc, char **argv)
 {
     torture_begin(argc, argv, "torture_pages");
@@ -371,6 +400,7 @@ int main(int argc, char **argv)
     check_the_new_among_the_dead();
     check_generations_are_whole();
     check_strays();
+    check_a_sealed_pages_watermark();
     file = memory_file();
     for (int part = 0; part < 4; part++) {
         kills += torture_run(work, WORKERS, 0, part ? 200 : 0, torture.seconds / 4);

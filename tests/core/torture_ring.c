@@ -8,6 +8,7 @@
  * Its power (each break made in a copy of the core; seconds until caught, on two busy cores)
  *
  *   fence raised after the tail  0.1        a helper raises no fence  0.4        a slot written in two stores  0.1
+ *   a late helper lowers own_writes: at once;
  *   nobody helps: hangs, with the first producer that dies at that instruction
  */
 #include "torture.h"
@@ -181,10 +182,38 @@ static void run(uint64_t bytes, double kills_per_second, uint64_t *kills)
     close(file);
 }
 
+/* A helper that was stopped before it raised what a record raises, goes on when later records of the bucket are done:
+ * of two helpers, the other was faster. Nothing is lowered. */
+static void check_late_helpers(void)
+{
+    struct attachment a;
+    struct segment_config config = plain_config(LAPPED_BYTES);
+    file = memory_file();
+    attach_to(&a, file, &config);
+    for (uint32_t kind = 0; kind <= RECORD_GUARDED; kind++) {
+        struct record r = {.hash = 0x123456789abcdefull * (kind + 1), .kind = (enum record_kind)kind, .own = true};
+        uint64_t first = ring_append(&a, &r), last = ring_append(&a, &r);
+        uint64_t meta = (uint64_t)kind << META_KIND_SHIFT | META_OWN;
+        for (uint64_t late = first; late <= last; late++)
+            fence_raise(&a, meta, r.hash, late);
+        bool tag = kind == RECORD_TAG, wide = kind == RECORD_CLEAR || kind == RECORD_ALL;
+        uint64_t fence = tag ? tag_fence_of(&a, r.hash) : wide ? clear_of(&a, false) : fence_of(&a, r.hash);
+        uint32_t own = tag ? load32_acquire(&a.own_tags[tag_slot(&a, r.hash)]) : load32_acquire(own_bucket(&a, r.hash));
+        fence_raise(&a, meta, r.hash, first);
+        uint32_t after = tag ? load32_acquire(&a.own_tags[tag_slot(&a, r.hash)]) : load32_acquire(own_bucket(&a, r.hash));
+        REQUIRE(fence == last, "kind %u: the fence of record %llu is %llu", kind, (unsigned long long)last, (unsigned long long)fence);
+        REQUIRE(wide || (own == last && after == last), "kind %u: the last own write was %llu; a late helper made it %u, then %u", kind,
+                (unsigned long long)last, own, after);
+    }
+    segment_detach(&a);
+    close(file);
+}
+
 int main(int argc, char **argv)
 {
     uint64_t kills = 0;
     torture_begin(argc, argv, "torture_ring");
+    check_late_helpers();
     model = shared_zeroes(sizeof *model);
     run(KEEP_BYTES, 100, &kills);
     run(LAPPED_BYTES, 100, &kills);
