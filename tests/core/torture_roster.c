@@ -132,6 +132,8 @@ static void die_owing(void *with)
         intents[key] = roster_intend(&a, key_named(&a, key).hash);
     for (uint32_t key = 0; key < b->ended; key++)
         roster_settle(&a, intents[key]);
+    if (b->open) /* a second block of the same key ends; the first one is open still */
+        roster_settle(&a, roster_intend(&a, key_named(&a, b->ended + b->open - 1).hash));
     kill(getpid(), SIGKILL);
 }
 
