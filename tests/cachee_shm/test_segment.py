@@ -231,7 +231,7 @@ from cachee_shm.errors import NoSpace
 free = os.statvfs('/dev/shm').f_bavail
 try: cachee_shm.attach(config=arguments['wanted'])
 except NoSpace as error: say(error)
-say(os.statvfs('/dev/shm').f_bavail == free)
+say(os.statvfs('/dev/shm').f_bavail == free and not os.listdir('/dev/shm'))
 arguments['wanted']['namespaces']['shop']['memory'] = '2MiB'
 say(cachee_shm.attach(config=arguments['wanted']).set('a', 1))
 """

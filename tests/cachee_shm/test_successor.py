@@ -9,6 +9,7 @@ import stat
 import subprocess
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -306,6 +307,18 @@ def test_get_or_load_loads_for_everybody_and_keeps_nothing(cache, obstacle):
 
     assert asyncio.run(both()) == ["row"] * 3
     assert len(loads) == 6
+
+
+def test_without_a_segment_nobody_waits_for_another_s_load(cache, obstacle):
+    meet = threading.Barrier(2, timeout=4)  # a lease would let one of them in at a time
+
+    def load():
+        meet.wait()
+        return "row"
+
+    with ThreadPoolExecutor(2) as threads:
+        loading = [threads.submit(cache.get_or_load, "k", load) for _ in range(2)]
+        assert [one.result() for one in loading] == ["row", "row"]
 
 
 def test_what_was_loaded_without_a_segment_is_not_stored_in_the_next(cache, obstacle):
