@@ -193,7 +193,12 @@ class Network:
     def _begin(self, work: Coroutine[None, None, None]) -> None:
         task = self._loop.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.mistakes.tell("a dial, or a connection that came in", error)
 
     async def _dial(self, connection: _Connection, address: str, host: str, port: int) -> None:
         try:

@@ -12,7 +12,7 @@ from cachee_bridge.daemon import settings as settings_of
 from cachee_bridge.mesh import Settings
 from cachee_bridge.notify import Notifier
 from cachee_shm.config import Config
-from cachee_shm.errors import ConfigError, ListenRefused
+from cachee_shm.errors import BridgeRunning, ConfigError, ListenRefused, SegmentRetired
 
 DEFAULTS = {"memory": "4MiB"}
 
@@ -104,3 +104,20 @@ def test_a_configuration_without_a_bridge_is_refused() -> None:
 def test_numbers_reach_the_mesh_in_seconds() -> None:
     told = settings(config_of(listen="127.0.0.1:1", heartbeat="50ms", lost_after="1s", fanout=5))
     assert (told.heartbeat_s, told.lost_after_s, told.fanout) == (0.05, 1.0, 5)
+
+
+def test_a_task_of_every_second_that_fails_is_tried_again_and_costs_no_other() -> None:
+    daemon = Daemon(config_of(listen="127.0.0.1:1"), Notifier({}))
+    for error in (OSError(24, "Too many open files"), MemoryError(), ZeroDivisionError()):
+
+        def fails(error: Exception = error) -> None:
+            raise error
+
+        daemon._attempt("a task", fails)
+    for lost in (SegmentRetired, BridgeRunning):
+
+        def loses(lost: type[Exception] = lost) -> None:
+            raise lost("to another")
+
+        with pytest.raises(lost):
+            daemon._attempt("a task", loses)

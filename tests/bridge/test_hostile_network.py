@@ -208,6 +208,8 @@ def test_a_handler_that_raises_costs_its_connection_only(
         await linked(left, right)
         right_one = getattr(right.seen, method)
         met: list[object] = []
+        uncaught: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, told: uncaught.append(told))
 
         def mistaken(*arguments: object) -> None:
             if len(met) < 3:
@@ -230,6 +232,7 @@ def test_a_handler_that_raises_costs_its_connection_only(
         await until(lambda: right.seen.data.get(1) == b"still there")
         left.dial(right.port)
         await until(lambda: len(left.seen.events("opened")) == 2)
+        assert uncaught == []
 
     run(test)
 

@@ -166,7 +166,7 @@ def test_of_records_of_one_byte_a_bounded_part_is_read_at_once(authority: Author
         flood = client.out.read()
         await asyncio.get_running_loop().run_in_executor(None, client.sock.sendall, flood)
         await until(lambda: sum(parts) == 20_000)
-        assert max(parts) <= transport.READ_BYTES_MAX // 22
+        assert max(parts) <= (64 << 10) // 22
         client.sock.close()
 
     run(authority.issue("web-1"), authority.issue("web-2"), test)
