@@ -28,6 +28,8 @@ TOLD_FAILURES_MAX = 2
 """Dials in vain after which an address that is only known from peers is not waited for any more."""
 TOLD_DIALS_MAX, TOLD_CALLING_MAX = 16, 64
 """Of such addresses, how many are dialled at a time, and at most under way: a peer may make up thousands."""
+LOOK_S = 0.3
+"""How often all addresses are looked at where nothing has changed."""
 FAILURES_MAX = 20
 """About 80 s of dialling with the default backoff."""
 
@@ -66,6 +68,25 @@ class AddressBook:
         self._left: set[str] = set()
         self._unreached: set[str] = set()
         """Names of which peers told, and whose addresses were dropped without an answer."""
+        self.changes = 0
+        """How often who may be where has changed: what is derived from it is kept until then."""
+        self._named: dict[str, list[Address]] = {}
+        """By name; {} = to be made anew."""
+        self._next_look = self._soon = float("-inf")
+        """Before the first nothing is looked at; the second is when something is due. -inf: not known."""
+
+    def _changed(self) -> None:
+        self.changes += 1
+        self._named = {}
+        self._next_look = float("-inf")
+
+    def _at(self, name: str) -> list[Address]:
+        """All addresses of `name`."""
+        if not self._named:
+            for known in self._book.values():
+                if known.name is not None:
+                    self._named.setdefault(known.name, []).append(known)
+        return self._named.get(name, [])
 
     def __iter__(self) -> Iterator[Address]:
         return iter(self._book.values())
@@ -74,9 +95,11 @@ class AddressBook:
         """An address of the configuration. The first dial is at once."""
         known = self._book.setdefault(address, Address(address, True, now, due=now))
         known.configured = True
+        self._changed()
 
     def discovered(self, addresses: Collection[str], now: float) -> list[str]:
         """All that discovery names; which it named before and does not any more."""
+        self._changed()
         for address in addresses:
             known = self._book.setdefault(address, Address(address, False, now, due=now))
             known.named, known.absences = True, 0
@@ -93,6 +116,7 @@ class AddressBook:
         """Nobody is waited for there any more; who answers all the same is met."""
         if (known := self._book.get(address)) is not None:
             known.given_up = True
+            self._changed()
 
     def learn(self, name: str, address: str, now: float) -> None:
         """A peer says that `name` is up at `address`."""
@@ -104,16 +128,19 @@ class AddressBook:
         if address not in self._book:
             wait = self._rng.uniform(0.0, self._first_s)
             self._book[address] = Address(address, False, now, name=name, due=now + wait)
+            self._changed()
 
     def answered(self, address: str, name: str) -> None:
         """`name` has proven itself at `address`."""
         if (known := self._book.get(address)) is not None:
+            self._changed()
             known.name, known.is_self, known.given_up, known.proven = name, False, False, True
 
     def found_self(self, address: str) -> None:
         """This host answers there."""
         if (known := self._book.get(address)) is not None:
             known.name, known.is_self = self._own_name, True
+            self._changed()
 
     def told_self(self, address: str) -> bool:
         """This host's interfaces, or a peer, say that it leads here. Whether that is news: where another
@@ -122,11 +149,12 @@ class AddressBook:
         if known is None or known.is_self or known.proven:
             return False
         known.name, known.is_self, known.dialling = self._own_name, True, False
+        self._changed()
         return True
 
     def answering(self, name: str) -> list[str]:
         """Expected addresses at which `name` has answered."""
-        return [at.address for at in self._book.values() if at.name == name and at.proven and at.expected]
+        return [at.address for at in self._at(name) if at.proven and at.expected]
 
     def failed(self, address: str, now: float) -> int:
         """Dialling or a link dialled there came to an end; how many ends in a row without a link that came
@@ -135,6 +163,7 @@ class AddressBook:
         if known is None:
             return 0
         known.dialling = False
+        self._next_look = float("-inf")
         backoff = min(self._max_s, self._first_s * 2 ** min(known.failures, 20))
         known.failures += 1
         known.due = now + self._rng.uniform(0.0, backoff)
@@ -146,15 +175,15 @@ class AddressBook:
 
     def works(self, name: str) -> None:
         """What is said on the link to `name` comes back answered: the next failure is the first again."""
-        for known in self._book.values():
-            if known.name == name:
-                known.failures = 0
+        for known in self._at(name):
+            known.failures = 0
 
     def lost(self, name: str, now: float) -> None:
         """The last link to `name` is gone: dial again, soon, where that did not fail."""
         self._unlinked(name, now)
-        for known in self._book.values():
-            if known.name == name and not known.dialling and not known.failures:
+        self._next_look = float("-inf")
+        for known in self._at(name):
+            if not known.dialling and not known.failures:
                 known.due = now + self._rng.uniform(0.0, self._first_s)
 
     def left(self, name: str) -> None:
@@ -169,6 +198,8 @@ class AddressBook:
 
         `is_up`: a name is linked. `is_missed`: it is not, and what it announces is waited for.
         """
+        if now < self._next_look:
+            return []
         hopeless = [
             known.name
             for known in self._book.values()
@@ -189,10 +220,15 @@ class AddressBook:
             calls = [known for known in calls if known.address not in late]
         for known in calls:
             known.dialling = True
+        self._soon = self._soonest(is_up)
+        self._next_look = min(now + LOOK_S, self._soon)
         return [known.address for known in calls]
 
     def next_due(self, is_up: Callable[[str], bool]) -> float:
-        """When `due` has something next."""
+        """When `due` has something next, as far as is known."""
+        return self._soonest(is_up) if self._next_look == float("-inf") else self._soon
+
+    def _soonest(self, is_up: Callable[[str], bool]) -> float:
         return min(
             (known.due for known in self._book.values() if self._wanted(known, is_up)), default=float("inf")
         )
@@ -256,20 +292,23 @@ class AddressBook:
 
     def of(self, name: str) -> str:
         """An address at which `name` answers, "" if none is known."""
-        return next((known.address for known in self._book.values() if known.name == name), "")
+        return next((known.address for known in self._at(name)), "")
 
     def _wanted(self, known: Address, is_up: Callable[[str], bool]) -> bool:
         return not (known.dialling or known.is_self or (known.name is not None and is_up(known.name)))
 
     def _unlinked(self, name: str, now: float) -> None:
-        for known in self._book.values():
-            if known.name == name:
-                known.since = now
+        for known in self._at(name):
+            known.since = now
 
     def _drop(self, which: Callable[[Address], bool]) -> None:
         """Only addresses that are not expected, and none that is being dialled."""
-        self._book = {
-            address: known
+        gone = [
+            address
             for address, known in self._book.items()
-            if known.expected or known.dialling or not which(known)
-        }
+            if not (known.expected or known.dialling) and which(known)
+        ]
+        for address in gone:
+            del self._book[address]
+        if gone:
+            self._changed()

@@ -82,6 +82,8 @@ HANDSHAKE_S = 5.0
 """From an open socket to UP. A round trip of 200 ms and a busy peer need less than 1."""
 HANDSHAKES_MAX = 64
 """Inbound links that have not proven themselves: what strangers can make this host hold is 64 * 4 KiB."""
+REACH_S = 0.25
+"""How often it is looked for hosts that are out of reach."""
 GOSSIP_S = 10.0
 """One random peer is told again who is up: what was lost with a link, or given up, is learned again."""
 HELD_LOOK_S = 0.1
@@ -121,6 +123,9 @@ class Mesh:
         """Of addresses that peers tell of later, this host does not wait for an answer before it is ready."""
         self._ready_once = False
         self._unanswered: list[str] = []
+        self._next_reach = float("-inf")
+        self._known: tuple[int, bool] | None = None
+        """What that was made of."""
         self._complaints: dict[str, str] = {}
         """By address, why dialling it last came to nothing."""
         self._leaving = False
@@ -485,6 +490,7 @@ class Mesh:
         if len(self._met) >= ADDRESSES_MAX:
             self._met &= {known.name or "" for known in self._book}.union(self._up)
         self._met.add(name)
+        self._known = None
 
     def _on_word(self, link: Link, message: Message, now: float) -> None:
         if isinstance(message, Frame):
@@ -570,15 +576,21 @@ class Mesh:
             self._close(link, "both ends hear of each other by way of others", now, "debug")
 
     def _look_at_addresses(self) -> None:
-        self._unanswered = self._membership.unanswered(self._met.__contains__)
+        asked = self._membership.discovery
+        now_known = self._book.changes, asked is not None and asked.answers > 0
+        if now_known != self._known:
+            self._known = now_known
+            self._unanswered = self._membership.unanswered(self._met.__contains__)
 
     def _end_silent(self, now: float) -> None:
         for link in list(self._links.values()):
             reason = link.silent(now, self._settings.lost_after_s, HANDSHAKE_S)
             if reason is not None:
                 self._close(link, reason, now, "warning" if link.up else "debug")
-        out_of_reach = self._book.out_of_reach(now, self._reaches, self._settings.lost_after_s)
-        if out_of_reach:
+        if now < self._next_reach:
+            return
+        self._next_reach = now + REACH_S
+        if self._book.out_of_reach(now, self._reaches, self._settings.lost_after_s - REACH_S):
             self._exchange.reach.lost_at = now
 
     def _beats(self, now: float) -> None:

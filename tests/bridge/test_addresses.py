@@ -5,7 +5,7 @@ import random
 import pytest
 
 from cachee_bridge import addresses as addresses_module
-from cachee_bridge.addresses import ADDRESSES_MAX, FAILURES_MAX, AddressBook
+from cachee_bridge.addresses import ADDRESSES_MAX, FAILURES_MAX, LOOK_S, AddressBook
 
 
 def nobody(name: str) -> bool:
@@ -302,3 +302,37 @@ def test_behind_a_given_up_address_there_may_be_a_writer_whom_nobody_met(book):
     book.configure("web-2:1", 0.0)
     book.give_up("web-2:1")
     assert book.out_of_reach(3.0, nobody, lost_after_s=2.0)
+
+
+def test_what_is_said_on_a_link_costs_the_addresses_of_that_host_and_a_tick_none(book, monkeypatch):
+    for number in range(4000):
+        book.configure(f"h{number}:1", 0.0)
+        book.answered(f"h{number}:1", f"h{number}")
+    assert due(book, 0.0, up=everybody) == []
+    visits = []
+
+    class Counted(dict):
+        def values(self):
+            visits.append("values")
+            return super().values()
+
+        def items(self):
+            visits.append("items")
+            return super().items()
+
+    book._book = Counted(book._book)
+    book.works("h7")
+    visits.clear()
+    for number in range(100):
+        book.works("h7")
+        assert book.of("h9") == "h9:1"
+        assert due(book, LOOK_S * number / 101, up=everybody) == []
+        assert book.next_due(everybody) == float("inf")
+    assert visits == []
+
+
+def test_who_need_not_be_dialled_any_more_and_then_must_be_is_dialled_soon(book):
+    book.configure("web-2:1", 0.0)
+    book.answered("web-2:1", "web-2")
+    assert due(book, 0.0, up=everybody) == []
+    assert due(book, LOOK_S) == ["web-2:1"]
