@@ -185,6 +185,8 @@ class TestWhoseWrites:
             index = new.tell("web-2", None)
             assert not shop._synced(*written)
             new.segment.source_acked(index, 0)
+            assert not shop._synced(*written)  # not yet: it has cleared the successor
+            new.segment.source_acked(index, new.segment.tail)
             assert shop._synced(*written)
             new.close()
 
