@@ -1,6 +1,6 @@
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
-from types import EllipsisType
+from types import EllipsisType, TracebackType
 from typing import Any
 
 LAYOUT: int
@@ -159,8 +159,41 @@ class Segment:
         /,
     ) -> bool: ...
     def _incr(self, key: str | bytes, delta: int, /) -> int | None: ...
-    def _lease(self, key: str | bytes) -> int: ...
-    def _release(self, key: str | bytes) -> None: ...
+    def _judge(
+        self,
+        ttl: float | timedelta | EllipsisType | None,
+        stale: float | timedelta,
+        negative_ttl: float | timedelta | None,
+        tags: Sequence[str],
+        local: bool,
+        /,
+    ) -> tuple[Any, ...]: ...
+    def _arrive(self, key: str | bytes, tags: tuple[str, ...], local: bool, /) -> tuple[int, int]: ...
+    def _load(
+        self,
+        key: str | bytes,
+        loader: Callable[..., Any],
+        args: tuple[Any, ...],
+        kept: tuple[Any, ...],
+        since: int,
+        asked_ms: int,
+        alone: bool,
+        /,
+    ) -> tuple[int, Any, Exception | None]: ...
+    def _aload(
+        self,
+        key: str | bytes,
+        loader: Callable[..., Awaitable[Any]],
+        args: tuple[Any, ...],
+        kept: tuple[Any, ...],
+        since: int,
+        asked_ms: int,
+        alone: bool,
+        /,
+    ) -> Awaitable[tuple[int, Any, Exception | None]]: ...
+    def _waits(self, key: str | bytes, kept: tuple[Any, ...], since: int, asked_ms: int, /) -> bool: ...
+    def _lateness(self, ms_min: int, ms_unknown: int, /) -> None: ...
+    def _leases_held(self) -> int: ...
     def _intend(self, key: str | bytes) -> int: ...
     def _settle(self, intent: int) -> None: ...
     def _written(self) -> tuple[int, int]: ...
@@ -169,4 +202,36 @@ class Segment:
     def _bridge(self) -> tuple[bool, int, int, int]: ...
     def _free_bytes(self) -> int: ...
     def _hash(self, key: str | bytes) -> int: ...
-    def _fence(self, key: str | bytes) -> int: ...
+
+class Flight:
+    running: bool
+    waiters: set[Callable[[], object]]
+
+    def outcome(self) -> tuple[int, Any]: ...
+
+class Write:
+    stored: bool | None
+    _intent: int
+
+    def set(
+        self, value: object, ttl: float | timedelta | EllipsisType | None = ..., tags: Sequence[str] = ()
+    ) -> None: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+class Writing:
+    stored: bool | None
+
+    def __init__(self, segment: Segment, key: str | bytes) -> None: ...
+    def set(
+        self, value: object, ttl: float | timedelta | EllipsisType | None = ..., tags: Sequence[str] = ()
+    ) -> None: ...
+    def __enter__(self) -> Write: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+    def __aenter__(self) -> Awaitable[Write]: ...
+    def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> Awaitable[None]: ...

@@ -6,7 +6,7 @@ process works without its cache (to find out whether a fault is the cache's, or 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from cachee_shm.cache import Cache
@@ -15,7 +15,7 @@ from cachee_shm.loading import DEFAULT_TTL, TTL
 
 __all__ = ["Bypass"]
 
-LEASE_NO_ROOM = 2  # as if there were no room for a lease: load, wait for nobody
+LOADED = 1  # what _load says: waiting for nobody
 
 
 class CountsNothing(Host):
@@ -91,8 +91,15 @@ class Bypass(Cache):
     def _find(self, key: str | bytes, counted: bool, /) -> tuple[int, Any]:
         return 0, None
 
-    def _lease(self, key: str | bytes) -> int:
-        return LEASE_NO_ROOM
+    def _load(
+        self, key: str | bytes, loader: Callable[..., Any], args: tuple[Any, ...], *_: Any
+    ) -> tuple[int, Any, None]:
+        return LOADED, loader(*args), None
+
+    async def _aload(
+        self, key: str | bytes, loader: Callable[..., Awaitable[Any]], args: tuple[Any, ...], *_: Any
+    ) -> tuple[int, Any, None]:
+        return LOADED, await loader(*args), None
 
     def _fill(self, *args: Any) -> bool:
         return False

@@ -77,26 +77,32 @@ class Cache(Segment):
         loader: Callable[..., T],
         *args: Any,
         ttl: TTL = DEFAULT_TTL,
-        stale: float = 0,
+        stale: float | timedelta = 0,
         negative_ttl: float | timedelta | None = None,
         tags: Sequence[str] = (),
         local: bool = False,
     ) -> T:
         """The value of ``key``, or what ``loader(*args)`` returns, which is then cached.
 
-        One process of this host loads; the others wait for it, at most 5 s, and load for themselves when it
-        takes longer or when the key is written meanwhile. What was loaded before an invalidation is returned
-        but never stored after it.
+        One caller of this host loads. The others wait for it, and load, one at a time, only if it fails or if
+        its value is too old for them. A load that takes more than twice as long as the last one of its key is
+        late (10 s if there was none; never less than 5 s): one waiter loads in its place. Nobody waits for
+        more than twice that time: a caller then loads by itself, which ``stats()`` counts as ``waits_over``.
+        A loader that asks for the key that it loads, also from a task or thread of its own, loads it at once.
+        What was loaded before an invalidation is returned to those whose call began before it, but is never
+        stored after it.
 
-        ``ttl``: seconds, a timedelta, None for ever. ``stale``: seconds after the lifetime in which the old
-        value may still be returned, while one caller reloads it or when the loader raises; never a value that
-        was invalidated. ``negative_ttl``: the lifetime of a loaded None.
+        ``ttl``: seconds, a timedelta, None for ever. ``stale``: seconds or a timedelta
+        after the lifetime in which the old value may still be returned, while one caller reloads it or when
+        the loader raises; never a value that was invalidated. ``negative_ttl``: the lifetime of a None that
+        was loaded.
 
-        Raises what the loader raises, ``Unserializable`` for a value that no codec takes, ``InvalidKey``,
-        ``KeyTooLong``, ``InvalidTTL``, ``Closed``. A value too large for the segment is returned, not stored,
-        with a ``RuntimeWarning``.
+        Raises what the loader raises, also to the callers of this process that waited for it. Raises
+        ``InvalidKey``, ``KeyTooLong``, ``InvalidTTL`` and ``Closed`` before anything is loaded. A value that
+        cannot be cached (no codec takes it, or it is too large) is returned with a ``RuntimeWarning``, once
+        per type of value.
         """
-        return load(self, key, Options(ttl, stale, negative_ttl, tags, local), loader, args)
+        return load(self, key, Options(self, ttl, stale, negative_ttl, tags, local), loader, args)
 
     async def aget_or_load(
         self,
@@ -104,16 +110,20 @@ class Cache(Segment):
         loader: Callable[..., Awaitable[T]],
         *args: Any,
         ttl: TTL = DEFAULT_TTL,
-        stale: float = 0,
+        stale: float | timedelta = 0,
         negative_ttl: float | timedelta | None = None,
         tags: Sequence[str] = (),
         local: bool = False,
     ) -> T:
-        """``get_or_load`` for a coroutine function; waiting does not block the event loop."""
-        return await aload(self, key, Options(ttl, stale, negative_ttl, tags, local), loader, args)
+        """``get_or_load`` for a coroutine function of asyncio, uvloop or trio. No event loop is blocked."""
+        return await aload(self, key, Options(self, ttl, stale, negative_ttl, tags, local), loader, args)
 
     def writing(self, key: str | bytes) -> Writing:
-        """A block that writes the origin and then the cache; see ``Writing``."""
+        """A block that writes the origin and then the cache; see ``Writing``.
+
+        ``with cache.writing(key) as w`` takes the key's intent as it is entered: ``InvalidKey``,
+        ``KeyTooLong`` and ``Closed`` come before the origin is written. ``async with`` works alike.
+        """
         return Writing(self, key)
 
     def events(self, keys: Iterable[str | bytes] | None = None) -> Events:

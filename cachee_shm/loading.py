@@ -1,36 +1,38 @@
 """Loading from the origin: one load per host, fenced fills, and writes that cannot leave a stale value.
 
 A fill carries a token, the ring's position read before the origin is asked; the core refuses it if the key's
-fence has moved since. The right to load is a lease in the segment, taken over when its holder dies; a waiter
-gives up waiting and loads for itself when the key is written meanwhile, or after ``LEASE_WAIT_S``.
+fence has moved since. The right to load is a lease in the segment (``core/lease.h``). It is taken and given
+back within one call of the core (``core/module_loading.c``), which calls the loader: whatever exception comes
+at whatever moment, no lease stays behind. What is here waits, and holds nothing.
+
+A caller waits for a load that began at or after the last event of its key that it may know of. It takes what
+that load returns, even if the key is written meanwhile: its own read is concurrent with that write. A failure
+is told to those of the same process; elsewhere one waiter loads next, and the others wait for that load.
 """
 
 from __future__ import annotations
 
-import time
 import warnings
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
-from types import EllipsisType, TracebackType
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from types import EllipsisType
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from cachee_shm.errors import InvalidTTL, ValueTooLarge
+from cachee_shm._core import Writing
+from cachee_shm.waiting import Call, await_flight, wait_for_flight
 
 if TYPE_CHECKING:
+    from cachee_shm._core import Flight
     from cachee_shm.segment import Segment
 
-__all__ = ["DEFAULT_TTL", "LEASE_WAIT_S", "TTL", "Options", "Writing", "aload", "load"]
+__all__ = ["DEFAULT_TTL", "TTL", "Options", "Writing", "aload", "load"]
 
 T = TypeVar("T")
 TTL = float | timedelta | EllipsisType | None  # seconds; None: never expires; ...: the namespace's default
 
-LEASE_WAIT_S = 5.0
-POLL_MIN_S = 0.0005
-POLL_MAX_S = 0.02
-SECONDS_MAX = 1e11  # as of any lifetime
-MISS, FRESH, STALE = 0, 1, 2
-TAKEN, HELD = 0, 1
-
+FRESH = 1  # of _find
+LOADED, FAILED, UNSHARED = 1, 2, 4  # of Flight.outcome
+STACK_LEVEL = 4  # of a warning: the caller of get_or_load
 
 DEFAULT_TTL = ...  # the namespace's own lifetime
 
@@ -38,128 +40,70 @@ DEFAULT_TTL = ...  # the namespace's own lifetime
 class Options:
     """How a loaded value is kept: seconds."""
 
-    __slots__ = ("local", "negative_ttl", "stale", "tags", "ttl")
+    __slots__ = ("kept",)
 
     def __init__(
         self,
-        ttl: TTL,
-        stale: float,
-        negative_ttl: float | timedelta | None,
-        tags: Sequence[str],
-        local: bool,
+        segment: Segment,
+        ttl: TTL = DEFAULT_TTL,
+        stale: float | timedelta = 0,
+        negative_ttl: float | timedelta | None = None,
+        tags: Sequence[str] = (),
+        local: bool = False,
     ) -> None:
-        """Raises ``InvalidTTL``."""
-        if not isinstance(stale, (int, float)) or not 0 <= stale <= SECONDS_MAX:
-            raise InvalidTTL(
-                f"stale is a number of seconds from 0 to 1e11; not {stale!r}. Nothing was read or set."
-            )
-        self.ttl = ttl
-        self.stale = stale
-        self.negative_ttl = negative_ttl
-        self.tags = tags
-        self.local = local
-
-    def lifetime(self, value: object) -> TTL:
-        """``negative_ttl`` for a loaded None, where one is given; else ``ttl``."""
-        return self.negative_ttl if value is None and self.negative_ttl is not None else self.ttl
+        """Raises ``InvalidTTL``, ``InvalidKey`` and ``KeyTooLong`` (of tags), ``Closed``."""
+        self.kept = segment._judge(ttl, stale, negative_ttl, tags, local)
 
 
-class Flight(Generic[T]):
-    """One caller on its way to a value: what it found, and whether it holds the lease."""
+class Asking:
+    """One caller on its way to a value, which another caller may load for it."""
+
+    __slots__ = ("alone", "call")
 
     def __init__(self, segment: Segment, key: str | bytes, options: Options) -> None:
-        self.segment = segment
-        self.key = key
-        self.options = options
-        self.holds_lease = False
-        self.found = False
-        self.value: Any = None
-        self.has_stale = False
-        self.token = 0
-        self.started_ms = 0
+        kept = options.kept
+        self.call = Call(segment, key, kept, *segment._arrive(key, kept[3], kept[4]))
+        self.alone = False  # wait for nobody
 
-    def look(self, counted: bool = False) -> bool:
-        """Is a value there to be returned at once? ``counted``: as a hit or a miss of the statistics."""
-        state, value = self.segment._find(self.key, counted)
-        self.found = state == FRESH
-        self.has_stale = state == STALE
-        if state != MISS:
-            self.value = value
-        return self.found
+    def answered_by(self, flight: Flight | None) -> tuple[bool, Any]:
+        """Whether the load that was waited for answers this caller, and with what. Raises what it raised."""
+        if flight is None or flight.running:
+            return False, None
+        state, value = flight.outcome()
+        if state == FAILED:
+            raise value
+        self.alone = state == UNSHARED  # of such a value everybody needs one of their own
+        return state == LOADED, value
 
-    def approach(self) -> Generator[float, None, None]:
-        """Until a value is found or this caller is to load: yields the seconds to sleep."""
-        if self.look(counted=True):
-            return
-        fence, deadline, wait = self.segment._fence(self.key), time.monotonic() + LEASE_WAIT_S, POLL_MIN_S
-        while True:
-            lease = self.segment._lease(self.key)
-            self.holds_lease = lease == TAKEN
-            if self.look() or lease != HELD:
-                break
-            if self.has_stale:
-                self.found = True  # somebody else reloads it
-                return
-            if time.monotonic() >= deadline or self.segment._fence(self.key) != fence:
-                break
-            yield wait
-            wait = min(wait * 2, POLL_MAX_S)
-        if self.found:
-            self.release()
-        else:
-            self.token, self.started_ms = self.segment._token()
 
-    def fill(self, value: T) -> None:
-        """Store what was loaded; one too large for the segment is returned to the caller all the same."""
-        options = self.options
-        ttl = options.lifetime(value)
-        grace_ms = round(options.stale * 1000)
-        try:
-            self.segment._fill(
-                self.key,
-                value,
-                self.token,
-                self.started_ms,
-                ttl,
-                grace_ms,
-                options.tags,
-                options.local,
-            )
-        except ValueTooLarge as error:
-            warnings.warn(f"loaded, returned, not cached: {error}", RuntimeWarning, stacklevel=4)
-
-    def falls_back(self) -> bool:
-        """After a failed load: is the stale value still there, and not invalidated meanwhile?"""
-        if self.has_stale and not self.segment.closed:
-            return self.look() or self.has_stale
-        return False
-
-    def release(self) -> None:
-        if self.holds_lease and not self.segment.closed:
-            self.segment._release(self.key)
-        self.holds_lease = False
+def complain(segment: Segment, key: str | bytes, value: object, why: Exception | None) -> None:
+    """A value that cannot be cached is worth one warning: per cache, error and type of value."""
+    if why is None:
+        return
+    kind = (type(why), type(value))
+    if kind not in segment.uncacheable:
+        segment.uncacheable.add(kind)
+        warnings.warn(f"loaded, returned, not cached: {key!r}: {why}", RuntimeWarning, stacklevel=STACK_LEVEL)
 
 
 def load(
     segment: Segment, key: str | bytes, options: Options, loader: Callable[..., T], args: tuple[Any, ...]
 ) -> T:
     """The value of ``key``: cached, or from ``loader(*args)``; see ``Cache.get_or_load``."""
-    flight: Flight[T] = Flight(segment, key, options)
-    for wait in flight.approach():
-        time.sleep(wait)
-    if flight.found:
-        return flight.value  # type: ignore[no-any-return]
-    try:
-        try:
-            value = loader(*args)
-        except Exception:
-            if flight.falls_back():
-                return flight.value  # type: ignore[no-any-return]
-            raise
-        flight.fill(value)
-        return value
-    finally:
-        flight.release()
+    state, value = segment._find(key, True)
+    if state == FRESH:
+        return value  # type: ignore[no-any-return]
+    asking = Asking(segment, key, options)
+    _, _, kept, since, asked_ms = asking.call
+    while True:
+        ended, result, why = segment._load(key, loader, args, kept, since, asked_ms, asking.alone)
+        if ended:
+            complain(segment, key, result, why)
+            return result  # type: ignore[no-any-return]
+        wait_for_flight(asking.call, result)
+        answered, value = asking.answered_by(result)
+        if answered:
+            return value  # type: ignore[no-any-return]
 
 
 async def aload(
@@ -170,75 +114,17 @@ async def aload(
     args: tuple[Any, ...],
 ) -> T:
     """``load`` for a coroutine function."""
-    flight: Flight[T] = Flight(segment, key, options)
-    for wait in flight.approach():
-        import asyncio
-
-        await asyncio.sleep(wait)
-    if flight.found:
-        return flight.value  # type: ignore[no-any-return]
-    try:
-        try:
-            value = await loader(*args)
-        except Exception:
-            if flight.falls_back():
-                return flight.value  # type: ignore[no-any-return]
-            raise
-        flight.fill(value)
-        return value
-    finally:
-        flight.release()
-
-
-class Writing:
-    """A write of the origin, with its cache entry: ``with cache.writing(key) as w: db.save(x); w.set(x)``.
-
-    On entering, the key's hash is left in the roster as an intent (if this process dies inside, the sweep
-    announces it) and a token is taken. On leaving, the value given to ``set`` is announced and stored, unless
-    the key was written by somebody else since: then it is announced only. Without ``set``, or after an
-    exception, the key is deleted. Commit the origin's transaction inside the block: the announcement follows
-    at its end, and a peer that reloads earlier would find the old row.
-    """
-
-    stored: bool | None = None  # after the block: True if the value is cached here
-
-    def __init__(self, segment: Segment, key: str | bytes) -> None:
-        self._segment = segment
-        self._key = key
-        self._value: object = None
-        self._has_value = False
-        self._ttl: TTL = DEFAULT_TTL
-        self._tags: Sequence[str] = ()
-
-    def set(self, value: object, ttl: TTL = DEFAULT_TTL, tags: Sequence[str] = ()) -> None:
-        """What the origin holds now; stored when the block ends. The last call counts."""
-        self._value, self._has_value = value, True
-        self._ttl, self._tags = ttl, tags
-
-    def __enter__(self) -> Writing:
-        self._intent = self._segment._intend(self._key)
-        self._token, _ = self._segment._token()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        segment, self.stored = self._segment, False
-        try:
-            if kind is not None or not self._has_value:
-                segment.delete(self._key)
-            else:
-                self.stored = segment._set_fenced(self._key, self._value, self._token, self._ttl, self._tags)
-        except Exception:  # of the value, its lifetime or its tags: the origin was written all the same
-            segment.delete(self._key)
-            raise
-        finally:
-            segment._settle(self._intent)
-
-    async def __aenter__(self) -> Writing:
-        return self.__enter__()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.__exit__(kind, error, trace)
+    state, value = segment._find(key, True)
+    if state == FRESH:
+        return value  # type: ignore[no-any-return]
+    asking = Asking(segment, key, options)
+    _, _, kept, since, asked_ms = asking.call
+    while True:
+        ended, result, why = await segment._aload(key, loader, args, kept, since, asked_ms, asking.alone)
+        if ended:
+            complain(segment, key, result, why)
+            return result  # type: ignore[no-any-return]
+        await await_flight(asking.call, result)
+        answered, value = asking.answered_by(result)
+        if answered:
+            return value  # type: ignore[no-any-return]

@@ -156,6 +156,7 @@ class Segment(_core.Segment):
         """
         _require_the_interpreters_lock()
         self.spec = spec
+        self.uncacheable: set[tuple[type, type]] = set()  # warned of: error and type of value, see loading.py
         if waits:
             self._open()
         else:

@@ -18,7 +18,7 @@ FLOORS = {
         ["_core"],
         ["errors", "config", "shape"],
         ["codec"],
-        ["segment", "events"],
+        ["segment", "events", "waiting"],
         ["near", "loading", "host", "synced", "health"],
         ["cache"],
         ["bypass"],

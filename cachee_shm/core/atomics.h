@@ -19,6 +19,7 @@
  *   LEFT       peers_leave                        peers_left                          see below
  *   INTENT     begin, cache_delete, take_intent   roster_announce, announce_intents   an intent, the write
  *   NAME       peers_rename                       peers_name_at                       `since` before and after a name
+ *   LEASE      say_began                          look_at                            where a load began, when
  *   PEERS      peers_vouch                        peers_synced                        the peers, bridge_until_ms
  *
  * In three, each side must see what the other did. Both have a full fence between their store and their load:

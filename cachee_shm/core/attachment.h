@@ -74,7 +74,7 @@ struct attachment {
     struct roster_slot *roster;
     struct intent *intents;
     struct source_slot *sources;
-    a64 *leases;
+    struct lease_slot *leases;
     pair128 *ring;
     a64 *fences;
     a32 *own_writes;
@@ -127,6 +127,7 @@ struct attachment {
     uint64_t isolation_ttl_ms;
     enum on_isolation on_isolation;
     uint64_t default_ttl_ms; /* 0 = never expires */
+    uint64_t late_ms_min, late_ms_unknown; /* when a load is late: see lease.h; tests lower them */
     int64_t frozen_ms;       /* >= 0: the clock stands here (tests) */
     int doorbell_fd;
     uint64_t doorbell_inode; /* is it still the queue? Daemons close descriptors */

@@ -5,10 +5,10 @@
  *   offset           region           size                            written by
  *   0                header           4 KiB                           creator; contended words: see struct header
  *   + 3968           kept             (128, in the header)            creator; the bridge of another layout: see struct kept
- *   + 4 KiB          roster           roster_slots x 320              the slot's holder; a sweeper after its death
+ *   + 4 KiB          roster           roster_slots x 384              the slot's holder; a sweeper after its death
  *   + roster         intents          roster_slots x 4 x 16           any process, by CAS: see struct intent
  *   + intents        sources          source_slots x 208              the bridge alone
- *   + sources        leases           lease_slots x 8                 any process, by CAS
+ *   + sources        leases           lease_slots x 32                see struct lease_slot
  *   + leases         ring             ring_slots x 16                 any process, by 16-byte CAS
  *   + ring           fences           16 x ring_slots x 8             any process, raised only
  *   + fences         own writes       16 x ring_slots x 4             any process: see fence.c
@@ -32,6 +32,8 @@
  *   page word    | generation 48 | owner 12 | main 1 | state 3 |
  *   ring meta    | lap 32 | kind 3 | own 1 | source 12 | digest 16 |
  *   lease        | hash 36 | roster generation 16 | slot 12 |
+ *   lease began  | ms 51 | check 12 | late 1 |
+ *   lease known  | hash 36 | ms 28 |
  *   roster word  | generation 32 | sweeper's slot 12 | sweeper's generation 12 | kind 4 | state 4 |
  *   intent owner | generation 32 | unused 16 | slot + 1 16 |
  *
@@ -150,6 +152,11 @@ enum record_kind {
 #define ENTRY_PIECE (1ull << 30) /* this is a span */
 #define ENTRY_GRACE (1ull << 31) /* a word of grace follows */
 #define ENTRY_STORED_SHIFT 32
+
+#define LEASE_LATE 1ull /* of the began word */
+#define LEASE_CHECK_SHIFT 1
+#define LEASE_CHECK_BITS 0xfffull
+#define LEASE_MS_SHIFT 13
 
 /* SWEPT: the holder is dead and its debts are announced; the sweeper that the word names gives back the rest. */
 enum roster_state { SLOT_FREE = 0, SLOT_LIVE = 1, SLOT_SWEPT = 2 };
@@ -297,6 +304,9 @@ enum statistic {
     STAT_INTENTS_SWEPT,
     STAT_LOADS,
     STAT_LEASE_WAITS,
+    STAT_LEASES_LATE,    /* their holders take too long: each was relieved by one waiter */
+    STAT_LEASES_NO_ROOM, /* loads without one */
+    STAT_WAITS_OVER,     /* loads by callers that had waited two load times */
     STAT_CORRUPT,
     STAT_COUNT
 };
@@ -320,6 +330,13 @@ struct roster_slot {
 struct intent {
     a64 owner; /* the life of a roster slot, 0: free */
     a64 hash;  /* of the key; 0: not yet, or no longer */
+};
+
+struct lease_slot {
+    a64 word;  /* whose load of which key, 0: nobody's; any process, by CAS, where it is 0 or its holder is dead */
+    a64 began; /* when, by clock_real_ms: the holder, once it has the word; its late bit: any process, by CAS */
+    a64 token; /* at which ring position: the holder, before `began` */
+    a64 known; /* how long the last load took of a key whose ways begin here; any process */
 };
 
 enum source_use { SOURCE_FREE = 0, SOURCE_MEMBER = 1, SOURCE_FORGOTTEN = 2 };
@@ -354,9 +371,10 @@ struct page_note {
 
 _Static_assert(sizeof(a64) == 8 && ATOMIC_LLONG_LOCK_FREE == 2, "64-bit atomics must be plain words");
 _Static_assert(sizeof(struct header) <= HEADER_BYTES, "the header is one page");
-_Static_assert(sizeof(struct roster_slot) == 320, "roster slot");
+_Static_assert(sizeof(struct roster_slot) == 384, "roster slot");
 _Static_assert(sizeof(struct intent) == 16, "intent");
 _Static_assert(sizeof(struct source_slot) == 208, "source slot");
+_Static_assert(sizeof(struct lease_slot) == 32, "two leases a cache line");
 _Static_assert(sizeof(struct page_note) == 48, "page note");
 _Static_assert(sizeof(pair128) == 16, "ring slot");
 _Static_assert(PAGE_BYTES_MAX / ENTRY_UNIT <= 1 << 13, "an entry's offset fits the 13 bits of a span word");
@@ -370,7 +388,7 @@ _Static_assert(KEY_BYTES_MAX <= ENTRY_KEY_BITS && TAGS_MAX <= ENTRY_TAGS_BITS, "
 #define LAYOUT_FINGERPRINT                                                                                             \
     ((uint64_t)LAYOUT_NUMBER << 56 ^ (uint64_t)sizeof(struct header) << 40 ^ (uint64_t)sizeof(struct roster_slot) << 28 ^ \
      (uint64_t)sizeof(struct source_slot) << 20 ^ (uint64_t)ENTRY_HEADER_WORDS << 16 ^ (uint64_t)ENTRY_UNIT << 4 ^        \
-     (uint64_t)sizeof(struct page_note) ^ (uint64_t)STAT_COUNT << 8)
+     (uint64_t)sizeof(struct page_note) ^ (uint64_t)sizeof(struct lease_slot) << 32 ^ (uint64_t)STAT_COUNT << 8)
 
 /* An entry is seen as words: all of it may be read while its page is being reused. */
 enum { ENTRY_HASH, ENTRY_VERSION, ENTRY_EXPIRES_FLAGS, ENTRY_STORED };

@@ -1,14 +1,16 @@
-/* lease.c - single flight. See lease.h. */
+/* lease.c - single flight. See lease.h, and struct lease_slot in layout.h. */
 #include "lease.h"
 
-enum { LEASE_PROBES = 4, LEASE_TRIES_MAX = 16 };
+#include "hash.h"
+
+enum { LEASE_WAYS = 8, LEASE_TRIES_MAX = 4 };
 
 static const uint64_t HOLDER_MASK = (1ull << 28) - 1;
+static const uint64_t KNOWN_MS_MAX = (1ull << 28) - 1;
 
-static a64 *probe(const struct attachment *a, uint64_t hash, uint32_t i)
-{
-    return &a->leases[(reduce32((uint32_t)hash, a->geo.lease_slots) + i) % a->geo.lease_slots];
-}
+static uint32_t home_of(const struct attachment *a, uint64_t hash) { return reduce32((uint32_t)hash, a->geo.lease_slots); }
+
+static uint32_t way(const struct attachment *a, uint64_t hash, uint32_t i) { return (home_of(a, hash) + i) % a->geo.lease_slots; }
 
 static uint64_t hash_part(uint64_t hash) { return hash & ~HOLDER_MASK; }
 
@@ -27,53 +29,150 @@ static bool holder_lives(const struct attachment *a, uint64_t lease)
     return same && roster_alive(a, slot);
 }
 
-static a64 *find_lease(const struct attachment *a, uint64_t hash, uint64_t *word, a64 **empty)
+/* ---- when a load began ---- */
+
+/* A holder dies, and the next one takes the word before it says when it began: the check tells whose beginning it is. */
+static uint64_t check_of(uint64_t word) { return (word ^ word >> 12 ^ word >> 28 ^ word >> 40) & LEASE_CHECK_BITS; }
+
+static uint64_t began_word(uint64_t word, uint64_t now_ms)
 {
-    *empty = NULL;
-    for (uint32_t i = 0; i < LEASE_PROBES; i++) {
-        a64 *at = probe(a, hash, i);
-        *word = load_acquire(at);
-        if (*word && hash_part(*word) == hash_part(hash))
-            return at;
-        if (!*word && !*empty)
-            *empty = at;
-    }
-    return NULL;
+    return now_ms << LEASE_MS_SHIFT | check_of(word) << LEASE_CHECK_SHIFT;
 }
 
-static bool take_from_dead(struct attachment *a, uint64_t hash)
+static bool is_said(uint64_t word, uint64_t began)
 {
-    for (uint32_t i = 0; i < LEASE_PROBES; i++) {
-        a64 *at = probe(a, hash, i);
-        uint64_t word = load_acquire(at);
-        if (word && !holder_lives(a, word) && cas(at, &word, my_word(a, hash)))
-            return true;
-    }
-    return false;
+    return began && ((began >> LEASE_CHECK_SHIFT) & LEASE_CHECK_BITS) == check_of(word);
 }
 
-enum lease lease_take(struct attachment *a, uint64_t hash)
+void lease_note(struct attachment *a, uint64_t hash, uint64_t took_ms)
 {
+    uint64_t ms = took_ms < 1 ? 1 : took_ms < KNOWN_MS_MAX ? took_ms : KNOWN_MS_MAX;
+    store_relaxed(&a->leases[home_of(a, hash)].known, hash_part(hash) | ms);
+}
+
+uint64_t lease_late_ms(const struct attachment *a, uint64_t hash)
+{
+    uint64_t known = load_relaxed(&a->leases[home_of(a, hash)].known);
+    if (!known || hash_part(known) != hash_part(hash))
+        return a->late_ms_unknown;
+    uint64_t late = 2 * (known & KNOWN_MS_MAX);
+    return late < a->late_ms_min ? a->late_ms_min : late > LEASE_LATE_MS_MAX ? LEASE_LATE_MS_MAX : late;
+}
+
+/* Marked by one caller alone, who counts it. The next load of the key gets the time that this one has had. */
+static bool is_late(struct attachment *a, uint32_t at, uint64_t word, uint64_t began, const struct lease_wish *wish)
+{
+    if (!is_said(word, began))
+        return false;
+    if (began & LEASE_LATE)
+        return true;
+    uint64_t since_ms = began >> LEASE_MS_SHIFT;
+    if (wish->now_ms < since_ms || wish->now_ms - since_ms <= lease_late_ms(a, wish->hash))
+        return false;
+    if (cas(&a->leases[at].began, &began, began | LEASE_LATE)) {
+        count(a, STAT_LEASES_LATE, 1);
+        lease_note(a, wish->hash, wish->now_ms - since_ms);
+    }
+    return true;
+}
+
+/* ---- what stands in a key's ways ---- */
+
+struct ways {
+    uint32_t running; /* loads of the key that are not late */
+    bool served;      /* by one of them */
+    uint32_t vacant;  /* nobody's, or a dead holder's; NO_LEASE: none is */
+    uint64_t vacant_word;
+};
+
+static bool serves(const struct attachment *a, uint32_t at, uint64_t word, uint64_t began, const struct lease_wish *wish)
+{
+    if (!is_said(word, began)) /* taken this instant */
+        return true;
+    uint64_t token = load_acquire(&a->leases[at].token);
+    return token >= (word == my_word(a, wish->hash) ? wish->since : wish->fence);
+}
+
+static void look_at(struct attachment *a, uint32_t at, const struct lease_wish *wish, struct ways *w)
+{
+    uint64_t word = load_acquire(&a->leases[at].word);
+    bool vacant = !word;
+    if (word && hash_part(word) == hash_part(wish->hash)) {
+        uint64_t began = load_acquire(&a->leases[at].began); /* LEASE */
+        vacant = !holder_lives(a, word);
+        if (!vacant && !is_late(a, at, word, began, wish)) {
+            w->running++;
+            w->served = w->served || serves(a, at, word, began, wish);
+        }
+    }
+    if (vacant && w->vacant == NO_LEASE)
+        w->vacant = at, w->vacant_word = word;
+}
+
+static struct ways ways_of(struct attachment *a, const struct lease_wish *wish, uint32_t but)
+{
+    struct ways w = {.vacant = NO_LEASE};
+    for (uint32_t i = 0; i < LEASE_WAYS; i++)
+        if (way(a, wish->hash, i) != but)
+            look_at(a, way(a, wish->hash, i), wish, &w);
+    for (uint32_t i = 0; i < LEASE_WAYS && w.vacant == NO_LEASE; i++) { /* other keys' leases, of the dead */
+        uint64_t word = load_acquire(&a->leases[way(a, wish->hash, i)].word);
+        if (way(a, wish->hash, i) != but && word && !holder_lives(a, word))
+            w.vacant = way(a, wish->hash, i), w.vacant_word = word;
+    }
+    return w;
+}
+
+/* ---- the verbs ---- */
+
+bool lease_is_held(struct attachment *a, const struct lease_wish *wish)
+{
+    struct ways w = ways_of(a, wish, NO_LEASE);
+    return w.served || w.running >= LEASE_LOADS_MAX;
+}
+
+static void say_began(struct attachment *a, uint32_t at, const struct lease_wish *wish, struct lease_hold *hold)
+{
+    *hold = (struct lease_hold){.index = at, .word = my_word(a, wish->hash)};
+    hold->began = began_word(hold->word, wish->now_ms);
+    store_release(&a->leases[at].token, wish->token);
+    store_release(&a->leases[at].began, hold->began); /* LEASE */
+}
+
+/* Two callers may take two vacant places at once. Each looks again after it took one, behind a barrier: at least one sees
+ * the other's, gives its own back, and waits; where both do, both look again in a moment. */
+enum lease lease_take(struct attachment *a, const struct lease_wish *wish, struct lease_hold *hold)
+{
+    hold->index = NO_LEASE;
     for (int tries = 0; tries < LEASE_TRIES_MAX; tries++) {
-        uint64_t word, none = 0;
-        a64 *empty, *at = find_lease(a, hash, &word, &empty);
-        if (at && holder_lives(a, word))
+        struct ways w = ways_of(a, wish, NO_LEASE);
+        if (w.served || w.running >= LEASE_LOADS_MAX)
             return LEASE_HELD;
-        if (at && cas(at, &word, my_word(a, hash)))
+        if (w.vacant == NO_LEASE) {
+            count(a, STAT_LEASES_NO_ROOM, 1);
+            return LEASE_NO_ROOM;
+        }
+        if (!cas(&a->leases[w.vacant].word, &w.vacant_word, my_word(a, wish->hash)))
+            continue;
+        say_began(a, w.vacant, wish, hold);
+        fence_seq_cst();
+        if (!ways_of(a, wish, hold->index).served)
             return LEASE_TAKEN;
-        if (!at && !empty)
-            return take_from_dead(a, hash) ? LEASE_TAKEN : LEASE_NO_ROOM;
-        if (!at && cas(empty, &none, my_word(a, hash)))
-            return LEASE_TAKEN;
+        lease_release(a, hold);
+        return LEASE_HELD;
     }
-    return LEASE_NO_ROOM;
+    return LEASE_HELD;
 }
 
-void lease_release(struct attachment *a, uint64_t hash)
+void lease_release(struct attachment *a, struct lease_hold *hold)
 {
-    for (uint32_t i = 0; i < LEASE_PROBES; i++) {
-        uint64_t mine = my_word(a, hash);
-        if (cas(probe(a, hash, i), &mine, 0))
-            return;
+    if (hold->index < a->geo.lease_slots && hold->word == my_word(a, hold->word)) {
+        struct lease_slot *at = &a->leases[hold->index];
+        uint64_t word = hold->word, began = load_acquire(&at->began);
+        if (load_acquire(&at->word) == word && (began & ~LEASE_LATE) == hold->began) {
+            store_release(&at->began, 0);
+            cas(&at->word, &word, 0);
+        }
     }
+    hold->index = NO_LEASE;
 }

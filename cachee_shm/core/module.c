@@ -430,6 +430,7 @@ static int exec_module(PyObject *module)
         gather(methods, own_methods);
         gather(methods, module_verbs);
         gather(methods, module_bridge);
+        gather(methods, module_loading);
         gather(methods, module_peers);
         if (!import_errors() || pthread_atfork(NULL, NULL, after_fork_in_child) != 0)
             return -1;
@@ -444,7 +445,7 @@ static int exec_module(PyObject *module)
                  PyModule_AddIntConstant(module, "LOCK_BRIDGE", LOCK_BRIDGE) < 0 ||
                  PyModule_AddIntConstant(module, "LOCK_SLOTS", LOCK_SLOTS) < 0;
     Py_XDECREF(type);
-    failed = failed || older_type_into(module) < 0;
+    failed = failed || !loading_ready(module) || !writing_ready(module) || older_type_into(module) < 0;
     return failed ? -1 : 0;
 }
 

@@ -42,6 +42,9 @@ struct debts {
     bool clear; /* instead of all that: an orphan was left, or there was no room to remember more */
 };
 
+struct FlightObject;
+typedef struct FlightObject FlightObject;
+
 typedef struct SegmentObject {
     PyObject_HEAD
     struct attachment a;
@@ -61,6 +64,7 @@ typedef struct SegmentObject {
     struct near_slot *near; /* module_near.c; NULL without a near cache */
     uint32_t near_sets, near_turn;
     uint64_t near_hits; /* of this process */
+    struct FlightObject *flights; /* module_loading.c: the loads of this process that others may wait for */
     PyObject *encode, *decoders; /* of codec.py: a callable; a tuple of them, by type tag */
     struct SegmentObject *next; /* all open ones: a forked child re-attaches them */
 } SegmentObject;
@@ -138,6 +142,24 @@ void block_end(SegmentObject *s, uint64_t number);
 void blocks_move(SegmentObject *s, uint32_t life_before);
 void blocks_forget(SegmentObject *s);
 
+bool grace_from(PyObject *o, uint64_t *grace_ms);
+
+/* module_verbs.c, for module_loading.c. find_value: FOUND (or FOUND_STALE) with a new reference in *out, FOUND_NOTHING, or
+ * -1 with an error set. A token names the attachment too: one of a segment that was replaced meanwhile must refuse its
+ * fill. */
+#define TOKEN_POSITION_BITS 52
+#define TOKEN_POSITION_MASK ((1ull << TOKEN_POSITION_BITS) - 1)
+static inline uint64_t token_of(const SegmentObject *s, uint64_t position)
+{
+    return (uint64_t)s->attachments << TOKEN_POSITION_BITS | position;
+}
+struct fill {
+    uint64_t token, started_ms, grace_ms;
+    PyObject *ttl, *tags, *local;
+};
+int find_value(SegmentObject *s, PyObject *key, PyObject **out);
+int fill_value(SegmentObject *s, const struct fill *f, PyObject *key, PyObject *value, PyObject **encoded);
+
 /* module_near.c. near_open: false with an error set. What near_take has taken away, near_release lets go: like near_keep
  * it may run Python code, so a verb does it last. */
 struct near_taken {
@@ -163,6 +185,9 @@ int older_type_into(PyObject *module);
 
 /* The verbs, by file; module.c gathers them into the type. */
 extern PyMethodDef module_verbs[];  /* module_verbs.c */
+bool loading_ready(PyObject *module); /* module_loading.c: its types */
+extern PyMethodDef module_loading[];
+bool writing_ready(PyObject *module); /* module_writing.c: its types */
 extern PyMethodDef module_bridge[]; /* module_bridge.c */
 extern PyMethodDef module_peers[];  /* module_peers.c */
 extern PyGetSetDef module_attributes[];

@@ -467,6 +467,9 @@ static const char *const stat_names[STAT_COUNT] = {
     [STAT_INTENTS_SWEPT] = "intents_swept",
     [STAT_LOADS] = "loads",
     [STAT_LEASE_WAITS] = "lease_waits",
+    [STAT_LEASES_LATE] = "leases_late",
+    [STAT_LEASES_NO_ROOM] = "leases_no_room",
+    [STAT_WAITS_OVER] = "waits_over",
     [STAT_CORRUPT] = "corrupt",
 };
 

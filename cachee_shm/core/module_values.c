@@ -101,6 +101,22 @@ bool ttl_from(const SegmentObject *s, PyObject *o, uint64_t *ttl_ms, bool *store
     return true;
 }
 
+/* Seconds after the lifetime in which a value may still be served. */
+bool grace_from(PyObject *o, uint64_t *grace_ms)
+{
+    double seconds = seconds_of(o);
+    if (PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_Exception))
+        return false;
+    if (PyErr_Occurred() || !(seconds >= 0) || seconds > TTL_SECONDS_MAX) {
+        PyErr_Clear();
+        fail(errors.invalid_ttl, "stale is a number of seconds from 0 to 1e11, or a timedelta; not %R. Nothing was read or written.",
+             o);
+        return false;
+    }
+    *grace_ms = (uint64_t)(seconds * 1000 + 0.5);
+    return true;
+}
+
 uint64_t tag_hash(const SegmentObject *s, const struct key *tag)
 {
     uint64_t key[2] = {s->a.hash_key[0], ~s->a.hash_key[1]}; /* tags are not keys: their own hash */

@@ -43,7 +43,7 @@ static int fetch_once(SegmentObject *s, PyObject *key_object, PyObject **out)
 }
 
 /* A look may find that the segment has a successor: that has the answer. */
-static int fetch(SegmentObject *s, PyObject *key, PyObject **out)
+int find_value(SegmentObject *s, PyObject *key, PyObject **out)
 {
     int f = fetch_once(s, key, out);
     return f == FOUND_NOTHING && s->open && segment_retired(&s->a) && !s->a.stand_in ? fetch_once(s, key, out) : f;
@@ -52,7 +52,7 @@ static int fetch(SegmentObject *s, PyObject *key, PyObject **out)
 /* What get() and its kin see: a value that is past its lifetime is a miss. */
 static int fetch_fresh(SegmentObject *s, PyObject *key, PyObject **out)
 {
-    int f = fetch(s, key, out);
+    int f = find_value(s, key, out);
     if (f < 0)
         return f;
     if (f == FOUND_STALE)
@@ -94,7 +94,7 @@ static PyObject *Segment_find(SegmentObject *s, PyObject *const *args, Py_ssize_
     PyObject *value;
     if (n != 2)
         return fail(PyExc_TypeError, "_find takes 2 arguments");
-    int f = fetch(s, args[0], &value);
+    int f = find_value(s, args[0], &value);
     if (f < 0)
         return NULL;
     if (s->open && args[1] == Py_True)
@@ -151,24 +151,20 @@ Py_ssize_t Segment_length(SegmentObject *s) { return enter(s) ? (Py_ssize_t)cach
 
 /* ---- writing verbs ---- */
 
-/* A token names the attachment too: one of a segment that was replaced meanwhile must refuse its fill. */
-enum { TOKEN_POSITION_BITS = 52 };
-
 static PyObject *Segment_token(SegmentObject *s, PyObject *unused)
 {
     (void)unused;
     if (!enter(s))
         return NULL;
     uint64_t now_ms = clock_ms(&s->a);
-    uint64_t token = (uint64_t)s->attachments << TOKEN_POSITION_BITS | ring_tail(&s->a);
-    return Py_BuildValue("(KK)", token, now_ms);
+    return Py_BuildValue("(KK)", token_of(s, ring_tail(&s->a)), now_ms);
 }
 
 /* The ring position of a token; one that no ring reaches when the token is another attachment's. */
 static uint64_t token_position(const SegmentObject *s, uint64_t token)
 {
     bool ours = token >> TOKEN_POSITION_BITS == (s->attachments & 0xfff);
-    return ours ? token & ((1ull << TOKEN_POSITION_BITS) - 1) : UINT64_MAX >> 1;
+    return ours ? token & TOKEN_POSITION_MASK : UINT64_MAX >> 1;
 }
 
 enum write_kind { WRITE_SET, WRITE_ADD, WRITE_FENCED, WRITE_FILL };
@@ -179,6 +175,7 @@ struct request {
     enum write_kind kind;
     PyObject *tags; /* a tuple of keys, or NULL; ours to release */
     uint64_t token, started_ms;
+    PyObject **encoded; /* where what the codec made of the value is wanted; else NULL */
     struct write w;
 };
 
@@ -309,7 +306,10 @@ static int write_value(SegmentObject *s, struct request *r, PyObject *key, PyObj
         value_too_large(s, r, key, v.n);
         drop_older(s, r, &k);
     }
-    Py_XDECREF(v.held);
+    if (r->encoded)
+        *r->encoded = v.held;
+    else
+        Py_XDECREF(v.held);
     return PyErr_Occurred() ? -1 : result;
 }
 
@@ -321,6 +321,7 @@ static bool request_from(SegmentObject *s, enum write_kind kind, PyObject *ttl, 
 {
     r->kind = kind;
     r->tags = NULL;
+    r->encoded = NULL;
     r->w.grace_ms = 0;
     if (!s->open && !enter(s))
         return false;
@@ -375,6 +376,21 @@ static PyObject *Segment_fill(SegmentObject *s, PyObject *const *args, Py_ssize_
     r.started_ms = started;
     r.w.grace_ms = grace;
     return stored(s, &r, args[0], args[1]);
+}
+
+/* A store result, or -1 with an error set. */
+int fill_value(SegmentObject *s, const struct fill *f, PyObject *key, PyObject *value, PyObject **encoded)
+{
+    struct request r;
+    if (!request_from(s, WRITE_FILL, f->ttl, f->tags, f->local, &r))
+        return -1;
+    r.token = f->token;
+    r.started_ms = f->started_ms;
+    r.encoded = encoded;
+    r.w.grace_ms = f->grace_ms;
+    int result = write_value(s, &r, key, value);
+    Py_CLEAR(r.tags);
+    return result;
 }
 
 /* For loading.py: set_fenced(key, value, token, ttl, tags). */
@@ -557,27 +573,7 @@ static PyObject *Segment_delete_tags(SegmentObject *s, PyObject *const *args, Py
     Py_RETURN_NONE;
 }
 
-/* ---- for loading.py: tokens, leases, intents ---- */
-
-static PyObject *Segment_lease(SegmentObject *s, PyObject *key)
-{
-    uint64_t hash;
-    if (!hash_from(s, key, &hash))
-        return NULL;
-    enum lease lease = s->a.stand_in ? LEASE_NO_ROOM : lease_take(&s->a, hash);
-    if (lease == LEASE_HELD)
-        count(&s->a, STAT_LEASE_WAITS, 1);
-    return PyLong_FromLong(lease);
-}
-
-static PyObject *Segment_release(SegmentObject *s, PyObject *key)
-{
-    uint64_t hash;
-    if (!hash_from(s, key, &hash))
-        return NULL;
-    lease_release(&s->a, hash);
-    Py_RETURN_NONE;
-}
+/* ---- for loading.py: tokens and intents ---- */
 
 static PyObject *Segment_intend(SegmentObject *s, PyObject *key)
 {
@@ -599,13 +595,6 @@ static PyObject *Segment_hash(SegmentObject *s, PyObject *key)
 {
     uint64_t hash;
     return hash_from(s, key, &hash) ? PyLong_FromUnsignedLongLong(hash) : NULL;
-}
-
-/* The fence of a key: a waiter for somebody else's load sees by it that the load came too late. */
-static PyObject *Segment_fence(SegmentObject *s, PyObject *key)
-{
-    uint64_t hash;
-    return hash_from(s, key, &hash) ? PyLong_FromUnsignedLongLong(fence_of(&s->a, hash)) : NULL;
 }
 
 PyMethodDef module_verbs[] = {
@@ -637,11 +626,8 @@ PyMethodDef module_verbs[] = {
     {"_fill", FAST(Segment_fill), METH_FASTCALL, NULL},
     {"_set_fenced", FAST(Segment_set_fenced), METH_FASTCALL, NULL},
     {"_incr", FAST(Segment_incr), METH_FASTCALL, NULL},
-    {"_lease", (PyCFunction)Segment_lease, METH_O, NULL},
-    {"_release", (PyCFunction)Segment_release, METH_O, NULL},
     {"_intend", (PyCFunction)Segment_intend, METH_O, NULL},
     {"_settle", (PyCFunction)Segment_settle, METH_O, NULL},
     {"_hash", (PyCFunction)Segment_hash, METH_O, NULL},
-    {"_fence", (PyCFunction)Segment_fence, METH_O, NULL},
     {NULL, NULL, 0, NULL},
 };

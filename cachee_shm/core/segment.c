@@ -16,6 +16,9 @@ enum {
     BYTES_PER_ROSTER_SLOT = 16384,
     ROSTER_SLOTS_MIN = 64,
     BYTES_PER_SOURCE = 32768,
+    BYTES_PER_LEASE = 4096, /* of a small segment too, thousands of keys may be loaded at once */
+    LEASES_MIN = 512,
+    LEASES_MAX = 1 << 16,
     SOURCES_MIN = 64,
     HUGE_PAGE_BYTES = 2 << 20,
     HUGE_PAGES_MS_MAX = 1000, /* of a creator, whom others wait for; the tables come first */
@@ -46,12 +49,12 @@ static void plan_counts(struct geometry *g, uint64_t total_bytes)
     g->roster_slots = (uint32_t)clamp(total_bytes / BYTES_PER_ROSTER_SLOT, ROSTER_SLOTS_MIN, ROSTER_SLOTS_MAX);
     g->source_slots = (uint32_t)clamp(total_bytes / BYTES_PER_SOURCE, SOURCES_MIN, SOURCE_SLOTS_MAX);
     g->intent_slots = g->roster_slots * INTENTS_PER_ROSTER_SLOT;
-    g->lease_slots = g->roster_slots;
+    g->lease_slots = (uint32_t)clamp(total_bytes / BYTES_PER_LEASE, LEASES_MIN, LEASES_MAX);
     g->ring_slots = power_of_two_below(clamp(total_bytes / BYTES_PER_RING_SLOT, RING_SLOTS_MIN, RING_SLOTS_MAX));
     g->tag_slots = g->ring_slots;
     uint64_t fixed = HEADER_BYTES + (uint64_t)g->roster_slots * sizeof(struct roster_slot) +
                      (uint64_t)g->intent_slots * sizeof(struct intent) +
-                     (uint64_t)g->source_slots * sizeof(struct source_slot) + (uint64_t)g->lease_slots * 8 +
+                     (uint64_t)g->source_slots * sizeof(struct source_slot) + (uint64_t)g->lease_slots * sizeof(struct lease_slot) +
                      (uint64_t)g->ring_slots * (sizeof(pair128) + FENCES_PER_RING_SLOT * 12 + 8 + 4) + 16 * 64 + HEADER_BYTES;
     g->page_bytes = total_bytes < LARGE_PAGES_FROM ? PAGE_BYTES_SMALL : PAGE_BYTES_MAX;
     uint64_t words_per_page = g->page_bytes / BYTES_PER_INDEX_WORD;
@@ -80,7 +83,7 @@ static uint64_t plan_offsets(struct geometry *g)
     g->roster_at = place_region(&at, g->roster_slots, sizeof(struct roster_slot), 64);
     g->intents_at = place_region(&at, g->intent_slots, sizeof(struct intent), 64);
     g->sources_at = place_region(&at, g->source_slots, sizeof(struct source_slot), 64);
-    g->leases_at = place_region(&at, g->lease_slots, 8, 64);
+    g->leases_at = place_region(&at, g->lease_slots, sizeof(struct lease_slot), 64);
     g->ring_at = place_region(&at, g->ring_slots, sizeof(pair128), 64);
     g->fences_at = place_region(&at, (uint64_t)g->ring_slots * FENCES_PER_RING_SLOT, 8, 64);
     g->own_writes_at = place_region(&at, (uint64_t)g->ring_slots * FENCES_PER_RING_SLOT, 4, 64);
@@ -420,7 +423,7 @@ static void point_into(struct attachment *a)
     a->roster = (struct roster_slot *)(void *)(a->base + g->roster_at);
     a->intents = (struct intent *)(void *)(a->base + g->intents_at);
     a->sources = (struct source_slot *)(void *)(a->base + g->sources_at);
-    a->leases = (a64 *)(void *)(a->base + g->leases_at);
+    a->leases = (struct lease_slot *)(void *)(a->base + g->leases_at);
     a->ring = (pair128 *)(void *)(a->base + g->ring_at);
     a->fences = (a64 *)(void *)(a->base + g->fences_at);
     a->own_writes = (a32 *)(void *)(a->base + g->own_writes_at);
@@ -521,6 +524,8 @@ static void copy_config(struct attachment *a, const struct segment_config *confi
     a->isolation_ttl_ms = config->isolation_ttl_ms;
     a->on_isolation = config->on_isolation;
     a->default_ttl_ms = config->default_ttl_ms;
+    a->late_ms_min = LEASE_LATE_MS_MIN;
+    a->late_ms_unknown = LEASE_LATE_MS_UNKNOWN;
     for (size_t i = 0; config->doorbell_name && config->doorbell_name[i] && i + 1 < sizeof a->doorbell_name; i++)
         a->doorbell_name[i] = config->doorbell_name[i];
     for (size_t i = 0; config->has_name && config->name[i] && i + 1 < sizeof a->file_name; i++)

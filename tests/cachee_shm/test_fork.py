@@ -1,5 +1,6 @@
 """A forked child has a place of its own in the segment, however it was made and whatever it closed."""
 
+import contextvars
 import http.client
 import json
 import multiprocessing
@@ -9,10 +10,14 @@ import socket
 import subprocess
 import sys
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 import cachee_shm
+from cachee_shm import waiting
+from tests.cachee_shm.loaders import held
 from tests.cachee_shm.processes import child, forked, in_fork, until
 
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it becomes another user")
@@ -154,14 +159,54 @@ die()
 def test_a_lease_of_the_parent_is_not_the_child_s(cache):
     def loader():
         def work():
-            assert cache._lease("a") == 1
-            cache._release("a")
-            assert cache._lease("a") == 1
+            assert cache._leases_held() == 0
+            assert cache.get_or_load("a", lambda: "its own", ttl=0) == "its own"  # it is in the loader, too
+            assert contextvars.Context().run(held, cache, "a")
 
         in_fork(work)
+        assert cache._leases_held() == 1
         return "loaded"
 
     assert cache.get_or_load("a", loader) == "loaded"
+    assert cache._leases_held() == 0
+
+
+def test_a_child_that_returns_from_its_parent_s_loader_leaves_the_lease_to_the_parent(cache):
+    children = []
+
+    def loader():
+        children.append(os.fork())
+        return "loaded"
+
+    cache.get_or_load("a", loader, ttl=0)
+    if children[0] == 0:
+        os._exit(0)
+    assert os.waitpid(children[0], 0)[1] == 0
+    assert cache._leases_held() == 0
+
+
+def test_waiting_goes_on_in_a_forked_child(cache):
+    entered, go = threading.Event(), threading.Event()
+
+    def loader():
+        entered.set()
+        go.wait()
+        return "loaded"
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(cache.get_or_load, "a", loader)
+        entered.wait()
+        second = pool.submit(cache.get_or_load, "a", loader)
+        while not waiting.poll.runs:
+            time.sleep(0.001)
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if cache.get_or_load("a", lambda: "twice") == "loaded" else 1)
+        while cache.stats()["lease_waits"] < 2:
+            time.sleep(0.001)
+        go.set()
+        assert first.result() == second.result() == "loaded"
+    assert os.waitpid(child, 0)[1] == 0
 
 
 # Other ways to start
@@ -468,8 +513,8 @@ def test_a_child_that_leaves_its_parent_s_writing_block_keeps_what_its_own_block
     with cache.writing("parent"):
         child = os.fork()
         if child == 0:
-            own = cache.writing("child")
-            own.__enter__()  # takes the place in the child's slot that "parent" has in its parent's
+            own = cache.writing("child").__enter__()
+            # It takes the place in the child's slot that "parent" has in its parent's
             cache._settle(own._intent - 1)  # what the end of the parent's block does in the child
             os.kill(os.getpid(), signal.SIGKILL)
         os.waitpid(child, 0)

@@ -2,32 +2,14 @@
 
 import asyncio
 import struct
-import threading
-import time
-from contextlib import contextmanager
+from datetime import timedelta
 
 import pytest
 
-import cachee_shm
-from cachee_shm import loading
-from cachee_shm.errors import Closed, InvalidKey, InvalidTTL, KeyTooLong, Unserializable, ValueTooLarge
-from tests.cachee_shm.processes import MINUTE_S, child, children, until
+from cachee_shm.errors import InvalidKey, InvalidTTL, KeyTooLong
+from tests.cachee_shm.loaders import Origin
 
 WIRE_KEY = 1
-
-
-class Origin:
-    """A loader that counts its calls."""
-
-    def __init__(self, value="loaded"):
-        self.value = value
-        self.calls = 0
-
-    def __call__(self, *args):
-        self.calls += 1
-        if isinstance(self.value, Exception):
-            raise self.value
-        return self.value
 
 
 @pytest.fixture(params=["def", "async def"])
@@ -43,16 +25,6 @@ def load(request, cache):
         return asyncio.run(cache.aget_or_load(key, aloader, *args, **options))
 
     return run
-
-
-@contextmanager
-def running(*targets):
-    threads = [threading.Thread(target=target) for target in targets]
-    for thread in threads:
-        thread.start()
-    yield
-    for thread in threads:
-        thread.join()
 
 
 # Loading
@@ -144,15 +116,59 @@ def test_a_loaded_value_that_is_too_large_is_returned_with_a_warning(cache, load
     assert "a" not in cache
 
 
-def test_a_loaded_value_that_no_codec_takes_is_an_error_also_beside_a_stale_one(cache, load):
+def test_a_loaded_value_that_no_codec_takes_is_returned_with_one_warning(cache, load):
+    value = object()
     cache._freeze(1_000_000)
     load("a", Origin("old"), ttl=1, stale=60)
     cache._freeze(1_002_000)
-    with pytest.raises(Unserializable):
-        load("a", Origin(object()), stale=60)
-    with pytest.raises(InvalidTTL):
-        load("a", Origin("new"), ttl=-1, stale=60)
+    with pytest.warns(RuntimeWarning, match="not cached") as warned:
+        assert load("a", Origin(value), stale=60) is value
+        assert load("b", Origin(value)) is value
+    assert len(warned) == 1
     assert load("a", Origin("new"), stale=60) == "new"
+    assert cache._leases_held() == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"ttl": -5}, InvalidTTL),
+        ({"ttl": "5"}, InvalidTTL),
+        ({"ttl": float("nan")}, InvalidTTL),
+        ({"negative_ttl": "x"}, InvalidTTL),
+        ({"negative_ttl": -1}, InvalidTTL),
+        ({"stale": -1}, InvalidTTL),
+        ({"stale": "x"}, InvalidTTL),
+        ({"stale": 2e11}, InvalidTTL),
+        ({"tags": "team:7"}, InvalidKey),
+        ({"tags": [7]}, InvalidKey),
+        ({"tags": 7}, InvalidKey),
+        ({"tags": ["t"] * 17}, InvalidKey),
+        ({"tags": ["x" * 2000]}, KeyTooLong),
+    ],
+)
+@pytest.mark.parametrize("key", ["hit", "miss"])
+def test_what_is_wrong_with_the_options_is_found_before_anything_is_loaded_hit_or_miss(
+    cache, load, key, options, error
+):
+    cache.set("hit", 1)
+    origin = Origin()
+    with pytest.raises(error):
+        load(key, origin, **options)
+    assert origin.calls == 0
+
+
+def test_stale_is_seconds_or_a_timedelta(cache, load):
+    cache._freeze(1_000_000)
+    load("a", Origin("old"), ttl=1, stale=timedelta(seconds=60))
+    cache._freeze(1_060_000)
+    assert load("a", Origin(OSError("down")), stale=timedelta(seconds=60)) == "old"
+
+
+def test_tags_may_be_given_by_a_generator(cache, load):
+    load("a", Origin(), tags=(tag for tag in ("t", "u")))
+    cache.delete_tags("u")
+    assert "a" not in cache
 
 
 # Promise 3: no stale fill
@@ -245,454 +261,3 @@ def test_a_value_invalidated_before_is_never_served_stale(cache, load, stale):
     cache.delete("a")
     with pytest.raises(OSError, match="down"):
         load("a", Origin(OSError("down")), stale=60)
-
-
-# Single flight
-
-
-def test_many_processes_that_miss_at_once_load_once(cache, config, tmp_path):
-    code = """
-def loader():
-    with open(arguments['log'], 'a') as log:
-        log.write('load\\n')
-    time.sleep(0.2)
-    return 'loaded'
-say('ready'); wait()
-say(cache.get_or_load('a', loader))
-"""
-    log = tmp_path / "log"
-    with children(code, 8, config=config, log=str(log)) as callers:
-        for caller in callers:
-            caller.line()
-        for caller in callers:
-            caller.tell()
-        assert [caller.line() for caller in callers] == ["loaded"] * 8
-    assert log.read_text() == "load\n"
-
-
-def test_many_threads_that_miss_at_once_load_once(cache):
-    origin = Origin()
-    got = []
-
-    def loader():
-        time.sleep(0.05)
-        return origin()
-
-    with running(*[lambda: got.append(cache.get_or_load("a", loader))] * 16):
-        pass
-    assert (got, origin.calls) == (["loaded"] * 16, 1)
-
-
-def test_many_coroutines_that_miss_at_once_load_once(cache):
-    calls = []
-
-    async def loader(number):
-        calls.append(number)
-        await asyncio.sleep(0.05)
-        return "loaded"
-
-    async def main():
-        return await asyncio.gather(*(cache.aget_or_load("a", loader, i) for i in range(200)))
-
-    assert asyncio.run(main()) == ["loaded"] * 200
-    assert len(calls) == 1
-
-
-def test_waiting_for_another_s_load_does_not_block_the_event_loop(cache):
-    async def main():
-        event = asyncio.Event()
-
-        async def slow():
-            await event.wait()
-            return "loaded"
-
-        callers = [asyncio.create_task(cache.aget_or_load("a", slow)) for _ in range(2)]
-        await asyncio.sleep(0)
-        asyncio.get_running_loop().call_later(0.01, event.set)
-        return await asyncio.gather(*callers)
-
-    assert asyncio.run(main()) == ["loaded"] * 2
-
-
-def test_a_cancelled_loader_leaves_its_lease_to_the_next(cache):
-    async def main():
-        started = asyncio.Event()
-
-        async def hangs():
-            started.set()
-            await asyncio.Event().wait()
-
-        async def loads():
-            return "loaded"
-
-        first = asyncio.create_task(cache.aget_or_load("a", hangs))
-        await started.wait()
-        second = asyncio.create_task(cache.aget_or_load("a", loads))
-        await asyncio.sleep(0.01)
-        first.cancel()
-        return await second
-
-    assert asyncio.run(main()) == "loaded"
-
-
-def test_a_waiter_takes_over_from_a_loader_that_raised(cache):
-    entered = threading.Event()
-    go = threading.Event()
-    got = []
-
-    def fails():
-        entered.set()
-        go.wait()
-        raise OSError("down")
-
-    def first():
-        with pytest.raises(OSError, match="down"):
-            cache.get_or_load("a", fails)
-
-    def second():
-        entered.wait()
-        threading.Timer(0.02, go.set).start()
-        got.append(cache.get_or_load("a", Origin()))
-
-    with running(first, second):
-        pass
-    assert got == ["loaded"]
-
-
-LOADS_FOR_EVER = """
-def loader():
-    say('loading')
-    time.sleep(3600)
-cache.get_or_load('a', loader)
-"""
-
-
-def test_a_waiter_takes_over_from_a_loader_that_was_killed(cache, config, monkeypatch):
-    monkeypatch.setattr(loading, "LEASE_WAIT_S", 10 * MINUTE_S)
-    got = []
-    with child(LOADS_FOR_EVER, config=config) as holder:
-        holder.line()
-        with running(lambda: got.append(cache.get_or_load("a", Origin()))):
-            until(lambda: cache.stats()["lease_waits"] > 5)
-            assert got == []
-            holder.kill()
-    assert got == ["loaded"]
-
-
-def test_the_lease_of_a_killed_loader_is_free_before_any_sweep(cache, config):
-    with child(LOADS_FOR_EVER, config=config) as holder:
-        holder.line()
-        assert cache._lease("a") == loading.HELD
-        holder.kill()
-    assert cache._lease("a") == loading.TAKEN
-    assert cache.stats()["swept"] == 0
-
-
-def test_a_waiter_loads_for_itself_when_the_key_is_written_meanwhile(cache, config, monkeypatch):
-    monkeypatch.setattr(loading, "LEASE_WAIT_S", 10 * MINUTE_S)
-    got = []
-    with child(LOADS_FOR_EVER, config=config) as holder:
-        holder.line()
-        with running(lambda: got.append(cache.get_or_load("a", Origin()))):
-            until(lambda: cache.stats()["lease_waits"] > 5)
-            assert got == []
-            cache.delete("a")
-        assert got == ["loaded"]
-        assert holder.process.poll() is None
-
-
-def test_a_waiter_loads_for_itself_when_the_load_takes_too_long(cache, config, load, monkeypatch):
-    monkeypatch.setattr(loading, "LEASE_WAIT_S", 0.05)
-    with child(LOADS_FOR_EVER, config=config) as holder:
-        holder.line()
-        assert load("a", Origin()) == "loaded"
-        assert holder.process.poll() is None
-    assert cache.get("a") == "loaded"
-
-
-def test_more_keys_are_loaded_at_once_than_there_are_leases(cache):
-    count = 3000
-
-    async def loader(i):
-        await asyncio.sleep(0.01)
-        return i
-
-    async def main():
-        return await asyncio.gather(*(cache.aget_or_load(f"key-{i}", loader, i) for i in range(count)))
-
-    assert asyncio.run(main()) == list(range(count))
-
-
-# Writing
-
-
-def kinds(events):
-    return [event.kind for event in events.poll()]
-
-
-def test_what_is_set_in_a_writing_block_is_announced_and_stored_at_its_end(cache):
-    cache.set("a", "old")
-    events = cache.events()
-    with cache.writing("a") as w:
-        w.set("ignored")
-        w.set("new", ttl=60, tags=["t"])
-        assert cache.get("a") == "old"
-        assert events.poll() == []
-    assert w.stored is True
-    assert kinds(events) == ["set"]
-    assert cache.get("a") == "new"
-    cache.delete_tags("t")
-    assert cache.get("a") is None
-
-
-def test_without_a_set_the_key_is_deleted(cache):
-    cache.set("a", "old")
-    events = cache.events()
-    with cache.writing("a") as w:
-        pass
-    assert w.stored is False
-    assert kinds(events) == ["delete"]
-    assert "a" not in cache
-
-
-def test_an_exception_deletes_the_key_and_goes_on(cache):
-    cache.set("a", "old")
-    with pytest.raises(OSError, match="commit"), cache.writing("a") as w:
-        w.set("new")
-        raise OSError("commit failed")
-    assert w.stored is False
-    assert "a" not in cache
-
-
-def test_a_writing_block_works_in_a_coroutine(cache):
-    async def main():
-        async with cache.writing("a") as w:
-            await asyncio.sleep(0)
-            w.set("new")
-        return w.stored
-
-    assert asyncio.run(main()) is True
-    assert cache.get("a") == "new"
-
-
-@pytest.mark.parametrize(
-    "event",
-    [
-        lambda cache: cache.set("a", "theirs"),
-        lambda cache: cache.set("a", "theirs", local=True),
-        lambda cache: cache.delete("a"),
-        lambda cache: cache.delete_tags("t"),
-        lambda cache: cache.clear(),
-        lambda cache: cache.apply(1, struct.pack("<BQ", 1, cache._hash("a"))),
-        lambda cache: cache.apply(1, struct.pack("<BQQ", 2, cache._hash("a"), 99)),
-        lambda cache: cache.apply(1, struct.pack("<B", 5)),
-    ],
-    ids=["set", "local set", "delete", "tag", "clear", "peer's delete", "peer's set", "flush"],
-)
-def test_when_somebody_else_wrote_in_between_the_value_is_announced_and_not_stored(cache, event):
-    cache.set("a", "old")
-    events = cache.events(keys=["a"])
-    with cache.writing("a") as w:
-        event(cache)
-        events.poll()
-        w.set("mine", tags=["t"])
-    assert w.stored is False
-    assert kinds(events) == ["set"]
-    assert cache.get("a") is None
-
-
-def test_a_write_of_another_key_in_between_does_not_matter(cache):
-    with cache.writing("a") as w:
-        for i in range(200):
-            cache.set(f"other-{i}", i, tags=["u"])
-        cache.delete_tags("u")
-        w.set("mine", tags=["t"])
-    assert w.stored is True
-    assert cache.get("a") == "mine"
-
-
-def test_a_value_that_another_reader_loaded_in_between_is_replaced(cache):
-    with cache.writing("a") as w:
-        assert cache.get_or_load("a", lambda: "before the commit") == "before the commit"
-        w.set("new")
-    assert (w.stored, cache.get("a")) == (True, "new")
-
-
-def test_a_load_that_began_before_a_writing_block_ended_is_not_stored_after_it(cache):
-    def loader():
-        with cache.writing("a"):
-            pass
-        return "read before the commit"
-
-    cache.get_or_load("a", loader)
-    assert "a" not in cache
-
-
-def test_blocks_of_several_keys_nest(cache):
-    with cache.writing("a") as one, cache.writing("b") as two:
-        one.set(1)
-        two.set(2)
-    assert cache.get_many(["a", "b"]) == {"a": 1, "b": 2}
-
-
-def test_of_nested_blocks_of_one_key_the_outer_finds_it_written(cache):
-    with cache.writing("a") as outer:
-        with cache.writing("a") as inner:
-            inner.set("inner")
-        outer.set("outer")
-    assert (inner.stored, outer.stored) == (True, False)
-    assert "a" not in cache
-
-
-@pytest.mark.parametrize(
-    ("value", "options", "error"),
-    [
-        (object(), {}, Unserializable),
-        (b"x" * (1 << 20), {}, ValueTooLarge),
-        (1, {"ttl": -1}, InvalidTTL),
-        (1, {"tags": "abc"}, InvalidKey),
-        (1, {"tags": [7]}, InvalidKey),
-        (1, {"tags": 7}, InvalidKey),
-        (1, {"tags": ["x" * 2000]}, KeyTooLong),
-        (1, {"tags": ["t"] * 17}, InvalidKey),
-    ],
-    ids=["value", "size", "ttl", "tags as str", "a tag of int", "tags of int", "long tag", "many tags"],
-)
-def test_whatever_is_wrong_with_the_value_the_origin_was_written_and_the_key_is_deleted(
-    cache, value, options, error
-):
-    cache.set("a", "old")
-    events = cache.events()
-    with pytest.raises(error), cache.writing("a") as w:
-        w.set(value, **options)
-    assert w.stored is False
-    assert kinds(events)[0] == "delete"
-    assert "a" not in cache
-
-
-def test_a_bad_key_is_an_error_before_the_origin_is_written(cache):
-    with pytest.raises(InvalidKey), cache.writing(7):
-        pytest.fail("the block was entered")
-
-
-def test_a_cache_closed_within_a_block_has_announced_its_key(cache, config):
-    cache.set("a", "old")
-    other = cachee_shm.attach(config=config)
-    with pytest.raises(Closed), other.writing("a"):
-        other.close()
-    assert "a" not in cache
-
-
-@pytest.mark.parametrize("blocks", [1, 8])
-def test_a_writer_killed_inside_its_blocks_has_left_intents_that_the_sweep_announces(cache, config, blocks):
-    keys = [f"key-{i}" for i in range(blocks)]
-    cache.set_many(dict.fromkeys([*keys, "other"], "old"))
-    events = cache.events()
-    code = """
-for key in arguments['keys']:
-    cache.writing(key).__enter__()
-die()
-"""
-    cache._freeze(cache.now_ms())  # it sweeps when it is told to
-    with child(code, config=config, keys=keys) as writer:
-        writer.died()
-    assert cache.get(keys[0]) == "old"
-    assert cache.sweep() == 1
-    announced = [(event.kind, event.hash) for event in events.poll()]
-    assert sorted(announced) == sorted(("delete", cache._hash(key)) for key in keys)
-    assert cache.get_many([*keys, "other"]) == {"other": "old"}
-    payload = cache.pack(cache.tail - blocks, 100, 4096)[1]
-    assert payload == b"".join(struct.pack("<BQ", WIRE_KEY, hash_) for _, hash_ in announced)
-    assert cache.stats()["intents_swept"] == blocks
-    assert cache.sweep() == 0
-
-
-def test_a_writer_killed_inside_hundreds_of_blocks_costs_their_keys_and_no_other(cache, config):
-    owed = [f"key-{i}" for i in range(400)]
-    others = {f"other-{i}": "old" for i in range(400)}
-    cache.set_many(dict.fromkeys(owed, "old") | others)
-    with child(
-        "[cache.writing(k).__enter__() for k in arguments['keys']]; die()", config=config, keys=owed
-    ) as one:
-        one.died()
-    assert cache.sweep() == 1
-    assert cache.get_many(owed) == {}
-    assert cache.get_many(others) == others
-
-
-def test_blocks_that_found_no_intent_free_cost_their_neighbours_and_peers_are_sent_a_map(cache, config):
-    """A segment of 4 MiB has 1,024 intents; one process holds half. Then 1/512 of all keys is a bucket."""
-    blocks = [f"key-{i}" for i in range(520)]
-    others = [f"other-{i}" for i in range(1000)]
-    cache.set_many(dict.fromkeys([*blocks, *others], "old"))
-    cache.set("local", "stays", local=True)
-    events, before = cache.events(), cache.tail
-    with child(
-        "[cache.writing(k).__enter__() for k in arguments['keys']]; die()", config=config, keys=blocks
-    ) as one:
-        one.died()
-    assert cache.sweep() == 1
-    assert cache.get_many(blocks) == {}
-    assert len(cache.get_many(others)) > 900
-    assert cache.get("local") == "stays"
-    assert [event.kind for event in events.poll()].count("flush") == 1
-    assert cache.pack(before, 2048, 1 << 16) is None
-    assert cache.missed(before)[:1] == bytes((6,))
-
-
-def test_hundreds_of_blocks_that_end_leave_all_that_is_stored(cache, config):
-    names = [f"key-{i}" for i in range(600)]
-    others = dict.fromkeys([f"other-{i}" for i in range(500)], "old")
-    cache.set_many(others)
-    code = """
-blocks = [cache.writing(k) for k in arguments['keys']]
-for block in blocks: block.__enter__()
-for block in blocks: block.set('new'); block.__exit__(None, None, None)
-say(sum(block.stored for block in blocks))
-"""
-    for ending in ("die()", "cache.close()"):
-        with child(code + ending, config=config, keys=names) as writer:
-            stored = int(writer.line())
-            writer.process.wait()
-        cache.sweep()
-        assert len(cache.get_many(names)) == stored > 500
-        assert cache.get_many(others) == others
-
-
-def test_a_fill_whose_load_began_before_a_shared_block_s_writer_died_is_refused(cache, config):
-    blocks = [f"key-{i}" for i in range(520)]
-    code = "[cache.writing(k).__enter__() for k in arguments['keys']]; say('in'); wait(); die()"
-    with child(code, config=config, keys=blocks) as writer:
-        writer.line()
-        token, started = cache._token()
-        writer.tell()
-        writer.died()
-    assert cache.sweep() == 1
-    for key in blocks:
-        cache._fill(key, "old", token, started, None, 0, (), False)
-    assert cache.get_many(blocks) == {}
-
-
-def test_blocks_that_ended_leave_nothing_to_announce(cache, config):
-    code = """
-from contextlib import ExitStack
-for _ in range(3):
-    with ExitStack() as stack:
-        for i in range(12):
-            stack.enter_context(cache.writing(f'key-{i}'))
-cache.set('key-0', 'last')
-die()
-"""
-    with child(code, config=config) as writer:
-        writer.died()
-    tail = cache.tail
-    assert cache.sweep() == 1
-    assert cache.tail == tail
-    assert cache.get("key-0") == "last"
-
-
-def test_the_sweep_comes_by_itself(cache, config):
-    cache.set("a", "old")
-    with child("cache.writing('a').__enter__(); die()", config=config) as writer:
-        writer.died()
-    until(lambda: cache.get("a") is None)

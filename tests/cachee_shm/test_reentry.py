@@ -24,6 +24,11 @@ ASK = "import sysconfig as s; print(s.get_path('include')); print(s.get_config_v
 # PyObject_Hash and PyUnicode_AsUTF8AndSize are asked of a str or bytes alone. The latter raises at first
 # only, before a verb enters.
 QUIET = """
+PyArg_ParseTupleAndKeywords PyContextVar_Get PyContextVar_New PyContextVar_Reset
+PyContextVar_Set PyErr_NormalizeException PyErr_WriteUnraisable PyExceptionClass_Check
+PyExceptionInstance_Check PyException_SetTraceback PyObject_GC_New PyObject_GC_Track
+PySequence_List PyThread_get_thread_ident PyTuple_New Py_SETREF
+Py_XSETREF
     PyBool_Check PyBool_FromLong PyBytes_AS_STRING PyBytes_Check PyBytes_CheckExact
     PyBytes_FromStringAndSize PyBytes_GET_SIZE PyDict_Check PyDict_CheckExact PyDict_Next
     PyErr_ExceptionMatches PyErr_Fetch PyErr_NoMemory PyErr_Occurred PyFloat_AS_DOUBLE PyFloat_Check

@@ -196,10 +196,11 @@ def test_the_debts_leases_and_pages_of_a_killed_version_are_the_other_s_to_settl
     code = """
 for number in range(500):
     cache.set(f'filled-{number}', bytes(1000))
-cache._lease('load')
 cache.writing('owed').__enter__()
-say('ready')
-die()
+def load():
+    say('ready')
+    die()
+cache.get_or_load('load', load)
 """
     for _ in range(5):
         cache.set("owed", 1)

@@ -148,8 +148,9 @@ static void leave(struct attachment *a) { segment_detach(a); }
 
 void take_lease(struct attachment *a)
 {
-    if (lease_take(a, target.hash) == LEASE_TAKEN)
-        lease_release(a, target.hash);
+    struct lease_hold hold;
+    if (lease_wanted(a, target.hash, &hold) == LEASE_TAKEN)
+        lease_release(a, &hold);
 }
 
 static void set_other(struct attachment *a, uint32_t key, uint32_t bytes)
@@ -367,10 +368,10 @@ void get_target(struct attachment *a) { number_read(a); }
 
 static void leave_a_lease(struct attachment *a)
 {
-    lease_take(a, target.hash);
-    for (uint32_t i = 0; i < a->geo.lease_slots; i++)
-        if (load_relaxed(&a->leases[i]))
-            store_release(&a->leases[i], (load_relaxed(&a->leases[i]) & ~0xfffull) | SLOT_OF_THE_DEAD);
+    struct lease_hold hold;
+    lease_wanted(a, target.hash, &hold);
+    a64 *word = &a->leases[hold.index].word;
+    store_release(word, (load_relaxed(word) & ~0xfffull) | SLOT_OF_THE_DEAD);
     corpse_with_intent(a);
 }
 

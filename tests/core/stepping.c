@@ -205,7 +205,8 @@ static void check_verbs_work(struct attachment *a)
     REQUIRE(cache_add(a, &w) == STORED && number_read(a) == 23, "add does not work");
     apply_key(a);
     REQUIRE(number_read(a) == 0, "apply does not work");
-    REQUIRE(lease_take(a, target.hash) == LEASE_TAKEN, "the lease of a dead process cannot be taken");
+    struct lease_hold hold;
+    REQUIRE(lease_wanted(a, target.hash, &hold) == LEASE_TAKEN, "the lease of a dead process cannot be taken");
     cache_clear(a);
 }
 

@@ -166,6 +166,12 @@ struct named_key key_named(const struct attachment *a, uint32_t key)
     return k;
 }
 
+enum lease lease_wanted(struct attachment *a, uint64_t hash, struct lease_hold *hold)
+{
+    struct lease_wish wish = {.hash = hash, .token = ring_tail(a), .now_ms = clock_real_ms()};
+    return lease_take(a, &wish, hold);
+}
+
 struct write write_of(const struct named_key *key, const void *value, uint32_t bytes)
 {
     return (struct write){.hash = key->hash, .key = key->text, .key_bytes = key->bytes, .value = value, .value_bytes = bytes};

@@ -65,6 +65,9 @@ struct named_key {
     uint64_t hash;
 };
 struct named_key key_named(const struct attachment *a, uint32_t key);
+
+/* Ask for a lease as a caller does who began this instant, and whom any load of the key serves. */
+enum lease lease_wanted(struct attachment *a, uint64_t hash, struct lease_hold *hold);
 struct write write_of(const struct named_key *key, const void *value, uint32_t bytes);
 
 /* A get as the binding does it: 0 = a miss, 1 = a value. */

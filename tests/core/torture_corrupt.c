@@ -289,6 +289,7 @@ static void write_something(struct worker *w, uint32_t key)
     struct named_key k = key_named(a, key);
     struct write write = some_write(w, &k, key);
     uint64_t intent;
+    struct lease_hold hold;
     switch (chance_below(&w->chance, 16)) {
     case 0:
         cache_add(a, &write);
@@ -305,8 +306,8 @@ static void write_something(struct worker *w, uint32_t key)
         roster_settle(a, intent);
         return;
     case 4:
-        if (lease_take(a, k.hash) == LEASE_TAKEN)
-            lease_release(a, k.hash);
+        if (lease_wanted(a, k.hash, &hold) == LEASE_TAKEN)
+            lease_release(a, &hold);
         return;
     case 5:
         chance_below(&w->chance, 8) ? cache_delete_tag(a, write.tag[0]) : cache_clear(a);

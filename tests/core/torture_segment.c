@@ -248,6 +248,13 @@ static void put_garbage(struct attachment *a, struct chance *c)
     }
 }
 
+static void take_and_release(struct attachment *a, uint64_t hash)
+{
+    struct lease_hold hold;
+    lease_wanted(a, hash, &hold);
+    lease_release(a, &hold);
+}
+
 static void verbs_on(struct attachment *a, struct chance *c)
 {
     static unsigned char value[VALUE_BYTES_LIMIT], out[32 << 20];
@@ -284,7 +291,7 @@ static void verbs_on(struct attachment *a, struct chance *c)
             roster_sweep(a);
             break;
         case 8:
-            lease_take(a, k.hash), lease_release(a, k.hash);
+            take_and_release(a, k.hash);
             break;
         case 9:
             cache_set_fenced(a, &w, ring_tail(a));

@@ -4,18 +4,23 @@ values.
 Each caller is a process of its own. What it waits for, when it loads and what it returns is checked here:
 
 I8  what expired is not served; in its grace it is, while another loads or when the load has failed
-I9  a key is loaded once at a time, but for who waited long enough, or in vain since the key was written
-I10 nobody waits for the dead, for a load that is too late by the key's fence, or longer than LEASE_WAIT_S
+I9  of a key, one loads per fence and two in all, but for who waited for two load times
+I10 nobody waits for the dead or the late, for a load that is too old by the key's fence, or for more than two
+    load times
+
+The core's part, core/module_loading.c, is modelled by Caller._aload.
 """
 
 from __future__ import annotations
 
 import types
-from collections.abc import Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any
 
 from cachee_shm import loading
-from tests.simulation.segment import FENCE_BUCKETS, Entry, Segment
+from cachee_shm.waiting import Call
+from tests.simulation.leases import LOADS_MAX, Lease
+from tests.simulation.segment import FRESH, MISS, STALE, Entry, Segment
 from tests.simulation.truth import Broken
 
 if TYPE_CHECKING:
@@ -36,54 +41,98 @@ def pause(seconds: float) -> Generator[float, None, None]:
     yield seconds
 
 
+async def poll(call: Call, flight: None) -> None:
+    """What waiting.await_flight is here: nobody is woken, each looks by itself."""
+    while call.held():
+        await pause(POLL_S)
+
+
+POLL_S = 0.02
+
+
 class Caller:
-    """A segment as one caller's Flight uses it."""
+    """A segment as one caller uses it."""
 
     def __init__(self, host: Host, segment: Segment, key: int) -> None:
         self.host, self.world, self.segment, self.key = host, host.world, segment, key
         self.closed = False
         """It is dead: whatever would be done on the way out is not."""
-        self.began, self.fence = host.world.now, self._fence(key)
+        self.began = host.world.now
         self.leads = self.waits = self.loads = self.failed = False
-        self.state, self.entry = loading.MISS, Entry(0, 0, 0.0)
+        self.state, self.entry = MISS, Entry(0, 0, 0.0)
+        self.uncacheable: set[tuple[type, type]] = set()
 
-    # What Flight calls
+    # What loading.py calls
+
+    def _judge(self, ttl: Any, stale: Any, negative_ttl: Any, tags: Any, local: bool) -> tuple[Any, ...]:
+        return ttl, stale * 1000, negative_ttl, self.world.tags_of(self.key), local
 
     def _find(self, key: int, counted: bool) -> tuple[int, int]:
         self.state, entry = self.segment.find(key, self.host.clock())
         self.entry = entry or self.entry
         return self.state, self.entry.value
 
-    def _fence(self, key: int) -> int:
-        return self.segment.fences.get(key % FENCE_BUCKETS, 0)
+    def _arrive(self, key: int, tags: Any, local: bool) -> tuple[int, float]:
+        return self._fence(), self.world.now
 
-    def _token(self) -> tuple[int, float]:
-        return self.segment.tail, self.host.clock()
+    def _fence(self) -> int:
+        return self.segment.fence(self.key, self.world.tags_of(self.key))
 
-    def _lease(self, key: int) -> int:
-        taken = self.segment.lease_take(key, self)
-        self.leads, self.waits = taken, not taken
-        return loading.TAKEN if taken else loading.HELD
+    def _waits(self, key: int, kept: Any, since: int, asked: float) -> bool:
+        state, _ = self.segment.find(key, self.host.clock())
+        return not self._waited() and state != FRESH and self._held()
 
-    def _release(self, key: int) -> None:
-        self.leads = False
-        self.segment.lease_release(key, self)
+    def _held(self) -> bool:
+        late_s = self.world.lease_wait_s
+        return self.segment.leases.held(self.key, self._fence(), self.world.now, late_s)
 
-    def _fill(
-        self, key: int, value: int, token: int, started: float, ttl: float | None, grace_ms: int, *_: Any
-    ) -> bool:
-        tags, now = self.world.tags_of(key), self.host.clock()
-        stored = self.segment.fill(key, value, tags, token, started, ttl, now, grace_ms / 1000)
-        if stored:
-            self.world.truth.at_least_floor(self.segment, key, value)
-        return stored
+    async def _aload(
+        self, key: int, loader: Callable[..., Awaitable[int]], args: Any, kept: Any, *_: Any
+    ) -> tuple[int, int | None, None]:
+        if self._find(key, False)[0] == FRESH:
+            return loading.LOADED, self.entry.value, None
+        if not self._waited() and not self._take():
+            self.waits = True
+            return (loading.LOADED, self.entry.value, None) if self.state == STALE else (0, None, None)
+        try:
+            if self._find(key, False)[0] == FRESH:
+                return loading.LOADED, self.entry.value, None
+            token, started, stale = self.segment.tail, self.host.clock(), self.state == STALE
+            try:
+                value = await loader(*args)
+            except OriginDown:
+                if stale and self._falls_back():
+                    return loading.LOADED, self.entry.value, None
+                raise
+            self._fill(value, token, started, kept)
+            return loading.LOADED, value, None
+        finally:
+            if not self.closed:
+                self.leads = False
+                self.segment.leases.release(key, self)
+
+    def _take(self) -> bool:
+        """The token first: a load is as old as what it may have read."""
+        lease = Lease(self, self.segment.tail, self.world.now)
+        self.leads = self.segment.leases.take(lease, self.key, self._fence(), self.world.lease_wait_s)
+        return self.leads
+
+    def _falls_back(self) -> bool:
+        """Is the stale value still there, and not invalidated meanwhile?"""
+        return self._find(self.key, False)[0] != MISS
+
+    def _fill(self, value: int, token: int, started: float, kept: tuple[Any, ...]) -> None:
+        ttl, grace_ms, _, tags, _ = kept
+        now = self.host.clock()
+        if self.segment.fill(self.key, value, tags, token, started, ttl, now, grace_ms / 1000):
+            self.world.truth.at_least_floor(self.segment, self.key, value)
 
     # What it does
 
     def run(self) -> Steps:
         """One step of the caller for each sleep of its."""
-        options: Any = loading.Options(self.world.ttl(), self.world.stale_s, None, (), False)
         segment: Any = self
+        options: Any = loading.Options(segment, self.world.ttl(), self.world.stale_s)
         key: Any = self.key
         flight: Coroutine[float, None, int] = loading.aload(segment, key, options, self._load, ())
         try:
@@ -118,16 +167,17 @@ class Caller:
     # The invariants
 
     def _waited(self) -> bool:
-        return self.world.now >= self.began + loading.LEASE_WAIT_S
-
-    def _overtaken(self) -> bool:
-        return self.segment.fences.get(self.key % FENCE_BUCKETS, 0) != self.fence
+        return self.world.now > self.began + 2 * self.world.lease_wait_s
 
     def _may_load(self) -> None:
-        """I9."""
+        """I9. A load that is too old for this caller by the key's fence does not keep it from loading."""
         self.world.truth.counts["loads"] += 1
-        others = [each for each in self.segment.loaders if each.key == self.key and each.leads]
-        if any(not each.closed for each in others) and not self._waited() and not self._overtaken():
+        if self._waited():
+            return
+        leases = self.segment.leases
+        others = [each for each in leases.by_key.get(self.key, []) if each.holder is not self]
+        others = [each for each in others if leases.counts(each)]
+        if len(others) >= LOADS_MAX or any(each.token >= self._fence() for each in others):
             raise Broken(f"I9 {self.host.name}: key {self.key:x} is loaded twice at a time")
 
     def _may_wait(self) -> None:
@@ -135,8 +185,14 @@ class Caller:
         if not self.waits:
             return
         self.world.truth.counts["waits"] += 1
-        leader = self.segment.leases.get(self.key)
-        if leader is None or leader.closed or self._overtaken() or self._waited():
+        late_s = self.world.lease_wait_s
+        living = [
+            each
+            for each in self.segment.leases.by_key.get(self.key, [])
+            if not each.holder.closed and self.world.now - each.began <= late_s
+        ]
+        serving = [each for each in living if each.token >= self._fence()]
+        if self._waited() or not (serving or len(living) >= LOADS_MAX):
             raise Broken(f"I10 {self.host.name}: key {self.key:x} is waited for in vain")
 
     def _returned(self, value: int) -> None:
@@ -145,7 +201,7 @@ class Caller:
             return
         truth = self.world.truth
         truth.served(self.segment, self.key, value)
-        if self.state == loading.STALE:
+        if self.state == STALE:
             truth.counts["served stale"] += 1
             late = self.host.clock() - self.entry.expires
             if late >= self.world.stale_s or not (self.failed or self.waits):

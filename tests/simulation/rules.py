@@ -24,8 +24,8 @@ from cachee_bridge.membership import Membership
 from cachee_bridge.repair import Contact, Rung
 from cachee_bridge.stream import Inbox, Outbox, Verdict
 from cachee_shm.errors import BridgeError
-from cachee_shm.loading import Flight
 from tests.simulation import world
+from tests.simulation.leases import Leases
 from tests.simulation.loading import Caller
 from tests.simulation.segment import BUCKETS, FRESH, KEY, KEY_SET, MISS, STALE, TAGS, Entry, Segment
 from tests.simulation.truth import Broken
@@ -312,22 +312,26 @@ def _stale_serves_what_is_capped() -> list[Patch]:
 
 
 def _a_failed_load_falls_back_without_looking() -> list[Patch]:
-    return [(Flight, "falls_back", lambda self: self.has_stale)]
+    return [(Caller, "_falls_back", lambda self: True)]
 
 
 def _everybody_loads() -> list[Patch]:
-    return [(Segment, "lease_take", lambda self, key, caller: True)]
+    return [(Leases, "held", lambda self, key, fence, now, late_s: False)]
 
 
 def _a_dead_loader_is_waited_for() -> list[Patch]:
-    def trusting(self: Segment, key: int, caller: Caller) -> bool:
-        return self.leases.setdefault(key, caller) is caller
+    return [(Leases, "counts", lambda self, lease: not lease.late)]
 
-    return [(Segment, "lease_take", trusting)]
+
+def _a_late_loader_is_waited_for() -> list[Patch]:
+    return [(Leases, "counts", lambda self, lease: not lease.holder.closed)]
 
 
 def _a_waiter_does_not_look_at_the_fence() -> list[Patch]:
-    return [(Caller, "_fence", lambda self, key: 0)]
+    def held(self: Caller) -> bool:
+        return bool(self.segment.leases.running(self.key, self.world.now, self.world.lease_wait_s))
+
+    return [(Caller, "_held", held)]
 
 
 def _a_relays_word_is_fresh_when_it_arrives() -> list[Patch]:
@@ -427,6 +431,7 @@ RULES: dict[str, tuple[Callable[[], list[Patch]], str, int]] = {
         (_a_failed_load_falls_back_without_looking, "ttl leases", 0),
         (_everybody_loads, "leases", 0),
         (_a_dead_loader_is_waited_for, "leases", 5),
+        (_a_late_loader_is_waited_for, "leases", 0),
         (_a_waiter_does_not_look_at_the_fence, "leases", 0),
         (_discovery_is_not_waited_for, "vanish block kill_bridge", 313),
         (_a_lower_incarnation_goes_on_where_the_higher_one_was, "clock_back crash", 0),

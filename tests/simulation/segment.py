@@ -13,6 +13,8 @@ import struct
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from tests.simulation.leases import Leases
+
 if TYPE_CHECKING:
     from tests.simulation.loading import Caller
     from tests.simulation.truth import Truth
@@ -94,7 +96,7 @@ class Segment:
     aside: dict[int, tuple[str, int, int]] = field(default_factory=dict)
     intents: list[int] = field(default_factory=list)
     """Hashes of `writing` blocks whose worker died inside."""
-    leases: dict[int, Caller] = field(default_factory=dict)
+    leases: Leases = field(default_factory=Leases)
     loaders: set[Caller] = field(default_factory=set)
     """Who is asking the origin, with a lease or without."""
     serve_until: float = 0.0
@@ -211,18 +213,6 @@ class Segment:
             return False
         self.entries[key] = Entry(value, token, started, tags, ttl, now, grace)
         return True
-
-    def lease_take(self, key: int, caller: Caller) -> bool:
-        """A dead holder's is taken over."""
-        holder = self.leases.get(key)
-        if holder is not None and not holder.closed:
-            return False
-        self.leases[key] = caller
-        return True
-
-    def lease_release(self, key: int, caller: Caller) -> None:
-        if self.leases.get(key) is caller:
-            del self.leases[key]
 
     # What the bridge uses
 

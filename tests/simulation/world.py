@@ -6,12 +6,10 @@ everything must agree. In between and then, every read is checked (truth.py).
 
 from __future__ import annotations
 
-import asyncio
 import heapq
 import random
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from types import SimpleNamespace
 from unittest.mock import patch
 
 from cachee_bridge import buckets as buckets_module
@@ -23,7 +21,7 @@ from cachee_bridge import stream as stream_module
 from cachee_bridge.mesh import Settings
 from cachee_shm import loading as loading_module
 from tests.simulation.host import Host
-from tests.simulation.loading import pause
+from tests.simulation.loading import poll
 from tests.simulation.network import Network
 from tests.simulation.segment import KEYS, TAG_FIRST, TAGS, Segment
 from tests.simulation.truth import Broken, Life, Truth
@@ -174,11 +172,7 @@ class World:
                 (discovery_module, "TTL_S_MIN", 0.1),
                 (discovery_module, "TTL_S_MAX", 0.4),
                 (discovery_module, "HURRY_S", 0.1),
-                (loading_module, "LEASE_WAIT_S", self.lease_wait_s),
-                (loading_module, "POLL_MIN_S", 0.01),
-                (loading_module, "POLL_MAX_S", 0.1),
-                (loading_module, "time", SimpleNamespace(monotonic=lambda: self.now)),
-                (asyncio, "sleep", pause),
+                (loading_module, "await_flight", poll),
             ):
                 limits.enter_context(patch.object(module, name, value))
             yield

@@ -1,0 +1,563 @@
+/* module_loading.c - loading: find, lease, call the loader, fill, give back. See loading.py, which waits.
+ *
+ * What must be paired is taken and given back here, with no byte code in between: an exception that a signal handler
+ * raises, or a task's cancellation, comes out of the loader's own code, and everything is given back on its way. What
+ * is shared with those who wait is a Flight, which owes nothing.
+ */
+#include "module_loading.h"
+
+#include <pythread.h>
+
+#include "clock.h"
+
+/* ---- flights ---- */
+
+static PyTypeObject *flight_type;
+static PyObject *current; /* a context variable: the flight whose loader runs here */
+
+static int Flight_traverse(FlightObject *f, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(f));
+    Py_VISIT(f->value);
+    Py_VISIT(f->trace);
+    Py_VISIT(f->encoded);
+    Py_VISIT(f->decoders);
+    Py_VISIT(f->waiters);
+    Py_VISIT(f->parent);
+    return 0;
+}
+
+static int Flight_clear(FlightObject *f)
+{
+    Py_CLEAR(f->value);
+    Py_CLEAR(f->trace);
+    Py_CLEAR(f->encoded);
+    Py_CLEAR(f->decoders);
+    Py_CLEAR(f->waiters);
+    Py_CLEAR(f->parent);
+    return 0;
+}
+
+static void Flight_dealloc(FlightObject *f)
+{
+    PyTypeObject *type = Py_TYPE(f);
+    PyObject_GC_UnTrack(f);
+    Flight_clear(f);
+    type->tp_free(f);
+    Py_DECREF(type);
+}
+
+/* outcome() -> (state, value): of what was loaded, a copy for each who asks, as a reader of the cache gets it. */
+static PyObject *Flight_outcome(FlightObject *f, PyObject *unused)
+{
+    (void)unused;
+    if (f->state == FLIGHT_FAILED && PyException_SetTraceback(f->value, f->trace ? f->trace : Py_None) < 0)
+        return NULL;
+    if (f->state != FLIGHT_LOADED || !f->encoded)
+        return Py_BuildValue("(iO)", (int)f->state, f->value ? f->value : Py_None);
+    long tag = PyLong_AsLong(PyTuple_GET_ITEM(f->encoded, 0));
+    if (tag < 0 || tag >= PyTuple_GET_SIZE(f->decoders))
+        return Py_BuildValue("(iO)", (int)FLIGHT_UNSHARED, Py_None);
+    PyObject *copy = PyObject_CallOneArg(PyTuple_GET_ITEM(f->decoders, tag), PyTuple_GET_ITEM(f->encoded, 1));
+    return copy ? Py_BuildValue("(iN)", (int)f->state, copy) : NULL;
+}
+
+static PyObject *Flight_running(FlightObject *f, void *unused)
+{
+    (void)unused;
+    return PyBool_FromLong(f->state == FLIGHT_RUNNING);
+}
+
+static PyObject *Flight_waiters(FlightObject *f, void *unused)
+{
+    (void)unused;
+    return Py_NewRef(f->waiters);
+}
+
+static FlightObject *flight_new(const SegmentObject *s)
+{
+    FlightObject *f = PyObject_GC_New(FlightObject, flight_type);
+    if (!f)
+        return NULL;
+    memset((char *)f + sizeof(PyObject), 0, sizeof *f - sizeof(PyObject));
+    f->segment = s;
+    f->waiters = PySet_New(NULL);
+    f->decoders = Py_XNewRef(s->decoders);
+    PyObject_GC_Track(f);
+    if (!f->waiters)
+        Py_CLEAR(f);
+    return f;
+}
+
+/* ---- one caller's try ---- */
+
+static PyObject *kept(const struct driver *d, int which) { return PyTuple_GET_ITEM(d->kept, which); }
+enum { KEPT_TTL, KEPT_GRACE, KEPT_NEGATIVE, KEPT_TAGS, KEPT_LOCAL, KEPTS };
+
+bool driver_from(struct driver *d, SegmentObject *s, PyObject *const *args, Py_ssize_t n, const char *verb)
+{
+    *d = (struct driver){.hold.index = NO_LEASE};
+    if (n != 7 || !PyTuple_Check(args[2]) || !PyTuple_Check(args[3]) || PyTuple_GET_SIZE(args[3]) != KEPTS) {
+        fail(PyExc_TypeError, "%s(key, loader, args, kept, since, asked_ms, alone)", verb);
+        return false;
+    }
+    d->since = PyLong_AsUnsignedLongLong(args[4]);
+    d->asked_ms = PyLong_AsUnsignedLongLong(args[5]);
+    d->alone = args[6] == Py_True;
+    if (PyErr_Occurred())
+        return false;
+    d->s = (SegmentObject *)Py_NewRef((PyObject *)s);
+    d->key = Py_NewRef(args[0]);
+    d->loader = Py_NewRef(args[1]);
+    d->args = Py_NewRef(args[2]);
+    d->kept = Py_NewRef(args[3]);
+    return true;
+}
+
+void driver_clear(struct driver *d)
+{
+    Py_CLEAR(d->key);
+    Py_CLEAR(d->loader);
+    Py_CLEAR(d->args);
+    Py_CLEAR(d->kept);
+    Py_CLEAR(d->s);
+}
+
+/* The newest event of the key, of its tags, or of all: what was asked for before it is not stored after it. */
+static bool fence_now(SegmentObject *s, PyObject *key, PyObject *tags, bool local, uint64_t *hash, uint64_t *fence)
+{
+    struct write w;
+    if (!hash_from(s, key, hash))
+        return false;
+    tags_from(s, tags, &w);
+    *fence = fence_of(&s->a, *hash);
+    uint64_t clear = clear_of(&s->a, local);
+    *fence = clear > *fence ? clear : *fence;
+    for (uint32_t i = 0; i < w.tags; i++)
+        if (tag_fence_of(&s->a, w.tag[i]) > *fence)
+            *fence = tag_fence_of(&s->a, w.tag[i]);
+    return true;
+}
+
+/* The flight whose loader runs here, or NULL. */
+static PyObject *flight_here(void)
+{
+    PyObject *o = NULL;
+    if (PyContextVar_Get(current, NULL, &o) < 0)
+        PyErr_Clear();
+    if (o && Py_TYPE(o) != flight_type)
+        Py_CLEAR(o);
+    return o;
+}
+
+/* Does the loader of this very key ask, in itself, in a task that it began, or in a thread that it sent? */
+static bool asks_itself(const struct driver *d)
+{
+    PyObject *mine = flight_here();
+    bool own = false;
+    for (FlightObject *f = (FlightObject *)mine; f && !own; f = (FlightObject *)f->parent)
+        own = f->state == FLIGHT_RUNNING && f->segment == d->s && f->hash == d->hash;
+    Py_XDECREF(mine);
+    return own;
+}
+
+static bool is_late(const struct driver *d, const FlightObject *f, uint64_t now_ms)
+{
+    return now_ms - f->began_ms > lease_late_ms(&d->s->a, d->hash);
+}
+
+/* A load of this process that serves the caller. */
+static FlightObject *flight_for(const struct driver *d, uint64_t now_ms)
+{
+    for (FlightObject *f = d->s->flights; f; f = f->next)
+        if (f->hash == d->hash && f->life == d->s->a.life && f->token >= d->since && !is_late(d, f, now_ms))
+            return f;
+    return NULL;
+}
+
+static bool waited_long(const struct driver *d, uint64_t now_ms)
+{
+    return now_ms - d->asked_ms > 2 * lease_late_ms(&d->s->a, d->hash);
+}
+
+/* A blocking call in the thread of the very event loop that has to run the load. */
+static bool blocks(const struct driver *d, const FlightObject *f)
+{
+    return !d->awaited && f->thread && f->thread == PyThread_get_thread_ident();
+}
+
+/* Waiting is for BEGIN_HELD alone. On BEGIN_LOAD the lease is held, or the caller is alone. */
+static enum begin claim(struct driver *d, PyObject **flight)
+{
+    struct lease_wish wish = {.now_ms = clock_real_ms(), .since = d->since};
+    if (!fence_now(d->s, d->key, kept(d, KEPT_TAGS), kept(d, KEPT_LOCAL) == Py_True, &d->hash, &wish.fence))
+        return BEGIN_ERROR;
+    FlightObject *running = NULL;
+    struct attachment *a = &d->s->a;
+    d->alone = d->alone || a->stand_in; /* without a segment, nobody knows what was written */
+    bool would_block_itself = !d->alone && asks_itself(d);
+    if (!d->alone && waited_long(d, wish.now_ms)) {
+        count(a, STAT_WAITS_OVER, 1);
+        d->alone = true;
+    }
+    if (!d->alone && !would_block_itself)
+        running = flight_for(d, wish.now_ms);
+    would_block_itself = would_block_itself || (running && blocks(d, running));
+    d->alone = d->alone || would_block_itself;
+    uint64_t tail = ring_tail(a);
+    wish.hash = d->hash, wish.token = tail;
+    d->token = token_of(d->s, tail);
+    d->started_ms = clock_ms(a);
+    d->attachments = d->s->attachments, d->life = a->life;
+    if (would_block_itself ? !d->has_stale : d->alone || (!running && lease_take(a, &wish, &d->hold) != LEASE_HELD))
+        return BEGIN_LOAD;
+    count(a, STAT_LEASE_WAITS, 1);
+    *flight = Py_NewRef(running ? (PyObject *)running : Py_None);
+    return BEGIN_HELD;
+}
+
+/* What is taken on the way to the loader is given back by let_go. False: an error is set. */
+static bool take_off(struct driver *d, uint64_t began_ms)
+{
+    FlightObject *f = d->flight = flight_new(d->s);
+    if (!f)
+        return false;
+    f->life = d->life, f->hash = d->hash, f->began_ms = began_ms;
+    f->token = d->token & TOKEN_POSITION_MASK;
+    f->thread = d->awaited ? PyThread_get_thread_ident() : 0;
+    f->parent = flight_here();
+    if (!d->alone)
+        f->next = d->s->flights, d->s->flights = f;
+    d->before = PyContextVar_Set(current, (PyObject *)f);
+    return d->before != NULL;
+}
+
+static void land(struct driver *d)
+{
+    for (FlightObject **at = &d->s->flights; *at; at = &(*at)->next) {
+        if (*at == d->flight) {
+            *at = d->flight->next;
+            break;
+        }
+    }
+    if (d->before && PyContextVar_Reset(current, d->before) < 0)
+        PyErr_Clear(); /* it ends in another context than its own: that one is over */
+    Py_CLEAR(d->before);
+}
+
+static void give_back(struct driver *d)
+{
+    if (d->hold.index != NO_LEASE && d->s->open && d->s->attachments == d->attachments && segment_is_ours(&d->s->a))
+        lease_release(&d->s->a, &d->hold);
+    d->hold.index = NO_LEASE;
+}
+
+/* Tell those who wait. Their event loop may be closed by now (RuntimeError); any other error is an exception that came
+ * in the middle, and is the caller's. False: such an error is set; all were told all the same. */
+static bool wake(FlightObject *f)
+{
+    PyObject *all = PySequence_List(f->waiters), *type = NULL, *value = NULL, *trace = NULL;
+    for (Py_ssize_t i = 0; all && i < PyList_GET_SIZE(all); i++) {
+        PyObject *done = PyObject_CallNoArgs(PyList_GET_ITEM(all, i));
+        Py_XDECREF(done);
+        if (done || type)
+            PyErr_Clear();
+        else if (PyErr_ExceptionMatches(PyExc_RuntimeError))
+            PyErr_Clear();
+        else
+            PyErr_Fetch(&type, &value, &trace);
+    }
+    Py_XDECREF(all);
+    if (type)
+        PyErr_Restore(type, value, trace);
+    return !PyErr_Occurred();
+}
+
+bool load_let_go(struct driver *d, enum flight_state state, PyObject *value, PyObject *trace, PyObject *encoded)
+{
+    PyObject *type, *error, *error_trace;
+    PyErr_Fetch(&type, &error, &error_trace);
+    give_back(d);
+    bool told = true;
+    FlightObject *f = d->flight;
+    if (f) {
+        land(d);
+        f->state = state;
+        f->value = Py_XNewRef(value);
+        f->trace = Py_XNewRef(trace);
+        f->encoded = Py_XNewRef(encoded);
+        told = wake(f);
+        d->flight = NULL;
+        Py_DECREF((PyObject *)f);
+    }
+    if (told)
+        PyErr_Restore(type, error, error_trace);
+    else
+        Py_XDECREF(type), Py_XDECREF(error), Py_XDECREF(error_trace);
+    return told;
+}
+
+enum begin load_begin(struct driver *d, PyObject **out)
+{
+    uint64_t began_ms = clock_real_ms();
+    for (int look = 0; look < 2; look++) { /* before the lease is taken, and behind it: the last holder may have filled */
+        PyObject *stale;
+        int found = find_value(d->s, d->key, &stale);
+        if (found < 0 || found == FOUND) {
+            load_let_go(d, FLIGHT_ABANDONED, NULL, NULL, NULL);
+            *out = stale;
+            return found < 0 ? BEGIN_ERROR : BEGIN_FOUND;
+        }
+        d->has_stale = found == FOUND_STALE;
+        enum begin next = look ? BEGIN_LOAD : claim(d, out);
+        if (next == BEGIN_HELD && d->has_stale) { /* somebody else reloads it */
+            Py_SETREF(*out, stale);
+            return BEGIN_FOUND;
+        }
+        Py_XDECREF(stale);
+        if (next != BEGIN_LOAD)
+            return next;
+    }
+    if (take_off(d, began_ms))
+        return BEGIN_LOAD;
+    load_let_go(d, FLIGHT_ABANDONED, NULL, NULL, NULL);
+    return BEGIN_ERROR;
+}
+
+/* ---- the end ---- */
+
+/* A value that cannot be cached is the caller's all the same. *complaint: why it is not cached. False: an error is set. */
+static bool fill(struct driver *d, PyObject *value, PyObject **encoded, PyObject **complaint, enum flight_state *state)
+{
+    bool negative = value == Py_None && kept(d, KEPT_NEGATIVE) != Py_None;
+    struct fill f = {.token = d->token,
+                     .started_ms = d->started_ms,
+                     .grace_ms = PyLong_AsUnsignedLongLong(kept(d, KEPT_GRACE)),
+                     .ttl = kept(d, negative ? KEPT_NEGATIVE : KEPT_TTL),
+                     .tags = kept(d, KEPT_TAGS),
+                     .local = kept(d, KEPT_LOCAL)};
+    *state = FLIGHT_LOADED;
+    int result = fill_value(d->s, &f, d->key, value, encoded);
+    if (result >= 0)
+        return true;
+    bool unserializable = PyErr_ExceptionMatches(errors.unserializable);
+    if (!unserializable && !PyErr_ExceptionMatches(errors.value_too_large)) {
+        *state = FLIGHT_ABANDONED;
+        return false;
+    }
+    *state = unserializable ? FLIGHT_UNSHARED : FLIGHT_LOADED; /* one object is not given to several callers */
+    PyObject *type, *trace;
+    PyErr_Fetch(&type, complaint, &trace);
+    PyErr_NormalizeException(&type, complaint, &trace);
+    Py_XDECREF(type);
+    Py_XDECREF(trace);
+    return true;
+}
+
+/* After the loader failed: a stale value that is still there and was not invalidated meanwhile, or NULL with the error. */
+static PyObject *fall_back(struct driver *d)
+{
+    PyObject *type, *error, *trace, *stale = NULL;
+    if (!d->has_stale || !d->s->open)
+        return NULL;
+    PyErr_Fetch(&type, &error, &trace);
+    int found = find_value(d->s, d->key, &stale);
+    if (found < 0)
+        PyErr_Clear();
+    if (found > 0)
+        Py_XDECREF(type), Py_XDECREF(error), Py_XDECREF(trace);
+    else
+        PyErr_Restore(type, error, trace);
+    return found > 0 ? stale : NULL;
+}
+
+static void note_duration(struct driver *d)
+{
+    if (d->flight && d->s->open && d->s->attachments == d->attachments)
+        lease_note(&d->s->a, d->hash, clock_real_ms() - d->flight->began_ms);
+}
+
+static PyObject *found_value(PyObject *value) { return Py_BuildValue("(iNO)", IS_FOUND, value, Py_None); }
+
+static PyObject *finish_loaded(struct driver *d, PyObject *value)
+{
+    PyObject *encoded = NULL, *complaint = NULL;
+    enum flight_state state;
+    bool good = fill(d, value, &encoded, &complaint, &state);
+    good = load_let_go(d, state, value, NULL, encoded) && good;
+    PyObject *done = good ? Py_BuildValue("(iOO)", IS_FOUND, value, complaint ? complaint : Py_None) : NULL;
+    Py_XDECREF(encoded);
+    Py_XDECREF(complaint);
+    Py_DECREF(value);
+    return done;
+}
+
+/* With the loader's exception set. An exception that ends the program or the task is not an answer of the origin. */
+static PyObject *finish_failed(struct driver *d)
+{
+    bool answer = PyErr_ExceptionMatches(PyExc_Exception);
+    PyObject *stale = answer ? fall_back(d) : NULL, *type = NULL, *error = NULL, *trace = NULL;
+    if (!stale) {
+        PyErr_Fetch(&type, &error, &trace);
+        PyErr_NormalizeException(&type, &error, &trace);
+        if (trace)
+            PyException_SetTraceback(error, trace);
+    }
+    bool told = load_let_go(d, answer && !stale ? FLIGHT_FAILED : FLIGHT_ABANDONED, error, trace, NULL);
+    if (told && stale)
+        return found_value(stale);
+    Py_XDECREF(stale);
+    if (told)
+        PyErr_Restore(type, error, trace);
+    else
+        Py_XDECREF(type), Py_XDECREF(error), Py_XDECREF(trace);
+    return NULL;
+}
+
+PyObject *load_finish(struct driver *d, PyObject *value)
+{
+    note_duration(d);
+    return value ? finish_loaded(d, value) : finish_failed(d);
+}
+
+PyObject *load_not_made(enum begin next, PyObject *out)
+{
+    return next == BEGIN_ERROR ? NULL
+           : next == BEGIN_FOUND ? found_value(out) : Py_BuildValue("(iNO)", IS_HELD, out, Py_None);
+}
+
+/* ---- the verbs ---- */
+
+/* For loading.py: _load(key, loader, args, kept, since, asked_ms, alone) -> (1, value, why it is not cached or None), or
+ * (0, flight of this process or None, None): another caller loads. Raises what the loader raises. */
+static PyObject *Segment_load(SegmentObject *s, PyObject *const *args, Py_ssize_t n)
+{
+    struct driver d;
+    PyObject *out = NULL;
+    if (!driver_from(&d, s, args, n, "_load"))
+        return NULL;
+    enum begin next = load_begin(&d, &out);
+    PyObject *result = next == BEGIN_LOAD ? load_finish(&d, PyObject_CallObject(d.loader, d.args)) : load_not_made(next, out);
+    driver_clear(&d);
+    return result;
+}
+
+/* For loading.py: _arrive(key, tags, local) -> (since, asked_ms): where and when a call begins. */
+static PyObject *Segment_arrive(SegmentObject *s, PyObject *const *args, Py_ssize_t n)
+{
+    uint64_t hash, fence;
+    if (n != 3)
+        return fail(PyExc_TypeError, "_arrive takes 3 arguments");
+    if (!fence_now(s, args[0], args[1], args[2] == Py_True, &hash, &fence))
+        return NULL;
+    return Py_BuildValue("(KK)", fence, clock_real_ms());
+}
+
+/* For waiting.py: _waits(key, kept, since, asked_ms): would _load say that another caller loads? */
+static PyObject *Segment_waits(SegmentObject *s, PyObject *const *args, Py_ssize_t n)
+{
+    struct entry_ref e;
+    struct key k;
+    struct lease_wish wish = {.now_ms = clock_real_ms()};
+    if (n != 4 || !PyTuple_Check(args[1]) || PyTuple_GET_SIZE(args[1]) != KEPTS)
+        return fail(PyExc_TypeError, "_waits(key, kept, since, asked_ms)");
+    struct driver d = {.s = s, .kept = args[1]};
+    d.since = wish.since = PyLong_AsUnsignedLongLong(args[2]);
+    d.asked_ms = PyLong_AsUnsignedLongLong(args[3]);
+    if (PyErr_Occurred() || !key_from(args[0], &k) ||
+        !fence_now(s, args[0], kept(&d, KEPT_TAGS), kept(&d, KEPT_LOCAL) == Py_True, &d.hash, &wish.fence))
+        return NULL;
+    wish.hash = d.hash;
+    bool there = cache_find(&s->a, d.hash, k.bytes, k.n, &e) == FOUND;
+    bool held = flight_for(&d, wish.now_ms) || lease_is_held(&s->a, &wish);
+    return PyBool_FromLong(held && !there && !waited_long(&d, wish.now_ms));
+}
+
+/* For loading.py: _judge(ttl, stale, negative_ttl, tags, local) -> what `kept` is, once all of it is known to be right. */
+static PyObject *Segment_judge(SegmentObject *s, PyObject *const *args, Py_ssize_t n)
+{
+    uint64_t ms, grace_ms;
+    bool nothing;
+    if (n != KEPTS)
+        return fail(PyExc_TypeError, "_judge takes 5 arguments");
+    int local = PyObject_IsTrue(args[4]);
+    if (local < 0 || !ttl_from(s, args[0], &ms, &nothing) || !grace_from(args[1], &grace_ms) ||
+        !ttl_from(s, args[2], &ms, &nothing))
+        return NULL;
+    PyObject *tags;
+    if (!tags_held(args[3], &tags))
+        return NULL;
+    return Py_BuildValue("(OKONO)", args[0], (unsigned long long)grace_ms, args[2], tags ? tags : PyTuple_New(0),
+                         local ? Py_True : Py_False);
+}
+
+/* For tests: _lateness(ms_min, ms_unknown): when a load is late. */
+static PyObject *Segment_lateness(SegmentObject *s, PyObject *args)
+{
+    unsigned long long least, unknown;
+    if (!PyArg_ParseTuple(args, "KK:_lateness", &least, &unknown) || !enter(s))
+        return NULL;
+    s->a.late_ms_min = least;
+    s->a.late_ms_unknown = unknown;
+    Py_RETURN_NONE;
+}
+
+/* For tests: how many leases this process holds. */
+static PyObject *Segment_leases_held(SegmentObject *s, PyObject *unused)
+{
+    (void)unused;
+    if (!enter(s))
+        return NULL;
+    long held = 0;
+    uint64_t mine = (uint64_t)(s->a.slot_generation & 0xffff) << 12 | s->a.slot;
+    for (uint32_t i = 0; i < s->a.geo.lease_slots; i++) {
+        uint64_t word = load_acquire(&s->a.leases[i].word);
+        held += word && (word & ((1ull << 28) - 1)) == mine;
+    }
+    return PyLong_FromLong(held);
+}
+
+/* ---- the type of what is shared ---- */
+
+static PyMethodDef flight_methods[] = {
+    {"outcome", (PyCFunction)Flight_outcome, METH_NOARGS, "outcome() -> (state, value or exception)"},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef flight_attributes[] = {
+    {"running", (getter)Flight_running, NULL, "is the loader still at it?", NULL},
+    {"waiters", (getter)Flight_waiters, NULL, "a set of callables, each called once when it is over", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot flight_slots[] = {
+    {Py_tp_doc, "One load of this process, as those see it who wait for it."},
+    {Py_tp_dealloc, Flight_dealloc},
+    {Py_tp_traverse, Flight_traverse},
+    {Py_tp_clear, Flight_clear},
+    {Py_tp_methods, flight_methods},
+    {Py_tp_getset, flight_attributes},
+    {0, NULL},
+};
+
+static PyType_Spec flight_spec = {"cachee_shm._core.Flight", sizeof(FlightObject), 0,
+                                  Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION, flight_slots};
+
+PyMethodDef module_loading[] = {
+    {"_judge", FAST(Segment_judge), METH_FASTCALL, NULL},
+    {"_arrive", FAST(Segment_arrive), METH_FASTCALL, NULL},
+    {"_load", FAST(Segment_load), METH_FASTCALL, NULL},
+    {"_aload", FAST(Segment_aload), METH_FASTCALL, NULL},
+    {"_waits", FAST(Segment_waits), METH_FASTCALL, NULL},
+    {"_lateness", (PyCFunction)Segment_lateness, METH_VARARGS, NULL},
+    {"_leases_held", (PyCFunction)Segment_leases_held, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+bool loading_ready(PyObject *module)
+{
+    current = PyContextVar_New("cachee_shm.flight", NULL);
+    flight_type = (PyTypeObject *)PyType_FromSpec(&flight_spec);
+    return current && flight_type && awaited_ready(module) &&
+           PyModule_AddObjectRef(module, "Flight", (PyObject *)flight_type) == 0;
+}

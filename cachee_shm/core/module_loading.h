@@ -1,0 +1,61 @@
+/* module_loading.h - what the two kinds of loads share: module_loading.c blocks its caller, module_awaited.c is awaited. */
+#ifndef CACHEE_MODULE_LOADING_H
+#define CACHEE_MODULE_LOADING_H
+
+#include "module.h"
+
+enum outcome { IS_HELD = 0, IS_FOUND = 1 };
+enum begin { BEGIN_ERROR = -1, BEGIN_HELD, BEGIN_FOUND, BEGIN_LOAD };
+
+enum flight_state { FLIGHT_RUNNING, FLIGHT_LOADED, FLIGHT_FAILED, FLIGHT_ABANDONED, FLIGHT_UNSHARED };
+
+struct FlightObject { /* one load of this process, as those see it who wait for it */
+    PyObject_HEAD
+    enum flight_state state;
+    const SegmentObject *segment; /* compared, never followed */
+    uint32_t life;
+    uint64_t hash, token, began_ms;
+    unsigned long thread; /* that runs an awaited load's event loop; 0: not awaited */
+    PyObject *value;      /* LOADED: as the loader returned it; FAILED: the exception */
+    PyObject *trace;      /* of the exception, as it was raised */
+    PyObject *encoded;    /* LOADED: (tag, bytes), where the value is one that a codec copies; else NULL */
+    PyObject *decoders;
+    PyObject *waiters; /* a set of callables */
+    PyObject *parent;  /* the flight whose loader asked for this one, or NULL */
+    struct FlightObject *next;
+};
+
+/* One caller's try. */
+struct driver {
+    SegmentObject *s;
+    PyObject *key, *loader, *args, *kept; /* kept: (ttl, grace_ms, negative_ttl, tags, local) of loading.Options */
+    uint64_t since, asked_ms;             /* where and when the call began */
+    bool alone;                           /* it waits for nobody, and nobody for it */
+    bool awaited, has_stale;
+    uint32_t attachments, life;
+    uint64_t hash, token, started_ms;
+    struct lease_hold hold;
+    FlightObject *flight; /* running, or NULL */
+    PyObject *before;     /* the context variable's token */
+};
+
+bool driver_from(struct driver *d, SegmentObject *s, PyObject *const *args, Py_ssize_t n, const char *verb);
+void driver_clear(struct driver *d);
+
+/* BEGIN_FOUND: *out is a value. BEGIN_HELD: *out is a flight or None. BEGIN_LOAD: call the loader, then end by load_finish
+ * or load_let_go, which give back what begin has taken. */
+enum begin load_begin(struct driver *d, PyObject **out);
+
+/* What _load returns: without a load to make; and from the loader's value, or NULL with its exception set. */
+PyObject *load_not_made(enum begin next, PyObject *out);
+PyObject *load_finish(struct driver *d, PyObject *value);
+
+/* Every way out of a load: the lease first, since nothing can come before it. False: an exception came while others were
+ * told of it, and is set. */
+bool load_let_go(struct driver *d, enum flight_state state, PyObject *value, PyObject *trace, PyObject *encoded);
+
+/* module_awaited.c */
+PyObject *Segment_aload(SegmentObject *s, PyObject *const *args, Py_ssize_t n);
+bool awaited_ready(PyObject *module);
+
+#endif

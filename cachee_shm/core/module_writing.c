@@ -1,0 +1,418 @@
+/* module_writing.c - `with cache.writing(key) as w`: a write of the origin, with its cache entry.
+ *
+ * The intent is left on entering and settled on leaving, both in here: no byte code lies between an intent and the block
+ * that owes it. Between the block's last byte code and its leaving an exception may come all the same (a signal handler's).
+ * Then nobody calls __exit__: the interpreter drops the Writing with the exception set, and its death leaves the block as
+ * __exit__ would. `w` is therefore another object, a Write, which does not know its Writing: a kept traceback keeps the
+ * frame's variables alive, not what `with` holds.
+ *
+ * A Writing that is dropped without an exception was entered by hand. Its intent stays, until the process ends.
+ */
+#include "module.h"
+
+typedef struct { /* one block: what it owes, and what is to be stored when it ends */
+    PyObject_HEAD
+    SegmentObject *s;
+    PyObject *key;
+    PyObject *value, *ttl, *tags; /* value NULL: nothing was set */
+    PyObject *stored;             /* None until the block has ended */
+    uint64_t token, intent; /* intent: the number of an open block, see module_owed.c */
+    bool open;
+} WriteObject;
+
+typedef struct {
+    PyObject_HEAD
+    SegmentObject *s;
+    PyObject *key;
+    WriteObject *write; /* of the last entry, or NULL */
+} WritingObject;
+
+static PyTypeObject *write_type, *writing_type;
+
+/* ---- w ---- */
+
+static int Write_traverse(WriteObject *w, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(w));
+    Py_VISIT(w->s);
+    Py_VISIT(w->key);
+    Py_VISIT(w->value);
+    Py_VISIT(w->ttl);
+    Py_VISIT(w->tags);
+    return 0;
+}
+
+static int Write_clear(WriteObject *w)
+{
+    Py_CLEAR(w->value);
+    Py_CLEAR(w->ttl);
+    Py_CLEAR(w->tags);
+    return 0;
+}
+
+static void Write_dealloc(WriteObject *w)
+{
+    PyTypeObject *type = Py_TYPE(w);
+    PyObject_GC_UnTrack(w);
+    Write_clear(w);
+    Py_CLEAR(w->stored);
+    Py_CLEAR(w->key);
+    Py_CLEAR(w->s);
+    type->tp_free(w);
+    Py_DECREF(type);
+}
+
+static WriteObject *write_new(SegmentObject *s, PyObject *key)
+{
+    WriteObject *w = PyObject_GC_New(WriteObject, write_type);
+    if (!w)
+        return NULL;
+    w->s = (SegmentObject *)Py_NewRef((PyObject *)s);
+    w->key = Py_NewRef(key);
+    w->value = w->ttl = w->tags = NULL;
+    w->stored = Py_NewRef(Py_None);
+    w->token = w->intent = 0;
+    w->open = false;
+    PyObject_GC_Track(w);
+    return w;
+}
+
+static PyObject *Write_set(WriteObject *w, PyObject *const *args, Py_ssize_t n, PyObject *kwnames)
+{
+    static const char *const names[] = {"value", "ttl", "tags"};
+    PyObject *in[3];
+    uint64_t ttl_ms;
+    bool nothing;
+    if (!parse_args("set", names, 1, 3, args, n, kwnames, in))
+        return NULL;
+    if (!w->open)
+        return fail(PyExc_RuntimeError, "This writing block has ended: what it was given is stored or deleted. Nothing was changed "
+                                        "now. Enter a block with cache.writing(key).");
+    PyObject *tags;
+    if (!ttl_from(w->s, in[1], &ttl_ms, &nothing) || !tags_held(in[2], &tags))
+        return NULL;
+    Py_XSETREF(w->ttl, Py_NewRef(in[1] ? in[1] : Py_Ellipsis));
+    Py_XSETREF(w->tags, tags ? tags : Py_NewRef(Py_None));
+    Py_XSETREF(w->value, Py_NewRef(in[0]));
+    Py_RETURN_NONE;
+}
+
+static PyObject *Write_stored(WriteObject *w, void *unused)
+{
+    (void)unused;
+    return Py_NewRef(w->stored);
+}
+
+static bool delete_key_of(WriteObject *w)
+{
+    PyObject *done = PyObject_CallMethod((PyObject *)w->s, "delete", "O", w->key);
+    Py_XDECREF(done);
+    return done != NULL;
+}
+
+static void settle(WriteObject *w)
+{
+    w->open = false;
+    block_end(w->s, w->intent);
+}
+
+/* A new reference to whether it was stored, or NULL with an error set. */
+static PyObject *store(WriteObject *w)
+{
+    PyObject *stored = PyObject_CallMethod((PyObject *)w->s, "_set_fenced", "OOKOO", w->key, w->value, (unsigned long long)w->token,
+                                           w->ttl, w->tags);
+    if (stored)
+        return stored;
+    PyObject *type, *error, *trace; /* of the value, its size: the origin was written all the same */
+    PyErr_Fetch(&type, &error, &trace);
+    if (!delete_key_of(w))
+        PyErr_Clear();
+    PyErr_Restore(type, error, trace);
+    return NULL;
+}
+
+static bool leave_block(WriteObject *w, bool raised)
+{
+    if (!w->open) {
+        fail(PyExc_RuntimeError, "This writing block is not open. Nothing was changed.");
+        return false;
+    }
+    PyObject *stored = !raised && w->value ? store(w) : delete_key_of(w) ? Py_NewRef(Py_False) : NULL;
+    settle(w);
+    Py_CLEAR(w->value);
+    Py_SETREF(w->stored, Py_NewRef(stored ? stored : Py_False));
+    Py_XDECREF(stored);
+    return stored != NULL;
+}
+
+static PyObject *Write_exit(WriteObject *w, PyObject *const *args, Py_ssize_t n)
+{
+    return leave_block(w, n > 0 && args[0] != Py_None) ? Py_NewRef(Py_None) : NULL;
+}
+
+static PyObject *Write_intent(WriteObject *w, void *unused)
+{
+    (void)unused;
+    return PyLong_FromUnsignedLongLong(w->intent);
+}
+
+/* ---- the block ---- */
+
+static int Writing_traverse(WritingObject *w, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(w));
+    Py_VISIT(w->s);
+    Py_VISIT(w->key);
+    Py_VISIT(w->write);
+    return 0;
+}
+
+static int Writing_clear(WritingObject *w)
+{
+    Py_CLEAR(w->write);
+    return 0;
+}
+
+static PyObject *Writing_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
+{
+    PyObject *segment, *key;
+    static char *names[] = {"segment", "key", NULL};
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "OO:Writing", names, &segment, &key))
+        return NULL;
+    if (!PyObject_TypeCheck(segment, segment_type))
+        return fail(PyExc_TypeError, "Writing(segment, key) is made by cache.writing(key)");
+    WritingObject *w = (WritingObject *)type->tp_alloc(type, 0);
+    if (!w)
+        return NULL;
+    w->s = (SegmentObject *)Py_NewRef(segment);
+    w->key = Py_NewRef(key);
+    return (PyObject *)w;
+}
+
+static bool enter_block(WritingObject *w)
+{
+    struct key k;
+    if (w->write && w->write->open) {
+        fail(PyExc_RuntimeError, "This writing block is open already: in a block around this one, or in another task or thread. "
+                                 "Nothing was changed. Give each block an object of its own: cache.writing(key).");
+        return false;
+    }
+    WriteObject *write = write_new(w->s, w->key);
+    if (!write || !key_from(w->key, &k) || !enter(w->s) || !block_begin(w->s, &k, &write->intent)) {
+        Py_XDECREF(write);
+        return false;
+    }
+    write->token = token_of(w->s, ring_tail(&w->s->a));
+    write->open = true;
+    Py_XSETREF(w->write, write);
+    return true;
+}
+
+static WriteObject *entered(WritingObject *w)
+{
+    if (!w->write)
+        fail(PyExc_RuntimeError, "This writing block was not entered yet. Nothing was changed. Use `with cache.writing(key) as w`.");
+    return w->write;
+}
+
+static void Writing_dealloc(WritingObject *w)
+{
+    PyTypeObject *type = Py_TYPE(w);
+    PyObject *error_type, *error, *trace;
+    PyObject_GC_UnTrack(w);
+    PyErr_Fetch(&error_type, &error, &trace);
+    if (error_type && w->write && w->write->open && !leave_block(w->write, true))
+        PyErr_WriteUnraisable(NULL);
+    PyErr_Restore(error_type, error, trace);
+    Py_CLEAR(w->write);
+    Py_CLEAR(w->key);
+    Py_CLEAR(w->s);
+    type->tp_free(w);
+    Py_DECREF(type);
+}
+
+static PyObject *Writing_enter(WritingObject *w, PyObject *unused)
+{
+    (void)unused;
+    return enter_block(w) ? Py_NewRef((PyObject *)w->write) : NULL;
+}
+
+static PyObject *Writing_exit(WritingObject *w, PyObject *const *args, Py_ssize_t n)
+{
+    WriteObject *write = entered(w);
+    return write ? Write_exit(write, args, n) : NULL;
+}
+
+static PyObject *Writing_set(WritingObject *w, PyObject *const *args, Py_ssize_t n, PyObject *kwnames)
+{
+    WriteObject *write = entered(w);
+    return write ? Write_set(write, args, n, kwnames) : NULL;
+}
+
+static PyObject *Writing_stored(WritingObject *w, void *unused)
+{
+    return w->write ? Write_stored(w->write, unused) : Py_NewRef(Py_None);
+}
+
+/* ---- async with ---- */
+
+typedef struct { /* enters or leaves at its first step; without one, it does nothing */
+    PyObject_HEAD
+    WritingObject *w;
+    bool enters, raised, over;
+} StepObject;
+
+static PyTypeObject *step_type;
+
+static PyObject *step_new(WritingObject *w, bool enters, bool raised)
+{
+    StepObject *step = PyObject_GC_New(StepObject, step_type);
+    if (!step)
+        return NULL;
+    step->w = (WritingObject *)Py_NewRef((PyObject *)w);
+    step->enters = enters, step->raised = raised, step->over = false;
+    PyObject_GC_Track(step);
+    return (PyObject *)step;
+}
+
+static int Step_traverse(StepObject *step, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(step));
+    Py_VISIT(step->w);
+    return 0;
+}
+
+static void Step_dealloc(StepObject *step)
+{
+    PyTypeObject *type = Py_TYPE(step);
+    PyObject_GC_UnTrack(step);
+    Py_CLEAR(step->w);
+    type->tp_free(step);
+    Py_DECREF(type);
+}
+
+static PySendResult Step_step(StepObject *step, PyObject *unused, PyObject **out)
+{
+    (void)unused;
+    *out = NULL;
+    if (step->over) {
+        fail(PyExc_RuntimeError, "this step of a writing block was awaited already");
+        return PYGEN_ERROR;
+    }
+    step->over = true;
+    if (step->enters ? enter_block(step->w) : entered(step->w) && leave_block(step->w->write, step->raised))
+        *out = step->enters ? Py_NewRef((PyObject *)step->w->write) : Py_NewRef(Py_None);
+    return *out ? PYGEN_RETURN : PYGEN_ERROR;
+}
+
+static PyObject *Step_next(StepObject *step)
+{
+    PyObject *out, *stop;
+    if (Step_step(step, Py_None, &out) != PYGEN_RETURN)
+        return NULL;
+    stop = PyObject_CallOneArg(PyExc_StopIteration, out);
+    Py_DECREF(out);
+    if (stop)
+        PyErr_SetObject(PyExc_StopIteration, stop);
+    Py_XDECREF(stop);
+    return NULL;
+}
+
+static PyObject *Writing_aenter(WritingObject *w, PyObject *unused)
+{
+    (void)unused;
+    return step_new(w, true, false);
+}
+
+static PyObject *Writing_aexit(WritingObject *w, PyObject *const *args, Py_ssize_t n)
+{
+    return step_new(w, false, n > 0 && args[0] != Py_None);
+}
+
+/* ---- types ---- */
+
+static const char set_doc[] = "set(value, ttl=<default_ttl>, tags=())\n--\n\nWhat the origin holds now; stored when the block "
+                              "ends. The last call counts. ttl: seconds, a timedelta, None for ever. Raises InvalidTTL, "
+                              "InvalidKey and KeyTooLong (of tags) at once, and RuntimeError outside of the block.";
+
+static PyMethodDef write_methods[] = {
+    {"set", FAST(Write_set), METH_FASTCALL | METH_KEYWORDS, set_doc},
+    {"__exit__", FAST(Write_exit), METH_FASTCALL, "What the end of the block does; for who enters by hand."},
+    {NULL, NULL, 0, NULL},
+};
+
+static const char stored_doc[] = "After the block: True if the value is cached here. None before.";
+
+static PyGetSetDef write_attributes[] = {
+    {"stored", (getter)Write_stored, NULL, stored_doc, NULL},
+    {"_intent", (getter)Write_intent, NULL, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyMethodDef writing_methods[] = {
+    {"set", FAST(Writing_set), METH_FASTCALL | METH_KEYWORDS, set_doc},
+    {"__enter__", (PyCFunction)Writing_enter, METH_NOARGS, NULL},
+    {"__exit__", FAST(Writing_exit), METH_FASTCALL, NULL},
+    {"__aenter__", (PyCFunction)Writing_aenter, METH_NOARGS, NULL},
+    {"__aexit__", FAST(Writing_aexit), METH_FASTCALL, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef writing_attributes[] = {
+    {"stored", (getter)Writing_stored, NULL, stored_doc, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot write_slots[] = {
+    {Py_tp_doc, "The write of one `writing` block: `with cache.writing(key) as w: db.save(x); w.set(x)`."},
+    {Py_tp_dealloc, Write_dealloc},
+    {Py_tp_traverse, Write_traverse},
+    {Py_tp_clear, Write_clear},
+    {Py_tp_methods, write_methods},
+    {Py_tp_getset, write_attributes},
+    {0, NULL},
+};
+
+static PyType_Slot writing_slots[] = {
+    {Py_tp_doc,
+     "A write of the origin, with its cache entry: `with cache.writing(key) as w: db.save(x); w.set(x)`.\n\n"
+     "On entering, the key's hash is left in the roster as an intent (if this process dies inside, the sweep announces it) and "
+     "a token is taken. On leaving, the value given to `set` is announced and stored, unless the key was written by somebody "
+     "else since: then it is announced only. Without `set`, or after an exception, the key is deleted. Commit the origin's "
+     "transaction inside the block: the announcement follows at its end, and a peer that reloads earlier would find the old "
+     "row. An object can be entered again after its block has ended, not while it is open."},
+    {Py_tp_new, Writing_new},
+    {Py_tp_dealloc, Writing_dealloc},
+    {Py_tp_traverse, Writing_traverse},
+    {Py_tp_clear, Writing_clear},
+    {Py_tp_methods, writing_methods},
+    {Py_tp_getset, writing_attributes},
+    {0, NULL},
+};
+
+static PyType_Slot step_slots[] = {
+    {Py_tp_dealloc, Step_dealloc},
+    {Py_tp_traverse, Step_traverse},
+    {Py_tp_iter, PyObject_SelfIter},
+    {Py_tp_iternext, Step_next},
+    {Py_am_await, PyObject_SelfIter},
+    {Py_am_send, Step_step},
+    {0, NULL},
+};
+
+static PyType_Spec specs[] = {
+    {"cachee_shm._core.Write", sizeof(WriteObject), 0,
+     Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION, write_slots},
+    {"cachee_shm._core.Writing", sizeof(WritingObject), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, writing_slots},
+    {"cachee_shm._core.WritingStep", sizeof(StepObject), 0,
+     Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION, step_slots},
+};
+
+bool writing_ready(PyObject *module)
+{
+    write_type = (PyTypeObject *)PyType_FromSpec(&specs[0]);
+    writing_type = (PyTypeObject *)PyType_FromSpec(&specs[1]);
+    step_type = (PyTypeObject *)PyType_FromSpec(&specs[2]);
+    return write_type && writing_type && step_type && PyModule_AddObjectRef(module, "Write", (PyObject *)write_type) == 0 &&
+           PyModule_AddObjectRef(module, "Writing", (PyObject *)writing_type) == 0;
+}
