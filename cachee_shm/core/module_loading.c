@@ -502,19 +502,21 @@ static PyObject *Segment_lateness(SegmentObject *s, PyObject *args)
     Py_RETURN_NONE;
 }
 
-/* For tests: how many leases this process holds. */
-static PyObject *Segment_leases_held(SegmentObject *s, PyObject *unused)
+/* For tests: _holds() -> (leases, loads under way, open `writing` blocks) of this process and this attachment. */
+static PyObject *Segment_holds(SegmentObject *s, PyObject *unused)
 {
     (void)unused;
     if (!enter(s))
         return NULL;
-    long held = 0;
+    uint32_t leases = 0, flights = 0;
     uint64_t mine = (uint64_t)(s->a.slot_generation & 0xffff) << 12 | s->a.slot;
     for (uint32_t i = 0; i < s->a.geo.lease_slots; i++) {
         uint64_t word = load_acquire(&s->a.leases[i].word);
-        held += word && (word & ((1ull << 28) - 1)) == mine;
+        leases += word && (word & ((1ull << 28) - 1)) == mine;
     }
-    return PyLong_FromLong(held);
+    for (const FlightObject *f = s->flights; f; f = f->next)
+        flights++;
+    return Py_BuildValue("(III)", leases, flights, s->a.intents_open);
 }
 
 /* ---- the type of what is shared ---- */
@@ -550,7 +552,7 @@ PyMethodDef module_loading[] = {
     {"_aload", FAST(Segment_aload), METH_FASTCALL, NULL},
     {"_waits", FAST(Segment_waits), METH_FASTCALL, NULL},
     {"_lateness", (PyCFunction)Segment_lateness, METH_VARARGS, NULL},
-    {"_leases_held", (PyCFunction)Segment_leases_held, METH_NOARGS, NULL},
+    {"_holds", (PyCFunction)Segment_holds, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 

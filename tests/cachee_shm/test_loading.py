@@ -126,7 +126,7 @@ def test_a_loaded_value_that_no_codec_takes_is_returned_with_one_warning(cache, 
         assert load("b", Origin(value)) is value
     assert len(warned) == 1
     assert load("a", Origin("new"), stale=60) == "new"
-    assert cache._leases_held() == 0
+    assert cache._holds()[0] == 0
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,246 @@
+"""An exception between any two byte codes of what waits leaves no lease, no intent and no stale value behind.
+
+A signal handler's exception (Ctrl-C, a soft time limit) may come at any byte code, and so may a task's
+cancellation at any `await`. Each case is run as often as it has byte codes in this package and in itself; the
+exception comes at one of them after the other. Its traceback is kept meanwhile: whoever logs it keeps it too.
+"""
+
+import asyncio
+import random
+import signal
+import sys
+import threading
+from contextlib import suppress
+
+import pytest
+
+import cachee_shm
+from tests.cachee_shm.loaders import Origin
+
+HERE = __file__
+PACKAGE = cachee_shm.__path__[0]
+
+
+class Interrupt(Exception):
+    """What a signal handler raises."""
+
+
+class ByteCodes:
+    """Raises at the byte code of this number, of the package's frames and of the case's own; counts them."""
+
+    def __init__(self, number):
+        self.number = number
+        self.seen = 0
+
+    def __enter__(self):
+        self.before = sys.gettrace()
+        sys.settrace(self.frame)
+
+    def __exit__(self, *_):
+        sys.settrace(self.before)
+
+    def frame(self, frame, event, argument):
+        name = frame.f_code.co_filename
+        if not name.startswith(PACKAGE) and (name != HERE or frame.f_code.co_name != "case"):
+            return None
+        frame.f_trace_opcodes = True
+        return self.opcode
+
+    def opcode(self, frame, event, argument):
+        if event == "opcode":
+            self.seen += 1
+            if self.seen == self.number:
+                raise Interrupt
+        return self.opcode
+
+
+class Monitored(ByteCodes):
+    """The same by sys.monitoring, where there is one."""
+
+    TOOL = 3
+
+    def __enter__(self):
+        sys.monitoring.use_tool_id(self.TOOL, "interrupts")
+        events = sys.monitoring.events
+        sys.monitoring.register_callback(self.TOOL, events.INSTRUCTION, self.instruction)
+        sys.monitoring.set_events(self.TOOL, events.INSTRUCTION)
+
+    def __exit__(self, *_):
+        sys.monitoring.set_events(self.TOOL, 0)
+        sys.monitoring.free_tool_id(self.TOOL)
+
+    def instruction(self, code, offset):
+        if not code.co_filename.startswith(PACKAGE) and (code.co_filename != HERE or code.co_name != "case"):
+            return sys.monitoring.DISABLE
+        if threading.current_thread() is threading.main_thread():
+            self.seen += 1
+            if self.seen == self.number:
+                raise Interrupt
+        return None
+
+
+TRACERS = [ByteCodes, *([Monitored] if hasattr(sys, "monitoring") else [])]
+
+
+@pytest.fixture(params=TRACERS, ids=lambda tracer: tracer.__name__)
+def interrupted(request):
+    """``interrupted(prepare, case, check)``: at each byte code of ``case`` in turn."""
+
+    def run(prepare, case, check):
+        number, kept = 0, []
+        while True:
+            number += 1
+            prepare()
+            tracer = request.param(number)
+            try:
+                with tracer:
+                    case()
+            except Interrupt as error:
+                kept.append(error)
+            finally:
+                check()
+            if tracer.seen < number:
+                return number
+            assert number < 5000
+
+    return run
+
+
+def owes_nothing(cache):
+    assert cache._holds() == (0, 0, 0), "leases, flights, intents"
+
+
+def test_of_a_load(cache, interrupted):
+    def case():
+        cache.get_or_load("a", Origin({"a": [1]}), tags=["t"], stale=1)
+
+    assert interrupted(lambda: cache.delete("a"), case, lambda: owes_nothing(cache)) > 50
+
+
+def test_of_an_awaited_load(cache, interrupted):
+    async def loader():
+        await asyncio.sleep(0)
+        return {"a": [1]}
+
+    async def case():
+        await cache.aget_or_load("a", loader, tags=["t"])
+
+    assert interrupted(lambda: cache.delete("a"), lambda: run(case), lambda: owes_nothing(cache)) > 50
+
+
+def run(case):
+    loop = asyncio.new_event_loop()
+    try:
+        loop.run_until_complete(case())
+    finally:
+        loop.close()
+
+
+@pytest.mark.parametrize("sets", [True, False])
+@pytest.mark.parametrize("is_async", [False, True])
+def test_of_a_writing_block(cache, interrupted, is_async, sets):
+    origin = {}
+
+    def prepare():
+        origin["a"] = "old"
+        cache.set("a", {"is": "old"})
+
+    def block():
+        def case():
+            with cache.writing("a") as w:
+                origin["a"] = "new"
+                if sets:
+                    w.set({"is": "new"}, ttl=60, tags=["t"])
+
+        case()
+
+    async def ablock():
+        async def case():
+            async with cache.writing("a") as w:
+                origin["a"] = "new"
+                if sets:
+                    w.set({"is": "new"}, ttl=60, tags=["t"])
+
+        await case()
+
+    def check():
+        owes_nothing(cache)
+        assert cache.get("a") in (None, {"is": origin["a"]})
+
+    assert interrupted(prepare, (lambda: run(ablock)) if is_async else block, check) > 10
+
+
+def test_of_waiting_for_peers(config, interrupted):
+    config["bridge"] = {"listen": "127.0.0.1:1", "peers": []}
+    with cachee_shm.attach(config=config) as cache:
+        cache.set("a", 1)
+        for case in (lambda: cache.wait_synced(0.001), lambda: run(lambda: cache.await_synced(0.001))):
+            interrupted(lambda: None, case, lambda: owes_nothing(cache))
+
+
+# Real signals and cancellations
+
+
+def test_of_a_signal_at_any_instant(cache):
+    """As a soft time limit does it: also within the loader, and within what encodes the value."""
+    chance = random.Random(7)
+    origin = {"a": 0}
+    armed = False
+
+    def handler(*_):
+        if armed:
+            raise Interrupt
+
+    def once(number):
+        cache.get_or_load(f"k{number}", Origin({"a": [1]}), tags=["t"])
+        with cache.writing("a") as w:
+            origin["a"] += 1
+            w.set(origin["a"])
+
+    before = signal.signal(signal.SIGALRM, handler)
+    kept = []
+    try:
+        for number in range(1000):
+            armed = True
+            try:
+                signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-6, 60e-6))
+                once(number)
+            except Interrupt as error:
+                kept.append(error)
+            armed = False
+            assert cache.get("a") in (None, origin["a"])
+            owes_nothing(cache)
+    finally:
+        armed = False
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert kept
+
+
+def test_of_a_task_that_is_cancelled_at_any_instant(cache):
+    chance = random.Random(7)
+
+    async def loader():
+        for _ in range(3):
+            await asyncio.sleep(0)
+        return 1
+
+    async def write():
+        async with cache.writing("a") as w:
+            await asyncio.sleep(0)
+            w.set(1)
+
+    async def main():
+        for _ in range(300):
+            tasks = [asyncio.create_task(cache.aget_or_load("a", loader)) for _ in range(3)]
+            tasks.append(asyncio.create_task(write()))
+            for _ in range(chance.randrange(8)):
+                await asyncio.sleep(0)
+            for task in chance.sample(tasks, chance.randrange(5)):
+                task.cancel()
+            for task in tasks:
+                with suppress(asyncio.CancelledError):
+                    await task
+            owes_nothing(cache)
+
+    asyncio.run(main())
