@@ -388,9 +388,12 @@ static bool occupied(struct attachment *a, const struct write *w)
     struct entry_ref e;
     if (!index_find(a, w->hash, w->key, w->key_bytes, &e))
         return false;
-    if (judge(a, &e) == FOUND && (!entry_spans(&e) || pages_hold_spans(a, &e)))
+    if (judge(a, &e) != FOUND)
+        index_kill(e.word_at, e.word);
+    else if (!entry_spans(&e) || pages_hold_spans(a, &e))
         return true;
-    index_kill(e.word_at, e.word);
+    else
+        cache_drop_broken(a, &e);
     return false;
 }
 
