@@ -37,7 +37,7 @@ import uuid
 from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import msgpack
 
@@ -67,16 +67,28 @@ MICROSECOND = dt.timedelta(microseconds=1)
 
 def encode(value: object) -> tuple[int, bytes]:
     """``value`` as a type tag and bytes; ``Unserializable`` for what would not come back as it is."""
+    try:
+        return _encoded(value)
+    except Unserializable:
+        raise
+    except MISTAKES as error:
+        raise Unserializable(f"a value that has no encoding ({error}); nothing was stored") from error
+
+
+MISTAKES = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What an object raises that lies about itself, or that another thread changes. Not every Exception: a signal
+handler's may come here too, and is the caller's."""
+
+
+def _encoded(value: object) -> tuple[int, bytes]:
     scalar = SCALARS.get(type(value))
     if scalar is not None:
         return scalar(value)
     if is_plain(value):
-        return PLAIN, _guarded(msgpack.packb, value)
+        return PLAIN, msgpack.packb(value)
     if type(value) not in LEAVES:
         _check(value, DEPTH_MAX)
-    if _is_model(value):
-        return MODEL, _guarded(_model_bytes, value)
-    return MSGPACK, _guarded(_pack, value)
+    return (MODEL, _model_bytes(value)) if _is_model(value) else (MSGPACK, _pack(value))
 
 
 def decode(tag: int, data: bytes) -> object:
@@ -91,7 +103,7 @@ def decode(tag: int, data: bytes) -> object:
 
 
 def _encode_str(value: Any) -> tuple[int, bytes]:
-    return ASCII if value.isascii() else UTF8, _guarded(str.encode, value)
+    return ASCII if value.isascii() else UTF8, value.encode()
 
 
 def _encode_int(value: Any) -> tuple[int, bytes]:
@@ -152,7 +164,7 @@ def _children(value: Any, kind: type) -> Iterable[object]:
         return chain(value, value.values())
     if kind in SEQUENCES:
         return value  # type: ignore[no-any-return]
-    if isinstance(value, enum.Enum) and type(value).__members__.get(value.name) is value:
+    if issubclass(kind, enum.Enum) and kind.__members__.get(value._name_) is value:
         return (_class_name(kind),)
     if _is_model(value):
         return (_class_name(kind), *_model_state(value))
@@ -160,13 +172,6 @@ def _children(value: Any, kind: type) -> Iterable[object]:
         f"a value of type {kind.__module__}.{kind.__qualname__}, which would not come back as it is; "
         "nothing was stored: store a built-in type, a pydantic model or an enum member"
     )
-
-
-def _guarded(encoder: Callable[[Any], bytes], value: object) -> bytes:
-    try:
-        return encoder(value)
-    except (UnicodeEncodeError, ValueError, OverflowError) as error:
-        raise Unserializable(f"a value that has no encoding ({error}); nothing was stored") from error
 
 
 # msgpack and its extension types
@@ -185,8 +190,8 @@ def _extension(value: Any) -> msgpack.ExtType:
     known = EXTENSIONS.get(type(value))
     if known is not None:
         return msgpack.ExtType(known[0], known[1](value))
-    if isinstance(value, enum.Enum):
-        return msgpack.ExtType(EXT_ENUM, _pack([_class_name(type(value)), value.name]))
+    if issubclass(type(value), enum.Enum):
+        return msgpack.ExtType(EXT_ENUM, _pack([_class_name(type(value)), value._name_]))
     return msgpack.ExtType(EXT_MODEL, _model_bytes(value))
 
 
@@ -347,10 +352,13 @@ def _enum_from(data: bytes, depth: int) -> object:
     return kind.__members__[member]
 
 
-def _is_model(value: object) -> bool:
-    """Whether it is a pydantic model, without importing pydantic: where it is not imported, there is none."""
+def _is_model(value: object) -> TypeGuard[BaseModel]:
+    """Whether it is a pydantic model, without importing pydantic: where it is not imported, there is none.
+
+    By its type: a mock or a proxy says that it is of another class.
+    """
     main = sys.modules.get("pydantic.main")
-    return main is not None and isinstance(value, main.BaseModel)
+    return main is not None and main.BaseModel in type(value).__mro__
 
 
 MODEL_STATE = ("__dict__", "__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__")
@@ -361,7 +369,13 @@ def _model_state(value: BaseModel) -> list[object]:
 
     Of ``__dict__``, the fields alone: a cached property is there too once it was used, and is computed anew.
     """
-    state = value.__getstate__()
+    try:
+        state = value.__getstate__()
+    except Exception as error:  # the class may have one of its own
+        raise Unserializable(
+            f"a value of class {_class_name(type(value))}, whose state cannot be had ({error!r}); "
+            "nothing was stored"
+        ) from error
     if not state.keys() <= set(MODEL_STATE):
         raise Unserializable(
             f"a value of class {_class_name(type(value))}, which has a __getstate__ of its own; "

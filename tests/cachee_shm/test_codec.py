@@ -13,6 +13,7 @@ import sys
 import uuid
 import zoneinfo
 from typing import Annotated
+from unittest import mock
 
 import msgpack
 import pytest
@@ -292,6 +293,27 @@ def local_model():
     return Local()
 
 
+class Stateless(BaseModel):
+    def __getstate__(self):
+        raise ConnectionError("the state is elsewhere")
+
+
+class Unbound:
+    """As a proxy outside of a request."""
+
+    @property
+    def __class__(self):
+        raise RuntimeError("there is nothing behind this proxy")
+
+
+class Stranger(enum.Enum):
+    A = 1
+
+    @property
+    def name(self):
+        raise RuntimeError("no name")
+
+
 REFUSED = {
     "a subclass of str": Text("a"),
     "a subclass of float": Floating(1),
@@ -313,6 +335,10 @@ REFUSED = {
     "a model with a state of its own": Own(),
     "a model made inside a function": local_model(),
     "a model with what is refused inside": User(id=1, other=object()),
+    "a model whose state cannot be had": Stateless(),
+    "a mock of a model": mock.Mock(spec=User),
+    "a mock of an enum": mock.Mock(spec=Mode),
+    "a proxy of nothing": Unbound(),
 }
 
 
@@ -327,6 +353,25 @@ def test_what_would_not_come_back_is_refused(name):
 def test_it_is_refused_inside_a_container_too(name, wrap):
     with pytest.raises(Unserializable, match="nothing was stored"):
         encode(wrap(REFUSED[name]))
+
+
+def test_an_enum_member_is_known_by_what_its_class_keeps_and_not_by_what_it_says():
+    assert round_trip(Stranger.A) is Stranger.A
+
+
+def test_an_exception_that_is_no_mistake_of_the_value_is_the_callers():
+    class TimeLimit(Exception):
+        """As Celery raises it from a signal handler."""
+
+    def interrupt(*unused):
+        raise TimeLimit
+
+    sys.settrace(lambda frame, event, argument: interrupt() if frame.f_code.co_name == "_check" else None)
+    try:
+        with pytest.raises(TimeLimit):
+            encode([object()])
+    finally:
+        sys.settrace(None)
 
 
 @pytest.mark.parametrize("key", [Text("a"), (Text("a"),), frozenset({Floating(1)}), object()])
