@@ -108,6 +108,7 @@ struct value {
     PyObject *held; /* what `bytes` belongs to, if it is not the caller's object */
 };
 
+PyObject *repr_of(PyObject *o); /* what an error says of an object */
 bool key_from(PyObject *o, struct key *k);
 bool hash_from(SegmentObject *s, PyObject *key, uint64_t *hash); /* enters */
 bool parse_args(const char *verb, const char *const *names, int required, int most, PyObject *const *args, Py_ssize_t n,

@@ -82,6 +82,7 @@ static inline void reentry_let_go(PyObject *o) { Py_XDECREF(o); }
 #define PySet_Add(...) REENTRY(PySet_Add(__VA_ARGS__))
 #define PySet_New(...) REENTRY(PySet_New(__VA_ARGS__))
 #define PySet_Pop(...) REENTRY(PySet_Pop(__VA_ARGS__))
+#define PyObject_Repr(...) REENTRY(PyObject_Repr(__VA_ARGS__))
 #define PySequence_Tuple(...) REENTRY(PySequence_Tuple(__VA_ARGS__))
 #define PyUnicode_DecodeUTF8(...) REENTRY(PyUnicode_DecodeUTF8(__VA_ARGS__))
 

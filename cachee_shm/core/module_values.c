@@ -64,6 +64,27 @@ bool parse_args(const char *verb, const char *const *names, int required, int mo
     return true;
 }
 
+/* What an error says of an object: a new reference to its repr, which may be the caller's code and raise, or to its type's
+ * name. NULL: an exception that ends the program or the task is set. */
+PyObject *repr_of(PyObject *o)
+{
+    PyObject *text = PyObject_Repr(o);
+    if (text || !PyErr_ExceptionMatches(PyExc_Exception))
+        return text;
+    PyErr_Clear();
+    return PyUnicode_FromFormat("an object of type %.100s", Py_TYPE(o)->tp_name);
+}
+
+static bool bad_lifetime(const char *format, PyObject *o)
+{
+    PyErr_Clear();
+    PyObject *text = repr_of(o);
+    if (text)
+        fail(errors.invalid_ttl, format, text);
+    Py_XDECREF(text);
+    return false;
+}
+
 static const double TTL_SECONDS_MAX = 1e11; /* 3,000 years: 48 bits of milliseconds hold it */
 
 static double seconds_of(PyObject *o)
@@ -89,13 +110,10 @@ bool ttl_from(const SegmentObject *s, PyObject *o, uint64_t *ttl_ms, bool *store
     double seconds = seconds_of(o);
     if (PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_Exception))
         return false; /* not of the argument's making: Ctrl-C, a task's cancellation */
-    if (PyErr_Occurred() || !(seconds >= 0) || seconds > TTL_SECONDS_MAX) {
-        PyErr_Clear();
-        fail(errors.invalid_ttl, "A ttl is a number of seconds from 0 to 1e11, a timedelta, or None for never; not %R. "
-                                 "Nothing was read or written.",
-             o);
-        return false;
-    }
+    if (PyErr_Occurred() || !(seconds >= 0) || seconds > TTL_SECONDS_MAX)
+        return bad_lifetime("A ttl is a number of seconds from 0 to 1e11, a timedelta, or None for never; not %U. "
+                            "Nothing was read or written.",
+                            o);
     *store_nothing = seconds == 0;
     *ttl_ms = seconds * 1000 < 1 ? 1 : (uint64_t)(seconds * 1000);
     return true;
@@ -107,12 +125,9 @@ bool grace_from(PyObject *o, uint64_t *grace_ms)
     double seconds = seconds_of(o);
     if (PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_Exception))
         return false;
-    if (PyErr_Occurred() || !(seconds >= 0) || seconds > TTL_SECONDS_MAX) {
-        PyErr_Clear();
-        fail(errors.invalid_ttl, "stale is a number of seconds from 0 to 1e11, or a timedelta; not %R. Nothing was read or written.",
-             o);
-        return false;
-    }
+    if (PyErr_Occurred() || !(seconds >= 0) || seconds > TTL_SECONDS_MAX)
+        return bad_lifetime("stale is a number of seconds from 0 to 1e11, or a timedelta; not %U. Nothing was read or written.",
+                            o);
     *grace_ms = (uint64_t)(seconds * 1000 + 0.5);
     return true;
 }

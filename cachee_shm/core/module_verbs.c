@@ -278,10 +278,14 @@ static void value_too_large(const SegmentObject *s, const struct request *r, PyO
     const char *older = !replaces    ? "nothing was changed"
                         : r->w.local ? "an older value of the key was evicted on this host"
                                      : "an older value of the key was deleted on every host";
-    fail(errors.value_too_large, "The value of %R has %zd bytes encoded; this segment takes at most %u. It was not stored, and "
+    unsigned most = value_bytes_max(&s->a);
+    PyObject *name = repr_of(key);
+    if (name)
+        fail(errors.value_too_large, "The value of %U has %zd bytes encoded; this segment takes at most %u. It was not stored, and "
                                  "%s. Store less, or give the namespace more memory (a value takes up to an eighth of it, "
                                  "16 MiB at most).",
-         key, n, (unsigned)value_bytes_max(&s->a), older);
+         name, n, most, older);
+    Py_XDECREF(name);
 }
 
 /* A store result, or -1 with an error set. */
@@ -517,15 +521,19 @@ static PyObject *Segment_touch(SegmentObject *s, PyObject *const *args, Py_ssize
 static PyObject *no_sum(enum incr why, PyObject *key)
 {
     static const char *const because[] = {
-        [INCR_OTHER] = "The value of %R is no integer of 64 bits, or was set without local=True. It is as it was. Use a key of "
+        [INCR_OTHER] = "The value of %U is no integer of 64 bits, or was set without local=True. It is as it was. Use a key of "
                        "its own for a counter, and let initial= make it.",
-        [INCR_OVERFLOW] = "The sum for %R does not fit 64 bits. The value is as it was.",
-        [INCR_GONE] = "The count of %R cannot be reached: this host's segment is gone, and there is no other yet. It was not counted. "
+        [INCR_OVERFLOW] = "The sum for %U does not fit 64 bits. The value is as it was.",
+        [INCR_GONE] = "The count of %U cannot be reached: this host's segment is gone, and there is no other yet. It was not counted. "
                       "health() says why; each second it is tried again.",
-        [INCR_NO_ROOM] = "There is no room for the new sum of %R, or others changed it at each of thousands of tries. The value is "
+        [INCR_NO_ROOM] = "There is no room for the new sum of %U, or others changed it at each of thousands of tries. The value is "
                          "as it was. Give the namespace more memory.",
     };
-    return why == INCR_MISSED ? Py_NewRef(Py_None) : fail(why >= INCR_GONE ? errors.segment_error : errors.not_a_counter, because[why], key);
+    PyObject *name = why == INCR_MISSED ? NULL : repr_of(key);
+    if (name)
+        fail(why >= INCR_GONE ? errors.segment_error : errors.not_a_counter, because[why], name);
+    Py_XDECREF(name);
+    return why == INCR_MISSED ? Py_NewRef(Py_None) : NULL;
 }
 
 static enum incr incr_once(SegmentObject *s, const struct key *k, int64_t by, int64_t *sum)

@@ -48,6 +48,11 @@ class Bytes(bytes):
     """Of a class of its own: it is copied."""
 
 
+class Mute:
+    def __repr__(self):
+        raise ValueError
+
+
 class Keys:
     def __iter__(self):
         return iter(["t", "s", "u", "none"])
@@ -64,7 +69,7 @@ CALLS = {
         ("i", 1 << 70),
     ],
     "add": [("new", (2,)), ("t", 1), ("new", object())],
-    "touch": [("t", 5), ("none", 5.0), ("t", "x")],
+    "touch": [("t", 5), ("none", 5.0), ("t", "x"), ("t", Mute())],
     "delete": [("t",), (1,)],
     "get_many": [(Keys(),), (["t", "s"],), ("ab",)],
     "set_many": [({"t": (1,), "n": object(), "s": "x"}, 5, ["x"]), ([1],)],

@@ -14,6 +14,7 @@ from cachee_shm.errors import (
     InvalidKey,
     InvalidTTL,
     KeyTooLong,
+    NotACounter,
     UnknownNamespace,
     Unserializable,
     ValueTooLarge,
@@ -86,14 +87,24 @@ LIVED = {
 }
 
 
+class Mute:
+    def __repr__(self):
+        raise ConnectionError("it does not say what it is")
+
+
+class MuteKey(str):
+    __repr__ = Mute.__repr__
+
+
 @pytest.mark.parametrize("verb", LIVED.values(), ids=LIVED)
 @pytest.mark.parametrize(
     "ttl",
     [
         *(-1, -0.001, math.nan, math.inf, -math.inf, 1e12, 10**400, "60", b"60", [], decimal.Decimal(1)),
         *(dt.timedelta(seconds=-1), dt.timedelta.max, dt.datetime(2030, 1, 1)),
+        *(10**5000, Mute()),
     ],
-    ids=repr,
+    ids=lambda ttl: type(ttl).__name__,
 )
 def test_a_ttl_that_is_no_lifetime_is_refused_and_the_old_value_stays(private, verb, ttl):
     private.delete("b")
@@ -105,10 +116,20 @@ def test_a_ttl_that_is_no_lifetime_is_refused_and_the_old_value_stays(private, v
     assert (private.get("a"), "b" in private) == ("old", False)
 
 
-@pytest.mark.parametrize("stale", [-1, math.nan, math.inf, "60", None], ids=repr)
+@pytest.mark.parametrize(
+    "stale", [-1, math.nan, math.inf, "60", None, 10**5000, Mute()], ids=lambda stale: type(stale).__name__
+)
 def test_a_stale_that_is_no_time_is_refused_before_anything_is_loaded(private, stale):
     with pytest.raises(InvalidTTL, match="stale is"):
         private.get_or_load("none", lambda: pytest.fail("it was loaded"), stale=stale)
+
+
+def test_an_error_about_a_key_needs_no_repr_of_it(private):
+    with pytest.raises(ValueTooLarge, match="MuteKey"):
+        private.set(MuteKey("a"), b"x" * (8 << 20))
+    private.set("a", "no counter")
+    with pytest.raises(NotACounter, match="MuteKey"):
+        private.host.incr(MuteKey("a"))
 
 
 class Flattened(str):
