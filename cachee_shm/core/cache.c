@@ -460,17 +460,27 @@ enum store cache_fill(struct attachment *a, struct write *w, uint64_t token, uin
 
 /* ---- deleting ---- */
 
-int cache_delete(struct attachment *a, uint64_t hash)
+static int delete_by(struct attachment *a, const struct record *r)
 {
-    store_release(&a->me->verb_hash, hash); /* INTENT */
-    uint64_t s = ring_append(a, &(struct record){.hash = hash, .kind = RECORD_KEY, .own = true});
+    store_release(&a->me->verb_hash, r->hash); /* INTENT */
+    uint64_t s = ring_append(a, r);
     if (s == RING_CORRUPT) {
         end(a, retire(a));
         return -1;
     }
-    uint32_t killed = index_kill_lower(a, hash, s << 1, false);
+    uint32_t killed = index_kill_lower(a, r->hash, s << 1, false);
     count(a, STAT_DELETES, 1);
     return end(a, STORED) == STORED ? killed > 0 : -1;
+}
+
+int cache_delete(struct attachment *a, uint64_t hash)
+{
+    return delete_by(a, &(struct record){.hash = hash, .kind = RECORD_KEY, .own = true});
+}
+
+int cache_delete_local(struct attachment *a, uint64_t hash)
+{
+    return delete_by(a, &(struct record){.hash = hash, .kind = RECORD_LOCAL});
 }
 
 static int announce_wide(struct attachment *a, enum record_kind kind, uint64_t hash)

@@ -273,11 +273,13 @@ static PyObject *Segment_attach(SegmentObject *s, PyObject *args)
 {
     struct segment_config config = {0};
     int fd, has_bridge, has_name, follows;
-    unsigned near_entries, on_isolation;
-    unsigned long long memory, isolation_ttl_ms, default_ttl_ms;
+    uint32_t near_entries, on_isolation;
+    uint64_t memory, isolation_ttl_ms, default_ttl_ms;
     PyObject *hash_key, *encode, *decoders;
-    if (!PyArg_ParseTuple(args, "isKsOppKIKIsOO!p:_attach", &fd, &config.name, &memory, &config.host, &hash_key, &has_name,
-                          &has_bridge, &isolation_ttl_ms, &on_isolation, &default_ttl_ms, &near_entries, &config.doorbell_name,
+    if (!PyArg_ParseTuple(args, "isO&sOppO&O&O&O&sOO!p:_attach",
+                          &fd, &config.name, number64_from, &memory, &config.host, &hash_key, &has_name,
+                          &has_bridge, number64_from, &isolation_ttl_ms, number32_from, &on_isolation,
+                          number64_from, &default_ttl_ms, number32_from, &near_entries, &config.doorbell_name,
                           &encode, &PyTuple_Type, &decoders, &follows) ||
         !hash_key_from(hash_key, &config))
         return NULL;

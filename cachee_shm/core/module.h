@@ -145,6 +145,11 @@ void blocks_forget(SegmentObject *s);
 
 bool grace_from(PyObject *o, uint64_t *grace_ms);
 
+/* An int from 0 to the largest of the type, and nothing else: 0 and OverflowError or TypeError, else 1. Also for "O&" of
+ * PyArg_ParseTuple, whose own "K" and "I" take -1 for the largest number. */
+int number64_from(PyObject *o, void *number);
+int number32_from(PyObject *o, void *number);
+
 /* module_verbs.c, for module_loading.c. find_value: FOUND (or FOUND_STALE) with a new reference in *out, FOUND_NOTHING, or
  * -1 with an error set. A token names the attachment too: one of a segment that was replaced meanwhile must refuse its
  * fill. */

@@ -9,10 +9,12 @@ enum { RING_READ_MAX = 4096, RING_RECORD_BYTES = 24, PACK_BYTES_MAX = PACK_RECOR
 
 static PyObject *Segment_pack(SegmentObject *s, PyObject *args)
 {
-    unsigned long long cursor;
-    unsigned int records_max, bytes_max;
+    uint64_t cursor;
+    uint32_t records_max, bytes_max;
     uint32_t used;
-    if (!PyArg_ParseTuple(args, "KII:pack", &cursor, &records_max, &bytes_max) || !enter(s))
+    if (!PyArg_ParseTuple(args, "O&O&O&:pack",
+                          number64_from, &cursor, number32_from, &records_max, number32_from, &bytes_max) ||
+        !enter(s))
         return NULL;
     if (bytes_max < WIRE_RECORD_BYTES_MAX || records_max < 1)
         return fail(PyExc_ValueError, "pack needs room for one record: %d bytes", WIRE_RECORD_BYTES_MAX);
@@ -30,8 +32,8 @@ enum { WIRE_BUCKETS = 6 };
 static PyObject *Segment_missed(SegmentObject *s, PyObject *arg)
 {
     static const unsigned char kind_of[] = {[OWED_BUCKETS] = WIRE_BUCKETS, [OWED_CLEAR] = WIRE_CLEAR, [OWED_ALL] = WIRE_ALL};
-    uint64_t cursor = PyLong_AsUnsignedLongLong(arg);
-    if (PyErr_Occurred() || !enter(s))
+    uint64_t cursor;
+    if (!number64_from(arg, &cursor) || !enter(s))
         return NULL;
     enum owed owed = relay_owes(&s->a, cursor);
     return PyBytes_FromStringAndSize((const char *)&kind_of[owed], owed == OWED_NOTHING ? 0 : 1);
@@ -39,9 +41,10 @@ static PyObject *Segment_missed(SegmentObject *s, PyObject *arg)
 
 static PyObject *Segment_heal(SegmentObject *s, PyObject *args)
 {
-    unsigned long long cursor;
-    unsigned int records_max;
-    if (!PyArg_ParseTuple(args, "KI:heal", &cursor, &records_max) || !enter_as_bridge(s))
+    uint64_t cursor;
+    uint32_t records_max;
+    if (!PyArg_ParseTuple(args, "O&O&:heal",
+                          number64_from, &cursor, number32_from, &records_max) || !enter_as_bridge(s))
         return NULL;
     uint64_t to = cursor;
     relay_heal(&s->a, &to, records_max);
@@ -69,10 +72,11 @@ static PyObject *bytes_held(PyObject *o)
 
 static PyObject *Segment_apply(SegmentObject *s, PyObject *args)
 {
-    unsigned int source;
+    uint32_t source;
     PyObject *payload;
     uint32_t applied;
-    if (!PyArg_ParseTuple(args, "IO:apply", &source, &payload) || !(payload = bytes_held(payload)))
+    if (!PyArg_ParseTuple(args, "O&O:apply",
+                          number32_from, &source, &payload) || !(payload = bytes_held(payload)))
         return NULL;
     enum relay result = RELAY_MALFORMED;
     Py_ssize_t n = PyBytes_GET_SIZE(payload);
@@ -91,9 +95,10 @@ static PyObject *Segment_apply(SegmentObject *s, PyObject *args)
 
 static PyObject *Segment_map_piece(SegmentObject *s, PyObject *args)
 {
-    unsigned long long cursor;
-    unsigned int at, room;
-    if (!PyArg_ParseTuple(args, "KII:map_piece", &cursor, &at, &room) || !enter(s))
+    uint64_t cursor;
+    uint32_t at, room;
+    if (!PyArg_ParseTuple(args, "O&O&O&:map_piece",
+                          number64_from, &cursor, number32_from, &at, number32_from, &room) || !enter(s))
         return NULL;
     uint32_t bytes = relay_map_bytes(&s->a), left = at < bytes ? bytes - at : 0, n = room < left ? room : left;
     PyObject *out = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)n);
@@ -116,11 +121,13 @@ static bool enter_with_map(SegmentObject *s, unsigned int source, PyObject *byte
 
 static PyObject *Segment_fence_map(SegmentObject *s, PyObject *args)
 {
-    unsigned int source, steps_max;
-    unsigned long long sequence, at;
+    uint32_t source, steps_max;
+    uint64_t sequence, at;
     PyObject *bytes, *answer = NULL;
     struct bucket_map map;
-    if (!PyArg_ParseTuple(args, "IOKKI:fence_map", &source, &bytes, &sequence, &at, &steps_max) || !(bytes = bytes_held(bytes)))
+    if (!PyArg_ParseTuple(args, "O&OO&O&O&:fence_map",
+                          number32_from, &source, &bytes, number64_from, &sequence, number64_from, &at,
+                          number32_from, &steps_max) || !(bytes = bytes_held(bytes)))
         return NULL;
     if (enter_with_map(s, source, bytes, &map)) {
         struct map_fencing f = {.sequence = sequence, .at = at};
@@ -133,11 +140,13 @@ static PyObject *Segment_fence_map(SegmentObject *s, PyObject *args)
 
 static PyObject *Segment_evict_map(SegmentObject *s, PyObject *args)
 {
-    unsigned int source, words_max;
-    unsigned long long version, from;
+    uint32_t source, words_max;
+    uint64_t version, from;
     PyObject *bytes, *answer = NULL;
     struct bucket_map map;
-    if (!PyArg_ParseTuple(args, "IOKKI:evict_map", &source, &bytes, &version, &from, &words_max) || !(bytes = bytes_held(bytes)))
+    if (!PyArg_ParseTuple(args, "O&OO&O&O&:evict_map",
+                          number32_from, &source, &bytes, number64_from, &version, number64_from, &from,
+                          number32_from, &words_max) || !(bytes = bytes_held(bytes)))
         return NULL;
     if (enter_with_map(s, source, bytes, &map)) {
         uint32_t evicted = 0;
@@ -163,9 +172,10 @@ static void pack_event(unsigned char *out, uint64_t sequence, const struct recor
 /* (cursor, records), or None: the reader was lapped. */
 static PyObject *Segment_read_ring(SegmentObject *s, PyObject *args)
 {
-    unsigned long long cursor;
-    unsigned int records_max;
-    if (!PyArg_ParseTuple(args, "KI:read_ring", &cursor, &records_max) || !enter(s))
+    uint64_t cursor;
+    uint32_t records_max;
+    if (!PyArg_ParseTuple(args, "O&O&:read_ring",
+                          number64_from, &cursor, number32_from, &records_max) || !enter(s))
         return NULL;
     uint64_t tail = ring_tail(&s->a);
     if (cursor > tail || tail - cursor > s->a.geo.ring_slots)
@@ -298,10 +308,12 @@ struct source_slot *source_at(SegmentObject *s, unsigned int i)
  * repairs more than it must. */
 static PyObject *Segment_source_store(SegmentObject *s, PyObject *args)
 {
-    unsigned int i;
-    unsigned long long incarnation, cursor;
+    uint32_t i;
+    uint64_t incarnation, cursor;
     struct source_slot *slot;
-    if (!PyArg_ParseTuple(args, "IKK:source_store", &i, &incarnation, &cursor) || !enter_as_bridge(s) || !(slot = source_at(s, i)))
+    if (!PyArg_ParseTuple(args, "O&O&O&:source_store",
+                          number32_from, &i, number64_from, &incarnation, number64_from, &cursor) ||
+        !enter_as_bridge(s) || !(slot = source_at(s, i)))
         return NULL;
     if (load_relaxed(&slot->incarnation) != incarnation) {
         store_release(&slot->cursor, 0);
@@ -313,9 +325,9 @@ static PyObject *Segment_source_store(SegmentObject *s, PyObject *args)
 
 static PyObject *Segment_source_forget(SegmentObject *s, PyObject *arg)
 {
-    unsigned long i = PyLong_AsUnsignedLong(arg);
+    uint32_t i;
     struct source_slot *slot;
-    if (PyErr_Occurred() || !enter_as_bridge(s) || !(slot = source_at(s, (unsigned int)i)))
+    if (!number32_from(arg, &i) || !enter_as_bridge(s) || !(slot = source_at(s, i)))
         return NULL;
     store_relaxed(&slot->until, ring_tail(&s->a));
     store_release(&slot->used, SOURCE_FREE);
@@ -325,10 +337,10 @@ static PyObject *Segment_source_forget(SegmentObject *s, PyObject *arg)
 /* For events.py: source_name(index, sequence) -> the host where a record began; empty: not known any more. */
 static PyObject *Segment_source_name(SegmentObject *s, PyObject *args)
 {
-    unsigned int i;
-    unsigned long long sequence;
+    uint32_t i;
+    uint64_t sequence;
     char name[NAME_BYTES];
-    if (!PyArg_ParseTuple(args, "IK:_source_name", &i, &sequence) || !enter(s))
+    if (!PyArg_ParseTuple(args, "O&O&:_source_name", number32_from, &i, number64_from, &sequence) || !enter(s))
         return NULL;
     bool known = peers_name_at(&s->a, i, sequence, name);
     return text_from(name, known ? sizeof name : 0);
@@ -336,9 +348,9 @@ static PyObject *Segment_source_name(SegmentObject *s, PyObject *args)
 
 static PyObject *Segment_source_set_aside(SegmentObject *s, PyObject *arg)
 {
-    unsigned long i = PyLong_AsUnsignedLong(arg);
+    uint32_t i;
     struct source_slot *slot;
-    if (PyErr_Occurred() || !enter_as_bridge(s) || !(slot = i == NOBODY ? &s->a.sources[NOBODY] : source_at(s, (unsigned int)i)))
+    if (!number32_from(arg, &i) || !enter_as_bridge(s) || !(slot = i == NOBODY ? &s->a.sources[NOBODY] : source_at(s, i)))
         return NULL;
     store_release(&slot->used, SOURCE_FORGOTTEN);
     Py_RETURN_NONE;
@@ -359,11 +371,11 @@ static PyObject *Segment_draw_line(SegmentObject *s, PyObject *unused)
 
 static PyObject *Segment_evict_before(SegmentObject *s, PyObject *arg)
 {
-    unsigned long long sequence = PyLong_AsUnsignedLongLong(arg);
-    if (PyErr_Occurred() || !enter_as_bridge(s))
+    uint64_t sequence;
+    if (!number64_from(arg, &sequence) || !enter_as_bridge(s))
         return NULL;
     if (sequence > ring_tail(&s->a))
-        return fail(PyExc_ValueError, "no record has sequence %llu yet", sequence);
+        return fail(PyExc_ValueError, "no record has sequence %llu yet", (unsigned long long)sequence);
     fence_clear_before(&s->a, sequence);
     Py_RETURN_NONE;
 }
@@ -372,8 +384,8 @@ static PyObject *Segment_evict_before(SegmentObject *s, PyObject *arg)
 
 static PyObject *Segment_set_serve_until(SegmentObject *s, PyObject *arg)
 {
-    uint64_t ms = PyLong_AsUnsignedLongLong(arg);
-    if (PyErr_Occurred() || !enter_as_bridge(s))
+    uint64_t ms;
+    if (!number64_from(arg, &ms) || !enter_as_bridge(s))
         return NULL;
     store_release(&s->a.header->serve_until_ms, ms);
     Py_RETURN_NONE;

@@ -101,11 +101,9 @@ bool driver_from(struct driver *d, SegmentObject *s, PyObject *const *args, Py_s
         fail(PyExc_TypeError, "%s(key, loader, args, kept, since, asked_ms, alone)", verb);
         return false;
     }
-    d->since = PyLong_AsUnsignedLongLong(args[4]);
-    d->asked_ms = PyLong_AsUnsignedLongLong(args[5]);
-    d->alone = args[6] == Py_True;
-    if (PyErr_Occurred())
+    if (!number64_from(args[4], &d->since) || !number64_from(args[5], &d->asked_ms))
         return false;
+    d->alone = args[6] == Py_True;
     d->s = (SegmentObject *)Py_NewRef((PyObject *)s);
     d->key = Py_NewRef(args[0]);
     d->loader = Py_NewRef(args[1]);
@@ -462,11 +460,10 @@ static PyObject *Segment_waits(SegmentObject *s, PyObject *const *args, Py_ssize
     if (n != 4 || !PyTuple_Check(args[1]) || PyTuple_GET_SIZE(args[1]) != KEPTS)
         return fail(PyExc_TypeError, "_waits(key, kept, since, asked_ms)");
     struct driver d = {.s = s, .kept = args[1]};
-    d.since = wish.since = PyLong_AsUnsignedLongLong(args[2]);
-    d.asked_ms = PyLong_AsUnsignedLongLong(args[3]);
-    if (PyErr_Occurred() || !key_from(args[0], &k) ||
+    if (!number64_from(args[2], &d.since) || !number64_from(args[3], &d.asked_ms) || !key_from(args[0], &k) ||
         !fence_now(s, args[0], kept(&d, KEPT_TAGS), kept(&d, KEPT_LOCAL) == Py_True, &d.hash, &wish.fence))
         return NULL;
+    wish.since = d.since;
     wish.hash = d.hash;
     bool there = cache_find(&s->a, d.hash, k.bytes, k.n, &e) == FOUND;
     bool held = flight_for(&d, wish.now_ms) || lease_is_held(&s->a, &wish);
@@ -494,8 +491,8 @@ static PyObject *Segment_judge(SegmentObject *s, PyObject *const *args, Py_ssize
 /* For tests: _lateness(ms_min, ms_unknown): when a load is late. */
 static PyObject *Segment_lateness(SegmentObject *s, PyObject *args)
 {
-    unsigned long long least, unknown;
-    if (!PyArg_ParseTuple(args, "KK:_lateness", &least, &unknown) || !enter(s))
+    uint64_t least, unknown;
+    if (!PyArg_ParseTuple(args, "O&O&:_lateness", number64_from, &least, number64_from, &unknown) || !enter(s))
         return NULL;
     s->a.late_ms_min = least;
     s->a.late_ms_unknown = unknown;

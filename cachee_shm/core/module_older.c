@@ -99,11 +99,10 @@ static PyObject *Older_take(OlderObject *self, PyObject *unused)
 
 static PyObject *Older_relay(OlderObject *self, PyObject *arg)
 {
-    unsigned long records_max = PyLong_AsUnsignedLong(arg);
-    if (PyErr_Occurred() || !ready(self))
+    uint32_t records_max;
+    if (!number32_from(arg, &records_max) || !ready(self))
         return NULL;
-    uint32_t bounded = records_max < UINT32_MAX ? (uint32_t)records_max : UINT32_MAX;
-    return none_or_broken(self, older_relay(&self->o, &self->mine->a, bounded));
+    return none_or_broken(self, older_relay(&self->o, &self->mine->a, records_max));
 }
 
 static PyObject *Older_finish(OlderObject *self, PyObject *unused)
@@ -132,8 +131,8 @@ static PyObject *Older_retire(OlderObject *self, PyObject *unused)
 
 static PyObject *Older_set_serve_until(OlderObject *self, PyObject *arg)
 {
-    uint64_t ms = PyLong_AsUnsignedLongLong(arg);
-    if (PyErr_Occurred() || !ready(self))
+    uint64_t ms;
+    if (!number64_from(arg, &ms) || !ready(self))
         return NULL;
     older_serve_until(&self->o, &self->mine->a, ms);
     Py_RETURN_NONE;
@@ -141,8 +140,8 @@ static PyObject *Older_set_serve_until(OlderObject *self, PyObject *arg)
 
 static PyObject *Older_vouch(OlderObject *self, PyObject *arg)
 {
-    uint64_t ms = PyLong_AsUnsignedLongLong(arg);
-    if (PyErr_Occurred() || !ready(self))
+    uint64_t ms;
+    if (!number64_from(arg, &ms) || !ready(self))
         return NULL;
     older_vouch(&self->o, &self->mine->a, ms);
     Py_RETURN_NONE;

@@ -36,10 +36,12 @@ PyObject *text_from(const char *bytes, size_t bytes_max)
 
 static PyObject *Segment_source_acked(SegmentObject *s, PyObject *args)
 {
-    unsigned int i;
-    unsigned long long position;
+    uint32_t i;
+    uint64_t position;
     struct source_slot *slot;
-    if (!PyArg_ParseTuple(args, "IK:source_acked", &i, &position) || !enter_as_bridge(s) || !(slot = source_at(s, i)))
+    if (!PyArg_ParseTuple(args, "O&O&:source_acked",
+                          number32_from, &i, number64_from, &position) ||
+        !enter_as_bridge(s) || !(slot = source_at(s, i)))
         return NULL;
     peers_acked(&s->a, slot, position);
     Py_RETURN_NONE;
@@ -47,11 +49,13 @@ static PyObject *Segment_source_acked(SegmentObject *s, PyObject *args)
 
 static PyObject *Segment_source_tell(SegmentObject *s, PyObject *args)
 {
-    unsigned int i;
+    uint32_t i;
     int reachable;
-    unsigned long long fresh_ms;
+    uint64_t fresh_ms;
     struct source_slot *slot;
-    if (!PyArg_ParseTuple(args, "IpK:source_tell", &i, &reachable, &fresh_ms) || !enter_as_bridge(s) || !(slot = source_at(s, i)))
+    if (!PyArg_ParseTuple(args, "O&pO&:source_tell",
+                          number32_from, &i, &reachable, number64_from, &fresh_ms) ||
+        !enter_as_bridge(s) || !(slot = source_at(s, i)))
         return NULL;
     peers_tell(slot, reachable, fresh_ms);
     Py_RETURN_NONE;
@@ -59,8 +63,8 @@ static PyObject *Segment_source_tell(SegmentObject *s, PyObject *args)
 
 static PyObject *Segment_bridge_vouch(SegmentObject *s, PyObject *arg)
 {
-    uint64_t until_ms = PyLong_AsUnsignedLongLong(arg);
-    if (PyErr_Occurred() || !enter_as_bridge(s))
+    uint64_t until_ms;
+    if (!number64_from(arg, &until_ms) || !enter_as_bridge(s))
         return NULL;
     peers_vouch(&s->a, until_ms);
     Py_RETURN_NONE;
@@ -74,11 +78,11 @@ static PyObject *Segment_sync_asked(SegmentObject *s, PyObject *unused)
 
 static PyObject *Segment_raise_incarnation(SegmentObject *s, PyObject *arg)
 {
-    unsigned long long incarnation = PyLong_AsUnsignedLongLong(arg);
-    if (PyErr_Occurred() || !enter_as_bridge(s))
+    uint64_t incarnation;
+    if (!number64_from(arg, &incarnation) || !enter_as_bridge(s))
         return NULL;
     if (incarnation <= load_acquire(&s->a.header->incarnation))
-        return fail(PyExc_ValueError, "incarnation %llu is not above the segment's; nothing changed", incarnation);
+        return fail(PyExc_ValueError, "incarnation %llu is not above the segment's; nothing changed", (unsigned long long)incarnation);
     peers_raise_incarnation(&s->a, incarnation);
     Py_RETURN_NONE;
 }
@@ -106,8 +110,9 @@ static PyObject *Segment_written(SegmentObject *s, PyObject *unused)
  * process announced in it since. Without a bridge nobody has to be met; without a segment nothing is announced. */
 static PyObject *Segment_synced(SegmentObject *s, PyObject *args)
 {
-    unsigned long long incarnation, written;
-    if (!PyArg_ParseTuple(args, "KK:_synced", &incarnation, &written) || !enter(s))
+    uint64_t incarnation, written;
+    if (!PyArg_ParseTuple(args, "O&O&:_synced",
+                          number64_from, &incarnation, number64_from, &written) || !enter(s))
         return NULL;
     if (load_acquire(&s->a.header->incarnation) != incarnation)
         written = s->a.written;

@@ -119,6 +119,37 @@ bool ttl_from(const SegmentObject *s, PyObject *o, uint64_t *ttl_ms, bool *store
     return true;
 }
 
+static bool number_from(PyObject *o, unsigned long long most, unsigned long long *number)
+{
+    if (!PyLong_Check(o)) {
+        fail(PyExc_TypeError, "An int from 0 to %llu is wanted, not %.100s. Nothing was changed.", most, Py_TYPE(o)->tp_name);
+        return false;
+    }
+    *number = PyLong_AsUnsignedLongLong(o);
+    bool overflows = *number == ULLONG_MAX && PyErr_Occurred();
+    if (!overflows && *number <= most)
+        return true;
+    PyErr_Clear();
+    fail(PyExc_OverflowError, "An int from 0 to %llu is wanted, not %R. Nothing was changed.", most, o);
+    return false;
+}
+
+int number64_from(PyObject *o, void *number)
+{
+    unsigned long long n = 0;
+    bool good = number_from(o, UINT64_MAX, &n);
+    *(uint64_t *)number = n;
+    return good;
+}
+
+int number32_from(PyObject *o, void *number)
+{
+    unsigned long long n = 0;
+    bool good = number_from(o, UINT32_MAX, &n);
+    *(uint32_t *)number = (uint32_t)n;
+    return good;
+}
+
 /* Seconds after the lifetime in which a value may still be served. */
 bool grace_from(PyObject *o, uint64_t *grace_ms)
 {

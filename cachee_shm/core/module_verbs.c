@@ -253,11 +253,10 @@ static int clear_all(SegmentObject *s, const struct key *unused)
 static void drop(SegmentObject *s, const struct key *k, bool local)
 {
     uint64_t hash = hash_key(s->a.hash_key, k->bytes, k->n);
-    struct write nothing = {.hash = hash, .key = k->bytes, .key_bytes = k->n, .local = true, .store_nothing = true};
     if (s->a.stand_in)
         owe_key(s, k);
     else if (local)
-        cache_set(&s->a, &nothing);
+        cache_delete_local(&s->a, hash);
     else
         cache_delete(&s->a, hash);
 }
@@ -368,9 +367,8 @@ static PyObject *Segment_fill(SegmentObject *s, PyObject *const *args, Py_ssize_
     struct request r;
     if (n != 8)
         return fail(PyExc_TypeError, "_fill takes 8 arguments");
-    uint64_t token = PyLong_AsUnsignedLongLong(args[2]), started = PyLong_AsUnsignedLongLong(args[3]);
-    unsigned long long grace = PyLong_AsUnsignedLongLong(args[5]);
-    if (PyErr_Occurred())
+    uint64_t token, started, grace;
+    if (!number64_from(args[2], &token) || !number64_from(args[3], &started) || !number64_from(args[5], &grace))
         return NULL;
     if (grace > GRACE_MS_MAX)
         return fail(errors.invalid_ttl, "stale is a number of seconds from 0 to 1e11. Nothing was read or written.");
@@ -403,8 +401,8 @@ static PyObject *Segment_set_fenced(SegmentObject *s, PyObject *const *args, Py_
     struct request r;
     if (n != 5)
         return fail(PyExc_TypeError, "_set_fenced takes 5 arguments");
-    uint64_t token = PyLong_AsUnsignedLongLong(args[2]);
-    if (PyErr_Occurred() || !request_from(s, WRITE_FENCED, args[3], args[4], NULL, &r))
+    uint64_t token;
+    if (!number64_from(args[2], &token) || !request_from(s, WRITE_FENCED, args[3], args[4], NULL, &r))
         return NULL;
     r.token = token;
     return stored(s, &r, args[0], args[1]);
@@ -592,8 +590,8 @@ static PyObject *Segment_intend(SegmentObject *s, PyObject *key)
 
 static PyObject *Segment_settle(SegmentObject *s, PyObject *intent)
 {
-    uint64_t number = PyLong_AsUnsignedLongLong(intent);
-    if (PyErr_Occurred() || !enter(s))
+    uint64_t number;
+    if (!number64_from(intent, &number) || !enter(s))
         return NULL;
     block_end(s, number);
     Py_RETURN_NONE;

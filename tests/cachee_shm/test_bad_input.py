@@ -430,3 +430,55 @@ def test_the_bytes_of_a_payload_may_be_of_any_kind(private):
     for wrong in ("text", None, [1]):
         with pytest.raises(TypeError, match="bytes-like"):
             private.apply(1, wrong)
+
+
+NUMBERED = {  # verb: its arguments, each number with the largest that is accepted
+    "pack": [2**64 - 1, 2**32 - 1, 2**32 - 1],
+    "missed": [2**64 - 1],
+    "heal": [2**64 - 1, 2**32 - 1],
+    "apply": [2**32 - 1, b""],
+    "map_piece": [2**64 - 1, 2**32 - 1, 2**32 - 1],
+    "fence_map": [2**32 - 1, b"", 2**64 - 1, 2**64 - 1, 2**32 - 1],
+    "evict_map": [2**32 - 1, b"", 2**64 - 1, 2**64 - 1, 2**32 - 1],
+    "read_ring": [2**64 - 1, 2**32 - 1],
+    "source_store": [2**32 - 1, 2**64 - 1, 2**64 - 1],
+    "source_forget": [2**32 - 1],
+    "source_set_aside": [2**32 - 1],
+    "source_acked": [2**32 - 1, 2**64 - 1],
+    "source_tell": [2**32 - 1, True, 2**64 - 1],
+    "_source_name": [2**32 - 1, 2**64 - 1],
+    "evict_before": [2**64 - 1],
+    "set_serve_until": [2**64 - 1],
+    "bridge_vouch": [2**64 - 1],
+    "raise_incarnation": [2**64 - 1],
+    "_synced": [2**64 - 1, 2**64 - 1],
+    "_lateness": [2**64 - 1, 2**64 - 1],
+}
+
+
+@pytest.mark.parametrize("verb", NUMBERED)
+def test_a_number_that_is_negative_or_too_large_is_refused_and_never_another_number(private, verb):
+    arguments = NUMBERED[verb]
+    plain = [0 if type(most) is int else most for most in arguments]
+    for i, most in enumerate(arguments):
+        if type(most) is not int:
+            continue
+        for wrong in (-1, most + 1, -(2**64), 2**70):
+            with pytest.raises(OverflowError, match=f"An int from 0 to {most} is wanted, not {wrong}"):
+                getattr(private, verb)(*plain[:i], wrong, *plain[i + 1 :])
+        for wrong in (1.0, "1", None):
+            with pytest.raises(TypeError, match=f"An int from 0 to {most} is wanted, not "):
+                getattr(private, verb)(*plain[:i], wrong, *plain[i + 1 :])
+    assert private.get("nothing") is None
+
+
+@pytest.mark.parametrize("local", [True, False])
+def test_a_set_that_fails_is_counted_as_the_delete_that_it_is(private, local):
+    private.set("a", 1, local=local)
+    before = private.stats()
+    with pytest.raises(Unserializable):
+        private.set("a", object(), local=local)
+    after = private.stats()
+    assert after["sets"] == before["sets"]
+    assert after["deletes"] == before["deletes"] + 1
+    assert "a" not in private
