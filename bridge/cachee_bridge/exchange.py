@@ -5,6 +5,7 @@
                the last STATE of the handshake has fewer than ROWS_MAX rows: what no row names, the peer lacks
     FRAME      applied, or asked for again; a map of buckets goes on being applied in `go_on`
     BEAT       heads make sources fresh or show that something is missing; cursors say what the peer has
+    CALM       the same in rows of what changed; of the rest in two sums (calm.py), or SYNC asks for the rows
     BEAT, REPLAY that know more of this host's ring than it has written: it goes on under a higher incarnation
     REPLAY     the outbox goes (back) to that position and streams on
     LEAVE      with heads: the peer is no member once all it wrote is applied
@@ -24,11 +25,14 @@ from dataclasses import replace
 
 from cachee_bridge.buckets import PIECE_BYTES, is_piece
 from cachee_bridge.budget import WORDS_BYTES
+from cachee_bridge.calm import Position, sum_of
 from cachee_bridge.frames import (
+    HOPS_MAX,
     PAYLOAD_ALL,
     ROWS_MAX,
     SENT,
     Beat,
+    Calm,
     Cursor,
     FinalHead,
     Frame,
@@ -60,6 +64,10 @@ INCARNATION_BITS = 32
 INCARNATION_MAX = 2**64 - 2 ** (INCARNATION_BITS + 1)
 """From here on none is drawn that is higher."""
 COMPLAINTS_S = 60.0
+COMPARED_BYTES = 16
+"""Of a budget (budget.py), for each namespace whose positions are added up to compare a sum."""
+CALM_WIRE = 3
+"""A peer of an older wire is told a row for each namespace."""
 RAISE_S = 1.0
 """Between two raises of one namespace: each has its peers evict all that is older."""
 
@@ -83,6 +91,8 @@ class Exchange:
         self.reach = Reach()
         self.touched: set[str] = set()
         """Namespaces of which something was heard or changed since isolation.py last looked at them."""
+        self.refreshed: set[str] = set()
+        """Those of which nothing is new but that they are fresh: these may wait for others of the kind."""
         self.moved: set[str] = set()
         """Namespaces whose rings have moved by what was applied, since the pump last looked at them."""
         self._crowded: set[str] = set()
@@ -351,8 +361,13 @@ class Exchange:
                 f"{inbox.asker.fruitless} times; the link is closed and made anew"
             )
 
-    def on_beat(self, link: Link, beat: Beat, stamp: float | None, now: float) -> None:
+    def on_beat(self, link: Link, beat: Beat | Calm, stamp: float | None, now: float) -> None:
         """`stamp`: when the stamp that it echoes left here, in seconds; None = it echoes none."""
+        self._on_rows(link, beat, stamp, now)
+        if isinstance(beat, Calm):
+            self._on_rest(link, beat, stamp, now)
+
+    def _on_rows(self, link: Link, beat: Beat | Calm, stamp: float | None, now: float) -> None:
         if not link.dialled:
             link.pace.answer(now, self._settings.heartbeat_s)
         for head in beat.heads:
@@ -367,6 +382,35 @@ class Exchange:
                 self._on_cursor(link, cursor, now)
             else:
                 self.relaying.on_cursor(link, cursor, now)
+
+    def _on_rest(self, link: Link, calm: Calm, stamp: float | None, now: float) -> None:
+        """The shared namespaces that no row is about: all are as the sums say, or nothing of it counts."""
+        link.budget.owe(COMPARED_BYTES * len(link.shared))
+        rest = link.shared - {head.namespace for head in calm.heads if head.source == link.name}
+        if not self._agrees(link, rest, calm):
+            if now >= link.asked_rows_at + self._settings.heartbeat_s:
+                link.asked_rows_at = now
+                link.send(Sync("", HOPS_MAX))  # to be answered, and passed on to nobody
+            return
+        if stamp is None:
+            return
+        self.refreshed |= rest
+        for namespace in rest:
+            inbox = self.members[namespace].inboxes.get(link.name)
+            if inbox is not None:
+                if inbox.freshness.at + self._settings.lost_after_s / 2 < stamp:
+                    self.touched.add(namespace)
+                inbox.told(inbox.cursor, stamp)
+
+    def _agrees(self, link: Link, rest: set[str], calm: Calm) -> bool:
+        """Whether all heads of the rest are applied here, and the peer has acknowledged what it says."""
+        applied, acked = [], []
+        for namespace in rest:
+            members = self.members[namespace]
+            inbox, cursor = members.inboxes.get(link.name), link.acked.get(namespace)
+            applied.append((namespace, (inbox.incarnation, inbox.cursor) if inbox is not None else None))
+            acked.append((namespace, (members.store.incarnation, cursor) if cursor is not None else None))
+        return (sum_of(applied), sum_of(acked)) == (calm.heads_sum, calm.cursors_sum)
 
     def on_syncs(self, link: Link, syncs: Iterable[Sync], now: float) -> int:
         """One answer to all of them; how many rows and messages it took."""
@@ -532,30 +576,58 @@ class Exchange:
         self.pump(link)
         is_calm = link.pace.is_calm(now)
         if link.pace.due(now, not link.unconfirmed):
-            self.beat(link, now, whole=is_calm)
+            self.beat(link, now, whole=is_calm, calmly=is_calm and link.version >= CALM_WIRE)
 
-    def beat(self, link: Link, now: float, whole: bool = True) -> int:
+    def beat(self, link: Link, now: float, whole: bool = True, calmly: bool = False) -> int:
         """Heads, cursors, stamp, echo; how many rows. Not `whole`: only of namespaces in which anything
-        moved since they were told. Left out only if the socket has been full for long."""
+        moved since they were told. `calmly`: of these in rows, and of the others in sums. Left out only if
+        the socket has been full for long."""
         self.pump(link)
         if link.room():
             self.send_empty(link)
         if not link.room(BEATS_BYTES):
             return 0
         stirred, link.stirred = link.stirred, set()
-        shared = sorted(link.shared if whole else (stirred | link.unconfirmed) & link.shared)
-        heartbeat_s = self._settings.heartbeat_s
-        stores = [(ns, self.members[ns].store) for ns in shared]
-        heads = [Head(ns, self._name, store.incarnation, store.tail, 0, SENT) for ns, store in stores]
-        held = [(ns, self.members[ns].cursor(link.name)) for ns in shared]
-        cursors = [Cursor(ns, link.name, *known, self._name) for ns, known in held if known is not None]
+        moved = (stirred | link.unconfirmed) & link.shared
+        known = self._positions(link, link.shared if whole else moved)
+        told = known
+        if calmly:
+            news = {
+                ns for ns, at in known.items() if (link.told.get(ns), link.acked.get(ns)) != (at, at[0][1])
+            }
+            told = {ns: known[ns] for ns in news | moved}
+            calmly = len(told) <= ROWS_MAX
+        told = told if calmly else known
+        link.told = known if whole else {**link.told, **known}
+        heads = tuple(Head(ns, self._name, *told[ns][0], 0, SENT) for ns in sorted(told))
+        held = ((ns, told[ns][1]) for ns in sorted(told))
+        cursors = tuple(Cursor(ns, link.name, *at, self._name) for ns, at in held if at is not None)
         more_heads, more_cursors = self.relaying.rows(link, now)
-        beat = Beat(link.stamp(now), link.heard_stamp, (*heads, *more_heads), (*cursors, *more_cursors))
-        for part in in_parts(beat):
-            link.send(part)
+        stamp, echo = link.stamp(now), link.heard_stamp
+        if calmly:
+            rest = [(ns, at) for ns, at in known.items() if ns not in told]
+            sums = sum_of((ns, head) for ns, (head, _) in rest), sum_of((ns, at) for ns, (_, at) in rest)
+            link.send(Calm(stamp, echo, heads, cursors, *sums))
+            heads, cursors = (), ()
+        if more_heads or more_cursors or not calmly:
+            for part in in_parts(Beat(stamp, echo, (*heads, *more_heads), (*cursors, *more_cursors))):
+                link.send(part)
+        heartbeat_s = self._settings.heartbeat_s
         calm_s = heartbeat_s if link.relays else self._calm_s
         link.pace.beaten(now, calm_s if whole else None, heartbeat_s)
-        return len(beat.heads) + len(beat.cursors)
+        return 2 * len(told) + len(more_heads) + len(more_cursors)
+
+    def _positions(
+        self, link: Link, namespaces: Iterable[str]
+    ) -> dict[str, tuple[Position, Position | None]]:
+        """Of each: this host's head, which is the tail of its ring by now, and how far the peer's ring is
+        applied here; None if it was never met."""
+        found = {}
+        for namespace in namespaces:
+            members = self.members[namespace]
+            head = members.store.incarnation, members.store.tail
+            found[namespace] = head, members.cursor(link.name)
+        return found
 
     # Leaving, and what people see
 
@@ -576,7 +648,7 @@ class Exchange:
 
     def unacked(self, link: Link) -> bool:
         """Whether the peer has not yet applied all that this host leaves behind."""
-        finals = [(ns, self._finals[ns]) for ns in link.shared if ns in self._finals]
+        finals = [(ns, final) for ns, final in self._finals.items() if ns in link.shared]
         return any(link.acked.get(namespace, -1) < final.head for namespace, final in finals)
 
     def missed(self) -> set[str]:

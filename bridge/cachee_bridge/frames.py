@@ -21,6 +21,9 @@ The seal (seal.py) is there from the first message after AUTH on; without a secr
     8 PEERS   [[name, address], ...]                                     who is up here
     9 LEAVE   reason, [[namespace, incarnation, head], ...]              last word; with heads: for good
    10 FOLLOW  [source, ...]                                              of whom to send me the records
+   11 CALM    stamp, echo, heads and cursors as in BEAT, of what changed from wire 3 on, where nothing else
+              since the last; sum of the other heads, sum of the other    is to be said (calm.py)
+              cursors
 
 Hosts may speak different wires during an upgrade. versions.py says how two ends agree on one, and how a
 message of the newer wire is said in the older one. Each type of message has the wire that it came with; an
@@ -146,6 +149,16 @@ class Beat(NamedTuple):
     cursors: tuple[Cursor, ...]
 
 
+class Calm(NamedTuple):
+    stamp: int
+    echo: int
+    heads: tuple[Head, ...]
+    cursors: tuple[Cursor, ...]
+    heads_sum: int
+    cursors_sum: int
+    """Of the namespaces that both ends share and no row is about: calm.py."""
+
+
 class Frame(NamedTuple):
     namespace: str
     source: str
@@ -193,7 +206,7 @@ class Leave(NamedTuple):
     heads: tuple[FinalHead, ...]
 
 
-Message = Hello | Auth | State | Beat | Frame | Replay | Sync | Peers | Leave | Follow
+Message = Hello | Auth | State | Beat | Frame | Replay | Sync | Peers | Leave | Follow | Calm
 Check = Callable[[Any], Any]
 
 
@@ -285,6 +298,8 @@ _record = _integer(1, 2**63 - 1)
 _namespace = _matching(NAMESPACE, "a namespace")
 _name = _matching(HOST_NAME, "a host's name")
 _source = _matching(re.compile(f"(?:{HOST_NAME.pattern})?"), "a host's name, or nothing")
+_heads = _list(_row(Head, _namespace, _name, _u64, _position, _u64, _integer(SENT, LEFT)))
+_cursors = _list(_row(Cursor, _namespace, _name, _u64, _position, _name))
 
 BODIES: dict[int, tuple[type[Message], int, Check]] = {
     number: (shape, since, _row(shape, *fields))
@@ -293,15 +308,14 @@ BODIES: dict[int, tuple[type[Message], int, Check]] = {
                        _one_of("none", "secret"), _address(may_lack_host=True), _text(63))),
         (2, Auth, 2, (_list(_bytes(32, 32), 1, 2),)),
         (3, State, 2, (_list(_row(NamespaceState, _namespace, _u64, _position, _u64)),)),
-        (4, Beat, 2, (_u64, _u64, _list(_row(Head, _namespace, _name, _u64, _position, _u64,
-                                                _integer(SENT, LEFT))),
-                      _list(_row(Cursor, _namespace, _name, _u64, _position, _name)))),
+        (4, Beat, 2, (_u64, _u64, _heads, _cursors)),
         (5, Frame, 2, (_namespace, _name, _u64, _record, _record, _bytes(0, PAYLOAD_BYTES_MAX))),
         (6, Replay, 2, (_namespace, _name, _u64, _record)),
         (7, Sync, 2, (_source, _integer(0, HOPS_MAX))),
         (8, Peers, 2, (_list(_row(PeerAddress, _name, _address(may_lack_host=False))),)),
         (9, Leave, 2, (_text(REASON_CHARACTERS), _list(_row(FinalHead, _namespace, _u64, _position)))),
         (10, Follow, 2, (_list(_name),)),
+        (11, Calm, 3, (_u64, _u64, _heads, _cursors, _u64, _u64)),
     )
 }  # fmt: skip
 """By number: the message, the wire that it came with, and the check of its body."""
@@ -365,7 +379,7 @@ def namespaces_of(message: Message) -> list[str]:
     """Every namespace that it speaks of."""
     if isinstance(message, Frame | Replay):
         return [message.namespace]
-    if isinstance(message, Beat):
+    if isinstance(message, Beat | Calm):
         return [head.namespace for head in message.heads] + [row.namespace for row in message.cursors]
     if isinstance(message, State):
         return [row.namespace for row in message.namespaces]

@@ -11,13 +11,13 @@ from cachee_bridge.ports import NamespaceView
 from cachee_bridge.reasons import Reason, Why
 
 PERIOD_S = 0.3
-PERIOD_PART = 6
+PERIOD_PART = 4
 """Of lost_after, at the most: how often a namespace of which nothing new is heard is looked at."""
 
 
 class Isolation:
-    """Of all namespaces of one host. Looked at are those of which something was heard, and of the others each
-    in its turn."""
+    """Of all namespaces of one host. Looked at are those of which something was heard (if it is only that all
+    is as before, not more than twice in a period), and of the others each in its turn."""
 
     def __init__(self, exchange: Exchange, lost_after_s: float, say: Say) -> None:
         self._exchange, self._say = exchange, say
@@ -56,6 +56,9 @@ class Isolation:
             self._hindered = hindered
             self._exchange.touched.update(self._exchange.members)
         names, self._exchange.touched = self._exchange.touched, set()
+        refreshed, self._exchange.refreshed = self._exchange.refreshed, set()
+        lately = now + self._period_s / 2
+        names.update(name for name in refreshed if self._turn_of.get(name, 0.0) < lately)
         while self._turns and self._turns[0][0] <= now:
             turn, namespace = heapq.heappop(self._turns)
             if self._turn_of.get(namespace) == turn:

@@ -6,7 +6,7 @@
     AUTH      AUTH          checked; the acceptor answers with its own                       PROVEN
     PROVEN    -             the mesh looks at who it is: close, or send STATE                STATE
     STATE     STATE         the mesh meets each namespace                                    UP
-    UP        STATE BEAT FRAME REPLAY SYNC PEERS LEAVE FOLLOW
+    UP        STATE BEAT CALM FRAME REPLAY SYNC PEERS LEAVE FOLLOW
     any       LEAVE         the peer's reason for closing; its heads count when UP
     any       other         FrameError
 
@@ -28,6 +28,7 @@ from enum import Enum, auto
 
 from cachee_bridge import auth
 from cachee_bridge.budget import MESSAGE_BYTES, ROW_BYTES, Budget
+from cachee_bridge.calm import Position
 from cachee_bridge.frames import (
     AGE_UNKNOWN,
     FRAME_BYTES_MAX,
@@ -36,6 +37,7 @@ from cachee_bridge.frames import (
     VERSION_MIN,
     Auth,
     Beat,
+    Calm,
     Decoder,
     Hello,
     Message,
@@ -132,6 +134,10 @@ class Link:
         """Those of which the peer has not said that it has all it was sent."""
         self.stirred: set[str] = set()
         """Those in which anything was sent or came since the last beat."""
+        self.told: dict[str, tuple[Position, Position | None]] = {}
+        """By shared namespace, the head and the cursor that the peer was last told."""
+        self.asked_rows_at = float("-inf")
+        """When the peer was last asked for rows, since its sums were others than this host's."""
         self.asked: dict[str, int] = {}
         """For which position it was last asked to tell that, out of turn."""
         self.pace = Pace()
@@ -357,7 +363,7 @@ class Link:
         self.stamped_at = max(self.stamped_at, now)
         return microseconds(self.stamped_at)
 
-    def on_beat(self, beat: Beat, now: float) -> float | None:
+    def on_beat(self, beat: Beat | Calm, now: float) -> float | None:
         """When the stamp left here that `beat` echoes, in seconds; None if it echoes none yet."""
         if beat.stamp > self.heard_stamp:
             self.heard_stamp = beat.stamp

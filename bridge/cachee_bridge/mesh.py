@@ -53,6 +53,7 @@ from cachee_bridge.exchange import Exchange
 from cachee_bridge.frames import (
     ROWS_MAX,
     Beat,
+    Calm,
     Follow,
     Frame,
     Hello,
@@ -495,7 +496,7 @@ class Mesh:
     def _on_word(self, link: Link, message: Message, now: float) -> None:
         if isinstance(message, Frame):
             self._exchange.on_frame(link, message, now)
-        elif isinstance(message, Beat):
+        elif isinstance(message, Beat | Calm):
             self._on_beat(link, message, now)
         elif isinstance(message, Replay):
             self._exchange.on_replay(link, message, now)
@@ -508,7 +509,7 @@ class Mesh:
         else:
             raise FrameError(f"{type(message).__name__} in state UP; the link is closed")
 
-    def _on_beat(self, link: Link, beat: Beat, now: float) -> None:
+    def _on_beat(self, link: Link, beat: Beat | Calm, now: float) -> None:
         stamp = link.on_beat(beat, now)
         if stamp is not None:
             self._book.works(link.name)

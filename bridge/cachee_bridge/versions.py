@@ -16,6 +16,7 @@ What wire 2 cannot say:
 
     message of wire 3       said in wire 2
     FRAME with KEY_UNKNOWN  FRAME with KEY: an unconditional eviction, and nothing says why
+    CALM                    BEAT with a row for each namespace (exchange.py sees to it)
 """
 
 from __future__ import annotations

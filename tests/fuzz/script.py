@@ -37,6 +37,8 @@ ROWS: dict[int, tuple[Any, ...]] = {
     8: ([("name", "address")],),
     9: ("text", [("namespace", "incarnation", "position")]),
     10: (["owner"],),
+    11: ("stamp", "echo", [("namespace", "name", "incarnation", "position", "number", "kind")],
+         [("namespace", "owner", "incarnation", "position", "name")], "number", "number"),
 }  # fmt: skip
 """By type of message, its fields; a list stands for rows of them."""
 
@@ -125,7 +127,7 @@ class Script:
 
     def message(self) -> bytes:
         """With its prefix, without a seal."""
-        number = self.one_of(3, 4, 4, 5, 5, 5, 6, 6, 7, 8, 9, 1, 2, 10, 4, 10)
+        number = self.one_of(3, 4, 4, 5, 5, 5, 6, 6, 7, 8, 9, 1, 2, 10, 4, 10, 11, 11)
         body = msgpack.packb(self._fields(ROWS[number]), use_bin_type=True)
         if self.seldom(12):
             body = self._spoiled(body)

@@ -15,8 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-RELAYED = (4, 5, 6)
-"""BEAT, FRAME, REPLAY."""
+RELAYED = (4, 5, 6, 11)
+"""BEAT, FRAME, REPLAY, CALM."""
 
 
 class End(Protocol):
