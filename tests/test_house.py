@@ -26,7 +26,7 @@ FLOORS = {
         ["__init__", "cli"],
     ],
     "cachee_bridge": [
-        ["identity", "seal", "budget", "pace", "calm", "logs", "strangers", "gate", "owners", "reasons"],
+        ["identity", "seal", "budget", "pace", "logs", "strangers", "gate", "owners", "reasons"],
         ["frames", "config", "effects", "ports", "discovery", "addresses", "freshness"],
         [
             "versions",
@@ -39,6 +39,7 @@ FLOORS = {
             "removal",
             "members",
             "bulletin",
+            "calm",
         ],
         ["link", "relaying", "exchange"],
         ["isolation", "gossip", "membership", "paths", "intake", "mesh"],

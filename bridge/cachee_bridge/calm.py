@@ -21,9 +21,11 @@ it says of its own rings, and in nothing else.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from hashlib import blake2b
+
+from cachee_bridge.members import Members
 
 Position = tuple[int, int]
 """(incarnation, position in the ring)."""
@@ -43,3 +45,29 @@ def part_of(namespace: str, position: Position) -> int:
 def sum_of(positions: Iterable[tuple[str, Position | None]]) -> int:
     """Of positions by namespace; None adds nothing."""
     return sum(part_of(name, position) for name, position in positions if position is not None) & SUM_MAX
+
+
+def positions_of(
+    members: Mapping[str, Members], name: str, namespaces: Iterable[str]
+) -> dict[str, tuple[Position, Position | None]]:
+    """Of each: this host's head, which is the tail of its ring by now, and how far the ring of `name` is
+    applied here; None if it was never met."""
+    found = {}
+    for namespace in namespaces:
+        known = members[namespace]
+        found[namespace] = (known.store.incarnation, known.store.tail), known.cursor(name)
+    return found
+
+
+def sums_here(
+    members: Mapping[str, Members], name: str, acked: Mapping[str, int], namespaces: Iterable[str]
+) -> tuple[int, int]:
+    """What this host expects in a CALM of `name`: the sums of how far its rings are applied here, and of how
+    far it has acknowledged this host's."""
+    applied, held = [], []
+    for namespace in namespaces:
+        known = members[namespace]
+        inbox, cursor = known.inboxes.get(name), acked.get(namespace)
+        applied.append((namespace, (inbox.incarnation, inbox.cursor) if inbox is not None else None))
+        held.append((namespace, (known.store.incarnation, cursor) if cursor is not None else None))
+    return sum_of(applied), sum_of(held)

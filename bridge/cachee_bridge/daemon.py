@@ -155,6 +155,7 @@ class Daemon:
                 segments.open_configured()
                 shell = self._make_shell(segments, bell)
                 stack.callback(shell.stop)
+                shell.tell_unserved(segments.unserved)
                 await self._start(shell)
                 stack.callback((await self._open_door(shell)).close)
                 self._say_ready(segments)
@@ -259,6 +260,7 @@ class Daemon:
         for namespace in segments.open_found():
             log.info("serving a new namespace=%s", namespace)
             shell.add_namespace(namespace, segments.held[namespace])
+        shell.tell_unserved(segments.unserved)
 
     def _renew(self, shell: Shell) -> None:
         """Certificates and secrets that have changed."""

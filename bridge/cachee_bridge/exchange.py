@@ -25,12 +25,15 @@ from dataclasses import replace
 
 from cachee_bridge.buckets import PIECE_BYTES, is_piece
 from cachee_bridge.budget import WORDS_BYTES
-from cachee_bridge.calm import Position, sum_of
+from cachee_bridge.calm import positions_of, sum_of, sums_here
 from cachee_bridge.frames import (
+    EXISTS,
+    GONE,
     HOPS_MAX,
     PAYLOAD_ALL,
     ROWS_MAX,
     SENT,
+    UNSERVED,
     Beat,
     Calm,
     Cursor,
@@ -68,6 +71,7 @@ COMPARED_BYTES = 16
 """Of a budget (budget.py), for each namespace whose positions are added up to compare a sum."""
 CALM_WIRE = 3
 """A peer of an older wire is told a row for each namespace."""
+NO_ROW = NamespaceState("", 1, 0, 1)
 RAISE_S = 1.0
 """Between two raises of one namespace: each has its peers evict all that is older."""
 
@@ -97,6 +101,8 @@ class Exchange:
         """Namespaces whose rings have moved by what was applied, since the pump last looked at them."""
         self._crowded: set[str] = set()
         """Namespaces whose table of sources had no room for some peer."""
+        self.unserved: frozenset[str] = frozenset()
+        """Namespaces whose segments exist on this host, and that its bridge cannot open."""
         self._raised_at: dict[str, float] = {}
         """By namespace, when its incarnation was last raised."""
 
@@ -140,7 +146,7 @@ class Exchange:
         """What the peer may know of: as many messages as it needs, of which the last has room left."""
         rows = [
             self._row(namespace)
-            for namespace in sorted(self.members)
+            for namespace in sorted(self.unserved.union(self.members))
             if self._is_mine(namespace) and link.allows(namespace)
         ]
         if link.version < 3:  # it closes the link for more
@@ -149,6 +155,8 @@ class Exchange:
         return [State(tuple(rows[at : at + ROWS_MAX])) for at in parts or (0,)]
 
     def _row(self, namespace: str) -> NamespaceState:
+        if namespace not in self.members:
+            return NamespaceState(namespace, EXISTS if namespace in self.unserved else GONE, 0, UNSERVED)
         store = self.members[namespace].store
         return NamespaceState(namespace, store.incarnation, store.tail, store.hash_key_fingerprint)
 
@@ -169,8 +177,14 @@ class Exchange:
         if row.namespace not in link.theirs and len(link.theirs) >= NAMESPACES_MAX:
             self._on_surplus(link, row.namespace, members)
             return
+        if (row.fingerprint, row.incarnation) == (UNSERVED, GONE):
+            self._on_gone(link, row.namespace, now)
+            return
         link.theirs[row.namespace] = row
         if members is None or not self._is_mine(row.namespace):
+            return
+        if row.fingerprint == UNSERVED:
+            self._refuse(link, members, Reason.UNSERVED, "its bridge cannot open its segment")
             return
         if row.fingerprint != members.store.hash_key_fingerprint:
             self._refuse(link, members, Reason.HASH_KEY, "its hash key differs")
@@ -252,10 +266,28 @@ class Exchange:
         text += reason.end(link.name)
         self._say("error", text, peer=link.name, namespace=members.namespace)
 
+    def tell_unserved(self, namespaces: frozenset[str]) -> None:
+        """Which they are now; peers are told of each change."""
+        changed = self.unserved ^ namespaces
+        self.unserved = namespaces
+        for namespace in sorted(changed - self.members.keys()):
+            self.announce(namespace)
+
+    def _on_gone(self, link: Link, namespace: str, now: float) -> None:
+        """The peer could not open its segment, and it was removed there since."""
+        if link.theirs.get(namespace, NO_ROW).fingerprint == UNSERVED:
+            del link.theirs[namespace]
+            if namespace in self.members and link.told_all:
+                self._drop_absent(link, [namespace], now)
+
     def drop_absent(self, link: Link, now: float) -> None:
         """The peer has told all its namespaces. Where it is a member of another one, that is gone there, with
         all that could be stale: what it wrote last is unknown, so all is evicted here, once."""
-        for namespace, members in self.members.items():
+        self._drop_absent(link, list(self.members), now)
+
+    def _drop_absent(self, link: Link, namespaces: Iterable[str], now: float) -> None:
+        for namespace in namespaces:
+            members = self.members[namespace]
             if namespace in link.theirs or link.surplus or not self._is_mine(namespace):
                 continue
             what = f"{link.name} has no namespace {namespace} any more"
@@ -404,13 +436,7 @@ class Exchange:
 
     def _agrees(self, link: Link, rest: set[str], calm: Calm) -> bool:
         """Whether all heads of the rest are applied here, and the peer has acknowledged what it says."""
-        applied, acked = [], []
-        for namespace in rest:
-            members = self.members[namespace]
-            inbox, cursor = members.inboxes.get(link.name), link.acked.get(namespace)
-            applied.append((namespace, (inbox.incarnation, inbox.cursor) if inbox is not None else None))
-            acked.append((namespace, (members.store.incarnation, cursor) if cursor is not None else None))
-        return (sum_of(applied), sum_of(acked)) == (calm.heads_sum, calm.cursors_sum)
+        return sums_here(self.members, link.name, link.acked, rest) == (calm.heads_sum, calm.cursors_sum)
 
     def on_syncs(self, link: Link, syncs: Iterable[Sync], now: float) -> int:
         """One answer to all of them; how many rows and messages it took."""
@@ -589,7 +615,7 @@ class Exchange:
             return 0
         stirred, link.stirred = link.stirred, set()
         moved = (stirred | link.unconfirmed) & link.shared
-        known = self._positions(link, link.shared if whole else moved)
+        known = positions_of(self.members, link.name, link.shared if whole else moved)
         told = known
         if calmly:
             news = {
@@ -616,18 +642,6 @@ class Exchange:
         calm_s = heartbeat_s if link.relays else self._calm_s
         link.pace.beaten(now, calm_s if whole else None, heartbeat_s)
         return 2 * len(told) + len(more_heads) + len(more_cursors)
-
-    def _positions(
-        self, link: Link, namespaces: Iterable[str]
-    ) -> dict[str, tuple[Position, Position | None]]:
-        """Of each: this host's head, which is the tail of its ring by now, and how far the peer's ring is
-        applied here; None if it was never met."""
-        found = {}
-        for namespace in namespaces:
-            members = self.members[namespace]
-            head = members.store.incarnation, members.store.tail
-            found[namespace] = head, members.cursor(link.name)
-        return found
 
     # Leaving, and what people see
 

@@ -13,6 +13,9 @@ The seal (seal.py) is there from the first message after AUTH on; without a secr
     2 AUTH    [mac, ...]                                                 dialler first, then acceptor
     3 STATE   [[namespace, incarnation, tail, fingerprint], ...]         once proven (the last has fewer than
                                                                          ROWS_MAX rows), and for what is new
+              fingerprint UNSERVED: the segment exists there, and its    (from wire 3 on; an older one
+              bridge cannot open it (incarnation 1), or does so no       refuses the namespace for its
+              more (0)                                                   hash key)
     4 BEAT    stamp, echo, [[namespace, source, incarnation, head, age_us, kind], ...],
                            [[namespace, source, incarnation, cursor, holder], ...]
     5 FRAME   namespace, source, incarnation, first, last, payload       ring records first..last
@@ -71,6 +74,8 @@ PAYLOAD_BYTES_MAX = FRAME_BYTES_MAX - 1024
 ROWS_MAX = 1024
 """Namespaces or peers in one message."""
 
+UNSERVED, EXISTS, GONE = 0, 1, 0
+"""A fingerprint that no segment has, and the incarnations of such a row."""
 HOPS_MAX = 3
 """Of a SYNC: to a gateway, to a relay, to who hears of it there. Hosts may follow each other in a circle."""
 AGE_UNKNOWN = 2**64 - 1

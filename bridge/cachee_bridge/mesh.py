@@ -14,6 +14,7 @@ The shell, in full:
     ring healed further  mesh.ring_moved(namespace, now)
     deadline passed      deadline = mesh.tick(now)
     secret changed       mesh.renew(secrets)
+    unopened segments    mesh.tell_unserved(namespaces)
     GoOn was an effect   mesh.go_on(now)
     after each of these  perform(mesh.effects())
 
@@ -184,6 +185,11 @@ class Mesh:
                 self._exchange.members[namespace].refuse(link.name, Reason.SURPLUS)
             if namespace in link.theirs:
                 self._guarded(link, now, self._exchange.meet, link, link.theirs[namespace], None, now)
+        self._flush()
+
+    def tell_unserved(self, namespaces: frozenset[str]) -> None:
+        """Whose segments exist on this host and cannot be opened: peers must not take them for absent."""
+        self._exchange.tell_unserved(namespaces)
         self._flush()
 
     def renew(self, secrets: Sequence[bytes]) -> None:

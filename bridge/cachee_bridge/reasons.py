@@ -19,6 +19,7 @@ class Reason(Enum):
     DISCOVERY = "discovery"
     BACKWARDS = "backwards"
     HASH_KEY = "hash key"
+    UNSERVED = "unserved"
     NO_ROOM = "no room"
     SURPLUS = "surplus"
     CERTIFICATE = "certificate"
@@ -38,6 +39,7 @@ ENDS = {
     Reason.DISCOVERY: "ends when {who} answers; see the name server",
     Reason.BACKWARDS: "ends by itself when {who} has drawn a higher incarnation, which it was asked to",
     Reason.HASH_KEY: "give both hosts the same hash_key, or both none, and make the segment of one anew",
+    Reason.UNSERVED: "ends by itself when {who}'s bridge can open its segment; its log says why it cannot",
     Reason.NO_ROOM: "forget dead hosts (`cachee peers forget NAME`), or give the namespace more memory",
     Reason.SURPLUS: "let {who} have fewer namespaces, and restart its bridge",
     Reason.CERTIFICATE: "give {who} a certificate that allows the namespace, and restart its bridge",

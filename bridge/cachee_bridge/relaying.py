@@ -26,6 +26,7 @@ from cachee_bridge.frames import (
     OFFERED,
     ROWS_MAX,
     SENT,
+    UNSERVED,
     Beat,
     Cursor,
     FinalHead,
@@ -379,7 +380,8 @@ class Relaying:
 
 def lives_of(link: Link) -> dict[str, int]:
     """Of the peer's segments, as it last told them: the incarnation, by namespace."""
-    return {namespace: row.incarnation for namespace, row in link.theirs.items()}
+    rows = link.theirs.items()
+    return {namespace: row.incarnation for namespace, row in rows if row.fingerprint != UNSERVED}
 
 
 def _possible(row: Cursor, store: Store) -> bool:

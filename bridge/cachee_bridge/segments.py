@@ -27,6 +27,8 @@ class Segments:
         self._generations: dict[str, int] = {}
         self._inodes: dict[str, int] = {}
         self._failed: dict[str, str] = {}
+        self.unserved: frozenset[str] = frozenset()
+        """Namespaces whose segments exist, as far as was seen last, and cannot be opened."""
         self._search = Search(config.host.name)
 
     def open_configured(self) -> None:
@@ -48,15 +50,18 @@ class Segments:
 
         One that cannot be attached is logged, once for each reason, and tried again at the next call.
         """
-        opened = []
-        for namespace in sorted((self._found() | self._config.namespaces.keys()) - self.held.keys()):
+        opened, found, making = [], self._found(), set()
+        for namespace in sorted((found | self._config.namespaces.keys()) - self.held.keys()):
             try:
                 self._open(namespace)
                 opened.append(namespace)
             except BridgeRunning:
                 raise
             except CacheeError as error:
+                if isinstance(error, SegmentBusy):  # nobody can have written in it yet
+                    making.add(namespace)
                 self._log_once(namespace, str(error))
+        self.unserved = frozenset(found - self.held.keys() - making)
         return opened
 
     def sweep(self) -> None:

@@ -182,6 +182,11 @@ class Shell:
         self.pump.add(namespace, segment)
         self.perform()
 
+    def tell_unserved(self, namespaces: frozenset[str]) -> None:
+        """Whose segments this host has, and its bridge cannot open."""
+        self.mesh.tell_unserved(namespaces)
+        self.perform()
+
     def renew(self, secrets: Sequence[bytes], tls: Contexts | None) -> None:
         """What links prove themselves with that begin from now on; those that are up stay."""
         self.mesh.renew(secrets)

@@ -8,6 +8,7 @@ from typing import get_args
 
 import pytest
 
+from cachee_bridge.frames import PAYLOAD_ALL
 from cachee_bridge.identity import Identity
 from cachee_bridge.reasons import ENDS, Reason
 from cachee_bridge.report import report
@@ -189,4 +190,54 @@ def test_an_own_certificate_that_allows_the_namespace_ends_it(cable):
     cable.remove(a)
     a = cable.node("a", stores=a.stores, namespaces=frozenset({"shop"}))
     cable.run(3.0)
+    assert not a.isolated()
+
+
+@pytest.mark.parametrize("newest", [2, 3])
+def test_a_segment_that_its_bridge_cannot_open_isolates_until_it_can(cable, newest):
+    """As after a restart of that bridge: a worker goes on writing, and nothing of it can be announced."""
+    a, b = (cable.node(name, ("a", "b"), newest_wire=newest) for name in "ab")
+    cable.run(2.0)
+    cable.remove(b)
+    cable.break_link(a, b)
+    kept, b = b.store, cable.node("b", ("a", "b"), {}, newest_wire=newest)
+    b.mesh.tell_unserved(frozenset({"shop"}))
+    cable.run(3.0)
+    assert reasons(cable, a) == [("unserved", "b")]
+    assert "log" in why(cable, a)[0][2]
+    kept.write(key(5))
+    b.stores["shop"] = kept
+    b.mesh.add_namespace("shop", kept, cable.now)
+    b.mesh.tell_unserved(frozenset())
+    cable.settle()
+    cable.run(2.0)
+    assert not a.isolated() and not b.isolated()
+    assert a.store.cursor_of("b") == kept.tail
+    assert key(5) in a.store.payloads()
+
+
+def test_it_ends_as_well_when_the_segment_is_removed_and_all_of_it_is_evicted(cable):
+    a, b = cable.node("a", ("a", "b")), cable.node("b", ("a", "b"), {"news": FakeStore()})
+    cable.run(2.0)
+    assert not a.isolated()
+    b.mesh.tell_unserved(frozenset({"shop"}))
+    cable.settle()
+    cable.run(3.0)
+    assert reasons(cable, a) == [("unserved", "b")]
+    before = len(a.store.payloads())
+    b.mesh.tell_unserved(frozenset())
+    cable.settle()
+    cable.run(1.0)
+    assert not a.isolated()
+    assert a.store.payloads()[before:] == [PAYLOAD_ALL]
+
+
+def test_it_ends_when_the_peer_leaves(cable):
+    a, b = cable.node("a", ("a", "b")), cable.node("b", ("a", "b"), {"news": FakeStore()})
+    b.mesh.tell_unserved(frozenset({"shop"}))
+    cable.run(3.0)
+    assert reasons(cable, a) == [("unserved", "b")]
+    b.mesh.leave(cable.now)
+    cable.settle()
+    cable.run(1.0)
     assert not a.isolated()

@@ -16,7 +16,7 @@ import cachee_shm
 from cachee_bridge.segments import Segments
 from cachee_shm import segment
 from cachee_shm.config import Config
-from cachee_shm.errors import BridgeRunning, SegmentRetired
+from cachee_shm.errors import BridgeRunning, ProcessLimit, SegmentRetired
 
 
 def config_of(host: str, **tables: object) -> Config:
@@ -200,3 +200,36 @@ def test_an_older_layout_s_file_that_others_may_open_is_not_relayed(
     segments.open_configured()
     assert list(segments.held) == ["shop"]
     assert "may be opened by others" in caplog.text
+
+
+def test_one_that_exists_and_cannot_be_opened_is_named_until_it_can_or_is_gone(
+    segments: Segments, host: str
+) -> None:
+    segments.open_configured()
+    path = segment.segment_path(host, "news")
+    with open(f"/dev/shm{path}", "wb") as file:
+        file.write(b"no segment")
+    os.chmod(f"/dev/shm{path}", 0o600)
+    segments.open_found()
+    assert segments.unserved == {"news"}
+    os.unlink(f"/dev/shm{path}")
+    segments.open_found()
+    assert segments.unserved == set()
+
+
+def test_without_descriptors_it_is_as_it_was_last_seen(
+    segments: Segments, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    segments.open_configured()
+    with cachee_shm.attach("news", config=config):
+        opens = Segments._open
+
+        def full(self: Segments, namespace: str) -> None:
+            raise ProcessLimit("no descriptor is left")
+
+        monkeypatch.setattr(Segments, "_open", full)
+        assert segments.open_found() == []
+        assert segments.unserved == {"news"}
+        monkeypatch.setattr(Segments, "_open", opens)
+        assert segments.open_found() == ["news"]
+        assert segments.unserved == set()
