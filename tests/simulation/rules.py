@@ -6,17 +6,18 @@ simulated.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from cachee_bridge import members
+from cachee_bridge import exchange, members
 from cachee_bridge.addresses import AddressBook
 from cachee_bridge.buckets import Mending
+from cachee_bridge.calm import positions_of
 from cachee_bridge.discovery import Discovery
 from cachee_bridge.exchange import Exchange
-from cachee_bridge.frames import PAYLOAD_ALL, Beat, FinalHead, Frame
+from cachee_bridge.frames import PAYLOAD_ALL, Beat, Calm, FinalHead, Frame
 from cachee_bridge.freshness import Freshness
 from cachee_bridge.link import Link
 from cachee_bridge.members import Members
@@ -162,7 +163,7 @@ def _time_ends_isolation() -> list[Patch]:
 def _a_beat_is_fresh_when_it_arrives() -> list[Patch]:
     on_beat = Link.on_beat
 
-    def naive(self: Link, beat: Beat, now: float) -> float | None:
+    def naive(self: Link, beat: Beat | Calm, now: float) -> float | None:
         on_beat(self, beat, now)
         return now
 
@@ -177,27 +178,17 @@ def _a_head_counts_before_it_is_applied() -> list[Patch]:
 
 
 def _the_head_is_the_pumps_position() -> list[Patch]:
-    beat = Exchange.beat
+    def late(known: dict[str, Members], name: str, namespaces: Iterable[str]) -> dict[str, Any]:
+        found = positions_of(known, name, namespaces)
+        for namespace, ((incarnation, _), cursor) in found.items():
+            found[namespace] = (incarnation, known[namespace].store.pump_cursor), cursor
+        return found
 
-    class Pumped:
-        def __init__(self, store: Any) -> None:
-            self._store = store
-            self.tail = store.pump_cursor
+    return [(exchange, "positions_of", late)]
 
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self._store, name)
 
-    def late(self: Exchange, link: Link, now: float) -> None:
-        stores = {namespace: each.store for namespace, each in self.members.items()}
-        for namespace, store in stores.items():
-            self.members[namespace].store = Pumped(store)  # type: ignore[assignment]
-        try:
-            beat(self, link, now)
-        finally:
-            for namespace, store in stores.items():
-                self.members[namespace].store = store
-
-    return [(Exchange, "beat", late)]
+def _a_calm_beat_is_believed_although_a_cursor_is_behind() -> list[Patch]:
+    return [(Exchange, "_agrees", lambda self, link, rest, calm: True)]
 
 
 def _leaving_counts_before_all_is_applied() -> list[Patch]:
@@ -212,11 +203,11 @@ def _leaving_counts_before_all_is_applied() -> list[Patch]:
 def _a_restart_begins_at_the_head() -> list[Patch]:
     meet = Members.meet
 
-    def hasty(self: Members, name: str, incarnation: int, tail: int, now: float) -> Contact:
+    def hasty(self: Members, name: str, incarnation: int, tail: int, *when: Any) -> Contact:
         inbox = self.inboxes.get(name)
         if inbox is not None and inbox.incarnation == incarnation and inbox.cursor < tail:
             inbox._keep(tail)
-        return meet(self, name, incarnation, tail, now)
+        return meet(self, name, incarnation, tail, *when)
 
     return [(Members, "meet", hasty)]
 
@@ -371,10 +362,10 @@ def _a_farewell_leaves_no_mark() -> list[Patch]:
 def _who_left_goes_on_at_its_tail() -> list[Patch]:
     meet = Members.meet
 
-    def hasty(self: Members, name: str, incarnation: int, tail: int, now: float) -> Contact:
+    def hasty(self: Members, name: str, incarnation: int, tail: int, *when: Any) -> Contact:
         if self.departed.get(name, (0, 0))[0] == incarnation:
             self.departed[name] = incarnation, tail
-        return meet(self, name, incarnation, tail, now)
+        return meet(self, name, incarnation, tail, *when)
 
     return [(Members, "meet", hasty)]
 
@@ -382,15 +373,15 @@ def _who_left_goes_on_at_its_tail() -> list[Patch]:
 def _a_namespace_that_is_gone_is_not_evicted() -> list[Patch]:
     drop_absent = Members.drop_absent
 
-    def trusting(self: Members, name: str) -> bool:
+    def trusting(self: Members, name: str, now: float) -> bool:
         with patch.object(self.store, "apply", lambda source, payload: 0, create=True):
-            return drop_absent(self, name)
+            return drop_absent(self, name, now)
 
     return [(Members, "drop_absent", trusting)]
 
 
 def _a_namespace_that_is_gone_is_waited_for() -> list[Patch]:
-    return [(Members, "drop_absent", lambda self, name: False)]
+    return [(Members, "drop_absent", lambda self, name, now: False)]
 
 
 RULES: dict[str, tuple[Callable[[], list[Patch]], str, int]] = {
@@ -415,6 +406,7 @@ RULES: dict[str, tuple[Callable[[], list[Patch]], str, int]] = {
         (_a_beat_is_fresh_when_it_arrives, "fill_buffers", 22),
         (_a_head_counts_before_it_is_applied, "stall_pump", 2),
         (_the_head_is_the_pumps_position, "stall_pump", 0),
+        (_a_calm_beat_is_believed_although_a_cursor_is_behind, "lossy", 0),
         (_leaving_counts_before_all_is_applied, "leave lossy", 0),
         (_a_restart_begins_at_the_head, "kill_bridge", 0),
         (_empty_ranges_are_never_sent, "reset", 0),
