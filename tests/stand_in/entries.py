@@ -1,0 +1,246 @@
+"""What workers do: values, lifetimes, tags; and what they owe when they die. See cache.c, index.c."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tests.stand_in.ring import Ring, Shape
+from tests.stand_in.wire import ADD, CLEAR, GUARDED, KEY, LOCAL, RANGE, RANGE_BITS, SET, TAG, digest_bits
+
+MISS, FRESH, STALE = 0, 1, 2
+SERVE_NOTHING = 1
+"""In serve_until: a bridge of another layout serves this host."""
+
+
+class NotACounter(Exception):
+    """incr of a value that is no local integer."""
+
+
+def ttl_class(ttl_ms: int) -> int:
+    """Lifetimes are compared by their power of two."""
+    return ttl_ms.bit_length() & 63
+
+
+def stamp(ms: int) -> int:
+    """Sixteenths of a second, in 32 bits."""
+    return ms * 16 // 1000 & 0xFFFFFFFF
+
+
+def digest_of(value: Any, ttl_ms: int, tags: tuple[int, ...]) -> int:
+    """Of bytes, type, lifetime and tags; never 0. (The real one is keyed: a test maps one to the other.)"""
+    said = repr((type(value), value, ttl_class(ttl_ms), tags)).encode()
+    return zlib.crc32(said) << 32 | zlib.crc32(said[::-1]) or 1
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One value. `touch` and `incr` replace it by a copy of the same version."""
+
+    key: int
+    value: Any
+    version: int
+    """Twice the position of a set; one more than twice the token of a fill."""
+    stored_ms: int
+    """When it was asked for (a fill) or set."""
+    ttl_ms: int = 0
+    """0: for ever."""
+    tags: tuple[int, ...] = ()
+    local: bool = False
+    grace_ms: int = 0
+    expires_ms: int = 0
+
+    @property
+    def position(self) -> int:
+        return self.version >> 1
+
+
+class Entries(Ring):
+    def __init__(self, shape: Shape) -> None:
+        super().__init__(shape)
+        self.entries: dict[int, Entry] = {}
+        self.serve_until = 0
+        self.on_isolation = "cap"
+        self.isolation_ttl_s = 30.0
+        self.debts: list[int] = []
+        """Hashes of writes and `writing` blocks whose worker died."""
+        self.range_debts: list[int] = []
+        """Buckets of such blocks that shared a bit."""
+
+    # Reading
+
+    def is_valid(self, entry: Entry) -> bool:
+        """No clear and no tag is newer."""
+        return self.wide_fence(entry.tags, entry.local) <= entry.position
+
+    def find(self, key: int) -> tuple[int, Entry | None]:
+        """(MISS, FRESH or STALE, the entry): invalidated, withheld, expired, in this order."""
+        entry = self.entries.get(key)
+        if entry is None or not self.is_valid(entry) or self.withheld(entry):
+            return MISS, None
+        return self.by_age(entry)
+
+    def by_age(self, entry: Entry) -> tuple[int, Entry | None]:
+        now = self.now_ms()
+        if not entry.expires_ms or now < entry.expires_ms:
+            return FRESH, entry
+        return (STALE, entry) if now < entry.expires_ms + entry.grace_ms else (MISS, None)
+
+    def withheld(self, entry: Entry) -> bool:
+        """Cut off from some peer, and too old for that."""
+        now = self.now_ms()
+        if now <= self.serve_until:
+            return False
+        if self.serve_until == SERVE_NOTHING:
+            return True
+        age = (stamp(now) - stamp(entry.stored_ms)) % (1 << 32) * 1000 // 16 + 63
+        before = self.on_isolation == "flush" and age >= now - self.serve_until
+        late = age > self.isolation_ttl_s * 1000 or before
+        return late and not entry.local and self.on_isolation != "serve"
+
+    def get(self, key: int) -> Any:
+        """The value, or None."""
+        state, entry = self.find(key)
+        return entry.value if entry is not None and state == FRESH else None
+
+    # Writing
+
+    def kill_lower(self, key: int, version: int, spare_local: bool = False) -> int:
+        """How many entries of the key went: 0 or 1."""
+        entry = self.entries.get(key)
+        if entry is None or entry.version >= version or (spare_local and entry.local):
+            return 0
+        del self.entries[key]
+        return 1
+
+    def digest(self, entry: Entry) -> int:
+        return digest_of(entry.value, entry.ttl_ms, entry.tags)
+
+    def between(self, key: int) -> None:
+        """A worker is between its record and its entry. A test may let it die here."""
+
+    def _entry(self, key: int, value: Any, ttl_ms: int, tags: tuple[int, ...], local: bool) -> Entry:
+        now = self.now_ms()
+        return Entry(key, value, 0, now, ttl_ms, tags, local, 0, now + ttl_ms if ttl_ms else 0)
+
+    def _event(self, kind: int, entry: Entry, stores: bool) -> bool:
+        """Record, then entry; what is not stored still evicts what is older."""
+        digest = self.guard_bits(entry.key) if kind == GUARDED else digest_bits(self.digest(entry)) * stores
+        position = self.append(kind, entry.key, not entry.local, digest=digest)
+        self.between(entry.key)
+        if stores and kind != GUARDED:
+            self.entries[entry.key] = replace(entry, version=position << 1)
+            return True
+        if kind != ADD:
+            self.kill_lower(entry.key, position << 1)
+        return False
+
+    def set(
+        self,
+        key: int,
+        value: Any,
+        ttl_ms: int = 0,
+        tags: tuple[int, ...] = (),
+        local: bool = False,
+        stores: bool = True,
+    ) -> bool:
+        """A plain set; without `stores` (ttl=0) it is announced only."""
+        entry = self._entry(key, value, ttl_ms, tags, local)
+        guarded = stores and not local and self.guards(key, digest_bits(self.digest(entry)))
+        return self._event(LOCAL if local else GUARDED if guarded else SET, entry, stores)
+
+    def set_fenced(
+        self, key: int, value: Any, token: int, ttl_ms: int = 0, tags: tuple[int, ...] = ()
+    ) -> bool:
+        """The end of a `writing` block that began under `token`."""
+        entry = self._entry(key, value, ttl_ms, tags, False)
+        kind = GUARDED if self.moved_since(key, tags, token) else SET
+        return self._event(kind, entry, stores=True)
+
+    def moved_since(self, key: int, tags: tuple[int, ...], token: int) -> bool:
+        """Whether anything after `token` concerns the key: another key of its bucket does not."""
+        fence = self.fence_of(key)
+        own = fence > token and self.conflict(key, token, fence)
+        return token > self.tail or own or self.wide_fence(tags, False) > token
+
+    def add(
+        self,
+        key: int,
+        value: Any,
+        ttl_ms: int = 0,
+        tags: tuple[int, ...] = (),
+        local: bool = False,
+        stores: bool = True,
+    ) -> bool:
+        """Only where a get would miss."""
+        if self.find(key)[0] == FRESH:
+            return False
+        self.entries.pop(key, None)
+        return self._event(ADD, self._entry(key, value, ttl_ms, tags, local), stores)
+
+    def fill(
+        self,
+        key: int,
+        value: Any,
+        token: int,
+        started_ms: int,
+        ttl_ms: int = 0,
+        grace_ms: int = 0,
+        tags: tuple[int, ...] = (),
+        local: bool = False,
+    ) -> bool:
+        """Store what was loaded, unless anything in its bucket was announced since."""
+        version, held = token << 1 | 1, self.entries.get(key)
+        if token > self.tail or self.fence_of(key) > token or self.wide_fence(tags, local) > token:
+            return False
+        if held is not None and held.version > version:
+            return False
+        made = self._entry(key, value, ttl_ms, tags, local)
+        self.entries[key] = replace(made, version=version, stored_ms=started_ms, grace_ms=grace_ms)
+        return True
+
+    def delete(self, key: int) -> bool:
+        position = self.append(KEY, key, own=True)
+        self.between(key)
+        return self.kill_lower(key, position << 1) > 0
+
+    def delete_tag(self, tag: int) -> None:
+        self.append(TAG, tag, own=True)
+
+    def clear(self) -> None:
+        self.append(CLEAR, own=True)
+
+    def touch(self, key: int, ttl_ms: int) -> bool:
+        state, entry = self.find(key)
+        if entry is None or state != FRESH:
+            return False
+        expires = self.now_ms() + ttl_ms if ttl_ms else 0
+        self.entries[key] = replace(entry, ttl_ms=ttl_ms, expires_ms=expires)
+        return True
+
+    def incr(self, key: int, by: int) -> int | None:
+        """The sum; None: there is no value. NotACounter: nothing changed."""
+        state, entry = self.find(key)
+        if entry is None or state != FRESH:
+            return None
+        if type(entry.value) is not int or not entry.local:
+            raise NotACounter
+        self.entries[key] = replace(entry, value=entry.value + by)
+        return int(self.entries[key].value)
+
+    # Debts
+
+    def sweep(self) -> None:
+        """Announce what the dead owe: as deletes of their keys."""
+        for key in self.debts:
+            self.kill_lower(key, self.append(KEY, key, own=True) << 1)
+        shared = set(self.range_debts)
+        for bucket in sorted(shared):
+            self.append(KEY, bucket << (64 - RANGE_BITS) | 1, own=True, digest=RANGE)
+        for entry in list(self.entries.values()) if shared else ():
+            if entry.key >> (64 - RANGE_BITS) in shared:
+                self.kill_lower(entry.key, self.tail << 1, spare_local=True)
+        if shared:
+            self.announce_done()
+        self.debts, self.range_debts = [], []

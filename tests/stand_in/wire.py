@@ -1,0 +1,74 @@
+"""Kinds of records, in the ring and on the wire; see layout.h and relay.h."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+ADD, KEY, SET, TAG, CLEAR, ALL, LOCAL, GUARDED = range(8)
+"""Kinds in the ring."""
+WIRE_KEY, WIRE_SET, WIRE_TAG, WIRE_CLEAR, WIRE_ALL, WIRE_BUCKETS, WIRE_UNKNOWN = range(1, 8)
+"""Kinds on the wire; WIRE_BUCKETS announces a map and is no record."""
+SIZES = {WIRE_KEY: 9, WIRE_SET: 17, WIRE_TAG: 9, WIRE_CLEAR: 1, WIRE_ALL: 1, WIRE_UNKNOWN: 9}
+RECORD_BYTES_MAX = 17
+APPLIED_AS = {
+    WIRE_KEY: KEY,
+    WIRE_SET: SET,
+    WIRE_TAG: TAG,
+    WIRE_CLEAR: CLEAR,
+    WIRE_ALL: ALL,
+    WIRE_UNKNOWN: KEY,
+}
+KEY_KINDS = (KEY, SET, LOCAL, GUARDED)
+"""Kinds that evict older values of their key."""
+EVERY_KEY, EVERY_KEY_DONE = 0, 1
+"""The hash of a KEY that may be about any key, and its digest bits when all was evicted."""
+RANGE, RANGE_BITS = 2, 9
+"""The digest bits of an own KEY that is about all keys with the same leading bits, and how many bits."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One record of the ring."""
+
+    position: int
+    kind: int
+    hash: int = 0
+    own: bool = False
+    """This host's own announcement: peers are sent it."""
+    source: int = 0
+    digest: int = 0
+    """16 bits."""
+
+    @property
+    def is_range(self) -> bool:
+        return self.own and self.kind == KEY and self.digest == RANGE
+
+    def concerns(self, key: int) -> bool:
+        """Whether it is an event of this key: an add is none."""
+        if self.is_range:
+            return (self.hash ^ key) >> (64 - RANGE_BITS) == 0
+        if self.hash == EVERY_KEY:
+            return self.kind == KEY
+        return self.hash == key and self.kind in KEY_KINDS
+
+
+def digest_bits(digest: int) -> int:
+    """What of a digest fits into a record; 0 means "none"."""
+    return digest & 0xFFFF or 1
+
+
+def emit(kind: int, key: int = 0, digest: int = 0) -> bytes:
+    return struct.pack("<BQQ", kind, key, digest)[: SIZES[kind]]
+
+
+def parse(payload: bytes) -> list[tuple[int, int, int]]:
+    """(kind, hash, digest) of each record. ValueError: malformed."""
+    records, at = [], 0
+    while at < len(payload):
+        size = SIZES.get(payload[at], 0)
+        if not size or at + size > len(payload):
+            raise ValueError(f"record of kind {payload[at]} at {at}; nothing was applied")
+        records.append(struct.unpack("<BQQ", payload[at : at + size].ljust(RECORD_BYTES_MAX, b"\0")))
+        at += size
+    return records
