@@ -51,6 +51,7 @@ build: setup                            ## what changed in C, compiled once, bef
 torture: build                          ## deaths, races, wrong bytes and the soak, for long (ROUNDS=10 KILLS=10000)
 	CACHEE_ROUNDS=$(ROUNDS) CACHEE_KILLS=$(KILLS) $(PY) -m pytest --timeout=0 tests/cachee_shm/test_death.py \
 	  tests/cachee_shm/test_corruption.py tests/cachee_shm/test_soak.py tests/bridge/test_kills.py
+	CACHEE_MODEL=whole $(PY) -m pytest --timeout=0 tests/core/test_model.py
 	$(MAKE) -C tests/core torture ROUNDS=$(ROUNDS)
 
 simulate: build                         ## the mesh under simulated disasters (SEEDS=2000)

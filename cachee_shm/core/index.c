@@ -439,7 +439,7 @@ enum publish index_publish(struct attachment *a, const struct place *place, uint
     struct candidates c = index_candidates(a, hash);
     struct entry_ref mine;
     mine.word = word_of_place(place, c.tag_bits);
-    mine.word_at = NULL;
+    mine.word_at = NULL; /* in no word yet: of two that tie, the newer one */
     bool admitted = false;
     if (!entry_open(a, mine.word, &mine))
         return PUBLISH_LOST; /* our page was taken: we were thought dead */
