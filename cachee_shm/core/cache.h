@@ -108,11 +108,12 @@ enum incr cache_incr(struct attachment *a, uint64_t hash, const void *key, uint3
  * retired: so that what a dead process owed is paid within two seconds before the answer is given, at any rate of use. */
 void cache_keep_house(struct attachment *a, uint64_t second);
 
+static inline bool cache_look_due(const struct attachment *a) { return clock_second() != a->house_second; }
+
 static inline void cache_look_after(struct attachment *a)
 {
-    uint64_t second = clock_second();
-    if (second != a->house_second)
-        cache_keep_house(a, second);
+    if (cache_look_due(a))
+        cache_keep_house(a, clock_second());
 }
 
 /* About how many entries can be read: exact while there are at most 4,096 of them and 16,384 buckets, else estimated from a

@@ -88,7 +88,8 @@ static bool rejoin(SegmentObject *s)
     return (shared && segment_after_fork(&s->a)) || follow(s, false);
 }
 
-bool enter(SegmentObject *s)
+/* Whatever is due before this verb. Not inline: enter() would save registers for it each time. */
+static __attribute__((noinline)) bool enter_after_all_else(SegmentObject *s)
 {
     if (!s->open)
         return say_closed();
@@ -98,6 +99,12 @@ bool enter(SegmentObject *s)
     if (s->orphan)
         orphan_watch(s);
     return !segment_retired(&s->a) || follow(s, true);
+}
+
+bool enter(SegmentObject *s)
+{
+    bool nothing_due = s->open && segment_is_ours(&s->a) && !cache_look_due(&s->a) && !s->orphan;
+    return (nothing_due && !segment_retired(&s->a)) || enter_after_all_else(s);
 }
 
 bool enter_as_bridge(SegmentObject *s)
