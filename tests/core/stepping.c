@@ -46,12 +46,13 @@ static void run_scene(void *with)
         REQUIRE(segment_attach(&a, fd, &scene_config) == ATTACHED, "the stepped child cannot attach");
         a.frozen_ms = here.frozen_ms;
         s->warm_up(&a);
-    }
+    } else
+        REQUIRE(segment_begin(&a, fd, &scene_config) == ATTACHED, "the stepped child finds no segment"); /* it changes nothing */
     raise(SIGSTOP);
     if (s->run)
         s->run(&a);
     else
-        segment_attach(&a, fd, &scene_config);
+        segment_join(&a, &scene_config);
     raise(SIGSTOP);
 }
 
