@@ -1,6 +1,7 @@
 """A forked child has a place of its own in the segment, however it was made and whatever it closed."""
 
 import contextvars
+import grp
 import http.client
 import json
 import multiprocessing
@@ -311,15 +312,104 @@ os.execv(sys.executable, [sys.executable, '-c', program, json.dumps(arguments['c
 @AS_ROOT
 def test_a_child_that_drops_its_privileges_works_on(cache):
     def work():
-        os.setgroups([])
-        os.setgid(65534)
-        os.setuid(65534)
+        become_nobody()
         assert cache.set("a", 1)
         assert cache.get_or_load("b", lambda: 2) == 2
         assert slots(cache).keys() == {os.getpid(), os.getppid()}
 
     in_fork(work)
     assert cache.get_many(["a", "b"]) == {"a": 1, "b": 2}
+
+
+def become_nobody():
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+
+
+def check_told_once(cache, caplog):
+    """What a process is like that may not open the segment's file: it misses, and says so once."""
+    caplog.clear()
+    for _ in range(3):
+        assert cache.get("a") is None
+        assert not cache.set("b", "never stored")
+        assert cache.get_or_load("a", lambda: "loaded") == "loaded"
+    assert cache.detached
+    assert "may not be opened by user 65534" in cache.health().error
+    assert "name a common group" in cache.health().error
+    assert len(caplog.messages) == 1
+
+
+# A roster slot is held by a lock, and the lock belongs to an open file description. A child needs one of its
+# own, which it opens at the fork. So a process may drop its privileges after the fork that made it. Its own
+# children cannot open the file any more, unless the segment has a group in common with them.
+
+
+@AS_ROOT
+def test_children_of_a_child_that_dropped_its_privileges_miss_and_say_so_once(cache, caplog):
+    cache.set("a", 1)
+
+    def pool():
+        become_nobody()
+        assert cache.get("a") == 1
+        for _ in range(2):
+            in_fork(lambda: check_told_once(cache, caplog))
+        assert cache.set("c", 3)
+        assert not cache.detached
+
+    in_fork(pool)
+    assert cache.get_many(["a", "b", "c"]) == {"a": 1, "c": 3}
+    assert slots(cache).keys() == {os.getpid()}
+
+
+@AS_ROOT
+def test_workers_of_a_master_that_dropped_its_privileges_after_it_attached_miss_and_say_so_once(
+    config, caplog
+):
+    def master():
+        cache = cachee_shm.attach(config=config)
+        cache.set("a", 1)
+        become_nobody()
+        for _ in range(2):
+            in_fork(lambda: check_told_once(cache, caplog))
+        assert cache.get("a") == 1
+        assert slots(cache).keys() == {os.getpid()}
+
+    in_fork(master)
+
+
+@AS_ROOT
+def test_a_worker_that_attaches_after_its_master_dropped_privileges_works(config):
+    def master():
+        become_nobody()
+
+        def work():
+            with cachee_shm.attach(config=config) as cache:
+                assert cache.set("a", 1)
+                in_fork(lambda: cache.set("b", 2) or pytest.fail("it is detached"))
+                assert cache.get("b") == 2
+
+        in_fork(work)
+
+    in_fork(master)
+
+
+@AS_ROOT
+def test_with_a_common_group_every_order_of_forks_and_dropped_privileges_works(config):
+    config["host"]["group"] = grp.getgrgid(65534).gr_name
+    with cachee_shm.attach(config=config) as cache:
+
+        def work(generations):
+            assert cache.get("a") == 1
+            assert cache.set(f"b-{generations}", 1)
+            assert not cache.detached
+            if generations:
+                in_fork(lambda: work(generations - 1))
+
+        cache.set("a", 1)
+        in_fork(lambda: (become_nobody(), work(2)))
+        assert cache.get_many(["b-0", "b-1", "b-2"]) == {"b-0": 1, "b-1": 1, "b-2": 1}
+        assert slots(cache).keys() == {os.getpid()}
 
 
 def test_a_child_that_finds_the_roster_full_misses_until_there_is_room_and_announces_then_what_it_wrote(
