@@ -1,6 +1,7 @@
 """The shape of a model's class: what decides whether an object that one release stored is right in another.
 
-    fields              names, types, constraints, defaults; the same of each model and TypedDict in them
+    fields              names, types, constraints, defaults; the same of each model and TypedDict in them;
+                        an enum's members; what a type of the user's tells pydantic of itself
     private attributes  names, types, defaults
     configuration       ``model_config``, and the type of what is allowed besides the fields
     functions           validators, and the methods that make or restore an object; no other method
@@ -48,6 +49,8 @@ METHODS = (
     "model_post_init",
 )
 """Where a class of the user's has one of its own."""
+HOOKS = ("__get_pydantic_core_schema__", "__get_validators__", "__call__")
+"""The same, of a class or an object that an annotation names."""
 SCALARS = (bool, int, float, complex, str, bytes, type(None), type(...))
 RECORDS = ("__total__", "__dataclass_fields__", "_field_defaults")
 """Of a TypedDict, a dataclass, a named tuple."""
@@ -122,8 +125,21 @@ class Walk:
         if _is_model(kind):
             return self._model(kind)
         if any(hasattr(kind, mark) for mark in RECORDS):
-            return ("record", _name(kind), self.shape(_annotations(kind)))
-        return ("class", _name(kind))
+            required = getattr(kind, "__required_keys__", ())
+            return ("record", _name(kind), self.shape(_annotations(kind)), *sorted(map(repr, required)))
+        if issubclass(kind, enum.Enum):
+            members = ((name, self.shape(member._value_)) for name, member in kind.__members__.items())
+            return ("enum", _name(kind), *members)
+        return ("class", _name(kind), *self._functions_of(kind, HOOKS))
+
+    def _functions_of(self, kind: type, names: tuple[str, ...]) -> tuple[object, ...]:
+        return tuple(
+            (name, self.shape(vars(base)[name]))
+            for base in kind.__mro__
+            if base is not object and base.__module__.partition(".")[0] != "pydantic"
+            for name in names
+            if name in vars(base)
+        )
 
     def _model(self, kind: Any) -> object:
         decorators = kind.__pydantic_decorators__
@@ -147,13 +163,7 @@ class Walk:
                 for name in DECORATORS
                 for each, one in sorted(getattr(decorators, name).items())
             ),
-            *(
-                (name, self.shape(vars(base)[name]))
-                for base in kind.__mro__
-                if _is_model(base) and base.__module__.partition(".")[0] != "pydantic"
-                for name in METHODS
-                if name in vars(base)
-            ),
+            *self._functions_of(kind, METHODS),
         )
 
     def _parts(self, thing: Any, names: tuple[str, ...]) -> object:
@@ -166,7 +176,8 @@ class Walk:
         code = getattr(function, "__code__", None)
         if isinstance(code, types.CodeType):
             cells = [cell.cell_contents for cell in function.__closure__ or () if cell != types.CellType()]
-            return ("def", self._code(code), self.shape(function.__defaults__), self.shape(cells))
+            defaults = (function.__defaults__, function.__kwdefaults__)
+            return ("def", self._code(code), self.shape(defaults), self.shape(cells))
         if isinstance(thing, types.BuiltinFunctionType):
             return ("builtin", thing.__module__, thing.__qualname__)
         return None
@@ -195,7 +206,7 @@ class Walk:
                     state[name] = getattr(thing, name)
         if not state and type(thing).__module__ in ("typing", "datetime", "decimal", "uuid", "re", "pathlib"):
             return ("value", repr(thing))
-        return ("object", _name(type(thing)), self.shape(state))
+        return ("object", _name(type(thing)), *self._functions_of(type(thing), HOOKS), self.shape(state))
 
 
 def _name(kind: type) -> str:

@@ -56,6 +56,20 @@ GENERIC = (
     "class Box(BaseModel, Generic[T]):\n    x: Optional[T] = None\n    y: int = 1\nclass M(Box[int]): pass\n"
 )
 BASE = "class Base(BaseModel):\n    y: int = 1\nclass M(Base):\n    x: int = 1\n"
+CUSTOM = (
+    "from pydantic_core import core_schema\nclass S:\n    {0}\n"
+    "    def __get_pydantic_core_schema__({1}, source, handler): return core_schema.str_schema()\n"
+    "class M(BaseModel):\n    x: {2} = 'a'\n"
+)
+CALLED = (
+    "class V:\n    def __call__(self, x): return x\n"
+    "class M(BaseModel):\n    x: Annotated[str, AfterValidator(V())] = 'a'\n"
+)
+ENUM = (
+    "class E(enum.Enum):\n    A = 'a'\nclass M(BaseModel):\n"
+    "    model_config = ConfigDict(use_enum_values=True, validate_default=True)\n    x: E = E.A\n"
+)
+MIXIN = "class X:\n    def model_post_init(self, context): pass\nclass M(X, BaseModel):\n    x: int = 1\n"
 CHANGES = {
     "a field too many": (
         M,
@@ -102,6 +116,22 @@ CHANGES = {
         "    def model_post_init(self, context): self._memo = {1: 1}\n    x:",
     ),
     "a typed dict": (DICTS, "a: int", "a: str"),
+    "which keys a typed dict may lack": (DICTS, "D(TypedDict)", "D(TypedDict, total=False)"),
+    "an enum's value": (ENUM, "A = 'a'", "A = 'b'"),
+    "a type of the user's": (CUSTOM.format("@classmethod", "cls", "S"), "str_schema", "any_schema"),
+    "a type of the user's within another": (
+        CUSTOM.format("@classmethod", "cls", "list[S] | S"),
+        "str_schema",
+        "any_schema",
+    ),
+    "what annotates a type": (CUSTOM.format("", "self", "Annotated[str, S()]"), "str_schema", "any_schema"),
+    "an object that validates": (CALLED, "return x", "return x + 'b'"),
+    "a keyword's default of a validator": (
+        AFTER.replace("small(x)", "small(x, *, by=1)"),
+        "by=1",
+        "by=2",
+    ),
+    "what a mixin does once a model is made": (MIXIN, "pass", "self.x = 2"),
     "a generic model": (GENERIC, "y: int = 1", "y: int = 2"),
     "a generic model's argument": (GENERIC, "Box[int]", "Box[Any]"),
     "a new type": (
