@@ -20,6 +20,7 @@ EVERY_KEY, EVERY_KEY_DONE, RANGE = 0, 1, 2
 """Of a map of buckets that is being applied: the hash of its records, and the digest bits of the last."""
 KINDS = ("add", "delete", "set", "tag", "clear", "flush", "local", "set")
 BATCH = 1024
+TRIES = 16  # each means that the segment was replaced meanwhile
 POLL_MIN_S = 0.0005
 POLL_MAX_S = 0.02
 
@@ -59,31 +60,41 @@ class Events:
 
     def __init__(self, segment: Segment, keys: Iterable[str | bytes] | None = None) -> None:
         self._segment = segment
-        self._cursor = segment.tail
-        self._incarnation = segment.incarnation
         self._keys = _listed(keys)
-        self._wanted = self._hashes()
+        self._cursor = self._incarnation = 0
+        self._begin()
         self._ready: list[Event] = []
 
     def poll(self) -> list[Event]:
         """What came since the last call, at most 1,024 records of the ring; does not wait."""
         segment = self._segment
-        replaced = segment.incarnation != self._incarnation
-        read = None if replaced else segment.read_ring(self._cursor, BATCH)
-        if read is None:
+        read = None if self._is_replaced() else segment.read_ring(self._cursor, BATCH)
+        replaced = self._is_replaced()  # asked again: else it may be another ring that was read
+        if read is None or replaced:
             raise self._lapped(0 if replaced else self._cursor)
         self._cursor, data = read
         now = time.time()
         events = [self._event(now, *fields) for fields in RECORD.iter_unpack(data)]
         return [event for event in events if event is not None]
 
+    def _is_replaced(self) -> bool:
+        return self._segment.incarnation != self._incarnation
+
+    def _begin(self) -> None:
+        """At the present end of the present segment's ring: the incarnation is read first and last."""
+        for _ in range(TRIES):
+            self._incarnation = self._segment.incarnation
+            self._wanted = self._hashes()  # another segment may hash with another key
+            self._cursor = self._segment.tail
+            if not self._is_replaced():
+                return
+
     def _hashes(self) -> dict[int, str | bytes] | None:
         return None if self._keys is None else {self._segment._hash(key): key for key in self._keys}
 
     def _lapped(self, read_so_far: int) -> Lapped:
         """Go on from the present: whoever was lapped must take every key as changed anyway."""
-        self._wanted = self._hashes()  # another segment may hash with another key
-        self._cursor, self._incarnation = self._segment.tail, self._segment.incarnation
+        self._begin()
         return Lapped(read_so_far + 1, max(self._cursor, read_so_far + 1))
 
     def _event(

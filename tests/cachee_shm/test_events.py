@@ -2,8 +2,10 @@
 
 import asyncio
 import itertools
+import os
 import struct
 import threading
+import time
 
 import pytest
 
@@ -205,3 +207,27 @@ def test_an_event_is_not_told_under_the_name_of_a_host_that_came_after_it(cache)
 def test_a_slot_that_has_just_been_given_up_is_the_last_to_be_given_away(cache):
     assert heard(cache, "web-a") != heard(cache, "web-b")
     assert heard(cache, "web-a") != heard(cache, "web-b")
+
+
+def test_a_segment_that_is_replaced_between_two_looks_at_it_is_no_gap_that_nobody_hears_of(config):
+    class Replaced(cachee_shm.Cache):
+        replaced = False
+
+        def read_ring(self, cursor, count):
+            if not self.replaced:
+                self.replaced = True
+                os.unlink(f"/dev/shm{self.name}")
+                time.sleep(0.02)  # another tick of the coarse clock
+                for key in ("a", "b", "c"):
+                    self.set(key, 1)
+            return super().read_ring(cursor, count)
+
+    with cachee_shm.attach(config=config) as before:
+        cache = Replaced(before.spec)
+        cache.set("a", 1)
+        events = cache.events()
+        with pytest.raises(Lapped):
+            events.poll()
+        cache.set("d", 1)
+        assert kinds(events) == ["set"]
+        cache.close()
