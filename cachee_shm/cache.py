@@ -6,6 +6,8 @@ class adds what waits, loads or iterates.
 
 from __future__ import annotations
 
+import atexit
+import weakref
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import timedelta
 from types import TracebackType
@@ -22,6 +24,16 @@ from cachee_shm.synced import await_synced, wait_synced
 __all__ = ["Cache"]
 
 T = TypeVar("T")
+
+without_segment: weakref.WeakSet[Cache] = weakref.WeakSet()
+"""Caches that may have something to announce in a segment that they have not got yet."""
+
+
+@atexit.register
+def _at_exit() -> None:
+    """A last try for each: most processes end without close()."""
+    for cache in list(without_segment):
+        cache.close()
 
 
 class Cache(Segment):
@@ -47,8 +59,10 @@ class Cache(Segment):
                     error,
                 )
             self.detached_because = str(error)
+            without_segment.add(self)
         else:
             self.detached_because = ""
+            without_segment.discard(self)
             if self.name:
                 warn("segment %s was retired or removed; attached to its successor", self.name)
 

@@ -16,6 +16,7 @@ import re
 import stat
 import sys
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from cachee_shm import _core, codec
@@ -135,10 +136,18 @@ def private(spec: Spec) -> Spec:
 
 
 def warn(message: str, *arguments: object) -> None:
-    """Tells the logger "cachee_shm". Imported here, since most processes never have anything to tell it."""
-    import logging
+    """Tells the logger "cachee_shm". Imported here, since most processes never have anything to tell it.
 
-    logging.getLogger("cachee_shm").warning(message, *arguments)
+    It is called within verbs, whose work goes on whatever becomes of the message: there may be no descriptor
+    left for the import, and a handler may raise. stderr then gets it.
+    """
+    try:
+        import logging
+
+        logging.getLogger("cachee_shm").warning(message, *arguments)
+    except Exception as error:
+        with suppress(Exception):
+            print(message % arguments, f"(the log has failed: {error})", file=sys.stderr)
 
 
 class Segment(_core.Segment):

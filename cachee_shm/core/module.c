@@ -323,6 +323,20 @@ static PyObject *Segment_close(SegmentObject *s, PyObject *unused)
     return lost ? PyObject_CallMethod((PyObject *)s, "_never_announced", NULL) : Py_NewRef(Py_None);
 }
 
+/* Dropped without close(): the same last chance. */
+static void Segment_finalize(SegmentObject *s)
+{
+    PyObject *type, *error, *trace;
+    if (!s->open || !s->a.stand_in || !owes_anything(s))
+        return;
+    PyErr_Fetch(&type, &error, &trace);
+    PyObject *closed = Segment_close(s, NULL);
+    if (!closed)
+        PyErr_WriteUnraisable((PyObject *)s);
+    Py_XDECREF(closed);
+    PyErr_Restore(type, error, trace);
+}
+
 static void Segment_dealloc(SegmentObject *s)
 {
     PyTypeObject *type = Py_TYPE(s);
@@ -384,6 +398,7 @@ static int Segment_true(SegmentObject *unused)
 static PyType_Slot slots[] = {
     {Py_tp_doc, "An attachment to one namespace's segment. cachee_shm.Cache is its public subclass."},
     {Py_tp_dealloc, Segment_dealloc},
+    {Py_tp_finalize, Segment_finalize},
     {Py_tp_traverse, Segment_traverse},
     {Py_tp_clear, Segment_clear_refs},
     {Py_tp_methods, methods},

@@ -19,12 +19,15 @@ void owe_clear(SegmentObject *s)
     s->owed.clear = true;
 }
 
-/* Exact bytes: to hash and compare them runs no Python code. */
+/* Exact bytes: to hash and compare them runs no Python code. To make a set may, before Python 3.12, and that code may put
+ * into the same set. */
 static bool put(PyObject **set, const struct key *k)
 {
-    PyObject *bytes = PyBytes_FromStringAndSize(k->bytes, k->n);
+    PyObject *bytes = PyBytes_FromStringAndSize(k->bytes, k->n), *made = *set ? NULL : PySet_New(NULL);
     if (!*set)
-        *set = PySet_New(NULL);
+        *set = made;
+    else
+        Py_XDECREF(made);
     bool good = bytes && *set && PySet_Add(*set, bytes) == 0 && PySet_GET_SIZE(*set) <= OWED_MAX;
     Py_XDECREF(bytes);
     return good;

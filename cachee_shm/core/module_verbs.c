@@ -198,10 +198,13 @@ static int write_fill(SegmentObject *s, const struct request *r, struct write *w
 static int run_write(SegmentObject *s, struct request *r, const struct key *k)
 {
     struct write *w = &r->w;
-    if (!enter(s))
+    bool entered = enter(s);
+    if (s->open && s->a.stand_in) { /* also where an exception came while a segment was tried for */
+        int result = write_nowhere(s, r, k);
+        return entered ? result : -1;
+    }
+    if (!entered)
         return -1;
-    if (s->a.stand_in)
-        return write_nowhere(s, r, k);
     tags_from(s, r->tags, w);
     w->hash = hash_key(s->a.hash_key, k->bytes, k->n);
     w->key = k->bytes, w->key_bytes = k->n;
@@ -266,7 +269,7 @@ static void drop_older(SegmentObject *s, const struct request *r, const struct k
 {
     PyObject *type, *value, *trace;
     PyErr_Fetch(&type, &value, &trace);
-    if ((r->kind == WRITE_SET || r->kind == WRITE_FENCED) && enter(s))
+    if ((r->kind == WRITE_SET || r->kind == WRITE_FENCED) && (enter(s) || (s->open && s->a.stand_in)))
         drop(s, k, r->w.local);
     PyErr_Restore(type, value, trace);
 }
@@ -457,7 +460,10 @@ static PyObject *Segment_set_many(SegmentObject *s, PyObject *const *args, Py_ss
 static bool announced(SegmentObject *s, int (*verb)(SegmentObject *, const struct key *), const struct key *k, int *result)
 {
     for (int tries = 0; tries < 2; tries++) {
-        if (!enter(s))
+        bool entered = enter(s);
+        if (!entered && s->open && s->a.stand_in) /* an exception came while a segment was tried for */
+            verb(s, k); /* it is remembered */
+        if (!entered)
             return false;
         *result = verb(s, k);
         if (*result >= 0)

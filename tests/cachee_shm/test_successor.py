@@ -15,7 +15,14 @@ import pytest
 
 import cachee_shm
 from cachee_shm import segment
-from cachee_shm.errors import AccessDenied, Lapped, NoSpace, ProcessLimit, SegmentBusy, SegmentError
+from cachee_shm.errors import (
+    AccessDenied,
+    Lapped,
+    NoSpace,
+    ProcessLimit,
+    SegmentBusy,
+    SegmentError,
+)
 from tests.cachee_shm.processes import child, in_fork, until
 
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it becomes another user")
