@@ -27,7 +27,7 @@ FLOORS = {
     ],
     "cachee_bridge": [
         ["identity", "seal", "budget", "pace", "logs", "strangers", "gate", "owners", "reasons"],
-        ["frames", "config", "effects", "ports", "discovery", "addresses", "freshness"],
+        ["frames", "config", "effects", "ports", "discovery", "addresses", "freshness", "roll"],
         [
             "versions",
             "stream",
@@ -42,7 +42,7 @@ FLOORS = {
             "calm",
         ],
         ["link", "relaying", "exchange"],
-        ["isolation", "gossip", "membership", "paths", "intake", "mesh"],
+        ["isolation", "gossip", "membership", "paths", "intake", "views", "mesh"],
         [
             "boottime",
             "tls",

@@ -29,6 +29,8 @@ from cachee_bridge.members import Members
 
 Position = tuple[int, int]
 """(incarnation, position in the ring)."""
+Positions = tuple[Position, "Position | None"]
+"""Of one namespace: the sender's head, and its cursor in the receiver's ring, None if it has none."""
 SUM_MAX = 2**64 - 1
 PARTS_MAX = 16384
 """Hashes that are remembered: those of what does not move are the same at each heartbeat."""
@@ -47,12 +49,49 @@ def sum_of(positions: Iterable[tuple[str, Position | None]]) -> int:
     return sum(part_of(name, position) for name, position in positions if position is not None) & SUM_MAX
 
 
+class Told:
+    """What a peer was last told of each namespace on one link. A heartbeat adds up only what has changed."""
+
+    def __init__(self) -> None:
+        self.positions: dict[str, Positions] = {}
+        self._heads = self._cursors = 0
+
+    def put(self, known: Mapping[str, Positions], whole: bool) -> None:
+        """It is told `known`; nothing of other namespaces counts any more if that is the `whole`."""
+        for namespace, positions in known.items():
+            if self.positions.get(namespace) != positions:
+                self._drop(namespace)
+                self.positions[namespace] = positions
+                self._add(namespace, positions, 1)
+        if whole and len(self.positions) > len(known):
+            for namespace in self.positions.keys() - known.keys():
+                self._drop(namespace)
+
+    def sums_without(self, namespaces: Iterable[str]) -> tuple[int, int]:
+        """Of the heads and of the cursors of all others."""
+        heads, cursors = self._heads, self._cursors
+        for namespace in namespaces:
+            head, cursor = self.positions[namespace]
+            heads -= part_of(namespace, head)
+            cursors -= part_of(namespace, cursor) if cursor is not None else 0
+        return heads & SUM_MAX, cursors & SUM_MAX
+
+    def _drop(self, namespace: str) -> None:
+        if (positions := self.positions.pop(namespace, None)) is not None:
+            self._add(namespace, positions, -1)
+
+    def _add(self, namespace: str, positions: Positions, sign: int) -> None:
+        head, cursor = positions
+        self._heads += sign * part_of(namespace, head)
+        self._cursors += sign * part_of(namespace, cursor) if cursor is not None else 0
+
+
 def positions_of(
     members: Mapping[str, Members], name: str, namespaces: Iterable[str]
-) -> dict[str, tuple[Position, Position | None]]:
+) -> dict[str, Positions]:
     """Of each: this host's head, which is the tail of its ring by now, and how far the ring of `name` is
     applied here; None if it was never met."""
-    found = {}
+    found: dict[str, Positions] = {}
     for namespace in namespaces:
         known = members[namespace]
         found[namespace] = (known.store.incarnation, known.store.tail), known.cursor(name)

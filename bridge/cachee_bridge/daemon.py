@@ -313,9 +313,8 @@ class Daemon:
             return None
 
     def _tell_status(self, shell: Shell, segments: Segments) -> None:
-        peers = [peer for peer in shell.mesh.peers() if peer.state != "self"]
-        up = sum(peer.state == "up" for peer in peers)
-        status = f"{len(segments.held)} namespaces, {up} of {len(peers)} peers up"
+        up, peers = shell.mesh.tally()
+        status = f"{len(segments.held)} namespaces, {up} of {peers} peers up"
         if status != self._status:
             self._status = status
             self._notifier.status(status)

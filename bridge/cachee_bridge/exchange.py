@@ -21,11 +21,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 
 from cachee_bridge.buckets import PIECE_BYTES, is_piece
 from cachee_bridge.budget import WORDS_BYTES
-from cachee_bridge.calm import positions_of, sum_of, sums_here
+from cachee_bridge.calm import Positions, positions_of, sums_here
 from cachee_bridge.frames import (
     EXISTS,
     GONE,
@@ -47,12 +46,13 @@ from cachee_bridge.frames import (
     Sync,
 )
 from cachee_bridge.link import BEATS_BYTES, Link, LinkState
-from cachee_bridge.members import Members, Reach
+from cachee_bridge.members import Members
 from cachee_bridge.pace import calm_heartbeats
-from cachee_bridge.ports import Settings, Store, StreamView
+from cachee_bridge.ports import Settings, Store
 from cachee_bridge.reasons import Reason
 from cachee_bridge.relaying import Relaying, in_parts
 from cachee_bridge.repair import Ask, Rung
+from cachee_bridge.roll import Roll
 from cachee_bridge.stream import Inbox, Outbox, Packer, Verdict
 from cachee_shm.errors import BridgeError, FrameError, SegmentError
 
@@ -92,7 +92,7 @@ class Exchange:
         """What this host leaves behind, while it leaves."""
         self._mending: list[tuple[str, str]] = []
         """(namespace, source) of maps that are being applied, the next in turn first."""
-        self.reach = Reach()
+        self.roll = Roll()
         self.touched: set[str] = set()
         """Namespaces of which something was heard or changed since isolation.py last looked at them."""
         self.refreshed: set[str] = set()
@@ -109,7 +109,9 @@ class Exchange:
     def enter(self, namespace: str, store: Store, now: float) -> None:
         """A namespace of this host, or a new life of one."""
         lost_after_s, pace_s = self._settings.lost_after_s, 2 * self._settings.heartbeat_s
-        self.members[namespace] = Members(namespace, store, lost_after_s, pace_s, now, self.reach)
+        if namespace in self.members:
+            self.members[namespace].dissolve()
+        self.members[namespace] = Members(namespace, store, lost_after_s, pace_s, now, self.roll)
         self.touched.add(namespace)
         self._packers[namespace] = Packer(store)
         if not self._is_mine(namespace):
@@ -122,25 +124,29 @@ class Exchange:
 
     def is_missed(self, name: str) -> bool:
         """Whether what `name` announces is waited for in any namespace."""
-        return any(name in members.inboxes for members in self.members.values())
+        return name in self.roll.members
 
     def waited_for(self) -> set[str]:
         """Names of all members, and of peers that cannot be followed: whose silence isolates."""
-        refused = {name for members in self.members.values() for name in members.refused}
-        return (self.missed() | refused) - {OWN_CERTIFICATE}
+        return (self.roll.members.keys() | self.roll.refused.keys()) - {OWN_CERTIFICATE}
 
     def heard_at(self, name: str) -> float:
         """When `name` was last fresh in any namespace."""
         return max(members.heard_at(name) for members in self.members.values())
 
-    def fresh_at(self, name: str) -> float:
-        """When `name` was last fresh in all namespaces where it is a member; the start, if nothing came."""
-        held = [members.heard_at(name) for members in self.members.values() if name in members.inboxes]
-        return min(held, default=float("-inf"))
+    def is_fresh(self, name: str, since: float) -> bool:
+        """Whether `name` is a member, and was fresh after `since` in all namespaces where it is one; the
+        start counts for those in which nothing came. They are looked at where no word covered them all."""
+        if name not in self.roll.members:
+            return False
+        if self.roll.word(name).fresh_at > since:
+            return True
+        held = self.roll.members[name]
+        return min(self.members[namespace].heard_at(name) for namespace in held) > since
 
     def may_relay(self, link: Link) -> bool:
         """Whether the peer can be told, and tell, of every namespace of this host."""
-        return all(link.allows(namespace) for namespace in self.members)
+        return link.allows_all or all(link.allows(namespace) for namespace in self.members)
 
     def states(self, link: Link) -> list[State]:
         """What the peer may know of: as many messages as it needs, of which the last has room left."""
@@ -194,6 +200,7 @@ class Exchange:
         link.pace.came()
         if row.namespace not in link.shared:
             link.shared.add(row.namespace)
+            link.agreed = None
             self._begin_outbox(link, members)
         if link.name in members.refused:
             self.beat(link, now)  # its cursor tells the peer which incarnation is known here
@@ -231,7 +238,7 @@ class Exchange:
                 self._say("warning", text, peer=link.name, namespace=members.namespace)
             members.refuse(link.name, Reason.BACKWARDS)
             return True
-        members.refused.pop(link.name, None)
+        members.refused.take(link.name)
         if step.rung is Rung.FLUSH:
             level = "info" if members.starting else "warning"
             self._say(level, f"{what}: what it wrote before is unknown here; evicted all", peer=link.name)
@@ -261,6 +268,7 @@ class Exchange:
         """Nothing of this namespace is said to or heard from this peer."""
         members.refuse(link.name, reason)
         link.shared.discard(members.namespace)
+        link.agreed = None
         link.outboxes.pop(members.namespace, None)
         text = f"namespace {members.namespace} of {link.name} is refused, and isolated here: {why}; "
         text += reason.end(link.name)
@@ -427,6 +435,9 @@ class Exchange:
         if stamp is None:
             return
         self.refreshed |= rest
+        if rest >= self.roll.members.get(link.name, set()):
+            word = self.roll.word(link.name)
+            word.fresh_at = max(word.fresh_at, stamp)
         for namespace in rest:
             inbox = self.members[namespace].inboxes.get(link.name)
             if inbox is not None:
@@ -436,7 +447,13 @@ class Exchange:
 
     def _agrees(self, link: Link, rest: set[str], calm: Calm) -> bool:
         """Whether all heads of the rest are applied here, and the peer has acknowledged what it says."""
-        return sums_here(self.members, link.name, link.acked, rest) == (calm.heads_sum, calm.cursors_sum)
+        said = self.roll.word(link.name).moves, calm.heads_sum, calm.cursors_sum
+        is_whole = len(rest) == len(link.shared)
+        if is_whole and said == link.agreed:
+            return True
+        agrees = sums_here(self.members, link.name, link.acked, rest) == said[1:]
+        link.agreed = said if agrees and is_whole else None
+        return agrees
 
     def on_syncs(self, link: Link, syncs: Iterable[Sync], now: float) -> int:
         """One answer to all of them; how many rows and messages it took."""
@@ -460,7 +477,7 @@ class Exchange:
         if self._outdone(link, members, cursor.incarnation, cursor.cursor, now):
             return
         if cursor.incarnation == members.store.incarnation:
-            link.acked[cursor.namespace] = cursor.cursor
+            link.acked[cursor.namespace], link.agreed = cursor.cursor, None
             members.acked(link.name, cursor.cursor)
             outbox = link.outboxes.get(cursor.namespace)
             if outbox is None or cursor.cursor >= outbox.carried:
@@ -511,6 +528,7 @@ class Exchange:
         for other in self._told():
             if namespace in other.shared:
                 other.acked.pop(namespace, None)
+                other.agreed = None
                 self._begin_outbox(other, members)
         self.announce(namespace)
         return True
@@ -531,10 +549,10 @@ class Exchange:
             if final.namespace in link.shared:
                 self._touch(final.namespace)
                 self.members[final.namespace].leaving(link.name, final)
-        for members in self.members.values():
-            if link.name in members.refused:  # it was never followed: what it wrote is evicted with all else
-                members.drop_absent(link.name, now)
-                self._touch(members.namespace)
+        for namespace in sorted(self.roll.refused.get(link.name, ())):
+            # It was never followed: what it wrote is evicted with all else.
+            self.members[namespace].drop_absent(link.name, now)
+            self._touch(namespace)
 
     # Saying
 
@@ -618,22 +636,17 @@ class Exchange:
         known = positions_of(self.members, link.name, link.shared if whole else moved)
         told = known
         if calmly:
-            news = {
-                ns for ns, at in known.items() if (link.told.get(ns), link.acked.get(ns)) != (at, at[0][1])
-            }
-            told = {ns: known[ns] for ns in news | moved}
-            calmly = len(told) <= ROWS_MAX
-        told = told if calmly else known
-        link.told = known if whole else {**link.told, **known}
+            news = self._news(link, known, moved)
+            calmly = len(news) <= ROWS_MAX
+            told = {namespace: known[namespace] for namespace in news} if calmly else known
+        link.told.put(known, whole)
         heads = tuple(Head(ns, self._name, *told[ns][0], 0, SENT) for ns in sorted(told))
         held = ((ns, told[ns][1]) for ns in sorted(told))
         cursors = tuple(Cursor(ns, link.name, *at, self._name) for ns, at in held if at is not None)
         more_heads, more_cursors = self.relaying.rows(link, now)
         stamp, echo = link.stamp(now), link.heard_stamp
         if calmly:
-            rest = [(ns, at) for ns, at in known.items() if ns not in told]
-            sums = sum_of((ns, head) for ns, (head, _) in rest), sum_of((ns, at) for ns, (_, at) in rest)
-            link.send(Calm(stamp, echo, heads, cursors, *sums))
+            link.send(Calm(stamp, echo, heads, cursors, *link.told.sums_without(told)))
             heads, cursors = (), ()
         if more_heads or more_cursors or not calmly:
             for part in in_parts(Beat(stamp, echo, (*heads, *more_heads), (*cursors, *more_cursors))):
@@ -642,6 +655,12 @@ class Exchange:
         calm_s = heartbeat_s if link.relays else self._calm_s
         link.pace.beaten(now, calm_s if whole else None, heartbeat_s)
         return 2 * len(told) + len(more_heads) + len(more_cursors)
+
+    def _news(self, link: Link, known: Mapping[str, Positions], moved: set[str]) -> set[str]:
+        """Of which namespaces a calm heartbeat has rows: what the peer was not told as it is, or has not
+        acknowledged so."""
+        told, acked = link.told.positions, link.acked
+        return moved | {ns for ns, at in known.items() if told.get(ns) != at or acked.get(ns) != at[0][1]}
 
     # Leaving, and what people see
 
@@ -667,24 +686,4 @@ class Exchange:
 
     def missed(self) -> set[str]:
         """Names of all members."""
-        return {name for members in self.members.values() for name in members.inboxes}
-
-    def views(self, name: str, link: Link | None) -> dict[str, StreamView]:
-        views = {}
-        for namespace, members in self.members.items():
-            if (inbox := members.inboxes.get(name)) is not None:
-                acked = self.relaying.acks.get((namespace, name), 0)
-                acked = max(acked, link.acked.get(namespace, 0)) if link is not None else acked
-                outbox = link.outboxes.get(namespace) if link is not None else None
-                lag, fresh_at = members.store.tail - acked, inbox.freshness.at
-                views[namespace] = StreamView(
-                    inbox.incarnation,
-                    inbox.cursor,
-                    inbox.head,
-                    acked,
-                    lag,
-                    fresh_at,
-                    replace(inbox.repairs),
-                    outbox.lapped if outbox is not None else 0,
-                )
-        return views
+        return set(self.roll.members)

@@ -28,7 +28,7 @@ from enum import Enum, auto
 
 from cachee_bridge import auth
 from cachee_bridge.budget import MESSAGE_BYTES, ROW_BYTES, Budget
-from cachee_bridge.calm import Position
+from cachee_bridge.calm import Told
 from cachee_bridge.frames import (
     AGE_UNKNOWN,
     FRAME_BYTES_MAX,
@@ -134,8 +134,11 @@ class Link:
         """Those of which the peer has not said that it has all it was sent."""
         self.stirred: set[str] = set()
         """Those in which anything was sent or came since the last beat."""
-        self.told: dict[str, tuple[Position, Position | None]] = {}
-        """By shared namespace, the head and the cursor that the peer was last told."""
+        self.told = Told()
+        """The head and the cursor that the peer was last told of each namespace."""
+        self.agreed: tuple[int, int, int] | None = None
+        """(moves of the peer's cursors here, sums) when the peer's sums were last compared over all shared
+        namespaces and were equal; None: something that they are made of has changed since."""
         self.asked_rows_at = float("-inf")
         """When the peer was last asked for rows, since its sums were others than this host's."""
         self.asked: dict[str, int] = {}
@@ -280,6 +283,11 @@ class Link:
             return False
         self.held_since, self.heard_at = None, now
         return True
+
+    @property
+    def allows_all(self) -> bool:
+        """Whether the peer may speak of every namespace."""
+        return self._limits is None
 
     def allows(self, namespace: str) -> bool:
         """Whether the peer's certificate lets it speak of `namespace`, so that it may be told of it."""

@@ -31,6 +31,7 @@ from cachee_bridge.ports import NamespaceView, Store
 from cachee_bridge.reasons import Reason, Why
 from cachee_bridge.removal import Removal
 from cachee_bridge.repair import Contact, Rung, contact
+from cachee_bridge.roll import Listed, Roll
 from cachee_bridge.stream import Inbox
 from cachee_shm.errors import SegmentError
 
@@ -42,25 +43,18 @@ REFUSED_MAX = 4096
 """One is enough to isolate; peers that come under ever new names are not all kept."""
 
 
-class Reach:
-    """Of one host, in all namespaces."""
-
-    def __init__(self) -> None:
-        self.lost_at = float("-inf")
-        """When somebody who is somewhere was last out of reach for too long."""
-
-
 class Members:
     def __init__(
-        self, namespace: str, store: Store, lost_after_s: float, pace_s: float, now: float, reach: Reach
+        self, namespace: str, store: Store, lost_after_s: float, pace_s: float, now: float, roll: Roll
     ) -> None:
-        self.namespace, self.reach = namespace, reach
+        self.namespace, self.roll = namespace, roll
         self.store = store
         self._lost_after_s, self._pace_s = lost_after_s, pace_s
-        self.inboxes = {
-            name: Inbox(store, index, incarnation, cursor, pace_s)
+        sources = [
+            (name, Inbox(store, index, incarnation, cursor, pace_s, roll.word(name)))
             for index, name, incarnation, cursor in store.sources()
-        }
+        ]
+        self.inboxes = Listed(namespace, roll.members, sources)
         self.home = Freshness()
         """What this host wrote before `home.at` is healed: no half-done write is served for ever."""
         self.departed: dict[str, tuple[int, int]] = {}
@@ -69,7 +63,7 @@ class Members:
         """The same of those that were removed: what they wrote since is missed."""
         self.absent: dict[str, tuple[int, int]] = {}
         """The same of those that were linked and had this namespace no more: all was evicted then."""
-        self.refused: dict[str, Reason] = {}
+        self.refused: Listed[Reason] = Listed(namespace, roll.refused)
         """Peers that have this namespace and cannot be followed: they isolate."""
         self.removal = Removal(store)
         self.bulletin = Bulletin(store, lost_after_s, now)
@@ -95,7 +89,7 @@ class Members:
         a time when somebody was out of reach. To be called before anything is made of `whole`, or changed."""
         started = self.heard_until > float("-inf") or now > self._settled_from
         alone_at = now if started and now > self.heard_until else float("-inf")
-        alone_at = max(alone_at, self.reach.lost_at)
+        alone_at = max(alone_at, self.roll.lost_at)
         if alone_at > self._whole_at:
             self.whole = False
         if alone_at > self.removal.drawn_at:
@@ -181,29 +175,56 @@ class Members:
     def _believes_in_births(self, now: float) -> bool:
         if NAMELESS in self.forgotten:
             return False
-        return (self.whole and not self.isolated(now)) or self.removal.rely()
+        return (self.whole and not self.isolated(now)) or self._relies()
+
+    def _relies(self) -> bool:
+        relies = self.removal.rely()
+        self._note_removal()
+        return relies
+
+    def _note_removal(self) -> None:
+        if self.removal.under_way:
+            self.roll.removing.add(self.namespace)
+        else:
+            self.roll.removing.discard(self.namespace)
 
     def _begin(self, name: str, incarnation: int, step: Contact, now: float) -> None:
         inbox = self.inboxes.get(name)
         if inbox is None:
-            inbox = Inbox(self.store, self.store.source_open(name), 0, 0, self._pace_s)
+            inbox = Inbox(self.store, self.store.source_open(name), 0, 0, self._pace_s, self.roll.word(name))
         flush = step.rung is Rung.FLUSH
         inbox.begin(incarnation, step.cursor, flush)
         self.inboxes[name] = inbox
+        self._changed(name)
         self.departed.pop(name, None)
         self.absent.pop(name, None)
         self.forgotten.pop(name, None)
         if flush:
             self._make_whole(now)
 
+    def _changed(self, name: str) -> None:
+        """It has become a member, or ceased to be: what it said of all its namespaces is of others."""
+        word = self.roll.word(name)
+        word.moves += 1
+        word.fresh_at = float("-inf")
+
+    def dissolve(self) -> None:
+        """Another life of the namespace takes its place."""
+        self.roll.removing.discard(self.namespace)
+        for listed in (self.inboxes, self.refused):
+            for name in list(listed):
+                listed.take(name)
+                self._changed(name)
+
     def drop_absent(self, name: str, now: float) -> bool:
         """`name` is linked and has this namespace no more. What it wrote last is unknown, so evict all, once.
         Whether it was waited for."""
-        inbox = self.inboxes.pop(name, None)
+        inbox = self.inboxes.take(name)
         if inbox is None and name not in self.refused:
             return False
+        self._changed(name)
         self.removal.cancel(name)
-        self.refused.pop(name, None)
+        self.refused.take(name)
         self.store.apply(inbox.index if inbox is not None else 0, PAYLOAD_ALL)
         if inbox is not None:
             self.store.source_forget(inbox.index)
@@ -225,6 +246,7 @@ class Members:
             return False
         self.store.source_forget(inbox.index)
         del self.inboxes[name]
+        self._changed(name)
         keep(self.departed, name, (inbox.incarnation, inbox.cursor))
         return True
 
@@ -247,28 +269,35 @@ class Members:
         """Begin to get over `name`, once it is lost; whether that has begun now."""
         self.judge(now)
         waited_for = name in self.inboxes or name in self.refused
-        return waited_for and self._lost(name, now) and self.removal.begin(name, now)
+        begun = waited_for and self._lost(name, now) and self.removal.begin(name, now)
+        self._note_removal()
+        return begun
 
     def expect_no_more(self, address: str, now: float) -> bool:
         """Nobody ever answered at `address`. Where that has isolated nobody, nothing is to be got over."""
         self.judge(now)
-        return self.isolated(now) and self.removal.begin(address, now)
+        begun = self.isolated(now) and self.removal.begin(address, now)
+        self._note_removal()
+        return begun
 
     def removed(self, now: float) -> set[str]:
         """Whose removal ends now."""
+        self._note_removal()
         if now < self.removal.ends_at(self._hold_s()):
             return set()
         self.judge(now)
         if self.removal.whole:
             self._make_whole(now)
         names = self.removal.end()
+        self._note_removal()
         for name in names & (self.inboxes.keys() | self.refused.keys()):
             self._set_aside(name)
         return names
 
     def _set_aside(self, name: str) -> None:
-        self.refused.pop(name, None)
-        inbox = self.inboxes.pop(name, None)
+        self.refused.take(name)
+        inbox = self.inboxes.take(name)
+        self._changed(name)
         self.store.source_set_aside(self._slot_of(name) if inbox is None else inbox.index)
         self.forgotten[name] = (0, 0) if inbox is None else (inbox.incarnation, inbox.cursor)
         if len(self.forgotten) > DEPARTED_MAX:

@@ -119,8 +119,8 @@ class Membership:
             if silent_s > self._settings.lost_after_s:
                 self._judge(name, silent_s, is_up, now)
         self._give_up_silent_addresses(now)
-        for namespace, members in self._exchange.members.items():
-            for name in sorted(members.removed(now)):
+        for namespace in sorted(self._exchange.roll.removing):
+            for name in sorted(self._exchange.members[namespace].removed(now)):
                 self._exchange.touched.add(namespace)
                 self._say("info", f"namespace {namespace} has forgotten {name}", peer=name)
         self._doomed = self._doomed and self._doomed & self._exchange.waited_for()

@@ -76,6 +76,7 @@ from cachee_bridge.paths import Paths
 from cachee_bridge.ports import DiscoveryView, NamespaceView, PeerView, Settings, Store, StreamView
 from cachee_bridge.reasons import Reason
 from cachee_bridge.versions import RANDOM_BYTES, greeting
+from cachee_bridge.views import streams_of
 from cachee_shm.errors import BridgeError, BridgeRunning, FrameError, PeerConflict
 
 __all__ = ["Mesh", "PeerView", "Settings", "Store", "StreamView"]
@@ -179,6 +180,7 @@ class Mesh:
         self._exchange.enter(namespace, store, now)
         for link in self._up.values():
             link.shared.discard(namespace)
+            link.agreed = None
         self._exchange.announce(namespace)
         for link in list(self._up.values()):
             if link.surplus and namespace not in link.theirs:
@@ -332,6 +334,12 @@ class Mesh:
         effects, self._effects = self._effects, []
         effects += self._isolation.effects()
         return effects
+
+    def tally(self) -> tuple[int, int]:
+        """How many peers are up, of how many that `peers` would name, but for this host itself."""
+        names = self._exchange.missed().union(self._up)
+        others = (known for known in self._book if not known.is_self)
+        return len(self._up), len(names) + sum(known.name not in names for known in others)
 
     def peers(self) -> list[PeerView]:
         """For logs and health."""
@@ -598,7 +606,7 @@ class Mesh:
             return
         self._next_reach = now + REACH_S
         if self._book.out_of_reach(now, self._reaches, self._settings.lost_after_s - REACH_S):
-            self._exchange.reach.lost_at = now
+            self._exchange.roll.lost_at = now
 
     def _beats(self, now: float) -> None:
         for link in self._up.values():
@@ -609,6 +617,7 @@ class Mesh:
     def _look_around(self, now: float) -> None:
         self._exchange.look_for_room(now)
         kept = self._exchange.waited_for().union(self._up)
+        self._exchange.roll.keep(kept)
         self._since = {name: at for name, at in self._since.items() if name in kept}
         self._came = {name: came for name, came in self._came.items() if name in kept}
         if self._up:
@@ -661,7 +670,7 @@ class Mesh:
     def _view(self, name: str) -> PeerView:
         link = self._up.get(name)
         address = (link.address or link.reach) if link is not None else self._book.of(name)
-        streams = self._exchange.views(name, link)
+        streams = streams_of(self._exchange, name, link)
         inbound, held = (not link.dialled, link.held) if link is not None else (False, 0)
         through = "" if link is not None else self._paths.relayed.get(name, "")
         state = "up" if link else "relayed" if through else "down"

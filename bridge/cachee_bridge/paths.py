@@ -134,7 +134,7 @@ class Paths:
     def _way(self, name: str, now: float) -> str:
         """Who relays it, "" if nobody does or it is not fresh."""
         through = self._exchange.relaying.through(name)
-        fresh = now < self._exchange.fresh_at(name) + self._lost_after_s
+        fresh = self._exchange.is_fresh(name, now - self._lost_after_s)
         return through[0].name if through and fresh else ""
 
     def _choose(self, source: str, member: bool, up: dict[str, Link], now: float) -> None:
@@ -163,7 +163,7 @@ class Paths:
         return [others[turn % len(others)]] if others else []
 
     def _is_late(self, source: str, now: float) -> bool:
-        return now > self._exchange.fresh_at(source) + PATIENCE * self._lost_after_s
+        return not self._exchange.is_fresh(source, now - PATIENCE * self._lost_after_s)
 
     def _doubted(self, source: str, now: float) -> bool:
         """Or now becomes so: its relay should have said more by now."""

@@ -324,7 +324,10 @@ class Relaying:
 
     def _cursors(self, link: Link, now: float) -> list[Cursor]:
         rows = []
+        passed_on = {source for _, source in self._holders}
         for source in sorted(link.follows):
+            if source == link.name and source not in passed_on:
+                continue  # what comes from the peer itself is told with this host's own cursors
             for namespace in sorted(link.shared):
                 inbox = self._members[namespace].inboxes.get(source)
                 if inbox is not None and source != link.name:

@@ -28,6 +28,7 @@ from cachee_bridge.frames import PAYLOAD_ALL, Frame
 from cachee_bridge.freshness import Freshness
 from cachee_bridge.ports import Repairs, Store
 from cachee_bridge.repair import Asker
+from cachee_bridge.roll import Word
 from cachee_shm.errors import FrameError
 
 PACK_RECORDS = 4096
@@ -179,8 +180,11 @@ class Verdict(Enum):
 class Inbox:
     """How far one source has been applied here, and how fresh its word is."""
 
-    def __init__(self, store: Store, index: int, incarnation: int, cursor: int, pace_s: float) -> None:
-        """`pace_s`: the least time between two requests for the same replay."""
+    def __init__(
+        self, store: Store, index: int, incarnation: int, cursor: int, pace_s: float, word: Word | None = None
+    ) -> None:
+        """`pace_s`: the least time between two requests for the same replay. `word`: of the source."""
+        self._word = word if word is not None else Word()
         self._store = store
         self.index = index
         self.incarnation = incarnation
@@ -294,6 +298,7 @@ class Inbox:
 
     def _keep(self, cursor: int) -> None:
         self._store.source_store(self.index, self.incarnation, cursor)
+        self._word.moves += 1
         self._moved = True
         self.cursor = cursor
         self.head = max(self.head, cursor)

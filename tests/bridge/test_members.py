@@ -4,9 +4,10 @@ import pytest
 
 from cachee_bridge import members as members_module
 from cachee_bridge.frames import PAYLOAD_ALL, FinalHead, Frame
-from cachee_bridge.members import Members, Reach
+from cachee_bridge.members import Members
 from cachee_bridge.reasons import Reason
 from cachee_bridge.repair import Rung
+from cachee_bridge.roll import Roll
 from tests.bridge.meshes import FakeStore
 
 LOST_AFTER = 2.0
@@ -18,7 +19,7 @@ def store() -> FakeStore:
 
 
 def members_of(store: FakeStore, now: float = 100.0) -> Members:
-    return Members("shop", store, LOST_AFTER, 0.2, now, Reach())
+    return Members("shop", store, LOST_AFTER, 0.2, now, Roll())
 
 
 def fresh(members: Members, name: str, stamp: float) -> None:

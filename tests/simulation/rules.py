@@ -188,7 +188,15 @@ def _the_head_is_the_pumps_position() -> list[Patch]:
 
 
 def _a_calm_beat_is_believed_although_a_cursor_is_behind() -> list[Patch]:
-    return [(Exchange, "_agrees", lambda self, link, rest, calm: True)]
+    """At the sender too: what is not acknowledged is not said in a row of its own."""
+
+    def unacknowledged(self: Exchange, link: Link, known: dict[str, Any], moved: set[str]) -> set[str]:
+        return {namespace for namespace, at in known.items() if link.told.positions.get(namespace) != at}
+
+    return [
+        (Exchange, "_agrees", lambda self, link, rest, calm: True),
+        (Exchange, "_news", unacknowledged),
+    ]
 
 
 def _leaving_counts_before_all_is_applied() -> list[Patch]:
@@ -405,8 +413,8 @@ RULES: dict[str, tuple[Callable[[], list[Patch]], str, int]] = {
         (_time_ends_isolation, "block", 1),
         (_a_beat_is_fresh_when_it_arrives, "fill_buffers", 22),
         (_a_head_counts_before_it_is_applied, "stall_pump", 2),
-        (_the_head_is_the_pumps_position, "stall_pump", 0),
-        (_a_calm_beat_is_believed_although_a_cursor_is_behind, "lossy", 0),
+        (_the_head_is_the_pumps_position, "stall_pump", 8),
+        (_a_calm_beat_is_believed_although_a_cursor_is_behind, "lossy", 2),
         (_leaving_counts_before_all_is_applied, "leave lossy", 0),
         (_a_restart_begins_at_the_head, "kill_bridge", 0),
         (_empty_ranges_are_never_sent, "reset", 0),
