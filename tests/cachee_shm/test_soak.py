@@ -118,7 +118,7 @@ def test_what_workers_leave_behind_does_not_add_up(cache, config):
 
 # Attaches and closes in every way there is, and tells what it holds. A bridge sleeps: each first write rings.
 GUEST = """
-import contextlib, gc, glob, logging, struct, warnings
+import contextlib, gc, glob, logging, mmap, struct, warnings
 logging.disable(); warnings.simplefilter('ignore')
 from cachee_shm.errors import LayoutMismatch
 plain, bridged, garbage = (arguments[name] for name in ('plain', 'bridged', 'garbage'))
@@ -163,6 +163,38 @@ def be_damaged(offset, value):
         while cache.incarnation == made:
             cache.get('a'); cache.set('b', 1); time.sleep(0.02)
 
+def page_words(file):
+    '''Where the words of the pages are, as layout.h and segment.c have it, and the words.'''
+    tag_slots, buckets, pages, _ = struct.unpack_from('<4I', file, 72)
+    own_tags_at, = struct.unpack_from('<Q', file, 4096 - 128 + 72)
+    index_at = -(-(own_tags_at + 4 * tag_slots) // 64) * 64
+    at = index_at + 64 * buckets
+    return at, struct.unpack_from(f'<{pages}Q', file, at)
+
+STATE, OWNER, HELD, SEALED = 7, 0xFFF, (1, 3, 4), 2
+
+def lost_pages(cache, file):
+    '''Pages that are held, and by no process that lives.'''
+    live = {slot for slot, *_, alive in cache.roster() if alive}
+    return sum(word & STATE in HELD and word >> 4 & OWNER not in live for word in page_words(file)[1])
+
+def lose_pages(cache):
+    '''By a death, and by words whose owner cannot be: how many, before and after a sweep.'''
+    cache.set_many({f'page-{i}': bytes(30_000) for i in range(100)})
+    if (pid := os.fork()) == 0:
+        cache.set_many({f'child-{i}': bytes(30_000) for i in range(10)})
+        die()
+    os.waitpid(pid, 0)
+    with open(f'/dev/shm{cache.name}', 'r+b') as opened, mmap.mmap(opened.fileno(), 0) as file:
+        at, words = page_words(file)
+        sealed = [i for i, word in enumerate(words) if word & STATE == SEALED]
+        for n, i in enumerate(sealed[::3]):
+            stray = words[i] & ~(OWNER << 4 | STATE) | OWNER << 4 | HELD[n % 3]
+            struct.pack_into('<Q', file, at + 8 * i, stray)
+        lost = lost_pages(cache, file)
+        cache.sweep()
+        return lost, lost_pages(cache, file)
+
 def held():
     gc.collect()
     with open('/proc/self/maps') as maps:
@@ -179,25 +211,26 @@ while True:
         fork_and_end(bell)
     be_damaged(HEADER_STATE, 2)
     be_damaged(HEADER_MAGIC, 7)
-    say(*held(), bell.stats()['doorbells'])
+    say(*held(), bell.stats()['doorbells'], *lose_pages(bell))
 """
 
 
 @pytest.fixture
 def queue(config):
     name = f"/cachee.{config['host']['name']}-b"
-    queue = posix_ipc.MessageQueue(name, posix_ipc.O_CREX, max_messages=2, max_message_size=8)
+    queue = posix_ipc.MessageQueue(name, posix_ipc.O_CREX, max_messages=2, max_message_size=128)
     yield queue
     queue.close()
     queue.unlink()
 
 
 def test_attaching_closing_failing_forking_and_being_damaged_leaves_nothing_open(config, queue):
-    """Descriptors, mappings and files are as many after two rounds as after one."""
+    """Descriptors, mappings and files are as many after two rounds as after one. No page is lost."""
     host = config["host"]["name"]
     second = bridged.with_bridge({**config, "host": {"name": f"{host}-b"}})
     third = {**config, "host": {"name": f"{host}-c"}}
-    with open(f"/dev/shm/cachee.{host}-c.shop.{LAYOUT}", "wb") as file:
+    garbage = f"/dev/shm/cachee.{host}-c.shop.{LAYOUT}"
+    with open(garbage, "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
         file.write(b"not a segment " * 1000)
     with child(GUEST, plain=config, bridged=second, garbage=third) as guest:
         assert guest.line() == "ready"
@@ -207,3 +240,6 @@ def test_attaching_closing_failing_forking_and_being_damaged_leaves_nothing_open
             rounds.append([int(word) for word in guest.line().split()])
     assert rounds[2][:3] == rounds[1][:3]
     assert rounds[1][3] - rounds[0][3] >= 10
+    for *_, lost, lost_after_a_sweep in rounds:
+        assert lost > 8
+        assert lost_after_a_sweep == 0
