@@ -71,11 +71,22 @@ static void Load_dealloc(LoadObject *l)
     Py_DECREF(type);
 }
 
+/* A generator that types.coroutine has marked: it is awaited as it is. */
+static bool is_old_coroutine(PyObject *o)
+{
+    PyObject *code = PyGen_CheckExact(o) ? PyObject_GetAttrString(o, "gi_code") : NULL;
+    bool marked = code && PyCode_Check(code) && (((PyCodeObject *)code)->co_flags & CO_ITERABLE_COROUTINE);
+    if (!code)
+        PyErr_Clear();
+    Py_XDECREF(code);
+    return marked;
+}
+
 /* The iterator of what the loader returned, as `await` would take it; NULL: an error is set. */
 static PyObject *iterator_of(PyObject *awaitable)
 {
-    if (!awaitable)
-        return NULL;
+    if (!awaitable || is_old_coroutine(awaitable))
+        return awaitable;
     PyAsyncMethods *methods = Py_TYPE(awaitable)->tp_as_async;
     PyObject *iterator = methods && methods->am_await ? methods->am_await(awaitable) : NULL;
     if (!iterator && !PyErr_Occurred())

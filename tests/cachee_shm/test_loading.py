@@ -2,6 +2,7 @@
 
 import asyncio
 import struct
+import types
 from datetime import timedelta
 
 import pytest
@@ -107,6 +108,40 @@ def test_tags_and_local_are_given_to_what_was_loaded(cache, load):
     load("a", Origin(), local=True)
     cache.apply(cache.source_open("web-2"), struct.pack("<BQ", WIRE_KEY, cache._hash("a")))
     assert "a" in cache
+
+
+class Awaitable:
+    def __await__(self):
+        yield from asyncio.sleep(0).__await__()
+        return 1
+
+
+@types.coroutine
+def marked():
+    yield from asyncio.sleep(0).__await__()
+    return 1
+
+
+def generator():
+    yield 1
+
+
+def test_a_loader_may_return_whatever_can_be_awaited(cache):
+    async def coroutine():
+        return 1
+
+    async def run():
+        future = asyncio.get_running_loop().create_future()
+        future.set_result(1)
+        made = {"a": coroutine, "b": Awaitable, "c": marked, "d": lambda: future}
+        assert [await cache.aget_or_load(key, loader) for key, loader in made.items()] == [1] * 4
+        for nothing in (generator, lambda: 1):
+            with pytest.raises(TypeError, match="cannot be awaited"):
+                await cache.aget_or_load("e", nothing)
+
+    asyncio.run(run())
+    assert cache.get_many(list("abcd")) == dict.fromkeys("abcd", 1)
+    assert cache._holds()[:2] == (0, 0)
 
 
 def test_a_loaded_value_that_is_too_large_is_returned_with_a_warning(cache, load):

@@ -29,7 +29,8 @@ PyContextVar_Set PyErr_NormalizeException PyErr_WriteUnraisable PyExceptionClass
 PyExceptionInstance_Check PyException_SetTraceback PyObject_GC_New PyObject_GC_Track
 PySequence_List PyThread_get_thread_ident PyTuple_New Py_SETREF
 Py_XSETREF
-    PyBool_Check PyBool_FromLong PyBytes_AS_STRING PyBytes_Check PyBytes_CheckExact
+    PyBool_Check PyBool_FromLong PyCode_Check PyGen_CheckExact
+    PyBytes_AS_STRING PyBytes_Check PyBytes_CheckExact
     PyBytes_FromStringAndSize PyBytes_GET_SIZE PyDict_Check PyDict_CheckExact PyDict_Next
     PyErr_ExceptionMatches PyErr_Fetch PyErr_NoMemory PyErr_Occurred PyFloat_AS_DOUBLE PyFloat_Check
     PyFloat_CheckExact PyFloat_FromDouble PyList_CheckExact PyList_GET_ITEM PyList_GET_SIZE
