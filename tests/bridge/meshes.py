@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
+from dataclasses import replace
 from typing import Any
 
 from cachee_bridge.effects import Close, Connect, Discover, GoOn, Log, Pause, Resume, Send, ServeUntil
 from cachee_bridge.identity import Identity
 from cachee_bridge.mesh import Mesh, Settings
+from tests.stand_in.ring import Shape
+from tests.stand_in.segment import Segment
+from tests.stand_in.wire import APPLIED_AS, parse
 
 SECRET = b"0123456789abcdef"
 
@@ -18,133 +22,125 @@ def key(number: int) -> bytes:
     return b"\x01" + number.to_bytes(8, "little")
 
 
-class FakeStore:
-    """One namespace's segment: a ring of (own payload or b""), a source table, and what was applied."""
+class FakeStore(Segment):
+    """The model of a segment (tests/stand_in), with what was asked of it, and a pump that heals at once."""
 
-    def __init__(self, incarnation: int = 1, ring_slots: int = 100) -> None:
-        self.incarnation = incarnation
-        self.hash_key_fingerprint = 7
-        self.ring_slots = ring_slots
-        self.ring: list[bytes] = []
-        self.pump_cursor = 0
+    def __init__(self, incarnation: int = 1, ring_slots: int = 128, source_slots: int = 64) -> None:
+        shape = Shape(ring_slots, key_bits=3, tag_bits=3, source_slots=source_slots, words=1)
+        super().__init__(shape, incarnation)
+        self.isolation_ttl_s = 10.0
         self.applied: list[tuple[int, bytes]] = []
         self.stored: list[tuple[int, int, int]] = []
-        self.table: dict[int, tuple[str, int, int]] = {}
-        self.owes = b"\x06"
-        """What a lapped peer is told, if anything of it was announced."""
-        self.map = b"\x03\x03\x00\x01"
         self.mended: list[tuple[int, bytes]] = []
-        """Maps whose fences were raised, by source."""
-        self.words = 1
-        """Of the index."""
-        self.aside: dict[int, tuple[str, int, int]] = {}
+        """Maps that it was asked to raise the fences of, by source."""
         self.evicted_before: list[int] = []
-        self.serve_until = 0
-        self.on_isolation = "cap"
-        self.isolation_ttl_s = 10.0
-        self.acked: dict[int, int] = {}
         self.told: dict[int, tuple[bool, int]] = {}
-        self.vouched_until_ms = 0
-        self.asked = 0
+        self.acked: dict[int, int] = {}
+        self.shown: bytes | None = None
 
-    @property
-    def tail(self) -> int:
-        return len(self.ring)
+    def _pump(self, was: int) -> None:
+        """Heal, unless the pump had stopped before position `was`: it stays where it is."""
+        if self.pump_cursor == was:
+            self.heal(was, self.tail - was)
 
-    def raise_incarnation(self, incarnation: int) -> None:
-        assert incarnation > self.incarnation
-        self.incarnation = incarnation
-        self.acked.clear()
+    def announce(self, *payloads: bytes) -> None:
+        """Own announcements; b"" is a record that is not this host's own. They wait for the pump."""
+        for payload in payloads:
+            for kind, hashed, _ in parse(payload):
+                self.append(APPLIED_AS[kind], hashed, own=True)
+            if not payload:
+                super().draw_line()
 
     def write(self, *payloads: bytes) -> None:
-        """Own announcements; b"" is a record that is not this host's own. Healed at once."""
-        self.ring.extend(payloads)
-        self.pump_cursor = self.tail
+        """The same, and the pump heals them."""
+        self.announce(*payloads)
+        self.heal(self.pump_cursor, self.tail)
 
-    def pack(self, cursor: int, max_records: int, max_bytes: int) -> tuple[int, bytes] | None:
-        if cursor < self.tail - self.ring_slots:
-            return None
-        end, last, size = min(self.tail, cursor + max_records), cursor, 0
-        while last < end and (size := size + len(self.ring[last])) <= max_bytes:
-            last += 1
-        return last, b"".join(self.ring[cursor:last])
+    def hold(self, *keys: int) -> None:
+        """Values of these keys, as if loaded just now; each lies in the word of the index of its number."""
+        for each in keys:
+            assert self.fill(each, "loaded", self.tail, self.now_ms())
 
-    def missed(self, cursor: int) -> bytes:
-        return self.owes if any(self.ring[cursor:]) else b""
+    def map_after(self, cursor: int) -> bytes:
+        return super().map_after(cursor) if self.shown is None else self.shown
 
     @property
     def map_bytes(self) -> int:
         return len(self.map)
 
-    def map_piece(self, cursor: int, at: int, max_bytes: int) -> bytes:
-        return self.map[at : at + max_bytes]
+    @property
+    def map(self) -> bytes:
+        """Of all that was ever announced; or whatever a test shows in its place."""
+        return self.map_after(0)
+
+    @map.setter
+    def map(self, shown: bytes) -> None:
+        self.shown = shown
+
+    @property
+    def words(self) -> int:
+        """Of the index."""
+        return self.shape.words
+
+    @words.setter
+    def words(self, words: int) -> None:
+        self.shape = replace(self.shape, words=words)
 
     def fence_map(self, source: int, buckets: bytes, version: int, at: int, steps: int) -> tuple[int, int]:
-        if buckets.startswith(b"\xff"):
-            raise ValueError("not a map")
-        self.mended.append((source, buckets))
-        return self.tail, 0
+        was, begins = self.tail, not at
+        version, at = super().fence_map(source, buckets, version, at, steps)
+        if begins:
+            self.mended.append((source, buckets))
+        self._pump(was)
+        return version, at
 
     def evict_map(self, source: int, buckets: bytes, version: int, at: int, words: int) -> tuple[int, int]:
-        end = at + words
-        return (0 if end >= self.words else end), min(words, self.words - at)
+        was = self.tail
+        at, evicted = super().evict_map(source, buckets, version, at, words)
+        self._pump(was)
+        return at, evicted
 
     def apply(self, source: int, payload: bytes) -> int:
-        if payload.startswith(b"\xff"):
-            raise ValueError("kind 255")
+        was = self.tail
+        count = super().apply(source, payload)
         self.applied.append((source, payload))
-        if self.pump_cursor == self.tail:  # a pump that stalls stays where it is
-            self.pump_cursor += 1
-        self.ring.append(b"")
-        return 1
-
-    def sources(self) -> list[tuple[int, str, int, int]]:
-        return [(index, *slot) for index, slot in self.table.items()]
-
-    def forgotten(self) -> list[tuple[int, str, int, int]]:
-        return [(index, *slot) for index, slot in self.aside.items()]
-
-    def source_open(self, name: str) -> int:
-        for index in [index for index, slot in self.aside.items() if slot[0] == name]:
-            self.table[index] = self.aside.pop(index)
-        known = [index for index, slot in self.table.items() if slot[0] == name]
-        index = known[0] if known else max([*self.table, *self.aside], default=0) + 1
-        self.table.setdefault(index, (name, 0, 0))
-        return index
+        self._pump(was)
+        return count
 
     def source_store(self, index: int, incarnation: int, cursor: int) -> None:
-        self.table[index] = (self.table[index][0], incarnation, cursor)
+        super().source_store(index, incarnation, cursor)
         self.stored.append((index, incarnation, cursor))
 
-    def source_forget(self, index: int) -> None:
-        del self.table[index]
-
-    def source_set_aside(self, index: int) -> None:
-        self.aside[index] = self.table.pop(index) if index else ("", 0, 0)
-
     def draw_line(self) -> int:
-        self.write(b"")
-        return self.tail
+        line = super().draw_line()
+        self._pump(line - 1)
+        return line
 
     def evict_before(self, position: int) -> None:
+        super().evict_before(position)
         self.evicted_before.append(position)
 
     def source_acked(self, index: int, position: int) -> None:
+        super().source_acked(index, position)
         self.acked[index] = position
 
     def source_tell(self, index: int, reachable: bool, fresh_ms: int) -> None:
+        super().source_tell(index, reachable, fresh_ms)
         self.told[index] = (reachable, fresh_ms)
 
-    def bridge_vouch(self, until_ms: int) -> None:
-        self.vouched_until_ms = until_ms
+    def raise_incarnation(self, incarnation: int) -> None:
+        super().raise_incarnation(incarnation)
+        self.acked.clear()
 
-    def sync_asked(self) -> int:
-        return min(self.asked, self.tail)
+    @property
+    def table(self) -> dict[int, tuple[str, int, int]]:
+        """The members, by index."""
+        return {index: (name, incarnation, cursor) for index, name, incarnation, cursor in self.sources()}
 
     def workers_know(self, name: str) -> tuple[int | None, bool]:
         """(how far `name` has applied this ring, whether it can be reached), as workers are told."""
-        index = next(index for index, slot in self.table.items() if slot[0] == name)
-        return self.acked.get(index), self.told.get(index, (False, 0))[0]
+        reachable, acked = next(told[1:3] for told in self._peers() if told[0] == name)
+        return acked, reachable
 
     def cursor_of(self, name: str) -> int | None:
         """How far `name` has been applied; None when it is not known."""

@@ -158,10 +158,12 @@ class TestMending:
     def test_fences_come_first_and_evictions_a_part_at_a_time(self):
         store = FakeStore()
         store.words = 2 * EVICT_WORDS + 5
-        mending = Mending(store, 3, 90, b"map")
-        assert (store.mended, mending.evicted) == ([(3, b"map")], 0)
-        assert [mending.go_on() for _ in range(3)] == [False, False, True]
-        assert mending.evicted == store.words
+        store.write(key(1))
+        store.hold(1, EVICT_WORDS + 1, 2 * EVICT_WORDS + 1)
+        mending = Mending(store, 3, 90, store.map)
+        assert (store.mended, mending.evicted) == ([(3, store.map)], 0)
+        assert [mending.go_on() for _ in range(4)] == [False, False, False, True]  # fences again, then words
+        assert (mending.evicted, store.entries) == (3, {})
 
     def test_what_is_no_map_is_refused(self):
         with pytest.raises(ValueError):

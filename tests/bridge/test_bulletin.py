@@ -98,14 +98,14 @@ class TestMeshes:
 
     def test_it_is_known_at_once_where_a_worker_waits(self, cable, two):
         a, _ = two
-        a.store.asked = a.store.tail + 1
+        a.store.wanted = a.store.tail + 1
         a.write(key(7))
         assert a.store.workers_know("b") == (a.store.tail, True)
 
     def test_also_where_it_waits_after_all_was_sent(self, cable, two):
         a, _ = two
         a.write(key(7))
-        a.store.asked = a.store.tail
+        a.store.wanted = a.store.tail
         a.mesh.ring_moved("shop", cable.now)
         cable.settle()
         assert a.store.workers_know("b") == (a.store.tail, True)
@@ -120,14 +120,14 @@ class TestMeshes:
             a.mesh.ring_moved("shop", cable.now)
             cable.settle()
             asked.append(_syncs(cable))
-            a.store.asked = a.store.tail
+            a.store.wanted = a.store.tail
         assert asked == [0, 1, 1]
 
     def test_it_is_not_asked_before_all_is_sent_that_is_waited_for(self, cable, two):
         a, _ = two
         cable.carried.clear()
-        a.store.ring.append(key(7))  # not healed yet, so not sent
-        a.store.asked = a.store.tail
+        a.store.announce(key(7))  # not healed yet, so not sent
+        a.store.wanted = a.store.tail
         a.mesh.ring_moved("shop", cable.now)
         cable.settle()
         assert _syncs(cable) == 0

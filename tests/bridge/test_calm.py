@@ -99,7 +99,7 @@ class TestTwoHosts:
     def test_cover_what_a_writer_has_written_that_could_not_ring(self):
         cable = Cable()
         a, b = hosts_of(cable, 5)
-        a.stores["n3"].ring.append(key(1))  # and no pump has seen it
+        a.stores["n3"].announce(key(1))  # and no pump has seen it
         told = [each for each in said(cable, "a", "b", 1.0) if isinstance(each, Beat | Calm)]
         heads = [head for each in told for head in each.heads]
         assert {(head.namespace, head.head) for head in heads} == {("n3", a.stores["n3"].tail)}

@@ -76,10 +76,10 @@ class TestAnIncarnation:
             cable.remove(node)
         cable.break_link(a, b)
         for node in (a, b):
-            node.store.incarnation = 0
-            node.store.ring.clear()
-            node.store.pump_cursor = 0
-        a, b = (cable.node(node.name, ("a", "b"), {"shop": node.store}) for node in (a, b))
+            born = FakeStore(incarnation=0)
+            born.slots = node.store.slots  # whoever was known is known
+            node.stores["shop"] = born
+        a, b = (cable.node(node.name, ("a", "b"), node.stores) for node in (a, b))
         cable.run(4.0)
         assert not (a.isolated() or b.isolated())
         assert a.store.incarnation > 1 < b.store.incarnation

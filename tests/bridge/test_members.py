@@ -8,7 +8,7 @@ from cachee_bridge.members import Members
 from cachee_bridge.reasons import Reason
 from cachee_bridge.repair import Rung
 from cachee_bridge.roll import Roll
-from tests.bridge.meshes import FakeStore
+from tests.bridge.meshes import FakeStore, key
 
 LOST_AFTER = 2.0
 
@@ -272,7 +272,7 @@ class TestRemoving:
         fresh(members, "web-3", 106.0)
         assert members.extended(106.0, False) is None  # what web-3 said until now is not enough
         assert members.isolated(106.0)
-        members.inboxes["web-2"].receive(Frame("shop", "web-2", 1, 6, 9, b"k"))
+        members.inboxes["web-2"].receive(Frame("shop", "web-2", 1, 6, 9, key(1)))
         fresh(members, "web-2", 106.5)
         assert members.extended(106.6, False) == 108.0
 

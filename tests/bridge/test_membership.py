@@ -278,7 +278,7 @@ class TestTheOperator:
 
     def test_a_link_that_is_made_anew_is_no_silence_whatever_was_not_heard_on_it(self, cable):
         a, b = configured(cable, "a", "b")
-        b.store.ring.append(key(1))  # written, and never healed
+        b.store.announce(key(1))  # written, and never healed
         cable.run(30.0)
         cable.break_link(a, b)
         a.mesh.forget("b", cable.now)
@@ -317,7 +317,7 @@ class TestTheOperator:
         cable.break_link(c, b)
         a.mesh.forget("b", cable.now)
         cable.run(5.0)
-        b.store.ring.append(key(7))  # and has not healed it: nothing of it can be sent yet
+        b.store.announce(key(7))  # and has not healed it: nothing of it can be sent yet
         cable.cut.clear()
         cable.run(1.0)
         assert (a.state_of("b"), a.store.payloads()) == ("up", [])
@@ -434,7 +434,7 @@ class TestForgetAfter:
 
     def test_does_not_touch_who_is_linked_and_silent_in_one_namespace(self, cable):
         a, b = configured(cable, "a", "b", forget_after_s=20.0)
-        b.store.ring.append(key(1))  # written, and never healed
+        b.store.announce(key(1))  # written, and never healed
         cable.run(60.0)
         assert a.isolated()
         assert "no member" not in a.texts()

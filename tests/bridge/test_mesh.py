@@ -8,6 +8,7 @@ from cachee_bridge.frames import PAYLOAD_ALL, Decoder, Frame, Hello, encode
 from cachee_bridge.mesh import HANDSHAKE_S, HANDSHAKES_MAX
 from cachee_shm.errors import AuthError
 from tests.bridge.meshes import SECRET, Cable, FakeStore, Node, key
+from tests.stand_in.ring import Shape
 
 
 @pytest.fixture
@@ -250,7 +251,7 @@ class TestIsolation:
 
     def test_a_bridge_that_beats_but_does_not_pump_isolates_its_peers_and_itself(self, cable):
         a, b = two(cable)
-        a.store.ring.append(key(1))  # written, and never healed: pump_cursor stays
+        a.store.announce(key(1))  # written, and never healed: pump_cursor stays
         cable.run(2.5)
         assert b.isolated()
         assert a.isolated()
@@ -272,7 +273,7 @@ class TestIsolation:
         a = cable.node("a", ("a", "b"), {"shop": FakeStore(), "news": FakeStore()})
         b = cable.node("b", ("a", "b"), {"shop": FakeStore(), "news": FakeStore()})
         cable.run(1.0)
-        b.stores["news"].ring.append(key(1))  # written, and never healed
+        b.stores["news"].announce(key(1))  # written, and never healed
         cable.run(2.5)
         assert a.isolated("news")
         assert not a.isolated("shop")
@@ -441,7 +442,8 @@ class TestBadBytes:
     def test_in_a_payload_evict_nothing_and_leave_the_cursor(self, cable):
         a, b = two(cable)
         before = (b.store.cursor_of("a"), list(b.store.applied))
-        a.write(b"\xff")
+        a.store.pack = lambda cursor, records, room: (cursor + 1, b"\xff")
+        a.write(key(1))
         assert "does not parse" in b.texts("error")
         assert (b.store.cursor_of("a"), b.store.applied) == before
 
@@ -483,8 +485,9 @@ class TestBounds:
     def test_a_full_socket_delays_writes_and_does_not_isolate_who_fills_it(self, cable):
         a, b = two(cable)
         cable.full.add("a")
+        a.store.shape = Shape(ring_slots=1 << 17)
         for number in range(30):
-            a.write(key(number) * 2000)
+            a.write(*[key(2000 * number + each) for each in range(2000)])
         cable.run(4.0)
         assert b.store.cursor_of("a") < a.store.tail
         assert b.isolated()

@@ -12,6 +12,7 @@ from cachee_bridge.mesh import HANDSHAKES_MAX, Mesh, Settings
 from cachee_shm.errors import AuthError
 from tests.bridge.meshes import SECRET, Cable, FakeStore, key
 from tests.bridge.test_mesh import two
+from tests.stand_in.ring import Shape
 
 
 @pytest.fixture
@@ -173,8 +174,8 @@ class TestBudget:
 
     def test_what_it_asks_for_again_counts_as_its_own(self, cable):
         a, _ = two(cable, peer_budget=float(1 << 20))
-        a.store.ring_slots = 1 << 20
-        a.write(*[key(number) for number in range(100)] * 100)
+        a.store.shape = Shape(ring_slots=1 << 20)
+        a.write(*[key(number) for number in range(10_000)])
         link, (_, there) = next((ours, end) for ours, end in cable.ends.items() if end[0] is a)
         again = encode(Replay("shop", "a", a.store.incarnation, 1))
         sent = 0

@@ -199,7 +199,7 @@ class TestARelay:
     def test_is_asked_at_once_where_a_worker_waits(self, cable):
         nodes = mesh(cable)
         source, _, node = relayed_pair(nodes)
-        source.store.asked = source.store.tail + 1
+        source.store.wanted = source.store.tail + 1
         source.write(key(3))
         source.mesh.ring_moved("shop", cable.now)
         cable.settle()

@@ -113,7 +113,7 @@ def test_who_is_linked_and_behind_is_one_until_its_ring_is_healed(cable):
     cable.run(2.0)
     cable.deaf = {("b", "a")}
     b.store.pack = lambda *arguments: (arguments[0], b"")
-    b.store.ring.append(key(1))
+    b.store.announce(key(1))
     cable.deaf.clear()
     for _ in range(60):
         cable.run(0.05)

@@ -3,7 +3,7 @@
 import pytest
 
 from cachee_bridge.removal import Removal
-from tests.bridge.meshes import FakeStore
+from tests.bridge.meshes import FakeStore, key
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def test_beginning_twice_is_beginning_once(removal, store):
 
 def test_at_its_end_goes_what_lies_before_the_line_and_nothing_that_came_since(removal, store):
     removal.begin("web-2", 100.0)
-    store.write(b"x", b"y")
+    store.write(key(1), key(2))
     assert removal.end() == {"web-2"}
     assert store.evicted_before == [1]
     assert removal.ends_at(10.0) == float("inf")
@@ -38,7 +38,7 @@ def test_at_its_end_goes_what_lies_before_the_line_and_nothing_that_came_since(r
 
 def test_one_line_does_for_all_and_is_that_of_the_last(removal, store):
     removal.begin("web-2", 100.0)
-    store.write(b"x")
+    store.write(key(1))
     removal.begin("web-3", 105.0)
     assert removal.ends_at(10.0) == 115.0
     assert removal.end() == {"web-2", "web-3"}
