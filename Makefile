@@ -13,6 +13,7 @@ KILLS    ?= 10000
 EXAMPLES ?= 20000
 RUNS     ?= 100000
 MUTANTS  ?= 150
+MUTANT_MINUTES ?= 4
 
 # The Python that makes .venv is the machine's; all else is the one of .venv.
 MACHINE_PATH := $(PATH)
@@ -31,6 +32,7 @@ demo: build                             ## two hosts on this machine, real HTTP,
 test: lint                              ## everything that must pass: style, types, C batch, Python tests
 	@if [ -f tests/core/Makefile ]; then $(MAKE) --no-print-directory -C tests/core check; fi
 	$(PY) -m pytest
+	$(PY) -m tests.mutants --count $(MUTANTS) --minutes $(MUTANT_MINUTES)
 
 lint: build                             ## ruff, mypy --strict, and the C sources with every warning an error
 	ruff check .

@@ -21,7 +21,7 @@ from pathlib import Path
 from tests.mutants import drawing
 from tests.mutants.mutant import Mutant
 from tests.mutants.survivors import explained, outdated
-from tests.mutants.workshop import Workshop
+from tests.mutants.workshop import Unsound, Workshop
 
 FILES_A_TURN = 5  # as many as a turn gets through
 TURN_COUNTS_FROM = 8  # mutants: a share of fewer says nothing
@@ -54,7 +54,11 @@ def _results(workshop: Workshop, options: argparse.Namespace) -> Iterator[tuple[
         for mutant in drawing.order(ROOT, options.seed, name):
             if share == 0:
                 break
-            killer = workshop.try_mutant(mutant)
+            try:
+                killer = workshop.try_mutant(mutant)
+            except Unsound as error:
+                print(f"{name} is left out: {error}", flush=True)
+                break
             if killer is not None:
                 share -= 1
                 yield mutant, killer

@@ -16,13 +16,17 @@ from pathlib import Path
 from tests.mutants import mirrors, operators_python
 from tests.mutants.mutant import Mutant
 
-__all__ = ["Workshop"]
+__all__ = ["Unsound", "Workshop"]
 
 PROGRAM_S = 2  # what `make check` gives each torture program
 TIMEOUT_S = 240  # of one command: a mutant that makes its tests hang is killed, too
 NO_TESTS = 5  # pytest's exit status where every test of a file was skipped or left out
 ALONE = ("unshare", "--mount", "--ipc", "--pid", "--fork", "--kill-child", "--mount-proc")
 """Shared memory, queues and processes of their own: what a mutant leaves behind goes with them."""
+
+
+class Unsound(Exception):
+    """A test that fails although nothing was changed: it says nothing about a mutant."""
 
 
 class Workshop:
@@ -46,7 +50,7 @@ class Workshop:
     def try_mutant(self, mutant: Mutant) -> str | None:
         """The test that killed the mutant; "" if it survived.
 
-        None if the mutant does not compile, or compiles to the same instructions. Raises ``RuntimeError`` if
+        None if the mutant does not compile, or compiles to the same instructions. Raises ``Unsound`` if
         the test fails without the mutant as well.
         """
         path = self.tree / mutant.path
@@ -59,9 +63,8 @@ class Workshop:
             path.write_bytes(source)  # and is newer now than what was built of the mutant
         if killer and killer not in self._sound:
             if self._fails(killer, mutant.path):
-                raise RuntimeError(
-                    f"{killer} fails without any mutant:\n{self._told.read_text(errors='replace')}"
-                )
+                told = self._told.read_text(errors="replace")
+                raise Unsound(f"{killer} fails without any mutant:\n{told}")
             self._sound.add(killer)
         return killer
 
