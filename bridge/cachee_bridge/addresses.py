@@ -28,8 +28,6 @@ TOLD_FAILURES_MAX = 2
 """Dials in vain after which an address that is only known from peers is not waited for any more."""
 TOLD_DIALS_MAX, TOLD_CALLING_MAX = 16, 64
 """Of such addresses, how many are dialled at a time, and at most under way: a peer may make up thousands."""
-LOOK_S = 0.3
-"""How often all addresses are looked at where nothing has changed."""
 FAILURES_MAX = 20
 """About 80 s of dialling with the default backoff."""
 
@@ -74,11 +72,19 @@ class AddressBook:
         """By name; {} = to be made anew."""
         self._next_look = self._soon = float("-inf")
         """Before the first nothing is looked at; the second is when something is due. -inf: not known."""
+        self._lost_since: float | None = None
+        """Since when the longest of those is out of reach who are; inf: nobody is. None: not known."""
 
     def _changed(self) -> None:
         self.changes += 1
         self._named = {}
+        self.reach_changed()
+
+    def reach_changed(self) -> None:
+        """Somebody is linked, heard by way of others or needed who was not, or the reverse: what is asked of
+        `due`, `next_due` and `out_of_reach` is found anew. Between two changes it is kept."""
         self._next_look = float("-inf")
+        self._lost_since = None
 
     def _at(self, name: str) -> list[Address]:
         """All addresses of `name`."""
@@ -172,6 +178,7 @@ class AddressBook:
     def linked(self, name: str) -> None:
         """`name` is up. A host that came back has not left."""
         self._left.discard(name)
+        self.reach_changed()
 
     def works(self, name: str) -> None:
         """What is said on the link to `name` comes back answered: the next failure is the first again."""
@@ -190,6 +197,7 @@ class AddressBook:
         """`name` has left for good, or is removed: learned addresses of it go, expected ones wait for its
         return."""
         self._left.add(name)
+        self.reach_changed()
         self._drop(lambda known: known.name == name)
         self._left.intersection_update({known.name for known in self._book.values()})
 
@@ -221,7 +229,7 @@ class AddressBook:
         for known in calls:
             known.dialling = True
         self._soon = self._soonest(is_up)
-        self._next_look = min(now + LOOK_S, self._soon)
+        self._next_look = self._soon
         return [known.address for known in calls]
 
     def next_due(self, is_up: Callable[[str], bool]) -> float:
@@ -271,12 +279,15 @@ class AddressBook:
     def out_of_reach(self, now: float, is_up: Callable[[str], bool], lost_after_s: float) -> bool:
         """Whether a host that is at an expected address, or has answered at another, and neither left nor is
         removed, has not been linked here for `lost_after_s`."""
-        return any(
-            known.since + lost_after_s < now
-            for known in self._book.values()
-            if known.expected or known.proven
-            if not known.is_self and not is_up(known.name or "") and known.name not in self._left
-        )
+        if self._lost_since is None:
+            lost = (
+                known.since
+                for known in self._book.values()
+                if known.expected or known.proven
+                if not known.is_self and not is_up(known.name or "") and known.name not in self._left
+            )
+            self._lost_since = min(lost, default=float("inf"))
+        return self._lost_since + lost_after_s < now
 
     def is_late(self, name: str, now: float, lost_after_s: float) -> bool:
         """Whether peers told of `name` more than `lost_after_s` ago, and it has not been linked since: what
@@ -298,6 +309,7 @@ class AddressBook:
         return not (known.dialling or known.is_self or (known.name is not None and is_up(known.name)))
 
     def _unlinked(self, name: str, now: float) -> None:
+        self._lost_since = None
         for known in self._at(name):
             known.since = now
 

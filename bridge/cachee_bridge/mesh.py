@@ -587,7 +587,11 @@ class Mesh:
 
     def _review(self, now: float) -> None:
         """By which ways the sources come, and which links nobody needs any more."""
-        for link in self._paths.review(self._up, now):
+        before = self._paths.relayed, self._paths.wanted
+        unneeded = self._paths.review(self._up, now)
+        if (self._paths.relayed, self._paths.wanted) != before:
+            self._book.reach_changed()
+        for link in unneeded:
             self._close(link, "both ends hear of each other by way of others", now, "debug")
 
     def _look_at_addresses(self) -> None:
@@ -650,6 +654,7 @@ class Mesh:
         self._intake.forget(link)
         if self._up.get(link.name) is link:
             del self._up[link.name]
+            self._book.reach_changed()
         failures = self._book.failed(link.address, now) if link.address is not None else 0
         self._exchange.relaying.unlinked(link)
         if link.up and link.name not in self._up:

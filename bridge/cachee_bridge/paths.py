@@ -52,7 +52,7 @@ class Paths:
         self._unneeded: dict[int, float] = {}
         """Links through which nothing is followed, and since when."""
         self._next = 0.0
-        self._wanted: set[str] | None = None
+        self.wanted: set[str] | None = None
         """Whom to be linked to; None = everybody."""
         self._late: set[str] = set()
         """Members of whom nothing fresh has come for a while."""
@@ -76,7 +76,7 @@ class Paths:
 
     def wants(self, name: str) -> bool:
         """Whether a link to it is needed, for what it announces or relays."""
-        return self._wanted is None or name in self._wanted
+        return self.wanted is None or name in self.wanted
 
     def spares(self, name: str) -> bool:
         """Whether it is heard by way of others, and well so."""
@@ -84,7 +84,7 @@ class Paths:
 
     def ordered(self, up: Iterable[Link]) -> list[Link]:
         """Those first whom others wait for."""
-        if self._wanted is None:
+        if self.wanted is None:
             return list(up)
         return sorted(up, key=lambda link: not self._fanout.relays(link.name))
 
@@ -106,17 +106,17 @@ class Paths:
         before, self._late = self._late, {name for name in members if self._is_late(name, now)}
         if not self._late <= before:
             self._troubled_at = now
-        quiet = not (self._late or self.relayed) and self._wanted is None
+        quiet = not (self._late or self.relayed) and self.wanted is None
         if quiet and self._fanout.direct and all_direct(up):
             return []
-        self._wanted = set()
+        self.wanted = set()
         for source in sorted(names):
             self._choose(source, source in members, up, now)
         for link in up.values():
             for source in sorted(link.follows - names):
                 relaying.unfollow(link, source)
         if self._fanout.direct and all_direct(up):
-            self._wanted = None
+            self.wanted = None
         return self._surplus(up, now)
 
     def _take_news(self, up: dict[str, Link]) -> None:
@@ -143,8 +143,8 @@ class Paths:
             feeder = self._fanout.feeder(source)
             if feeder in up and not self._exchange.may_relay(up[feeder]):
                 feeder = source
-        assert self._wanted is not None
-        self._wanted.add(feeder)
+        assert self.wanted is not None
+        self.wanted.add(feeder)
         late = source in self._late
         ways = [up[feeder]] if feeder in up else []
         ways += self._detour(source, up, now) if late else []

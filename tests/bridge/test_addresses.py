@@ -5,7 +5,7 @@ import random
 import pytest
 
 from cachee_bridge import addresses as addresses_module
-from cachee_bridge.addresses import ADDRESSES_MAX, FAILURES_MAX, LOOK_S, AddressBook
+from cachee_bridge.addresses import ADDRESSES_MAX, FAILURES_MAX, AddressBook
 
 
 def nobody(name: str) -> bool:
@@ -152,6 +152,7 @@ def test_a_host_is_out_of_reach_when_it_is_somewhere_and_not_linked_for_long(boo
     book.answered("web-3:1", "web-3")
     assert not book.out_of_reach(11.0, nobody, lost_after_s=2.0)
     assert book.out_of_reach(13.0, nobody, lost_after_s=2.0)
+    book.reach_changed()
     assert not book.out_of_reach(13.0, everybody, lost_after_s=2.0)
 
 
@@ -322,12 +323,14 @@ def test_what_is_said_on_a_link_costs_the_addresses_of_that_host_and_a_tick_none
 
     book._book = Counted(book._book)
     book.works("h7")
+    book.out_of_reach(0.0, everybody, lost_after_s=2.0)
     visits.clear()
     for number in range(100):
         book.works("h7")
         assert book.of("h9") == "h9:1"
-        assert due(book, LOOK_S * number / 101, up=everybody) == []
+        assert due(book, float(number), up=everybody) == []
         assert book.next_due(everybody) == float("inf")
+        assert not book.out_of_reach(float(number), everybody, lost_after_s=2.0)
     assert visits == []
 
 
@@ -335,4 +338,5 @@ def test_who_need_not_be_dialled_any_more_and_then_must_be_is_dialled_soon(book)
     book.configure("web-2:1", 0.0)
     book.answered("web-2:1", "web-2")
     assert due(book, 0.0, up=everybody) == []
-    assert due(book, LOOK_S) == ["web-2:1"]
+    book.reach_changed()
+    assert due(book, 0.0) == ["web-2:1"]

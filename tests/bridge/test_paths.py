@@ -115,7 +115,7 @@ class TestMoreHostsThanFanout:
         cable.run(5.0)
         assert all(len(linked(node)) == 2 and not through(node) for node in nodes[:3])
         assert not any(node.isolated() for node in nodes[:3])
-        assert all(node.mesh._paths._wanted is None for node in nodes[:3])
+        assert all(node.mesh._paths.wanted is None for node in nodes[:3])
 
     def test_a_newcomer_is_met_and_hears_all(self, cable):
         nodes = mesh(cable)
