@@ -15,14 +15,16 @@ Nothing else in the package imports pydantic: a process without a configuration 
 
 from __future__ import annotations
 
+import errno
 import grp
 import hashlib
 import ipaddress
 import os
 import re
 import socket
+import stat
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -52,6 +54,7 @@ __all__ = [
     "Host",
     "NamespaceConfig",
     "NamespaceTable",
+    "check_regular",
     "hash_key",
     "load",
     "loads",
@@ -482,8 +485,16 @@ def loads(text: bytes, source: str) -> Config:
     return Config.parse(tables, source=source)
 
 
-def _read(path: str, bytes_max: int) -> bytes:
+def check_regular(path: str) -> None:
+    """``OSError`` for what is no regular file: to open a pipe waits for its writer, and the bridge's event
+    loop and the workers read such files while they serve."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError(errno.EINVAL, "it is no regular file")
+
+
+def _read(path: str, bytes_max: int, check: Callable[[str], object] = bool) -> bytes:
     try:
+        check(path)
         with open(path, "rb") as file:
             content = file.read(bytes_max + 1)
     except OSError as error:
@@ -502,7 +513,7 @@ def hash_key(config: Config, namespace: str) -> bytes:
     keys that collide. ``ConfigError`` when the file cannot be read or its length is not 16 to 64 bytes.
     """
     path = config.host.hash_key_file
-    key = _read(path, 4096).rstrip(b"\r\n") if path else b""
+    key = _read(path, 4096, check_regular).rstrip(b"\r\n") if path else b""
     if path and not HASH_KEY_BYTES_MIN <= len(key) <= HASH_KEY_BYTES_MAX:
         raise ConfigError(
             f"{config.source}: host.hash_key_file: found {len(key)} bytes in {path}; "

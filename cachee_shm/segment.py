@@ -11,6 +11,7 @@ The file is opened where ``shm_open`` would open it. ``os.open`` tells each errn
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import re
 import stat
@@ -49,6 +50,7 @@ EMBEDDED_MEMORY_BYTES = 32 << 20
 EMBEDDED_NAMESPACE = "default"
 NAMESPACE = re.compile(r"[A-Za-z0-9_-]{1,64}")  # config.NAMESPACE, without importing pydantic
 ON_ISOLATION = ("cap", "flush", "serve")  # as attachment.h numbers them
+STDERR = 2
 SHARED_MEMORY = "/dev/shm"  # where Linux keeps what shm_open makes
 ATTACH_WAIT_S = 10.0  # how long attach() waits for another process that is making the segment
 ACCESS_WAIT_S = 1.0  # and for one that has not yet set its mode
@@ -212,7 +214,7 @@ class Segment(_core.Segment):
         """Attach, or raise the ``SegmentError`` that says why not; wait for nobody."""
         for _ in range(TRIES_MAX):
             try:
-                fd = _open_file(self.spec)
+                fd = _beyond_standard(_open_file(self.spec))
                 self._attach_file(fd)
                 return
             except SegmentRetired:
@@ -297,6 +299,16 @@ def _open_file(spec: Spec) -> int:
             raise
         return fd
     raise SegmentBusy(f"Segment {spec.path} is made and removed again and again. Nothing was attached.")
+
+
+def _beyond_standard(fd: int) -> int:
+    """Where 0, 1 or 2 are closed, the next file gets that number. As standard error, the segment would be
+    written into by whatever reports an error in this process."""
+    if fd > STDERR:
+        return fd
+    moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, STDERR + 1)
+    os.close(fd)
+    return moved
 
 
 def _is_left_over(found: os.stat_result) -> bool:

@@ -7,6 +7,7 @@ be used; 3 this host has a bridge already.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
 import sys
@@ -32,6 +33,7 @@ log = logging.getLogger("cachee_bridge")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The process's exit code."""
+    _hold_standard_descriptors()
     options = _parser().parse_args(arguments)
     _log_to_stderr()
     try:
@@ -77,6 +79,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--check", action="store_true", help="judge the configuration and exit")
     parser.add_argument("--print-config", action="store_true", help="print it with its defaults and exit")
     return parser
+
+
+def _hold_standard_descriptors() -> None:
+    """Whoever starts the bridge may have closed 0, 1 or 2. The next file or socket would get that number, and
+    the lines of the log would be written into it."""
+    with contextlib.suppress(OSError):
+        while (descriptor := os.open(os.devnull, os.O_RDWR)) <= STDERR:
+            pass
+        os.close(descriptor)
 
 
 def _log_to_stderr() -> None:

@@ -17,7 +17,7 @@ import os
 from cachee_bridge.auth import check_secrets
 from cachee_bridge.identity import Limits
 from cachee_bridge.tls import Contexts, Files, load
-from cachee_shm.config import Bridge
+from cachee_shm.config import Bridge, check_regular
 from cachee_shm.errors import AuthError, ConfigError
 
 SECRET_BYTES_MAX = 4096
@@ -109,6 +109,7 @@ class Credentials:
 def read_secrets(path: str) -> tuple[bytes, ...]:
     """The lines of the file that are not empty; ConfigError when they cannot serve as secrets."""
     try:
+        check_regular(path)
         with open(path, "rb") as file:
             text = file.read(SECRET_BYTES_MAX + 1)
     except OSError as error:

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cachee_bridge.identity import Identity, identity_of
+from cachee_shm.config import check_regular
 from cachee_shm.errors import AuthError, ConfigError
 
 READ_BYTES = 1 << 16  # of a record of 16 KiB
@@ -133,6 +134,8 @@ def load(files: Files) -> tuple[Contexts, Identity, str]:
     ConfigError when they can be used on no day; it names the file at fault.
     """
     try:
+        for path in (files.cert, files.key, files.ca):
+            check_regular(path)
         contexts, on_any_day = Contexts(files), Contexts(files, NO_CHECK_TIME)
     except OSError as error:
         raise ConfigError(_unreadable(files, error)) from None
@@ -172,6 +175,7 @@ def _alternative_names(tls: ssl.SSLObject) -> list[tuple[str, str]]:
 def _unreadable(files: Files, error: OSError) -> str:
     for path in (files.cert, files.key, files.ca):
         try:
+            check_regular(path)
             with open(path, "rb"):
                 pass
         except OSError as failed:

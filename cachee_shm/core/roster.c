@@ -25,11 +25,21 @@ static bool is_segment(const struct attachment *a, int fd)
 
 int roster_checked_fd(const struct attachment *a) { return is_segment(a, a->fd) ? a->fd : -1; }
 
+/* Where 0, 1 or 2 are closed, the next file gets that number, and what reports an error would write into it. */
+static int beyond_standard(int fd)
+{
+    if (fd < 0 || fd > STDERR_FILENO)
+        return fd;
+    int moved = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    close(fd);
+    return moved;
+}
+
 /* errno ENOENT: no file has the name, or another one. */
 static int open_by_name(const struct attachment *a)
 {
     errno = EBADF;
-    int fd = a->file_name[0] ? shm_open(a->file_name, O_RDWR | O_CLOEXEC, 0) : -1;
+    int fd = a->file_name[0] ? beyond_standard(shm_open(a->file_name, O_RDWR | O_CLOEXEC, 0)) : -1;
     if (fd < 0 || is_segment(a, fd))
         return fd;
     close(fd);

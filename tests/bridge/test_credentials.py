@@ -90,6 +90,20 @@ def test_a_secret_that_cannot_be_read_is_refused_with_its_file(tmp_path: Path) -
         Credentials(bridge_of(secret_file=str(tmp_path / "no-such-file")), "web-1")
 
 
+def test_a_pipe_in_the_place_of_a_secret_or_a_key_is_refused_and_nobody_waits_for_its_writer(
+    authority: Authority, tmp_path: Path
+) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    files = vars(authority.issue("web-1"))
+    for bridge in (
+        bridge_of(secret_file=str(pipe)),
+        *(bridge_of(tls={**files, name: str(pipe)}) for name in files),
+    ):
+        with pytest.raises(ConfigError, match=r"pipe.*no regular file"):
+            Credentials(bridge, "web-1")
+
+
 def test_files_that_everybody_may_read_are_warned_of(
     secret: Path, authority: Authority, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import subprocess
 import sys
 from pathlib import Path
 
@@ -101,6 +102,15 @@ def test_a_check_reads_the_certificates_too(file: Path, caplog: pytest.LogCaptur
 def test_a_file_that_is_not_there_is_a_fault(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert command.main(["--config", str(tmp_path / "none.toml")]) == command.EXIT_CONFIG
     assert "none.toml" in caplog.text
+
+
+def test_its_log_goes_into_no_file_that_got_the_number_of_a_closed_standard_stream() -> None:
+    code = (
+        "import os\nfor stream in (0, 1, 2): os.close(stream)\n"
+        "from cachee_bridge.__main__ import main\nmain(['--config', '/none.toml'])\n"
+        "assert [os.readlink(f'/proc/self/fd/{n}') for n in (0, 1, 2)] == ['/dev/null'] * 3"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_the_shipped_example_is_without_fault() -> None:

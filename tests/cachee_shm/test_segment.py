@@ -149,6 +149,26 @@ def test_a_roster_that_is_full_refuses_one_more_until_one_leaves(config):
         cache.close()
 
 
+def test_a_segment_never_gets_the_number_of_a_standard_stream_that_is_closed(cache, config):
+    cache.set("a", b"1")
+    code = f"""
+import os
+for stream in (0, 1, 2):
+    os.close(stream)
+import cachee_shm
+cache = cachee_shm.attach(config={config!r})
+for stream in (0, 1, 2):
+    try:
+        os.write(stream, b"what a library reports " * 100)
+    except OSError:
+        pass
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert cache.get("a") == b"1"
+    with cachee_shm.attach(config=config) as second:
+        assert second.get("a") == b"1"
+
+
 # Who may
 
 
