@@ -4,6 +4,9 @@ the hosts file maps to 127.0.1.1), so it must be known without an answer.
     the port is listened on, and
       the address is, or all are and it is an interface's              it leads here
       it is a loopback address, and this host listens beyond those     it leads here if nobody answers
+
+A name may have this host's address beside those of others (one name for all hosts of a service). The other
+addresses alone are dialled then: this host would answer first, and the name would count as its own.
 """
 
 from __future__ import annotations
@@ -36,14 +39,13 @@ class Own:
         """(IP address, port) of each listening socket."""
         self._listens.update(places)
 
-    def certainly(self, found: Collection[str], port: int) -> bool:
-        """Whether every address of `found`, at `port`, is listened on by this bridge."""
+    def others(self, found: Iterable[str], port: int) -> list[str]:
+        """The addresses of `found` at which, with `port`, this bridge does not listen. OSError: the machine
+        does not tell its interfaces now."""
         hosts = self._hosts(port)
-        if not (hosts and found):
-            return False
         if hosts & EVERYWHERE:
             hosts.update(self._interfaces())
-        return all(address.partition("%")[0] in hosts for address in found)
+        return [address for address in found if address.partition("%")[0] not in hosts]
 
     def if_nobody_answers(self, found: Collection[str], port: int) -> bool:
         """Whether nobody but this host can be meant, since no other host can reach what only loops back."""

@@ -202,11 +202,11 @@ class Network:
 
     async def _dial(self, connection: _Connection, address: str, host: str, port: int) -> None:
         try:
-            found = await self._names.addresses(host)
-        except OSError as error:
+            found = self._own.others(await self._names.addresses(host), port)
+        except Exception as error:  # OSError, mostly; without an answer it would never be dialled again
             connection.fail(_reason(error))
             return
-        if self._own.certainly(found, port):
+        if not found:
             self._handler.leads_here(address)
             return
         deadline = self._later(CONNECT_TIMEOUT_S, partial(connection.give_up, asyncio.current_task()))

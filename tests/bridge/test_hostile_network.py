@@ -14,6 +14,7 @@ import pytest
 
 from cachee_bridge import accepting, gate, transport
 from cachee_bridge.names import Names
+from cachee_bridge.own import Own
 from tests.bridge.test_transport import Side, linked, run, until
 
 
@@ -283,5 +284,33 @@ def test_a_name_with_a_dead_address_before_a_live_one_is_linked(monkeypatch: pyt
         monkeypatch.setattr(Names, "addresses", addresses)
         left.network.connect("two:1", "two", right.port)
         await until(lambda: left.seen.events("opened"))
+
+    run(test)
+
+
+def test_a_name_of_this_host_and_of_another_leads_to_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(left: Side, right: Side) -> None:
+        async def addresses(names: Names, name: str) -> list[str]:
+            return ["127.0.0.2", "127.0.0.1"]
+
+        monkeypatch.setattr(Names, "addresses", addresses)
+        left.network._own.listens([("127.0.0.2", right.port)])
+        left.network.connect("service:1", "service", right.port)
+        await until(lambda: left.seen.events("opened"))
+        assert left.seen.events("opened")[0][3] == "127.0.0.1"
+
+    run(test)
+
+
+def test_a_dial_that_cannot_look_at_the_interfaces_is_told_and_may_be_made_again() -> None:
+    async def test(left: Side, right: Side) -> None:
+        def out_of_descriptors() -> list[str]:
+            raise OSError(24, "Too many open files")
+
+        left.network._own = Own(out_of_descriptors)
+        left.network._own.listens([("0.0.0.0", right.port)])
+        left.dial(right.port)
+        await until(lambda: left.seen.events("failed"))
+        assert "Too many open files" in str(left.seen.events("failed")[0][2])
 
     run(test)
