@@ -24,7 +24,7 @@ from cachee_bridge.doorbell import Doorbell, DoorbellUnavailable, queue_name
 from cachee_bridge.owners import wrong_owner
 
 STRANGER, GROUP = 65534, 4242
-root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it becomes another user")
 
 
 def status(uid: int, gid: int, mode: int) -> os.stat_result:

@@ -15,6 +15,7 @@ import pytest
 
 from cachee_shm.cli.main import main
 from cachee_shm.cli.peers import _ask
+from cachee_shm.config import load
 from tests.bridge.hosts import WAIT_S, Host, hosts, until
 from tests.bridge.test_synced_hosts import SHORT_S, well
 from tests.bridge.test_two_bridges import fill, gone, whole
@@ -36,7 +37,7 @@ def start(mesh: Mesh, settles: bool = True) -> None:
 
 def peers(host: Host) -> dict[str, dict[str, Any]]:
     """By name, as `cachee peers` tells of them."""
-    return {peer["name"]: peer for peer in _ask(host.name, {"do": "peers"})["peers"] if peer["name"]}
+    return {peer["name"]: peer for peer in _ask(load(host.config), {"do": "peers"})["peers"] if peer["name"]}
 
 
 def relays(host: Host) -> dict[str, str]:
