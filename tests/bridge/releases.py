@@ -43,7 +43,7 @@ def release_before() -> Path:
 def _make(folder: Path) -> None:
     git = subprocess.run(["git", "archive", "--format=tar", COMMIT], cwd=ROOT, capture_output=True)
     if git.returncode:
-        pytest.skip(f"git has no commit {COMMIT} here (git fetch --unshallow): the release before was not tried")
+        pytest.skip(f"git has no commit {COMMIT} here (git fetch --unshallow): no release before")
     with tarfile.open(fileobj=io.BytesIO(git.stdout)) as archive:
         archive.extractall(folder, filter="data") if sys.version_info >= (3, 12) else archive.extractall(
             folder
