@@ -32,7 +32,7 @@ def shop(config):
 
 @pytest.fixture
 def bell(shop):
-    queue = posix_ipc.MessageQueue(shop.spec.doorbell, posix_ipc.O_CREX, max_messages=2, max_message_size=8)
+    queue = posix_ipc.MessageQueue(shop.spec.doorbell, posix_ipc.O_CREX, max_messages=2, max_message_size=128)
     yield queue
     queue.close()
     queue.unlink()
