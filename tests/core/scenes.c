@@ -55,11 +55,15 @@ static void set_expiring(struct attachment *a)
     a->frozen_ms += 10;
 }
 
-void add_7(struct attachment *a)
+static void add(struct attachment *a, uint64_t number)
 {
-    struct write w = target_write(7, 48);
-    cache_add(a, &w);
+    struct write w = target_write(number, 48);
+    if (cache_add(a, &w) == STORED)
+        tally(ADDED);
 }
+
+void add_7(struct attachment *a) { add(a, 7); }
+void add_13(struct attachment *a) { add(a, 13); }
 
 void fill_8(struct attachment *a)
 {
@@ -204,6 +208,19 @@ void incr_counter(struct attachment *a)
     cache_incr(a, counter.hash, counter.text, counter.bytes, 1, &sum);
 }
 
+/* As host.py does it: the first call begins the count. */
+void count_up(struct attachment *a)
+{
+    int64_t first = COUNT_BEFORE, sum;
+    struct write w = write_of(&counter, &first, sizeof first);
+    w.type = TYPE_INT64;
+    w.local = true;
+    for (int tries = 0; tries < 4; tries++)
+        if (cache_incr(a, counter.hash, counter.text, counter.bytes, 1, &sum) == INCR_DONE || cache_add(a, &w) == STORED)
+            return;
+    REQUIRE(false, "a counter is missed, and cannot be added");
+}
+
 static void have_a_count(struct attachment *a) { set_counter(a, COUNT_BEFORE); }
 
 /* The count in a page that is full, and read: who adds to it turns the page, and may move it meanwhile. */
@@ -296,6 +313,18 @@ static void enter_shared_block(struct attachment *a)
 void set_1_expiring_now(struct attachment *a) { set_expiring(a); }
 void set_1_local(struct attachment *a) { set_local(a); }
 
+/* As if its writer had died before the verdict. */
+static void leave_pending(struct attachment *a)
+{
+    struct entry_ref e;
+    REQUIRE(index_find(a, target.hash, target.text, target.bytes, &e), "no value");
+    store_release((a64 *)&e.at[ENTRY_VERSION], version_word(e.version, e.key_bytes) | ENTRY_UNDECIDED);
+    store_release(e.word_at, e.word | INDEX_PENDING);
+}
+
+void set_1_pending(struct attachment *a) { set_1(a), leave_pending(a); }
+void add_7_pending(struct attachment *a) { add_7(a), leave_pending(a); }
+
 /* A value of two pages: the writer turns its page while it writes one value. */
 static void set_pages(struct attachment *a)
 {
@@ -356,7 +385,7 @@ static void apply_batch(struct attachment *a)
     REQUIRE(relay_apply(a, 7, in, n, &applied) == RELAY_OK && applied == 5, "apply a batch");
 }
 
-static void heal(struct attachment *a)
+void heal(struct attachment *a)
 {
     uint64_t cursor = 0;
     relay_heal(a, &cursor, 100);
@@ -394,11 +423,17 @@ const struct scene scenes[SCENES] = {
     {"late fill over a value", set_1, have_a_page, fill_late},
     {"add, new", do_nothing, have_a_page, add_7},
     {"add over an expired value", set_1_expiring_now, have_a_page, add_7},
+    {"add over a value", set_1, have_a_page, add_13},
+    {"add, a set pending", set_1_pending, have_a_page, add_13},
+    {"add, an add pending", add_7_pending, have_a_page, add_13},
+    {"set, an add pending", add_7_pending, have_a_page, set_1},
+    {"delete, an add pending", add_7_pending, do_nothing, delete_target},
     {"fenced set, new", do_nothing, have_a_page, fenced_10},
     {"fenced set, overwrite", set_1, have_a_page, fenced_10},
     {"delete", set_1, do_nothing, delete_target},
     {"touch", set_1, have_a_page, touch_target},
     {"incr", have_a_count, have_a_page, incr_counter, true},
+    {"incr, begun", do_nothing, have_a_page, count_up, true},
     {"incr, turning a page", count_in_full_pages, nearly_full, incr_turning, true},
     {"delete_tag", set_1, do_nothing, delete_tag},
     {"clear", set_1, do_nothing, clear_all},

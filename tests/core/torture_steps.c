@@ -12,6 +12,9 @@
  * Carried entries: a verb that evicts is stopped on its way while the entry moves to another page, and the page it was in
  * begins another life; it goes on, and finds it there.
  *
+ * Answers: an add, and a first incr, are stopped on their way while another process does the same, or heals: as many adds
+ * say stored as there was no value, and both are counted.
+ *
  * Sweepers: one is stopped on its way, and another sweep pays what the dead owe all the same.
  *
  * Interleavings: the child is stopped at a point, another process runs a whole verb on the same key, the child goes on
@@ -66,7 +69,7 @@ static const struct {
     {"fill", fill_8},         {"late fill", fill_late},  {"delete", delete_target},    {"touch", touch_target},
     {"delete_tag", delete_tag}, {"clear", clear_all},    {"apply key", apply_key},     {"apply same digest", apply_same},
     {"apply other digest", apply_different}, {"apply flush", apply_all}, {"apply a bucket", apply_bucket}, {"fenced set", fenced_10},
-    {"page turns", fill_pages},
+    {"page turns", fill_pages}, {"heal", heal},
 };
 enum { INTRUDERS = sizeof intruders / sizeof intruders[0] };
 
@@ -127,7 +130,8 @@ static void interleave(const struct scene *s, int intruder, uint32_t point)
     intruders[intruder].run(&here);
     /* While we ran nobody else did: the last record is ours if there is one (one of the child's may be below it). */
     uint64_t after = ring_tail(&here);
-    bool returned_event = after > before && intruders[intruder].run != fill_pages;
+    struct record last = {.kind = RECORD_ADD};
+    bool returned_event = after > before && intruders[intruder].run != fill_pages && ring_read(&here, after, &last) && last.kind != RECORD_ADD;
     if (returned_event)
         check_nothing_outlived(&here, after - 1, after, true, when);
     /* Of what an event may spare, every instant is looked at; of the rest, the end. */
@@ -471,6 +475,73 @@ static void check_helped(void)
     tear_down();
 }
 
+/* ---- what add and incr answer ---- */
+
+/* After so many instructions of the verb, another process runs a whole one. */
+static void stop_for(const struct scene *s, uint32_t point, verb *run)
+{
+    begin_run();
+    pid_t pid = child_at_verb(s);
+    bool running = true;
+    for (uint32_t i = 0; i < point && running; i++)
+        running = step(pid);
+    run(&here);
+    if (running)
+        REQUIRE(resume(pid, PTRACE_CONT) == SIGSTOP, "%s: the stepped child got a signal", s->name);
+    end_child(pid);
+    tally(RUNS);
+}
+
+/* Of two adds as many say stored as the key had no value before, and that value stays. */
+static void check_adds(const char *name, verb *before, uint64_t wins, uint64_t left)
+{
+    struct scene s = {name, before, have_a_page, add_7};
+    uint32_t *points = malloc(POINTS_MAX * sizeof *points);
+    set_up(&s);
+    uint32_t n = step_through(&s, points, false);
+    for (uint32_t i = 0; i < n; i++) {
+        uint64_t won = tallied(ADDED);
+        stop_for(&s, points[i], add_13);
+        won = tallied(ADDED) - won;
+        uint64_t number = number_read(&here);
+        REQUIRE(won == wins, "add, %s, stopped after %u instructions for an add: %llu say stored", name, points[i], (unsigned long long)won);
+        REQUIRE(left ? number == left : number == 7 || number == 13, "add, %s, stopped after %u instructions for an add: value %llu is there", name,
+                points[i], (unsigned long long)number);
+    }
+    tear_down();
+    free(points);
+}
+
+static void count_and_heal(struct attachment *a) { count_up(a), heal(a); }
+static void heal_and_count(struct attachment *a) { heal(a), count_up(a); }
+
+/* Of two calls that begin a counter both are counted, though a bridge heals meanwhile. */
+static void check_counts(verb *run)
+{
+    struct scene s = {"incr, begun", do_nothing, have_a_page, count_up};
+    uint32_t *points = malloc(POINTS_MAX * sizeof *points);
+    set_up(&s);
+    uint32_t n = step_through(&s, points, false);
+    for (uint32_t i = 0; i < n; i++) {
+        stop_for(&s, points[i], run);
+        heal(&here);
+        REQUIRE(counted(&here) == COUNT_BEFORE + 1, "incr, stopped after %u instructions for another: a count of %lld", points[i],
+                (long long)counted(&here));
+    }
+    tear_down();
+    free(points);
+}
+
+static void check_answers(void)
+{
+    check_adds("nothing there", do_nothing, 1, 0);
+    check_adds("a value that expired", set_1_expiring_now, 1, 0);
+    check_adds("a set pending", set_1_pending, 0, 1);
+    check_adds("an add pending", add_7_pending, 0, 7);
+    check_counts(count_and_heal);
+    check_counts(heal_and_count);
+}
+
 /* ---- sweepers that are stopped ---- */
 
 /* Who sweeps, or joins in the place of a dead one, is stopped on its way: another sweep pays the debt all the same, and what the
@@ -558,6 +629,7 @@ int main(int argc, char **argv)
     note_digest();
     check_readers();
     check_helped();
+    check_answers();
     check_carried("delete", have_a_page, delete_target);
     check_carried("apply, key", have_a_page, apply_key);
     check_carried("apply, other digest", have_a_page, apply_different);
