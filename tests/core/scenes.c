@@ -351,6 +351,18 @@ static void fill_buckets(struct attachment *a)
     }
 }
 
+/* Both buckets of COUNTER full of what is worth more than a new count. */
+void fill_counters_buckets(struct attachment *a)
+{
+    struct candidates c = index_candidates(a, counter.hash);
+    fill_other(a, OTHER, 16);
+    uint64_t elsewhere = 0;
+    for (uint32_t i = 0; !elsewhere; i++)
+        elsewhere = load_relaxed(&a->index[i]);
+    for (int i = 0; i < CANDIDATE_WORDS; i++) /* an entry of another key, under as many tags */
+        store_release(index_word(&c, i), ((elsewhere & ~INDEX_TAG_MASK) | (uint64_t)(i + 1) << INDEX_TAG_SHIFT) | INDEX_FREQ_MASK);
+}
+
 static void write_in_block(struct attachment *a)
 {
     struct write w = target_write(12, 48);

@@ -43,7 +43,7 @@ void note_digest(void);
 /* Verbs that others name too. */
 verb do_nothing, nearly_full, fill_a_little, set_large, set_1, set_2, set_local, set_nothing, set_1_local, set_1_expiring_now, set_1_pending, add_7, add_13, add_7_pending, fill_8, fill_late, fenced_10,
     delete_target, touch_target, clear_all, delete_tag, apply_key, apply_same, apply_different, apply_all, apply_bucket, raise_bucket, evict_bucket,
-    fill_pages, take_lease, get_target, sweep, have_a_page, incr_counter, count_up, heal;
+    fill_pages, take_lease, get_target, sweep, have_a_page, incr_counter, count_up, fill_counters_buckets, heal;
 void fill_other(struct attachment *a, uint32_t key, uint32_t bytes); /* no record */
 struct write target_write(uint64_t number, uint32_t bytes);
 uint64_t number_read(struct attachment *a); /* the number of TARGET's value, 0: a miss */

@@ -8,7 +8,7 @@
  * Its power (each break made in a copy of the core; seconds until caught, on two busy cores)
  *
  *   fence raised after the tail  0.1        a helper raises no fence  0.4        a slot written in two stores  0.1
- *   a late helper lowers own_writes: at once;
+ *   a late helper lowers own_writes, other keys' records are a conflict once they are many, the record of an add is one: at once;
  *   nobody helps: hangs, with the first producer that dies at that instruction
  */
 #include "torture.h"
@@ -209,11 +209,33 @@ static void check_late_helpers(void)
     close(file);
 }
 
+/* Records of other keys are no conflict, however many a writer slept for; nor is the record of an add. */
+static void check_conflicts(void)
+{
+    struct attachment a;
+    struct segment_config config = plain_config(KEEP_BYTES);
+    file = memory_file();
+    attach_to(&a, file, &config);
+    struct record mine = {.hash = 0x123456789abcdefull, .kind = RECORD_SET, .own = true}, others = mine, added = mine;
+    others.hash++, added.kind = RECORD_ADD;
+    uint64_t first = ring_append(&a, &mine), last = ring_append(&a, &added);
+    REQUIRE(!ring_conflict(&a, mine.hash, first, last, false), "the record of an add is an event");
+    for (uint32_t n = 0; n < a.geo.ring_slots / 2; n++)
+        last = ring_append(&a, &others);
+    REQUIRE(last > 1000 && !ring_conflict(&a, mine.hash, first, last, false), "%llu records of another key are a conflict",
+            (unsigned long long)(last - first));
+    last = ring_append(&a, &mine);
+    REQUIRE(ring_conflict(&a, mine.hash, first, last, false), "the last record is no conflict");
+    segment_detach(&a);
+    close(file);
+}
+
 int main(int argc, char **argv)
 {
     uint64_t kills = 0;
     torture_begin(argc, argv, "torture_ring");
     check_late_helpers();
+    check_conflicts();
     model = shared_zeroes(sizeof *model);
     run(KEEP_BYTES, 100, &kills);
     run(LAPPED_BYTES, 100, &kills);

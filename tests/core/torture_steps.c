@@ -512,13 +512,33 @@ static void check_adds(const char *name, verb *before, uint64_t wins, uint64_t l
     free(points);
 }
 
+/* What another process's whole verb leaves of one that it interrupts: the value, and how many adds say stored. */
+static void check_survives(const char *name, verb *before, verb *interrupted, verb *run, uint64_t left, uint64_t wins)
+{
+    struct scene s = {name, before, have_a_page, interrupted};
+    uint32_t *points = malloc(POINTS_MAX * sizeof *points);
+    set_up(&s);
+    uint32_t n = step_through(&s, points, false);
+    for (uint32_t i = 0; i < n; i++) {
+        uint64_t won = tallied(ADDED);
+        stop_for(&s, points[i], run);
+        won = tallied(ADDED) - won;
+        uint64_t number = number_read(&here);
+        REQUIRE(won == wins && (number == left || (run == delete_target && !number)), "%s, stopped after %u instructions: value %llu is there, %llu adds say stored",
+                name, points[i], (unsigned long long)number, (unsigned long long)won);
+    }
+    tear_down();
+    free(points);
+}
+
+static void delete_and_add(struct attachment *a) { delete_target(a), add_7(a); }
 static void count_and_heal(struct attachment *a) { count_up(a), heal(a); }
 static void heal_and_count(struct attachment *a) { heal(a), count_up(a); }
 
 /* Of two calls that begin a counter both are counted, though a bridge heals meanwhile. */
-static void check_counts(verb *run)
+static void check_counts(verb *before, verb *run)
 {
-    struct scene s = {"incr, begun", do_nothing, have_a_page, count_up};
+    struct scene s = {"incr, begun", before, have_a_page, count_up, .bytes = SCENE_BYTES_LARGE};
     uint32_t *points = malloc(POINTS_MAX * sizeof *points);
     set_up(&s);
     uint32_t n = step_through(&s, points, false);
@@ -538,8 +558,12 @@ static void check_answers(void)
     check_adds("a value that expired", set_1_expiring_now, 1, 0);
     check_adds("a set pending", set_1_pending, 0, 1);
     check_adds("an add pending", add_7_pending, 0, 7);
-    check_counts(count_and_heal);
-    check_counts(heal_and_count);
+    check_survives("add, for a delete", do_nothing, add_7, delete_target, 7, 1);
+    check_survives("add, helping, for a delete and an add", set_1_pending, add_13, delete_and_add, 7, 1);
+    check_survives("a local set, for a peer's event", do_nothing, set_local, apply_key, 4, 0);
+    check_counts(do_nothing, count_and_heal);
+    check_counts(do_nothing, heal_and_count);
+    check_counts(fill_counters_buckets, count_up);
 }
 
 /* ---- sweepers that are stopped ---- */
