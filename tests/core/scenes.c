@@ -313,13 +313,15 @@ static void enter_shared_block(struct attachment *a)
 void set_1_expiring_now(struct attachment *a) { set_expiring(a); }
 void set_1_local(struct attachment *a) { set_local(a); }
 
-/* As if its writer had died before the verdict. */
+/* As if its writer had died before the verdict; other keys that stood before it have gone. */
 static void leave_pending(struct attachment *a)
 {
     struct entry_ref e;
     REQUIRE(index_find(a, target.hash, target.text, target.bytes, &e), "no value");
     store_release((a64 *)&e.at[ENTRY_VERSION], version_word(e.version, e.key_bytes) | ENTRY_UNDECIDED);
-    store_release(e.word_at, e.word | INDEX_PENDING);
+    struct candidates c = index_candidates(a, target.hash);
+    store_release(e.word_at, 0);
+    store_release(index_word(&c, CANDIDATE_WORDS - 1), e.word | INDEX_PENDING);
 }
 
 void set_1_pending(struct attachment *a) { set_1(a), leave_pending(a); }

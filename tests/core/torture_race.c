@@ -11,6 +11,16 @@
  *   a set withdrawn for an add      the only set of a key says stored
  *   counted wrong                   a counter that the first call makes holds one for each call that returned, and at most one
  *                                   for each that was killed
+ *
+ * Its power (each break made in a copy of the core; seconds until caught, on two busy cores)
+ *
+ *   the verdict is a store, not a CAS       1.8      the record of an add is an event       0.3
+ *   healing evicts what is older than an    1.0
+ *     add's record
+ *
+ * Not caught in 6 s: an add that gives up when it is withdrawn, a full bucket that gives up a word of the same key, a late
+ * helper that removes what is newer, a peer's event that withdraws a local set (torture_steps shows each); a conflict found
+ * where too many records were to be looked at (torture_ring).
  */
 #include "relay_buckets.h"
 #include "torture.h"
