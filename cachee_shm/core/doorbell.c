@@ -56,7 +56,8 @@ void doorbell_send(struct attachment *a)
             return;
         /* Full is fine: the bridge looks at every ring then. */
         if (mq_send((mqd_t)a->doorbell_fd, name, strnlen(name, sizeof name), 0) == 0 || errno == EAGAIN) {
-            count(a, STAT_DOORBELLS, 1);
+            if (a->me) /* who has no slot has no counters */
+                count(a, STAT_DOORBELLS, 1);
             return;
         }
         doorbell_close(a); /* closed behind our back, or no queue that takes this */

@@ -236,6 +236,7 @@ static bool go_on_with(SegmentObject *s, const struct attachment *next, uint32_t
 {
     uint32_t life = s->a.life;
     struct near_taken near = near_take(s);
+    outside_forget(s);
     close_segment(s);
     s->a = *next;
     remember(s);
@@ -317,6 +318,7 @@ static PyObject *Segment_close(SegmentObject *s, PyObject *unused)
     struct near_taken near = near_take(s);
     close_segment(s);
     orphan_forget(s);
+    outside_forget(s);
     forget_owed(s);
     blocks_forget(s);
     near_release(near);
@@ -343,6 +345,7 @@ static void Segment_dealloc(SegmentObject *s)
     PyObject_GC_UnTrack(s);
     close_segment(s);
     orphan_forget(s);
+    outside_forget(s);
     forget_owed(s);
     blocks_forget(s);
     near_release(near_take(s));

@@ -57,6 +57,7 @@ typedef struct SegmentObject {
     struct debts owed;
     struct attachment *orphan; /* the segment that was left, while others live in it; or NULL */
     uint64_t orphan_second;    /* when it was last looked at */
+    struct attachment *outside; /* where a forked child has no slot, for the roster is full; or NULL */
     struct open_block *blocks;
     uint32_t block_count, block_room;
     uint64_t block_number; /* the last given */
@@ -131,13 +132,15 @@ enum reading read_value(SegmentObject *s, const struct entry_ref *e, PyObject **
 /* module_owed.c: what has to be announced in the next segment; open `writing` blocks, which move along. None runs Python code. */
 void owe_key(SegmentObject *s, const struct key *k);
 void owe_tag(SegmentObject *s, const struct key *tag);
-void owe_clear(SegmentObject *s);
+void owe_clear(SegmentObject *s); /* of this process's own making */
+void owe_everything(SegmentObject *s); /* the caller's clear() */
 bool owes_anything(const SegmentObject *s);
 void pay_owed(SegmentObject *s); /* in the segment that s was attached to just now */
 void forget_owed(SegmentObject *s);
 void orphan_keep(SegmentObject *s, struct attachment *left); /* takes it over */
 void orphan_watch(SegmentObject *s);
 void orphan_forget(SegmentObject *s);
+void outside_forget(SegmentObject *s);
 bool block_begin(SegmentObject *s, const struct key *k, uint64_t *number);
 void block_end(SegmentObject *s, uint64_t number);
 void blocks_move(SegmentObject *s, uint32_t life_before);

@@ -41,8 +41,51 @@ static void owe(SegmentObject *s, PyObject **set, const struct key *k)
     owe_clear(s);
 }
 
-void owe_key(SegmentObject *s, const struct key *k) { owe(s, &s->owed.keys, k); }
-void owe_tag(SegmentObject *s, const struct key *tag) { owe(s, &s->owed.tags, tag); }
+/* ---- outside ----
+ *
+ * A forked child that gets no slot, since the roster is full, has its segment mapped all the same. To append to the ring
+ * takes no slot, as for one who is just joining: so what such a child writes is announced at once, however it ends. It is
+ * remembered as well, for the segment may have got a successor by then. */
+
+void outside_forget(SegmentObject *s)
+{
+    if (!s->outside)
+        return;
+    segment_detach(s->outside);
+    PyMem_Free(s->outside);
+    s->outside = NULL;
+}
+
+static void tell(SegmentObject *s, enum record_kind kind, const struct key *k)
+{
+    struct attachment *a = s->outside;
+    if (!a || roster_look(a, 0) || segment_retired(a))
+        return;
+    uint64_t secret[2] = {a->hash_key[0], kind == RECORD_TAG ? ~a->hash_key[1] : a->hash_key[1]};
+    uint64_t hash = k ? hash_key(secret, k->bytes, k->n) : 0;
+    uint64_t sequence = ring_append(a, &(struct record){.hash = hash, .kind = kind, .own = true});
+    if (kind == RECORD_KEY && sequence != RING_CORRUPT)
+        index_kill_lower(a, hash, sequence << 1, false);
+    doorbell_ring(a);
+}
+
+void owe_key(SegmentObject *s, const struct key *k)
+{
+    tell(s, RECORD_KEY, k);
+    owe(s, &s->owed.keys, k);
+}
+
+void owe_tag(SegmentObject *s, const struct key *tag)
+{
+    tell(s, RECORD_TAG, tag);
+    owe(s, &s->owed.tags, tag);
+}
+
+void owe_everything(SegmentObject *s)
+{
+    tell(s, RECORD_CLEAR, NULL);
+    owe_clear(s);
+}
 
 bool owes_anything(const SegmentObject *s) { return s->owed.clear || s->owed.keys || s->owed.tags; }
 
@@ -103,6 +146,11 @@ void orphan_keep(SegmentObject *s, struct attachment *left)
     if (s->orphan)
         owe_clear(s); /* it was watched for somebody's sake */
     orphan_forget(s);
+    outside_forget(s);
+    if (!segment_is_ours(left) && left->file_name[0]) {
+        s->outside = left;
+        return;
+    }
     s->orphan = left;
     bool tells = segment_is_ours(left) && left->file_name[0] && roster_checked_fd(left) >= 0;
     if (!tells || !segment_has_others(left))

@@ -248,7 +248,7 @@ static int clear_all(SegmentObject *s, const struct key *unused)
     (void)unused;
     if (!s->a.stand_in)
         return cache_clear(&s->a);
-    owe_clear(s);
+    owe_everything(s);
     return 0;
 }
 

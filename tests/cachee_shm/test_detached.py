@@ -2,12 +2,13 @@
 
 import errno
 import logging
+import os
 import time
 
 import pytest
 
 import cachee_shm
-from cachee_shm.errors import Unserializable
+from cachee_shm.errors import RosterFull, Unserializable
 from tests.cachee_shm.processes import child, until
 from tests.cachee_shm.test_successor import Obstacle, attached_again
 
@@ -96,3 +97,32 @@ def test_a_write_that_an_exception_ends_while_a_segment_is_tried_for_is_announce
         new.set("k", "old row", tags=["t"])
         attached_again(cache)
         assert new.get("k") is None
+
+
+def test_a_forked_child_that_finds_the_roster_full_announces_at_once_however_it_ends(config):
+    config["namespaces"]["shop"]["memory"] = "2MiB"
+    with cachee_shm.attach(config=config) as cache:
+        others = [cache]
+        with pytest.raises(RosterFull):
+            while True:
+                others.append(cachee_shm.attach(config=config))
+        for key in ("deleted", "set", "tagged", "cleared"):
+            cache.set(key, "old", tags=["t"] if key == "tagged" else [])
+        writes = {
+            "deleted": lambda: cache.delete("deleted"),
+            "set": lambda: cache.set("set", "new"),
+            "tagged": lambda: cache.delete_tags("t"),
+            "cleared": lambda: cache.clear(),
+        }
+        for key, write in writes.items():
+            assert cache.get(key) == "old"
+            child_pid = os.fork()
+            if child_pid == 0:
+                try:
+                    write()
+                finally:
+                    os._exit(0 if cache.detached else 1)
+            assert os.waitstatus_to_exitcode(os.waitpid(child_pid, 0)[1]) == 0
+            assert cache.get(key) is None
+        for other in others[1:]:
+            other.close()
