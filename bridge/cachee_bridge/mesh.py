@@ -596,7 +596,7 @@ class Mesh:
 
     def _look_at_addresses(self) -> None:
         asked = self._membership.discovery
-        now_known = self._book.changes, asked is not None and asked.answers > 0
+        now_known = self._book.changes, asked is not None and not asked.answers
         if now_known != self._known:
             self._known = now_known
             self._unanswered = self._membership.unanswered(self._met.__contains__)
