@@ -13,6 +13,7 @@ typedef struct {
     struct driver d;
     PyObject *inner; /* the loader's iterator, while it runs */
     bool begun, over;
+    bool steps; /* the loader runs this moment, and may find this object and call it */
 } LoadObject;
 
 PyObject *Segment_aload(SegmentObject *s, PyObject *const *args, Py_ssize_t n)
@@ -28,7 +29,7 @@ PyObject *Segment_aload(SegmentObject *s, PyObject *const *args, Py_ssize_t n)
     l->d = d;
     l->d.awaited = true;
     l->inner = NULL;
-    l->begun = l->over = false;
+    l->begun = l->over = l->steps = false;
     PyObject_GC_Track(l);
     return (PyObject *)l;
 }
@@ -122,13 +123,15 @@ static PySendResult first_step(LoadObject *l, PyObject **out)
     return l->inner ? PYGEN_NEXT : inner_ended(l, NULL, out);
 }
 
-static PySendResult Load_step(LoadObject *l, PyObject *sent, PyObject **out)
+static bool may_step(LoadObject *l)
 {
-    *out = NULL;
-    if (l->over) {
-        fail(PyExc_RuntimeError, "this load is over: it cannot be awaited again");
-        return PYGEN_ERROR;
-    }
+    if (l->steps || l->over)
+        fail(PyExc_RuntimeError, l->steps ? "this load is awaited already" : "this load is over: it cannot be awaited again");
+    return !l->steps && !l->over;
+}
+
+static PySendResult step_on(LoadObject *l, PyObject *sent, PyObject **out)
+{
     if (!l->begun) {
         PySendResult first = first_step(l, out);
         if (first != PYGEN_NEXT)
@@ -139,6 +142,17 @@ static PySendResult Load_step(LoadObject *l, PyObject *sent, PyObject **out)
     if (result == PYGEN_NEXT)
         *out = got;
     return result == PYGEN_NEXT ? result : inner_ended(l, result == PYGEN_RETURN ? got : NULL, out);
+}
+
+static PySendResult Load_step(LoadObject *l, PyObject *sent, PyObject **out)
+{
+    *out = NULL;
+    if (!may_step(l))
+        return PYGEN_ERROR;
+    l->steps = true;
+    PySendResult result = step_on(l, sent, out);
+    l->steps = false;
+    return result;
 }
 
 /* As a generator's methods tell it: the yielded object, or StopIteration with the result. */
@@ -188,11 +202,10 @@ static PyObject *exception_from(PyObject *const *args, Py_ssize_t n)
     return PyExceptionInstance_Check(value) ? Py_NewRef(value) : fail(PyExc_TypeError, "throw() takes an exception");
 }
 
-static PyObject *Load_throw(LoadObject *l, PyObject *const *args, Py_ssize_t n)
+/* Takes the exception over. */
+static PyObject *throw_in(LoadObject *l, PyObject *exception)
 {
-    PyObject *exception = n > 0 ? exception_from(args, n) : fail(PyExc_TypeError, "throw() takes an exception"), *out;
-    if (!exception)
-        return NULL;
+    PyObject *out;
     if (l->over || !l->inner) {
         l->over = l->begun = true;
         PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);
@@ -209,10 +222,24 @@ static PyObject *Load_throw(LoadObject *l, PyObject *const *args, Py_ssize_t n)
     return told(result, out);
 }
 
-/* close(): the awaiting coroutine is closed, its loader's first. */
-static PyObject *Load_close(LoadObject *l, PyObject *unused)
+static PyObject *Load_throw(LoadObject *l, PyObject *const *args, Py_ssize_t n)
 {
-    (void)unused;
+    PyObject *exception = n > 0 ? exception_from(args, n) : fail(PyExc_TypeError, "throw() takes an exception");
+    if (!exception)
+        return NULL;
+    if (l->steps) {
+        Py_DECREF(exception);
+        return fail(PyExc_RuntimeError, "this load is awaited already");
+    }
+    l->steps = true;
+    PyObject *yielded = throw_in(l, exception);
+    l->steps = false;
+    return yielded;
+}
+
+/* close(): the awaiting coroutine is closed, its loader's first. */
+static PyObject *close_inner(LoadObject *l)
+{
     PyObject *closed = l->inner ? PyObject_CallMethod(l->inner, "close", NULL) : Py_NewRef(Py_None);
     if (!closed && PyErr_ExceptionMatches(PyExc_AttributeError) && !PyObject_HasAttrString(l->inner, "close"))
         PyErr_Clear(); /* an iterator that is no generator */
@@ -221,6 +248,17 @@ static PyObject *Load_close(LoadObject *l, PyObject *unused)
     bool good = !l->begun || l->over || load_let_go(&l->d, FLIGHT_ABANDONED, NULL, NULL, NULL);
     l->over = l->begun = true;
     return good && !PyErr_Occurred() ? Py_NewRef(Py_None) : NULL;
+}
+
+static PyObject *Load_close(LoadObject *l, PyObject *unused)
+{
+    (void)unused;
+    if (l->steps)
+        return fail(PyExc_RuntimeError, "this load is awaited already");
+    l->steps = true;
+    PyObject *closed = close_inner(l);
+    l->steps = false;
+    return closed;
 }
 
 static PyMethodDef load_methods[] = {

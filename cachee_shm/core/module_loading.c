@@ -149,13 +149,11 @@ static PyObject *flight_here(void)
 }
 
 /* Does the loader of this very key ask, in itself, in a task that it began, or in a thread that it sent? */
-static bool asks_itself(const struct driver *d)
+static bool asks_itself(const struct driver *d, PyObject *here)
 {
-    PyObject *mine = flight_here();
     bool own = false;
-    for (FlightObject *f = (FlightObject *)mine; f && !own; f = (FlightObject *)f->parent)
+    for (FlightObject *f = (FlightObject *)here; f && !own; f = (FlightObject *)f->parent)
         own = f->state == FLIGHT_RUNNING && f->segment == d->s && f->hash == d->hash;
-    Py_XDECREF(mine);
     return own;
 }
 
@@ -184,8 +182,9 @@ static bool blocks(const struct driver *d, const FlightObject *f)
     return !d->awaited && f->thread && f->thread == PyThread_get_thread_ident();
 }
 
-/* Waiting is for BEGIN_HELD alone. On BEGIN_LOAD the lease is held, or the caller is alone. */
-static enum begin claim(struct driver *d, PyObject **flight)
+/* Waiting is for BEGIN_HELD alone. On BEGIN_LOAD the lease is held, or the caller is alone. `here` was asked for before:
+ * from fence_now on, no Python code may run. */
+static enum begin claim_from(struct driver *d, PyObject *here, PyObject **flight)
 {
     struct lease_wish wish = {.now_ms = clock_real_ms(), .since = d->since};
     if (!fence_now(d->s, d->key, kept(d, KEPT_TAGS), kept(d, KEPT_LOCAL) == Py_True, &d->hash, &wish.fence))
@@ -193,7 +192,7 @@ static enum begin claim(struct driver *d, PyObject **flight)
     FlightObject *running = NULL;
     struct attachment *a = &d->s->a;
     d->alone = d->alone || a->stand_in; /* without a segment, nobody knows what was written */
-    bool would_block_itself = !d->alone && asks_itself(d);
+    bool would_block_itself = !d->alone && asks_itself(d, here);
     if (!d->alone && waited_long(d, wish.now_ms)) {
         count(a, STAT_WAITS_OVER, 1);
         d->alone = true;
@@ -212,6 +211,14 @@ static enum begin claim(struct driver *d, PyObject **flight)
     count(a, STAT_LEASE_WAITS, 1);
     *flight = Py_NewRef(running ? (PyObject *)running : Py_None);
     return BEGIN_HELD;
+}
+
+static enum begin claim(struct driver *d, PyObject **flight)
+{
+    PyObject *here = flight_here();
+    enum begin next = claim_from(d, here, flight);
+    Py_XDECREF(here);
+    return next;
 }
 
 /* What is taken on the way to the loader is given back by let_go. False: an error is set. */
@@ -488,6 +495,14 @@ static PyObject *Segment_judge(SegmentObject *s, PyObject *const *args, Py_ssize
                          local ? Py_True : Py_False);
 }
 
+/* For synced.py: a clock that nobody can freeze or set back, in ms; the same in every segment. */
+static PyObject *Segment_real_ms(SegmentObject *s, PyObject *unused)
+{
+    (void)s;
+    (void)unused;
+    return PyLong_FromUnsignedLongLong(clock_real_ms());
+}
+
 /* For tests: _lateness(ms_min, ms_unknown): when a load is late. */
 static PyObject *Segment_lateness(SegmentObject *s, PyObject *args)
 {
@@ -548,6 +563,7 @@ PyMethodDef module_loading[] = {
     {"_load", FAST(Segment_load), METH_FASTCALL, NULL},
     {"_aload", FAST(Segment_aload), METH_FASTCALL, NULL},
     {"_waits", FAST(Segment_waits), METH_FASTCALL, NULL},
+    {"_real_ms", (PyCFunction)Segment_real_ms, METH_NOARGS, NULL},
     {"_lateness", (PyCFunction)Segment_lateness, METH_VARARGS, NULL},
     {"_holds", (PyCFunction)Segment_holds, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},

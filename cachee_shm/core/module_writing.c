@@ -2,11 +2,11 @@
  *
  * The intent is left on entering and settled on leaving, both in here: no byte code lies between an intent and the block
  * that owes it. Between the block's last byte code and its leaving an exception may come all the same (a signal handler's).
- * Then nobody calls __exit__: the interpreter drops the Writing with the exception set, and its death leaves the block as
- * __exit__ would. `w` is therefore another object, a Write, which does not know its Writing: a kept traceback keeps the
- * frame's variables alive, not what `with` holds.
+ * Then nobody calls __exit__. So `__exit__` is a descriptor: what `with` looks up before it enters, and keeps on its stack,
+ * is an Exit, made for this one block and known to nobody else. The interpreter drops it as it unwinds, and its death leaves
+ * the block as an exception does. A Writing that is kept in a variable, or a traceback that is kept, changes nothing of that.
  *
- * A Writing that is dropped without an exception was entered by hand. Its intent stays, until the process ends.
+ * Who calls __enter__ by hand has no Exit. Its intent stays until __exit__ is called, or the process ends.
  */
 #include "module.h"
 
@@ -20,11 +20,14 @@ typedef struct { /* one block: what it owes, and what is to be stored when it en
     bool open;
 } WriteObject;
 
+struct ExitObject;
+
 typedef struct {
     PyObject_HEAD
     SegmentObject *s;
     PyObject *key;
-    WriteObject *write; /* of the last entry, or NULL */
+    WriteObject *write;      /* of the last entry, or NULL */
+    struct ExitObject *next; /* looked up last, for the block that is entered next; borrowed: it ends this as it dies */
 } WritingObject;
 
 static PyTypeObject *write_type, *writing_type;
@@ -110,12 +113,6 @@ static bool delete_key_of(WriteObject *w)
     return done != NULL;
 }
 
-static void settle(WriteObject *w)
-{
-    w->open = false;
-    block_end(w->s, w->intent);
-}
-
 /* A new reference to whether it was stored, or NULL with an error set. */
 static PyObject *store(WriteObject *w)
 {
@@ -131,14 +128,28 @@ static PyObject *store(WriteObject *w)
     return NULL;
 }
 
+/* A segment that was retired meanwhile is attached anew first, by Python code: there an exception may come. */
+static PyObject *delete_for_sure(WriteObject *w)
+{
+    PyObject *type, *error, *trace;
+    if (delete_key_of(w))
+        return Py_NewRef(Py_False);
+    PyErr_Fetch(&type, &error, &trace);
+    if (!delete_key_of(w))
+        PyErr_Clear();
+    PyErr_Restore(type, error, trace);
+    return NULL;
+}
+
 static bool leave_block(WriteObject *w, bool raised)
 {
     if (!w->open) {
         fail(PyExc_RuntimeError, "This writing block is not open. Nothing was changed.");
         return false;
     }
-    PyObject *stored = !raised && w->value ? store(w) : delete_key_of(w) ? Py_NewRef(Py_False) : NULL;
-    settle(w);
+    w->open = false; /* what runs below may come back here */
+    PyObject *stored = !raised && w->value ? store(w) : delete_for_sure(w);
+    block_end(w->s, w->intent);
     Py_CLEAR(w->value);
     Py_SETREF(w->stored, Py_NewRef(stored ? stored : Py_False));
     Py_XDECREF(stored);
@@ -189,23 +200,87 @@ static PyObject *Writing_new(PyTypeObject *type, PyObject *args, PyObject *keywo
     return (PyObject *)w;
 }
 
-static bool enter_block(WritingObject *w)
+/* ---- the exit of one block ---- */
+
+typedef struct ExitObject {
+    PyObject_HEAD
+    WritingObject *w;
+    WriteObject *write; /* of its block; NULL: not entered, or entered by hand */
+    bool awaited;
+} ExitObject;
+
+static PyTypeObject *exit_type;
+
+static PyObject *exit_new(WritingObject *w, bool awaited)
+{
+    ExitObject *e = PyObject_GC_New(ExitObject, exit_type);
+    if (!e)
+        return NULL;
+    e->w = (WritingObject *)Py_NewRef((PyObject *)w);
+    e->write = NULL;
+    e->awaited = awaited;
+    w->next = e;
+    PyObject_GC_Track(e);
+    return (PyObject *)e;
+}
+
+static int Exit_traverse(ExitObject *e, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(e));
+    Py_VISIT(e->w);
+    Py_VISIT(e->write);
+    return 0;
+}
+
+static void Exit_dealloc(ExitObject *e)
+{
+    PyTypeObject *type = Py_TYPE(e);
+    PyObject *error_type, *error, *trace;
+    PyObject_GC_UnTrack(e);
+    if (e->w->next == e)
+        e->w->next = NULL;
+    PyErr_Fetch(&error_type, &error, &trace);
+    if (e->write && e->write->open && !leave_block(e->write, true))
+        PyErr_WriteUnraisable(NULL);
+    PyErr_Restore(error_type, error, trace);
+    Py_CLEAR(e->write);
+    Py_CLEAR(e->w);
+    type->tp_free(e);
+    Py_DECREF(type);
+}
+
+/* ---- the block ---- */
+
+/* `exit` is that of the `with` that enters, or NULL. */
+static bool enter_block(WritingObject *w, ExitObject *exit)
 {
     struct key k;
+    WriteObject *write = write_new(w->s, w->key); /* first: it may run Python code, which may enter */
+    if (!write)
+        return false;
     if (w->write && w->write->open) {
+        Py_DECREF(write);
         fail(PyExc_RuntimeError, "This writing block is open already: in a block around this one, or in another task or thread. "
                                  "Nothing was changed. Give each block an object of its own: cache.writing(key).");
         return false;
     }
-    WriteObject *write = write_new(w->s, w->key);
-    if (!write || !key_from(w->key, &k) || !enter(w->s) || !block_begin(w->s, &k, &write->intent)) {
-        Py_XDECREF(write);
+    if (!key_from(w->key, &k) || !enter(w->s) || !block_begin(w->s, &k, &write->intent)) {
+        Py_DECREF(write);
         return false;
     }
     write->token = token_of(w->s, ring_tail(&w->s->a));
     write->open = true;
+    if (exit)
+        Py_XSETREF(exit->write, (WriteObject *)Py_NewRef((PyObject *)write));
     Py_XSETREF(w->write, write);
     return true;
+}
+
+static ExitObject *next_exit(WritingObject *w)
+{
+    ExitObject *exit = (ExitObject *)Py_XNewRef((PyObject *)w->next);
+    w->next = NULL;
+    return exit;
 }
 
 static WriteObject *entered(WritingObject *w)
@@ -218,12 +293,7 @@ static WriteObject *entered(WritingObject *w)
 static void Writing_dealloc(WritingObject *w)
 {
     PyTypeObject *type = Py_TYPE(w);
-    PyObject *error_type, *error, *trace;
     PyObject_GC_UnTrack(w);
-    PyErr_Fetch(&error_type, &error, &trace);
-    if (error_type && w->write && w->write->open && !leave_block(w->write, true))
-        PyErr_WriteUnraisable(NULL);
-    PyErr_Restore(error_type, error, trace);
     Py_CLEAR(w->write);
     Py_CLEAR(w->key);
     Py_CLEAR(w->s);
@@ -234,13 +304,21 @@ static void Writing_dealloc(WritingObject *w)
 static PyObject *Writing_enter(WritingObject *w, PyObject *unused)
 {
     (void)unused;
-    return enter_block(w) ? Py_NewRef((PyObject *)w->write) : NULL;
+    ExitObject *exit = next_exit(w);
+    PyObject *write = enter_block(w, exit) ? Py_NewRef((PyObject *)w->write) : NULL;
+    Py_XDECREF(exit);
+    return write;
 }
 
-static PyObject *Writing_exit(WritingObject *w, PyObject *const *args, Py_ssize_t n)
+static bool leave_by(WritingObject *w, const ExitObject *exit, bool raised)
 {
-    WriteObject *write = entered(w);
-    return write ? Write_exit(write, args, n) : NULL;
+    WriteObject *write = exit && exit->write ? exit->write : entered(w);
+    write = (WriteObject *)Py_XNewRef((PyObject *)write); /* what is run meanwhile may enter again */
+    if (!write)
+        return false;
+    bool left = leave_block(write, raised);
+    Py_DECREF((PyObject *)write);
+    return left;
 }
 
 static PyObject *Writing_set(WritingObject *w, PyObject *const *args, Py_ssize_t n, PyObject *kwnames)
@@ -259,17 +337,19 @@ static PyObject *Writing_stored(WritingObject *w, void *unused)
 typedef struct { /* enters or leaves at its first step; without one, it does nothing */
     PyObject_HEAD
     WritingObject *w;
+    ExitObject *exit; /* of its `async with`; NULL: entered by hand */
     bool enters, raised, over;
 } StepObject;
 
 static PyTypeObject *step_type;
 
-static PyObject *step_new(WritingObject *w, bool enters, bool raised)
+static PyObject *step_new(WritingObject *w, ExitObject *exit, bool enters, bool raised)
 {
     StepObject *step = PyObject_GC_New(StepObject, step_type);
     if (!step)
         return NULL;
     step->w = (WritingObject *)Py_NewRef((PyObject *)w);
+    step->exit = (ExitObject *)Py_XNewRef((PyObject *)exit);
     step->enters = enters, step->raised = raised, step->over = false;
     PyObject_GC_Track(step);
     return (PyObject *)step;
@@ -279,6 +359,7 @@ static int Step_traverse(StepObject *step, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE(step));
     Py_VISIT(step->w);
+    Py_VISIT(step->exit);
     return 0;
 }
 
@@ -286,6 +367,7 @@ static void Step_dealloc(StepObject *step)
 {
     PyTypeObject *type = Py_TYPE(step);
     PyObject_GC_UnTrack(step);
+    Py_CLEAR(step->exit);
     Py_CLEAR(step->w);
     type->tp_free(step);
     Py_DECREF(type);
@@ -300,7 +382,7 @@ static PySendResult Step_step(StepObject *step, PyObject *unused, PyObject **out
         return PYGEN_ERROR;
     }
     step->over = true;
-    if (step->enters ? enter_block(step->w) : entered(step->w) && leave_block(step->w->write, step->raised))
+    if (step->enters ? enter_block(step->w, step->exit) : leave_by(step->w, step->exit, step->raised))
         *out = step->enters ? Py_NewRef((PyObject *)step->w->write) : Py_NewRef(Py_None);
     return *out ? PYGEN_RETURN : PYGEN_ERROR;
 }
@@ -321,12 +403,48 @@ static PyObject *Step_next(StepObject *step)
 static PyObject *Writing_aenter(WritingObject *w, PyObject *unused)
 {
     (void)unused;
-    return step_new(w, true, false);
+    ExitObject *exit = next_exit(w);
+    PyObject *step = step_new(w, exit, true, false);
+    Py_XDECREF(exit);
+    return step;
 }
 
-static PyObject *Writing_aexit(WritingObject *w, PyObject *const *args, Py_ssize_t n)
+/* ---- __exit__ and __aexit__ ---- */
+
+static PyObject *leave(WritingObject *w, ExitObject *exit, bool awaited, bool raised)
 {
-    return step_new(w, false, n > 0 && args[0] != Py_None);
+    if (awaited)
+        return step_new(w, exit, false, raised);
+    return leave_by(w, exit, raised) ? Py_NewRef(Py_None) : NULL;
+}
+
+static PyObject *Exit_call(ExitObject *e, PyObject *args, PyObject *unused)
+{
+    (void)unused;
+    return leave(e->w, e, e->awaited, PyTuple_GET_SIZE(args) > 0 && PyTuple_GET_ITEM(args, 0) != Py_None);
+}
+
+typedef struct {
+    PyObject_HEAD
+    bool awaited;
+} ExitsObject;
+
+/* Of a Writing: the exit of its next block. Of the type: itself, which is called with a Writing first. */
+static PyObject *Exits_get(ExitsObject *exits, PyObject *of, PyObject *unused)
+{
+    (void)unused;
+    if (!of || !PyObject_TypeCheck(of, writing_type))
+        return Py_NewRef((PyObject *)exits);
+    return exit_new((WritingObject *)of, exits->awaited);
+}
+
+static PyObject *Exits_call(ExitsObject *exits, PyObject *args, PyObject *unused)
+{
+    (void)unused;
+    Py_ssize_t n = PyTuple_GET_SIZE(args);
+    if (n < 1 || !PyObject_TypeCheck(PyTuple_GET_ITEM(args, 0), writing_type))
+        return fail(PyExc_TypeError, "__exit__ is called with the object of a writing block first. Nothing was changed.");
+    return leave((WritingObject *)PyTuple_GET_ITEM(args, 0), NULL, exits->awaited, n > 1 && PyTuple_GET_ITEM(args, 1) != Py_None);
 }
 
 /* ---- types ---- */
@@ -352,9 +470,7 @@ static PyGetSetDef write_attributes[] = {
 static PyMethodDef writing_methods[] = {
     {"set", FAST(Writing_set), METH_FASTCALL | METH_KEYWORDS, set_doc},
     {"__enter__", (PyCFunction)Writing_enter, METH_NOARGS, NULL},
-    {"__exit__", FAST(Writing_exit), METH_FASTCALL, NULL},
     {"__aenter__", (PyCFunction)Writing_aenter, METH_NOARGS, NULL},
-    {"__aexit__", FAST(Writing_aexit), METH_FASTCALL, NULL},
     {NULL, NULL, 0, NULL},
 };
 
@@ -390,6 +506,19 @@ static PyType_Slot writing_slots[] = {
     {0, NULL},
 };
 
+static PyType_Slot exit_slots[] = {
+    {Py_tp_dealloc, Exit_dealloc},
+    {Py_tp_traverse, Exit_traverse},
+    {Py_tp_call, Exit_call},
+    {0, NULL},
+};
+
+static PyType_Slot exits_slots[] = {
+    {Py_tp_descr_get, Exits_get},
+    {Py_tp_call, Exits_call},
+    {0, NULL},
+};
+
 static PyType_Slot step_slots[] = {
     {Py_tp_dealloc, Step_dealloc},
     {Py_tp_traverse, Step_traverse},
@@ -406,13 +535,30 @@ static PyType_Spec specs[] = {
     {"cachee_shm._core.Writing", sizeof(WritingObject), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, writing_slots},
     {"cachee_shm._core.WritingStep", sizeof(StepObject), 0,
      Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION, step_slots},
+    {"cachee_shm._core.WritingExit", sizeof(ExitObject), 0,
+     Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION, exit_slots},
+    {"cachee_shm._core.WritingExits", sizeof(ExitsObject), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, exits_slots},
 };
+
+static bool add_exit(PyTypeObject *exits_type, const char *name, bool awaited)
+{
+    ExitsObject *exits = PyObject_New(ExitsObject, exits_type);
+    if (!exits)
+        return false;
+    exits->awaited = awaited;
+    bool added = PyObject_SetAttrString((PyObject *)writing_type, name, (PyObject *)exits) == 0;
+    Py_DECREF((PyObject *)exits);
+    return added;
+}
 
 bool writing_ready(PyObject *module)
 {
     write_type = (PyTypeObject *)PyType_FromSpec(&specs[0]);
     writing_type = (PyTypeObject *)PyType_FromSpec(&specs[1]);
     step_type = (PyTypeObject *)PyType_FromSpec(&specs[2]);
-    return write_type && writing_type && step_type && PyModule_AddObjectRef(module, "Write", (PyObject *)write_type) == 0 &&
+    exit_type = (PyTypeObject *)PyType_FromSpec(&specs[3]);
+    PyTypeObject *exits_type = (PyTypeObject *)PyType_FromSpec(&specs[4]);
+    return write_type && writing_type && step_type && exit_type && exits_type &&
+           add_exit(exits_type, "__exit__", false) && add_exit(exits_type, "__aexit__", true) && PyModule_AddObjectRef(module, "Write", (PyObject *)write_type) == 0 &&
            PyModule_AddObjectRef(module, "Writing", (PyObject *)writing_type) == 0;
 }

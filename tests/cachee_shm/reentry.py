@@ -6,6 +6,7 @@ It runs on any Python: it stands in for the libraries that are not made for each
 line of its output then names the verb and the point.
 """
 
+import contextvars
 import mmap
 import pickle
 import struct
@@ -33,7 +34,7 @@ from cachee_shm import _core  # noqa: E402
 from cachee_shm.segment import embedded, private  # noqa: E402
 
 MEMORY = 2 << 20
-POINTS_MAX = 400
+POINTS_MAX = 1000
 SPEC = private(embedded(None))._replace(memory_bytes=MEMORY, near_cache_entries=8)
 KEY = struct.pack("<Q", 7)
 MAP = b"\x03\x03\xff\xff"
@@ -94,6 +95,12 @@ CALLS = {
     "source_acked": [(1, 1)],
     "source_tell": [(1, True, 1)],
     "_source_name": [(1, 1 << 40)],
+    "_judge": [(5.0, 1, 2.0, Keys(), False), (object(), 1, 2, [], 0), (5, 1, 2, "ab", 1)],
+    "_arrive": [("t", ("x",), False), (1, (), False)],
+    "_waits": [("t", (5, 0, None, ("x",), False), 0, 0), ("none", (5, 0, None, (), False), Index(), 0)],
+    "_load": [("none", tuple, (), (5, 0, None, ("x",), False), 0, 0, False), ("t", 1, (), (), 0, 0, 0)],
+    "_aload": [("none", tuple, (), (5, 0, None, ("x",), False), 0, 0, False)],
+    "_lateness": [(1, 1)],
     "_find": [("t", True), ("none", False)],
     "_fill": [("t", (3,), 1 << 60, 1, 5, 0, ["x"], False), ("new", (3,), 0, 1, 5, 1000, [], False)],
     "_set_fenced": [("t", (3,), 0, 5, ["x"])],
@@ -107,6 +114,167 @@ CALLS = {
 }
 # A verb that is not above is called with each of these; what it does not take, it refuses.
 ANY = [(), ("t",), (1,), (1, 1), (1, 1, 1), ("t", 1)]
+
+
+def kept(cache, **options):
+    return cache._judge(options.get("ttl", 5.0), 1, 2.0, Keys(), False)
+
+
+def load(cache, key, loader, alone=False):
+    kept_as = kept(cache)
+    return cache._load(key, loader, (), kept_as, *cache._arrive(key, kept_as[3], False), alone)
+
+
+def load_of_a_value(cache):
+    load(cache, "new", lambda: (2,))
+
+
+def load_of_what_no_codec_takes(cache):
+    load(cache, "new", lambda: lambda: 1)
+
+
+def load_that_fails(cache):
+    load(cache, "new", lambda: 1 / 0)
+
+
+def load_of_a_stale_value(cache):
+    cache._fill("old", (1,), 1 << 60, 0, 0.001, 10_000, [], False)
+    cache._freeze(cache.now_ms() + 5000)
+    load(cache, "old", lambda: 1 / 0)
+
+
+def load_that_others_wait_for(cache):
+    flights, told = [], []
+
+    def loader():
+        ended, flight, _ = contextvars.Context().run(load, cache, "new", lambda: 1)
+        if not ended and flight is not None:
+            flight.waiters.add(lambda: told.append(flight.outcome()))
+            flights.append(flight)
+        load(cache, "new", lambda: 2)
+        return (3,)
+
+    load(cache, "new", loader)
+    for flight in flights:
+        flight.outcome()
+
+
+class Once:
+    def __await__(self):
+        yield 1
+
+
+def awaited(cache, loader):
+    kept_as = kept(cache)
+    since, asked_ms = cache._arrive("new", kept_as[3], False)
+    return cache._aload("new", loader, (), kept_as, since, asked_ms, False)
+
+
+async def pauses():
+    await Once()
+    return (2,)
+
+
+async def fails():
+    await Once()
+    raise OSError
+
+
+def awaited_load(cache):
+    step = awaited(cache, pauses)
+    step.send(None)
+    next(step)
+
+
+def awaited_load_that_fails(cache):
+    step = awaited(cache, fails)
+    step.send(None)
+    next(step)
+
+
+def awaited_load_that_is_cancelled(cache):
+    step = awaited(cache, pauses)
+    step.send(None)
+    step.throw(OSError())
+
+
+def awaited_load_that_is_closed(cache):
+    step = awaited(cache, pauses)
+    step.send(None)
+    step.close()
+
+
+def awaited_load_that_is_dropped(cache):
+    step = awaited(cache, pauses)
+    step.send(None)
+    del step
+
+
+def writing_a_value(cache):
+    with _core.Writing(cache, "t") as w:
+        w.set((3,), ttl=5, tags=Keys())
+        w.stored, w._intent  # noqa: B018
+
+
+def writing_nothing(cache):
+    with _core.Writing(cache, "t"):
+        pass
+
+
+def writing_twice_and_an_exception(cache):
+    w = _core.Writing(cache, "t")
+    with w:
+        pass
+    with w:
+        w.set(lambda: 1)
+        raise OSError
+
+
+def writing_in_a_coroutine(cache):
+    async def block():
+        async with _core.Writing(cache, "t") as w:
+            await Once()
+            w.set((3,))
+
+    step = block()
+    step.send(None)
+    step.send(None)
+
+
+def writing_that_is_dropped(cache):
+    async def block():
+        async with _core.Writing(cache, "t"):
+            await Once()
+
+    step = block()
+    step.send(None)
+    step.close()
+
+
+def writing_by_hand(cache):
+    w = _core.Writing(cache, "t")
+    w.__enter__()
+    w.__exit__(None, None, None)
+
+
+SCENES = [
+    load_of_a_value,
+    load_of_what_no_codec_takes,
+    load_that_fails,
+    load_of_a_stale_value,
+    load_that_others_wait_for,
+    awaited_load,
+    awaited_load_that_fails,
+    awaited_load_that_is_cancelled,
+    awaited_load_that_is_closed,
+    awaited_load_that_is_dropped,
+    writing_a_value,
+    writing_nothing,
+    writing_twice_and_an_exception,
+    writing_in_a_coroutine,
+    writing_that_is_dropped,
+    writing_by_hand,
+]
 NOT_VERBS = {"_attach", "__new__", "__init__", "__repr__", "__doc__", "__module__", "__dict__", "__weakref__"}
 
 
@@ -212,6 +380,9 @@ def main():
             points += run(
                 name, lambda cache, name=name, arguments=arguments: getattr(cache, name)(*arguments)
             )
+    for scene in SCENES:
+        print(scene.__name__, flush=True)
+        points += run(scene.__name__, scene)
     print(f"{points} points")
 
 

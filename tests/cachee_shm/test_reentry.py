@@ -24,30 +24,25 @@ ASK = "import sysconfig as s; print(s.get_path('include')); print(s.get_config_v
 # PyObject_Hash and PyUnicode_AsUTF8AndSize are asked of a str or bytes alone. The latter raises at first
 # only, before a verb enters.
 QUIET = """
-PyArg_ParseTupleAndKeywords PyContextVar_Get PyContextVar_New PyContextVar_Reset
-PyContextVar_Set PyErr_NormalizeException PyErr_WriteUnraisable PyExceptionClass_Check
-PyExceptionInstance_Check PyException_SetTraceback PyObject_GC_New PyObject_GC_Track
-PySequence_List PyThread_get_thread_ident PyTuple_New Py_SETREF
-Py_XSETREF
-    PyBool_Check PyBool_FromLong PyCode_Check PyGen_CheckExact
-    PyBytes_AS_STRING PyBytes_Check PyBytes_CheckExact
+    PyBool_Check PyBool_FromLong PyBytes_AS_STRING PyBytes_Check PyBytes_CheckExact PyCode_Check
+    PyGen_CheckExact
     PyBytes_FromStringAndSize PyBytes_GET_SIZE PyDict_Check PyDict_CheckExact PyDict_Next
-    PyErr_ExceptionMatches PyErr_Fetch PyErr_NoMemory PyErr_Occurred PyFloat_AS_DOUBLE PyFloat_Check
-    PyFloat_CheckExact PyFloat_FromDouble PyList_CheckExact PyList_GET_ITEM PyList_GET_SIZE
-    PyLong_AsLong PyLong_Check PyLong_CheckExact PyLong_FromLong PyLong_FromLongLong
-    PyLong_FromUnsignedLong PyLong_FromUnsignedLongLong PyMem_Calloc PyMem_Free PyMem_Malloc
-    PyMem_Realloc PyObject_CheckBuffer PyObject_Free PyObject_GC_UnTrack PyObject_Hash
-    PyObject_TypeCheck PySequence_Check PySet_GET_SIZE PyTuple_Check PyTuple_CheckExact
-    PyTuple_GET_ITEM PyTuple_GET_SIZE PyUnicode_1BYTE_DATA PyUnicode_AsUTF8 PyUnicode_AsUTF8AndSize
-    PyUnicode_Check PyUnicode_CheckExact PyUnicode_CompareWithASCIIString PyUnicode_DATA
-    PyUnicode_FromFormat PyUnicode_GET_LENGTH PyUnicode_IS_COMPACT_ASCII PyUnicode_New Py_NewRef Py_TYPE
-    Py_VISIT Py_XNewRef
+    PyErr_ExceptionMatches PyErr_Fetch PyErr_NoMemory PyErr_Occurred PyExceptionClass_Check
+    PyExceptionInstance_Check PyFloat_AS_DOUBLE PyFloat_Check PyFloat_CheckExact PyFloat_FromDouble
+    PyList_CheckExact PyList_GET_ITEM PyList_GET_SIZE PyLong_AsLong PyLong_Check PyLong_CheckExact
+    PyLong_FromLong PyLong_FromLongLong PyLong_FromUnsignedLong PyLong_FromUnsignedLongLong
+    PyMem_Calloc PyMem_Free PyMem_Malloc PyMem_Realloc PyObject_CheckBuffer PyObject_Free
+    PyObject_GC_Track PyObject_GC_UnTrack PyObject_Hash PyObject_TypeCheck PySequence_Check
+    PySet_GET_SIZE PyThread_get_thread_ident PyTuple_Check PyTuple_CheckExact PyTuple_GET_ITEM
+    PyTuple_GET_SIZE PyUnicode_1BYTE_DATA PyUnicode_AsUTF8 PyUnicode_AsUTF8AndSize PyUnicode_Check
+    PyUnicode_CheckExact PyUnicode_CompareWithASCIIString PyUnicode_DATA PyUnicode_FromFormat
+    PyUnicode_GET_LENGTH PyUnicode_IS_COMPACT_ASCII PyUnicode_New Py_NewRef Py_TYPE Py_VISIT Py_XNewRef
 """
 # As the module is imported, before there is a segment.
 AT_IMPORT = """
-    PyImport_ImportModule PyInit__core PyInterpreterState_Get PyInterpreterState_Main
-    PyModuleDef_Init PyModule_AddIntConstant PyModule_AddObjectRef PyObject_GetAttrString
-    PyType_FromSpec
+    PyContextVar_New PyImport_ImportModule PyObject_New PyObject_SetAttrString PyInit__core
+    PyInterpreterState_Get PyInterpreterState_Main PyModuleDef_Init PyModule_AddIntConstant
+    PyModule_AddObjectRef PyType_FromSpec
 """
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import struct
+from contextlib import AsyncExitStack, ExitStack
 
 import pytest
 
@@ -205,6 +206,34 @@ def test_a_value_is_set_within_the_block_alone(cache):
     with pytest.raises(RuntimeError, match="not open"):
         writing.__exit__(None, None, None)
     assert "a" not in cache
+
+
+def test_a_writing_block_can_be_left_to_an_exit_stack(cache):
+    with ExitStack() as stack:
+        stack.enter_context(cache.writing("a")).set(1)
+        assert cache._holds()[2] == 1
+    assert (cache.get("a"), cache._holds()[2]) == (1, 0)
+
+    async def main():
+        async with AsyncExitStack() as stack:
+            (await stack.enter_async_context(cache.writing("a"))).set(2)
+
+    asyncio.run(main())
+    assert (cache.get("a"), cache._holds()[2]) == (2, 0)
+
+
+def test_of_two_tasks_that_enter_one_writing_object_the_second_leaves_the_first_s_block_open(cache):
+    async def main():
+        w = cache.writing("a")
+        await w.__aenter__()
+        with pytest.raises(RuntimeError, match="open already"):
+            async with w:
+                pass
+        assert cache._holds()[2] == 1
+        await w.__aexit__(None, None, None)
+        assert cache._holds()[2] == 0
+
+    asyncio.run(main())
 
 
 def test_a_block_that_is_entered_by_hand_is_left_by_hand(cache):
