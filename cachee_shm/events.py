@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import struct
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from cachee_shm.errors import InvalidKey, Lapped
+from cachee_shm.waiting import await_while
 
 if TYPE_CHECKING:
     from cachee_shm.segment import Segment
@@ -51,54 +52,96 @@ def _listed(keys: Iterable[str | bytes] | None) -> list[str | bytes] | None:
     return None if keys is None else list(keys)
 
 
+class Place(NamedTuple):
+    """Where a cursor stands. It is replaced as a whole: no exception leaves half of a step behind."""
+
+    incarnation: int
+    wanted: dict[int, str | bytes] | None
+    cursor: int
+    ready: Sequence[Event] = ()  # read, and not all given away
+    given: int = 0  # so many of `ready`
+
+
 class Events:
     """Iterate over events from now on, in ring order; with ``for`` (blocks) or ``async for``.
 
     Raises ``Lapped`` once when records were overwritten before they were read, or the segment was replaced:
-    the cursor then stands at the present end of the ring and can be iterated further.
+    the cursor then stands at the present end of the ring and can be iterated further. An exception that comes
+    from outside (a signal handler's, a task's cancellation) loses no event: iterate further.
     """
 
     def __init__(self, segment: Segment, keys: Iterable[str | bytes] | None = None) -> None:
         self._segment = segment
         self._keys = _listed(keys)
-        self._cursor = self._incarnation = 0
-        self._begin()
-        self._ready: list[Event] = []
+        self._place = self._present()
 
     def poll(self) -> list[Event]:
-        """What came since the last call, at most 1,024 records of the ring; does not wait."""
-        segment = self._segment
-        read = None if self._is_replaced() else segment.read_ring(self._cursor, BATCH)
-        replaced = self._is_replaced()  # asked again: else it may be another ring that was read
-        if read is None or replaced:
-            raise self._lapped(0 if replaced else self._cursor)
-        self._cursor, data = read
-        now = time.time()
-        events = [self._event(now, *fields) for fields in RECORD.iter_unpack(data)]
-        return [event for event in events if event is not None]
+        """What came since the last call, at most 1,024 records of the ring; does not wait.
 
-    def _is_replaced(self) -> bool:
-        return self._segment.incarnation != self._incarnation
+        Raises ``Lapped`` (see ``Events``) and ``Closed``.
+        """
+        before = place = self._place
+        if place.given >= len(place.ready):
+            place = self._read(place)
+        events, emptied = list(place.ready[place.given :]), place._replace(ready=(), given=0)
+        try:
+            self._place = emptied
+            return events
+        except BaseException:
+            self._place = before
+            raise
 
-    def _begin(self) -> None:
-        """At the present end of the present segment's ring: the incarnation is read first and last."""
+    def _is_replaced(self, place: Place) -> bool:
+        return self._segment.incarnation != place.incarnation
+
+    def _present(self) -> Place:
+        """The present end of the present segment's ring: the incarnation is read first and last."""
         for _ in range(TRIES):
-            self._incarnation = self._segment.incarnation
-            self._wanted = self._hashes()  # another segment may hash with another key
-            self._cursor = self._segment.tail
-            if not self._is_replaced():
-                return
+            incarnation, wanted = (
+                self._segment.incarnation,
+                self._hashes(),
+            )  # each hashes with a key of its own
+            place = Place(incarnation, wanted, self._segment.tail)
+            if not self._is_replaced(place):
+                break
+        return place
 
     def _hashes(self) -> dict[int, str | bytes] | None:
         return None if self._keys is None else {self._segment._hash(key): key for key in self._keys}
 
-    def _lapped(self, read_so_far: int) -> Lapped:
+    def _read(self, place: Place) -> Place:
+        """The place behind what came since. Raises ``Lapped``."""
+        read = None if self._is_replaced(place) else self._segment.read_ring(place.cursor, BATCH)
+        replaced = self._is_replaced(place)  # asked again: else it may be another ring that was read
+        if read is None or replaced:
+            self._lapped(place, 0 if replaced else place.cursor)
+        cursor, data = read
+        now = time.time()
+        events = [self._event(place.wanted, now, *fields) for fields in RECORD.iter_unpack(data)]
+        return place._replace(cursor=cursor, ready=[each for each in events if each is not None], given=0)
+
+    def _lapped(self, place: Place, read_so_far: int) -> NoReturn:
         """Go on from the present: whoever was lapped must take every key as changed anyway."""
-        self._begin()
-        return Lapped(read_so_far + 1, max(self._cursor, read_so_far + 1))
+        present = self._present()
+        lapped = Lapped(read_so_far + 1, max(present.cursor, read_so_far + 1))
+        try:
+            self._place = present
+            raise lapped
+        except BaseException as error:
+            if error is not lapped:
+                self._place = place
+            raise
 
     def _event(
-        self, now: float, sequence: int, hash_: int, kind: int, own: int, source: int, digest: int
+        self,
+        wanted: dict[int, str | bytes] | None,
+        now: float,
+        sequence: int,
+        hash_: int,
+        kind: int,
+        own: int,
+        source: int,
+        digest: int,
     ) -> Event | None:
         named = "local" if kind == ADD and not own and not source else KINDS[kind]
         if kind == DELETE and own and digest == RANGE:
@@ -108,39 +151,55 @@ class Events:
                 return None  # a line, which is about no key; or what it stands for is not evicted yet
             named = "flush"
         key = None
-        if self._wanted is not None:
+        if wanted is not None:
             everything = named in ("clear", "flush")
-            if not everything and (named == "tag" or hash_ not in self._wanted):
+            if not everything and (named == "tag" or hash_ not in wanted):
                 return None
-            key = self._wanted.get(hash_)
+            key = wanted.get(hash_)
         return Event(hash_, key, self._source(source, sequence), sequence, now, named)
 
     def _source(self, index: int, sequence: int) -> str:
         """Asked for each record: a slot of the table of hosts may be given to another at any time."""
         return self._segment._source_name(index, sequence) if index else self._segment.spec.host
 
+    def _is_ready(self) -> bool:
+        """Reads on if nothing is. Raises ``Lapped``."""
+        if self._place.given >= len(self._place.ready):
+            self._place = self._read(self._place)
+        return self._place.given < len(self._place.ready)
+
+    def _is_at_the_end(self) -> bool:
+        place = self._place
+        return self._segment.tail == place.cursor and not self._is_replaced(place)
+
     def __iter__(self) -> Iterator[Event]:
         return self
 
     def __next__(self) -> Event:
         wait = POLL_MIN_S
-        while not self._ready:
-            self._ready = self.poll()[::-1]
-            if not self._ready:
-                time.sleep(wait)
-                wait = min(wait * 2, POLL_MAX_S)
-        return self._ready.pop()
+        while not self._is_ready():
+            time.sleep(wait)
+            wait = min(wait * 2, POLL_MAX_S)
+        place = self._place
+        event, after = place.ready[place.given], place._replace(given=place.given + 1)
+        try:  # here, in the frame that returns it
+            self._place = after
+            return event
+        except BaseException:
+            self._place = place
+            raise
 
     def __aiter__(self) -> AsyncIterator[Event]:
         return self
 
     async def __anext__(self) -> Event:
-        import asyncio
-
-        wait = POLL_MIN_S
-        while not self._ready:
-            self._ready = self.poll()[::-1]
-            if not self._ready:
-                await asyncio.sleep(wait)
-                wait = min(wait * 2, POLL_MAX_S)
-        return self._ready.pop()
+        while not self._is_ready():
+            await await_while(self._is_at_the_end)
+        place = self._place
+        event, after = place.ready[place.given], place._replace(given=place.given + 1)
+        try:
+            self._place = after
+            return event
+        except BaseException:
+            self._place = place
+            raise
