@@ -480,7 +480,7 @@ def loads(text: bytes, source: str) -> Config:
     """Check a file's text; ``source`` is its path, for messages and for the relative paths in it."""
     try:
         tables = tomllib.loads(text.decode())
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"{source}: not TOML: {error}; accepted: a TOML 1.0 file in UTF-8") from None
     return Config.parse(tables, source=source)
 

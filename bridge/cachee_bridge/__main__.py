@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import logging
 import os
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 
@@ -36,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _hold_standard_descriptors()
     options = _parser().parse_args(arguments)
     _log_to_stderr()
+    if not (options.check or options.print_config):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # "read the files again": they are read after this
     try:
         config = load(options.config)
         if options.print_config:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import configparser
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 from cachee_bridge import __main__ as command
 from cachee_bridge.daemon import CARE_S, credentials_of, settings
 from cachee_shm.config import Config, load
+from cachee_shm.errors import ConfigError
 from tests.bridge.certificates import Authority, table
 
 if sys.version_info >= (3, 11):
@@ -111,6 +114,19 @@ def test_its_log_goes_into_no_file_that_got_the_number_of_a_closed_standard_stre
         "assert [os.readlink(f'/proc/self/fd/{n}') for n in (0, 1, 2)] == ['/dev/null'] * 3"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_reload_that_is_told_before_it_serves_does_not_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def reload_comes(path: str | None) -> Config:
+        os.kill(os.getpid(), signal.SIGHUP)
+        raise ConfigError("read, and of no use")
+
+    before = signal.getsignal(signal.SIGHUP)
+    monkeypatch.setattr(command, "load", reload_comes)
+    try:
+        assert command.main([]) == command.EXIT_CONFIG
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_the_shipped_example_is_without_fault() -> None:

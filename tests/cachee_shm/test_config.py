@@ -463,3 +463,8 @@ def test_importing_the_package_imports_neither_pydantic_nor_what_few_processes_n
 )
 def test_an_address_to_listen_on_is_understood_in_every_spelling(found, meant):
     assert Config.parse({"defaults": {}, "bridge": {"listen": found}}).bridge.listen == meant
+
+
+def test_a_file_of_lists_in_lists_without_end_is_no_toml_and_no_traceback():
+    with pytest.raises(ConfigError, match="not TOML"):
+        config.loads(b"a = " + b"[" * 50_000 + b"]" * 50_000, "deep.toml")
