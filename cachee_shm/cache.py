@@ -103,6 +103,8 @@ class Cache(Segment):
         late (10 s if there was none; never less than 5 s): one waiter loads in its place. Nobody waits for
         more than twice that time: a caller then loads by itself, which ``stats()`` counts as ``waits_over``.
         A loader that asks for the key that it loads, also from a task or thread of its own, loads it at once.
+        So does a loader that asks for a key whose load waits for its own (``waits_circular``), and one that
+        waits for two other keys already.
         What was loaded before an invalidation is returned to those whose call began before it, but is never
         stored after it.
 

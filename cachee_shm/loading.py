@@ -101,6 +101,7 @@ def load(
             complain(segment, key, result, why)
             return result  # type: ignore[no-any-return]
         wait_for_flight(asking.call, result)
+        segment._woke(key)
         answered, value = asking.answered_by(result)
         if answered:
             return value  # type: ignore[no-any-return]
@@ -125,6 +126,7 @@ async def aload(
             complain(segment, key, result, why)
             return result  # type: ignore[no-any-return]
         await await_flight(asking.call, result)
+        segment._woke(key)
         answered, value = asking.answered_by(result)
         if answered:
             return value  # type: ignore[no-any-return]

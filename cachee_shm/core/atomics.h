@@ -17,12 +17,13 @@
  *   VERDICT    decide                             is_undecided                        the verdict, the pending bit
  *   DOORBELL   ring_append, peers_ask             doorbell_arm                        see below
  *   LEFT       peers_leave                        peers_left                          see below
- *   INTENT     begin, cache_delete, take_intent   roster_announce, announce_intents   an intent, the write
+ *   INTENT     begin, delete_by, take_intent      roster_announce, announce_intents   an intent, the write
  *   NAME       peers_rename                       peers_name_at                       `since` before and after a name
  *   LEASE      say_began                          look_at                            where a load began, when
+ *   WAITS      lease_waits                        chain_follow                       see below
  *   PEERS      peers_vouch                        peers_synced                        the peers, bridge_until_ms
  *
- * In three, each side must see what the other did. Both have a full fence between their store and their load:
+ * In four, each side must see what the other did. Both have a full fence between their store and their load:
  *
  *   DEKKER     a publisher puts its word in, then reads the fences
  *              an event raises its fence, then reads the index words
@@ -30,6 +31,7 @@
  *              the bridge stores armed, then reads tail and sync_wanted
  *   LEFT       the bridge stores left, then counts the workers in the roster
  *              a worker joins the roster, then reads left
+ *   WAITS      a loader says which key it waits for, then follows what others wait for; so does each of them
  *
  * tests/core/test_atomics.py holds the table to the sources.
  *

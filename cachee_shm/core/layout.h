@@ -8,7 +8,7 @@
  *   + 4 KiB          roster           roster_slots x 384              the slot's holder; a sweeper after its death
  *   + roster         intents          roster_slots x 4 x 16           any process, by CAS: see struct intent
  *   + intents        sources          source_slots x 208              the bridge alone
- *   + sources        leases           lease_slots x 32                see struct lease_slot
+ *   + sources        leases           lease_slots x 48                see struct lease_slot
  *   + leases         ring             ring_slots x 16                 any process, by 16-byte CAS
  *   + ring           fences           16 x ring_slots x 8             any process, raised only
  *   + fences         own writes       16 x ring_slots x 4             any process: see fence.c
@@ -307,6 +307,7 @@ enum statistic {
     STAT_LEASES_LATE,    /* their holders take too long: each was relieved by one waiter */
     STAT_LEASES_NO_ROOM, /* loads without one */
     STAT_WAITS_OVER,     /* loads by callers that had waited two load times */
+    STAT_WAITS_CIRCULAR, /* loads by loaders that would have waited for one that waits for them */
     STAT_CORRUPT,
     STAT_COUNT
 };
@@ -332,11 +333,14 @@ struct intent {
     a64 hash;  /* of the key; 0: not yet, or no longer */
 };
 
+enum { LEASE_WAITS = 2 }; /* a loader that asks for more keys at once loads the others itself */
+
 struct lease_slot {
     a64 word;  /* whose load of which key, 0: nobody's; any process, by CAS, where it is 0 or its holder is dead */
     a64 began; /* when, by clock_real_ms: the holder, once it has the word; its late bit: any process, by CAS */
     a64 token; /* at which ring position: the holder, before `began` */
     a64 known; /* how long the last load took of a key whose ways begin here; any process */
+    a64 waits[LEASE_WAITS]; /* hashes of the keys whose loads this load's loader waits for, 0: none; the holder */
 };
 
 enum source_use { SOURCE_FREE = 0, SOURCE_MEMBER = 1, SOURCE_FORGOTTEN = 2 };
@@ -374,7 +378,7 @@ _Static_assert(sizeof(struct header) <= HEADER_BYTES, "the header is one page");
 _Static_assert(sizeof(struct roster_slot) == 384, "roster slot");
 _Static_assert(sizeof(struct intent) == 16, "intent");
 _Static_assert(sizeof(struct source_slot) == 208, "source slot");
-_Static_assert(sizeof(struct lease_slot) == 32, "two leases a cache line");
+_Static_assert(sizeof(struct lease_slot) == 48, "lease slot");
 _Static_assert(sizeof(struct page_note) == 48, "page note");
 _Static_assert(sizeof(pair128) == 16, "ring slot");
 _Static_assert(PAGE_BYTES_MAX / ENTRY_UNIT <= 1 << 13, "an entry's offset fits the 13 bits of a span word");

@@ -135,6 +135,8 @@ static void say_began(struct attachment *a, uint32_t at, const struct lease_wish
 {
     *hold = (struct lease_hold){.index = at, .word = my_word(a, wish->hash)};
     hold->began = began_word(hold->word, wish->now_ms);
+    for (int i = 0; i < LEASE_WAITS; i++)
+        store_relaxed(&a->leases[at].waits[i], 0);
     store_release(&a->leases[at].token, wish->token);
     store_release(&a->leases[at].began, hold->began); /* LEASE */
 }
@@ -164,15 +166,91 @@ enum lease lease_take(struct attachment *a, const struct lease_wish *wish, struc
     return LEASE_HELD;
 }
 
+/* The slot of a lease that is held by this process still, or NULL. */
+static struct lease_slot *slot_of(struct attachment *a, const struct lease_hold *hold)
+{
+    if (hold->index >= a->geo.lease_slots || hold->word != my_word(a, hold->word))
+        return NULL;
+    struct lease_slot *at = &a->leases[hold->index];
+    bool same = load_acquire(&at->word) == hold->word && (load_acquire(&at->began) & ~LEASE_LATE) == hold->began;
+    return same ? at : NULL;
+}
+
 void lease_release(struct attachment *a, struct lease_hold *hold)
 {
-    if (hold->index < a->geo.lease_slots && hold->word == my_word(a, hold->word)) {
-        struct lease_slot *at = &a->leases[hold->index];
-        uint64_t word = hold->word, began = load_acquire(&at->began);
-        if (load_acquire(&at->word) == word && (began & ~LEASE_LATE) == hold->began) {
-            store_release(&at->began, 0);
-            cas(&at->word, &word, 0);
-        }
+    struct lease_slot *at = slot_of(a, hold);
+    uint64_t word = hold->word;
+    if (at) {
+        store_release(&at->began, 0);
+        cas(&at->word, &word, 0);
     }
     hold->index = NO_LEASE;
+}
+
+/* ---- loaders that wait ---- */
+
+enum { CHAIN_MAX = 16 }; /* keys that are looked at; a longer chain is taken for one that leads back */
+
+static uint64_t waits_word(uint64_t hash) { return hash ? hash : 1; }
+
+bool lease_waits(struct attachment *a, const struct lease_hold *hold, uint64_t hash)
+{
+    struct lease_slot *at = slot_of(a, hold);
+    for (int i = 0; at && i < LEASE_WAITS; i++) {
+        uint64_t there = load_relaxed(&at->waits[i]);
+        if (there && there != waits_word(hash))
+            continue;
+        store_relaxed(&at->waits[i], waits_word(hash));
+        fence_seq_cst(); /* WAITS */
+        return true;
+    }
+    return false;
+}
+
+void lease_waits_no_more(struct attachment *a, const struct lease_hold *hold, uint64_t hash)
+{
+    struct lease_slot *at = slot_of(a, hold);
+    for (int i = 0; at && i < LEASE_WAITS; i++)
+        if (load_relaxed(&at->waits[i]) == waits_word(hash))
+            store_relaxed(&at->waits[i], 0);
+}
+
+struct chain {
+    uint64_t hash[CHAIN_MAX];
+    uint32_t count;
+    bool leads; /* to the one that is wanted, or too far */
+};
+
+static void chain_add(struct chain *c, uint64_t hash, uint64_t wanted)
+{
+    for (uint32_t i = 0; i < c->count; i++)
+        if (c->hash[i] == hash)
+            return;
+    c->leads = c->leads || hash == waits_word(wanted) || c->count == CHAIN_MAX;
+    if (c->count < CHAIN_MAX)
+        c->hash[c->count++] = hash;
+}
+
+static void chain_follow(struct attachment *a, uint32_t at, uint64_t hash, uint64_t wanted, struct chain *c)
+{
+    uint64_t word = load_acquire(&a->leases[at].word);
+    if (!word || hash_part(word) != hash_part(hash))
+        return;
+    uint64_t began = load_acquire(&a->leases[at].began); /* LEASE */
+    if (!is_said(word, began) || (began & LEASE_LATE) || !holder_lives(a, word))
+        return;
+    for (int i = 0; i < LEASE_WAITS; i++) {
+        uint64_t next = load_relaxed(&a->leases[at].waits[i]); /* WAITS */
+        if (next)
+            chain_add(c, next, wanted);
+    }
+}
+
+bool lease_leads_to(struct attachment *a, uint64_t hash, uint64_t wanted)
+{
+    struct chain c = {.hash = {waits_word(hash)}, .count = 1};
+    for (uint32_t at = 0; at < c.count && !c.leads; at++)
+        for (uint32_t i = 0; i < LEASE_WAYS; i++)
+            chain_follow(a, way(a, c.hash[at], i), c.hash[at], wanted, &c);
+    return c.leads;
 }

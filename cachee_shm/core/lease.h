@@ -8,6 +8,10 @@
  * A load that takes more than twice as long as the last one of its key is late. Whoever finds that marks the lease; a
  * marked lease keeps nobody from taking another. So one waiter relieves a late holder, and nobody waits for it again.
  *
+ * A loader may ask for another key, and wait for its load, which may wait for the first. So a lease says what its loader
+ * waits for, in whatever process that is loaded. Whoever is about to wait says so first and looks then whether the chain of
+ * waiting leads back; of two that look at once at least one sees it, and loads by itself.
+ *
  * A lease is advice: losing one, or finding no room for one, costs a second load, never a stale value (fills are
  * fenced).
  */
@@ -47,6 +51,13 @@ bool lease_is_held(struct attachment *a, const struct lease_wish *wish);
 
 /* Give a lease back. One that was taken before a fork or another attachment is not ours to give. */
 void lease_release(struct attachment *a, struct lease_hold *hold);
+
+/* Say that the loader of `hold` is about to wait for a load of the key; and no longer. */
+bool lease_waits(struct attachment *a, const struct lease_hold *hold, uint64_t hash); /* false: no room to say it */
+void lease_waits_no_more(struct attachment *a, const struct lease_hold *hold, uint64_t hash);
+
+/* Does a load of the key wait, by way of whatever others, for the load of `wanted`? To be asked after it was said. */
+bool lease_leads_to(struct attachment *a, uint64_t hash, uint64_t wanted);
 
 /* Remember how long a load of the key took; and when the next one will be late. */
 void lease_note(struct attachment *a, uint64_t hash, uint64_t took_ms);

@@ -482,6 +482,7 @@ static const char *const stat_names[STAT_COUNT] = {
     [STAT_LEASES_LATE] = "leases_late",
     [STAT_LEASES_NO_ROOM] = "leases_no_room",
     [STAT_WAITS_OVER] = "waits_over",
+    [STAT_WAITS_CIRCULAR] = "waits_circular",
     [STAT_CORRUPT] = "corrupt",
 };
 

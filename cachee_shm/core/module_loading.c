@@ -157,6 +157,41 @@ static bool asks_itself(const struct driver *d, PyObject *here)
     return own;
 }
 
+/* ---- a loader that waits for another key's load ---- */
+
+/* A load that others of this segment may wait for, and that is under way in the attachment of now. */
+static bool is_waited_for(const FlightObject *f, const SegmentObject *s)
+{
+    return f->state == FLIGHT_RUNNING && f->segment == s && !f->alone;
+}
+
+static bool says(const FlightObject *f, const SegmentObject *s)
+{
+    return f->attachments == s->attachments && f->hold.index != NO_LEASE;
+}
+
+static void wait_is_over(SegmentObject *s, PyObject *here, uint64_t hash)
+{
+    for (FlightObject *f = (FlightObject *)here; f; f = (FlightObject *)f->parent)
+        if (is_waited_for(f, s) && says(f, s))
+            lease_waits_no_more(&s->a, &f->hold, hash);
+}
+
+/* Says that those whose loader runs here wait. False: one of them would wait for itself, or there is no room to say it. */
+static bool may_wait(SegmentObject *s, PyObject *here, uint64_t hash)
+{
+    bool may = true;
+    for (FlightObject *f = (FlightObject *)here; f && may; f = (FlightObject *)f->parent)
+        if (is_waited_for(f, s))
+            may = says(f, s) && lease_waits(&s->a, &f->hold, hash);
+    for (FlightObject *f = (FlightObject *)here; f && may; f = (FlightObject *)f->parent)
+        if (is_waited_for(f, s))
+            may = !lease_leads_to(&s->a, hash, f->hash);
+    if (!may)
+        wait_is_over(s, here, hash);
+    return may;
+}
+
 static bool is_late(const struct driver *d, const FlightObject *f, uint64_t now_ms)
 {
     return now_ms - f->began_ms > lease_late_ms(&d->s->a, d->hash);
@@ -191,6 +226,7 @@ static enum begin claim_from(struct driver *d, PyObject *here, PyObject **flight
         return BEGIN_ERROR;
     FlightObject *running = NULL;
     struct attachment *a = &d->s->a;
+    wait_is_over(d->s, here, d->hash);
     d->alone = d->alone || a->stand_in; /* without a segment, nobody knows what was written */
     bool would_block_itself = !d->alone && asks_itself(d, here);
     if (!d->alone && waited_long(d, wish.now_ms)) {
@@ -208,6 +244,11 @@ static enum begin claim_from(struct driver *d, PyObject *here, PyObject **flight
     d->attachments = d->s->attachments, d->life = a->life;
     if (would_block_itself ? !d->has_stale : d->alone || (!running && lease_take(a, &wish, &d->hold) != LEASE_HELD))
         return BEGIN_LOAD;
+    if (!d->has_stale && !may_wait(d->s, here, d->hash)) {
+        count(a, STAT_WAITS_CIRCULAR, 1);
+        d->alone = true;
+        return BEGIN_LOAD;
+    }
     count(a, STAT_LEASE_WAITS, 1);
     *flight = Py_NewRef(running ? (PyObject *)running : Py_None);
     return BEGIN_HELD;
@@ -227,7 +268,8 @@ static bool take_off(struct driver *d, uint64_t began_ms)
     FlightObject *f = d->flight = flight_new(d->s);
     if (!f)
         return false;
-    f->life = d->life, f->hash = d->hash, f->began_ms = began_ms;
+    f->life = d->life, f->attachments = d->attachments, f->hash = d->hash, f->began_ms = began_ms;
+    f->hold = d->hold, f->alone = d->alone;
     f->token = d->token & TOKEN_POSITION_MASK;
     f->thread = d->awaited ? PyThread_get_thread_ident() : 0;
     f->parent = flight_here();
@@ -477,6 +519,18 @@ static PyObject *Segment_waits(SegmentObject *s, PyObject *const *args, Py_ssize
     return PyBool_FromLong(held && !there && !waited_long(&d, wish.now_ms));
 }
 
+/* For loading.py: _woke(key): the wait that _load has sent the caller into is over. */
+static PyObject *Segment_woke(SegmentObject *s, PyObject *key)
+{
+    PyObject *here = flight_here();
+    uint64_t hash;
+    bool good = !here || hash_from(s, key, &hash);
+    if (here && good)
+        wait_is_over(s, here, hash);
+    Py_XDECREF(here);
+    return good ? Py_NewRef(Py_None) : NULL;
+}
+
 /* For loading.py: _judge(ttl, stale, negative_ttl, tags, local) -> what `kept` is, once all of it is known to be right. */
 static PyObject *Segment_judge(SegmentObject *s, PyObject *const *args, Py_ssize_t n)
 {
@@ -558,6 +612,7 @@ static PyType_Spec flight_spec = {"cachee_shm._core.Flight", sizeof(FlightObject
                                   Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION, flight_slots};
 
 PyMethodDef module_loading[] = {
+    {"_woke", (PyCFunction)Segment_woke, METH_O, NULL},
     {"_judge", FAST(Segment_judge), METH_FASTCALL, NULL},
     {"_arrive", FAST(Segment_arrive), METH_FASTCALL, NULL},
     {"_load", FAST(Segment_load), METH_FASTCALL, NULL},

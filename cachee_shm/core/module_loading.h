@@ -13,9 +13,11 @@ struct FlightObject { /* one load of this process, as those see it who wait for 
     PyObject_HEAD
     enum flight_state state;
     const SegmentObject *segment; /* compared, never followed */
-    uint32_t life;
+    uint32_t life, attachments;
     uint64_t hash, token, began_ms;
+    struct lease_hold hold; /* a copy: the driver gives it back */
     unsigned long thread; /* that runs an awaited load's event loop; 0: not awaited */
+    bool alone;           /* nobody waits for it */
     PyObject *value;      /* LOADED: as the loader returned it; FAILED: the exception */
     PyObject *trace;      /* of the exception, as it was raised */
     PyObject *encoded;    /* LOADED: (tag, bytes), where the value is one that a codec copies; else NULL */

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+from functools import partial
 
 import pytest
 
@@ -434,6 +435,118 @@ def test_a_later_call_of_the_same_task_does_wait(cache):
 
     assert asyncio.run(main()) == ["loaded"] * 2
     assert cache.stats()["lease_waits"] == 1
+
+
+CIRCLE = """
+def other():
+    return cache.get_or_load(arguments['other'], lambda: 'itself')
+def loader():
+    say('loading'); wait()
+    return other()
+say(cache.get_or_load(arguments['own'], loader))
+"""
+
+
+def test_two_processes_whose_loaders_ask_for_each_other_s_key_do_not_wait(cache, config):
+    with (
+        child(CIRCLE, config=config, own="a", other="b") as first,
+        child(CIRCLE, config=config, own="b", other="a") as second,
+    ):
+        assert (first.line(), second.line()) == ("loading", "loading")
+        first.tell(), second.tell()
+        assert {first.line(), second.line()} == {"itself"}
+    stats = cache.stats()
+    assert stats["waits_circular"] >= 1
+    assert (stats["leases_late"], stats["waits_over"]) == (0, 0)
+
+
+@pytest.mark.parametrize("names", ["ab", "abc"])
+def test_threads_whose_loaders_ask_for_each_other_s_keys_do_not_wait(cache, names):
+    together, got = threading.Barrier(len(names)), []
+
+    def ask(number):
+        def loader():
+            together.wait()
+            return cache.get_or_load(names[(number + 1) % len(names)], lambda: "itself")
+
+        got.append(cache.get_or_load(names[number], loader))
+
+    with running(*[partial(ask, number) for number in range(len(names))]):
+        pass
+    assert got == ["itself"] * len(names)
+    stats = cache.stats()
+    assert stats["waits_circular"] >= 1
+    assert (stats["leases_late"], stats["waits_over"]) == (0, 0)
+
+
+def test_tasks_whose_loaders_ask_for_each_other_s_keys_do_not_wait(cache):
+    async def itself():
+        return "itself"
+
+    async def main():
+        together = [asyncio.Event(), asyncio.Event()]
+
+        async def ask(number):
+            async def loader():
+                together[number].set()
+                await together[1 - number].wait()
+                return await asyncio.create_task(cache.aget_or_load("ab"[1 - number], itself))
+
+            return await cache.aget_or_load("ab"[number], loader)
+
+        return await asyncio.gather(ask(0), ask(1))
+
+    assert asyncio.run(main()) == ["itself"] * 2
+    stats = cache.stats()
+    assert stats["waits_circular"] >= 1
+    assert (stats["leases_late"], stats["waits_over"]) == (0, 0)
+
+
+def test_a_loader_waits_for_another_key_s_load_that_does_not_wait_for_it(cache):
+    calls = []
+
+    async def shared():
+        calls.append(1)
+        await asyncio.sleep(0.02)
+        return "shared"
+
+    async def main():
+        async def page(number):
+            return await cache.aget_or_load("shared", shared)
+
+        return await asyncio.gather(*(cache.aget_or_load(f"page-{n}", page, n) for n in range(50)))
+
+    assert asyncio.run(main()) == ["shared"] * 50
+    assert len(calls) == 1
+    assert cache.stats()["waits_circular"] == 0
+
+
+def test_a_loader_that_waits_for_two_keys_loads_the_third_itself_and_waits_again_later(cache):
+    async def main():
+        go = asyncio.Event()
+
+        async def slow():
+            await go.wait()
+            return "slow"
+
+        async def itself():
+            return "itself"
+
+        others = [asyncio.create_task(cache.aget_or_load(key, slow)) for key in "bcd"]
+        await asyncio.sleep(0)
+
+        async def loader():
+            waits = [asyncio.create_task(cache.aget_or_load(key, itself)) for key in "bc"]
+            await asyncio.sleep(0)
+            third = await cache.aget_or_load("d", itself, ttl=0)
+            asyncio.get_running_loop().call_later(0.02, go.set)
+            return [third, *[await each for each in waits], await cache.aget_or_load("d", itself)]
+
+        got = await cache.aget_or_load("a", loader)
+        return got, [await each for each in others]
+
+    assert asyncio.run(main()) == (["itself", "slow", "slow", "slow"], ["slow"] * 3)
+    assert cache.stats()["waits_circular"] == 1
 
 
 def test_more_keys_are_loaded_at_once_than_there_are_leases(cache):

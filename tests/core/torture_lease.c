@@ -177,6 +177,39 @@ static void check_serving(void)
     close(fd);
 }
 
+/* a loads 1, b loads 2 and c loads 3; each is about to wait for the next. */
+static void check_circles(void)
+{
+    struct attachment at[3];
+    struct segment_config config = plain_config(SEGMENT_BYTES);
+    struct lease_hold hold[3];
+    uint64_t hash[4];
+    int fd = memory_file();
+    for (int i = 0; i < 3; i++) {
+        attach_to(&at[i], fd, &config);
+        hash[i] = key_named(&at[i], crowd[i]).hash;
+        REQUIRE(lease_wanted(&at[i], hash[i], &hold[i]) == LEASE_TAKEN, "a lease that nobody holds");
+    }
+    hash[3] = key_named(&at[0], crowd[3]).hash;
+    REQUIRE(lease_waits(&at[0], &hold[0], hash[1]) && !lease_leads_to(&at[0], hash[1], hash[0]), "a circle of nothing");
+    REQUIRE(lease_waits(&at[1], &hold[1], hash[2]) && !lease_leads_to(&at[1], hash[2], hash[1]), "a circle of two");
+    REQUIRE(lease_waits(&at[2], &hold[2], hash[0]) && lease_leads_to(&at[2], hash[0], hash[2]), "a circle is not seen");
+    lease_waits_no_more(&at[1], &hold[1], hash[2]);
+    REQUIRE(!lease_leads_to(&at[2], hash[0], hash[2]), "a wait that is over is followed");
+    REQUIRE(lease_waits(&at[1], &hold[1], hash[3]) && lease_waits(&at[1], &hold[1], hash[2]), "no room for two waits");
+    REQUIRE(lease_leads_to(&at[2], hash[0], hash[2]), "the second of two waits is not followed");
+    REQUIRE(!lease_waits(&at[1], &hold[1], hash[0]), "room for a third wait");
+    lease_release(&at[1], &hold[1]);
+    REQUIRE(!lease_leads_to(&at[2], hash[0], hash[2]), "a load that has ended waits");
+    REQUIRE(lease_wanted(&at[1], hash[1], &hold[1]) == LEASE_TAKEN, "a lease that was given back");
+    REQUIRE(!lease_leads_to(&at[2], hash[0], hash[2]), "a load waits for what the last one waited for");
+    for (int i = 0; i < 3; i++) {
+        lease_release(&at[i], &hold[i]);
+        segment_detach(&at[i]);
+    }
+    close(fd);
+}
+
 int main(int argc, char **argv)
 {
     torture_begin(argc, argv, "torture_lease");
@@ -187,6 +220,7 @@ int main(int argc, char **argv)
     check_full();
     check_holders();
     check_serving();
+    check_circles();
     for (int part = 0; part < 4; part++) {
         kills += torture_run(work, WORKERS, 0, part ? 200 : 0, torture.seconds / 4);
         check_at_rest();
