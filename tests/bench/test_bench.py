@@ -23,6 +23,7 @@ TABLES = {  # besides the targets'
     "bench_fanout": 2,
     "bench_flood": 1,
     "bench_get_set": 8,
+    "bench_herd": 1,
     "bench_hit_ratio": 2,
     "bench_host_death": 1,
     "bench_memory": 3,
@@ -47,7 +48,14 @@ LONG = {
     "bench_proof_cost",
     "bench_regions",
 }
-LONG |= {"bench_repair", "bench_restart", "bench_stranger", "bench_visible", "bench_wait_synced"}
+LONG |= {
+    "bench_herd",
+    "bench_repair",
+    "bench_restart",
+    "bench_stranger",
+    "bench_visible",
+    "bench_wait_synced",
+}
 """Real meshes that take some seconds each to meet: two minutes in all, which `make test` has not."""
 SHORTER = {"bench_fanout": ("--only", "model")}  # many real hosts are in tests/bridge/test_relayed_hosts.py
 CHANNELS = ["Redis pub/sub", "Redis tracking", "NATS core", "Zenoh"]
