@@ -39,8 +39,15 @@ class Control:
         self._server: asyncio.AbstractServer | None = None
         self.clients = 0
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether somebody has removed the file: nobody finds this bridge until it is opened again."""
+        return not os.path.lexists(self._path)
+
     async def open(self) -> None:
-        """OSError when it cannot: the bridge goes on without."""
+        """Also once more, when it is lost. OSError when it cannot: the bridge goes on without."""
+        if self._server is not None:
+            self._server.close()
         self._remove_left_over()
         sock = _bound(self._path, self._gid)
         loop = asyncio.get_running_loop()

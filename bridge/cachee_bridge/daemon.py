@@ -157,9 +157,10 @@ class Daemon:
                 stack.callback(shell.stop)
                 shell.tell_unserved(segments.unserved)
                 await self._start(shell)
-                stack.callback((await self._open_door(shell)).close)
+                door = await self._open_door(shell)
+                stack.callback(door.close)
                 self._say_ready(segments)
-                await self._care(shell, segments)
+                await self._care(shell, segments, door)
                 await self._farewell(shell, segments)
             except SegmentRetired as error:
                 log.warning("attaching anew: %s", error)
@@ -189,11 +190,14 @@ class Daemon:
     async def _open_door(self, shell: Shell) -> Control:
         host = self._config.host
         control = Control(bridge_socket(host.name), host.gid(), lambda request: self._answer(shell, request))
+        await self._open(control)
+        return control
+
+    async def _open(self, control: Control) -> None:
         try:
             await control.open()
         except OSError as error:
-            log.warning("`cachee peers` will find no bridge here: %s", error)
-        return control
+            self._mistakes.tell("`cachee peers` will find no bridge here", error)
 
     def _answer(self, shell: Shell, request: dict[str, Any]) -> dict[str, Any]:
         try:
@@ -218,10 +222,12 @@ class Daemon:
         finally:
             shell.perform()
 
-    async def _care(self, shell: Shell, segments: Segments) -> None:
+    async def _care(self, shell: Shell, segments: Segments, door: Control) -> None:
         """The work of every second, until a signal or a failure."""
         while not self._stopping:
             self._look_after(shell, segments)
+            if door.is_lost:
+                await self._open(door)
             await self._wait(self._care_s)
 
     async def _drain(self, shell: Shell, segments: Segments) -> None:

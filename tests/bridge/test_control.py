@@ -118,6 +118,26 @@ def test_what_a_killed_bridge_left_is_replaced_and_a_clean_end_leaves_nothing(tm
     assert not (tmp_path / "sock").exists()
 
 
+def test_one_whose_file_was_removed_is_found_again_once_it_is_opened_again(tmp_path: Path) -> None:
+    path = tmp_path / "sock"
+
+    async def main() -> None:
+        control = Control(str(path), None, lambda request: {"you said": request})
+        await control.open()
+        assert not control.is_lost
+        path.unlink()
+        assert control.is_lost
+        await control.open()
+        reader, writer = await asyncio.open_unix_connection(str(path))
+        writer.write(b"{}\n")
+        assert json.loads(await reader.read()) == {"you said": {}}
+        writer.close()
+        control.close()
+
+    uvloop.run(main())
+    assert not path.exists()
+
+
 def test_where_it_cannot_be_made_the_bridge_is_told(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No such file"):
         uvloop.run(Control(str(tmp_path / "none" / "sock"), None, lambda request: {}).open())
