@@ -293,8 +293,8 @@ def test_a_name_of_this_host_and_of_another_leads_to_the_other(monkeypatch: pyte
         async def addresses(names: Names, name: str) -> list[str]:
             return ["127.0.0.2", "127.0.0.1"]
 
+        await left.network.listen("127.0.0.2", right.port)
         monkeypatch.setattr(Names, "addresses", addresses)
-        left.network._own.listens([("127.0.0.2", right.port)])
         left.network.connect("service:1", "service", right.port)
         await until(lambda: left.seen.events("opened"))
         assert left.seen.events("opened")[0][3] == "127.0.0.1"
