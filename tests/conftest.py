@@ -54,7 +54,7 @@ def namespace(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 # Skips are named in one line at the end. `.ci/run` installs all that any test needs, and sets
 # CACHEE_SKIPS=none: a skip is a failure then, but for what no package brings. Where it may not make
 # namespaces, it sets CACHEE_SKIPS=privileges instead.
-NOT_TO_BE_HAD = ("this kernel", "this Python", "no second CPython")
+NOT_TO_BE_HAD = ("this kernel", "this Python", "no second CPython", "another Python", "not guided")
 NEEDS_PRIVILEGES = ("needs root", "no network namespaces", "no time namespaces")
 
 

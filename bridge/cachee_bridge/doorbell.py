@@ -15,6 +15,7 @@ descriptor are looked at before anything else (owners.py): a stranger's queue is
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import grp
 import os
@@ -58,7 +59,7 @@ class Doorbell:
         except (posix_ipc.PermissionsError, PermissionError) as error:
             raise _not_ours(name, f"cannot be opened or removed by user {os.geteuid()}: {error}") from error
         except (posix_ipc.Error, OSError, ValueError) as error:
-            raise DoorbellUnavailable(f"message queue {name}: {error}") from error
+            raise DoorbellUnavailable(f"message queue {name}: {error}{_limits(error)}") from error
         try:
             _share(bell.fileno(), gid)
         except OSError as error:
@@ -94,6 +95,14 @@ class Doorbell:
 def queue_name(host: str) -> str:
     """The queue of the host of that name; writers open the same."""
     return f"/cachee.{host}"
+
+
+def _limits(error: Exception) -> str:
+    """What to look at: mq_open says EMFILE also for the limit of message bytes."""
+    number = getattr(error, "errno", None) or (errno.EMFILE if "maximum" in str(error) else None)
+    if number not in (errno.EMFILE, errno.ENOSPC):
+        return ""
+    return ". See `ulimit -q` (bytes of message queues), `ulimit -n` and /proc/sys/fs/mqueue/queues_max"
 
 
 def _not_ours(name: str, why: str) -> DoorbellUnavailable:
