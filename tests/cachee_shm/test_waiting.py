@@ -532,7 +532,14 @@ def test_a_loader_that_waits_for_two_keys_loads_the_third_itself_and_waits_again
         async def itself():
             return "itself"
 
+        later = asyncio.Event()
+
+        async def slower():
+            await later.wait()
+            return "slower"
+
         others = [asyncio.create_task(cache.aget_or_load(key, slow)) for key in "bcd"]
+        last = asyncio.create_task(cache.aget_or_load("e", slower))
         await asyncio.sleep(0)
 
         async def loader():
@@ -540,12 +547,14 @@ def test_a_loader_that_waits_for_two_keys_loads_the_third_itself_and_waits_again
             await asyncio.sleep(0)
             third = await cache.aget_or_load("d", itself, ttl=0)
             asyncio.get_running_loop().call_later(0.02, go.set)
-            return [third, *[await each for each in waits], await cache.aget_or_load("d", itself)]
+            waited = [await each for each in waits]
+            asyncio.get_running_loop().call_later(0.02, later.set)
+            return [third, *waited, await cache.aget_or_load("e", itself)]
 
         got = await cache.aget_or_load("a", loader)
-        return got, [await each for each in others]
+        return got, [await each for each in others], await last
 
-    assert asyncio.run(main()) == (["itself", "slow", "slow", "slow"], ["slow"] * 3)
+    assert asyncio.run(main()) == (["itself", "slow", "slow", "slower"], ["slow"] * 3, "slower")
     assert cache.stats()["waits_circular"] == 1
 
 
