@@ -88,7 +88,7 @@ def main() -> int:
     shell.Shell.perform, transport.Network.send = perform, write  # type: ignore[method-assign]
     shell.Shell._ring_moved = turn_of(shell.Shell._ring_moved)  # type: ignore[method-assign]
     connection = transport._Connection
-    connection.data_received = turn_of(connection.data_received)  # type: ignore[method-assign]
+    connection._received = turn_of(connection._received)  # type: ignore[method-assign]
     try:
         return command.main()
     finally:
