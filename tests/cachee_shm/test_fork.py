@@ -197,15 +197,17 @@ def test_waiting_goes_on_in_a_forked_child(cache):
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(cache.get_or_load, "a", loader)
         entered.wait()
-        second = pool.submit(cache.get_or_load, "a", loader)
-        while not waiting.poll.runs:
-            time.sleep(0.001)
-        child = os.fork()
-        if child == 0:
-            os._exit(0 if cache.get_or_load("a", lambda: "twice") == "loaded" else 1)
-        while cache.stats()["lease_waits"] < 2:
-            time.sleep(0.001)
-        go.set()
+        try:
+            second = pool.submit(cache.get_or_load, "a", loader)
+            while not waiting.poll.watched:
+                time.sleep(0.001)
+            child = os.fork()
+            if child == 0:
+                os._exit(0 if cache.get_or_load("a", lambda: "twice") == "loaded" else 1)
+            while cache.stats()["lease_waits"] < 2:
+                time.sleep(0.001)
+        finally:
+            go.set()
         assert first.result() == second.result() == "loaded"
     assert os.waitpid(child, 0)[1] == 0
 
