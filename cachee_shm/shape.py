@@ -97,6 +97,8 @@ class Walk:
                 self._entered.discard(id(thing))  # two equal ones side by side are no cycle
 
     def _shape(self, thing: Any) -> object:
+        if thing is typing.Any:  # a class from Python 3.11 on, an object before
+            return ("any",)
         if isinstance(thing, dict):
             return ("dict", *sorted((repr(self.shape(key)), self.shape(thing[key])) for key in thing))
         if isinstance(thing, (list, tuple)):

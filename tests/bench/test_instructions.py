@@ -39,7 +39,7 @@ def test_each_instruction_of_a_get_and_a_set_has_its_function(tmp_path):
     if "Nothing was counted" in text:
         pytest.skip(text)
     counts = json.loads((tmp_path / "instructions.json").read_text())["per_operation"]["no bridge"]
-    assert {"hash_key (hash.h)", "fetch (module_verbs.c)"} <= set(counts["get, hot"])
+    assert {"hash_key (hash.h)", "Segment_get (module_verbs.c)"} <= set(counts["get, hot"])
     assert {"hash_key (hash.h)", "ring_append (ring.c)"} <= set(counts["set, hot"])
     assert not [row for rows in counts.values() for row in rows if "PyInit" in row]  # the start cancels out
     assert re.search(r"^in all +\d", text, re.MULTILINE)

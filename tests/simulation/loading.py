@@ -82,6 +82,9 @@ class Caller:
         state, _ = self.segment.find(key, self.host.clock())
         return not self._waited() and state != FRESH and self._held()
 
+    def _woke(self, key: int) -> None:
+        """In the core, others follow what a waiting loader waits for. Here nobody loads two keys."""
+
     def _held(self) -> bool:
         late_s = self.world.lease_wait_s
         return self.segment.leases.held(self.key, self._fence(), self.world.now, late_s)
