@@ -5,7 +5,7 @@
     python -m tests.mutants --count 40 --only ring.c
 
 Exit status 1: a mutant survived that ``survivors.toml`` does not explain. A turn (``--minutes``) may meet
-mutants that nobody has looked at yet, so it fails only where fewer than three quarters were killed.
+mutants that nobody has looked at yet, so it fails only where fewer than half were killed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tests.mutants.workshop import Unsound, Workshop
 
 FILES_A_TURN = 5  # as many as a turn gets through
 TURN_COUNTS_FROM = 8  # mutants: a share of fewer says nothing
-TURN_SHARE_MIN = 0.75
+TURN_SHARE_MIN = 0.5
 ROOT = Path(__file__).resolve().parents[2]
 
 
