@@ -73,7 +73,7 @@ class AddressBook:
         self._next_look = self._soon = float("-inf")
         """Before the first nothing is looked at; the second is when something is due. -inf: not known."""
         self._lost_since: float | None = None
-        """Since when the longest of those is out of reach who are; inf: nobody is. None: not known."""
+        """Since when the longest unreachable host is out of reach. inf: none is. None: to be computed."""
 
     def _changed(self) -> None:
         self.changes += 1
@@ -81,8 +81,8 @@ class AddressBook:
         self.reach_changed()
 
     def reach_changed(self) -> None:
-        """Somebody is linked, heard by way of others or needed who was not, or the reverse: what is asked of
-        `due`, `next_due` and `out_of_reach` is found anew. Between two changes it is kept."""
+        """A host became linked, heard through a relay, or needed, or is so no longer. `due`, `next_due` and
+        `out_of_reach` are then computed again. Between two such calls their results are kept."""
         self._next_look = float("-inf")
         self._lost_since = None
 

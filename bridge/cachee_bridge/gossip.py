@@ -15,7 +15,7 @@ class Gossip:
         self._book, self._up = book, up
 
     def teach(self, link: Link, about: Iterable[str]) -> None:
-        """Where those that are linked, or heard by way of others, can be dialled."""
+        """The addresses of the hosts that are linked, or heard through a relay."""
         rows = [PeerAddress(name, at) for name in about if name != link.name and (at := self._where(name))]
         if rows:
             link.send(Peers(tuple(rows[:ROWS_MAX])))

@@ -82,7 +82,7 @@ class Isolation:
     def views(
         self, now: float, unanswered: Sequence[str], is_reached: Callable[[str], bool]
     ) -> list[NamespaceView]:
-        """For people and health. `is_reached`: a peer is linked, or heard by way of others."""
+        """For people and health. `is_reached`: the named peer is linked, or heard through a relay."""
         views = []
         for _, members in sorted(self._exchange.members.items()):
             why: list[Why] = []

@@ -131,7 +131,7 @@ class Members:
         return unhealed + sorted({*self.refused, *late})
 
     def why(self, now: float, is_reached: Callable[[str], bool]) -> list[Why]:
-        """What holds `until` back. `is_reached`: a peer is linked, or heard by way of others."""
+        """What holds `until` back. `is_reached`: the named peer is linked, or heard through a relay."""
         found = [] if self.home.at + self._lost_after_s >= now else [Why(Reason.OWN_PUMP, "")]
         for name in self.stale(now)[len(found) :]:
             known = self.refused.get(name)

@@ -15,9 +15,7 @@ def wrong_owner(found: os.stat_result, gid: int | None) -> str:
     if found.st_uid == os.geteuid():
         return ""
     if found.st_uid != 0 and (gid is None or found.st_gid != gid):
-        return (
-            f"belongs to user {found.st_uid}, who is neither root, nor this user, nor of the configured group"
-        )
+        return f"belongs to user {found.st_uid}, not to root, to this user or to the configured group"
     if found.st_mode & stat.S_IRWXO:
         return f"is open to everybody: its mode is {stat.S_IMODE(found.st_mode):o}"
     return ""

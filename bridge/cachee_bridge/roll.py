@@ -33,7 +33,7 @@ class Roll:
         self.removing: set[str] = set()
         self._words: dict[str, Word] = {}
         self.lost_at = float("-inf")
-        """When somebody who is somewhere was last out of reach for too long."""
+        """The last time at which a member of any namespace had been out of reach for too long."""
 
     def word(self, name: str) -> Word:
         return self._words.setdefault(name, Word())

@@ -89,7 +89,7 @@ def _check_owner(sock: socket.socket, path: str, gid: int | None) -> None:
     if uid in (0, os.geteuid()) or (gid is not None and gid in (listener_gid, *_groups_of(uid))):
         return
     raise AccessDenied(
-        f"{path} is served by user {uid}, who is neither root, nor this user, nor of the configured group. "
+        f"{path} is served by user {uid}, not by root, this user or the configured group. "
         f"Nothing was asked of it. Find out who it is, and remove the file by `rm {path}` as root."
     )
 
