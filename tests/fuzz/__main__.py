@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import random
+import resource
 import sys
 import time
 from collections.abc import Callable
@@ -19,6 +20,8 @@ BUILD = Path(__file__).resolve().parents[2] / "build" / "fuzz"
 BYTES_MAX = {"frames": 512, "mesh": 2048}
 SEEDS = 64
 SAID_S = 30.0
+MEMORY_MB = 1024
+"""How much one run may take."""
 
 
 def target(name: str) -> Callable[[bytes], int]:
@@ -67,8 +70,11 @@ def guided(name: str, runs: int, seconds: int) -> None:
             said[0] = time.monotonic()
             print(f"{name}: {counted[0]} inputs, {counted[1]} messages", flush=True)
 
+    # The kernel carries the largest size of the process that started this one over into ours.
+    inherited = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+    memory = f"-rss_limit_mb={inherited + MEMORY_MB}"
     bounds = [f"-runs={runs}", f"-max_total_time={seconds}", f"-max_len={BYTES_MAX[name]}", "-len_control=0"]
-    ends = ["-timeout=60", "-rss_limit_mb=1024", "-print_final_stats=1", f"-artifact_prefix={BUILD}/{name}-"]
+    ends = ["-timeout=60", memory, "-print_final_stats=1", f"-artifact_prefix={BUILD}/{name}-"]
     atheris.Setup([sys.argv[0], *bounds, *ends, str(seeded(name))], run)
     atheris.Fuzz()
 
