@@ -12,6 +12,7 @@ from cachee_shm.errors import CacheeError
 from cachee_shm.events import Event, Events
 from cachee_shm.health import Health, PeerHealth
 from cachee_shm.loading import Writing
+from cachee_shm.loads import Load, current_load
 
 __all__ = [
     "Cache",
@@ -19,9 +20,11 @@ __all__ = [
     "Event",
     "Events",
     "Health",
+    "Load",
     "PeerHealth",
     "Writing",
     "__version__",
     "attach",
+    "current_load",
 ]
 __version__ = "0.1.0"

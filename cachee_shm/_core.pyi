@@ -1,4 +1,5 @@
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextvars import ContextVar
 from datetime import timedelta
 from types import EllipsisType, TracebackType
 from typing import Any
@@ -8,6 +9,7 @@ KEY_BYTES_MAX: int
 LOCK_BASE: int
 LOCK_BRIDGE: int
 LOCK_SLOTS: int
+flight: ContextVar[Flight]
 
 def is_plain(value: object) -> bool: ...
 
@@ -136,6 +138,7 @@ class Segment:
         follows: bool,
     ) -> int: ...
     def _find(self, key: str | bytes, counted: bool, /) -> tuple[int, Any]: ...
+    def _stored(self, key: str | bytes, /) -> tuple[int, int, bytes]: ...
     def _token(self) -> tuple[int, int]: ...
     def _fill(
         self,
@@ -208,6 +211,10 @@ class Segment:
 class Flight:
     running: bool
     waiters: set[Callable[[], object]]
+    owner: Any
+    key: str | bytes
+    kept: tuple[Any, ...]
+    stores: Callable[[object], object] | None
 
     def outcome(self) -> tuple[int, Any]: ...
 

@@ -12,6 +12,7 @@
     10    pydantic model            msgpack: [class, its shape's digest, fields, fields set, extra, private]
     11    plain dicts and lists     msgpack, no extension types, keys of str (``_core.is_plain``)
     12    (kept for pickle)
+    13    a value and its etag      the length of the etag's UTF-8 (2), it, the value's own tag (1), its bytes
 
 The core stores and reads 0 to 7 itself; they are here so that one place defines them all.
 
@@ -37,7 +38,7 @@ import uuid
 from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 import msgpack
 
@@ -48,9 +49,9 @@ from cachee_shm.shape import shape_digest
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-__all__ = ["HOOKS_BY_TAG", "decode", "encode"]
+__all__ = ["HOOKS_BY_TAG", "Encoded", "Labelled", "decode", "encode", "etag_of"]
 
-BYTES, ASCII, UTF8, INT64, FLOAT, FALSE, TRUE, NONE, INT, MSGPACK, MODEL, PLAIN = range(12)
+BYTES, ASCII, UTF8, INT64, FLOAT, FALSE, TRUE, NONE, INT, MSGPACK, MODEL, PLAIN, PICKLE, LABELLED = range(14)
 
 # Deeper values exist by mistake (a cycle). Each level may cost a C frame of msgpack twice; 64 fit every
 # thread's stack.
@@ -60,6 +61,7 @@ INT64_MIN, INT64_MAX = -(1 << 63), (1 << 63) - 1
 DATE = struct.Struct("<HBB")
 TIME = struct.Struct("<BBBIB")  # hour, minute, second, microsecond, fold
 OFFSET = struct.Struct("<q")  # microseconds east of Greenwich
+LABEL = struct.Struct("<H")  # bytes of an etag
 DELTA = struct.Struct("<iii")  # days, seconds, microseconds
 COMPLEX = struct.Struct("<dd")
 MICROSECOND = dt.timedelta(microseconds=1)
@@ -80,10 +82,51 @@ MISTAKES = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeErro
 handler's may come here too, and is the caller's."""
 
 
+class Encoded(NamedTuple):
+    """A value that is encoded already: what ``encode`` returned, or what was read from a segment."""
+
+    tag: int
+    data: bytes
+
+
+class Labelled(NamedTuple):
+    """A value that is stored with an etag."""
+
+    etag: str
+    value: object
+
+
+def etag_of(tag: int, data: bytes) -> str | None:
+    """The etag that a value was stored with. ``Undecodable`` for bytes that ``encode`` did not make."""
+    try:
+        return _label(data)[0] if tag == LABELLED else None
+    except Exception as error:  # the bytes are input
+        raise Undecodable(f"{len(data)} bytes of type {tag} do not decode: {error}") from error
+
+
+def _labelled(value: Labelled) -> tuple[int, bytes]:
+    tag, data = encode(value.value)
+    etag = value.etag.encode()
+    return LABELLED, LABEL.pack(len(etag)) + etag + bytes((tag,)) + data
+
+
+def _label(data: bytes) -> tuple[str, int]:
+    """An etag, and where the value behind it begins."""
+    end = LABEL.size + LABEL.unpack_from(data)[0]
+    if end >= len(data):
+        raise ValueError("cut off")
+    return data[LABEL.size : end].decode(), end
+
+
+def _value_behind_label(data: bytes) -> object:
+    at = _label(data)[1]
+    return DECODERS[data[at]](data[at + 1 :])
+
+
 def _encoded(value: object) -> tuple[int, bytes]:
-    scalar = SCALARS.get(type(value))
-    if scalar is not None:
-        return scalar(value)
+    whole = OUTERMOST.get(type(value))
+    if whole is not None:
+        return whole(value)
     if is_plain(value):
         return PLAIN, msgpack.packb(value)
     if type(value) not in LEAVES:
@@ -120,6 +163,12 @@ SCALARS: dict[type, Callable[[Any], tuple[int, bytes]]] = {
     bool: lambda value: (TRUE if value else FALSE, b""),
     type(None): lambda value: (NONE, b""),
 }
+OUTERMOST: dict[type, Callable[[Any], tuple[int, bytes]]] = {
+    **SCALARS,
+    Encoded: lambda value: (value.tag, value.data),
+    Labelled: _labelled,
+}
+"""What is encoded by itself; the last two are never within another value."""
 
 
 def _int_bytes(value: int) -> bytes:
@@ -145,6 +194,10 @@ def _constant(value: object) -> Callable[[bytes], object]:
         return value
 
     return decoded
+
+
+def _nothing(data: bytes) -> object:
+    raise ValueError("pickled, which this namespace does not read")
 
 
 # What may be stored: exact types, to a bounded depth
@@ -421,6 +474,8 @@ DECODERS: dict[int, Callable[[bytes], object]] = {
     MSGPACK: partial(msgpack.unpackb, ext_hook=HOOKS[0], strict_map_key=False),
     MODEL: lambda data: _model_from(data, 0),
     PLAIN: msgpack.unpackb,  # itself: parsing keyword arguments costs a fifth of decoding a small dict
+    PICKLE: _nothing,
+    LABELLED: _value_behind_label,
 }
 # For the core: what turns the bytes of each tag into the value. Whatever one raises, the bytes do not decode.
-HOOKS_BY_TAG = tuple(DECODERS[tag] for tag in range(PLAIN + 1))
+HOOKS_BY_TAG = tuple(DECODERS[tag] for tag in range(LABELLED + 1))

@@ -20,6 +20,7 @@ adds the particulars: the file and key, the name, the number found and the numbe
     ├── InvalidKey (TypeError)              a key that is neither str nor bytes
     ├── InvalidTTL (ValueError)             a lifetime that is negative, NaN or not a number
     ├── NotACounter (ValueError)            a value that incr cannot add to
+    ├── NoStaleValue (LookupError)          a loader keeps the older value, and there is none
     ├── ValueTooLarge (ValueError)          a value that the segment cannot hold
     ├── Unserializable (TypeError)          a value that no codec takes
     ├── Undecodable                         stored bytes that no codec takes: to callers a counted miss
@@ -54,6 +55,7 @@ __all__ = [
     "LayoutMismatch",
     "ListenRefused",
     "NoSpace",
+    "NoStaleValue",
     "NotACounter",
     "NotForgotten",
     "PeerConflict",
@@ -198,6 +200,13 @@ class NotACounter(CacheeError, ValueError):
     ``local=True``; or the sum would not fit 64 bits.
 
     The value is as it was. Use a key of its own for each counter, and let ``initial`` make it.
+    """
+
+
+class NoStaleValue(CacheeError, LookupError):
+    """``current_load().not_modified()``: there is no older value to keep; it was evicted or invalidated.
+
+    State: nothing was stored. Do: load the value without a condition.
     """
 
 

@@ -19,7 +19,7 @@ FLOORS = {
         ["errors", "config", "shape"],
         ["codec"],
         ["segment", "events", "waiting"],
-        ["near", "loading", "host", "synced", "health"],
+        ["near", "loads", "loading", "host", "synced", "health"],
         ["cache"],
         ["bypass"],
         ["attaching"],

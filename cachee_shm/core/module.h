@@ -128,6 +128,7 @@ bool value_is_plain(PyObject *o, int depth);
 /* What came of reading a value: an object, a torn read (try again), bytes that do not decode (a miss), an error. */
 enum reading { READ_OK, READ_TORN, READ_GARBAGE, READ_ERROR };
 enum reading read_value(SegmentObject *s, const struct entry_ref *e, PyObject **out);
+enum reading read_bytes(SegmentObject *s, const struct entry_ref *e, PyObject **data);
 
 /* module_owed.c: what has to be announced in the next segment; open `writing` blocks, which move along. None runs Python code. */
 void owe_key(SegmentObject *s, const struct key *k);

@@ -10,89 +10,9 @@
 
 #include "clock.h"
 
-/* ---- flights ---- */
-
-static PyTypeObject *flight_type;
-static PyObject *current; /* a context variable: the flight whose loader runs here */
-
-static int Flight_traverse(FlightObject *f, visitproc visit, void *arg)
-{
-    Py_VISIT(Py_TYPE(f));
-    Py_VISIT(f->value);
-    Py_VISIT(f->trace);
-    Py_VISIT(f->encoded);
-    Py_VISIT(f->decoders);
-    Py_VISIT(f->waiters);
-    Py_VISIT(f->parent);
-    return 0;
-}
-
-static int Flight_clear(FlightObject *f)
-{
-    Py_CLEAR(f->value);
-    Py_CLEAR(f->trace);
-    Py_CLEAR(f->encoded);
-    Py_CLEAR(f->decoders);
-    Py_CLEAR(f->waiters);
-    Py_CLEAR(f->parent);
-    return 0;
-}
-
-static void Flight_dealloc(FlightObject *f)
-{
-    PyTypeObject *type = Py_TYPE(f);
-    PyObject_GC_UnTrack(f);
-    Flight_clear(f);
-    type->tp_free(f);
-    Py_DECREF(type);
-}
-
-/* outcome() -> (state, value): of what was loaded, a copy for each who asks, as a reader of the cache gets it. */
-static PyObject *Flight_outcome(FlightObject *f, PyObject *unused)
-{
-    (void)unused;
-    if (f->state == FLIGHT_FAILED && PyException_SetTraceback(f->value, f->trace ? f->trace : Py_None) < 0)
-        return NULL;
-    if (f->state != FLIGHT_LOADED || !f->encoded)
-        return Py_BuildValue("(iO)", (int)f->state, f->value ? f->value : Py_None);
-    long tag = PyLong_AsLong(PyTuple_GET_ITEM(f->encoded, 0));
-    if (tag < 0 || tag >= PyTuple_GET_SIZE(f->decoders))
-        return Py_BuildValue("(iO)", (int)FLIGHT_UNSHARED, Py_None);
-    PyObject *copy = PyObject_CallOneArg(PyTuple_GET_ITEM(f->decoders, tag), PyTuple_GET_ITEM(f->encoded, 1));
-    return copy ? Py_BuildValue("(iN)", (int)f->state, copy) : NULL;
-}
-
-static PyObject *Flight_running(FlightObject *f, void *unused)
-{
-    (void)unused;
-    return PyBool_FromLong(f->state == FLIGHT_RUNNING);
-}
-
-static PyObject *Flight_waiters(FlightObject *f, void *unused)
-{
-    (void)unused;
-    return Py_NewRef(f->waiters);
-}
-
-static FlightObject *flight_new(const SegmentObject *s)
-{
-    FlightObject *f = PyObject_GC_New(FlightObject, flight_type);
-    if (!f)
-        return NULL;
-    memset((char *)f + sizeof(PyObject), 0, sizeof *f - sizeof(PyObject));
-    f->segment = s;
-    f->waiters = PySet_New(NULL);
-    f->decoders = Py_XNewRef(s->decoders);
-    PyObject_GC_Track(f);
-    if (!f->waiters)
-        Py_CLEAR(f);
-    return f;
-}
-
 /* ---- one caller's try ---- */
 
 static PyObject *kept(const struct driver *d, int which) { return PyTuple_GET_ITEM(d->kept, which); }
-enum { KEPT_TTL, KEPT_GRACE, KEPT_NEGATIVE, KEPT_TAGS, KEPT_LOCAL, KEPTS };
 
 bool driver_from(struct driver *d, SegmentObject *s, PyObject *const *args, Py_ssize_t n, const char *verb)
 {
@@ -135,17 +55,6 @@ static bool fence_now(SegmentObject *s, PyObject *key, PyObject *tags, bool loca
         if (tag_fence_of(&s->a, w.tag[i]) > *fence)
             *fence = tag_fence_of(&s->a, w.tag[i]);
     return true;
-}
-
-/* The flight whose loader runs here, or NULL. */
-static PyObject *flight_here(void)
-{
-    PyObject *o = NULL;
-    if (PyContextVar_Get(current, NULL, &o) < 0)
-        PyErr_Clear();
-    if (o && Py_TYPE(o) != flight_type)
-        Py_CLEAR(o);
-    return o;
 }
 
 /* Does the loader of this very key ask, in itself, in a task that it began, or in a thread that it sent? */
@@ -265,7 +174,7 @@ static enum begin claim(struct driver *d, PyObject **flight)
 /* What is taken on the way to the loader is given back by let_go. False: an error is set. */
 static bool take_off(struct driver *d, uint64_t began_ms)
 {
-    FlightObject *f = d->flight = flight_new(d->s);
+    FlightObject *f = d->flight = flight_new(d);
     if (!f)
         return false;
     f->life = d->life, f->attachments = d->attachments, f->hash = d->hash, f->began_ms = began_ms;
@@ -275,7 +184,7 @@ static bool take_off(struct driver *d, uint64_t began_ms)
     f->parent = flight_here();
     if (!d->alone)
         f->next = d->s->flights, d->s->flights = f;
-    d->before = PyContextVar_Set(current, (PyObject *)f);
+    d->before = PyContextVar_Set(flight_running, (PyObject *)f);
     return d->before != NULL;
 }
 
@@ -287,7 +196,7 @@ static void land(struct driver *d)
             break;
         }
     }
-    if (d->before && PyContextVar_Reset(current, d->before) < 0)
+    if (d->before && PyContextVar_Reset(flight_running, d->before) < 0)
         PyErr_Clear(); /* it ends in another context than its own: that one is over */
     Py_CLEAR(d->before);
 }
@@ -333,6 +242,7 @@ bool load_let_go(struct driver *d, enum flight_state state, PyObject *value, PyO
         f->value = Py_XNewRef(value);
         f->trace = Py_XNewRef(trace);
         f->encoded = Py_XNewRef(encoded);
+        Py_CLEAR(f->owner);
         told = wake(f);
         d->flight = NULL;
         Py_DECREF((PyObject *)f);
@@ -376,15 +286,22 @@ enum begin load_begin(struct driver *d, PyObject **out)
 /* A value that cannot be cached is the caller's all the same. *complaint: why it is not cached. False: an error is set. */
 static bool fill(struct driver *d, PyObject *value, PyObject **encoded, PyObject **complaint, enum flight_state *state)
 {
-    bool negative = value == Py_None && kept(d, KEPT_NEGATIVE) != Py_None;
+    PyObject *said = Py_NewRef(d->flight->kept), *stored = flight_stored(d->flight, value);
+    if (!stored) {
+        Py_DECREF(said);
+        *state = FLIGHT_ABANDONED;
+        return false;
+    }
+    bool negative = stored == Py_None && PyTuple_GET_ITEM(said, KEPT_NEGATIVE) != Py_None;
     struct fill f = {.token = d->token,
                      .started_ms = d->started_ms,
-                     .grace_ms = PyLong_AsUnsignedLongLong(kept(d, KEPT_GRACE)),
-                     .ttl = kept(d, negative ? KEPT_NEGATIVE : KEPT_TTL),
-                     .tags = kept(d, KEPT_TAGS),
-                     .local = kept(d, KEPT_LOCAL)};
+                     .grace_ms = PyLong_AsUnsignedLongLong(PyTuple_GET_ITEM(said, KEPT_GRACE)),
+                     .ttl = PyTuple_GET_ITEM(said, negative ? KEPT_NEGATIVE : KEPT_TTL),
+                     .tags = PyTuple_GET_ITEM(said, KEPT_TAGS),
+                     .local = PyTuple_GET_ITEM(said, KEPT_LOCAL)};
     *state = FLIGHT_LOADED;
-    int result = fill_value(d->s, &f, d->key, value, encoded);
+    int result = fill_value(d->s, &f, d->key, stored, encoded);
+    Py_DECREF(stored), Py_DECREF(said);
     if (result >= 0)
         return true;
     bool unserializable = PyErr_ExceptionMatches(errors.unserializable);
@@ -585,31 +502,7 @@ static PyObject *Segment_holds(SegmentObject *s, PyObject *unused)
     return Py_BuildValue("(III)", leases, flights, s->a.intents_open);
 }
 
-/* ---- the type of what is shared ---- */
-
-static PyMethodDef flight_methods[] = {
-    {"outcome", (PyCFunction)Flight_outcome, METH_NOARGS, "outcome() -> (state, value or exception)"},
-    {NULL, NULL, 0, NULL},
-};
-
-static PyGetSetDef flight_attributes[] = {
-    {"running", (getter)Flight_running, NULL, "is the loader still at it?", NULL},
-    {"waiters", (getter)Flight_waiters, NULL, "a set of callables, each called once when it is over", NULL},
-    {NULL, NULL, NULL, NULL, NULL},
-};
-
-static PyType_Slot flight_slots[] = {
-    {Py_tp_doc, "One load of this process, as those see it who wait for it."},
-    {Py_tp_dealloc, Flight_dealloc},
-    {Py_tp_traverse, Flight_traverse},
-    {Py_tp_clear, Flight_clear},
-    {Py_tp_methods, flight_methods},
-    {Py_tp_getset, flight_attributes},
-    {0, NULL},
-};
-
-static PyType_Spec flight_spec = {"cachee_shm._core.Flight", sizeof(FlightObject), 0,
-                                  Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION, flight_slots};
+/* ---- the methods ---- */
 
 PyMethodDef module_loading[] = {
     {"_woke", (PyCFunction)Segment_woke, METH_O, NULL},
@@ -624,10 +517,4 @@ PyMethodDef module_loading[] = {
     {NULL, NULL, 0, NULL},
 };
 
-bool loading_ready(PyObject *module)
-{
-    current = PyContextVar_New("cachee_shm.flight", NULL);
-    flight_type = (PyTypeObject *)PyType_FromSpec(&flight_spec);
-    return current && flight_type && awaited_ready(module) &&
-           PyModule_AddObjectRef(module, "Flight", (PyObject *)flight_type) == 0;
-}
+bool loading_ready(PyObject *module) { return flights_ready(module) && awaited_ready(module); }

@@ -9,6 +9,8 @@ enum begin { BEGIN_ERROR = -1, BEGIN_HELD, BEGIN_FOUND, BEGIN_LOAD };
 
 enum flight_state { FLIGHT_RUNNING, FLIGHT_LOADED, FLIGHT_FAILED, FLIGHT_ABANDONED, FLIGHT_UNSHARED };
 
+enum { KEPT_TTL, KEPT_GRACE, KEPT_NEGATIVE, KEPT_TAGS, KEPT_LOCAL, KEPTS }; /* the places of `kept`, loading.Options */
+
 struct FlightObject { /* one load of this process, as those see it who wait for it */
     PyObject_HEAD
     enum flight_state state;
@@ -24,13 +26,17 @@ struct FlightObject { /* one load of this process, as those see it who wait for 
     PyObject *decoders;
     PyObject *waiters; /* a set of callables */
     PyObject *parent;  /* the flight whose loader asked for this one, or NULL */
+    PyObject *owner;   /* while it runs: the cache that loads */
+    PyObject *key;
+    PyObject *kept;    /* as the driver's, unless the loader says otherwise: see loads.py */
+    PyObject *stores;  /* a callable that makes of the loaded value what is stored, or NULL */
     struct FlightObject *next;
 };
 
 /* One caller's try. */
 struct driver {
     SegmentObject *s;
-    PyObject *key, *loader, *args, *kept; /* kept: (ttl, grace_ms, negative_ttl, tags, local) of loading.Options */
+    PyObject *key, *loader, *args, *kept; /* kept: of loading.Options */
     uint64_t since, asked_ms;             /* where and when the call began */
     bool alone;                           /* it waits for nobody, and nobody for it */
     bool awaited, has_stale;
@@ -55,6 +61,13 @@ PyObject *load_finish(struct driver *d, PyObject *value);
 /* Every way out of a load: the lease first, since nothing can come before it. False: an exception came while others were
  * told of it, and is set. */
 bool load_let_go(struct driver *d, enum flight_state state, PyObject *value, PyObject *trace, PyObject *encoded);
+
+/* module_flights.c */
+extern PyObject *flight_running;  /* a context variable: the flight whose loader runs here */
+PyObject *flight_here(void);      /* it, or NULL */
+FlightObject *flight_new(const struct driver *d);
+PyObject *flight_stored(const FlightObject *f, PyObject *value); /* what is stored of the loaded value; NULL: an error is set */
+bool flights_ready(PyObject *module);
 
 /* module_awaited.c */
 PyObject *Segment_aload(SegmentObject *s, PyObject *const *args, Py_ssize_t n);

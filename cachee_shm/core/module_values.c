@@ -270,7 +270,7 @@ static bool value_by_codec(SegmentObject *s, PyObject *o, struct value *v)
         tag = PyLong_AsLong(PyTuple_GET_ITEM(pair, 0));
         data = PyTuple_GET_ITEM(pair, 1);
     }
-    if (!data || !PyBytes_CheckExact(data) || tag < TYPE_CODEC || tag > 255) {
+    if (!data || !PyBytes_CheckExact(data) || tag < 0 || tag > 255) {
         PyErr_Clear();
         Py_DECREF(pair);
         fail(PyExc_TypeError, "the codec did not return (tag, bytes)");
@@ -407,22 +407,29 @@ static enum reading decoded(SegmentObject *s, uint8_t type, PyObject *data, PyOb
     return READ_GARBAGE;
 }
 
+/* *data: its bytes as they are stored, a new object; no Python code runs. */
+enum reading read_bytes(SegmentObject *s, const struct entry_ref *e, PyObject **data)
+{
+    *data = PyBytes_FromStringAndSize(NULL, e->value_bytes);
+    if (!*data)
+        return READ_ERROR;
+    bool whole = e->value_bytes == 0 || cache_read(&s->a, e, PyBytes_AS_STRING(*data));
+    if (confirmed(s, e, whole))
+        return READ_OK;
+    Py_CLEAR(*data);
+    return READ_TORN;
+}
+
 enum reading read_value(SegmentObject *s, const struct entry_ref *e, PyObject **out)
 {
     if (entry_type(e) == TYPE_ASCII)
         return read_ascii(s, e, out);
     if (entry_type(e) >= TYPE_INT64 && entry_type(e) <= TYPE_NONE)
         return read_small(s, e, out);
-    PyObject *data = PyBytes_FromStringAndSize(NULL, e->value_bytes);
-    if (!data)
-        return READ_ERROR;
-    bool whole = e->value_bytes == 0 || cache_read(&s->a, e, PyBytes_AS_STRING(data));
-    if (!confirmed(s, e, whole)) {
-        Py_DECREF(data);
-        return READ_TORN;
-    }
-    if (entry_type(e) != TYPE_BYTES)
+    PyObject *data;
+    enum reading r = read_bytes(s, e, &data);
+    if (r == READ_OK && entry_type(e) != TYPE_BYTES)
         return decoded(s, entry_type(e), data, out);
     *out = data;
-    return READ_OK;
+    return r;
 }

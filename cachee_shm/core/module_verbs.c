@@ -102,6 +102,26 @@ static PyObject *Segment_find(SegmentObject *s, PyObject *const *args, Py_ssize_
     return Py_BuildValue("(iN)", f, value ? value : Py_NewRef(Py_None));
 }
 
+/* For loads.py: stored(key) -> (state, type tag, bytes) of the value that _find finds; (0, 0, b"") where it finds none. */
+static PyObject *Segment_stored(SegmentObject *s, PyObject *key)
+{
+    struct key k;
+    struct entry_ref e;
+    enum finding f = FOUND_NOTHING;
+    PyObject *data = NULL;
+    if (!key_from(key, &k) || !enter(s))
+        return NULL;
+    uint64_t hash = hash_key(s->a.hash_key, k.bytes, k.n);
+    enum reading r = READ_TORN;
+    for (int tries = 0; tries < GET_TRIES_MAX && r == READ_TORN; tries++) {
+        f = cache_find(&s->a, hash, k.bytes, k.n, &e);
+        r = f == FOUND_NOTHING ? READ_GARBAGE : read_bytes(s, &e, &data);
+    }
+    if (r == READ_ERROR)
+        return NULL;
+    return r == READ_OK ? Py_BuildValue("(iiN)", (int)f, (int)entry_type(&e), data) : Py_BuildValue("(iiy)", 0, 0, "");
+}
+
 static PyObject *Segment_get_many(SegmentObject *s, PyObject *keys)
 {
     PyObject *held = keys_held(keys), *hits = held ? PyDict_New() : NULL, *value;
@@ -634,6 +654,7 @@ PyMethodDef module_verbs[] = {
      "delete_tags(*tags)\n--\n\nEvict every entry that carries one of the tags, on every host."},
     {"clear", (PyCFunction)Segment_clear, METH_NOARGS, "clear()\n--\n\nEvict everything in the namespace, on every host."},
     {"_find", FAST(Segment_find), METH_FASTCALL, NULL},
+    {"_stored", (PyCFunction)Segment_stored, METH_O, NULL},
     {"_token", (PyCFunction)Segment_token, METH_NOARGS, NULL},
     {"_fill", FAST(Segment_fill), METH_FASTCALL, NULL},
     {"_set_fenced", FAST(Segment_set_fenced), METH_FASTCALL, NULL},

@@ -64,6 +64,7 @@ ALSO: dict[str, tuple[str, ...]] = {
         "cachee_shm/test_events",
         "bridge/test_pump",
     ),
+    f"{CORE}module_flights": ("cachee_shm/test_loads", "cachee_shm/test_waiting"),
     f"{CORE}module_near": ("cachee_shm/test_near",),
     f"{CORE}module_peers": ("cachee_shm/test_synced", "cachee_shm/test_health"),
     f"{CORE}module_values": ("cachee_shm/test_codec", "cachee_shm/test_bad_input", "cachee_shm/test_cache"),

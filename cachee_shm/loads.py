@@ -1,0 +1,147 @@
+"""What a loader may ask, and say, of its own load: ``cachee_shm.current_load()``.
+
+Known by a context variable, so that a loader of any signature finds it, at any depth, in the tasks that it
+begins and the threads that it sends. What is said here takes the place of what the caller of ``get_or_load``
+said, when the loader returns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from types import EllipsisType
+from typing import TYPE_CHECKING, Any
+
+from cachee_shm._core import flight
+from cachee_shm.codec import Encoded, Labelled, decode, etag_of
+from cachee_shm.errors import NoStaleValue
+
+if TYPE_CHECKING:
+    from cachee_shm._core import Flight
+
+__all__ = ["Load", "current_load"]
+
+KEPT = ("ttl", "stale", "negative_ttl", "tags", "local")
+MISS = 0  # of _find and _stored
+ETAG_BYTES_MAX = 1024
+
+
+def current_load() -> Load | None:
+    """The load that runs here, for its loader; None outside of a load, and once it is over.
+
+    A loader that loads another key has the inner load as its current one meanwhile.
+
+        def load_user(uid):
+            load = cachee_shm.current_load()
+            answer = requests.get(url(uid), headers={"If-None-Match": load.etag or ""})
+            if answer.status_code == 304:
+                return load.not_modified()
+            load.etag, load.ttl = answer.headers["ETag"], max_age(answer)
+            return answer.json()
+    """
+    here = flight.get(None)
+    return Load(here) if here is not None and here.running else None
+
+
+class Label:
+    """What is stored of a loaded value: it, and its etag if it has one."""
+
+    def __init__(self, etag: str | None) -> None:
+        self.etag = etag
+
+    def __call__(self, value: object) -> object:
+        return value if self.etag is None else Labelled(self.etag, value)
+
+
+class Unchanged:
+    """What is stored of a loaded value: the bytes that it was decoded from, if it is that value."""
+
+    def __init__(self, value: object, encoded: Encoded) -> None:
+        self.value, self.encoded = value, encoded
+
+    def __call__(self, value: object) -> object:
+        return self.encoded if value is self.value else value
+
+
+class Load:
+    """One load, as its own loader sees it. It ends when the loader returns; setting it then does nothing."""
+
+    __slots__ = ("_flight",)
+
+    def __init__(self, running: Flight) -> None:
+        self._flight = running
+
+    @property
+    def key(self) -> str | bytes:
+        """The key that is loaded."""
+        return self._flight.key
+
+    @property
+    def ttl(self) -> float | timedelta | EllipsisType | None:
+        """The lifetime that the value will have: seconds, a timedelta, None for ever, ... for the default.
+
+        Setting raises ``InvalidTTL``. 0 stores nothing.
+        """
+        return self._flight.kept[0]  # type: ignore[no-any-return]
+
+    @ttl.setter
+    def ttl(self, ttl: float | timedelta | EllipsisType | None) -> None:
+        self._keep(ttl=ttl)
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The tags that the value will have. Setting raises ``InvalidKey`` and ``KeyTooLong``."""
+        return tuple(self._flight.kept[3])
+
+    @tags.setter
+    def tags(self, tags: Sequence[str]) -> None:
+        self._keep(tags=tags)
+
+    @property
+    def stale_value(self) -> Any:
+        """The value that is past its lifetime and within ``stale``; None if there is none."""
+        owner = self._flight.owner
+        return None if owner is None else owner._find(self.key, False)[1]
+
+    @property
+    def etag(self) -> str | None:
+        """What this load set, else what the older value was stored with. At most 1,024 bytes."""
+        said = self._flight.stores
+        if isinstance(said, Label):
+            return said.etag
+        state, tag, data = self._stored()
+        return etag_of(tag, data) if state != MISS else None
+
+    @etag.setter
+    def etag(self, etag: str | None) -> None:
+        if etag is not None and len(etag.encode()) > ETAG_BYTES_MAX:
+            raise ValueError(f"An etag has at most {ETAG_BYTES_MAX} bytes. It was not taken.")
+        self._flight.stores = Label(etag)
+
+    def not_modified(self) -> Any:
+        """Keep the value that is still there, as it is stored, with a new lifetime: return what this returns.
+
+        Raises ``NoStaleValue`` when there is none any more: it was evicted or invalidated meanwhile.
+        """
+        state, tag, data = self._stored()
+        if state == MISS:
+            raise NoStaleValue(
+                f"There is no older value of {self.key!r} to keep: it was evicted or invalidated. Nothing "
+                "was stored. Load it without a condition."
+            )
+        value = decode(tag, data)
+        self._flight.stores = Unchanged(value, Encoded(tag, data))
+        return value
+
+    def skip(self) -> None:
+        """Return what the loader returns, and store nothing. A value that is there stays as it is."""
+        self._keep(ttl=0, negative_ttl=None)
+
+    def _keep(self, **said: Any) -> None:
+        running = self._flight
+        if running.owner is not None:
+            running.kept = running.owner._judge(*(dict(zip(KEPT, running.kept, strict=True)) | said).values())
+
+    def _stored(self) -> tuple[int, int, bytes]:
+        owner = self._flight.owner
+        return (MISS, 0, b"") if owner is None else owner._stored(self.key)
