@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <mqueue.h>
+#include <string.h>
 #include <sys/stat.h>
 
 enum { REOPEN_AFTER_MS = 1000 };
@@ -45,17 +46,27 @@ static void open_queue(struct attachment *a)
     a->doorbell_retry_ms = now + REOPEN_AFTER_MS;
 }
 
+/* What is between the last two dots of "/cachee.HOST.NAMESPACE.LAYOUT": a host's name may have dots, a
+ * namespace's has none. The name in the header is the file's, cut to NAME_BYTES, so it may end in the host's. */
+static const char *namespace_of(const struct attachment *a, size_t *length)
+{
+    const char *end = memrchr(a->file_name, '.', strnlen(a->file_name, sizeof a->file_name));
+    const char *dot = end ? memrchr(a->file_name, '.', (size_t)(end - a->file_name)) : NULL;
+    *length = dot ? (size_t)(end - dot - 1) : 0;
+    return dot ? dot + 1 : a->file_name;
+}
+
 void doorbell_send(struct attachment *a)
 {
-    char name[NAME_BYTES];
-    memcpy(name, a->header->name, sizeof name);
+    size_t length;
+    const char *name = namespace_of(a, &length);
     for (int tries = 0; tries < 2; tries++) {
         forget_old_queue(a);
         open_queue(a);
         if (a->doorbell_fd < 0)
             return;
         /* Full is fine: the bridge looks at every ring then. */
-        if (mq_send((mqd_t)a->doorbell_fd, name, strnlen(name, sizeof name), 0) == 0 || errno == EAGAIN) {
+        if (mq_send((mqd_t)a->doorbell_fd, name, length, 0) == 0 || errno == EAGAIN) {
             if (a->me) /* who has no slot has no counters */
                 count(a, STAT_DOORBELLS, 1);
             return;

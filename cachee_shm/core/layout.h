@@ -196,7 +196,7 @@ struct header {
     uint64_t time_namespace; /* inode of /proc/self/ns/time: clocks of two namespaces cannot be compared */
     uint32_t roster_slots, source_slots, lease_slots, ring_slots, tag_slots, bucket_count, page_count, page_bytes;
     char host[NAME_BYTES];
-    char name[NAME_BYTES]; /* the namespace */
+    char name[NAME_BYTES]; /* of the file, as far as it fits, for messages */
     a64 state;             /* enum segment_state; RETIRED by whoever finds corruption or replaces the segment */
     a64 incarnation;       /* creator; raised by the bridge when a peer knows a higher one, or a cursor beyond the tail */
 

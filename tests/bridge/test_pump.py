@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Iterator
+from glob import glob
 
 import posix_ipc
 import pytest
 import uvloop
 
+import cachee_shm
 from cachee_bridge import pump as pump_module
 from cachee_bridge.doorbell import MESSAGES_MAX, Doorbell
 from cachee_bridge.pump import Pump
+from cachee_bridge.segments import Segments
+from cachee_shm.config import Config
 from tests.bridge.fakes import FakeRing
 
 WAIT_S = 20.0
@@ -351,6 +356,44 @@ def test_a_ring_costs_a_look_at_what_rang_however_many_others_there_are(bell: Do
         pump.stop()
 
     uvloop.run(main())
+
+
+@pytest.mark.parametrize("length", [12, 63], ids=["a host's usual name", "the longest"])
+def test_a_write_into_a_real_segment_costs_looks_at_that_one_alone(length: int) -> None:
+    host = f"t.{uuid.uuid4().hex}".ljust(length, "x")[:length]
+    names = [f"n{number}".ljust(64, "-") for number in range(20)]
+    tables = {name: {"memory": "2MiB"} for name in names}
+    config = Config.parse({"host": {"name": host}, "namespaces": tables, "bridge": {"listen": "127.0.0.1:1"}})
+    bell, segments = Doorbell.create(host, None), Segments(config)
+    looked: list[str] = []
+
+    class Counting(Pump):
+        def _look_at(self, name, ring):
+            looked.append(name)
+            return super()._look_at(name, ring)
+
+    async def main() -> None:
+        segments.open_configured()
+        pump = Counting(asyncio.get_running_loop(), bell, lambda namespace: None, print, print)
+        for name, held in segments.held.items():
+            pump.add(name, held)
+        pump.start()
+        await until(lambda: not pump._awake)
+        looked.clear()
+        with cachee_shm.attach(names[7], config=config) as cache:
+            cache.delete("key")
+        await until(lambda: bool(looked) and not pump._awake)
+        assert set(looked) == {names[7]}
+        assert segments.held[names[7]].pump_cursor == 1
+        pump.stop()
+
+    try:
+        uvloop.run(main())
+    finally:
+        segments.close()
+        bell.close()
+        for path in glob(f"/dev/shm/cachee.{host}.*"):
+            os.unlink(path)
 
 
 def test_where_so_many_ring_that_some_could_not_all_are_looked_at(bell: Doorbell) -> None:
