@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import atexit
 import weakref
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from cachee_shm.errors import Closed, SegmentError
 from cachee_shm.events import Events
@@ -21,8 +21,12 @@ from cachee_shm.loading import DEFAULT_TTL, TTL, Options, Writing, aload, load
 from cachee_shm.segment import Segment, warn
 from cachee_shm.synced import await_synced, wait_synced
 
+if TYPE_CHECKING:
+    from cachee_shm.cached import AsyncCachedFunction, CachedFunction, Decorator, MakesKey
+
 __all__ = ["Cache"]
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 without_segment: weakref.WeakSet[Cache] = weakref.WeakSet()
@@ -133,6 +137,60 @@ class Cache(Segment):
     ) -> T:
         """``get_or_load`` for a coroutine function of asyncio, uvloop or trio. No event loop is blocked."""
         return await aload(self, key, Options(self, ttl, stale, negative_ttl, tags, local), loader, args)
+
+    @overload
+    def cached(  # type: ignore[overload-overlap]
+        self, function: Callable[P, Coroutine[Any, Any, T]], /
+    ) -> AsyncCachedFunction[P, T]: ...
+    @overload
+    def cached(self, function: Callable[P, T], /) -> CachedFunction[P, T]: ...
+    @overload
+    def cached(
+        self,
+        *,
+        key: MakesKey | None = None,
+        ttl: TTL = DEFAULT_TTL,
+        tags: Sequence[str] = (),
+        stale: float | timedelta = 0,
+        negative_ttl: float | timedelta | None = None,
+        local: bool = False,
+        condition: Callable[[Any], object] | None = None,
+    ) -> Decorator: ...
+    def cached(  # type: ignore[misc]  # mypy does not follow the / of the third
+        self,
+        function: Callable[..., Any] | None = None,
+        /,
+        *,
+        key: MakesKey | None = None,
+        ttl: TTL = DEFAULT_TTL,
+        tags: Sequence[str] = (),
+        stale: float | timedelta = 0,
+        negative_ttl: float | timedelta | None = None,
+        local: bool = False,
+        condition: Callable[[Any], object] | None = None,
+    ) -> Any:
+        """Decorate a function or coroutine function: its results are cached as by ``get_or_load``.
+
+            @cache.cached(ttl=60, key="user:{uid}", tags=["team:{team}"])
+            def profile(uid: int, team: int) -> dict: ...
+
+            profile(7, 1)              # runs the function at most once a host and lifetime
+            profile.invalidate(7, 1)   # on every host; so does cache.delete("user:7")
+            profile.refresh(7, 1)      # runs it now
+            profile.cache_info(), profile.cache_clear(), profile.key(7, 1), profile.__wrapped__
+
+        ``key``: a template over the parameters (``keys.py`` says how arguments become text), or a function
+        of the call's arguments that returns the key; left out, the function's name and all arguments. A
+        method's key has to name ``self``: ``key="{self.id}:{page}"``. ``tags``: templates. ``condition``:
+        called with each result; a false answer leaves it uncached. The other options are those of
+        ``get_or_load``. Each result has a tag of the function too, by which ``cache_clear`` drops them all.
+
+        Raises ``ValueError``, ``TypeError``, ``InvalidTTL`` when decorated, for what could never work.
+        """
+        from cachee_shm.cached import Kept, decorator  # brings inspect along
+
+        decorate = decorator(self, key, tags, Kept(ttl, stale, negative_ttl, local), condition)
+        return decorate if function is None else decorate(function)
 
     def writing(self, key: str | bytes) -> Writing:
         """A block that writes the origin and then the cache; see ``Writing``.

@@ -17,9 +17,10 @@ FLOORS = {
     "cachee_shm": [
         ["_core"],
         ["errors", "config", "shape"],
-        ["codec"],
+        ["codec", "keys"],
         ["segment", "events", "waiting"],
         ["near", "loads", "loading", "host", "synced", "health"],
+        ["cached"],
         ["cache"],
         ["bypass"],
         ["attaching"],

@@ -1,0 +1,349 @@
+"""``@cache.cached``: a function, or a coroutine function, whose results are cached."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from datetime import timedelta
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Generic,
+    NamedTuple,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+    cast,
+    overload,
+)
+
+from cachee_shm.errors import InvalidKey
+from cachee_shm.keys import Template, call_text
+from cachee_shm.loading import TTL, Options
+from cachee_shm.loads import current_load
+
+if TYPE_CHECKING:
+    from cachee_shm.cache import Cache
+
+__all__ = ["AsyncCachedFunction", "CacheInfo", "CachedFunction", "Decorator", "decorator"]
+
+P = ParamSpec("P")
+Q = ParamSpec("Q")
+S = TypeVar("S")
+T = TypeVar("T")
+
+Key = str | bytes
+MakesKey = str | Callable[..., Key]
+
+
+class CacheInfo(NamedTuple):
+    """Of one decorated function, in this process."""
+
+    hits: int  # calls that did not run it
+    misses: int  # calls that did
+
+
+class Kept(NamedTuple):
+    """How results are kept: as ``get_or_load`` takes it."""
+
+    ttl: TTL
+    stale: float | timedelta
+    negative_ttl: float | timedelta | None
+    local: bool
+
+
+class Signature:
+    """A function's name and parameters, and the keys and tags that are made of a call's arguments."""
+
+    def __init__(self, function: Callable[..., Any], key: MakesKey | None, tags: Sequence[str]) -> None:
+        if isinstance(tags, (str, bytes)):
+            raise InvalidKey("tags is a sequence of templates, not one str. Nothing was decorated.")
+        self.name = f"{function.__module__}.{function.__qualname__}"
+        self.signature = inspect.signature(function)
+        self.parameters = tuple(self.signature.parameters)
+        kinds = [each.kind for each in self.signature.parameters.values()]
+        self.is_plain = all(kind == inspect.Parameter.POSITIONAL_OR_KEYWORD for kind in kinds)
+        self.key = Template(key, self.parameters) if isinstance(key, str) else key
+        self.tags = [Template(tag, self.parameters) for tag in tags]
+        self._require_whole_key()
+
+    def _require_whole_key(self) -> None:
+        """What the key would leave out without anybody having said so."""
+        owner = self.parameters[0] if self.parameters[:1] in (("self",), ("cls",)) else None
+        named = self.key.names if isinstance(self.key, Template) else frozenset()
+        if owner is not None and not callable(self.key) and owner not in named:
+            raise ValueError(
+                f"{self.name} is a method: its result may depend on {owner}. Nothing was decorated. Name it "
+                f"in the key ('...{{{owner}.id}}...'), or give key= a function."
+            )
+        if self.key is None and "<" in self.name:  # <locals>, <lambda>
+            raise ValueError(
+                f"{self.name} has a name that others may have as well, with other variables around them. "
+                "Nothing was decorated. Give it a key=."
+            )
+
+    def arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
+        """By name, with defaults. ``TypeError`` as a call of the function would raise it."""
+        if self.is_plain and not kwargs and len(args) == len(self.parameters):
+            return dict(zip(self.parameters, args, strict=True))
+        bound = self.signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        return bound.arguments
+
+    def key_of(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Key:
+        if callable(self.key):
+            return self.key(*args, **kwargs)
+        arguments = self.arguments(args, kwargs)
+        return call_text(self.name, arguments) if self.key is None else self.key.filled(arguments)
+
+    def tags_of(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[str]:
+        """The function's own first: by it, all its results are dropped."""
+        own = [f"cached:{self.name}"]
+        if not self.tags:
+            return own
+        arguments = self.arguments(args, kwargs)
+        return own + [tag.filled(arguments) for tag in self.tags]
+
+
+class Cached:
+    """What the two kinds of cached functions share."""
+
+    __wrapped__: Callable[..., Any]
+
+    def __init__(
+        self,
+        cache: Cache,
+        function: Callable[..., Any],
+        signature: Signature,
+        kept: Kept,
+        condition: Callable[[Any], object] | None,
+    ) -> None:
+        functools.update_wrapper(cast(Any, self), function)  # first: it copies the function's own attributes
+        self._cache, self._signature, self._kept, self._condition = cache, signature, kept, condition
+        self._calls = self._misses = 0
+
+    def __repr__(self) -> str:
+        return f"<cached {self._signature.name}>"
+
+    def key(self, *args: Any, **kwargs: Any) -> Key:
+        """The key of a call with these arguments."""
+        return self._signature.key_of(args, kwargs)
+
+    def cache_info(self) -> CacheInfo:
+        """How often it was called in this process, and how often that ran the function."""
+        return CacheInfo(max(self._calls - self._misses, 0), self._misses)
+
+    def cache_clear(self) -> None:
+        """Drop all its results, on every host. ``cache_info()`` begins anew."""
+        self._cache.delete_tags(*self._signature.tags_of((), {})[:1])
+        self._calls = self._misses = 0
+
+    def _stores(self, value: object) -> bool:
+        return self._condition is None or bool(self._condition(value))
+
+    def _loaded(self, value: T) -> T:
+        self._misses += 1
+        load = current_load()
+        if load is not None and not self._stores(value):
+            load.skip()
+        return value
+
+    def _options(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        self._calls += 1
+        return {**self._kept._asdict(), "tags": self._signature.tags_of(args, kwargs)}
+
+    def _refreshed(
+        self, key: Key, value: T, token: int, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> T:
+        self._misses += 1
+        if self._stores(value):
+            tags = self._signature.tags_of(args, kwargs)
+            self._cache._set_fenced(key, value, token, self._kept.ttl, tags)
+        else:
+            self._cache.delete(key)
+        return value
+
+
+class CachedFunction(Cached, Generic[P, T]):
+    """A function decorated by ``cache.cached``."""
+
+    __wrapped__: Callable[P, T]
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
+        options = self._options(args, kwargs)
+        return self._cache.get_or_load(self.key(*args, **kwargs), self._load, args, kwargs, **options)
+
+    def _load(self, args: Any, kwargs: Any) -> T:
+        return self._loaded(self.__wrapped__(*args, **kwargs))
+
+    def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> bool:
+        """Drop the result of a call with these arguments, on every host; was it here?"""
+        return self._cache.delete(self.key(*args, **kwargs))
+
+    def refresh(self, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run the function now; its result takes the old one's place, here and, by eviction, on every host.
+
+        An exception of the function leaves the old result as it is. Where the key is written or invalidated
+        meanwhile, it is dropped on every host, and the next call runs the function.
+        """
+        key, (token, _) = self.key(*args, **kwargs), self._cache._token()
+        return self._refreshed(key, self.__wrapped__(*args, **kwargs), token, args, kwargs)
+
+    @overload
+    def __get__(self, instance: None, owner: type | None = None, /) -> CachedFunction[P, T]: ...
+    @overload
+    def __get__(
+        self: CachedFunction[Concatenate[S, Q], T], instance: S, owner: type | None = None, /
+    ) -> BoundCachedFunction[Q, T]: ...
+    def __get__(self, instance: Any, owner: type | None = None, /) -> Any:
+        return self if instance is None else BoundCachedFunction(self, instance)
+
+
+class AsyncCachedFunction(Cached, Generic[P, T]):
+    """A coroutine function decorated by ``cache.cached``."""
+
+    __wrapped__: Callable[P, Awaitable[T]]
+
+    async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
+        options = self._options(args, kwargs)
+        return await self._cache.aget_or_load(self.key(*args, **kwargs), self._load, args, kwargs, **options)
+
+    async def _load(self, args: Any, kwargs: Any) -> T:
+        return self._loaded(await self.__wrapped__(*args, **kwargs))
+
+    def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> bool:
+        """As of ``CachedFunction``: it waits for nothing."""
+        return self._cache.delete(self.key(*args, **kwargs))
+
+    async def refresh(self, *args: P.args, **kwargs: P.kwargs) -> T:
+        """As of ``CachedFunction``."""
+        key, (token, _) = self.key(*args, **kwargs), self._cache._token()
+        return self._refreshed(key, await self.__wrapped__(*args, **kwargs), token, args, kwargs)
+
+    @overload
+    def __get__(self, instance: None, owner: type | None = None, /) -> AsyncCachedFunction[P, T]: ...
+    @overload
+    def __get__(
+        self: AsyncCachedFunction[Concatenate[S, Q], T], instance: S, owner: type | None = None, /
+    ) -> BoundAsyncCachedFunction[Q, T]: ...
+    def __get__(self, instance: Any, owner: type | None = None, /) -> Any:
+        return self if instance is None else BoundAsyncCachedFunction(self, instance)
+
+
+class Bound:
+    """A cached method of one object."""
+
+    def __init__(self, function: Any, instance: object) -> None:
+        functools.update_wrapper(cast(Any, self), function)
+        self.__func__, self.__self__ = function, instance
+        self.__wrapped__ = functools.partial(function.__wrapped__, instance)
+
+    def __repr__(self) -> str:
+        return f"<bound {self.__func__!r} of {self.__self__!r}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Bound) and (self.__func__, self.__self__) == (other.__func__, other.__self__)
+
+    def __hash__(self) -> int:
+        return hash((self.__func__, id(self.__self__)))
+
+    def key(self, *args: Any, **kwargs: Any) -> Key:
+        """As of ``CachedFunction``."""
+        return self.__func__.key(self.__self__, *args, **kwargs)  # type: ignore[no-any-return]
+
+    def cache_info(self) -> CacheInfo:
+        """Of all objects' calls."""
+        return self.__func__.cache_info()  # type: ignore[no-any-return]
+
+    def cache_clear(self) -> None:
+        """Drop all objects' results, on every host."""
+        self.__func__.cache_clear()
+
+
+class BoundCachedFunction(Bound, Generic[P, T]):
+    """A method decorated by ``cache.cached``, of one object."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self.__func__(self.__self__, *args, **kwargs)  # type: ignore[no-any-return]
+
+    def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> bool:
+        """As of ``CachedFunction``."""
+        return self.__func__.invalidate(self.__self__, *args, **kwargs)  # type: ignore[no-any-return]
+
+    def refresh(self, *args: P.args, **kwargs: P.kwargs) -> T:
+        """As of ``CachedFunction``."""
+        return self.__func__.refresh(self.__self__, *args, **kwargs)  # type: ignore[no-any-return]
+
+
+class BoundAsyncCachedFunction(Bound, Generic[P, T]):
+    """A coroutine method decorated by ``cache.cached``, of one object."""
+
+    async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self.__func__(self.__self__, *args, **kwargs)  # type: ignore[no-any-return]
+
+    def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> bool:
+        """As of ``CachedFunction``."""
+        return self.__func__.invalidate(self.__self__, *args, **kwargs)  # type: ignore[no-any-return]
+
+    async def refresh(self, *args: P.args, **kwargs: P.kwargs) -> T:
+        """As of ``CachedFunction``."""
+        return await self.__func__.refresh(self.__self__, *args, **kwargs)  # type: ignore[no-any-return]
+
+
+class Decorator(Protocol):
+    """What ``cache.cached(...)`` returns."""
+
+    @overload
+    def __call__(  # type: ignore[overload-overlap]
+        self, function: Callable[P, Coroutine[Any, Any, T]], /
+    ) -> AsyncCachedFunction[P, T]: ...
+    @overload
+    def __call__(self, function: Callable[P, T], /) -> CachedFunction[P, T]: ...
+
+
+def decorator(
+    cache: Cache,
+    key: MakesKey | None,
+    tags: Sequence[str],
+    kept: Kept,
+    condition: Callable[[Any], object] | None,
+) -> Decorator:
+    """See ``Cache.cached``."""
+    Options(cache, kept.ttl, kept.stale, kept.negative_ttl, (), kept.local)  # judged now, not at each call
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        _require_a_function(function)
+        signature = Signature(function, key, tags)
+        if not inspect.iscoroutinefunction(function):
+            return CachedFunction[Any, Any](cache, function, signature, kept, condition)
+        cached = AsyncCachedFunction[Any, Any](cache, function, signature, kept, condition)
+        _mark_as_coroutine_function(cached)
+        return cached
+
+    return cast(Decorator, decorate)
+
+
+def _require_a_function(function: object) -> None:
+    if isinstance(function, (staticmethod, classmethod)):
+        kind = type(function).__name__
+        raise TypeError(f"@{kind} stands above @cache.cached, not below it. Nothing was decorated.")
+    if not callable(function) or not hasattr(function, "__qualname__") or isinstance(function, type):
+        raise TypeError(f"cached decorates a function, not {function!r}. Nothing was decorated.")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise TypeError(
+            f"{function.__qualname__} is a generator function: what it yields is there once. Nothing was "
+            "decorated. Return a list."
+        )
+
+
+def _mark_as_coroutine_function(cached: Any) -> None:
+    """So that ``iscoroutinefunction`` of inspect (3.12 on) and asyncio say what it is."""
+    if sys.version_info >= (3, 12):
+        inspect.markcoroutinefunction(cached)
+    else:
+        from asyncio import coroutines
+
+        cached._is_coroutine = coroutines._is_coroutine  # type: ignore[attr-defined]

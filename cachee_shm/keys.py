@@ -1,0 +1,202 @@
+"""Keys made of a call's arguments: different arguments never make one key.
+
+    "user:{uid}"           the argument's text
+    "{user.id}:{page}"     an attribute; {row[id]} is an item
+    (no template)          "module.function(uid=7,page=1)"
+
+An argument's text tells its type. 7 is ``7``, and "7" is ``'7``: a str that looks like a value of another
+type is quoted. A word stays as it is: "user:{name}" for "anna" is "user:anna". A character that would end the
+argument too early is written as in a URL, and so is ``%``: "{a}:{b}" for "x:y" and 1 is "x%3Ay:1". An
+argument at the end of the key needs none of that. An object whose type is not known here is refused.
+
+A key of more than 256 bytes ends in a digest of it; no other key is longer than that.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import decimal
+import enum
+import hashlib
+import operator
+import re
+import string
+import uuid
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any
+
+from cachee_shm.errors import InvalidKey
+
+__all__ = ["Template", "call_text", "shortened"]
+
+WHOLE_BYTES_MAX = 256
+HEAD_BYTES = 224
+DEPTH_MAX = 16
+
+LIKE_ANOTHER_TYPE = re.compile(
+    r"""(?!\w)                                    # empty, or beginning with a sign, a quote, a bracket ...
+    | \d                                          # a number, a date
+    | (None|True|False|nan|inf)\Z
+    | [0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z # a UUID
+    """,
+    re.VERBOSE,
+)
+WITHIN = "%,=()[]{}<>"
+"""What is escaped in the text of an item of a container."""
+
+
+class Template:
+    """A key, or a tag, with arguments in it."""
+
+    __slots__ = ("_head", "_parts", "text")
+
+    def __init__(self, text: str, parameters: Collection[str]) -> None:
+        """``ValueError`` for one that is not understood, or that names what is not among ``parameters``."""
+        self.text = text
+        literals, fields = _parsed(text)
+        self._head = literals[0]
+        self._parts = [  # field, what is escaped in its text, the literal behind it
+            (field, "%" + behind[0] if behind else "", behind)
+            for field, behind in zip(fields, literals[1:], strict=True)
+        ]
+        if any(not behind for _, _, behind in self._parts[:-1]):
+            raise ValueError(f"{text!r} has two fields without anything between them. Put a separator there.")
+        unknown = sorted({_name_of(field) for field in fields} - set(parameters))
+        if unknown:
+            raise ValueError(
+                f"{text!r} names {', '.join(unknown)}, which is no parameter of the function. "
+                f"It has: {', '.join(parameters) or 'none'}."
+            )
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The parameters that it names."""
+        return frozenset(_name_of(field) for field, _, _ in self._parts)
+
+    def filled(self, arguments: Mapping[str, Any]) -> str:
+        """The key. ``InvalidKey`` for an argument that has no text; what getting an attribute raises."""
+        pieces = [self._head]
+        for field, escaped, behind in self._parts:
+            value, _ = FORMATTER.get_field(field, (), arguments)
+            pieces += _escaped(_text(value, f"{{{field}}} of {self.text!r}"), escaped), behind
+        return shortened("".join(pieces))
+
+
+def call_text(name: str, arguments: Mapping[str, Any]) -> str:
+    """The key of a call without a template."""
+    inside = ",".join(f"{each}={_item(value, f'{each} of {name}')}" for each, value in arguments.items())
+    return shortened(f"{name}({inside})")
+
+
+def shortened(key: str) -> str:
+    """``key``; if it is long, its beginning and a digest, together longer than any key left as it is."""
+    data = key.encode("utf-8", "surrogatepass")
+    if len(data) <= WHOLE_BYTES_MAX:
+        return key
+    head = data[:HEAD_BYTES].decode("utf-8", "replace")
+    return f"{head}~{hashlib.blake2b(data, digest_size=20).hexdigest()}"
+
+
+FORMATTER = string.Formatter()
+
+
+def _parsed(text: str) -> tuple[list[str], list[str]]:
+    """What stands around the fields, and the fields: one less."""
+    literals, fields = [""], []
+    for literal, field, form, conversion in FORMATTER.parse(text):
+        literals[-1] += literal
+        if field is None:
+            continue
+        if not _name_of(field).isidentifier():
+            raise ValueError(f"{text!r}: {{{field}}} names no parameter. Write {{name}}, {{name.attribute}}.")
+        if form or conversion:
+            raise ValueError(
+                f"{text!r}: {{{field}}} is formatted, which may make one key of two values. Leave the format "
+                "out, or give key= a function."
+            )
+        fields.append(field)
+        literals.append("")
+    return literals, fields
+
+
+def _name_of(field: str) -> str:
+    return re.split(r"[.\[]", field, maxsplit=1)[0]
+
+
+def _escaped(text: str, characters: str) -> str:
+    for each in characters:  # % is the first of them
+        if each in text:
+            text = text.replace(each, "".join(f"%{byte:02X}" for byte in each.encode()))
+    return text
+
+
+# Text: of different values different, also of different types
+
+
+CONTAINERS = (list, tuple, set, frozenset, dict)
+
+
+def _text(value: Any, where: str, depth: int = DEPTH_MAX) -> str:
+    kind = type(value)
+    if issubclass(kind, enum.Enum):  # before what it is besides: a str, an int
+        return f"={kind.__module__}.{kind.__qualname__}.{value._name_}"
+    for each, text in TEXTS.items():
+        if issubclass(kind, each):  # not isinstance: a proxy says that it is of another class
+            return text(value)
+    if issubclass(kind, CONTAINERS):
+        if depth == 0:
+            raise InvalidKey(f"{where} is nested over {DEPTH_MAX} deep. Nothing was read or written.")
+        return _container_text(value, where, depth - 1)
+    if hasattr(kind, "__index__"):  # int and its kin; bool came before
+        return str(operator.index(value))
+    raise InvalidKey(
+        f"{where} is of type {kind.__module__}.{kind.__qualname__}, which has no text of its own. "
+        "Nothing was read or written. Name what identifies it ({user.id}), or give key= a function."
+    )
+
+
+def _str_text(value: str) -> str:
+    text = str.__str__(value)
+    return f"'{text}" if LIKE_ANOTHER_TYPE.match(text) else text
+
+
+def _datetime_text(value: dt.datetime | dt.time) -> str:
+    return f"={value.isoformat()};fold" if value.fold else value.isoformat()
+
+
+TEXTS: dict[Any, Callable[[Any], str]] = {
+    str: _str_text,
+    bool: str,
+    type(None): str,
+    float: float.__repr__,
+    bytes: lambda value: f"=bytes:{value.hex()}",
+    uuid.UUID: str,
+    dt.datetime: _datetime_text,  # before date, which it is as well
+    dt.date: lambda value: value.isoformat(),
+    dt.time: _datetime_text,
+    dt.timedelta: lambda value: f"=timedelta:{value // dt.timedelta(microseconds=1)}",
+    decimal.Decimal: lambda value: f"=Decimal:{value}",
+    complex: lambda value: f"=complex:{value!r}",
+    type: lambda value: f"=class:{value.__module__}.{value.__qualname__}",
+}
+"""The first that fits."""
+
+
+def _item(value: object, where: str, depth: int = DEPTH_MAX) -> str:
+    """Brackets and commas are a container's own: in any other text they are escaped."""
+    text = _text(value, where, depth)
+    return text if issubclass(type(value), CONTAINERS) else _escaped(text, WITHIN)
+
+
+def _container_text(value: Any, where: str, depth: int) -> str:
+    def items(values: Iterable[object]) -> Iterable[str]:
+        return (_item(each, where, depth) for each in values)
+
+    kind = type(value)
+    if issubclass(kind, dict):
+        return f"{{{','.join(sorted(map('='.join, zip(items(value), items(value.values()), strict=True))))}}}"
+    if issubclass(kind, list):
+        return f"[{','.join(items(value))}]"
+    if issubclass(kind, tuple):
+        return f"({','.join(items(value))})"
+    return f"<{','.join(sorted(items(value)))}>"

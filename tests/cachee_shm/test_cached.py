@@ -1,0 +1,383 @@
+"""``@cache.cached``: functions and coroutine functions whose results are cached."""
+
+import asyncio
+import inspect
+import threading
+
+import pytest
+
+import cachee_shm
+from cachee_shm.errors import InvalidKey, InvalidTTL
+
+SECOND = 1000
+
+
+@pytest.fixture(params=["def", "async def"])
+def made(request, cache):
+    """Decorates a function, or a coroutine function that does the same; calls to the latter are run."""
+
+    def make(function, **options):
+        options.setdefault("key", "k")
+        if request.param == "def":
+            return Called(cache.cached(**options)(function), lambda result: result)
+        parameters = str(inspect.signature(function))
+        names = ",".join(f"{name}={name}" for name in inspect.signature(function).parameters)
+        space = {"function": function}
+        exec(f"async def twin{parameters}: return function({names})", space)
+        return Called(cache.cached(**options)(space["twin"]), asyncio.run)
+
+    return make
+
+
+class Called:
+    def __init__(self, cached, run):
+        self.cached, self.run = cached, run
+
+    def __call__(self, *args, **kwargs):
+        return self.run(self.cached(*args, **kwargs))
+
+    def refresh(self, *args, **kwargs):
+        return self.run(self.cached.refresh(*args, **kwargs))
+
+
+class Counted:
+    """What the decorated functions count their calls by."""
+
+    def __init__(self):
+        self.calls = []
+
+    def __call__(self, value):
+        self.calls.append(value)
+        return {"n": len(self.calls), "of": value}
+
+
+@pytest.fixture
+def counted():
+    return Counted()
+
+
+def test_a_call_runs_the_function_once(made, counted, cache):
+    profile = made(lambda uid, page=1: counted((uid, page)), key="user:{uid}:{page}")
+    assert profile(7) == profile(7, 1) == profile(page=1, uid=7) == {"n": 1, "of": (7, 1)}
+    assert profile(8)["n"] == 2
+    assert counted.calls == [(7, 1), (8, 1)]
+    assert cache.get("user:7:1") == {"n": 1, "of": (7, 1)}
+
+
+def test_wrong_arguments_are_an_error_as_of_the_function_itself(made, counted):
+    profile = made(lambda uid: counted(uid), key="user:{uid}")
+    with pytest.raises(TypeError, match="uid"):
+        profile()
+    with pytest.raises(TypeError):
+        profile(1, 2)
+    assert counted.calls == []
+
+
+def test_invalidating_drops_the_result_of_these_arguments(made, counted, cache):
+    profile = made(lambda uid: counted(uid), key="user:{uid}")
+    profile(7), profile(8)
+    tail = cache.tail
+    assert profile.cached.invalidate(7) is True
+    assert cache.tail == tail + 1  # announced
+    assert profile.cached.invalidate(uid=9) is False
+    assert [profile(7)["n"], profile(8)["n"]] == [3, 2]
+
+
+def test_refreshing_runs_the_function_and_announces_the_result(made, counted, cache):
+    profile = made(lambda uid: counted(uid), key="user:{uid}", tags=["user:{uid}"])
+    profile(7)
+    tail = cache.tail
+    assert profile.refresh(7) == {"n": 2, "of": 7}
+    assert cache.tail > tail
+    assert profile(7) == {"n": 2, "of": 7}
+    cache.delete_tags("user:7")
+    assert profile(7)["n"] == 3
+
+
+def test_a_refresh_that_fails_leaves_the_result(made, cache):
+    wrong = []
+
+    def function(uid):
+        if wrong:
+            raise OSError("origin")
+        return uid
+
+    profile = made(function, key="user:{uid}")
+    profile(7)
+    wrong.append(1)
+    with pytest.raises(OSError, match="origin"):
+        profile.refresh(7)
+    assert profile(7) == 7
+
+
+def test_a_refresh_that_a_write_overtakes_stores_nothing(made, cache):
+    def function(uid):
+        cache.set("user:7", "newer")
+        return "older"
+
+    profile = made(function, key="user:{uid}")
+    assert profile.refresh(7) == "older"
+    assert "user:7" not in cache
+
+
+def test_a_result_that_does_not_meet_the_condition_is_not_kept(made, counted, cache):
+    profile = made(lambda uid: counted(uid), key="user:{uid}", condition=lambda result: result["n"] > 1)
+    assert profile(7)["n"] == 1
+    assert "user:7" not in cache
+    assert profile(7)["n"] == profile(7)["n"] == 2
+
+
+def test_a_refreshed_result_that_does_not_meet_it_is_dropped(made, counted, cache):
+    profile = made(lambda uid: counted(uid), key="user:{uid}", condition=lambda result: result["n"] == 1)
+    profile(7)
+    assert profile.refresh(7)["n"] == 2
+    assert "user:7" not in cache
+
+
+def test_cache_info_tells_calls_that_ran_it_from_those_that_did_not(made, counted):
+    profile = made(lambda uid: counted(uid), key="user:{uid}")
+    profile(7), profile(7), profile(8)
+    assert profile.cached.cache_info() == (1, 2)
+    assert profile.cached.cache_info().hits == 1
+
+
+def test_cache_clear_drops_this_functions_results_alone(made, counted, cache):
+    profile = made(lambda uid: counted(uid), key="user:{uid}")
+    cache.set("other", 1)
+    profile(7), profile(8)
+    profile.cached.cache_clear()
+    assert profile.cached.cache_info() == (0, 0)
+    assert "user:7" not in cache and "user:8" not in cache and cache.get("other") == 1
+
+
+def test_lifetime_and_stale_are_those_of_get_or_load(made, counted, cache):
+    profile = made(lambda uid: counted(uid), key="user:{uid}", ttl=10, stale=60)
+    now = cache.now_ms()
+    cache._freeze(now)
+    profile(7)
+    cache._freeze(now + 11 * SECOND)
+    assert cache.get("user:7") is None
+    assert profile(7)["n"] == 2
+
+
+def test_a_loader_finds_its_load_in_a_decorated_function(made, cache):
+    def function(uid):
+        cachee_shm.current_load().tags = ["by hand"]
+        return cachee_shm.current_load().key
+
+    profile = made(function, key="user:{uid}")
+    assert profile(7) == "user:7"
+    cache.delete_tags("by hand")
+    assert "user:7" not in cache
+
+
+def test_one_caller_runs_it_for_all(cache, counted):
+    begun, go = threading.Event(), threading.Event()
+
+    @cache.cached(key="k")
+    def slow():
+        begun.set()
+        go.wait()
+        return counted(1)
+
+    threads = [threading.Thread(target=slow) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    begun.wait()
+    go.set()
+    for thread in threads:
+        thread.join()
+    assert len(counted.calls) == 1
+    assert slow.cache_info() == (3, 1)
+
+
+# The key
+
+
+def of_a_module(uid, *rest, page=1, **more):
+    return [uid, list(rest), page, more]
+
+
+async def a_coroutine_function_of_a_module(uid):
+    return uid
+
+
+def test_without_a_template_the_key_has_the_name_and_all_arguments(cache):
+    function = cache.cached(of_a_module)
+    assert function(1, 2, 3, page=4, x=5) == [1, [2, 3], 4, {"x": 5}]
+    assert (
+        function.key(1, 2, 3, page=4, x=5) == f"{__name__}.of_a_module(uid=1,rest=(2,3),page=4,more={{x=5}})"
+    )
+    assert function.key(1) == function.key(uid=1) == function.key(1, page=1)
+    assert len({function.key(1), function.key("1"), function.key(True), function.key(1.0)}) == 4
+
+
+def test_without_parentheses_it_decorates_as_well(cache):
+    assert cache.cached(of_a_module).__wrapped__ is of_a_module
+    assert asyncio.run(cache.cached(a_coroutine_function_of_a_module)(7)) == 7
+
+
+def test_a_function_makes_the_key(cache, counted):
+    profile = cache.cached(key=lambda uid, trace=None: f"user:{uid}")(lambda uid, trace=None: counted(uid))
+    profile(7, trace="a"), profile(7, trace="b")
+    assert counted.calls == [7] and cache.get("user:7")
+
+
+def test_an_argument_that_has_no_text_is_an_error_before_anything_runs(made, counted):
+    profile = made(lambda user: counted(user), key="user:{user}")
+    with pytest.raises(InvalidKey, match=r"\{user\} of 'user:\{user\}' is of type builtins.object"):
+        profile(object())
+    assert counted.calls == []
+
+
+def test_a_local_function_needs_a_key_since_others_have_its_name(cache):
+    def local():
+        return 1
+
+    with pytest.raises(ValueError, match="a name that others may have as well"):
+        cache.cached(local)
+    with pytest.raises(ValueError, match="a name that others may have as well"):
+        cache.cached(lambda: 1)
+
+
+# Methods
+
+
+def repository(cache, counted):
+    class Repository:
+        def __init__(self, number):
+            self.id = number
+
+        @cache.cached(key="repo:{self.id}:{uid}")
+        def user(self, uid):
+            """A user."""
+            return counted((self.id, uid))
+
+        @cache.cached(key="arepo:{self.id}:{uid}")
+        async def auser(self, uid):
+            return counted((self.id, uid))
+
+        @classmethod
+        @cache.cached(key="class:{cls}:{uid}")
+        def of_class(cls, uid):
+            return counted((cls.__name__, uid))
+
+        @staticmethod
+        @cache.cached(key="static:{uid}")
+        def static(uid):
+            return counted(uid)
+
+    return Repository
+
+
+def test_a_method_is_bound_and_its_invalidation_too(cache, counted):
+    Repository = repository(cache, counted)
+    one, two = Repository(1), Repository(2)
+    assert one.user(7)["of"] == [1, 7] or one.user(7)["of"] == (1, 7)
+    assert two.user(7)["n"] == 2 and one.user(7)["n"] == 1
+    assert one.user.key(7) == Repository.user.key(one, 7) == "repo:1:7"
+    assert one.user.invalidate(7) and not one.user.invalidate(7)
+    assert one.user(7)["n"] == 3 and two.user(7)["n"] == 2
+    assert one.user.refresh(7)["n"] == one.user(7)["n"] == 4
+    assert one.user.cache_info() == Repository.user.cache_info()
+    assert one.user.__name__ == "user" and one.user.__doc__ == "A user."
+    assert one.user == one.user != two.user and len({one.user, one.user, two.user}) == 2
+    one.user.cache_clear()
+    assert one.user(7)["n"] == 5
+
+
+def test_a_coroutine_method_is_one(cache, counted):
+    repo = repository(cache, counted)(1)
+    assert asyncio.run(repo.auser(7))["n"] == asyncio.run(repo.auser(7))["n"] == 1
+    assert asyncio.run(repo.auser.refresh(7))["n"] == 2
+    assert repo.auser.invalidate(7)
+    assert asyncio.iscoroutinefunction(repo.auser) and asyncio.iscoroutinefunction(type(repo).auser)
+
+
+def test_class_methods_and_static_methods_work_below_their_decorators(cache, counted):
+    Repository = repository(cache, counted)
+    assert Repository.of_class(7)["n"] == Repository(1).of_class(7)["n"] == 1
+    assert Repository.static(7)["n"] == Repository(1).static(7)["n"] == 2
+
+
+@pytest.mark.parametrize("key", [None, "user:{uid}"])
+def test_a_method_whose_key_does_not_name_self_is_refused(cache, key):
+    with pytest.raises(ValueError, match=r"its result may depend on self.*'...\{self.id\}...'"):
+
+        class Repository:
+            @cache.cached(key=key)
+            def user(self, uid): ...
+
+
+# What is refused when decorated
+
+
+def a_generator():
+    yield 1
+
+
+async def an_async_generator():
+    yield 1
+
+
+class AClass:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("options", "function", "error", "why"),
+    [
+        ({"key": "{uid}"}, of_a_module, None, ""),
+        ({"key": "{user}"}, of_a_module, ValueError, "user, which is no parameter"),
+        ({"key": "k", "tags": ["{user}"]}, of_a_module, ValueError, "user, which is no parameter"),
+        ({"key": "k", "tags": "user"}, of_a_module, InvalidKey, "a sequence of templates"),
+        ({"ttl": -1}, of_a_module, InvalidTTL, "ttl"),
+        ({"stale": "x"}, of_a_module, InvalidTTL, "stale"),
+        ({"lifetime": 3}, of_a_module, TypeError, "lifetime"),
+        ({}, a_generator, TypeError, "Return a list"),
+        ({}, an_async_generator, TypeError, "Return a list"),
+        ({}, AClass, TypeError, "decorates a function"),
+        ({}, 7, TypeError, "decorates a function"),
+        ({}, staticmethod(of_a_module), TypeError, "stands above @cache.cached"),
+    ],
+)
+def test_what_could_never_work_is_refused_when_decorated(cache, options, function, error, why):
+    if error is None:
+        assert cache.cached(**options)(function)
+        return
+    with pytest.raises(error, match=why):
+        cache.cached(**options)(function)
+
+
+# What it looks like
+
+
+def test_it_looks_like_the_function(cache):
+    function = cache.cached(of_a_module)
+    assert function.__name__ == "of_a_module" and function.__module__ == __name__
+    assert inspect.signature(function) == inspect.signature(of_a_module)
+    assert repr(function) == f"<cached {__name__}.of_a_module>"
+    assert not inspect.iscoroutinefunction(function)
+
+
+def test_a_coroutine_function_is_told_to_be_one(cache):
+    function = cache.cached(a_coroutine_function_of_a_module)
+    assert asyncio.iscoroutinefunction(function)
+    assert inspect.iscoroutinefunction(function.__call__)
+
+
+def test_a_functions_own_attributes_are_kept_and_hide_none_of_ours(cache):
+    def function():
+        return 1
+
+    function._cache, function.mark = "theirs", "kept"
+    cached = cache.cached(key="k")(function)
+    assert cached() == 1 and cached.mark == "kept"
+
+
+def test_with_the_cache_disabled_each_call_runs_it(config, counted, monkeypatch):
+    monkeypatch.setenv("CACHEE_DISABLE", "1")
+    with cachee_shm.attach(config=config) as cache:
+        profile = cache.cached(key="user:{uid}", condition=lambda result: False)(lambda uid: counted(uid))
+        assert [profile(7)["n"], profile(7)["n"], profile.refresh(7)["n"]] == [1, 2, 3]
+        assert profile.cache_info() == (0, 3)
