@@ -17,8 +17,10 @@ from collections.abc import Mapping, Sequence
 import uvloop
 
 from cachee_bridge.daemon import Daemon, credentials_of, settings
+from cachee_bridge.frames import VERSION, VERSION_MIN
 from cachee_bridge.logs import Lines, Mistakes
 from cachee_bridge.notify import Notifier
+from cachee_shm import __version__, _core
 from cachee_shm.config import Config, NamespaceTable, hash_key, load
 from cachee_shm.errors import BridgeRunning, CacheeError, ConfigError, ListenRefused
 
@@ -79,6 +81,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--config", metavar="FILE", help="default: $CACHEE_CONFIG, else /etc/cachee/cachee.toml"
     )
+    version = f"cachee-bridge {__version__} (segment layout {_core.LAYOUT}, wire {VERSION_MIN} to {VERSION})"
+    parser.add_argument("--version", action="version", version=version)
     parser.add_argument("--check", action="store_true", help="judge the configuration and exit")
     parser.add_argument("--print-config", action="store_true", help="print it with its defaults and exit")
     return parser

@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
+from cachee_shm import __version__, _core
 from cachee_shm.errors import CacheeError, ConfigError
 
 OK, MISS, USAGE, FAILED = 0, 1, 2, 3
@@ -53,6 +54,8 @@ def _parser() -> argparse.ArgumentParser:
         description="Look into this host's caches, and try things out.",
         epilog="Exit codes: 0 done, 1 miss or not found, 2 usage or configuration, 3 any other error.",
     )
+    version = f"cachee {__version__} (segment layout {_core.LAYOUT})"
+    parser.add_argument("--version", action="version", version=version)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_keys(commands)
     _add_segments(commands)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import cachee_shm
 from cachee_bridge import __main__ as command
 from cachee_bridge.daemon import CARE_S, credentials_of, settings
 from cachee_shm.config import Config, load
@@ -171,3 +172,13 @@ def test_the_unit_shares_memory_and_message_queues_with_the_workers() -> None:
     assert service["User"] == "cachee"
     assert not {"PrivateIPC", "DynamicUser", "TemporaryFileSystem", "InaccessiblePaths"} & set(service)
     assert service["RemoveIPC"] == "no"
+
+
+def test_it_says_its_version_and_the_layouts_and_wires_that_it_knows(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        command.main(["--version"])
+    assert ended.value.code == 0
+    said = f"cachee-bridge {cachee_shm.__version__} (segment layout {cachee_shm._core.LAYOUT}, wire 2 to 3)\n"
+    assert capsys.readouterr().out == said
