@@ -11,6 +11,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import cachee_shm
+from tests import machine
+from tests.machine import Kind
 
 # A generated test that is slow on a busy machine has not failed: no deadline. `make fuzz` asks for many
 # examples.
@@ -51,29 +53,38 @@ def namespace(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     unlink(f"cachee.{os.getuid()}.{name}.")
 
 
-# Skips are named in one line at the end. `.ci/run` installs all that any test needs, and sets
-# CACHEE_SKIPS=none: a skip is a failure then, but for what no package brings. Where it may not make
-# namespaces, it sets CACHEE_SKIPS=privileges instead.
-NOT_TO_BE_HAD = ("this kernel", "this Python", "no second CPython", "another Python", "not guided")
-NEEDS_PRIVILEGES = ("needs root", "no network namespaces", "no time namespaces")
+# Skips. machine.py has the table of what tests need. `.ci/run` says by CACHEE_SKIPS what may be missing.
+# "none": only what nobody can add, since all packages are installed. "rights": also the rights that this
+# machine denies. Any other skip fails the run then. A line at the end names all that was skipped.
+MAY_BE_SKIPPED = {"none": {Kind.GIVEN}, "rights": {Kind.GIVEN, Kind.RIGHT}}
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        names = [name for mark in item.iter_markers("needs") for name in mark.args]
+        missing = next(filter(None, map(machine.why_missing, names)), "")
+        if missing:
+            item.add_marker(pytest.mark.skip(reason=missing))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     skipped = reasons(terminalreporter)
     if skipped:
-        groups = ", ".join(f"{group} ({'; '.join(sorted(why))})" for group, why in sorted(skipped.items()))
+        groups = ", ".join(
+            f"{group} ({'; '.join(sorted({reason.partition(':')[0] for reason in why}))})"
+            for group, why in sorted(skipped.items())
+        )
         terminalreporter.write_line(f"skipped here: {groups}")
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     terminal = session.config.pluginmanager.get_plugin("terminalreporter")
-    allowed = {"none": NOT_TO_BE_HAD, "privileges": NOT_TO_BE_HAD + NEEDS_PRIVILEGES}.get(
-        os.environ.get("CACHEE_SKIPS", "")
-    )
+    allowed = MAY_BE_SKIPPED.get(os.environ.get("CACHEE_SKIPS", ""))
     if terminal is None or allowed is None:
         return
-    if any(not reason.startswith(allowed) for why in reasons(terminal).values() for reason in why):
+    if any(machine.kind_of(reason) not in allowed for why in reasons(terminal).values() for reason in why):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
@@ -81,9 +92,8 @@ def reasons(terminal: pytest.TerminalReporter) -> dict[str, set[str]]:
     """Group of tests (its file's name) -> why some of it was skipped."""
     found: dict[str, set[str]] = {}
     for report in terminal.stats.get("skipped", []):
-        path, _, reason = report.longrepr
-        group = PurePath(path).stem.removeprefix("test_")
-        found.setdefault(group, set()).add(re.sub(r"^Skipped: ", "", reason))
+        group = PurePath(report.nodeid.partition("::")[0]).stem.removeprefix("test_")
+        found.setdefault(group, set()).add(re.sub(r"^Skipped: ", "", report.longrepr[2]))
     return found
 
 

@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from tests import machine
+
 BENCH = Path(__file__).resolve().parents[2] / "bench"
 SCRIPTS = sorted(BENCH.glob("bench_*.py"))
 VERDICTS = {"met", "missed", "not measured"}
@@ -106,8 +108,8 @@ def quick(tmp_path_factory):
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_a_bench_prints_its_tables_and_writes_its_figures(script, quick):
-    if script.stem in LONG and not ALL:
-        pytest.skip("it takes long: CACHEE_BENCHES=all tries every script")
+    if script.stem in LONG:
+        machine.require("long benches")
     done = quick(script)
     assert len(re.findall("^-[- ]+$", done.text, re.MULTILINE)) == TABLES[script.stem] + 1
     assert "\nTargets\n" in done.text

@@ -2,12 +2,13 @@
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests import machine
 
 BENCH = Path(__file__).resolve().parents[2] / "bench"
 SCRIPT = BENCH / "instructions.py"
@@ -33,11 +34,11 @@ def run(out: Path, path: str | None = None) -> str:
     return done.stdout
 
 
-@pytest.mark.skipif(shutil.which("valgrind") is None, reason="no valgrind here (apt-get install valgrind)")
+@pytest.mark.needs("valgrind")
 def test_each_instruction_of_a_get_and_a_set_has_its_function(tmp_path):
     text = run(tmp_path)
     if "Nothing was counted" in text:
-        pytest.skip(text)
+        machine.skip("valgrind", text.strip())
     counts = json.loads((tmp_path / "instructions.json").read_text())["per_operation"]["no bridge"]
     assert {"hash_key (hash.h)", "Segment_get (module_verbs.c)"} <= set(counts["get, hot"])
     assert {"hash_key (hash.h)", "ring_append (ring.c)"} <= set(counts["set, hot"])

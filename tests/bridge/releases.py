@@ -15,8 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
-
+from tests import machine
 from tests.bridge.hosts import Host
 from tests.cachee_shm.processes import child
 
@@ -43,7 +42,7 @@ def release_before() -> Path:
 def _make(folder: Path) -> None:
     git = subprocess.run(["git", "archive", "--format=tar", COMMIT], cwd=ROOT, capture_output=True)
     if git.returncode:
-        pytest.skip(f"git has no commit {COMMIT} here (git fetch --unshallow): no release before")
+        machine.skip("release before", f"git has no commit {COMMIT} here (git fetch --unshallow)")
     with tarfile.open(fileobj=io.BytesIO(git.stdout)) as archive:
         archive.extractall(folder, filter="data") if sys.version_info >= (3, 12) else archive.extractall(
             folder

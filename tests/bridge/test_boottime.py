@@ -9,7 +9,7 @@ import pytest
 from cachee_bridge.boottime import clock
 from tests.bridge.hosts import hosts, until
 from tests.cachee_shm.processes import child
-from tests.cachee_shm.suspending import SUSPEND, can_suspend
+from tests.cachee_shm.suspending import SUSPEND
 
 
 def test_it_does_not_go_back() -> None:
@@ -17,9 +17,8 @@ def test_it_does_not_go_back() -> None:
     assert readings == sorted(readings)
 
 
+@pytest.mark.needs("time namespaces")
 def test_a_host_that_was_suspended_since_it_booted_is_whole_and_linked(tmp_path: Path) -> None:
-    if not can_suspend():
-        pytest.skip("no time namespaces (needs root): suspend was not tried")
     with hosts(tmp_path) as (here, there):
         here.start(f"{SUSPEND}suspended(5000)")
         there.start()

@@ -19,6 +19,8 @@ import uvloop
 from cachee_bridge.doorbell import Doorbell, DoorbellUnavailable, queue_name
 from cachee_shm.errors import BridgeRunning
 
+WITH_QUEUES = pytest.mark.needs("message queues")
+
 
 @pytest.fixture
 def host() -> Iterator[str]:
@@ -36,6 +38,7 @@ def ring(host: str) -> None:
     queue.close()
 
 
+@WITH_QUEUES
 def test_a_ring_wakes_an_event_loop_that_waits_on_the_descriptor(host: str) -> None:
     bell = Doorbell.create(host, None)
 
@@ -50,6 +53,7 @@ def test_a_ring_wakes_an_event_loop_that_waits_on_the_descriptor(host: str) -> N
     bell.close()
 
 
+@WITH_QUEUES
 def test_two_rings_are_one_message(host: str) -> None:
     bell = Doorbell.create(host, None)
     ring(host)
@@ -59,6 +63,7 @@ def test_two_rings_are_one_message(host: str) -> None:
     bell.close()
 
 
+@WITH_QUEUES
 def test_the_queue_is_private_without_a_group_and_shared_with_one(host: str) -> None:
     group = grp.getgrgid(os.getegid()).gr_name
     old = os.umask(0o077)
@@ -74,12 +79,14 @@ def test_the_queue_is_private_without_a_group_and_shared_with_one(host: str) -> 
     bell.close()
 
 
+@WITH_QUEUES
 def test_a_clean_exit_unlinks_the_queue(host: str) -> None:
     Doorbell.create(host, None).close()
     with pytest.raises(posix_ipc.ExistentialError):
         posix_ipc.MessageQueue(queue_name(host))
 
 
+@WITH_QUEUES
 def test_after_a_crash_a_writer_that_has_the_queue_open_is_still_heard(host: str) -> None:
     script = f"import os, cachee_bridge.doorbell as d; d.Doorbell.create({host!r}, None); os._exit(9)"
     subprocess.run([sys.executable, "-c", script], check=False, env={**os.environ, "PYTHONPATH": "bridge:."})
@@ -91,6 +98,7 @@ def test_after_a_crash_a_writer_that_has_the_queue_open_is_still_heard(host: str
     bell.close()
 
 
+@WITH_QUEUES
 def test_the_queue_of_a_live_bridge_is_not_taken_over(host: str) -> None:
     bell = Doorbell.create(host, None)
     with pytest.raises(BridgeRunning, match=host):
@@ -101,6 +109,7 @@ def test_the_queue_of_a_live_bridge_is_not_taken_over(host: str) -> None:
     Doorbell.create(host, None).close()
 
 
+@WITH_QUEUES
 def test_a_stale_queue_of_another_shape_is_replaced(host: str) -> None:
     posix_ipc.MessageQueue(queue_name(host), posix_ipc.O_CREX, max_messages=3, max_message_size=8).close()
     bell = Doorbell.create(host, None)

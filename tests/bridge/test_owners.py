@@ -24,7 +24,6 @@ from cachee_bridge.doorbell import Doorbell, DoorbellUnavailable, queue_name
 from cachee_bridge.owners import wrong_owner
 
 STRANGER, GROUP = 65534, 4242
-root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it becomes another user")
 
 
 def status(uid: int, gid: int, mode: int) -> os.stat_result:
@@ -83,7 +82,7 @@ class Stranger:
         os.waitpid(self._pid, 0)
 
 
-@root_only
+@pytest.mark.needs("other users", "message queues")
 @pytest.mark.parametrize("mode", [0o666, 0o600])
 def test_a_strangers_queue_is_neither_locked_nor_removed_nor_taken_for_a_bridges(
     host: str, mode: int
@@ -107,7 +106,7 @@ def test_a_strangers_queue_is_neither_locked_nor_removed_nor_taken_for_a_bridges
         stranger.end()
 
 
-@root_only
+@pytest.mark.needs("other users", "message queues")
 def test_a_queue_that_this_user_may_not_open_is_named_with_the_command(host: str) -> None:
     bell = Doorbell.create(host, None)
 
@@ -124,7 +123,7 @@ def test_a_queue_that_this_user_may_not_open_is_named_with_the_command(host: str
     bell.close()
 
 
-@root_only
+@pytest.mark.needs("other users")
 def test_a_strangers_socket_is_not_taken_over() -> None:
     folder = Path(tempfile.mkdtemp())  # where another user may write, as in /dev/shm
     folder.chmod(0o1777)

@@ -19,6 +19,7 @@ from cachee_bridge.doorbell import MESSAGES_MAX, Doorbell
 from cachee_bridge.pump import Pump
 from cachee_bridge.segments import Segments
 from cachee_shm.config import Config
+from tests import machine
 from tests.bridge.fakes import FakeRing
 
 WAIT_S = 20.0
@@ -73,6 +74,7 @@ Test = Callable[[Rig], Awaitable[None]]
 
 @pytest.fixture
 def bell() -> Iterator[Doorbell]:
+    machine.require("message queues")
     bell = Doorbell.create(f"test-{uuid.uuid4().hex[:12]}", None)
     yield bell
     bell.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -24,14 +23,7 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", TEXT, re.DOTALL)
 
 
-def has_openssl_3() -> bool:
-    command = shutil.which("openssl")
-    return command is not None and b"OpenSSL 3" in subprocess.check_output([command, "version"])
-
-
-@pytest.mark.skipif(
-    not has_openssl_3(), reason="needs the openssl command, version 3 (apt-get install openssl)"
-)
+@pytest.mark.needs("OpenSSL 3")
 def test_the_commands_make_certificates_of_one_host_and_two_namespaces(tmp_path: Path) -> None:
     for commands in blocks("sh"):
         subprocess.run(["sh", "-ec", commands], cwd=tmp_path, check=True, capture_output=True)

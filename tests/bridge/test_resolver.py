@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import subprocess
 import sys
@@ -131,7 +130,7 @@ def test_a_target_without_an_address_makes_no_host_disappear(server: DnsServer) 
         ask(server, "srv:cachee.test")
 
 
-@pytest.mark.skipif(shutil.which("dnsmasq") is None, reason="needs dnsmasq (Debian's dnsmasq-base)")
+@pytest.mark.needs("dnsmasq")
 def test_dnsmasq_is_understood(tmp_path: Path) -> None:
     (port,) = free_ports(1)
     hosts = tmp_path / "hosts"

@@ -456,10 +456,7 @@ for line in sys.stdin:
 """
 
 
-@pytest.mark.skipif(
-    subprocess.run(["unshare", "--ipc", "true"], capture_output=True).returncode != 0,
-    reason="needs root: it enters another IPC namespace",
-)
+@pytest.mark.needs("IPC namespaces")
 def test_writers_of_another_ipc_namespace_are_heard_and_told_of(pair: Pair) -> None:
     reader = pair[1].attach()
     keys = [f"k{number}" for number in range(30)]

@@ -254,7 +254,7 @@ def enter_an_empty_root(folder):
     os.chdir("/")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it drops its privileges, or enters another root")
+@pytest.mark.needs("other users", "root directories")
 @pytest.mark.parametrize("how", ["privileges", "chroot", "both"])
 def test_who_has_dropped_its_privileges_or_has_no_proc_clears_up_after_its_like(cache, tmp_path, how):
     """Both were forked before: they attach no more, and cannot open the segment's file again."""

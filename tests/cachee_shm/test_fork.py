@@ -21,8 +21,6 @@ from cachee_shm import waiting
 from tests.cachee_shm.loaders import held
 from tests.cachee_shm.processes import child, forked, in_fork, until
 
-AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it becomes another user")
-
 
 def slots(cache):
     """The roster slots of live processes, by pid."""
@@ -311,7 +309,7 @@ os.execv(sys.executable, [sys.executable, '-c', program, json.dumps(arguments['c
         started.end()
 
 
-@AS_ROOT
+@pytest.mark.needs("other users")
 def test_a_child_that_drops_its_privileges_works_on(cache):
     def work():
         become_nobody()
@@ -347,7 +345,7 @@ def check_told_once(cache, caplog):
 # children cannot open the file any more, unless the segment has a group in common with them.
 
 
-@AS_ROOT
+@pytest.mark.needs("other users")
 def test_children_of_a_child_that_dropped_its_privileges_miss_and_say_so_once(cache, caplog):
     cache.set("a", 1)
 
@@ -364,7 +362,7 @@ def test_children_of_a_child_that_dropped_its_privileges_miss_and_say_so_once(ca
     assert slots(cache).keys() == {os.getpid()}
 
 
-@AS_ROOT
+@pytest.mark.needs("other users")
 def test_workers_of_a_master_that_dropped_its_privileges_after_it_attached_miss_and_say_so_once(
     config, caplog
 ):
@@ -380,7 +378,7 @@ def test_workers_of_a_master_that_dropped_its_privileges_after_it_attached_miss_
     in_fork(master)
 
 
-@AS_ROOT
+@pytest.mark.needs("other users")
 def test_a_worker_that_attaches_after_its_master_dropped_privileges_works(config):
     def master():
         become_nobody()
@@ -396,7 +394,7 @@ def test_a_worker_that_attaches_after_its_master_dropped_privileges_works(config
     in_fork(master)
 
 
-@AS_ROOT
+@pytest.mark.needs("other users")
 def test_with_a_common_group_every_order_of_forks_and_dropped_privileges_works(config):
     config["host"]["group"] = grp.getgrgid(65534).gr_name
     with cachee_shm.attach(config=config) as cache:

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import machine
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 CORE = ROOT / "cachee_shm" / "core"
 DRIVER = Path(__file__).with_name("reentry.py")
@@ -102,7 +104,7 @@ def test_a_cache_that_is_closed_or_moved_inside_a_verb_is_never_a_crash(minor: i
 
 def test_both_the_oldest_and_the_newest_python_are_here() -> None:
     if len(FOUND) == 1:
-        pytest.skip(f"another Python than 3.{FOUND[0][0]}, with headers, in 3.{OLDEST} to 3.{NEWEST}")
+        machine.skip("second Python", f"only 3.{FOUND[0][0]} of 3.{OLDEST} to 3.{NEWEST}, with headers")
 
 
 def test_each_function_of_python_that_the_binding_calls_is_known_to_run_code_or_not() -> None:

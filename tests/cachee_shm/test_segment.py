@@ -1,12 +1,10 @@
 """Making a segment, finding it, refusing what is none, and following it when it is replaced."""
 
 import grp
+import importlib
 import logging
 import os
-import pathlib
-import platform
 import random
-import re
 import struct
 import subprocess
 import sys
@@ -26,21 +24,16 @@ from cachee_shm.errors import (
     SegmentError,
     SegmentRetired,
 )
+from tests import machine
 from tests.cachee_shm.processes import child, children, in_fork, until
 
 NOBODY = 65534
-AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it becomes another user, or mounts")
 HEADER = struct.Struct("<QQQ")  # magic, fingerprint, bytes in all
-
-
-def may_unshare(*options):
-    return subprocess.run(["unshare", *options, "true"], capture_output=True).returncode == 0
 
 
 def in_small_memory(megabytes, code, options="", **arguments):
     """Run code where /dev/shm is a tmpfs of this size; what it said."""
-    if os.geteuid() != 0 or not may_unshare("-m"):
-        pytest.skip("needs root and mount namespaces")
+    machine.require("mount namespaces")
     mount = f'mount -t tmpfs -o size={megabytes}m{options} tmpfs /dev/shm && exec "$0" "$@"'
     with child(code, under=("unshare", "-m", "sh", "-c", mount), **arguments) as one:
         return one.end()
@@ -188,7 +181,7 @@ def test_a_configured_group_may_attach_too(config):
     assert (found.st_mode & 0o777, found.st_gid) == (0o660, gid)
 
 
-@AS_ROOT
+@pytest.mark.needs("other users")
 def test_another_user_of_the_group_shares_the_segment(config):
     group = next(one for one in grp.getgrall() if one.gr_gid not in (0, NOBODY))
     config["host"]["group"] = group.gr_name
@@ -205,7 +198,7 @@ def test_another_user_of_the_group_shares_the_segment(config):
         assert cache.get("a") == 2
 
 
-@AS_ROOT
+@pytest.mark.needs("other users")
 def test_another_user_is_refused(cache, config):
     def other():
         cache.close()
@@ -217,7 +210,7 @@ def test_another_user_is_refused(cache, config):
     assert cache.set("a", 1)
 
 
-@AS_ROOT
+@pytest.mark.needs("other users")
 def test_a_user_who_is_not_of_the_configured_group_is_refused_and_leaves_no_file(config):
     group = next(one for one in grp.getgrall() if one.gr_gid not in (0, NOBODY))
     config["host"]["group"] = group.gr_name
@@ -231,6 +224,7 @@ def test_a_user_who_is_not_of_the_configured_group_is_refused_and_leaves_no_file
     assert not os.path.exists(file_of(config))
 
 
+@pytest.mark.needs("other users")
 def test_where_no_file_may_be_made_access_is_denied(config):
     code = """
 import cachee_shm.config
@@ -278,10 +272,8 @@ one.close()
     assert last == "1 False True"
 
 
-@AS_ROOT
+@pytest.mark.needs("time namespaces")
 def test_another_time_namespace_is_refused(cache, config):
-    if not may_unshare("-T", "--fork"):
-        pytest.skip("no time namespaces here")
     code = """
 try: cachee_shm.attach(config=arguments['wanted'])
 except cachee_shm.CacheeError as error: say(type(error).__name__)
@@ -299,7 +291,8 @@ def test_a_second_interpreter_of_one_process_is_refused(private_interpreter):
 @pytest.fixture
 def private_interpreter(tmp_path):
     new = sys.version_info >= (3, 13)
-    subinterpreters = pytest.importorskip("_interpreters" if new else "_xxsubinterpreters")
+    machine.require("subinterpreters")
+    subinterpreters = importlib.import_module("_interpreters" if new else "_xxsubinterpreters")
 
     def run(code):
         said = tmp_path / "said"
@@ -544,13 +537,6 @@ def test_a_segment_that_is_retired_again_and_again_is_an_error(config, monkeypat
 # Huge pages
 
 
-def kernel_collapses_shared_memory():
-    """Whether madvise(MADV_COLLAPSE) gives shared memory huge pages: Linux 6.1, unless they are forbidden."""
-    setting = pathlib.Path("/sys/kernel/mm/transparent_hugepage/shmem_enabled")
-    release = tuple(int(part) for part in re.findall(r"\d+", platform.release())[:2])
-    return release >= (6, 1) and setting.exists() and "[deny]" not in setting.read_text()
-
-
 def kilobytes_on_huge_pages(path):
     with open("/proc/self/smaps") as lines:
         here, found = False, 0
@@ -562,9 +548,7 @@ def kilobytes_on_huge_pages(path):
     return found
 
 
-@pytest.mark.skipif(
-    not kernel_collapses_shared_memory(), reason="this kernel gives shared memory no huge pages when asked"
-)
+@pytest.mark.needs("huge pages")
 def test_a_segment_lies_on_huge_pages_whatever_the_machine_is_set_to(config):
     config["namespaces"]["shop"]["memory"] = "16MiB"
     with cachee_shm.attach(config=config) as cache:

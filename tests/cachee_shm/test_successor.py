@@ -6,7 +6,6 @@ import logging
 import os
 import resource
 import stat
-import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -24,8 +23,6 @@ from cachee_shm.errors import (
     SegmentError,
 )
 from tests.cachee_shm.processes import child, in_fork, until
-
-AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it becomes another user")
 
 
 def file_of(config, namespace="shop"):
@@ -211,7 +208,7 @@ except KeyboardInterrupt: say('interrupted')
             assert waiting.end() == ["interrupted"]
 
 
-@AS_ROOT
+@pytest.mark.needs("other users")
 def test_another_user_s_retired_file_leaves_a_worker_as_a_cache_that_misses(config):
     import grp
 
@@ -580,7 +577,7 @@ def test_a_worker_that_runs_out_of_descriptors_goes_on_and_comes_back(cache, con
     assert cache.set("a", 3)
 
 
-@AS_ROOT
+@pytest.mark.needs("mount namespaces")
 def test_without_proc_it_says_so(cache, config):
     code = """
 for private in (False, True):
@@ -588,8 +585,6 @@ for private in (False, True):
     except cachee_shm.CacheeError as error: say(type(error).__name__, '/proc' in str(error))
 """
     hidden = ("unshare", "-m", "sh", "-c", 'mount -t tmpfs tmpfs /proc && exec "$0" "$@"')
-    if subprocess.run([*hidden, "true"], capture_output=True).returncode != 0:
-        pytest.skip("needs root and mount namespaces")
     with child(code, under=hidden, wanted=config) as without:
         assert without.end() == ["SegmentError True", "SegmentError True"]
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.cachee_shm.processes import child
-from tests.cachee_shm.suspending import SUSPEND, can_suspend
+from tests.cachee_shm.suspending import SUSPEND
 
 LOOKED = """
 def looked():
@@ -17,10 +17,7 @@ def looked():
 """
 
 
-@pytest.fixture(autouse=True)
-def time_namespaces():
-    if not can_suspend():
-        pytest.skip("no time namespaces (needs root): suspend was not tried")
+pytestmark = pytest.mark.needs("time namespaces")
 
 
 def test_the_time_in_suspend_counts_for_lifetimes(config):

@@ -10,6 +10,7 @@ import pytest
 
 import cachee_shm
 from cachee_shm.errors import Closed
+from tests import machine
 from tests.cachee_shm import bridged
 from tests.cachee_shm.processes import children
 
@@ -32,6 +33,7 @@ def shop(config):
 
 @pytest.fixture
 def bell(shop):
+    machine.require("message queues")
     queue = posix_ipc.MessageQueue(shop.spec.doorbell, posix_ipc.O_CREX, max_messages=2, max_message_size=128)
     yield queue
     queue.close()

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from cachee_shm import codec
+from tests import machine
 from tests.cachee_shm.processes import child
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -114,16 +115,14 @@ def second(tmp_path_factory):
     """What makes `child` start the second version: its Python, and where the package compiled for it is."""
     found = second_interpreter()
     if found is None:
-        pytest.skip("no second CPython from 3.10 on with its headers: two versions were not tried together")
+        machine.skip("second Python", "none from 3.10 on, with its headers, is here")
     python, include, suffix = found
     folder = tmp_path_factory.mktemp("second")
     environment = folder / "environment"
     subprocess.run([python, "-m", "venv", environment], check=True)
     installed = subprocess.run([environment / "bin/pip", "install", "--quiet", *NEEDED], capture_output=True)
     if installed.returncode:
-        pytest.skip(
-            f"pip cannot install {', '.join(NEEDED)} for {python}: two versions were not tried together"
-        )
+        machine.skip("second Python", f"pip cannot install {', '.join(NEEDED)} for {python}")
     package = folder / "path" / "cachee_shm"
     shutil.copytree(
         ROOT / "cachee_shm", package, ignore=shutil.ignore_patterns("*.so", "__pycache__", "core", "cli")

@@ -6,7 +6,6 @@ orders suffice is argued in core/atomics.h, not tested.
 """
 
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -17,10 +16,7 @@ LIBRARIES = "/usr/aarch64-linux-gnu"
 CORE_TESTS = Path(__file__).parent
 PROGRAMS = ("ring", "index", "relay")
 
-pytestmark = pytest.mark.skipif(
-    os.uname().machine == "x86_64" and not (shutil.which(COMPILER) and shutil.which(EMULATOR)),
-    reason="no aarch64 (apt: gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user)",
-)
+pytestmark = pytest.mark.needs("aarch64")
 
 
 @pytest.fixture(scope="module")

@@ -17,10 +17,7 @@ import pytest
 MODEL = Path(__file__).parent / "model" / "cachee.pml"
 COMPILER = shutil.which("gcc") or shutil.which("cc")
 
-pytestmark = [
-    pytest.mark.skipif(not shutil.which("spin"), reason="the model is not checked: no spin here (apt: spin)"),
-    pytest.mark.skipif(not COMPILER, reason="the model is not checked: no C compiler here"),
-]
+pytestmark = pytest.mark.needs("spin", "C compiler")
 
 # `make torture` sets it: what takes longer than some seconds is tried too.
 IS_WHOLE = os.environ.get("CACHEE_MODEL") == "whole"

@@ -1,6 +1,5 @@
 """A bounded batch of the fuzzing; `make fuzz` is the long one. The core's verbs have theirs in tests/core."""
 
-import importlib.util
 import random
 import subprocess
 import sys
@@ -50,9 +49,7 @@ def test_an_input_that_is_used_up_decides_nothing_more():
     assert list(Decoder(1 << 20).feed(script.message()))
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("atheris") is None, reason="not guided: no atheris (`make fuzz` installs it)"
-)
+@pytest.mark.needs("atheris")
 @pytest.mark.parametrize("name", sorted(BYTES_MAX))
 def test_guided_inputs_do_no_harm(name):
     command = [sys.executable, "-m", "tests.fuzz", name, "--runs", "100"]

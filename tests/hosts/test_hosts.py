@@ -11,13 +11,11 @@ import time
 
 import pytest
 
-from bench.namespaces import missing
 from tests.bridge.hosts import until
 from tests.hosts.observer import cursor_of
 from tests.hosts.places import ISOLATION_TTL_S, LOST_AFTER_S, PlacedHost, PlacedMesh
 
-if reason := missing():
-    pytest.skip(reason, allow_module_level=True)
+pytestmark = pytest.mark.needs("network namespaces")
 
 LONG_S = LOST_AFTER_S + ISOLATION_TTL_S + 0.5  # a fault that outlasts every bound
 

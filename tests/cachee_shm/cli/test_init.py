@@ -52,7 +52,7 @@ def test_with_a_group_its_processes_can_read_the_hash_key_and_not_the_secret(tmp
     assert config.load(tmp_path / "cachee.toml").host.gid() == os.getgid()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it gives a file to another user")
+@pytest.mark.needs("other users")
 def test_the_user_of_the_groups_name_gets_the_secret(tmp_path):
     assert main(["init", "--path", str(tmp_path / "cachee.toml"), "--group", "daemon"]) == 0
     assert (tmp_path / "secret").stat().st_uid == pwd.getpwnam("daemon").pw_uid

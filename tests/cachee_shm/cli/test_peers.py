@@ -197,7 +197,7 @@ def test_a_bridge_that_dies_in_the_midst_of_its_answer_has_not_answered(monkeypa
         answering.join()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it becomes another user")
+@pytest.mark.needs("other users")
 def test_a_stranger_that_listens_there_is_not_believed(monkeypatch):
     folder = tempfile.mkdtemp()
     os.chmod(folder, 0o1777)

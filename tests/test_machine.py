@@ -1,0 +1,59 @@
+"""What a machine lacks is skipped by name, and is a failure only where it could have been brought."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests import machine
+from tests.machine import NEEDS, Kind
+
+ROOT = Path(__file__).resolve().parent.parent
+WITHOUT_QUEUES = """
+import os, resource, sys
+resource.setrlimit(resource.RLIMIT_MSGQUEUE, (0, 0))
+os.execv(sys.executable, sys.argv[1:])
+"""
+SOME = ("tests/bridge/test_doorbell.py", "-k", "two_rings or no_queue")
+
+
+@pytest.mark.parametrize(("may_be_skipped", "status"), [("", 0), ("rights", 0), ("none", 1)])
+def test_where_there_are_no_message_queues_a_line_says_so_and_the_run_passes_unless_none_may_be_skipped(
+    may_be_skipped, status
+):
+    asked = [sys.executable, "-m", "pytest", "-q", *SOME]
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_QUEUES, *asked],
+        cwd=ROOT,
+        env={**os.environ, "CACHEE_SKIPS": may_be_skipped},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == status, done.stdout
+    assert "\nskipped here: doorbell (no message queues)\n" in done.stdout
+    assert "3 passed, 1 skipped" in done.stdout
+
+
+def test_each_need_is_found_out_without_an_error_and_a_skip_has_its_kind():
+    for name, need in NEEDS.items():
+        assert machine.why_missing(name).partition(":")[0] in ("", f"no {name}")
+        assert machine.kind_of(f"no {name}: for some reason") is need.kind
+    assert machine.kind_of("whatever else") is None
+
+
+def test_ci_brings_what_is_a_package():
+    script = (ROOT / ".ci" / "run").read_text()
+    named = {name for name, need in NEEDS.items() if need.kind is Kind.PACKAGE} - {"rival", "long benches"}
+    brought = {"C compiler": "gcc", "OpenSSL 3": "openssl", "aarch64": "qemu-aarch64"}
+    assert [name for name in named if not re.search(rf"^need {brought.get(name, name)} ", script, re.M)] == []
+    assert "CACHEE_BENCHES=all" in script and "EXTRAS=test,demo,bench" in script
+
+
+def test_no_test_is_skipped_but_by_the_table():
+    others = re.compile(r"pytest\.skip|mark\.skip|importorskip|skipif")
+    here = {"machine.py", "conftest.py", Path(__file__).name}
+    sources = [path for path in (ROOT / "tests").rglob("*.py") if path.name not in here]
+    assert [str(path) for path in sources if others.search(path.read_text())] == []
