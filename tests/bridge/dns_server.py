@@ -37,9 +37,7 @@ class DnsServer:
         self._servers: list[socketserver.BaseServer] = []
 
     def __enter__(self) -> DnsServer:
-        udp = _UDP(("127.0.0.1", 0), _datagram_handler(self))
-        self.port = int(udp.server_address[1])
-        self._servers = [udp, _TCP(("127.0.0.1", self.port), _stream_handler(self))]
+        self._servers = self._bound()
         for server in self._servers:
             threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         return self
@@ -50,6 +48,17 @@ class DnsServer:
         for server in self._servers:
             server.shutdown()
             server.server_close()
+
+    def _bound(self) -> list[socketserver.BaseServer]:
+        """Both on one port: the kernel chooses one for UDP, and somebody may have it for TCP."""
+        for _ in range(100):
+            udp = _UDP(("127.0.0.1", 0), _datagram_handler(self))
+            self.port = int(udp.server_address[1])
+            try:
+                return [udp, _TCP(("127.0.0.1", self.port), _stream_handler(self))]
+            except OSError:
+                udp.server_close()
+        raise AssertionError("no port is free for both UDP and TCP")
 
     @property
     def address(self) -> str:

@@ -122,12 +122,10 @@ def test_a_fill_that_began_before_a_write_of_the_other_release_is_not_stored(
     pair: tuple[Host, Host], before: Path
 ) -> None:
     """The loader sees the old row; meanwhile the other release writes, and that arrives."""
-    arrives = (
-        "(lambda tail: [time.sleep(0.001) for _ in iter(lambda: cache.tail == tail, False)])(cache.tail)"
-    )
+    arrives = "[time.sleep(0.001) for _ in iter(lambda: cache.tail == tail, False)]"
+    load = f"(lambda tail: [say('begun'), {arrives}, 'old row'][-1])(cache.tail)"
     with upgraded(pair, before) as (old, new, _):
         for writer, reader in ((new, old), (old, new)):
-            load = f"[say('begun'), {arrives}, 'old row'][-1]"
             reader.begin(f"cache.get_or_load('k', lambda: {load})")
             writer("cache.delete('k')")
             assert reader.end() == "old row"
