@@ -145,8 +145,8 @@ class Events:
     ) -> Event | None:
         named = "local" if kind == ADD and not own and not source else KINDS[kind]
         if kind == DELETE and own and digest == RANGE:
-            return None  # all keys whose hash begins as this one; a record of EVERY_KEY follows
-        if kind in (DELETE, LOCAL) and hash_ == EVERY_KEY:
+            hash_, named = 0, "flush"  # all keys whose hash begins as this one
+        elif kind in (DELETE, LOCAL) and hash_ == EVERY_KEY:
             if kind == LOCAL or digest != EVERY_KEY_DONE:
                 return None  # a line, which is about no key; or what it stands for is not evicted yet
             named = "flush"

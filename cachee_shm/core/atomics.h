@@ -12,12 +12,12 @@
  *   LIFE       note_writer                        life_of                             the writer's name, its bytes
  *   RING       ring_append                        ring_read                           a slot's hash and meta: at once
  *   TAIL       ring_help                          ring_tail                           record and fence, the tail
- *   FENCE      fence_raise, raise_listed          fence_of, tag_fence_of              a fence, what follows from it
+ *   FENCE      fence_raise, raise_listed          fence_of, entry_valid               a fence, what follows from it
  *   DEKKER     index_publish, replace, finish     ring_append, relay_map_fence        see below
  *   VERDICT    decide                             is_undecided                        the verdict, the pending bit
  *   DOORBELL   ring_append, peers_ask             doorbell_arm                        see below
  *   LEFT       peers_leave                        peers_left                          see below
- *   INTENT     begin, delete_by, take_intent      roster_announce, announce_intents   an intent, the write
+ *   INTENT     begin, delete_by, take_intent      announce_from, announce_intents     an intent, the write
  *   NAME       peers_rename                       peers_name_at                       `since` before and after a name
  *   LEASE      say_began                          look_at                            where a load began, when
  *   WAITS      lease_waits                        chain_follow                       see below

@@ -63,8 +63,8 @@ struct geometry {
     uint64_t total_bytes;
     uint32_t roster_slots, source_slots, lease_slots, ring_slots, tag_slots, bucket_count, page_count, page_bytes,
         intent_slots, sketch_blocks, ghost_sets;
-    uint64_t roster_at, intents_at, sources_at, leases_at, ring_at, fences_at, own_writes_at, tag_fences_at, own_tags_at, index_at, page_words_at,
-        page_notes_at, sketch_at, ghost_at, pages_at;
+    uint64_t roster_at, intents_at, range_fences_at, sources_at, leases_at, ring_at, fences_at, own_writes_at, tag_fences_at, own_tags_at,
+        index_at, page_words_at, page_notes_at, sketch_at, ghost_at, pages_at;
 };
 
 struct attachment {
@@ -73,6 +73,7 @@ struct attachment {
     struct header *header;
     struct roster_slot *roster;
     struct intent *intents;
+    a64 *range_fences; /* NULL in a segment of another layout */
     struct source_slot *sources;
     struct lease_slot *leases;
     pair128 *ring;
@@ -137,6 +138,7 @@ struct attachment {
 
     void *bridge_lock; /* held: this process is the bridge */
     uint64_t bridge_generation; /* with which it became that; 0: never, NO_BRIDGE: it was forked from one that did */
+    uint32_t buckets_per_call; /* of a dead process's shared intents, that one sweep announces; tests lower it */
     uint32_t house_page;   /* where its next look at who holds the pages begins */
     uint64_t house_second; /* of the wall clock: in it, this process has looked whether housekeeping is due */
 };

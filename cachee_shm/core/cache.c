@@ -6,6 +6,14 @@ enum {
     ADD_TRIES_MAX = 64, /* each means that another verb of this key got further */
 };
 
+/* Ring corruption cannot be repaired in place: everybody re-attaches to a new segment. */
+static enum store retire(struct attachment *a)
+{
+    count(a, STAT_CORRUPT, 1);
+    store_release(&a->header->state, SEGMENT_RETIRED);
+    return STORE_CORRUPT;
+}
+
 /* ---- reading ---- */
 
 /* Served by the bridge of another layout? Then nothing is. Cut off from a source, and too old for that by the policy? Flush: all from before it counts as evicted, also where the
@@ -44,9 +52,20 @@ static enum finding judge_age(struct attachment *a, const struct entry_ref *e)
     return FOUND_NOTHING;
 }
 
+/* A fence of a range or a clear that is ahead of the tail is garbage, and would hide whatever is stored. */
+static void doubt_fences(struct attachment *a, const struct entry_ref *e)
+{
+    uint64_t clear = clear_of(a, entry_local(e)), range = range_fence_of(a, e->hash), newest = clear > range ? clear : range;
+    if (newest > ring_tail(a) + 1) /* read last: it has moved at most one less than any of them */
+        retire(a);
+}
+
 static enum finding judge(struct attachment *a, const struct entry_ref *e)
 {
-    return entry_valid(a, e) ? judge_age(a, e) : FOUND_NOTHING;
+    if (entry_valid(a, e))
+        return judge_age(a, e);
+    doubt_fences(a, e);
+    return FOUND_NOTHING;
 }
 
 enum finding cache_find(struct attachment *a, uint64_t hash, const void *key, uint32_t key_bytes, struct entry_ref *e)
@@ -228,19 +247,13 @@ static bool fences_believable(const struct attachment *a, const struct write *w)
 {
     uint64_t newest = fence_of(a, w->hash), clear = clear_of(a, w->local);
     newest = clear > newest ? clear : newest;
+    uint64_t range = range_fence_of(a, w->hash);
+    newest = range > newest ? range : newest;
     for (uint32_t i = 0; i < w->tags; i++) {
         uint64_t tag = tag_fence_of(a, w->tag[i]);
         newest = tag > newest ? tag : newest;
     }
     return newest <= ring_tail(a) + 1; /* read last: it has moved at most one less than any of them */
-}
-
-/* Ring corruption cannot be repaired in place: everybody re-attaches to a new segment. */
-static enum store retire(struct attachment *a)
-{
-    count(a, STAT_CORRUPT, 1);
-    store_release(&a->header->state, SEGMENT_RETIRED);
-    return STORE_CORRUPT;
 }
 
 struct announcement { /* a write on its way */

@@ -21,6 +21,16 @@ static bool is_range(uint64_t meta)
     return (meta & META_OWN) && kind == RECORD_KEY && (meta & META_DIGEST_BITS) == RECORD_RANGE;
 }
 
+/* What is stored of a range is invalid from here on, so nobody has to look for it. In a segment of another layout, where these
+ * fences are is not known: whoever appends to its ring makes everything in it invalid (older.c). */
+static void raise_range(struct attachment *a, uint64_t hash, uint64_t sequence)
+{
+    if (!a->range_fences)
+        return;
+    fence_raise_one(a, &a->range_fences[hash >> (64 - INTENT_BUCKET_BITS)], sequence);
+    fence_raise_one(a, &a->header->ranges_moved, sequence); /* FENCE: who sees it sees the range's fence raised */
+}
+
 /* Fence and own write of a key's bucket, or of all buckets of a range: these lie side by side, since both go by leading bits. */
 static void raise_key(struct attachment *a, uint64_t meta, uint64_t hash, uint64_t sequence)
 {
@@ -58,6 +68,8 @@ void fence_raise(struct attachment *a, uint64_t meta, uint64_t hash, uint64_t se
     case RECORD_LOCAL:
     case RECORD_GUARDED:
         raise_key(a, meta, hash, sequence);
+        if (is_range(meta))
+            raise_range(a, hash, sequence);
         return;
     case RECORD_TAG:
         fence_raise_one(a, tag_bucket(a, hash), sequence);

@@ -24,6 +24,12 @@ static inline a64 *tag_bucket(const struct attachment *a, uint64_t tag) { return
 static inline uint64_t fence_of(const struct attachment *a, uint64_t hash) { return load_acquire(fence_bucket(a, hash)); } /* FENCE */
 static inline uint64_t tag_fence_of(const struct attachment *a, uint64_t tag) { return load_acquire(tag_bucket(a, tag)); } /* FENCE */
 
+/* The last event of a range: of all keys whose hash has the same leading bits (roster_debts.h). It spares local entries. */
+static inline uint64_t range_fence_of(const struct attachment *a, uint64_t hash)
+{
+    return load_acquire(&a->range_fences[hash >> (64 - INTENT_BUCKET_BITS)]); /* FENCE */
+}
+
 /* The newest clear that counts for an entry: remote ones spare local entries. */
 static inline uint64_t clear_of(const struct attachment *a, bool local)
 {

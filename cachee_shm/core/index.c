@@ -127,10 +127,17 @@ bool index_still(struct entry_ref *e)
     return page_generation(e->page_word) == e->place.generation;
 }
 
+static bool range_moved(const struct attachment *a, const struct entry_ref *e, uint64_t position)
+{
+    return !entry_local(e) && range_fence_of(a, e->hash) > position;
+}
+
 bool entry_valid(const struct attachment *a, const struct entry_ref *e)
 {
     uint64_t position = e->version >> 1;
     if (clear_of(a, entry_local(e)) > position)
+        return false;
+    if (load_acquire(&a->header->ranges_moved) > position && range_moved(a, e, position)) /* FENCE */
         return false;
     for (uint32_t i = 0; i < e->tags; i++)
         if (tag_fence_of(a, load_relaxed(&entry_tags(e)[i])) > position)

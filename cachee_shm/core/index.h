@@ -61,7 +61,7 @@ bool index_look(const struct attachment *a, a64 *at, uint64_t tag_bits, uint64_t
 /* Is an entry that was found before still its key's visible one? Refreshes what a hit needs of its words. */
 bool index_still(struct entry_ref *e);
 
-/* Does nothing newer stand against this entry: clear, its tags? (Its key's own events remove its word.) */
+/* Does nothing newer stand against this entry: clear, its range, its tags? (Its key's own events remove its word.) */
 bool entry_valid(const struct attachment *a, const struct entry_ref *e);
 
 static inline bool entry_expired(const struct entry_ref *e, uint64_t now_ms)

@@ -7,7 +7,8 @@
  *   + 3968           kept             (128, in the header)            creator; the bridge of another layout: see struct kept
  *   + 4 KiB          roster           roster_slots x 384              the slot's holder; a sweeper after its death
  *   + roster         intents          roster_slots x 4 x 16           any process, by CAS: see struct intent
- *   + intents        sources          source_slots x 208              the bridge alone
+ *   + intents        range fences     512 x 8                          any process, raised only
+ *   + range fences   sources          source_slots x 208              the bridge alone
  *   + sources        leases           lease_slots x 48                see struct lease_slot
  *   + leases         ring             ring_slots x 16                 any process, by 16-byte CAS
  *   + ring           fences           16 x ring_slots x 8             any process, raised only
@@ -121,7 +122,7 @@ enum page_queue { QUEUE_SMALL = 0, QUEUE_MAIN = 1, QUEUES = 2 };
 
 enum record_kind {
     RECORD_ADD = 0,     /* a new value where there was none: it evicts nothing here. Not own, of this host: a local one */
-    RECORD_KEY = 1,     /* evict unconditionally; with the digest bits RECORD_RANGE, every key of the hash's bucket of intents */
+    RECORD_KEY = 1,     /* evict unconditionally; with the digest bits RECORD_RANGE, every key of a range of hashes */
     RECORD_SET = 2,     /* a new value, stored; digest bits say which */
     RECORD_TAG = 3,     /* every entry that carries the tag */
     RECORD_CLEAR = 4,   /* every entry; a remote one spares local entries */
@@ -206,6 +207,7 @@ struct header {
     _Alignas(64) a64 ring_tail; /* any process, by CAS: records published so far = the last sequence */
     _Alignas(64) a64 clear_own; /* any process, raised: sequence of the last clear() of this host */
     a64 clear_remote;           /* the bridge, raised: last remote clear or flush; local entries are spared */
+    a64 ranges_moved;           /* any process, raised: sequence of the last event of a range of hashes */
     _Alignas(64) a64 page_stamp; /* any process, fetch_add: pages sealed so far */
     a64 tags_moved;              /* any process, raised: sequence of the last event of a tag */
     a64 cleared_stamp;           /* any process, raised: pages sealed before a clear() hold nothing of worth */
@@ -317,7 +319,7 @@ struct roster_slot {
     a64 pid;         /* holder; for people, never for liveness */
     a64 attached_ms; /* holder */
     a64 verb_hash;   /* holder: hash of the key write under way, 0 = none; sweeper: cleared once it was announced */
-    a64 reserved;
+    a64 announced;   /* | life 32 | steps 32 | of announcing what the dead holder owes; any process, by CAS: see roster_debts.c */
     a64 command[3]; /* holder; for people */
     /* A bit for each bucket of hashes in which a `writing` block is open that found no intent free. Holder; the sweeper
      * clears them once every key of the bucket was announced. */
@@ -392,7 +394,7 @@ _Static_assert(KEY_BYTES_MAX <= ENTRY_KEY_BITS && TAGS_MAX <= ENTRY_TAGS_BITS, "
 #define LAYOUT_FINGERPRINT                                                                                             \
     ((uint64_t)LAYOUT_NUMBER << 56 ^ (uint64_t)sizeof(struct header) << 40 ^ (uint64_t)sizeof(struct roster_slot) << 28 ^ \
      (uint64_t)sizeof(struct source_slot) << 20 ^ (uint64_t)ENTRY_HEADER_WORDS << 16 ^ (uint64_t)ENTRY_UNIT << 4 ^        \
-     (uint64_t)sizeof(struct page_note) ^ (uint64_t)sizeof(struct lease_slot) << 32 ^ (uint64_t)STAT_COUNT << 8)
+     (uint64_t)sizeof(struct page_note) ^ (uint64_t)sizeof(struct lease_slot) << 32 ^ (uint64_t)INTENT_BUCKET_BITS << 36 ^ (uint64_t)STAT_COUNT << 8)
 
 /* An entry is seen as words: all of it may be read while its page is being reused. */
 enum { ENTRY_HASH, ENTRY_VERSION, ENTRY_EXPIRES_FLAGS, ENTRY_STORED };

@@ -191,15 +191,24 @@ static bool is_left(const struct attachment *a, uint32_t slot, uint64_t word)
     return (is_live(word) && !roster_alive(a, slot)) || (is_swept(word) && !sweeper_works(a, slot, word));
 }
 
-/* Announce what a dead process owes, then become the one who gives back what it held. Until then anybody may be doing the
- * same, and who is stopped here delays nobody. What was SWEPT already has been announced. *word: as the slot says then. */
+/* Become the one who gives back what a dead process held. *word: as the slot says then. */
 static bool claim(struct attachment *a, uint32_t slot, uint64_t *word)
 {
     uint64_t seen = *word;
-    if (is_live(seen))
-        roster_announce(a, slot, seen);
     *word = swept_by(seen, a->slot, a->slot_generation);
     return cas(&a->roster[slot].word, &seen, *word);
+}
+
+/* Announce what a dead process owes. Until its slot is claimed, anybody may be doing the same, and who is stopped here delays
+ * nobody. What was SWEPT already has been announced. False: some is left for the next verb of whomever. */
+static bool announced(struct attachment *a, uint32_t slot, uint64_t word)
+{
+    enum announced result = is_live(word) ? roster_announce(a, slot, word, false) : ANNOUNCED_ALL;
+    if (result == ANNOUNCED_PART) {
+        store_relaxed(&a->header->sweep_at_ms, 0);
+        a->house_second = 0;
+    }
+    return result == ANNOUNCED_ALL;
 }
 
 /* The slot is this process's to give back. Safe to die in, at any point: the next one does it again. */
@@ -231,8 +240,10 @@ static bool take_slot(struct attachment *a, uint32_t slot, uint64_t word, enum r
 {
     a64 *at = &a->roster[slot].word;
     uint32_t generation = (uint32_t)(word >> ROSTER_GEN_SHIFT) + 1;
-    if (is_live(word))
-        roster_announce(a, slot, word);
+    if (is_live(word) && roster_announce(a, slot, word, true) != ANNOUNCED_ALL) {
+        errno = EAGAIN;
+        return false;
+    }
     void *held = roster_hold_byte(a, LOCK_SLOTS + slot);
     if (!held)
         return false;
@@ -281,11 +292,11 @@ void roster_leave(struct attachment *a)
 {
     uint64_t word = load_acquire(&a->me->word);
     pages_seal_slot(a, a->slot);
-    if (a->intents_open) {
-        roster_announce(a, a->slot, word);
+    bool paid = !a->intents_open || roster_announce(a, a->slot, word, true) == ANNOUNCED_ALL;
+    if (a->intents_open && paid)
         roster_forget(a, a->slot, word);
-    }
-    store_release(&a->me->word, (uint64_t)a->slot_generation << ROSTER_GEN_SHIFT | SLOT_FREE);
+    if (paid) /* else it looks dead, and whoever leaves this segment clears its successor */
+        store_release(&a->me->word, (uint64_t)a->slot_generation << ROSTER_GEN_SHIFT | SLOT_FREE);
     roster_release_byte(a->lock_page);
     a->lock_page = NULL;
 }
@@ -295,7 +306,7 @@ void roster_leave(struct attachment *a)
 static bool sweep_slot(struct attachment *a, uint32_t slot)
 {
     uint64_t word = load_acquire(&a->roster[slot].word);
-    if (slot == a->slot || !is_left(a, slot, word) || !claim(a, slot, &word))
+    if (slot == a->slot || !is_left(a, slot, word) || !announced(a, slot, word) || !claim(a, slot, &word))
         return false;
     give_back(a, slot, word);
     store_release(&a->roster[slot].word, (word >> ROSTER_GEN_SHIFT << ROSTER_GEN_SHIFT) | SLOT_FREE);

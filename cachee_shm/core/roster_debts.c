@@ -1,7 +1,7 @@
 /* roster_debts.c - intents, and paying the debts of the dead. See roster_debts.h. */
 #include "roster_debts.h"
 
-enum { INTENT_PROBES_MAX = 128, LOOK_TRIES_MAX = 1 << 16 /* each failed try means that somebody changed the word */ };
+enum { INTENT_PROBES_MAX = 128 };
 
 /* ---- intents ---- */
 
@@ -96,76 +96,88 @@ static void counted(struct attachment *a)
         count(a, STAT_INTENTS_SWEPT, 1);
 }
 
-static void announce(struct attachment *a, uint64_t hash)
+/* False: the ring is corrupt. Nothing is owed where there is no hash. */
+static bool announce(struct attachment *a, uint64_t hash)
 {
-    uint64_t s = hash ? ring_append(a, &(struct record){.hash = hash, .kind = RECORD_KEY, .own = true}) : RING_CORRUPT;
+    if (!hash)
+        return true;
+    uint64_t s = ring_append(a, &(struct record){.hash = hash, .kind = RECORD_KEY, .own = true});
     if (s == RING_CORRUPT)
-        return;
+        return false;
     index_kill_lower(a, hash, s << 1, false);
     counted(a);
+    return true;
 }
 
-static void announce_intents(struct attachment *a, uint64_t owner)
+static bool announce_intents(struct attachment *a, uint64_t owner)
 {
-    for (uint32_t i = 0; i < a->geo.intent_slots; i++)
+    bool good = true;
+    for (uint32_t i = 0; i < a->geo.intent_slots && good; i++)
         if (load_relaxed(&a->intents[i].owner) == owner)
-            announce(a, load_acquire(&a->intents[i].hash)); /* INTENT */
+            good = announce(a, load_acquire(&a->intents[i].hash)); /* INTENT */
+    return good;
 }
 
-/* The hash of the entry that a word of the index names. It may be carried on under our eyes: see index_look. */
-static bool hash_named(const struct attachment *a, const a64 *at, uint64_t *hash)
+/* Every key of the bucket. */
+static bool announce_bucket(struct attachment *a, uint32_t bucket)
 {
-    struct entry_ref e;
-    bool names = false;
-    for (int tries = 0; tries < LOOK_TRIES_MAX; tries++) {
-        uint64_t word = load_acquire(at); /* PUBLISH */
-        names = word && entry_open(a, word, &e);
-        fence_acquire(); /* PAGE */
-        if (((load_relaxed(at) ^ word) & ~INDEX_FREQ_MASK) == 0)
-            break;
+    uint64_t hash = (uint64_t)bucket << (64 - INTENT_BUCKET_BITS) | 1; /* never EVERY_KEY */
+    struct record r = {.hash = hash, .kind = RECORD_KEY, .own = true, .digest = RECORD_RANGE};
+    counted(a);
+    return ring_append(a, &r) != RING_CORRUPT;
+}
+
+enum {
+    STEP_EXACT,
+    STEP_BUCKETS, /* the first of them */
+    STEPS_END = STEP_BUCKETS + (1 << INTENT_BUCKET_BITS),
+    STEPS_SHIFT = 32,
+};
+
+/* How many steps are done, of this life. */
+static uint32_t steps_done(const struct roster_slot *dead, uint64_t word)
+{
+    uint64_t done = load_acquire(&dead->announced); /* INTENT */
+    return done >> STEPS_SHIFT == word >> ROSTER_GEN_SHIFT ? (uint32_t)done : STEP_EXACT;
+}
+
+/* Who comes late may take back what another has noted: then those steps are done again. */
+static void note_steps(struct roster_slot *dead, uint64_t word, uint32_t steps)
+{
+    uint64_t seen = load_relaxed(&dead->announced), done = word >> ROSTER_GEN_SHIFT << STEPS_SHIFT | steps;
+    cas(&dead->announced, &seen, done); /* INTENT */
+}
+
+/* Exact debts, then so many buckets. Returns the next step; STEPS_END: there is none, 0: the ring is corrupt. */
+static uint32_t announce_from(struct attachment *a, uint32_t slot, uint64_t word, uint32_t step, uint32_t buckets)
+{
+    struct roster_slot *dead = &a->roster[slot];
+    if (step == STEP_EXACT) {
+        bool intents = announce_intents(a, owner_word(slot, word >> ROSTER_GEN_SHIFT));
+        if (!announce(a, load_acquire(&dead->verb_hash)) || !intents) /* INTENT */
+            return 0;
     }
-    *hash = names ? e.hash : 0;
-    return names;
-}
-
-static bool has_bit(const uint64_t *bits, uint32_t bucket) { return bits[bucket / 64] >> bucket % 64 & 1; }
-
-/* The whole index is looked through: this is rare, a process died with more open blocks than there are intents for. */
-static void evict_buckets(struct attachment *a, const uint64_t *bits, uint64_t version)
-{
-    uint64_t words = (uint64_t)a->geo.bucket_count * BUCKET_WORDS, hash;
-    for (uint64_t i = 0; i < words; i++)
-        if (hash_named(a, &a->index[i], &hash) && has_bit(bits, bucket_of(hash)))
-            index_kill_lower(a, hash, version, true);
-}
-
-static void announce_shared(struct attachment *a, const struct roster_slot *dead)
-{
-    uint64_t bits[INTENT_BUCKET_WORDS], last = 0;
-    for (uint32_t i = 0; i < INTENT_BUCKET_WORDS; i++)
-        bits[i] = load_acquire(&dead->shared[i]); /* INTENT */
-    for (uint32_t bucket = 0; bucket < 1u << INTENT_BUCKET_BITS; bucket++) {
-        if (!has_bit(bits, bucket))
+    for (step = step > STEP_BUCKETS ? step : STEP_BUCKETS; step < STEPS_END && buckets > 0; step++) {
+        uint32_t bucket = step - STEP_BUCKETS;
+        if (!(load_acquire(&dead->shared[bucket / 64]) >> bucket % 64 & 1)) /* INTENT */
             continue;
-        uint64_t hash = (uint64_t)bucket << (64 - INTENT_BUCKET_BITS) | 1; /* never EVERY_KEY */
-        last = ring_append(a, &(struct record){.hash = hash, .kind = RECORD_KEY, .own = true, .digest = RECORD_RANGE});
-        if (last == RING_CORRUPT)
-            return;
-        counted(a);
+        if (!announce_bucket(a, bucket))
+            return 0;
+        buckets--;
     }
-    if (!last)
-        return;
-    evict_buckets(a, bits, last << 1);
-    /* For those who follow the ring: anything may have been evicted. */
-    ring_append(a, &(struct record){.hash = EVERY_KEY, .kind = RECORD_KEY, .digest = EVERY_KEY_DONE});
+    return step;
 }
 
-void roster_announce(struct attachment *a, uint32_t slot, uint64_t word)
+enum announced roster_announce(struct attachment *a, uint32_t slot, uint64_t word, bool all)
 {
-    const struct roster_slot *dead = &a->roster[slot];
-    announce_intents(a, owner_word(slot, word >> ROSTER_GEN_SHIFT));
-    announce_shared(a, dead);
-    announce(a, load_acquire(&dead->verb_hash)); /* INTENT */
+    uint32_t buckets = all ? 1 << INTENT_BUCKET_BITS : a->buckets_per_call;
+    uint32_t step = announce_from(a, slot, word, steps_done(&a->roster[slot], word), buckets);
+    if (step == 0) {
+        store_release(&a->header->state, SEGMENT_RETIRED);
+        return ANNOUNCED_NEVER;
+    }
+    note_steps(&a->roster[slot], word, step);
+    return step < STEPS_END ? ANNOUNCED_PART : ANNOUNCED_ALL;
 }
 
 void roster_forget(struct attachment *a, uint32_t slot, uint64_t word)

@@ -6,8 +6,12 @@
  *
  * An intent is exact as long as one is free (layout.h, struct intent). A process that finds none shares a bit of its slot
  * with all keys whose hash has the same leading bits. Such a bit is announced by a record RECORD_RANGE: it raises the
- * fences and the own writes of the whole range, and what the index holds of it is evicted, local entries excepted. The
- * record has no form on the wire: for it the ring counts as overwritten, so that a peer is sent a map of buckets.
+ * fences and the own writes of the whole range, and the range's own fence, which makes invalid what is stored of it, local
+ * entries excepted: nobody looks for those entries. The record has no form on the wire: for it the ring counts as
+ * overwritten, so that a peer is sent a map of buckets.
+ *
+ * What a process owes is announced in steps: its exact debts, then one step for each bucket. How many steps are done
+ * stands in its slot. Whoever comes next, after a death as well, goes on from there; a step that is done twice is harmless.
  */
 #ifndef CACHEE_ROSTER_DEBTS_H
 #define CACHEE_ROSTER_DEBTS_H
@@ -22,8 +26,15 @@ uint64_t roster_intend(struct attachment *a, uint64_t hash);
  * blocks are carried over by another roster_intend in its successor, under the hash that the key has there. */
 void roster_settle(struct attachment *a, uint64_t intent);
 
-/* Announce all that the holder of a slot owes in the life that `word` names; it is dead, or this process. */
-void roster_announce(struct attachment *a, uint32_t slot, uint64_t word);
+enum announced {
+    ANNOUNCED_ALL,
+    ANNOUNCED_PART,  /* the next call goes on */
+    ANNOUNCED_NEVER, /* the ring is corrupt: the segment is retired, and who leaves it clears its successor */
+};
+
+/* Announce what the holder of a slot owes in the life that `word` names; it is dead, or this process. All of it, or as much
+ * as takes some milliseconds at most. */
+enum announced roster_announce(struct attachment *a, uint32_t slot, uint64_t word, bool all);
 
 /* Forget it. Only who has the slot to itself: its holder, or the sweeper that its word names. */
 void roster_forget(struct attachment *a, uint32_t slot, uint64_t word);

@@ -22,6 +22,7 @@ enum {
     SOURCES_MIN = 64,
     HUGE_PAGE_BYTES = 2 << 20,
     HUGE_PAGES_MS_MAX = 1000, /* of a creator, whom others wait for; the tables come first */
+    FENCES_PER_SWEEP = 1 << 18, /* raised for a dead process's shared intents: some milliseconds */
     MADVISE_COLLAPSE = 25,    /* MADV_COLLAPSE, which older headers lack */
     LARGE_PAGES_FROM = 128 << 20, /* below, many small pages serve the policy better than few large ones */
     BYTES_PER_INDEX_WORD = 112,   /* of value memory: 8 bytes of index for a smallish entry, at 1.5 words an average one */
@@ -55,7 +56,8 @@ static void plan_counts(struct geometry *g, uint64_t total_bytes)
     uint64_t fixed = HEADER_BYTES + (uint64_t)g->roster_slots * sizeof(struct roster_slot) +
                      (uint64_t)g->intent_slots * sizeof(struct intent) +
                      (uint64_t)g->source_slots * sizeof(struct source_slot) + (uint64_t)g->lease_slots * sizeof(struct lease_slot) +
-                     (uint64_t)g->ring_slots * (sizeof(pair128) + FENCES_PER_RING_SLOT * 12 + 8 + 4) + 16 * 64 + HEADER_BYTES;
+                     (uint64_t)g->ring_slots * (sizeof(pair128) + FENCES_PER_RING_SLOT * 12 + 8 + 4) +
+                     (8 << INTENT_BUCKET_BITS) + 16 * 64 + HEADER_BYTES;
     g->page_bytes = total_bytes < LARGE_PAGES_FROM ? PAGE_BYTES_SMALL : PAGE_BYTES_MAX;
     uint64_t words_per_page = g->page_bytes / BYTES_PER_INDEX_WORD;
     uint64_t per_page = g->page_bytes + 8 + sizeof(struct page_note) + words_per_page * 8 +
@@ -82,6 +84,7 @@ static uint64_t plan_offsets(struct geometry *g)
     uint64_t at = HEADER_BYTES;
     g->roster_at = place_region(&at, g->roster_slots, sizeof(struct roster_slot), 64);
     g->intents_at = place_region(&at, g->intent_slots, sizeof(struct intent), 64);
+    g->range_fences_at = place_region(&at, 1 << INTENT_BUCKET_BITS, 8, 64);
     g->sources_at = place_region(&at, g->source_slots, sizeof(struct source_slot), 64);
     g->leases_at = place_region(&at, g->lease_slots, sizeof(struct lease_slot), 64);
     g->ring_at = place_region(&at, g->ring_slots, sizeof(pair128), 64);
@@ -422,6 +425,7 @@ static void point_into(struct attachment *a)
     a->header = (struct header *)(void *)a->base;
     a->roster = (struct roster_slot *)(void *)(a->base + g->roster_at);
     a->intents = (struct intent *)(void *)(a->base + g->intents_at);
+    a->range_fences = (a64 *)(void *)(a->base + g->range_fences_at);
     a->sources = (struct source_slot *)(void *)(a->base + g->sources_at);
     a->leases = (struct lease_slot *)(void *)(a->base + g->leases_at);
     a->ring = (pair128 *)(void *)(a->base + g->ring_at);
@@ -437,6 +441,7 @@ static void point_into(struct attachment *a)
     a->span_bytes = g->page_bytes / SPANS_PER_PAGE - ENTRY_HEADER_WORDS * 8;
     a->pages = a->base + g->pages_at;
     a->ring_mask = g->ring_slots - 1;
+    a->buckets_per_call = FENCES_PER_SWEEP / (g->ring_slots * FENCES_PER_RING_SLOT >> INTENT_BUCKET_BITS);
     a->ring_bits = (uint32_t)__builtin_ctz(g->ring_slots);
     a->fence_shift = 64 - a->ring_bits - (uint32_t)__builtin_ctz(FENCES_PER_RING_SLOT);
 }

@@ -17,7 +17,7 @@
 #include <signal.h>
 #include <sys/wait.h>
 
-enum { SEGMENT_BYTES = 1 << 20, WORKERS = 6, SLOTS = 128, KEYS = 64, MANY = 600 };
+enum { SEGMENT_BYTES = 1 << 20, WORKERS = 6, SLOTS = 128, KEYS = 64, MANY = 600, PART = 7 };
 enum { JOINS, FORKS, DEBTS, PAID, SWEPT };
 
 static int file;
@@ -139,32 +139,92 @@ static void die_owing(void *with)
 
 static uint32_t bucket_of(uint64_t hash) { return (uint32_t)(hash >> (64 - INTENT_BUCKET_BITS)); }
 
-/* The keys of open blocks go. Others stay, but for those that share a bucket with one that found no intent free. */
-static void check_debts(struct attachment *a, struct blocks b)
+/* Returns the ring's tail after it. */
+static uint64_t set_many(struct attachment *a)
 {
     unsigned char value[64];
-    bool shared[1 << INTENT_BUCKET_BITS] = {false};
-    uint32_t gone = 0, all = b.ended + b.open, exact = a->geo.intent_slots / 2;
-    REQUIRE(all <= MANY && 2 * exact < MANY, "%u blocks, %u intents for one process", all, exact);
     for (uint32_t key = 0; key < MANY; key++) {
         struct named_key k = key_named(a, key);
         struct write w = write_of(&k, value, value_make(value, key, 1, 40));
         REQUIRE(cache_set(a, &w) == STORED, "set");
+    }
+    return ring_tail(a);
+}
+
+static bool is_there(struct attachment *a, uint32_t key)
+{
+    unsigned char value[64];
+    uint32_t bytes;
+    struct named_key k = key_named(a, key);
+    return read_value(a, &k, value, &bytes);
+}
+
+/* The keys of open blocks go. Others stay, but for those that share a bucket with one that found no intent free. */
+static void check_debts(struct attachment *a, struct blocks b)
+{
+    bool shared[1 << INTENT_BUCKET_BITS] = {false};
+    uint32_t gone = 0, all = b.ended + b.open, exact = a->geo.intent_slots / 2;
+    REQUIRE(all <= MANY && 2 * exact < MANY, "%u blocks, %u intents for one process", all, exact);
+    set_many(a);
+    for (uint32_t key = 0; key < MANY; key++) {
+        struct named_key k = key_named(a, key);
         if (key >= b.ended && key >= exact && key < all)
             shared[bucket_of(k.hash)] = true;
     }
     REQUIRE(!in_child(die_owing, &b), "it did not die");
     REQUIRE(roster_sweep(a) == 1, "the dead one was not swept");
     for (uint32_t key = 0; key < MANY; key++) {
-        uint32_t bytes;
         struct named_key k = key_named(a, key);
-        bool there = read_value(a, &k, value, &bytes), owed = key >= b.ended && key < all, neighbour = shared[bucket_of(k.hash)];
+        bool there = is_there(a, key), owed = key >= b.ended && key < all, neighbour = shared[bucket_of(k.hash)];
         REQUIRE(there != owed || (neighbour && !there), "key %u is %s after the death of one who held %u blocks, and had ended %u", key,
                 there ? "there" : "gone", b.open, b.ended);
         gone += !there;
         tally(owed ? PAID : DEBTS);
     }
     REQUIRE(gone < b.open + MANY / 4, "%u keys of %u are gone after the death of one who held %u blocks", gone, MANY, b.open);
+}
+
+static void die_in_part(void *unused)
+{
+    struct attachment a;
+    struct segment_config config = plain_config(SEGMENT_BYTES);
+    attach_to(&a, file, &config);
+    a.buckets_per_call = PART;
+    roster_sweep(&a);
+    kill(getpid(), SIGKILL);
+}
+
+static bool is_dead(struct attachment *a, uint32_t slot)
+{
+    return (load_acquire(&a->roster[slot].word) & ROSTER_STATE_MASK) == SLOT_LIVE && !roster_alive(a, slot);
+}
+
+/* Many shared intents are announced in parts: each sweep goes on where the last one ended, also that of a process that died
+ * since. Nothing is looked for in the index: its words stay as they are. */
+static void check_parts(struct attachment *a)
+{
+    struct blocks b = {400, 0};
+    uint64_t bytes = (uint64_t)a->geo.bucket_count * BUCKET_WORDS * 8, before = set_many(a), parts = 0;
+    REQUIRE(!in_child(die_owing, &b), "it did not die");
+    uint32_t slot = a->slot + 1, per_call = a->buckets_per_call, exact = a->geo.intent_slots / 2;
+    REQUIRE(is_dead(a, slot), "the dead one is not in slot %u", slot);
+    a->buckets_per_call = PART;
+    roster_sweep(a);
+    unsigned char *index = malloc(bytes);
+    memcpy(index, a->index, bytes);
+    for (; is_dead(a, slot); parts++) {
+        REQUIRE(ring_tail(a) - before <= exact + 2 * PART * parts + PART, "%llu records after %llu parts",
+                (unsigned long long)(ring_tail(a) - before), (unsigned long long)parts);
+        REQUIRE(parts < 1 << INTENT_BUCKET_BITS, "the sweeps come to no end");
+        REQUIRE(!in_child(die_in_part, NULL), "it did not die");
+        roster_sweep(a);
+    }
+    REQUIRE(parts > 5, "%llu parts", (unsigned long long)parts);
+    REQUIRE(memcmp(index, a->index, bytes) == 0, "the index was changed");
+    for (uint32_t key = 0; key < b.open; key++)
+        REQUIRE(!is_there(a, key), "key %u is there after a death in its block", key);
+    a->buckets_per_call = per_call;
+    free(index);
 }
 
 struct family {
@@ -232,6 +292,7 @@ int main(int argc, char **argv)
     static const struct blocks blocks[] = {{1, 0}, {9, 0}, {0, 9}, {127, 0}, {128, 0}, {129, 0}, {150, 0}, {0, 150}, {20, 130}, {128, 22}, {400, 0}, {0, 400}};
     for (size_t i = 0; i < sizeof blocks / sizeof blocks[0]; i++)
         check_debts(&a, blocks[i]);
+    check_parts(&a);
     check_a_child_does_not_keep_the_lock(&a);
     uint64_t kills = 0;
     for (int part = 0; part < 4; part++) {
