@@ -4,7 +4,10 @@ who answered there.
     an address is    expected while it is configured or named: it isolates until somebody has answered there
                      resolved to a name, or to this host, by whoever proves its name there; at each answer;
                      to this host also by its interfaces, or by a peer whom it has answered there
-    it is dialled    unless it is this host, or its name is linked already, by any address
+    it is dialled    unless its name is linked already, by any address. One that leads to this host is dialled
+                     each OWN_LOOK_S: the name, or the IP address, may belong to another host by then
+    it leads here    no longer when another host answers there, or when the dial comes to nothing and went to
+                     other IP addresses than those that led here. Then it isolates as at the start
     a wait           is uniform in 0..backoff (full jitter: all do not dial a restarted host at one instant)
     a learned one    is only what a peer says. It isolates nobody, a new host waits for two dials of it at
                      most, and few are dialled at a time. It is dropped when its host has left, or after
@@ -17,7 +20,7 @@ name any more is from then on a learned one, if somebody ever answered there.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from cachee_bridge.discovery import ABSENCES
@@ -28,6 +31,8 @@ TOLD_FAILURES_MAX = 2
 """Dials in vain after which an address that is only known from peers is not waited for any more."""
 TOLD_DIALS_MAX, TOLD_CALLING_MAX = 16, 64
 """Of such addresses, how many are dialled at a time, and at most under way: a peer may make up thousands."""
+OWN_LOOK_S = 10.0
+"""A dial of one's own address ends at the look at the interfaces, or costs a handshake with oneself."""
 FAILURES_MAX = 20
 """About 80 s of dialling with the default backoff."""
 
@@ -40,6 +45,11 @@ class Address:
     """Nobody has been linked through it, or by the name it resolves to, since then."""
     name: str | None = None
     is_self: bool = False
+    led_by: frozenset[str] | None = frozenset()
+    """The IP addresses by which it led to this host when that was last known. None: a peer has said so, and
+    they are not known yet. Empty: the interfaces say so, and a dial that goes out has left this host."""
+    led_away: bool = False
+    """It led to this host, and does no more."""
     proven: bool = False
     """`name` has answered there, and not only been told."""
     dialling: bool = False
@@ -131,7 +141,8 @@ class AddressBook:
         if name in self._left:
             self._left.discard(name)
             self._unlinked(name, now)
-        if address not in self._book:
+        known = self._book.get(address)
+        if known is None or (known.is_self and not known.expected and known.due <= now):
             wait = self._rng.uniform(0.0, self._first_s)
             self._book[address] = Address(address, False, now, name=name, due=now + wait)
             self._changed()
@@ -141,35 +152,68 @@ class AddressBook:
         if (known := self._book.get(address)) is not None:
             self._changed()
             known.name, known.is_self, known.given_up, known.proven = name, False, False, True
+            known.led_away = False
 
-    def found_self(self, address: str) -> None:
-        """This host answers there."""
+    def found_self(self, address: str, host: str, now: float) -> None:
+        """This host has answered there, at the IP address `host`."""
         if (known := self._book.get(address)) is not None:
-            known.name, known.is_self = self._own_name, True
-            self._changed()
+            self._leads_here(known, frozenset((host,)), now)
 
-    def told_self(self, address: str) -> bool:
-        """This host's interfaces, or a peer, say that it leads here. Whether that is news: where another
-        host has answered, nobody is believed."""
+    def is_own(self, address: str, now: float) -> bool:
+        """This host's interfaces say that it leads here. Whether that is news: where another host has
+        answered, they are not believed."""
         known = self._book.get(address)
-        if known is None or known.is_self or known.proven:
+        if known is None:
             return False
-        known.name, known.is_self, known.dialling = self._own_name, True, False
-        self._changed()
-        return True
+        if known.proven:
+            self.failed(address, now)
+            return False
+        return self._leads_here(known, frozenset(), now)
+
+    def told_self(self, address: str, now: float) -> bool:
+        """A peer says that this host has answered it there. Whether that is news. The peer may have asked
+        long ago: it is not believed where another host has answered, or nobody does any more."""
+        known = self._book.get(address)
+        if known is None or known.is_self or known.proven or known.led_away:
+            return False
+        return self._leads_here(known, None, now)
+
+    def _leads_here(self, known: Address, led_by: frozenset[str] | None, now: float) -> bool:
+        """Whether that is news."""
+        news = not known.is_self
+        known.name, known.is_self, known.led_by = self._own_name, True, led_by
+        known.dialling = known.proven = known.led_away = False
+        known.failures, known.due = 0, now + OWN_LOOK_S
+        self._next_look = float("-inf")
+        if news:
+            self._changed()
+        return news
+
+    def _own_is_silent(self, known: Address, dialled: frozenset[str], now: float) -> None:
+        """A dial of an own address has come to nothing. Without a name server's answer nothing follows."""
+        known.due = now + OWN_LOOK_S
+        if dialled and known.led_by is None:
+            known.led_by = dialled
+        elif not dialled <= (known.led_by or frozenset()):
+            known.name, known.is_self, known.led_away, known.since = None, False, True, now
+            self._changed()
 
     def answering(self, name: str) -> list[str]:
         """Expected addresses at which `name` has answered."""
         return [at.address for at in self._at(name) if at.proven and at.expected]
 
-    def failed(self, address: str, now: float) -> int:
+    def failed(self, address: str, now: float, dialled: Iterable[str] = ()) -> int:
         """Dialling or a link dialled there came to an end; how many ends in a row without a link that came
-        up."""
+        up. `dialled`: the IP addresses that were tried."""
         known = self._book.get(address)
         if known is None:
             return 0
         known.dialling = False
         self._next_look = float("-inf")
+        if known.is_self:
+            self._own_is_silent(known, frozenset(dialled), now)
+            if known.is_self:
+                return 0
         backoff = min(self._max_s, self._first_s * 2 ** min(known.failures, 20))
         known.failures += 1
         known.due = now + self._rng.uniform(0.0, backoff)
@@ -306,7 +350,9 @@ class AddressBook:
         return next((known.address for known in self._at(name)), "")
 
     def _wanted(self, known: Address, is_up: Callable[[str], bool]) -> bool:
-        return not (known.dialling or known.is_self or (known.name is not None and is_up(known.name)))
+        if known.dialling or (known.is_self and not known.expected):
+            return False
+        return known.name is None or not is_up(known.name)
 
     def _unlinked(self, name: str, now: float) -> None:
         self._lost_since = None

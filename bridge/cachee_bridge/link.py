@@ -167,7 +167,7 @@ class Link:
         """The namespaces that the peer may speak of, None = every one."""
         self._identity = identity
         self._seal: Seal | None = None
-        self._remote_host = remote_host
+        self.remote_host = remote_host
         self._secrets = secrets
         self._under_way = 0
         self._out: list[bytes] = []
@@ -206,7 +206,7 @@ class Link:
         if not port or port == "0":
             return ""
         if host in ("", "0.0.0.0", "[::]"):
-            host = f"[{self._remote_host}]" if ":" in self._remote_host else self._remote_host
+            host = f"[{self.remote_host}]" if ":" in self.remote_host else self.remote_host
         return f"{host}:{port}" if host else ""
 
     @property

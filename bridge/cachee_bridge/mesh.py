@@ -5,8 +5,8 @@ The shell, in full:
     mesh = Mesh(name, stores, settings, random.SystemRandom())
     mesh.start(now); mesh.add_peers(addresses, now); perform(mesh.effects())
     socket opened        mesh.link_opened(link, address or None, now, remote_host, identity)
-    dial failed          mesh.connect_failed(address, reason, now)
-    own address dialled  mesh.found_self(address)
+    dial failed          mesh.connect_failed(address, reason, now, dialled)
+    own address dialled  mesh.found_self(address, now)
     the DNS answered     mesh.discovered(addresses, ttl_s, now), or mesh.discovery_failed(reason, now)
     bytes came           mesh.received(link, data, now)
     socket drained       mesh.writable(link, now)
@@ -222,14 +222,16 @@ class Mesh:
         )
         self._flush()
 
-    def connect_failed(self, address: str, reason: str, now: float) -> None:
-        """A Connect came to nothing."""
-        failures = self._book.failed(address, now)
+    def connect_failed(self, address: str, reason: str, now: float, dialled: Collection[str] = ()) -> None:
+        """A Connect came to nothing. `dialled`: the IP addresses that were tried; none where the name had
+        none."""
+        failures = self._book.failed(address, now, dialled)
         self._complain(address, failures, f"{address} cannot be reached: {reason}")
+        self._look_at_addresses()
 
-    def found_self(self, address: str) -> None:
+    def found_self(self, address: str, now: float) -> None:
         """It leads to this host, as its interfaces say: nobody else is waited for there."""
-        if self._book.told_self(address):
+        if self._book.is_own(address, now):
             self._look_at_addresses()
 
     def received(self, link: int, data: bytes, now: float) -> None:
@@ -413,7 +415,7 @@ class Mesh:
                 f"another host is named {self._name!r} too; the link to it is closed; rename one of them"
             )
         if link.address is not None:  # the other end of the same link just waits to be closed
-            self._book.found_self(link.address)
+            self._book.found_self(link.address, link.remote_host, now)
             self._look_at_addresses()
             self._close(link, "this host itself", now, "debug")
             self._extend(now)
@@ -534,7 +536,8 @@ class Mesh:
     def _on_peers(self, message: Peers, now: float) -> None:
         for peer in message.peers:
             if peer.name == self._name:
-                self.found_self(peer.address)
+                if self._book.told_self(peer.address, now):
+                    self._look_at_addresses()
             elif not self._reaches(peer.name):
                 self._book.learn(peer.name, peer.address, now)
 
@@ -655,7 +658,9 @@ class Mesh:
         if self._up.get(link.name) is link:
             del self._up[link.name]
             self._book.reach_changed()
-        failures = self._book.failed(link.address, now) if link.address is not None else 0
+        failures = 0
+        if link.address is not None:
+            failures = self._book.failed(link.address, now, (link.remote_host,))
         self._exchange.relaying.unlinked(link)
         if link.up and link.name not in self._up:
             self._part(link, now)

@@ -247,10 +247,10 @@ class Shell:
             log.warning("%s", _printable(line))
 
     def leads_here(self, address: str) -> None:
-        self._input(0, self.mesh.found_self, address)
+        self._input(0, self.mesh.found_self, address, clock())
 
-    def connect_failed(self, address: str, reason: str) -> None:
-        self._input(0, self.mesh.connect_failed, address, reason, clock())
+    def connect_failed(self, address: str, reason: str, dialled: Collection[str] = ()) -> None:
+        self._input(0, self.mesh.connect_failed, address, reason, clock(), dialled)
 
     def received(self, link: int, data: bytes) -> None:
         self._input(link, self.mesh.received, link, data, clock())

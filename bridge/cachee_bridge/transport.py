@@ -26,7 +26,7 @@ import resource
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from functools import partial, wraps
 from typing import Any, Protocol, TypeVar, cast
 
@@ -68,8 +68,8 @@ class Handler(Protocol):
     def refused(self, stranger: str, reason: str) -> None:
         """Who came in from `stranger` ("host:port") is turned away, before there was a link."""
 
-    def connect_failed(self, address: str, reason: str) -> None:
-        """A dial came to nothing."""
+    def connect_failed(self, address: str, reason: str, dialled: Collection[str]) -> None:
+        """A dial came to nothing. `dialled`: the IP addresses that it went to; none where none was known."""
 
     def leads_here(self, address: str) -> None:
         """It is an address of this host itself, which was not dialled, or did not answer."""
@@ -209,6 +209,7 @@ class Network:
         if not found:
             self._handler.leads_here(address)
             return
+        connection.dialled = found
         deadline = self._later(CONNECT_TIMEOUT_S, partial(connection.give_up, asyncio.current_task()))
         try:
             await self._connect(connection, found, port)
@@ -283,7 +284,7 @@ class Network:
         if self._stopped:
             return
         if connection.address is not None:
-            self._handler.connect_failed(connection.address, reason)
+            self._handler.connect_failed(connection.address, reason, connection.dialled)
         elif connection.stranger:
             self._handler.refused(connection.stranger, reason)
 
@@ -317,6 +318,8 @@ class _Connection(asyncio.BufferedProtocol):
 
     def __init__(self, network: Network, address: str | None) -> None:
         self.address = address
+        self.dialled: list[str] = []
+        """The IP addresses that are tried."""
         self._network = network
         self.remote_host = ""
         self._transport: asyncio.Transport | None = None

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from cachee_bridge import addresses as addresses_module
-from cachee_bridge.addresses import ADDRESSES_MAX, FAILURES_MAX, AddressBook
+from cachee_bridge.addresses import ADDRESSES_MAX, FAILURES_MAX, OWN_LOOK_S, AddressBook
 
 
 def nobody(name: str) -> bool:
@@ -54,14 +54,82 @@ def test_an_address_whose_host_is_up_is_not_dialled(book):
     assert book.next_due(everybody) == float("inf")
 
 
-def test_ones_own_address_is_not_dialled_again_and_isolates_nobody(book):
-    book.configure("web-1:1", 0.0)
-    assert book.unanswered(nobody) == ["web-1:1"]
-    due(book, 0.0)
-    book.found_self("web-1:1")
-    book.failed("web-1:1", 0.0)
-    assert due(book, 99.0) == []
-    assert book.unanswered(nobody) == []
+class TestAnOwnAddress:
+    """A name, or an IP address, may belong to another host later."""
+
+    @pytest.fixture(autouse=True)
+    def dialled(self, book):
+        book.configure("web-1:1", 0.0)
+        assert book.unanswered(nobody) == ["web-1:1"]
+        due(book, 0.0)
+
+    def again(self, book, now, *dialled):
+        """The next dial of it comes to nothing."""
+        assert due(book, now) == ["web-1:1"]
+        book.failed("web-1:1", now, dialled)
+
+    def test_isolates_nobody_and_is_dialled_again_each_ten_seconds(self, book):
+        book.found_self("web-1:1", "10.0.0.5", 0.0)
+        assert book.failed("web-1:1", 0.0, ["10.0.0.5"]) == 0
+        assert book.unanswered(nobody) == []
+        assert due(book, OWN_LOOK_S - 0.1) == []
+        assert book.next_due(nobody) == OWN_LOOK_S
+        assert due(book, OWN_LOOK_S) == ["web-1:1"]
+        book.found_self("web-1:1", "10.0.0.5", OWN_LOOK_S)
+        assert due(book, 2 * OWN_LOOK_S - 0.1) == []
+        assert due(book, 2 * OWN_LOOK_S) == ["web-1:1"]
+
+    def test_where_another_host_answers_is_that_hosts(self, book):
+        assert book.is_own("web-1:1", 0.0)
+        assert due(book, 10.0) == ["web-1:1"]
+        book.answered("web-1:1", "web-2")
+        assert book.unanswered(nobody) == ["web-1:1"]
+        assert book.of("web-2") == "web-1:1"
+
+    def test_by_the_interfaces_is_one_no_more_once_a_dial_has_left_this_host(self, book):
+        assert book.is_own("web-1:1", 0.0)
+        assert not book.is_own("web-1:1", 1.0)  # no news
+        self.again(book, 11.0, "10.0.0.5")
+        assert book.unanswered(nobody) == ["web-1:1"]
+        assert due(book, 11.5) == ["web-1:1"]
+
+    def test_that_answered_is_one_until_it_has_another_ip_address_and_is_silent(self, book):
+        book.found_self("web-1:1", "10.0.0.5", 0.0)
+        self.again(book, 10.0, "10.0.0.5")
+        assert book.unanswered(nobody) == []
+        self.again(book, 20.0, "10.0.0.6")
+        assert book.unanswered(nobody) == ["web-1:1"]
+
+    def test_of_which_a_peer_told_is_one_until_it_has_another_ip_address_and_is_silent(self, book):
+        assert book.told_self("web-1:1", 0.0)
+        self.again(book, 10.0, "10.0.0.5")
+        self.again(book, 20.0, "10.0.0.5")
+        assert book.unanswered(nobody) == []
+        self.again(book, 30.0, "10.0.0.6")
+        assert book.unanswered(nobody) == ["web-1:1"]
+        assert not book.told_self("web-1:1", 30.0)  # the peer may have asked long ago
+        assert book.is_own("web-1:1", 30.0)
+
+    def test_stays_one_while_no_name_server_answers(self, book):
+        book.is_own("web-1:1", 0.0)
+        self.again(book, 10.0)
+        self.again(book, 20.0)
+        assert book.unanswered(nobody) == []
+
+    def test_where_another_host_has_answered_is_no_own_one_and_is_dialled_again(self, book):
+        book.answered("web-1:1", "web-2")
+        assert not book.is_own("web-1:1", 0.0)
+        assert due(book, 10.0) == ["web-1:1"]
+        assert book.of("web-2") == "web-1:1"
+
+    def test_that_only_peers_told_of_is_dialled_when_they_say_so_again(self, book):
+        book.learn("web-2", "web-2:1", 0.0)
+        assert "web-2:1" in due(book, 1.0)
+        book.is_own("web-2:1", 1.0)
+        book.learn("web-2", "web-2:1", 2.0)
+        assert "web-2:1" not in due(book, 30.0)
+        book.learn("web-2", "web-2:1", 30.0)
+        assert "web-2:1" in due(book, 31.0)
 
 
 def test_a_configured_address_isolates_until_a_host_that_was_met_has_answered_there(book):
@@ -276,7 +344,7 @@ def test_a_configured_address_is_expected_whatever_discovery_names(book):
 
 def test_a_host_is_expected_at_its_own_address_and_where_nobody_else_is_linked(book):
     named(book, "web-1:1", "web-2:1", "web-3:1")
-    book.found_self("web-1:1")
+    book.is_own("web-1:1", 0.0)
     book.answered("web-2:1", "web-2")
     assert book.expects("web-9", up("web-2"))
     book.answered("web-3:1", "web-3")

@@ -272,6 +272,7 @@ def test_without_credentials_nothing_beyond_loopback_is_dialled(monkeypatch: pyt
         await until(lambda: len(left.seen.events("failed")) == 2)
         assert all("beyond loopback" in str(event[2]) for event in left.seen.events("failed"))
         assert dialled == []
+        assert left.seen.dialled == {"lies:1": ["127.0.0.1", "192.0.2.1"], "192.0.2.1:1": ["192.0.2.1"]}
 
     run(test)
 
@@ -312,5 +313,6 @@ def test_a_dial_that_cannot_look_at_the_interfaces_is_told_and_may_be_made_again
         left.dial(right.port)
         await until(lambda: left.seen.events("failed"))
         assert "Too many open files" in str(left.seen.events("failed")[0][2])
+        assert list(left.seen.dialled.values()) == [[]]
 
     run(test)

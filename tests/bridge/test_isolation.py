@@ -199,7 +199,7 @@ class TestAnOwnAddress:
         a = cable.node("a", ("a", "b"))
         cable.run(3.0)
         assert a.isolated()
-        a.mesh.found_self("a:1")
+        a.mesh.found_self("a:1", cable.now)
         a.mesh.forget("b:1", cable.now)
         cable.run(12.0)
         assert not a.isolated()
@@ -207,7 +207,7 @@ class TestAnOwnAddress:
 
     def test_is_no_address_where_another_host_has_answered(self, cable):
         a, b = two(cable)
-        a.mesh.found_self("b:1")
+        a.mesh.found_self("b:1", cable.now)
         assert a.state_of("b") == "up"
         cable.remove(b)
         cable.break_link(a, b)

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import functools
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 
 import pytest
 import uvloop
@@ -25,6 +25,8 @@ class Recorder:
         self.told: list[tuple[object, ...]] = []
         self.data: dict[int, bytes] = {}
         self.identities: dict[int, Identity | None] = {}
+        self.dialled: dict[str, list[str]] = {}
+        """By address that could not be reached, the IP addresses that were tried."""
         self.on_received: Callable[[int, bytes], None] = lambda link, data: None
 
     def opened(self, link: int, address: str | None, remote_host: str, identity: Identity | None) -> None:
@@ -34,8 +36,9 @@ class Recorder:
     def refused(self, stranger: str, reason: str) -> None:
         self.told.append(("refused", stranger, reason))
 
-    def connect_failed(self, address: str, reason: str) -> None:
+    def connect_failed(self, address: str, reason: str, dialled: Collection[str]) -> None:
         self.told.append(("failed", address, reason))
+        self.dialled[address] = list(dialled)
 
     def received(self, link: int, data: bytes) -> None:
         self.data[link] = self.data.get(link, b"") + data
