@@ -93,7 +93,10 @@ class Segments:
 
     def leave(self) -> bool:
         """Mark every segment as left, for workers that attach from now on. False, and none is marked, when a
-        worker is attached or something is not sent: it may have come since that was last looked at."""
+        worker is attached or something is not sent: it may have come since that was last looked at, also in
+        a new namespace. Raises what `check` raises: workers may be in the successor of a segment."""
+        self.check()
+        self.open_found()
         for held in self.held.values():
             held.bridge_leave(True)
         if self.unused():

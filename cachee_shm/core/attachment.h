@@ -102,6 +102,7 @@ struct attachment {
     uint64_t wrote_ms;        /* when this process last ended a write */
     void *create_lock;        /* held while this process makes the segment */
     uint64_t incarnation_seen; /* the file's, when it was opened; 0: it had none */
+    bool left_seen;           /* the same of its mark that the bridge has left */
     bool stand_in;            /* no file: private memory that stores nothing, until a segment can be attached */
     void *lock_page; /* its mapping holds the slot's byte lock: the kernel drops it at death */
     uint32_t slot;

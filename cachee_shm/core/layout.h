@@ -223,7 +223,7 @@ struct header {
     a64 guard_next;                  /* the bridge alone */
     a64 bridge_since_ms;             /* whoever takes the bridge's lock, then */
     a64 bridge_told_ms, bridge_until_ms; /* the bridge alone: when it last told of its peers, and how long that counts */
-    a64 bridge_left;                 /* the bridge alone: 1 from its farewell on, 0 once a bridge holds the lock again */
+    a64 bridge_left; /* creator: as in its predecessor; then the bridge: 1 from its farewell on, 0 once it has the lock */
     a64 sync_wanted;                 /* any process, raised: somebody waits until every peer has applied up to here */
     _Alignas(64) a64 doorbell;       /* 1 = the bridge sleeps: the bridge arms, a writer disarms by CAS */
     _Alignas(64) a64 sweep_at_ms;    /* any process, by CAS: when the next sweep is due */

@@ -1,6 +1,8 @@
 /* module.c - the type: attaching, closing, forking, and the verbs gathered. See module.h. */
 #include "module.h"
 
+#include "peers.h"
+
 #include <errno.h>
 #include <pthread.h>
 
@@ -27,10 +29,13 @@ static bool say_closed(void)
     return false;
 }
 
-static void see_incarnation(SegmentObject *s, uint64_t incarnation)
+/* What the next segment of this name is to know of this one. `incarnation` 0: there is none. */
+static void see(SegmentObject *s, uint64_t incarnation, bool left)
 {
     if (incarnation > s->incarnation_seen)
         s->incarnation_seen = incarnation;
+    if (incarnation)
+        s->left_seen = left;
 }
 
 /* Let go of a segment that must not be used any more. `orphaned`: others may have left debts in it. */
@@ -38,7 +43,7 @@ static bool set_apart(SegmentObject *s, bool orphaned)
 {
     uint32_t life = s->a.life;
     bool owes = orphaned && cache_owes_clear(&s->a);
-    see_incarnation(s, load_acquire(&s->a.header->incarnation));
+    see(s, load_acquire(&s->a.header->incarnation), peers_left(&s->a));
     struct attachment *left = PyMem_Malloc(sizeof *left);
     if (!left || !segment_stand_in(&s->a, left)) {
         PyMem_Free(left);
@@ -259,8 +264,9 @@ static bool attach(SegmentObject *s, int fd, struct segment_config *config, uint
         return false;
     }
     config->incarnation_seen = s->incarnation_seen;
+    config->left_seen = s->left_seen;
     enum attach_result result = attach_to(next, fd, config);
-    see_incarnation(s, next->incarnation_seen);
+    see(s, next->incarnation_seen, next->left_seen);
     if (result == ATTACH_NO_SPACE)
         orphan_forget(s); /* there is room for one of them */
     if (result != ATTACHED)

@@ -54,6 +54,7 @@ typedef struct SegmentObject {
     uint32_t pause_ms; /* between two tries */
     uint64_t try_at_ms;
     uint64_t incarnation_seen; /* the highest of any segment of this name */
+    bool left_seen;            /* the last of them said that the bridge has left */
     struct debts owed;
     struct attachment *orphan; /* the segment that was left, while others live in it; or NULL */
     uint64_t orphan_second;    /* when it was last looked at */

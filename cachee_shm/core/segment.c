@@ -194,6 +194,7 @@ static void fill_header(struct header *h, const struct geometry *g, const struct
     clock_suspended(&suspended_ms);
     store_relaxed(&h->suspended_ms, suspended_ms);
     store_relaxed(&h->incarnation, new_incarnation(config->incarnation_seen));
+    store_relaxed(&h->bridge_left, config->left_seen);
     store_relaxed(&h->clear_own, 0);
 }
 
@@ -398,17 +399,20 @@ static enum attach_result begin_locked(const struct attachment *a, const struct 
     return is_outgrown(a, config) ? retire_file(a) : ATTACHED;
 }
 
-static void see_incarnation(struct attachment *a)
+/* What its successor is to know of a segment. */
+static void see_header(struct attachment *a)
 {
     struct header h;
-    if (read_header(a->fd, &h) && h.magic == LAYOUT_MAGIC)
-        a->incarnation_seen = load_relaxed(&h.incarnation);
+    if (!read_header(a->fd, &h) || h.magic != LAYOUT_MAGIC)
+        return;
+    a->incarnation_seen = load_relaxed(&h.incarnation);
+    a->left_seen = load_relaxed(&h.bridge_left) != 0;
 }
 
 /* Keeps the creation lock if the file is this process's to fill. */
 static enum attach_result begin_file(struct attachment *a, const struct segment_config *config)
 {
-    see_incarnation(a);
+    see_header(a);
     if (state_of(a->fd) == SEGMENT_READY && !is_outgrown(a, config))
         return ATTACHED;
     a->create_lock = roster_hold_byte(a, LOCK_CREATE);

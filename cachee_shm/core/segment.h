@@ -9,6 +9,7 @@ struct segment_config {
     uint64_t hash_key[2];     /* the namespace's; has_hash_key false: random at creation, read from the segment after */
     uint64_t isolation_ttl_ms, default_ttl_ms;
     uint64_t incarnation_seen; /* the highest of this name's earlier segments that is known; 0: none is */
+    bool left_seen; /* the bridge has said farewell in the segment that this one follows, and none was back */
     enum on_isolation on_isolation;
     bool has_hash_key, has_bridge;
     bool has_name; /* not anonymous: somebody may unlink it under us */

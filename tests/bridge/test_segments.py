@@ -162,6 +162,27 @@ def test_a_mark_is_left_unless_a_worker_came_meanwhile(segments: Segments, confi
         again.close()
 
 
+def test_no_mark_is_left_while_a_worker_is_in_the_successor_of_a_segment(
+    segments: Segments, config: Config
+) -> None:
+    segments.open_configured()
+    with cachee_shm.attach("shop", config=config) as worker:
+        os.unlink(f"/dev/shm{worker.name}")
+        worker.set("k", 1)
+        with pytest.raises(SegmentRetired, match="shop"):
+            segments.leave()
+        assert worker.health().bridge == "down"
+
+
+def test_no_mark_is_left_while_a_worker_is_in_a_namespace_made_just_now(
+    segments: Segments, config: Config
+) -> None:
+    segments.open_configured()
+    with cachee_shm.attach("news", config=config):
+        assert not segments.leave()
+    assert segments.leave()
+
+
 def test_a_segment_that_somebody_is_making_holds_up_neither_the_start_nor_the_others(
     config: Config, segments: Segments, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,10 +1,14 @@
 """How a namespace fares, with a bridge that says what it is told to."""
 
+import os
+
 import pytest
 
 from cachee_shm import Health, PeerHealth
+from cachee_shm._core import LAYOUT
 from cachee_shm.errors import Closed
 from tests.cachee_shm import bridged
+from tests.cachee_shm.processes import until
 
 
 @pytest.fixture
@@ -52,6 +56,34 @@ class TestBridge:
         assert not shop._synced(*shop._written())
         assert bridge.segment.bridge_acquire()
         assert shop.health().bridge == "up"
+
+    @pytest.mark.parametrize("lost", ["removed", "retired", "given more memory"])
+    def test_one_that_has_left_is_red_in_the_segments_that_follow(self, config, lost):
+        config["namespaces"]["shop"]["memory"] = "4MiB"
+        left = bridged.Bridge(config)
+        left.segment.bridge_leave(True)
+        left.close()
+        path = f"/dev/shm/cachee.{config['host']['name']}.shop.{LAYOUT}"
+        before = os.stat(path).st_ino
+        shop = bridged.attach(config)
+        if lost == "removed":
+            os.unlink(path)
+        elif lost == "retired":
+            shop.retire()
+        else:
+            shop.close()
+            config["namespaces"]["shop"]["memory"] = "8MiB"
+            shop = bridged.attach(config)
+        until(lambda: shop.set("k", 1) and os.path.exists(path) and os.stat(path).st_ino != before)
+        until(lambda: not shop.detached)
+        assert shop.health().bridge == "left"
+        back = bridged.Bridge(config)
+        assert shop.health().bridge == "up"
+        os.unlink(path)
+        until(lambda: shop.set("k", 2) and os.path.exists(path) and not shop.detached)
+        assert shop.health().bridge == "down"
+        back.close()
+        shop.close()
 
     def test_one_that_tells_is_up_since_it_took_the_segment(self, shop, bridge):
         now = shop.now_ms()
