@@ -49,6 +49,7 @@ from cachee_shm.segment import bridge_socket
 
 CARE_S = 1.0
 DRAIN_LOOK_S = 0.1
+RELOAD_S = 1.0  # between two reloads: one reads all files, and shakes hands twice
 LEAVE_S = 2.0  # peers apply in milliseconds; one that does not may be gone
 LOOK_UP_S = 1.0  # for the names in the configuration, all together
 AGAIN_S = 0.5  # between two attempts to serve, when segments are replaced again and again
@@ -129,6 +130,8 @@ class Daemon:
         self._care_s = min(CARE_S, notifier.watchdog_s / 2) if notifier.watchdog_s else CARE_S
         self._wake = asyncio.Event()
         self._stopping = self._at_once = self._told_to_reload = False
+        self._reload_from = 0.0
+        """By time.monotonic(): until then, SIGHUPs are gathered."""
         self._broken: BaseException | None = None
         self._status = ""
         self._mistakes = Mistakes()
@@ -270,7 +273,9 @@ class Daemon:
 
     def _renew(self, shell: Shell) -> None:
         """Certificates and secrets that have changed."""
-        told, self._told_to_reload = self._told_to_reload, False
+        told = self._told_to_reload and time.monotonic() >= self._reload_from
+        if told:
+            self._told_to_reload, self._reload_from = False, time.monotonic() + RELOAD_S
         if not (self._credentials.reload() if told else self._credentials.look()):
             return
         self._settings = replace(self._settings, secrets=self._credentials.secrets)
@@ -338,8 +343,10 @@ class Daemon:
         self._wake.set()
 
     def _on_reload(self) -> None:
+        """However many come, files are read once in RELOAD_S. One that comes sooner waits for the next look."""
         self._told_to_reload = True
-        self._wake.set()
+        if time.monotonic() >= self._reload_from:
+            self._wake.set()
 
     def _on_broken(self, error: BaseException) -> None:
         self._broken = self._broken or error

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from cachee_bridge import daemon as daemon_module
 from cachee_bridge.daemon import Daemon, credentials_of
 from cachee_bridge.daemon import settings as settings_of
 from cachee_bridge.mesh import Settings
@@ -104,6 +105,28 @@ def test_a_configuration_without_a_bridge_is_refused() -> None:
 def test_numbers_reach_the_mesh_in_seconds() -> None:
     told = settings(config_of(listen="127.0.0.1:1", heartbeat="50ms", lost_after="1s", fanout=5))
     assert (told.heartbeat_s, told.lost_after_s, told.fanout) == (0.05, 1.0, 5)
+
+
+def test_however_often_it_is_told_to_reload_files_are_read_once_in_a_second(
+    secret: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(daemon_module.time, "monotonic", lambda: now[0])
+    daemon = Daemon(config_of(listen="127.0.0.1:1", secret_file=str(secret)), Notifier({}))
+    read: list[float] = []
+    monkeypatch.setattr(daemon._credentials, "reload", lambda: read.append(now[0]))
+    for _ in range(300):
+        daemon._on_reload()
+        if daemon._wake.is_set():
+            daemon._wake.clear()
+            daemon._renew(None)  # type: ignore[arg-type]
+        now[0] += 0.01
+    assert read == pytest.approx([100.0, 101.0, 102.0])
+    now[0] += 1.0  # the look of every second
+    daemon._renew(None)  # type: ignore[arg-type]
+    assert len(read) == 4
+    daemon._renew(None)  # type: ignore[arg-type]
+    assert len(read) == 4
 
 
 def test_a_task_of_every_second_that_fails_is_tried_again_and_costs_no_other() -> None:
