@@ -15,15 +15,18 @@ Nothing else in the package imports pydantic: a process without a configuration 
 
 from __future__ import annotations
 
+import codecs
 import errno
 import grp
 import hashlib
 import ipaddress
 import os
 import re
+import select
 import socket
 import stat
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -63,6 +66,7 @@ __all__ = [
 ]
 
 DEFAULT_PATH = "/etc/cachee/cachee.toml"
+PIPE_S = 5.0  # for `--config <(command)`
 FILE_BYTES_MAX = 1 << 20  # a configuration of a thousand namespaces has about 100 KB
 NAMESPACES_MAX = 1024
 PEERS_MAX = 4095  # a ring record has 12 bits for its source, and 0 is the host itself
@@ -477,12 +481,24 @@ def load(path: str | os.PathLike[str] | None = None) -> Config:
 
 
 def loads(text: bytes, source: str) -> Config:
-    """Check a file's text; ``source`` is its path, for messages and for the relative paths in it."""
+    """Check a file's text; ``source`` is its path, for messages and for the relative paths in it.
+
+    A byte order mark of UTF-8 before the text is left out.
+    """
     try:
-        tables = tomllib.loads(text.decode())
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        _check_encoding(text)
+        tables = tomllib.loads(text.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
         raise ConfigError(f"{source}: not TOML: {error}; accepted: a TOML 1.0 file in UTF-8") from None
     return Config.parse(tables, source=source)
+
+
+def _check_encoding(text: bytes) -> None:
+    """ValueError: what a decoder would say of these bytes helps nobody."""
+    if text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)):
+        raise ValueError("its first bytes are the byte order mark of UTF-16 or UTF-32; save it as UTF-8")
+    if (at := text.find(0)) >= 0:
+        raise ValueError(f"byte {at} is zero: it is no text, or UTF-16; save it as UTF-8")
 
 
 def check_regular(path: str) -> None:
@@ -495,14 +511,32 @@ def check_regular(path: str) -> None:
 def _read(path: str, bytes_max: int, check: Callable[[str], object] = bool) -> bytes:
     try:
         check(path)
-        with open(path, "rb") as file:
-            content = file.read(bytes_max + 1)
-    except OSError as error:
+        content = _content(path, bytes_max + 1)
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
+        why = getattr(error, "strerror", None) or str(error)
         raise ConfigError(
-            f"{path}: cannot be read: {error.strerror}; accepted: a file that this user may read"
+            f"{path}: cannot be read: {why}; accepted: a file that this user may read"
         ) from None
     if len(content) > bytes_max:
         raise ConfigError(f"{path}: found more than {bytes_max} bytes; accepted: at most so many")
+    return content
+
+
+def _content(path: str, bytes_max: int) -> bytes:
+    """At most so many bytes. A pipe or a terminal is read to its end, for at most PIPE_S: to open a pipe in
+    the usual way waits for ever for somebody who writes."""
+    end, content = time.monotonic() + PIPE_S, b""
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb", buffering=0) as file:
+        ready = select.poll()
+        ready.register(file, select.POLLIN)
+        while len(content) < bytes_max:
+            left_s = end - time.monotonic()
+            if left_s <= 0 or not ready.poll(1000 * left_s):
+                raise OSError(errno.ETIMEDOUT, f"its end has not come within {PIPE_S:g} s")
+            piece = file.read(bytes_max - len(content))
+            if piece == b"":
+                break
+            content += piece or b""
     return content
 
 

@@ -343,7 +343,7 @@ class Daemon:
         self._wake.set()
 
     def _on_reload(self) -> None:
-        """However many come, files are read once in RELOAD_S. One that comes sooner waits for the next look."""
+        """However many come, files are read once in RELOAD_S; what comes sooner waits for a look."""
         self._told_to_reload = True
         if time.monotonic() >= self._reload_from:
             self._wake.set()

@@ -1,4 +1,4 @@
-"""A name in `peers` that leads to this host now, and to another host later: real bridges, names from a file."""
+"""A name in `peers` that leads to this host first, and to another host later: real bridges."""
 
 from __future__ import annotations
 

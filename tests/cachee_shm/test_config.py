@@ -1,11 +1,13 @@
 """One file for every host; whatever cannot be used is an error that says where and what is accepted."""
 
+import codecs
 import grp
 import os
 import socket
 import subprocess
 import sys
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given
@@ -407,6 +409,63 @@ def test_a_file_that_is_not_toml_is_refused_with_the_place(tmp_path, content):
     (tmp_path / "cachee.toml").write_bytes(content)
     with pytest.raises(ConfigError, match=r"cachee\.toml: not TOML: .* accepted: a TOML 1\.0 file"):
         config.load(tmp_path / "cachee.toml")
+
+
+GOOD = '[host]\nname = "a"\n[defaults]\n'
+
+
+@pytest.mark.parametrize("content", [GOOD.replace("\n", "\r\n").encode(), GOOD.encode("utf-8-sig")])
+def test_a_file_that_an_editor_of_windows_wrote_is_read(tmp_path, content):
+    (tmp_path / "cachee.toml").write_bytes(content)
+    assert config.load(tmp_path / "cachee.toml").host.name == "a"
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (GOOD.encode("utf-16"), "its first bytes are the byte order mark of UTF-16 or UTF-32"),
+        (GOOD.encode("utf-32"), "its first bytes are the byte order mark of UTF-16 or UTF-32"),
+        (codecs.BOM_UTF32_BE + GOOD.encode("utf-32-be"), "its first bytes are the byte order mark of UTF-16"),
+        (GOOD.encode("utf-16-le"), "byte 1 is zero: it is no text, or UTF-16"),
+        (GOOD.encode() + bytes(9), f"byte {len(GOOD)} is zero"),
+    ],
+)
+def test_a_file_in_another_encoding_is_refused_with_what_it_is(tmp_path, content, told):
+    (tmp_path / "cachee.toml").write_bytes(content)
+    with pytest.raises(ConfigError, match=f"not TOML: {told}.*save it as UTF-8; accepted"):
+        config.load(tmp_path / "cachee.toml")
+
+
+def test_a_pipe_is_read_to_its_end(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+
+    def write():
+        with open(pipe, "w") as writer:
+            for line in GOOD.splitlines():
+                print(line, file=writer, flush=True)
+
+    with ThreadPoolExecutor() as pool:
+        pool.submit(write)
+        assert config.load(pipe).host.name == "a"
+
+
+def test_a_pipe_that_nobody_ends_is_refused_in_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(config, "PIPE_S", 0.1)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(ConfigError, match=r"pipe: cannot be read: its end has not come within 0\.1 s"):
+        config.load(pipe)
+    with open(os.open(pipe, os.O_RDWR), "wb") as writer:
+        writer.write(GOOD.encode())
+        writer.flush()
+        with pytest.raises(ConfigError, match="its end has not come"):
+            config.load(pipe)
+
+
+def test_a_path_that_cannot_be_one_is_refused():
+    with pytest.raises(ConfigError, match="cannot be read: embedded null byte"):
+        config.load("a\0b")
 
 
 def test_a_file_without_end_is_not_read_to_its_end():
