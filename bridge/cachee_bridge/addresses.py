@@ -191,7 +191,7 @@ class AddressBook:
 
     def _own_is_silent(self, known: Address, dialled: frozenset[str], now: float) -> None:
         """A dial of an own address has come to nothing. Without a name server's answer nothing follows."""
-        known.due = now + OWN_LOOK_S
+        known.due = now + OWN_LOOK_S * self._rng.uniform(0.9, 1.0)
         if dialled and known.led_by is None:
             known.led_by = dialled
         elif not dialled <= (known.led_by or frozenset()):

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from unittest.mock import patch
 
+from cachee_bridge import addresses as addresses_module
 from cachee_bridge import buckets as buckets_module
 from cachee_bridge import discovery as discovery_module
 from cachee_bridge import link as link_module
@@ -156,13 +157,15 @@ class World:
 
     @contextmanager
     def _small_limits(self) -> Iterator[None]:
-        """Frames and allowances so small that a few records exercise them; short patience, and few looks."""
+        """Frames and allowances so small that a few records exercise them; short patience, and few looks. No
+        address comes to belong to another host here, so none is looked at for that."""
         with ExitStack() as limits:
             for module, name, value in (
                 (stream_module, "PACK_RECORDS", self.pack_records),
                 (link_module, "ALLOWANCE_BYTES", self.allowance_bytes),
                 (buckets_module, "PIECE_BYTES", self.piece_bytes),
                 (buckets_module, "EVICT_WORDS", self.evict_words),
+                (addresses_module, "OWN_LOOK_S", 2 * (CHAOS_S + SETTLE_S)),
                 (mesh_module, "HANDSHAKE_S", 1.0),
                 (paths_module, "REVIEW_S", 0.1),
                 (paths_module, "PATIENCE", self.patience),
