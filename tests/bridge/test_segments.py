@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import struct
+import threading
 import uuid
 from collections.abc import Iterator
 from glob import glob
@@ -13,7 +14,7 @@ from glob import glob
 import pytest
 
 import cachee_shm
-from cachee_bridge.segments import Segments
+from cachee_bridge.segments import OPENERS, Segments
 from cachee_shm import segment
 from cachee_shm.config import Config
 from cachee_shm.errors import BridgeRunning, ProcessLimit, SegmentRetired
@@ -49,6 +50,36 @@ def test_configured_namespaces_are_made_and_owned(segments: Segments, config: Co
     assert list(segments.held) == ["shop"]
     with pytest.raises(BridgeRunning, match=config.host.name):
         Segments(config).open_configured()
+
+
+def test_many_are_made_at_the_same_time(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    together, opens = threading.Barrier(OPENERS), Segments._taken
+
+    def waits_for_others(self: Segments, namespace: str) -> object:
+        together.wait(20)
+        return opens(self, namespace)
+
+    monkeypatch.setattr(Segments, "_taken", waits_for_others)
+    names = [f"n{number}" for number in range(2 * OPENERS)]
+    segments = Segments(config_of(host, namespaces={name: {"memory": "2MiB"} for name in names}))
+    segments.open_configured()
+    assert list(segments.held) == names
+    segments.close()
+
+
+def test_one_that_cannot_be_opened_is_no_reason_to_leave_others_open(host: str) -> None:
+    config = config_of(host, namespaces={name: {"memory": "4MiB"} for name in ("a", "b", "c")})
+    other = Segments(config_of(host, namespaces={"b": {"memory": "4MiB"}}))
+    other.open_configured()
+    segments = Segments(config)
+    with pytest.raises(BridgeRunning, match="'b'"):
+        segments.open_configured()
+    assert list(segments.held) == ["a", "c"]
+    segments.close()
+    other.close()
+    segments.open_configured()
+    assert list(segments.held) == ["a", "b", "c"]
+    segments.close()
 
 
 def test_what_a_closed_bridge_held_the_next_one_takes(config: Config) -> None:
@@ -243,14 +274,14 @@ def test_without_descriptors_it_is_as_it_was_last_seen(
 ) -> None:
     segments.open_configured()
     with cachee_shm.attach("news", config=config):
-        opens = Segments._open
+        opens = Segments._taken
 
         def full(self: Segments, namespace: str) -> None:
             raise ProcessLimit("no descriptor is left")
 
-        monkeypatch.setattr(Segments, "_open", full)
+        monkeypatch.setattr(Segments, "_taken", full)
         assert segments.open_found() == []
         assert segments.unserved == {"news"}
-        monkeypatch.setattr(Segments, "_open", opens)
+        monkeypatch.setattr(Segments, "_taken", opens)
         assert segments.open_found() == ["news"]
         assert segments.unserved == set()
