@@ -34,6 +34,12 @@ class Bulletin:
         if not hindered or now > self._begun_at + self._lost_after_s:
             self._store.bridge_vouch(_milliseconds(now + self._lost_after_s))
 
+    def go_on(self, inboxes: Mapping[str, Inbox], fresh_at: Mapping[str, float], now: float) -> None:
+        """All is as it was told, but that these members are fresh as of then."""
+        for name, at in fresh_at.items():
+            self._store.source_tell(inboxes[name].index, True, _milliseconds(at))
+        self._store.bridge_vouch(_milliseconds(now + self._lost_after_s))
+
 
 def _milliseconds(at: float) -> int:
     """Of the segment's clock, which is this host's; 0 for what has never been."""

@@ -13,6 +13,9 @@ counts, and the receiver asks for the rows (SYNC), which are then treated as row
 The sender reads the tail of each ring when it makes the sum, not how far its pump has come. So a record of a
 writer that died before it rang the doorbell is covered as well.
 
+Both ends keep their sums, and correct them by what has changed since. So a heartbeat costs what moved,
+however many namespaces there are, but for the look at the tails: one in a tick, however many links there are.
+
 A sum is one of 64-bit hashes, modulo 2^64, so it does not depend on an order. Two different sets of heads
 have the same sum once in 2^64. A peer that makes up sums could as well make up rows: it is believed in what
 it says of its own rings, and in nothing else.
@@ -24,16 +27,20 @@ import struct
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from hashlib import blake2b
+from typing import Protocol
 
 from cachee_bridge.members import Members
 
 Position = tuple[int, int]
 """(incarnation, position in the ring)."""
-Positions = tuple[Position, "Position | None"]
-"""Of one namespace: the sender's head, and its cursor in the receiver's ring, None if it has none."""
+Pair = tuple["Position | None", "Position | None"]
+"""Of one namespace. As it is told: the sender's head, and its cursor in the receiver's ring, None if it has
+none. As it is expected: how far the peer's ring is applied here, and how far the peer has acknowledged this
+host's."""
 SUM_MAX = 2**64 - 1
 PARTS_MAX = 16384
 """Hashes that are remembered: those of what does not move are the same at each heartbeat."""
+NOTHING: Pair = (None, None)
 _POSITION = struct.Struct("<QQ")
 
 
@@ -49,64 +56,143 @@ def sum_of(positions: Iterable[tuple[str, Position | None]]) -> int:
     return sum(part_of(name, position) for name, position in positions if position is not None) & SUM_MAX
 
 
-class Told:
-    """What a peer was last told of each namespace on one link. A heartbeat adds up only what has changed."""
+class Sums:
+    """Two sums over pairs of positions, by namespace."""
 
     def __init__(self) -> None:
-        self.positions: dict[str, Positions] = {}
-        self._heads = self._cursors = 0
+        self.pairs: dict[str, Pair] = {}
+        self._first = self._second = 0
 
-    def put(self, known: Mapping[str, Positions], whole: bool) -> None:
-        """It is told `known`; nothing of other namespaces counts any more if that is the `whole`."""
-        for namespace, positions in known.items():
-            if self.positions.get(namespace) != positions:
-                self._drop(namespace)
-                self.positions[namespace] = positions
-                self._add(namespace, positions, 1)
-        if whole and len(self.positions) > len(known):
-            for namespace in self.positions.keys() - known.keys():
-                self._drop(namespace)
+    def put(self, namespace: str, pair: Pair) -> None:
+        """In the place of what was there."""
+        before = self.pairs.get(namespace, NOTHING)
+        if pair != before:
+            first, second = parts_of(namespace, pair)
+            first_before, second_before = parts_of(namespace, before)
+            self._first += first - first_before
+            self._second += second - second_before
+            self.pairs[namespace] = pair
 
-    def sums_without(self, namespaces: Iterable[str]) -> tuple[int, int]:
-        """Of the heads and of the cursors of all others."""
-        heads, cursors = self._heads, self._cursors
+    def drop(self, namespace: str) -> None:
+        self.put(namespace, NOTHING)
+        self.pairs.pop(namespace, None)
+
+    def without(self, namespaces: Iterable[str]) -> tuple[int, int]:
+        """The sums over all others."""
+        first, second = self._first, self._second
         for namespace in namespaces:
-            head, cursor = self.positions[namespace]
-            heads -= part_of(namespace, head)
-            cursors -= part_of(namespace, cursor) if cursor is not None else 0
-        return heads & SUM_MAX, cursors & SUM_MAX
-
-    def _drop(self, namespace: str) -> None:
-        if (positions := self.positions.pop(namespace, None)) is not None:
-            self._add(namespace, positions, -1)
-
-    def _add(self, namespace: str, positions: Positions, sign: int) -> None:
-        head, cursor = positions
-        self._heads += sign * part_of(namespace, head)
-        self._cursors += sign * part_of(namespace, cursor) if cursor is not None else 0
+            parts = parts_of(namespace, self.pairs.get(namespace, NOTHING))
+            first, second = first - parts[0], second - parts[1]
+        return first & SUM_MAX, second & SUM_MAX
 
 
-def positions_of(
-    members: Mapping[str, Members], name: str, namespaces: Iterable[str]
-) -> dict[str, Positions]:
+def parts_of(namespace: str, pair: Pair) -> tuple[int, int]:
+    first, second = (0 if position is None else part_of(namespace, position) for position in pair)
+    return first, second
+
+
+class Ledger:
+    """Of one link: what the peer was told of each shared namespace, and what is expected in its sums."""
+
+    def __init__(self) -> None:
+        self.told, self.expected = Sums(), Sums()
+        self._to_tell: set[str] = set()
+        """Namespaces of which the peer may not know all that there is, or may not have acknowledged it."""
+        self._to_expect: set[str] = set()
+
+    def change(self, namespaces: Iterable[str]) -> None:
+        """A head, a cursor or what is acknowledged has changed, or the namespace has come to be shared."""
+        self._to_tell.update(namespaces)
+        self._to_expect.update(namespaces)
+
+    def drop(self, namespace: str) -> None:
+        """It is shared no more."""
+        for sums in (self.told, self.expected):
+            sums.drop(namespace)
+        self._to_tell.discard(namespace)
+        self._to_expect.discard(namespace)
+
+    def candidates(self, link: Sharing, moved: set[str]) -> set[str]:
+        """Shared namespaces of which a calm heartbeat may have a row."""
+        return (moved | self._to_tell) & link.shared
+
+    def news(self, link: Sharing, known: Mapping[str, Pair], moved: set[str]) -> set[str]:
+        """Of which it has rows: what the peer was not told as it is, or has not acknowledged so."""
+        told, acked = self.told.pairs, link.acked
+        return moved | {ns for ns, at in known.items() if told.get(ns) != at or _lacks(acked.get(ns), at)}
+
+    def settle(self, namespaces: Iterable[str]) -> None:
+        """The peer knows all there is of these, and has acknowledged it."""
+        self._to_tell.difference_update(namespaces)
+
+    def tell(self, link: Sharing, known: Mapping[str, Pair]) -> None:
+        """The peer is told this, or was."""
+        for namespace, pair in known.items():
+            self.told.put(namespace, pair)
+            if _lacks(link.acked.get(namespace), pair):
+                self._to_tell.add(namespace)
+            else:
+                self._to_tell.discard(namespace)
+
+    def expect(self, members: Mapping[str, Members], name: str, link: Sharing) -> int:
+        """Brings what is expected up to date; of how many namespaces."""
+        changed, self._to_expect = self._to_expect & link.shared, set()
+        for namespace in changed:
+            self.expected.put(namespace, expected_of(members[namespace], name, link.acked.get(namespace)))
+        return len(changed)
+
+
+class Heads:
+    """Of this host's rings: in which of them the tail has moved."""
+
+    def __init__(self) -> None:
+        self.are_known = False
+        """They have been looked at in this tick."""
+        self._heads: dict[str, Position] = {}
+
+    def look(self, members: Mapping[str, Members], links: Iterable[Ledgered]) -> None:
+        """At all rings, once in a tick: a writer that has died may have rung for nobody."""
+        if self.are_known:
+            return
+        self.are_known, heads = True, self._heads
+        changed = []
+        for namespace, known in members.items():
+            store = known.store
+            head = store.incarnation, store.tail
+            if heads.get(namespace) != head:
+                heads[namespace] = head
+                changed.append(namespace)
+        for link in links if changed else ():
+            link.ledger.change(changed)
+
+
+class Ledgered(Protocol):
+    ledger: Ledger
+
+
+class Sharing(Protocol):
+    """What a ledger needs of its link."""
+
+    shared: set[str]
+    acked: dict[str, int]
+
+
+def _lacks(acked: int | None, pair: Pair) -> bool:
+    return pair[0] is None or acked != pair[0][1]
+
+
+def positions_of(members: Mapping[str, Members], name: str, namespaces: Iterable[str]) -> dict[str, Pair]:
     """Of each: this host's head, which is the tail of its ring by now, and how far the ring of `name` is
     applied here; None if it was never met."""
-    found: dict[str, Positions] = {}
+    found: dict[str, Pair] = {}
     for namespace in namespaces:
         known = members[namespace]
         found[namespace] = (known.store.incarnation, known.store.tail), known.cursor(name)
     return found
 
 
-def sums_here(
-    members: Mapping[str, Members], name: str, acked: Mapping[str, int], namespaces: Iterable[str]
-) -> tuple[int, int]:
-    """What this host expects in a CALM of `name`: the sums of how far its rings are applied here, and of how
-    far it has acknowledged this host's."""
-    applied, held = [], []
-    for namespace in namespaces:
-        known = members[namespace]
-        inbox, cursor = known.inboxes.get(name), acked.get(namespace)
-        applied.append((namespace, (inbox.incarnation, inbox.cursor) if inbox is not None else None))
-        held.append((namespace, (known.store.incarnation, cursor) if cursor is not None else None))
-    return sum_of(applied), sum_of(held)
+def expected_of(known: Members, name: str, acked: int | None) -> Pair:
+    """What this host expects of one namespace in a CALM of `name`."""
+    inbox = known.inboxes.get(name)
+    applied = (inbox.incarnation, inbox.cursor) if inbox is not None else None
+    return applied, (known.store.incarnation, acked) if acked is not None else None

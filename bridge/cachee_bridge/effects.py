@@ -75,13 +75,13 @@ class Log:
 
 @dataclass(frozen=True)
 class ServeUntil:
-    """Until when readers of `namespace` may serve without the isolation policy (on the mesh's `now` clock).
+    """Until when readers of `namespaces` may serve without the isolation policy (on the mesh's `now` clock).
 
     Never lower than an earlier one of the same Mesh: isolation comes by not being extended. The shell writes
     it to the segment at once, in the thread that applies.
     """
 
-    namespace: str
+    namespaces: tuple[str, ...]
     until: float
 
 

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from cachee_bridge.buckets import PIECE_BYTES, is_piece
 from cachee_bridge.budget import WORDS_BYTES
-from cachee_bridge.calm import Positions, positions_of, sums_here
+from cachee_bridge.calm import Heads, Ledger, Pair, positions_of
 from cachee_bridge.frames import (
     EXISTS,
     GONE,
@@ -95,8 +95,6 @@ class Exchange:
         self.roll = Roll()
         self.touched: set[str] = set()
         """Namespaces of which something was heard or changed since isolation.py last looked at them."""
-        self.refreshed: set[str] = set()
-        """Those of which nothing is new but that they are fresh: these may wait for others of the kind."""
         self.moved: set[str] = set()
         """Namespaces whose rings have moved by what was applied, since the pump last looked at them."""
         self._crowded: set[str] = set()
@@ -105,6 +103,9 @@ class Exchange:
         """Namespaces whose segments exist on this host, and that its bridge cannot open."""
         self._raised_at: dict[str, float] = {}
         """By namespace, when its incarnation was last raised."""
+        self._entered_at = float("-inf")
+        """When a namespace came last."""
+        self.heads = Heads()
 
     def enter(self, namespace: str, store: Store, now: float) -> None:
         """A namespace of this host, or a new life of one."""
@@ -112,6 +113,7 @@ class Exchange:
         if namespace in self.members:
             self.members[namespace].dissolve()
         self.members[namespace] = Members(namespace, store, lost_after_s, pace_s, now, self.roll)
+        self._entered_at = now
         self.touched.add(namespace)
         self._packers[namespace] = Packer(store)
         if not self._is_mine(namespace):
@@ -131,18 +133,17 @@ class Exchange:
         return (self.roll.members.keys() | self.roll.refused.keys()) - {OWN_CERTIFICATE}
 
     def heard_at(self, name: str) -> float:
-        """When `name` was last fresh in any namespace."""
-        return max(members.heard_at(name) for members in self.members.values())
+        """When `name` was last fresh in any namespace; the start, if it was not since."""
+        return max(self._entered_at, self.roll.word(name).heard_at)
 
     def is_fresh(self, name: str, since: float) -> bool:
         """Whether `name` is a member, and was fresh after `since` in all namespaces where it is one; the
-        start counts for those in which nothing came. They are looked at where no word covered them all."""
+        start counts for those in which nothing came. Looked at are those that no fresh word covers."""
         if name not in self.roll.members:
             return False
-        if self.roll.word(name).fresh_at > since:
-            return True
-        held = self.roll.members[name]
-        return min(self.members[namespace].heard_at(name) for namespace in held) > since
+        word = self.roll.word(name)
+        names = word.apart if word.fresh_at > since else self.roll.members[name]
+        return all(self.members[namespace].heard_at(name) > since for namespace in names)
 
     def may_relay(self, link: Link) -> bool:
         """Whether the peer can be told, and tell, of every namespace of this host."""
@@ -172,6 +173,12 @@ class Exchange:
 
     # Meeting
 
+    def uncover(self, name: str) -> None:
+        """A link to `name` has ended, or another one has come up, on which other namespaces may be shared."""
+        for namespace in sorted(self.roll.word(name).covered):
+            self.members[namespace].cover(name, False)
+            self.touched.add(namespace)
+
     def meet(self, link: Link, row: NamespaceState, stamp: float | None, now: float) -> None:
         """Begin or go on to follow one namespace of the peer, and ask for what comes after the cursor.
 
@@ -199,8 +206,7 @@ class Exchange:
             return
         link.pace.came()
         if row.namespace not in link.shared:
-            link.shared.add(row.namespace)
-            link.agreed = None
+            link.share(row.namespace)
             self._begin_outbox(link, members)
         if link.name in members.refused:
             self.beat(link, now)  # its cursor tells the peer which incarnation is known here
@@ -267,8 +273,7 @@ class Exchange:
     def _refuse(self, link: Link, members: Members, reason: Reason, why: str) -> None:
         """Nothing of this namespace is said to or heard from this peer."""
         members.refuse(link.name, reason)
-        link.shared.discard(members.namespace)
-        link.agreed = None
+        link.unshare(members.namespace)
         link.outboxes.pop(members.namespace, None)
         text = f"namespace {members.namespace} of {link.name} is refused, and isolated here: {why}; "
         text += reason.end(link.name)
@@ -425,35 +430,42 @@ class Exchange:
 
     def _on_rest(self, link: Link, calm: Calm, stamp: float | None, now: float) -> None:
         """The shared namespaces that no row is about: all are as the sums say, or nothing of it counts."""
-        link.budget.owe(COMPARED_BYTES * len(link.shared))
-        rest = link.shared - {head.namespace for head in calm.heads if head.source == link.name}
-        if not self._agrees(link, rest, calm):
+        named = {head.namespace for head in calm.heads if head.source == link.name} & link.shared
+        if not self._agrees(link, named, calm):
             if now >= link.asked_rows_at + self._settings.heartbeat_s:
                 link.asked_rows_at = now
                 link.send(Sync("", HOPS_MAX))  # to be answered, and passed on to nobody
             return
-        if stamp is None:
+        word = self.roll.word(link.name)
+        if stamp is None or stamp < word.fresh_at:
             return
-        self.refreshed |= rest
-        if rest >= self.roll.members.get(link.name, set()):
-            word = self.roll.word(link.name)
-            word.fresh_at = max(word.fresh_at, stamp)
-        for namespace in rest:
-            inbox = self.members[namespace].inboxes.get(link.name)
-            if inbox is not None:
-                if inbox.freshness.at + self._settings.lost_after_s / 2 < stamp:
-                    self.touched.add(namespace)
-                inbox.told(inbox.cursor, stamp)
+        if word.fresh_at + self._settings.lost_after_s / 2 < stamp:
+            self.touched |= word.covered
+        for namespace in word.covered & named:
+            self.members[namespace].cover(link.name, False)
+        word.fresh_at = stamp
+        word.heard(stamp)
+        for namespace in (word.apart & link.shared) - named:
+            self.touched.add(namespace)
+            inbox = self.members[namespace].inboxes[link.name]
+            inbox.told(inbox.cursor, stamp)
+            self.members[namespace].cover(link.name, True)
 
-    def _agrees(self, link: Link, rest: set[str], calm: Calm) -> bool:
-        """Whether all heads of the rest are applied here, and the peer has acknowledged what it says."""
-        said = self.roll.word(link.name).moves, calm.heads_sum, calm.cursors_sum
-        is_whole = len(rest) == len(link.shared)
-        if is_whole and said == link.agreed:
-            return True
-        agrees = sums_here(self.members, link.name, link.acked, rest) == said[1:]
-        link.agreed = said if agrees and is_whole else None
-        return agrees
+    def _agrees(self, link: Link, named: set[str], calm: Calm) -> bool:
+        """Whether all heads but those that are named are applied here, and the peer has acknowledged what it
+        says."""
+        ledger = self._ledger(link)
+        compared = len(named) + ledger.expect(self.members, link.name, link)
+        link.budget.owe(COMPARED_BYTES * compared)
+        return ledger.expected.without(named) == (calm.heads_sum, calm.cursors_sum)
+
+    def _ledger(self, link: Link) -> Ledger:
+        """With all that has changed of the peer's rings here."""
+        word = self.roll.word(link.name)
+        if word.stirred:
+            link.ledger.change(word.stirred)
+            word.stirred = set()
+        return link.ledger
 
     def on_syncs(self, link: Link, syncs: Iterable[Sync], now: float) -> int:
         """One answer to all of them; how many rows and messages it took."""
@@ -477,7 +489,8 @@ class Exchange:
         if self._outdone(link, members, cursor.incarnation, cursor.cursor, now):
             return
         if cursor.incarnation == members.store.incarnation:
-            link.acked[cursor.namespace], link.agreed = cursor.cursor, None
+            link.acked[cursor.namespace] = cursor.cursor
+            link.ledger.change((cursor.namespace,))
             members.acked(link.name, cursor.cursor)
             outbox = link.outboxes.get(cursor.namespace)
             if outbox is None or cursor.cursor >= outbox.carried:
@@ -509,26 +522,20 @@ class Exchange:
         if incarnation >= INCARNATION_MAX:
             if now >= link.complain_at:
                 link.complain_at = now + COMPLAINTS_S
-                text = (
-                    f"{link.name} claims incarnation {incarnation} of namespace {namespace}: none is higher"
-                )
-                self._say("error", f"{text}; see who makes it up", peer=link.name, namespace=namespace)
+                text = f"{link.name} claims incarnation {incarnation} of namespace {namespace}: none is "
+                self._say("error", f"{text}higher; see who makes it up", peer=link.name, namespace=namespace)
             return True
         if now < self._raised_at.get(namespace, float("-inf")) + RAISE_S:
             return True
         self._raised_at[namespace] = now
         store.raise_incarnation(incarnation + 1 + self._rng.getrandbits(INCARNATION_BITS))
-        text = (
-            f"{link.name} has applied namespace {namespace} of this host, incarnation {incarnation}, up to "
-        )
-        text += (
-            f"{cursor}; here it was incarnation {known} up to {store.tail}: was the clock set back? It goes "
-        )
-        self._say("warning", f"{text}on as {store.incarnation}", peer=link.name, namespace=namespace)
+        text = f"{link.name} has applied namespace {namespace} of this host, incarnation {incarnation}, up "
+        text += f"to {cursor}; here it was incarnation {known} up to {store.tail}: was the clock set back? "
+        self._say("warning", f"{text}It goes on as {store.incarnation}", peer=link.name, namespace=namespace)
         for other in self._told():
             if namespace in other.shared:
                 other.acked.pop(namespace, None)
-                other.agreed = None
+                other.ledger.change((namespace,))
                 self._begin_outbox(other, members)
         self.announce(namespace)
         return True
@@ -633,20 +640,19 @@ class Exchange:
             return 0
         stirred, link.stirred = link.stirred, set()
         moved = (stirred | link.unconfirmed) & link.shared
-        known = positions_of(self.members, link.name, link.shared if whole else moved)
-        told = known
-        if calmly:
-            news = self._news(link, known, moved)
-            calmly = len(news) <= ROWS_MAX
-            told = {namespace: known[namespace] for namespace in news} if calmly else known
-        link.told.put(known, whole)
-        heads = tuple(Head(ns, self._name, *told[ns][0], 0, SENT) for ns in sorted(told))
+        ledger = self._ledger(link)
+        told = self._news(link, moved) if calmly else None
+        calmly = told is not None
+        if told is None:
+            told = positions_of(self.members, link.name, link.shared if whole else moved)
+        ledger.tell(link, told)
+        heads = tuple(Head(ns, self._name, *at[0], 0, SENT) for ns, at in sorted(told.items()) if at[0])
         held = ((ns, told[ns][1]) for ns in sorted(told))
         cursors = tuple(Cursor(ns, link.name, *at, self._name) for ns, at in held if at is not None)
         more_heads, more_cursors = self.relaying.rows(link, now)
         stamp, echo = link.stamp(now), link.heard_stamp
         if calmly:
-            link.send(Calm(stamp, echo, heads, cursors, *link.told.sums_without(told)))
+            link.send(Calm(stamp, echo, heads, cursors, *ledger.told.without(told)))
             heads, cursors = (), ()
         if more_heads or more_cursors or not calmly:
             for part in in_parts(Beat(stamp, echo, (*heads, *more_heads), (*cursors, *more_cursors))):
@@ -656,11 +662,15 @@ class Exchange:
         link.pace.beaten(now, calm_s if whole else None, heartbeat_s)
         return 2 * len(told) + len(more_heads) + len(more_cursors)
 
-    def _news(self, link: Link, known: Mapping[str, Positions], moved: set[str]) -> set[str]:
-        """Of which namespaces a calm heartbeat has rows: what the peer was not told as it is, or has not
-        acknowledged so."""
-        told, acked = link.told.positions, link.acked
-        return moved | {ns for ns, at in known.items() if told.get(ns) != at or acked.get(ns) != at[0][1]}
+    def _news(self, link: Link, moved: set[str]) -> dict[str, Pair] | None:
+        """What a calm heartbeat has rows of. None: of more than go into one message."""
+        self.heads.look(self.members, self.relaying.links())
+        known = positions_of(self.members, link.name, link.ledger.candidates(link, moved))
+        news = link.ledger.news(link, known, moved)
+        if len(news) > ROWS_MAX:
+            return None
+        link.ledger.settle(known.keys() - news)
+        return {namespace: known[namespace] for namespace in news}
 
     # Leaving, and what people see
 

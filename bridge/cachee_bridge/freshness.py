@@ -14,22 +14,43 @@ from __future__ import annotations
 
 from collections import deque
 
+from cachee_bridge.roll import Word
+
 WAITING_MAX = 32
 """Beats whose head is not applied yet: 3 s of them. One more replaces the newest, so the oldest count."""
 
 
 class Freshness:
-    """Of one source in one namespace. All times are seconds of this host's clock."""
+    """Of one source in one namespace. All times are seconds of this host's clock.
 
-    def __init__(self) -> None:
-        self.at = float("-inf")
-        """Everything the source announced before this has been applied here."""
+    While it is covered, what the source says of all covered namespaces at once counts here as well: to keep
+    200 of them fresh is one store.
+    """
+
+    def __init__(self, word: Word | None = None) -> None:
+        """`word`: what the source says of all its namespaces."""
+        self._at = float("-inf")
+        self._word = word
+        self._is_covered = False
         self._waiting: deque[tuple[float, int]] = deque()
+
+    @property
+    def at(self) -> float:
+        """Everything the source announced before this has been applied here."""
+        return max(self._at, self._word.fresh_at) if self._is_covered and self._word else self._at
+
+    @at.setter
+    def at(self, at: float) -> None:
+        self._at = at
+
+    def cover(self, is_covered: bool) -> None:
+        """Whether the source's word of all counts from now on; what it said until now counts in any case."""
+        self._at, self._is_covered = self.at, is_covered
 
     def told(self, stamp: float, head: int, cursor: int) -> None:
         """A word sent after `stamp` said that the source's tail was `head`; `cursor` is applied."""
         if head <= cursor:
-            self.at = max(self.at, stamp)
+            self._came(stamp)
             return
         if len(self._waiting) >= WAITING_MAX:
             self._waiting.pop()
@@ -38,8 +59,13 @@ class Freshness:
     def applied(self, cursor: int) -> None:
         """The cursor has moved."""
         while self._waiting and self._waiting[0][1] <= cursor:
-            self.at = max(self.at, self._waiting.popleft()[0])
+            self._came(self._waiting.popleft()[0])
 
     def restarted(self) -> None:
         """Another incarnation: heads of the former one say nothing about it."""
         self._waiting.clear()
+
+    def _came(self, stamp: float) -> None:
+        self._at = max(self._at, stamp)
+        if self._word is not None:
+            self._word.heard(stamp)

@@ -7,24 +7,41 @@ from collections.abc import Callable, Sequence
 
 from cachee_bridge.effects import Effect, Level, ServeUntil
 from cachee_bridge.exchange import Exchange, Say
+from cachee_bridge.members import Members
 from cachee_bridge.ports import NamespaceView
 from cachee_bridge.reasons import Reason, Why
 
 PERIOD_S = 0.3
 PERIOD_PART = 4
 """Of lost_after, at the most: how often a namespace of which nothing new is heard is looked at."""
+TELL_S = 1.0
+"""How often workers are told how fresh each source's word is, where nothing else is new: people read it."""
+
+
+class Calm:
+    """Namespaces with the same members, all of which are fresh by what each says of all its namespaces: until
+    when they may be served is computed once for all, and written to each."""
+
+    def __init__(self, names: frozenset[str]) -> None:
+        self.names = names
+        self.namespaces: dict[str, Members] = {}
+        self.tell_at = float("-inf")
 
 
 class Isolation:
-    """Of all namespaces of one host. Looked at are those of which something was heard (if it is only that all
-    is as before, not more than twice in a period), and of the others each in its turn."""
+    """Of all namespaces of one host. Looked at are those of which something was heard, and of the others each
+    in its turn: the calm ones together."""
 
     def __init__(self, exchange: Exchange, lost_after_s: float, say: Say) -> None:
-        self._exchange, self._say = exchange, say
+        self._exchange, self._lost_after_s, self._say = exchange, lost_after_s, say
         self._period_s = min(PERIOD_S, lost_after_s / PERIOD_PART)
         self._turns: list[tuple[float, str]] = []
         """A heap: when, and which namespace; of each, the one of `_turn_of` counts."""
         self._turn_of: dict[str, float] = {}
+        self._calm: dict[frozenset[str], Calm] = {}
+        self._calm_of: dict[str, Calm] = {}
+        self._calm_at = float("-inf")
+        """When it is the turn of the calm ones."""
         self._hindered = True
         self._looked_at: set[str] = set()
         """Since people were last told."""
@@ -40,30 +57,73 @@ class Isolation:
     def extend(self, now: float, unanswered: Sequence[str]) -> None:
         """How long may be served, and what workers are told of the peers. `unanswered`: addresses at which
         nobody has answered yet; each isolates."""
-        for namespace in self._due(now, bool(unanswered)):
+        self._look_at(self._due(now, bool(unanswered)), now, bool(unanswered))
+        if now >= self._calm_at:
+            self._calm_at = now + self._period_s
+            for calm in list(self._calm.values()):
+                self._extend_calm(calm, now, bool(unanswered))
+            self._look_at(self._due(now, bool(unanswered)), now, bool(unanswered))
+
+    def _look_at(self, namespaces: Sequence[str], now: float, hindered: bool) -> None:
+        """One by one."""
+        for namespace in namespaces:
             members = self._exchange.members.get(namespace)
             if members is None:
                 continue
-            members.bulletin.tell(members.inboxes, now, bool(unanswered))
-            if (until := members.extended(now, bool(unanswered))) is not None:
-                self._effects.append(ServeUntil(namespace, until))
+            members.bulletin.tell(members.inboxes, now, hindered)
+            if (until := members.extended(now, hindered)) is not None:
+                self._effects.append(ServeUntil((namespace,), until))
             self._looked_at.add(namespace)
-            turn = self._turn_of[namespace] = now + self._period_s
-            heapq.heappush(self._turns, (turn, namespace))
+            self._place(namespace, members, now)
 
     def _due(self, now: float, hindered: bool) -> list[str]:
         if hindered != self._hindered:
             self._hindered = hindered
             self._exchange.touched.update(self._exchange.members)
         names, self._exchange.touched = self._exchange.touched, set()
-        refreshed, self._exchange.refreshed = self._exchange.refreshed, set()
-        lately = now + self._period_s / 2
-        names.update(name for name in refreshed if self._turn_of.get(name, 0.0) < lately)
+        names |= self._exchange.roll.changed
+        self._exchange.roll.changed = set()
         while self._turns and self._turns[0][0] <= now:
             turn, namespace = heapq.heappop(self._turns)
             if self._turn_of.get(namespace) == turn:
                 names.add(namespace)
         return sorted(names)
+
+    def _place(self, namespace: str, members: Members, now: float) -> None:
+        """Among the calm ones, or where it has a turn of its own."""
+        if (before := self._calm_of.pop(namespace, None)) is not None:
+            del before.namespaces[namespace]
+            if not before.namespaces:
+                del self._calm[before.names]
+        if members.is_calm(now):
+            names = frozenset(members.inboxes)
+            calm = self._calm_of[namespace] = self._calm.setdefault(names, Calm(names))
+            calm.namespaces[namespace] = members
+            self._turn_of.pop(namespace, None)
+        else:
+            turn = self._turn_of[namespace] = now + self._period_s
+            heapq.heappush(self._turns, (turn, namespace))
+
+    def _extend_calm(self, calm: Calm, now: float, hindered: bool) -> None:
+        """Those that are calm no more are looked at one by one."""
+        words = {name: self._exchange.roll.word(name).fresh_at for name in calm.names}
+        until = min([now, *words.values()]) + self._lost_after_s
+        if hindered or until < now:
+            self._exchange.touched.update(calm.namespaces)
+            return
+        tells = words if now >= calm.tell_at else {}
+        if tells:
+            calm.tell_at = now + TELL_S
+        extended = []
+        for namespace, members in calm.namespaces.items():
+            if not members.is_calm(now):
+                self._exchange.touched.add(namespace)
+                continue
+            members.bulletin.go_on(members.inboxes, tells, now)
+            if members.go_on(now, until):
+                extended.append(namespace)
+        if extended:
+            self._effects.append(ServeUntil(tuple(extended), until))
 
     def tell(self, now: float, unanswered: Sequence[str]) -> None:
         """People, of each change."""

@@ -28,7 +28,7 @@ from enum import Enum, auto
 
 from cachee_bridge import auth
 from cachee_bridge.budget import MESSAGE_BYTES, ROW_BYTES, Budget
-from cachee_bridge.calm import Told
+from cachee_bridge.calm import Ledger
 from cachee_bridge.frames import (
     AGE_UNKNOWN,
     FRAME_BYTES_MAX,
@@ -134,11 +134,8 @@ class Link:
         """Those of which the peer has not said that it has all it was sent."""
         self.stirred: set[str] = set()
         """Those in which anything was sent or came since the last beat."""
-        self.told = Told()
-        """The head and the cursor that the peer was last told of each namespace."""
-        self.agreed: tuple[int, int, int] | None = None
-        """(moves of the peer's cursors here, sums) when the peer's sums were last compared over all shared
-        namespaces and were equal; None: something that they are made of has changed since."""
+        self.ledger = Ledger()
+        """What the peer was told of each shared namespace, and what is expected in its sums."""
         self.asked_rows_at = float("-inf")
         """When the peer was last asked for rows, since its sums were others than this host's."""
         self.asked: dict[str, int] = {}
@@ -264,6 +261,16 @@ class Link:
         last.
         """
         return self.prefers_dialler() if self.dialled != rival.dialled else not self.dialled
+
+    def share(self, namespace: str) -> None:
+        """Both ends have it, and agree about it."""
+        self.shared.add(namespace)
+        self.ledger.change((namespace,))
+
+    def unshare(self, namespace: str) -> None:
+        """No longer."""
+        self.shared.discard(namespace)
+        self.ledger.drop(namespace)
 
     # Hearing
 

@@ -51,7 +51,7 @@ class Members:
         self.store = store
         self._lost_after_s, self._pace_s = lost_after_s, pace_s
         sources = [
-            (name, Inbox(store, index, incarnation, cursor, pace_s, roll.word(name)))
+            (name, Inbox(store, index, incarnation, cursor, pace_s, roll.word(name), namespace))
             for index, name, incarnation, cursor in store.sources()
         ]
         self.inboxes = Listed(namespace, roll.members, sources)
@@ -74,6 +74,10 @@ class Members:
         namespace has never been isolated (but for its first lost_after, when no contact counts as whole)."""
         self._whole_at = self._entered_at = now
         self._settled_from = now + lost_after_s
+        self.apart: set[str] = set()
+        """Members whose word of all their namespaces does not cover this one."""
+        for name in self.inboxes:
+            self._changed(name)
 
     @property
     def starting(self) -> bool:
@@ -110,6 +114,22 @@ class Members:
             self.store.apply(0, PAYLOAD_ALL)
         self.until = heard
         return self.until
+
+    def is_calm(self, now: float) -> bool:
+        """Not isolated, all is healed at home, and each member is fresh by what it says of all its
+        namespaces, as of when it says so."""
+        if self.apart or self.refused or self.removal.under_way or now > self.until:
+            return False
+        return self.store.tail == self.store.pump_cursor
+
+    def go_on(self, now: float, until: float) -> bool:
+        """It is calm, and was heard until then. Whether that is later than was told before."""
+        self.home.at = now
+        self.heard_until = max(self.heard_until, until)
+        if until <= self.until:
+            return False
+        self.until = until
+        return True
 
     def _heard(self, now: float, hindered: bool) -> float:
         self.home.told(now, self.store.tail, self.store.pump_cursor)
@@ -150,6 +170,7 @@ class Members:
     def refuse(self, name: str, reason: Reason) -> None:
         """It has this namespace and cannot be followed: it isolates until it can."""
         self.removal.cancel(name)
+        self.cover(name, False)
         if len(self.refused) < REFUSED_MAX or name in self.refused:
             self.refused[name] = reason
 
@@ -191,7 +212,8 @@ class Members:
     def _begin(self, name: str, incarnation: int, step: Contact, now: float) -> None:
         inbox = self.inboxes.get(name)
         if inbox is None:
-            inbox = Inbox(self.store, self.store.source_open(name), 0, 0, self._pace_s, self.roll.word(name))
+            index, word = self.store.source_open(name), self.roll.word(name)
+            inbox = Inbox(self.store, index, 0, 0, self._pace_s, word, self.namespace)
         flush = step.rung is Rung.FLUSH
         inbox.begin(incarnation, step.cursor, flush)
         self.inboxes[name] = inbox
@@ -204,9 +226,22 @@ class Members:
 
     def _changed(self, name: str) -> None:
         """It has become a member, or ceased to be: what it said of all its namespaces is of others."""
-        word = self.roll.word(name)
-        word.moves += 1
-        word.fresh_at = float("-inf")
+        self.cover(name, False)
+        self.roll.changed.add(self.namespace)
+        self.roll.word(name).stirred.add(self.namespace)
+
+    def cover(self, name: str, is_covered: bool) -> None:
+        """Whether what `name` says of all its namespaces is said of this one as well, from now on."""
+        word, inbox = self.roll.word(name), self.inboxes.get(name)
+        word.covered.discard(self.namespace)
+        word.apart.discard(self.namespace)
+        self.apart.discard(name)
+        if inbox is None:
+            return
+        inbox.freshness.cover(is_covered)
+        (word.covered if is_covered else word.apart).add(self.namespace)
+        if not is_covered:
+            self.apart.add(name)
 
     def dissolve(self) -> None:
         """Another life of the namespace takes its place."""

@@ -179,8 +179,7 @@ class Mesh:
         """A namespace made after the start, or made anew; peers are told at once."""
         self._exchange.enter(namespace, store, now)
         for link in self._up.values():
-            link.shared.discard(namespace)
-            link.agreed = None
+            link.unshare(namespace)
         self._exchange.announce(namespace)
         for link in list(self._up.values()):
             if link.surplus and namespace not in link.theirs:
@@ -466,6 +465,8 @@ class Mesh:
         link.raised()
         self._up[link.name] = link
         self._paths.linked(link)
+        if rises:
+            self._exchange.uncover(link.name)
         if rises and rival is not None:
             self._close(rival, "replaced by another link", now, "debug")
         for row in state.namespaces:
@@ -616,6 +617,7 @@ class Mesh:
             self._exchange.roll.lost_at = now
 
     def _beats(self, now: float) -> None:
+        self._exchange.heads.are_known = False
         for link in self._up.values():
             self._exchange.beat_if_due(link, now)
             if link.room() and self._exchange.unacked(link):
@@ -669,6 +671,7 @@ class Mesh:
     def _part(self, link: Link, now: float) -> None:
         """The last link to a host is gone."""
         self._since[link.name] = now
+        self._exchange.uncover(link.name)
         self._paths.unlinked(link, now)
         if link.leaving and not self._exchange.is_missed(link.name):
             self._book.left(link.name)

@@ -15,13 +15,21 @@ Value = TypeVar("Value")
 
 
 class Word:
-    """Of one source."""
+    """Of one source. A namespace where it is a member is either covered or apart."""
 
     def __init__(self) -> None:
-        self.moves = 0
-        """How often a cursor in any of its rings was moved here, or it became a member or ceased to be."""
         self.fresh_at = float("-inf")
-        """In every namespace where it is a member it was fresh at this time, or later."""
+        """In every covered namespace the source was fresh at this time, or later."""
+        self.heard_at = float("-inf")
+        """The same of some namespace."""
+        self.covered: set[str] = set()
+        self.apart: set[str] = set()
+        self.stirred: set[str] = set()
+        """Namespaces where how far its ring is applied here has changed, until a heartbeat takes it over."""
+
+    def heard(self, at: float) -> None:
+        """It was fresh at this time in some namespace."""
+        self.heard_at = max(self.heard_at, at)
 
 
 class Roll:
@@ -31,6 +39,8 @@ class Roll:
         self.members: dict[str, set[str]] = {}
         self.refused: dict[str, set[str]] = {}
         self.removing: set[str] = set()
+        self.changed: set[str] = set()
+        """Namespaces where somebody became a member, or ceased to be, since isolation.py last looked."""
         self._words: dict[str, Word] = {}
         self.lost_at = float("-inf")
         """The last time at which a member of any namespace had been out of reach for too long."""

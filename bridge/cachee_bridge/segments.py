@@ -18,8 +18,8 @@ from cachee_shm.config import Config
 from cachee_shm.errors import BridgeRunning, CacheeError, SegmentBusy, SegmentRetired
 
 OPENERS = 16
-"""Segments that are opened at the same time. To make one takes a sleep of two ticks of the coarse clock, 9 ms:
-with 200 namespaces, one after another, that is 1.8 s."""
+"""Segments that are opened at the same time. To make one takes a sleep of two ticks of the coarse clock, 9
+ms: with 200 namespaces, one after another, that is 1.8 s."""
 
 log = logging.getLogger("cachee_bridge")
 

@@ -360,7 +360,8 @@ class Shell:
 
     def _serve_until(self, effect: ServeUntil) -> None:
         ms = FOR_EVER_MS if math.isinf(effect.until) else int(effect.until * 1000)
-        self._segments[effect.namespace].set_serve_until(ms)
+        for namespace in effect.namespaces:
+            self._segments[namespace].set_serve_until(ms)
 
 
 def _name_of(call: Callable[..., Any]) -> str:

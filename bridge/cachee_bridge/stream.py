@@ -181,10 +181,18 @@ class Inbox:
     """How far one source has been applied here, and how fresh its word is."""
 
     def __init__(
-        self, store: Store, index: int, incarnation: int, cursor: int, pace_s: float, word: Word | None = None
+        self,
+        store: Store,
+        index: int,
+        incarnation: int,
+        cursor: int,
+        pace_s: float,
+        word: Word | None = None,
+        namespace: str = "",
     ) -> None:
         """`pace_s`: the least time between two requests for the same replay. `word`: of the source."""
         self._word = word if word is not None else Word()
+        self._namespace = namespace
         self._store = store
         self.index = index
         self.incarnation = incarnation
@@ -193,7 +201,7 @@ class Inbox:
         """The newest tail that the source has told."""
         self.final: int | None = None
         """The head with which it said that it leaves."""
-        self.freshness = Freshness()
+        self.freshness = Freshness(self._word)
         self.asker = Asker(pace_s)
         self.repairs = Repairs()
         self.mending: Mending | None = None
@@ -298,7 +306,7 @@ class Inbox:
 
     def _keep(self, cursor: int) -> None:
         self._store.source_store(self.index, self.incarnation, cursor)
-        self._word.moves += 1
+        self._word.stirred.add(self._namespace)
         self._moved = True
         self.cursor = cursor
         self.head = max(self.head, cursor)

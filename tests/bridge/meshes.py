@@ -281,7 +281,7 @@ class Cable:
         elif isinstance(effect, GoOn):
             node.mesh.go_on(self.now)
         elif isinstance(effect, ServeUntil):
-            node.serve_until[effect.namespace] = effect.until
+            node.serve_until.update(dict.fromkeys(effect.namespaces, effect.until))
         elif isinstance(effect, Pause):
             node.paused.add(effect.link)
         elif isinstance(effect, Resume):

@@ -241,3 +241,17 @@ def test_it_is_charged_for_what_is_added_up(peer):
     peer.say(Calm(2, 0, (), (), 1, 1))
     owed = link.budget.owed - before
     assert owed == len(encode(Calm(2, 0, (), (), 1, 1))) + MESSAGE_BYTES + COMPARED_BYTES * len(NAMESPACES)
+
+
+def test_on_another_link_it_covers_what_is_shared_there_and_nothing_else(peer):
+    assert peer.calm() == []
+    assert peer.fresh() == set(NAMESPACES)
+    peer.decoder = Decoder(FRAME_BYTES_MAX)
+    mesh = peer.node.mesh
+    mesh.link_opened(2, None, peer.cable.now, "10.0.0.9")
+    nonce = bytes(RANDOM_BYTES) + OFFER + b"\3"
+    hello = Hello("cachee", 2, "web-2", 5, nonce, "none", "", "")
+    for message in (hello, State(tuple(NamespaceState(name, 4, 20, 7) for name in ("shop", "news")))):
+        mesh.received(2, encode(message), peer.cable.now)
+    assert mesh._up["web-2"].number == 2
+    assert mesh._exchange.roll.word("web-2").covered == set()

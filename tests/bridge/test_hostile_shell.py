@@ -26,7 +26,7 @@ EFFECTS: list[Effect] = [
     Pause(99),
     Resume(99),
     Log("info", "a line"),
-    ServeUntil("no such namespace", 1.0),
+    ServeUntil(("no such namespace",), 1.0),
     GoOn(),
 ]
 
@@ -39,7 +39,7 @@ def test_an_effect_that_raises_does_not_cost_the_rest_of_the_batch(effect: Effec
             shell._performers[type(effect)] = mistaken
         if isinstance(effect, Discover):
             shell.mesh.discover("dns:nobody:1", 0.0)
-        perform(shell, [effect, effect, ServeUntil("shop", 12.5)])
+        perform(shell, [effect, effect, ServeUntil(("shop",), 12.5)])
         assert left.cache.serve_until == 12500
         assert not left.broken
 

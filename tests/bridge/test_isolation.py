@@ -4,7 +4,7 @@ import pytest
 
 from cachee_bridge.frames import FRAME_BYTES_MAX, PAYLOAD_ALL, ROWS_MAX, Beat, Decoder
 from cachee_bridge.identity import Identity
-from cachee_bridge.isolation import PERIOD_S
+from cachee_bridge.isolation import PERIOD_S, TELL_S
 from cachee_bridge.members import Members
 from tests.bridge.meshes import Cable, FakeStore, key
 
@@ -246,14 +246,31 @@ class TestWhatManyNamespacesCost:
         a.mesh.tick(cable.now)
         assert heard == ["n7"]
 
-    def test_a_tick_looks_at_those_whose_turn_it_is(self, cable, heard):
-        """At each three or four times a second, however often the mesh ticks."""
-        self.many(cable, 20)
+    def test_those_that_are_calm_are_served_on_together(self, cable, heard, monkeypatch):
+        """Three or four times a second, however often the mesh ticks; none is looked at by itself."""
+        a, _ = self.many(cable, 20)
         cable.run(3.0)
         heard.clear()
+        served_on, goes_on = [], Members.go_on
+
+        def counted(self, now, until):
+            served_on.append(self.namespace)
+            return goes_on(self, now, until)
+
+        monkeypatch.setattr(Members, "go_on", counted)
         cable.run(2.0)
-        assert len(heard) <= 2 * 20 * 2.0 * 2 / PERIOD_S
-        assert set(heard) == {f"n{number}" for number in range(20)}
+        assert heard == []
+        assert set(served_on) == set(a.stores)
+        assert len(served_on) <= 2 * 20 * (2.0 / PERIOD_S + 1)
+        assert not any(a.isolated(namespace) for namespace in a.stores)
+
+    def test_people_read_how_fresh_a_calm_source_is(self, cable):
+        a, _ = self.many(cable, 3)
+        cable.run(10.0)
+        for store in a.stores.values():
+            [(reachable, fresh_ms)] = store.told.values()
+            assert reachable
+            assert fresh_ms > (cable.now - TELL_S - 1.0) * 1000
 
     def test_one_that_is_not_heard_of_is_isolated_all_the_same(self, cable):
         a, b = self.many(cable, 20)

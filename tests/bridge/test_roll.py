@@ -6,7 +6,9 @@ from unittest.mock import patch
 
 import pytest
 
-from cachee_bridge import exchange
+from cachee_bridge import calm
+from cachee_bridge.bulletin import Bulletin
+from cachee_bridge.calm import NOTHING, expected_of, sum_of
 from cachee_bridge.members import Members
 from cachee_bridge.roll import Listed, Roll
 from tests.bridge.meshes import Cable, FakeStore, key
@@ -87,28 +89,114 @@ def test_a_member_of_one_more_namespace_is_not_fresh_there_by_what_it_said_befor
     a, _ = hosts_of(cable, 3)
     held = a.mesh._exchange
     assert held.is_fresh("b", cable.now - 1.0)
-    word = held.roll.word("b").fresh_at
-    assert word > cable.now - 1.0
     held.members["shop"]._changed("b")
-    assert held.roll.word("b").fresh_at < word
     held.members["shop"].inboxes["b"].freshness.at = float("-inf")
     held.members["shop"]._entered_at = float("-inf")
     assert not held.is_fresh("b", cable.now - 1.0)
 
 
-def test_of_equal_sums_the_positions_are_added_up_once():
-    cable = Cable()
-    a, _ = hosts_of(cable, 20)
-    calls = []
-    adds = exchange.sums_here
+def counted(calls, what, method):
+    """A patch that notes each call."""
+    asked = getattr(what, method)
 
-    def counted(*arguments):
+    def noting(*arguments, **more):
         calls.append(arguments)
-        return adds(*arguments)
+        return asked(*arguments, **more)
 
-    with patch.object(exchange, "sums_here", counted):
+    return patch.object(what, method, noting)
+
+
+@pytest.mark.parametrize("count", [3, 60])
+def test_a_write_adds_up_what_it_moved_however_many_namespaces_there_are(count):
+    cable = Cable()
+    a, b = hosts_of(cable, count)
+    calls = []
+    with counted(calls, calm, "expected_of"), counted(calls, Members, "cursor"):
         cable.run(3.0)
         assert calls == []
         a.write(key(1))
         cable.run(3.0)
-        assert 1 <= len(calls) <= 8
+        assert 1 <= len(calls) <= 20
+    assert b.stores["shop"].cursor_of("a") == a.stores["shop"].tail
+
+
+@pytest.mark.parametrize("count", [3, 60])
+def test_a_write_has_one_namespace_looked_at_for_isolation_however_many_there_are(count):
+    cable = Cable()
+    a, b = hosts_of(cable, count)
+    calls = []
+    with counted(calls, Members, "extended"), counted(calls, Bulletin, "tell"):
+        cable.run(3.0)
+        assert calls == []
+        a.write(key(1))
+        cable.run(3.0)
+        assert 1 <= len(calls) <= 30
+    assert not any(node.isolated(namespace) for node in (a, b) for namespace in node.stores)
+
+
+def test_what_is_calm_is_isolated_when_its_source_is_silent_and_comes_back_when_it_speaks():
+    cable = Cable()
+    a, _ = hosts_of(cable, 5)
+    cable.deaf = {("b", "a"), ("a", "b")}
+    cable.run(1.2)
+    assert not any(a.isolated(namespace) for namespace in a.stores)
+    cable.run(1.0)
+    assert all(a.isolated(namespace) for namespace in a.stores)
+    cable.deaf = set()
+    cable.run(10.0)
+    assert not any(a.isolated(namespace) for namespace in a.stores)
+
+
+def test_what_this_host_has_not_healed_at_home_is_isolated_alone():
+    cable = Cable()
+    a, _ = hosts_of(cable, 5)
+    a.stores["n1"].announce(key(1))  # and no pump heals it
+    cable.run(3.0)
+    assert [namespace for namespace in a.stores if a.isolated(namespace)] == ["n1"]
+
+
+def sums_are_right(node):
+    """What is kept of each link is what a count of everything gives."""
+    known = node.mesh._exchange
+    for link in node.mesh._up.values():
+        ledger = known._ledger(link)
+        ledger.expect(known.members, link.name, link)
+        pairs = {
+            namespace: expected_of(known.members[namespace], link.name, link.acked.get(namespace))
+            for namespace in link.shared
+        }
+        assert {namespace: ledger.expected.pairs.get(namespace, NOTHING) for namespace in pairs} == pairs
+        for sums in (ledger.told, ledger.expected):
+            assert sums.pairs.keys() <= link.shared
+            counted = [sum_of((ns, pair[end]) for ns, pair in sums.pairs.items()) for end in (0, 1)]
+            assert sums.without(()) == tuple(counted)
+        word = known.roll.word(link.name)
+        assert word.covered | word.apart == known.roll.members.get(link.name, set())
+        assert not word.covered & word.apart
+        assert word.covered <= link.shared
+    for namespace, members in known.members.items():
+        assert members.apart == {name for name in members.inboxes if namespace in known.roll.word(name).apart}
+
+
+def test_what_is_kept_is_right_while_namespaces_and_members_come_and_go():
+    cable = Cable()
+    a, b = hosts_of(cable, 4)
+
+    def happens(what):
+        what()
+        for _ in range(10):
+            cable.run(0.1)
+            for node in cable.nodes.values():
+                sums_are_right(node)
+
+    happens(lambda: a.write(key(1), key(2), namespace="n1"))
+    happens(lambda: b.write(key(1), namespace="n1"))
+    happens(lambda: a.mesh.add_namespace("n1", FakeStore(incarnation=9), cable.now))
+    happens(lambda: a.mesh.add_namespace("new", FakeStore(), cable.now))
+    happens(lambda: b.mesh.add_namespace("new", FakeStore(), cable.now))
+    happens(lambda: cable.break_link(a, b))
+    other = FakeStore()
+    other.hash_key_fingerprint = 5
+    happens(lambda: b.mesh.add_namespace("n2", other, cable.now))
+    happens(lambda: b.mesh.leave(cable.now))
+    happens(lambda: cable.remove(b))

@@ -120,7 +120,7 @@ def test_serve_until_reaches_the_segment_in_its_own_milliseconds() -> None:
     async def test(left: Side, right: Side) -> None:
         shell = left.shell
         for until_s, ms in ((12.5, 12500), (float("inf"), 1 << 63)):
-            perform(shell, [ServeUntil("shop", until_s)])
+            perform(shell, [ServeUntil(("shop",), until_s)])
             assert left.cache.serve_until == ms
 
     run(test)

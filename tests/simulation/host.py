@@ -196,7 +196,8 @@ class Bridge:
             self.world.truth.counts["relayed"] += message.source != self.host.name
 
     def _serve_until(self, effect: ServeUntil) -> None:
-        self.held[effect.namespace].set_serve_until(effect.until * 1000)
+        for namespace in effect.namespaces:
+            self.held[namespace].set_serve_until(effect.until * 1000)
 
 
 class Host:

@@ -14,7 +14,7 @@ from unittest.mock import patch
 from cachee_bridge import exchange, members
 from cachee_bridge.addresses import AddressBook
 from cachee_bridge.buckets import Mending
-from cachee_bridge.calm import positions_of
+from cachee_bridge.calm import Ledger, positions_of
 from cachee_bridge.discovery import Discovery
 from cachee_bridge.exchange import Exchange
 from cachee_bridge.frames import PAYLOAD_ALL, Beat, Calm, FinalHead, Frame
@@ -190,12 +190,12 @@ def _the_head_is_the_pumps_position() -> list[Patch]:
 def _a_calm_beat_is_believed_although_a_cursor_is_behind() -> list[Patch]:
     """At the sender too: what is not acknowledged is not said in a row of its own."""
 
-    def unacknowledged(self: Exchange, link: Link, known: dict[str, Any], moved: set[str]) -> set[str]:
-        return {namespace for namespace, at in known.items() if link.told.positions.get(namespace) != at}
+    def unacknowledged(self: Ledger, link: Link, known: dict[str, Any], moved: set[str]) -> set[str]:
+        return {namespace for namespace, at in known.items() if self.told.pairs.get(namespace) != at}
 
     return [
-        (Exchange, "_agrees", lambda self, link, rest, calm: True),
-        (Exchange, "_news", unacknowledged),
+        (Exchange, "_agrees", lambda self, link, named, calm: True),
+        (Ledger, "news", unacknowledged),
     ]
 
 
