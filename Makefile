@@ -13,7 +13,7 @@ KILLS    ?= 10000
 EXAMPLES ?= 20000
 RUNS     ?= 100000
 MUTANTS  ?= 150
-MUTANT_MINUTES ?= 4
+MUTANT_MINUTES ?= 2
 
 # The Python that makes .venv is the machine's; all else is the one of .venv.
 MACHINE_PATH := $(PATH)

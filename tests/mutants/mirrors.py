@@ -2,16 +2,37 @@
 
 A Python file is mirrored by the test file of its name and by those named here. A file of the core is mirrored
 by torture programs (each runs for a few seconds) and by Python tests that go through the binding. Cheap tests
-come first, because the first failure ends the run of a mutant.
+come first, because the first failure ends the run of a mutant. A file that nothing mirrors is an error.
 """
 
 from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
 
-__all__ = ["programs", "tests"]
+__all__ = ["in_order", "program_seconds", "programs", "tests"]
 
 CORE = "cachee_shm/core/"
+
+# A batch of the simulator's disasters. Its tests of what happens without a rule say nothing about a mutant.
+SIMULATED = (
+    "simulation/test_simulation.py::test_no_disaster_breaks_an_invariant[0]",
+    "simulation/test_simulation.py::test_no_removal_and_no_sleep_breaks_an_invariant",
+)
+NOT_SIMULATED = {  # of the bridge: shell, processes and files
+    *(
+        "__init__",
+        "__main__",
+        "accepting",
+        "boottime",
+        "control",
+        "credentials",
+        "daemon",
+        "doorbell",
+        "gate",
+    ),
+    *("logs", "names", "notify", "older", "own", "owners", "pump", "report", "resolver", "segments", "shell"),
+    *("strangers", "timer", "tls", "transport"),
+}
 
 # Programs of tests/core, in the order in which they run.
 PROGRAMS: dict[str, tuple[str, ...]] = {
@@ -26,7 +47,8 @@ PROGRAMS: dict[str, tuple[str, ...]] = {
     "index": ("index", "relay", "steps", "pages"),
     "layout.h": ("segment", "index", "pages", "relay", "steps"),
     "lease": ("lease", "steps"),
-    "pages": ("pages", "index", "steps", "corrupt"),
+    "older": (),  # by real segments of two layouts, from Python
+    "pages": ("pages", "index", "roster", "steps", "corrupt"),
     "peers": ("peers", "steps"),
     "policy": ("index", "pages"),
     "queue": ("pages", "index", "steps"),
@@ -34,39 +56,70 @@ PROGRAMS: dict[str, tuple[str, ...]] = {
     "relay_buckets": ("relay", "wire", "steps"),
     "ring": ("ring", "relay", "index", "steps"),
     "roster": ("roster", "steps", "segment"),
+    "roster_debts": ("roster", "steps", "relay", "segment"),
     "segment": ("segment", "roster", "corrupt"),
     "span": ("pages", "index", "relay", "steps"),
     "survey": ("corrupt", "segment"),
 }
 
+DEAR = {"steps", "corrupt"}  # programs that take as long as a file of tests
+PROGRAM_S = {"corrupt": 20}  # what `make check` gives a torture program; 2 if it is not named here
+
 # Python tests beside the one of the same name.
 ALSO: dict[str, tuple[str, ...]] = {
+    f"{CORE}atomics": ("core/test_atomics", "cachee_shm/test_cache"),
+    f"{CORE}attachment": ("cachee_shm/test_cache", "cachee_shm/test_fork", "cachee_shm/test_corruption"),
     f"{CORE}cache": (
         "cachee_shm/test_cache",
         "cachee_shm/test_isolation",
         "cachee_shm/test_death",
         "cachee_shm/test_host",
     ),
+    f"{CORE}clock": ("cachee_shm/test_cache", "cachee_shm/test_suspend"),
     f"{CORE}doorbell": ("bridge/test_doorbell", "bridge/test_pump", "bridge/test_two_bridges"),
     f"{CORE}evict": ("cachee_shm/test_memory", "cachee_shm/test_cache"),
     f"{CORE}fence": ("cachee_shm/test_cache", "cachee_shm/test_buckets"),
+    f"{CORE}hash": ("cachee_shm/test_cache", "cachee_shm/test_buckets", "cachee_shm/test_codec"),
     f"{CORE}index": ("cachee_shm/test_cache", "cachee_shm/test_host"),
-    f"{CORE}lease": ("cachee_shm/test_loading",),
+    f"{CORE}layout": ("cachee_shm/test_segment", "cachee_shm/test_cache", "cachee_shm/test_memory"),
+    f"{CORE}lease": ("cachee_shm/test_loading", "cachee_shm/test_waiting"),
     f"{CORE}module": (
         "cachee_shm/test_segment",
         "cachee_shm/test_cache",
         "cachee_shm/test_fork",
         "cachee_shm/test_bad_input",
     ),
+    f"{CORE}module_awaited": (
+        "cachee_shm/test_waiting",
+        "cachee_shm/test_event_loops",
+        "cachee_shm/test_interrupted",
+        "cachee_shm/test_loading",
+    ),
     f"{CORE}module_bridge": (
         "cachee_shm/test_sources",
         "cachee_shm/test_buckets",
         "cachee_shm/test_events",
+        "cachee_shm/test_death",
+        "cachee_shm/test_cache",
         "bridge/test_pump",
     ),
-    f"{CORE}module_flights": ("cachee_shm/test_loads", "cachee_shm/test_waiting"),
+    f"{CORE}module_flights": ("cachee_shm/test_loads", "cachee_shm/test_waiting", "cachee_shm/test_loading"),
+    f"{CORE}module_loading": (
+        "cachee_shm/test_loading",
+        "cachee_shm/test_waiting",
+        "cachee_shm/test_event_loops",
+        "cachee_shm/test_interrupted",
+        "cachee_shm/test_threads",
+    ),
     f"{CORE}module_near": ("cachee_shm/test_near",),
+    f"{CORE}module_older": ("bridge/test_older", "bridge/test_versions_layouts"),
+    f"{CORE}module_owed": (
+        "cachee_shm/test_detached",
+        "cachee_shm/test_successor",
+        "cachee_shm/test_writing",
+    ),
     f"{CORE}module_peers": ("cachee_shm/test_synced", "cachee_shm/test_health"),
+    f"{CORE}module_reentry": ("cachee_shm/test_reentry",),
     f"{CORE}module_values": ("cachee_shm/test_codec", "cachee_shm/test_bad_input", "cachee_shm/test_cache"),
     f"{CORE}module_verbs": (
         "cachee_shm/test_cache",
@@ -74,32 +127,66 @@ ALSO: dict[str, tuple[str, ...]] = {
         "cachee_shm/test_host",
         "cachee_shm/test_loading",
     ),
-    f"{CORE}pages": ("cachee_shm/test_memory", "cachee_shm/test_corruption"),
+    f"{CORE}module_writing": (
+        "cachee_shm/test_writing",
+        "cachee_shm/test_interrupted",
+        "cachee_shm/test_threads",
+    ),
+    f"{CORE}older": ("bridge/test_older", "bridge/test_versions_layouts"),
+    f"{CORE}pages": (
+        "cachee_shm/test_memory",
+        "cachee_shm/test_cache",
+        "cachee_shm/test_isolation",
+        "cachee_shm/test_corruption",
+    ),
     f"{CORE}peers": ("cachee_shm/test_synced", "cachee_shm/test_health"),
     f"{CORE}policy": ("cachee_shm/test_memory", "bench/test_hit_ratio"),
+    f"{CORE}queue": ("cachee_shm/test_memory",),
     f"{CORE}relay": ("cachee_shm/test_sources", "bridge/test_pump"),
     f"{CORE}relay_buckets": ("cachee_shm/test_buckets",),
     f"{CORE}ring": ("cachee_shm/test_events", "cachee_shm/test_cache"),
     f"{CORE}roster": ("cachee_shm/test_death", "cachee_shm/test_fork", "cachee_shm/test_zombies"),
+    f"{CORE}roster_debts": ("cachee_shm/test_death", "cachee_shm/test_writing", "cachee_shm/test_detached"),
     f"{CORE}segment": ("cachee_shm/test_segment", "cachee_shm/test_corruption"),
     f"{CORE}span": ("cachee_shm/test_cache", "cachee_shm/test_memory"),
     f"{CORE}survey": ("cachee_shm/test_corruption", "cachee_shm/test_memory"),
     "cachee_shm/__init__": ("cachee_shm/test_cache", "cachee_shm/test_config"),
     "cachee_shm/attaching": ("cachee_shm/test_config", "cachee_shm/test_segment"),
-    "cachee_shm/cache": ("cachee_shm/test_near",),
+    "cachee_shm/cache": ("cachee_shm/test_near", "cachee_shm/test_detached"),
+    "cachee_shm/cli/__init__": ("cachee_shm/cli/test_segments",),
+    "cachee_shm/cli/__main__": ("cachee_shm/cli/test_segments",),
     "cachee_shm/segment": ("cachee_shm/test_fork", "cachee_shm/test_config"),
-    "cachee_shm/loading": ("simulation/test_simulation",),
+    "cachee_shm/loading": ("cachee_shm/test_waiting", "cachee_shm/test_event_loops", *SIMULATED),
+    "cachee_shm/waiting": ("cachee_shm/test_event_loops", "cachee_shm/test_loading"),
     "cachee_shm/cli/main": (
         "cachee_shm/cli/test_keys",
         "cachee_shm/cli/test_segments",
         "cachee_shm/cli/test_peers",
     ),
     "cachee_shm/cli/processes": ("cachee_shm/cli/test_segments", "cachee_shm/cli/test_keys"),
+    "bridge/cachee_bridge/__init__": ("bridge/test_main",),
     "bridge/cachee_bridge/__main__": ("bridge/test_main",),
+    "bridge/cachee_bridge/accepting": ("bridge/test_hostile_network", "bridge/test_shell"),
+    "bridge/cachee_bridge/bulletin": ("bridge/test_synced_hosts",),
+    "bridge/cachee_bridge/calm": ("bridge/test_versions",),
+    "bridge/cachee_bridge/doorbell": ("bridge/test_pump", "bridge/test_owners"),
+    "bridge/cachee_bridge/exchange": ("bridge/test_mesh_proofs", "bridge/test_mesh"),
+    "bridge/cachee_bridge/gossip": (
+        "bridge/test_mesh",
+        "bridge/test_addresses",
+        "bridge/test_hostile_gossip",
+    ),
+    "bridge/cachee_bridge/members": ("bridge/test_membership", "bridge/test_mesh"),
+    "bridge/cachee_bridge/names": ("bridge/test_hostile_dns",),
+    "bridge/cachee_bridge/older": ("bridge/test_versions_layouts",),
+    "bridge/cachee_bridge/own": ("bridge/test_hostile_network",),
+    "bridge/cachee_bridge/segments": ("bridge/test_older", "bridge/test_shell"),
+    "bridge/cachee_bridge/strangers": ("bridge/test_hostile_network",),
+    "bridge/cachee_bridge/versions": ("bridge/test_calm", "fuzz/test_fuzz"),
+    "bridge/cachee_bridge/views": ("bridge/test_mesh", "bridge/test_report", "bridge/test_control"),
     "bridge/cachee_bridge/mesh": (
         "bridge/test_mesh_proofs",
         "bridge/test_two_bridges",
-        "simulation/test_simulation",
     ),
     "bridge/cachee_bridge/shell": ("bridge/test_shell_attacked", "bridge/test_two_bridges"),
     "bridge/cachee_bridge/transport": ("bridge/test_transport_tls", "bridge/test_two_bridges"),
@@ -110,12 +197,11 @@ ALSO: dict[str, tuple[str, ...]] = {
     "bridge/cachee_bridge/auth": ("bridge/test_mesh_proofs", "bridge/test_shell_attacked"),
     "bridge/cachee_bridge/resolver": ("bridge/test_discovered_hosts",),
     "bridge/cachee_bridge/effects": ("bridge/test_mesh", "bridge/test_shell"),
-    "bridge/cachee_bridge/ports": ("bridge/test_mesh",),
+    "bridge/cachee_bridge/ports": ("bridge/test_daemon", "bridge/test_mesh"),
     "bridge/cachee_bridge/relaying": ("bridge/test_relays", "bridge/test_paths", "bridge/test_relayed_hosts"),
     "bridge/cachee_bridge/relays": ("bridge/test_paths",),
     "bridge/cachee_bridge/paths": ("bridge/test_relayed_hosts",),
 }
-EVERY_MODULE_OF_THE_PROTOCOL = "simulation/test_simulation"
 
 
 def programs(path: str) -> tuple[str, ...]:
@@ -123,20 +209,30 @@ def programs(path: str) -> tuple[str, ...]:
     name = PurePosixPath(path).name
     if not path.startswith(CORE) or name.startswith("module"):
         return ()
-    return PROGRAMS.get(name, PROGRAMS.get(PurePosixPath(path).stem, ("index", "pages", "relay", "steps")))
+    return PROGRAMS.get(name, PROGRAMS.get(PurePosixPath(path).stem, ()))
+
+
+def in_order(root: Path, path: str) -> list[str]:
+    """Programs and tests of a file, the dearest last: a ``torture_NAME``, or what pytest takes."""
+    named = programs(path)
+    quick, dear = ([f"torture_{name}" for name in named if (name in DEAR) is dear] for dear in (False, True))
+    return [*quick, *tests(root, path), *dear]
+
+
+def program_seconds(program: str) -> int:
+    """How long a torture program runs, in seconds."""
+    return PROGRAM_S.get(program, 2)
 
 
 def tests(root: Path, path: str) -> list[str]:
-    """The test files that mirror a file, in the order in which they run."""
+    """The tests that mirror a file, as pytest takes them, in the order in which they run."""
     stem = str(PurePosixPath(path).with_suffix(""))
     folder = "bridge/" if path.startswith("bridge/") else "cachee_shm/"
     below = stem.removeprefix("bridge/cachee_bridge/").removeprefix("cachee_shm/")
     parent, _, name = below.rpartition("/")
-    own = f"{folder}{parent + '/' if parent else ''}test_{name}"
-    if path.startswith(CORE):
-        own = f"cachee_shm/test_{name}"
-    wanted = [own, *ALSO.get(stem, ())]
-    if folder == "bridge/":
-        wanted.append(EVERY_MODULE_OF_THE_PROTOCOL)
-    paths = [f"tests/{test}.py" for test in dict.fromkeys(wanted)]
-    return [path for path in paths if (root / path).exists()] or [f"tests/{folder}"]
+    own = f"{folder}{'' if path.startswith(CORE) else parent and parent + '/'}test_{name}.py"
+    named = [test if "::" in test else f"{test}.py" for test in ALSO.get(stem, ())]
+    wanted = [own, *named] if (root / "tests" / own).exists() else named
+    if folder == "bridge/" and name not in NOT_SIMULATED:
+        wanted += SIMULATED
+    return [f"tests/{test}" for test in dict.fromkeys(wanted)]

@@ -45,7 +45,7 @@ NUMBER = re.compile(rb"(\d+)([uUlL]*)$")
 def sites(source: bytes) -> list[Site]:
     """Every site of the file, in its order."""
     text = hidden(source)
-    found = [*_tokens(text), *_conditions(text), *_statements(text), *_returns(text)]
+    found = [*_tokens(text), *_conditions(text, source), *_statements(text), *_returns(text, source)]
     return sorted(found, key=lambda site: (site.start, site.operator, site.after))
 
 
@@ -71,13 +71,13 @@ def _tokens(text: bytes) -> Iterator[Site]:
         previous = token
 
 
-def _conditions(text: bytes) -> Iterator[Site]:
+def _conditions(text: bytes, source: bytes) -> Iterator[Site]:
     for match in re.finditer(rb"\b(if|while)\s*\(", text):
         start = match.end()
         end = _closing(text, start)
         if match[1] == b"if":
-            yield Site("condition", start, end, b"1 || (" + text[start:end] + b")")
-        yield Site("condition", start, end, b"0 && (" + text[start:end] + b")")
+            yield Site("condition", start, end, b"1 || (" + source[start:end] + b")")
+        yield Site("condition", start, end, b"0 && (" + source[start:end] + b")")
 
 
 def _closing(text: bytes, start: int) -> int:
@@ -94,6 +94,8 @@ def _statements(text: bytes) -> Iterator[Site]:
         yield Site("statement", match.start(1), match.end(1), b";")
 
 
-def _returns(text: bytes) -> Iterator[Site]:
+def _returns(text: bytes, source: bytes) -> Iterator[Site]:
     for match in RETURN.finditer(text):
-        yield Site("return", match.start(1), match.end(1), b"!(" + match[1] + b")")
+        yield Site(
+            "return", match.start(1), match.end(1), b"!(" + source[match.start(1) : match.end(1)] + b")"
+        )

@@ -9,8 +9,9 @@ import pytest
 
 from tests.mutants import drawing, mirrors, operators_c, operators_python
 from tests.mutants.mutant import mutant_of
+from tests.mutants.record import NO_MUTANT, UNDECIDED, Record
 from tests.mutants.survivors import arguments
-from tests.mutants.workshop import Workshop
+from tests.mutants.workshop import Unsound, Workshop
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -40,6 +41,12 @@ def test_in_c_operators_numbers_conditions_statements_and_returns_are_changed():
         ("return", "a - 1", "!(a - 1)"),
     }
     assert ("operator", "&", "|") not in found  # an address, not a bit
+
+
+def test_in_c_what_is_changed_keeps_its_strings():
+    found = changes(operators_c.sites, b'int f(int a)\n{\n    if (g("<", a))\n        return h("a");\n}\n')
+    assert ("return", 'h("a")', '!(h("a"))') in found
+    assert ("condition", 'g("<", a)', '0 && (g("<", a))') in found
 
 
 def test_in_python_annotations_docstrings_and_typing_imports_are_left_alone():
@@ -93,19 +100,71 @@ def test_an_edit_elsewhere_in_a_file_leaves_its_mutants_as_they_were(tmp_path):
 
 def test_every_file_has_tests_that_mirror_it():
     for name in drawing.files(ROOT):
-        for test in mirrors.tests(ROOT, name):
-            assert (ROOT / test).exists()
+        tests = mirrors.tests(ROOT, name)
+        assert tests, f"{name}: mirrors.py names no test"
+        for test in tests:
+            assert (ROOT / test.partition("::")[0]).exists(), f"{name}: {test}"
         for program in mirrors.programs(name):
             assert (ROOT / f"tests/core/torture_{program}.c").exists(), f"{name}: torture_{program}"
+
+
+def test_every_file_of_the_core_below_the_binding_has_its_programs_named():
+    core = [name for name in drawing.files(ROOT) if name.startswith(f"{mirrors.CORE}")]
+    unnamed = {Path(name).stem for name in core} - {key.partition(".")[0] for key in mirrors.PROGRAMS}
+    assert [name for name in unnamed if not name.startswith("module")] == []
+
+
+def test_no_mirror_is_named_for_a_file_that_is_gone():
+    stems = {name.rpartition(".")[0] for name in drawing.files(ROOT)}
+    assert mirrors.ALSO.keys() - stems == set()
+    assert {f"{mirrors.CORE}{key.partition('.')[0]}" for key in mirrors.PROGRAMS} - stems == set()
+    assert {f"bridge/cachee_bridge/{name}" for name in mirrors.NOT_SIMULATED} - stems == set()
 
 
 def test_every_argument_for_a_survivor_is_one():
     assert all(len(why.split()) >= 5 for why in arguments().values())
 
 
+def test_a_record_keeps_who_was_killed_and_forgets_who_is_to_be_tried_again(tmp_path):
+    record = Record(tmp_path / "record")
+    for name, killer in {"a": "tests/x.py", "b": "", "c": UNDECIDED, "d": NO_MUTANT}.items():
+        record.add(name, killer)
+    assert Record(tmp_path / "record").known == {"a": "tests/x.py", "d": NO_MUTANT}
+
+
 @pytest.fixture(scope="module")
 def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
     return Workshop(ROOT, tmp_path_factory.mktemp("mutants"))
+
+
+def tests_in(workshop: Workshop, mutated: str, unchanged: str) -> str:
+    """A test with one body in the tree of the mutant and another in the unchanged one."""
+    for tree, body in ((workshop.tree, mutated), (workshop.unchanged, unchanged)):
+        (tree / "tests/test_told.py").write_text(f"import pathlib, time\n\ndef test_it():\n    {body}\n")
+    return "tests/test_told.py"
+
+
+def test_what_fails_with_the_mutant_alone_kills_it_and_what_passes_does_not(workshop):
+    assert workshop.kills(tests_in(workshop, "assert False", "pass"))
+    assert not workshop.kills(tests_in(workshop, "pass", "pass"))
+
+
+def test_what_fails_once_kills_no_mutant(workshop, tmp_path):
+    once = f"seen = pathlib.Path('{tmp_path}/seen'); before = seen.exists(); seen.touch(); assert before"
+    assert not workshop.kills(tests_in(workshop, once, "pass"))
+
+
+def test_what_fails_without_the_mutant_as_well_decides_nothing(workshop):
+    with pytest.raises(Unsound, match="without any mutant"):
+        workshop.kills(tests_in(workshop, "assert False", "assert False"))
+
+
+def test_a_time_out_kills_a_mutant_only_where_the_unchanged_code_is_quick(workshop, monkeypatch):
+    late = "raise AssertionError('Timeout (>60.0s) from pytest-timeout')"
+    assert workshop.kills(tests_in(workshop, late, "pass"))
+    monkeypatch.setattr("tests.mutants.workshop.HANGS_BEYOND", 1e9)
+    with pytest.raises(Unsound, match="is late, without any mutant"):
+        workshop.kills(tests_in(workshop, late, "pass"))
 
 
 def mutant_at(path: str, before: bytes, after: bytes):
