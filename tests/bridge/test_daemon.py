@@ -34,6 +34,10 @@ def secret(tmp_path: Path) -> Path:
     return path
 
 
+def test_what_the_file_leaves_out_is_the_same_to_the_mesh_as_to_the_file() -> None:
+    assert settings(config_of(listen="127.0.0.1:7946")) == Settings(address="127.0.0.1:7946")
+
+
 @pytest.mark.parametrize("listen", ["127.0.0.1:7946", "[::1]:7946", "localhost:7946", "127.8.9.10:1"])
 def test_on_loopback_no_secret_is_asked_for(listen: str) -> None:
     assert settings(config_of(listen=listen)).address == listen

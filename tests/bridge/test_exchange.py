@@ -2,6 +2,7 @@
 
 import pytest
 
+from cachee_bridge import buckets
 from cachee_bridge.buckets import EVICT_WORDS, read_piece
 from cachee_bridge.effects import GoOn, Send
 from cachee_bridge.exchange import NAMESPACES_MAX, RAISE_S
@@ -38,6 +39,12 @@ class Peer:
         self.store = FakeStore(incarnation=7)
         self.node = Node(self.cable, "web-1", {"shop": self.store})
         self.cable.nodes["web-1"] = self.node
+        self.meet()
+
+    def meet(self):
+        """A new link. The one before is gone."""
+        if self.node.mesh._links:
+            self.node.mesh.link_closed(1, "reset", self.cable.now)
         self.decoder = Decoder(FRAME_BYTES_MAX)
         self.node.mesh.link_opened(1, None, self.cable.now, "10.0.0.9")
         self.say(Hello("cachee", 2, "web-2", 5, bytes(32), "none", "", ""))
@@ -184,6 +191,20 @@ def test_a_map_is_applied_in_two_steps_where_the_index_is_small(peer):
     assert peer.view.repairs.maps == 1
 
 
+def test_a_map_of_which_a_link_brought_one_half_is_not_completed_on_the_next_link(peer, monkeypatch):
+    monkeypatch.setattr(buckets, "PIECE_BYTES", 2)
+    first, second = (read_piece(peer.store, 0, number) for number in (1, 2))
+    peer.frame(21, 90, first)
+    peer.meet()
+    peer.frame(21, 90, second)
+    peer.finish()
+    assert peer.cursor == 20
+    peer.frame(21, 90, first)
+    peer.frame(21, 90, second)
+    peer.finish()
+    assert peer.cursor == 90
+
+
 def test_where_it_is_large_other_work_is_done_between_its_parts(peer):
     peer.store.words = 3 * EVICT_WORDS
     peer.node.mesh.received(1, encode(Frame("shop", "web-2", 4, 21, 90, peer.map())), peer.cable.now)
@@ -256,6 +277,17 @@ def test_when_nothing_tells_what_was_missed_all_is_evicted_aloud(peer):
         "warning"
     )
     assert peer.view.repairs.flushes == 2
+
+
+def test_whatever_else_comes_is_applied_or_dropped_without_a_word(peer):
+    peer.frame(21, 22, key(1) + key(2))
+    peer.frame(23, 24)
+    said = len(peer.node.said)
+    peer.frame(21, 22, key(1) + key(2))  # again
+    peer.frame(25, 25, key(3))
+    peer.frame(21, 25, PAYLOAD_ALL)  # again, in other words
+    assert peer.cursor == 25
+    assert len(peer.node.said) == said
 
 
 def test_a_request_to_a_former_incarnation_is_not_answered(peer):

@@ -4,6 +4,7 @@ import pytest
 
 from cachee_bridge.budget import Budget
 from cachee_bridge.frames import (
+    AGE_UNKNOWN,
     FRAME_BYTES_MAX,
     HANDSHAKE_BYTES_MAX,
     VERSION_MIN,
@@ -23,7 +24,7 @@ from cachee_bridge.frames import (
     encode,
 )
 from cachee_bridge.identity import Identity
-from cachee_bridge.link import ALLOWANCE_BYTES, UNREAD_BYTES_MAX, Link, LinkState
+from cachee_bridge.link import ALLOWANCE_BYTES, HEARD_MAX, HEARD_S, UNREAD_BYTES_MAX, Link, LinkState
 from cachee_shm.errors import AuthError, FrameError
 from tests.bridge.meshes import SECRET
 
@@ -339,6 +340,40 @@ class TestStamps:
         link.stamp(101.0)
         with pytest.raises(FrameError, match="never sent"):
             link.on_beat(self.beat(echo=echo), now=102.0)
+
+
+class TestAges:
+    """How old a relay's word is, by the clock of the peer that is told it: its own newest stamp, less the
+    newest stamp of its that had come when the word was current."""
+
+    def heard(self, *beats):
+        link = link_of("a", True)
+        for now, stamp in beats:
+            link.on_beat(Beat(stamp, 0, (), ()), now)
+        return link
+
+    def test_a_word_that_was_current_at_the_newest_stamp_has_no_age(self):
+        assert self.heard((100.0, 1000), (100.0 + HEARD_S, 2000)).age_of(100.0 + HEARD_S) == 0
+
+    def test_a_word_is_as_old_as_the_newest_stamp_that_had_come_by_then(self):
+        link = self.heard((100.0, 1000), (101.0, 2000), (102.0, 5000))
+        assert [link.age_of(at) for at in (100.0, 100.9, 101.0, 101.9, 102.0)] == [4000, 4000, 3000, 3000, 0]
+
+    def test_of_what_was_current_before_any_stamp_came_the_age_is_unknown(self):
+        assert link_of("a", True).age_of(100.0) == AGE_UNKNOWN
+        assert self.heard((100.0, 1000)).age_of(99.9) == AGE_UNKNOWN
+
+    def test_of_stamps_that_come_close_together_the_first_stands_for_all_and_words_seem_older(self):
+        link = self.heard((100.0, 1000), (100.0 + HEARD_S / 2, 2000))
+        assert link.age_of(100.0 + HEARD_S / 2) == 1000
+
+    def test_a_stamp_that_goes_back_is_not_remembered(self):
+        assert self.heard((100.0, 1000), (101.0, 900)).age_of(101.0) == 0
+
+    def test_a_bounded_number_of_stamps_is_remembered(self):
+        link = self.heard(*((100.0 + i, 1000 + i) for i in range(HEARD_MAX + 1)))
+        assert link.age_of(100.0) == AGE_UNKNOWN
+        assert link.age_of(101.0) == HEARD_MAX - 1
 
 
 class TestSilence:

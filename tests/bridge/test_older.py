@@ -23,6 +23,7 @@ from cachee_shm.errors import LayoutMismatch
 
 OTHER = _core.LAYOUT + 1
 FINGERPRINT_TOP, KEPT_AT, KEPT_BYTES = 15, 4096 - 128, 112
+RING_SLOTS_AT = KEPT_AT + 16
 
 
 @pytest.fixture
@@ -232,3 +233,25 @@ def test_what_was_loaded_before_the_bridge_came_is_cleared_at_first_contact(
         segments.open_configured()
         assert worker.get("k") is None
         segments.close()
+
+
+def write_at(host: str, place: int, number: int) -> None:
+    with open(path(host, OTHER), "r+b") as file:
+        file.seek(place)
+        file.write(number.to_bytes(4, "little"))
+
+
+def test_why_one_is_not_relayed_is_said_once_and_again_when_it_is_another_reason(
+    config: Config, other: Cache, host: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_at(host, RING_SLOTS_AT, 3)
+    segments = Segments(config)
+    segments.open_configured()
+    for _ in range(3):
+        segments.check()
+    assert caplog.text.count("is not relayed") == 1
+    os.chmod(path(host, OTHER), 0o666)
+    for _ in range(3):
+        segments.check()
+    assert caplog.text.count("is not relayed") == 2
+    segments.close()

@@ -2,6 +2,7 @@
 
 import codecs
 import grp
+import hashlib
 import os
 import socket
 import subprocess
@@ -161,6 +162,15 @@ def test_a_hash_key_file_that_is_too_short_or_too_long_is_refused(tmp_path, cont
         ConfigError, match=r"host\.hash_key_file: found \d+ bytes .* accepted: 16 to 64 bytes"
     ):
         parsed.namespace("shop")
+
+
+@pytest.mark.parametrize("content", [b"x" * 16, b"x" * 16 + b"\n", b"x" * 64, b"x" * 64 + b"\r\n"])
+def test_a_hash_key_file_of_16_to_64_bytes_is_taken_without_its_lines_end(tmp_path, content):
+    (tmp_path / "key").write_bytes(content)
+    parsed = Config.parse({"defaults": {}, "host": {"hash_key_file": str(tmp_path / "key")}})
+    key = content.rstrip(b"\r\n")
+    wanted = hashlib.blake2b(b"shop", digest_size=16, key=key, person=b"cachee-hash").digest()
+    assert config.hash_key(parsed, "shop") == wanted
 
 
 def test_a_hash_key_file_that_is_not_there_is_refused_by_its_path(tmp_path):

@@ -175,6 +175,13 @@ def test_what_a_killed_writer_had_set_stays(cache, config):
     assert cache.get("a") == 1
 
 
+def test_a_sweep_counts_the_dead_also_where_any_other_verb_would_have_swept_them(cache, config):
+    with child("die()", config=config) as dead:
+        dead.died()
+    time.sleep(1.1)  # the first verb of a new second keeps house
+    assert cache.sweep() == 1
+
+
 def test_a_slot_is_given_to_the_next_also_without_a_sweep(cache, config):
     for _ in range(3):
         with child("cache.writing('a').__enter__(); die()", config=config) as writer:

@@ -1,5 +1,6 @@
 """What a worker without a segment has written is not lost, however its process goes on or ends."""
 
+import contextlib
 import errno
 import logging
 import os
@@ -97,6 +98,31 @@ def test_a_write_that_an_exception_ends_while_a_segment_is_tried_for_is_announce
         new.set("k", "old row", tags=["t"])
         attached_again(cache)
         assert new.get("k") is None
+
+
+def test_a_forked_child_that_found_the_roster_full_lets_the_segment_go_when_it_closes(config):
+    config["namespaces"]["shop"]["memory"] = "2MiB"
+    name = f"cachee.{config['host']['name']}.shop."
+
+    def mappings():
+        with open("/proc/self/maps") as maps:
+            return maps.read().count(name)
+
+    with cachee_shm.attach(config=config) as cache, contextlib.ExitStack() as others:
+        with pytest.raises(RosterFull):
+            while True:
+                others.enter_context(cachee_shm.attach(config=config))
+        child_pid = os.fork()
+        if child_pid == 0:
+            before = after = 0
+            try:
+                cache.delete("a")
+                before = mappings() if cache.detached else 0
+                cache.close()
+                after = mappings()
+            finally:
+                os._exit(0 if after == before - 1 else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child_pid, 0)[1]) == 0
 
 
 def test_a_forked_child_that_finds_the_roster_full_announces_at_once_however_it_ends(config):

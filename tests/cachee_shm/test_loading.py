@@ -1,7 +1,9 @@
 """One load per host, fenced fills, and writes of the origin that leave no stale value behind."""
 
 import asyncio
+import contextvars
 import struct
+import sys
 import types
 from datetime import timedelta
 
@@ -198,6 +200,40 @@ def test_stale_is_seconds_or_a_timedelta(cache, load):
     load("a", Origin("old"), ttl=1, stale=timedelta(seconds=60))
     cache._freeze(1_060_000)
     assert load("a", Origin(OSError("down")), stale=timedelta(seconds=60)) == "old"
+
+
+def test_of_tags_and_values_nothing_is_kept_beyond_the_load(cache, load):
+    tag, value = b"a tag of this test", b"a value of this test"
+    load("warm", lambda: value, tags=[tag])
+    before = sys.getrefcount(tag), sys.getrefcount(value)
+    for i in range(100):
+        load(f"a:{i}", lambda: value, tags=[tag], stale=1)
+    assert (sys.getrefcount(tag), sys.getrefcount(value)) == before
+
+
+def test_a_load_leaves_the_callers_context_as_it_was(cache):
+    def broken():
+        raise OSError("down")
+
+    async def abroken():
+        raise OSError("down")
+
+    async def one():
+        return 1
+
+    async def loads():
+        before = dict(contextvars.copy_context())
+        assert await cache.aget_or_load("c", one) == 1
+        with pytest.raises(OSError, match="down"):
+            await cache.aget_or_load("d", abroken)
+        return dict(contextvars.copy_context()) == before
+
+    before = dict(contextvars.copy_context())
+    assert cache.get_or_load("a", lambda: 1) == 1
+    with pytest.raises(OSError, match="down"):
+        cache.get_or_load("b", broken)
+    assert dict(contextvars.copy_context()) == before
+    assert asyncio.run(loads())
 
 
 def test_tags_may_be_given_by_a_generator(cache, load):

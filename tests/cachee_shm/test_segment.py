@@ -367,6 +367,27 @@ def test_garbage_behind_a_good_header_gives_misses_or_clear_errors(config):
 # Its life
 
 
+def test_where_bridges_of_other_layouts_look_stands_what_every_layout_keeps(cache, config):
+    """Numbers of layout.h that later releases read: they never change."""
+    kept = struct.unpack_from("<8I", bytes_of(config), 4096 - 128)
+    number, layout, roster_slots, _, ring_slots, _, fences_per_ring_slot, _ = kept
+    assert (number, layout, fences_per_ring_slot) == (1, int(cachee_shm._core.LAYOUT), 16)
+    assert roster_slots >= cache.stats()["attached"]
+    assert ring_slots & (ring_slots - 1) == 0
+
+
+def test_a_segments_life_is_named_by_the_wall_clock_and_by_chance_below_it(config):
+    lives = []
+    for _ in range(8):
+        before = time.time_ns()
+        with cachee_shm.attach(config=config) as cache:
+            lives.append(cache.incarnation)
+        os.unlink(file_of(config))
+        assert before - (1 << 16) < lives[-1] < time.time_ns() + (1 << 16)
+    assert lives == sorted(set(lives))
+    assert len({life % (1 << 16) for life in lives}) > 1
+
+
 def test_a_retired_segment_is_left_for_one_successor_by_all(cache, config, caplog):
     with cachee_shm.attach(config=config) as second:
         cache.set("a", 1)

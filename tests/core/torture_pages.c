@@ -188,6 +188,89 @@ static void check_strays(void)
     close(fd);
 }
 
+/* What the climb says after so many of 1,000 reads were hits: the small queue's share, of 65536. */
+static int32_t share_after(struct attachment *a, uint64_t hits)
+{
+    count(a, STAT_HITS, hits);
+    count(a, STAT_MISSES, 1000 - hits);
+    policy_adapt(a, 10);
+    return (int32_t)policy_small_pages(a, 1 << 16);
+}
+
+/* The small queue's share goes on as long as the hit ratio rises, turns where it falls, and comes to rest where nothing
+ * changes. Other traffic makes its steps as long as the first one again. */
+static void check_the_climb(void)
+{
+    struct attachment a;
+    struct segment_config config = plain_config(SEGMENT_BYTES);
+    int fd = memory_file();
+    attach_to(&a, fd, &config);
+    int32_t share = (int32_t)policy_small_pages(&a, 1 << 16), before = share;
+    int32_t step = share_after(&a, 500) - share, first = step;
+    REQUIRE(step > 0, "the first step is %d", step);
+    for (uint64_t round = 1, hits = 500; round < 8; round++) {
+        bool falls = round % 3 == 0;
+        hits = falls ? hits - 20 : hits + 10;
+        before = share + step, share = before;
+        int32_t next = share_after(&a, hits) - before;
+        REQUIRE(next && (next < 0) == ((step < 0) != falls), "round %u: a step of %d, %s, then one of %d", (unsigned)round, step,
+                falls ? "worse" : "better", next);
+        REQUIRE(abs(next) <= abs(step), "round %u: a step of %d, then one of %d", (unsigned)round, step, next);
+        step = next;
+    }
+    for (int round = 0; round < 500; round++)
+        share_after(&a, 520);
+    share = share_after(&a, 520);
+    REQUIRE(share_after(&a, 519) == share, "it does not come to rest");
+    share = share_after(&a, 700); /* other traffic: the next step is the long one, and it is worse, so it turns */
+    REQUIRE(share - share_after(&a, 690) == first, "other traffic is climbed in small steps");
+    share = share_after(&a, 1000);
+    REQUIRE(share_after(&a, 1000) == share, "where nothing can be gained, a step was made");
+    for (uint64_t hits = 0; hits < 900; hits += 8)
+        share = share_after(&a, hits);
+    REQUIRE(share >= (1 << 16) / 100 && share <= (1 << 16) * 8 / 10, "the share is %d of 65536", share);
+    segment_detach(&a);
+    close(fd);
+}
+
+static void require_held(const struct attachment *a, uint32_t page, const char *as, uint32_t *seen)
+{
+    if (page == NO_PAGE)
+        return;
+    uint64_t word = load_relaxed(&a->page_words[page]);
+    REQUIRE(page_held(word) && page_owner(word) == a->slot, "a sweep took page %u from the process that has it %s", page, as);
+    ++*seen;
+}
+
+/* A sweep takes back what nobody has. What the sweeping process itself has is its own, whatever it has it for. */
+static void check_a_sweep_takes_nothing_from_itself(void)
+{
+    static struct worker w;
+    struct segment_config config = plain_config(SEGMENT_BYTES);
+    uint32_t open[OPENS] = {0}, drained[QUEUES] = {0}, spare = 0;
+    int fd = memory_file();
+    w.chance.state = 1;
+    attach_to(&w.a, fd, &config);
+    for (uint32_t i = 0; i < SETS_AFTER; i++) {
+        set(&w, i, false);
+        get(&w, i / 2); /* read ones move to the main queue */
+        roster_sweep(&w.a);
+        for (int o = 0; o < OPENS; o++)
+            require_held(&w.a, w.a.open[o].page, "open", &open[o]);
+        for (int q = 0; q < QUEUES; q++)
+            require_held(&w.a, w.a.drain[q].page, "to drain", &drained[q]);
+        for (uint32_t n = 0; n < w.a.spares; n++)
+            require_held(&w.a, w.a.spare[n], "to spare", &spare);
+    }
+    for (int o = 0; o < OPENS; o++)
+        REQUIRE(open[o], "no page of kind %d was ever open", o);
+    for (int q = 0; q < QUEUES; q++)
+        REQUIRE(drained[q], "no page of queue %d was ever drained", q);
+    REQUIRE(spare, "no page was ever spare");
+    segment_detach(&w.a);
+    close(fd);
+}
+
 /* Every page is some live process's open one: each goes round in its own, and can still store. */
 static void check_crowded(void)
 {
@@ -398,6 +481,8 @@ static void check_alone(void)
     check_the_new_among_the_dead();
     check_generations_are_whole();
     check_strays();
+    check_the_climb();
+    check_a_sweep_takes_nothing_from_itself();
     check_a_sealed_pages_watermark();
 }
 
