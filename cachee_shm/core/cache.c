@@ -127,8 +127,8 @@ void cache_keep_house(struct attachment *a, uint64_t second)
     bool clock_intact = clock_look(a);
     if (gone || !clock_intact || !header_intact(a))
         store_release(&a->header->state, SEGMENT_RETIRED);
-    else if (sweep_is_due(a))
-        roster_sweep(a);
+    else if (sweep_is_due(a) && roster_sweep(a) > 0)
+        cache_orphaned(a); /* whose debts were announced in an orphan owes them to its successor */
 }
 
 /* ---- counting ---- */
@@ -314,7 +314,7 @@ bool cache_orphaned(struct attachment *a)
 bool cache_owes_clear(struct attachment *a)
 {
     bool wrote = a->wrote_ms && clock_ms(a) - a->wrote_ms <= 2 * SWEEP_EVERY_MS;
-    return roster_sweep(a) > 0 || wrote || !geometry_intact(a) || roster_checked_fd(a) < 0;
+    return roster_claim(a) > 0 || wrote || !geometry_intact(a) || roster_checked_fd(a) < 0;
 }
 
 /* What was written into a segment that has a successor counts for nothing: the caller does it again there. Asked last, so

@@ -78,7 +78,7 @@ bool cache_orphaned(struct attachment *a);
 
 /* Whoever leaves a retired segment: may its successor hold what is older than a write that was done here? Then it has to be
  * cleared. False only where this can be told: nobody died in here with a debt, nothing is damaged, and this process has not
- * written since some time before it was retired. */
+ * written, or swept, since some time before it was retired. Those who died are claimed: see orphan.h. */
 bool cache_owes_clear(struct attachment *a);
 
 /* Returns 1 if a value was here, 0 if not, -1 if the segment is retired: then nothing of it counts. */

@@ -321,6 +321,8 @@ static PyObject *Segment_close(SegmentObject *s, PyObject *unused)
     if (s->open && s->a.stand_in && owes_anything(s) && !s->trying && !try_to_attach(s))
         return NULL;
     bool lost = s->open && s->a.stand_in && owes_anything(s);
+    if (lost && s->orphan)
+        roster_abandon(s->orphan); /* those who watch it pay */
     struct near_taken near = near_take(s);
     close_segment(s);
     orphan_forget(s);

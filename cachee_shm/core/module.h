@@ -23,6 +23,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include "orphan.h"
 #include "relay.h"
 #include "segment.h"
 

@@ -112,9 +112,14 @@ static bool pay_one(SegmentObject *s, PyObject *set, bool is_tag)
     return paid;
 }
 
+static bool clear_paid(SegmentObject *s)
+{
+    return s->orphan ? orphan_clear(s->orphan, &s->a, true) : cache_clear(&s->a) >= 0;
+}
+
 void pay_owed(SegmentObject *s)
 {
-    if (s->owed.clear && cache_clear(&s->a) < 0)
+    if (s->owed.clear && !clear_paid(s))
         return;
     while (s->owed.tags && PySet_GET_SIZE(s->owed.tags))
         if (!pay_one(s, s->owed.tags, true))
@@ -127,10 +132,9 @@ void pay_owed(SegmentObject *s)
 
 /* ---- the orphan ----
  *
- * Whoever dies in a segment that was left behind may owe something, an open `writing` block above all, and its successor
- * knows nothing of it. So each that goes on keeps the old one mapped while others live in it, and clears the successor for
- * a death there. It keeps its slot too until it has a successor: as long as that lasts, its own writes are announced
- * nowhere, and its death is one that the others see. */
+ * Each process that goes on from a segment that was left behind keeps it mapped while others live in it, and clears the
+ * successor for a death there (orphan.h). It keeps its slot too until it has a successor, and has paid what it owes there: as
+ * long as that lasts, its own writes are announced nowhere, and its death is one that the others see. */
 
 void orphan_forget(SegmentObject *s)
 {
@@ -153,7 +157,7 @@ void orphan_keep(SegmentObject *s, struct attachment *left)
     }
     s->orphan = left;
     bool tells = segment_is_ours(left) && left->file_name[0] && roster_checked_fd(left) >= 0;
-    if (!tells || !segment_has_others(left))
+    if (!tells || (!segment_has_others(left) && !owes_anything(s)))
         orphan_forget(s);
 }
 
@@ -167,11 +171,14 @@ void orphan_watch(SegmentObject *s)
         orphan_forget(s);
         return;
     }
-    segment_only_watch(s->orphan);
-    if (roster_sweep(s->orphan) > 0)
-        owe_clear(s);
     pay_owed(s);
-    if (!segment_has_others(s->orphan))
+    if (owes_anything(s)) /* the successor is retired */
+        return;
+    segment_only_watch(s->orphan);
+    bool others = segment_has_others(s->orphan); /* first: whoever dies after that is seen the next time */
+    if (!orphan_clear(s->orphan, &s->a, false))
+        owe_clear(s);
+    else if (!others)
         orphan_forget(s);
 }
 

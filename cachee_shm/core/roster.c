@@ -288,6 +288,12 @@ enum roster_join roster_join(struct attachment *a, enum roster_kind kind, uint64
     return ROSTER_FULL;
 }
 
+void roster_abandon(struct attachment *a)
+{
+    roster_release_byte(a->lock_page);
+    a->lock_page = NULL;
+}
+
 void roster_leave(struct attachment *a)
 {
     uint64_t word = load_acquire(&a->me->word);
@@ -297,8 +303,7 @@ void roster_leave(struct attachment *a)
         roster_forget(a, a->slot, word);
     if (paid) /* else it looks dead, and whoever leaves this segment clears its successor */
         store_release(&a->me->word, (uint64_t)a->slot_generation << ROSTER_GEN_SHIFT | SLOT_FREE);
-    roster_release_byte(a->lock_page);
-    a->lock_page = NULL;
+    roster_abandon(a);
 }
 
 /* ---- sweeping ---- */
@@ -359,6 +364,25 @@ uint32_t roster_sweep(struct attachment *a)
         swept += sweep_slot(a, slot);
     look_for_strays(a);
     return swept;
+}
+
+uint32_t roster_claim(struct attachment *a)
+{
+    uint32_t claimed = 0;
+    for (uint32_t slot = 0, n = slots_ever_used(a); slot < n; slot++) {
+        uint64_t word = load_acquire(&a->roster[slot].word);
+        claimed += slot != a->slot && is_left(a, slot, word) && claim(a, slot, &word);
+    }
+    return claimed;
+}
+
+void roster_bury(struct attachment *a)
+{
+    for (uint32_t slot = 0, n = slots_ever_used(a); slot < n; slot++) {
+        uint64_t word = load_acquire(&a->roster[slot].word), free_word = (word >> ROSTER_GEN_SHIFT << ROSTER_GEN_SHIFT) | SLOT_FREE;
+        if (word == swept_by(word, a->slot, a->slot_generation))
+            cas(&a->roster[slot].word, &word, free_word);
+    }
 }
 
 uint32_t roster_count(const struct attachment *a, enum roster_kind kind)

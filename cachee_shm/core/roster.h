@@ -44,6 +44,16 @@ bool roster_in_use(const struct attachment *a);
 /* Return the slots of the dead, paying their debts. Returns how many. */
 uint32_t roster_sweep(struct attachment *a);
 
+/* In a segment that was left: claim the slots of all who died, announcing nothing. Returns how many this process has claimed
+ * and not yet given back. */
+uint32_t roster_claim(struct attachment *a);
+
+/* Give back what this process has claimed, unless another has claimed it since. */
+void roster_bury(struct attachment *a);
+
+/* Leave, as if this process had died: it owes something that it cannot pay. */
+void roster_abandon(struct attachment *a);
+
 /* Was the file cut, its name unlinked, or given to another file? Then the segment is retired, for everybody in it: its
  * successor must be attached to. False also when that cannot be told (under chroot). A file without a name is never gone. */
 bool roster_look(struct attachment *a, uint64_t now_ms);
