@@ -304,10 +304,15 @@ static void begin(struct attachment *a, struct announcement *n, struct write *w,
     }
 }
 
+static bool is_orphaned(struct attachment *a, uint64_t now_ms)
+{
+    return roster_gone(a, now_ms) || load_acquire(&a->header->state) == SEGMENT_RETIRED;
+}
+
 bool cache_orphaned(struct attachment *a)
 {
     a->wrote_ms = clock_ms(a);
-    return roster_gone(a, a->wrote_ms) || load_acquire(&a->header->state) == SEGMENT_RETIRED;
+    return is_orphaned(a, a->wrote_ms);
 }
 
 /* A writer asks the file system once a tick; a tick may last longer on a virtual machine that is not given its time. */
@@ -422,7 +427,7 @@ enum store cache_add(struct attachment *a, struct write *w)
         begin(a, &n, w, ENTRY_ADD);
         result = counted(a, announce(a, &n, RECORD_ADD));
     }
-    return result;
+    return result == STORE_LOST && is_orphaned(a, clock_ms(a)) ? STORE_CORRUPT : result;
 }
 
 /* Has anything that counts for this write moved since the token? */
@@ -542,7 +547,7 @@ static bool touch_copy(struct attachment *a, const struct entry_ref *e, const st
     return swap_in(a, e, at, expires);
 }
 
-bool cache_touch(struct attachment *a, uint64_t hash, const void *key, uint32_t key_bytes, uint64_t ttl_ms)
+static bool touch(struct attachment *a, uint64_t hash, const void *key, uint32_t key_bytes, uint64_t ttl_ms)
 {
     for (int tries = 0; tries < CHANGE_TRIES_MAX; tries++) {
         struct entry_ref e;
@@ -555,6 +560,12 @@ bool cache_touch(struct attachment *a, uint64_t hash, const void *key, uint32_t 
             return true;
     }
     return false;
+}
+
+int cache_touch(struct attachment *a, uint64_t hash, const void *key, uint32_t key_bytes, uint64_t ttl_ms)
+{
+    bool touched = touch(a, hash, key, key_bytes, ttl_ms);
+    return is_orphaned(a, clock_ms(a)) ? -1 : touched;
 }
 
 /* The page is not looked at again here: what was read counts once the copy's was confirmed. */
@@ -575,7 +586,7 @@ static bool incr_copy(struct attachment *a, const struct entry_ref *e, const str
     return swap_in(a, e, at, expires ? expires + entry_grace_ms(e) : 0);
 }
 
-enum incr cache_incr(struct attachment *a, uint64_t hash, const void *key, uint32_t key_bytes, int64_t by, int64_t *sum)
+static enum incr incr(struct attachment *a, uint64_t hash, const void *key, uint32_t key_bytes, int64_t by, int64_t *sum)
 {
     for (int tries = 0; tries < CHANGE_TRIES_MAX; tries++) {
         struct entry_ref e;
@@ -590,7 +601,13 @@ enum incr cache_incr(struct attachment *a, uint64_t hash, const void *key, uint3
         if (!evict_make_room(a, entry_size(a, &e), &at))
             return INCR_NO_ROOM;
         if (incr_copy(a, &e, &at, *sum))
-            return cache_orphaned(a) ? INCR_GONE : INCR_DONE;
+            return INCR_DONE;
     }
     return INCR_NO_ROOM;
+}
+
+enum incr cache_incr(struct attachment *a, uint64_t hash, const void *key, uint32_t key_bytes, int64_t by, int64_t *sum)
+{
+    enum incr result = incr(a, hash, key, key_bytes, by, sum);
+    return is_orphaned(a, clock_ms(a)) ? INCR_GONE : result; /* a count is local: no value in the successor is older */
 }

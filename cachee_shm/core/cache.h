@@ -65,7 +65,8 @@ static inline bool cache_read(const struct attachment *a, const struct entry_ref
 }
 
 enum store cache_set(struct attachment *a, struct write *w);
-/* STORED, if no value was here; STORE_LOST, if one was seen: of concurrent adds on a host exactly one stores. */
+/* STORED, if no value was here; STORE_LOST, if one was seen: of concurrent adds on a host exactly one stores. What was seen
+ * in a segment that is retired does not count: STORE_CORRUPT. */
 enum store cache_add(struct attachment *a, struct write *w);
 /* A set whose origin write began under `token`: stores nothing if the key's fence moved since. */
 enum store cache_set_fenced(struct attachment *a, struct write *w, uint64_t token);
@@ -87,8 +88,9 @@ int cache_delete_local(struct attachment *a, uint64_t hash); /* other hosts are 
 int cache_delete_tag(struct attachment *a, uint64_t tag);
 int cache_clear(struct attachment *a);
 
-/* Give an entry a new lifetime. False: it is not here (any more). */
-bool cache_touch(struct attachment *a, uint64_t hash, const void *key, uint32_t key_bytes, uint64_t ttl_ms);
+/* Give an entry a new lifetime. Returns 1, or 0 if it is not here (any more), or -1 if the segment is retired: then nothing
+ * of it counts. */
+int cache_touch(struct attachment *a, uint64_t hash, const void *key, uint32_t key_bytes, uint64_t ttl_ms);
 
 enum incr {
     INCR_DONE,

@@ -528,6 +528,20 @@ int Segment_ass_subscript(SegmentObject *s, PyObject *key, PyObject *value)
     return existed > 0 ? 0 : -1;
 }
 
+/* 1 or 0, or -1 with an error set. What was found in a segment that has a successor does not count. */
+static int touch_key(SegmentObject *s, const struct key *k, uint64_t ttl_ms)
+{
+    int touched = -1;
+    for (int tries = 0; touched < 0 && tries < 2; tries++) {
+        if (!enter(s))
+            return -1;
+        if (s->a.stand_in)
+            return 0;
+        touched = cache_touch(&s->a, hash_key(s->a.hash_key, k->bytes, k->n), k->bytes, k->n, ttl_ms);
+    }
+    return touched > 0;
+}
+
 static PyObject *Segment_touch(SegmentObject *s, PyObject *const *args, Py_ssize_t n, PyObject *kwnames)
 {
     static const char *const names[] = {"key", "ttl"};
@@ -536,10 +550,10 @@ static PyObject *Segment_touch(SegmentObject *s, PyObject *const *args, Py_ssize
     uint64_t ttl_ms;
     bool at_once;
     if (!parse_args("touch", names, 1, 2, args, n, kwnames, in) || !key_from(in[0], &k) ||
-        !ttl_from(s, in[1], &ttl_ms, &at_once) || !enter(s))
+        !ttl_from(s, in[1], &ttl_ms, &at_once))
         return NULL;
-    uint64_t hash = hash_key(s->a.hash_key, k.bytes, k.n);
-    return PyBool_FromLong(cache_touch(&s->a, hash, k.bytes, k.n, ttl_ms));
+    int touched = touch_key(s, &k, ttl_ms);
+    return touched < 0 ? NULL : PyBool_FromLong(touched);
 }
 
 static PyObject *no_sum(enum incr why, PyObject *key)

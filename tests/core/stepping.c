@@ -197,7 +197,7 @@ static void check_verbs_work(struct attachment *a)
     REQUIRE(number_read(a) == 0, "delete does not work");
     w = target_write(21, 100);
     REQUIRE(cache_fill(a, &w, ring_tail(a), FROZEN_MS) == STORED && number_read(a) == 21, "fill does not work");
-    REQUIRE(cache_touch(a, target.hash, target.text, target.bytes, 9000) && number_read(a) == 21, "touch does not work");
+    REQUIRE(cache_touch(a, target.hash, target.text, target.bytes, 9000) == 1 && number_read(a) == 21, "touch does not work");
     w = target_write(22, 100);
     REQUIRE(cache_add(a, &w) == STORE_LOST && number_read(a) == 21, "add overwrote: found %llu", (unsigned long long)number_read(a));
     cache_delete_tag(a, scene_tag);

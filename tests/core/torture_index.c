@@ -190,7 +190,7 @@ static void plain_step(struct worker *w)
         set_plain(w, k, true);
     else if (dice < 93)
         delete_plain(w, k);
-    else if (cache_touch(&w->a, w->plain[k].hash, w->plain[k].text, w->plain[k].bytes, 0))
+    else if (cache_touch(&w->a, w->plain[k].hash, w->plain[k].text, w->plain[k].bytes, 0) > 0)
         tally(TOUCHES);
 }
 

@@ -142,7 +142,7 @@ static void add_key(struct worker *w, uint64_t n)
     if (chance_below(&w->chance, 2)) {
         uint64_t sets = sets_over(n);
         bool touched;
-        touched = cache_touch(&w->a, k.hash, k.text, k.bytes, 0);
+        touched = cache_touch(&w->a, k.hash, k.text, k.bytes, 0) > 0;
         REQUIRE(touched || may_miss(n, sets), "key %llu: a touch finds nothing", (unsigned long long)n);
         tally(TOUCHES);
     }
