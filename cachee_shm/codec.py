@@ -71,9 +71,9 @@ def encode(value: object) -> tuple[int, bytes]:
     """``value`` as a type tag and bytes; ``Unserializable`` for what would not come back as it is."""
     try:
         return _encoded(value)
-    except Unserializable:
-        raise
-    except MISTAKES as error:
+    except (Unserializable, *MISTAKES) as error:
+        if isinstance(error, Unserializable) or not _is_its_own(error, _encoded, value):
+            raise
         raise Unserializable(f"a value that has no encoding ({error}); nothing was stored") from error
 
 
@@ -101,6 +101,8 @@ def etag_of(tag: int, data: bytes) -> str | None:
     try:
         return _label(data)[0] if tag == LABELLED else None
     except Exception as error:  # the bytes are input
+        if not _is_its_own(error, _label, data):
+            raise
         raise Undecodable(f"{len(data)} bytes of type {tag} do not decode: {error}") from error
 
 
@@ -123,6 +125,18 @@ def _value_behind_label(data: bytes) -> object:
     return DECODERS[data[at]](data[at + 1 :])
 
 
+def _is_its_own(error: Exception, work: Callable[[Any], object], argument: object) -> bool:
+    """Whether ``work(argument)``, which raised ``error``, raises it of itself: then it does so again.
+
+    What a signal handler raised in it (a soft time limit) does not come again, and is the caller's.
+    """
+    try:
+        work(argument)
+    except type(error):
+        return True
+    return False
+
+
 def _encoded(value: object) -> tuple[int, bytes]:
     whole = OUTERMOST.get(type(value))
     if whole is not None:
@@ -139,6 +153,8 @@ def decode(tag: int, data: bytes) -> object:
     try:
         return DECODERS[tag](data)
     except Exception as error:  # the bytes are input: whatever they break is the same answer
+        if tag in DECODERS and not _is_its_own(error, DECODERS[tag], data):
+            raise
         raise Undecodable(f"{len(data)} bytes of type {tag} do not decode: {error}") from error
 
 
@@ -425,6 +441,8 @@ def _model_state(value: BaseModel) -> list[object]:
     try:
         state = value.__getstate__()
     except Exception as error:  # the class may have one of its own
+        if not _is_its_own(error, type(value).__getstate__, value):
+            raise
         raise Unserializable(
             f"a value of class {_class_name(type(value))}, whose state cannot be had ({error!r}); "
             "nothing was stored"

@@ -20,6 +20,7 @@ import sys
 import types
 import typing
 import weakref
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -65,11 +66,24 @@ def shape_digest(kind: type[BaseModel]) -> bytes:
     if digest is None:
         import hashlib  # loads OpenSSL: only a process that stores models pays for it
 
-        text = repr(Walk().shape(kind))
+        text = repr(_shape_of(kind))
         digest = hashlib.blake2b(text.encode(errors="backslashreplace"), digest_size=DIGEST_BYTES).digest()
         if kind.__pydantic_complete__:
             DIGESTS[kind] = digest
     return digest
+
+
+def _shape_of(kind: type[BaseModel]) -> object:
+    """What refused to be looked at refuses again; what a signal handler raised meanwhile is the caller's."""
+    walk, again = Walk(), Walk()
+    shape = walk.shape(kind)
+    if walk.refusals and again.shape(kind) != shape:
+        raise next(
+            one or other
+            for one, other in zip_longest(walk.refusals, again.refusals)
+            if type(one) is not type(other)
+        )
+    return shape
 
 
 class Walk:
@@ -78,6 +92,7 @@ class Walk:
     def __init__(self) -> None:
         self._entered: set[int] = set()
         self._depth = 0
+        self.refusals: list[Exception] = []
 
     def shape(self, thing: Any) -> object:
         """That of anything. What has been entered already, or lies too deep, is told by its type alone."""
@@ -89,7 +104,8 @@ class Walk:
         self._depth += 1
         try:
             return self._shape(thing)
-        except Exception:  # an object of the user's that does not like to be looked at
+        except Exception as error:  # an object of the user's that does not like to be looked at
+            self.refusals.append(error)
             return ("opaque", _name(type(thing)))
         finally:
             self._depth -= 1

@@ -318,7 +318,8 @@ static bool fill(struct driver *d, PyObject *value, PyObject **encoded, PyObject
     return true;
 }
 
-/* After the loader failed: a stale value that is still there and was not invalidated meanwhile, or NULL with the error. */
+/* After the loader failed: a stale value that is still there and was not invalidated meanwhile, or NULL with the error. That is
+ * the loader's, unless the second look raises one that is not about the cache: a signal handler's. */
 static PyObject *fall_back(struct driver *d)
 {
     PyObject *type, *error, *trace, *stale = NULL;
@@ -326,9 +327,10 @@ static PyObject *fall_back(struct driver *d)
         return NULL;
     PyErr_Fetch(&type, &error, &trace);
     int found = find_value(d->s, d->key, &stale);
-    if (found < 0)
+    bool alien = found < 0 && !PyErr_ExceptionMatches(errors.segment_error) && !PyErr_ExceptionMatches(errors.closed);
+    if (found < 0 && !alien)
         PyErr_Clear();
-    if (found > 0)
+    if (found > 0 || alien)
         Py_XDECREF(type), Py_XDECREF(error), Py_XDECREF(trace);
     else
         PyErr_Restore(type, error, trace);

@@ -108,6 +108,7 @@ static inline void reentry_let_go(PyObject *o) { Py_XDECREF(o); }
 #define PySet_New(...) REENTRY(PySet_New(__VA_ARGS__))
 #define PySet_Pop(...) REENTRY(PySet_Pop(__VA_ARGS__))
 #define PyTuple_New(...) REENTRY(PyTuple_New(__VA_ARGS__))
+#define PyUnicode_FromFormat(...) REENTRY(PyUnicode_FromFormat(__VA_ARGS__)) /* %R, %S and %A call the object's own */
 #define PyUnicode_DecodeUTF8(...) REENTRY(PyUnicode_DecodeUTF8(__VA_ARGS__))
 
 #endif

@@ -12,6 +12,8 @@ bool key_from(PyObject *o, struct key *k)
     } else if (PyUnicode_Check(o)) {
         k->bytes = PyUnicode_AsUTF8AndSize(o, &n);
         if (!k->bytes) {
+            if (!PyErr_ExceptionMatches(PyExc_UnicodeError))
+                return false;
             PyErr_Clear();
             fail(errors.invalid_key, "A key of lone surrogates has no UTF-8 form. Nothing was read or written.");
             return false;
@@ -64,20 +66,46 @@ bool parse_args(const char *verb, const char *const *names, int required, int mo
     return true;
 }
 
+/* With the exception set that work(on, argument) has raised: is it its own? Then it comes again, and no exception is set. What
+ * a signal handler has raised in it (Ctrl-C, a soft time limit) does not come again, and is the caller's: it stays set. */
+static bool is_its_own(PyObject *(*work)(PyObject *, PyObject *), PyObject *on, PyObject *argument)
+{
+    PyObject *type, *error, *trace;
+    if (!PyErr_ExceptionMatches(PyExc_Exception) || PyErr_ExceptionMatches(PyExc_MemoryError))
+        return false;
+    PyErr_Fetch(&type, &error, &trace);
+    PyObject *done = work(on, argument);
+    bool own = !done && PyErr_ExceptionMatches(type), ends = !done && !PyErr_ExceptionMatches(PyExc_Exception);
+    Py_XDECREF(done);
+    if (ends) { /* the program, or the task */
+        Py_XDECREF(type), Py_XDECREF(error), Py_XDECREF(trace);
+        return false;
+    }
+    PyErr_Clear();
+    PyErr_Restore(own ? NULL : type, own ? NULL : error, own ? NULL : trace);
+    if (own)
+        Py_XDECREF(type), Py_XDECREF(error), Py_XDECREF(trace);
+    return own;
+}
+
+static PyObject *repr(PyObject *o, PyObject *unused)
+{
+    (void)unused;
+    return PyObject_Repr(o);
+}
+
 /* What an error says of an object: a new reference to its repr, which may be the caller's code and raise, or to its type's
  * name. NULL: an exception that ends the program or the task is set. */
 PyObject *repr_of(PyObject *o)
 {
-    PyObject *text = PyObject_Repr(o);
-    if (text || !PyErr_ExceptionMatches(PyExc_Exception))
+    PyObject *text = repr(o, NULL);
+    if (text || !is_its_own(repr, o, NULL))
         return text;
-    PyErr_Clear();
     return PyUnicode_FromFormat("an object of type %.100s", Py_TYPE(o)->tp_name);
 }
 
 static bool bad_lifetime(const char *format, PyObject *o)
 {
-    PyErr_Clear();
     PyObject *text = repr_of(o);
     if (text)
         fail(errors.invalid_ttl, format, text);
@@ -87,14 +115,29 @@ static bool bad_lifetime(const char *format, PyObject *o)
 
 static const double TTL_SECONDS_MAX = 1e11; /* 3,000 years: 48 bits of milliseconds hold it */
 
-static double seconds_of(PyObject *o)
+static PyObject *total_seconds(PyObject *o, PyObject *unused)
 {
-    if (PyFloat_Check(o) || PyLong_Check(o))
-        return PyFloat_AsDouble(o);
-    PyObject *seconds = PyObject_CallMethod(o, "total_seconds", NULL);
-    double s = seconds ? PyFloat_AsDouble(seconds) : -1;
-    Py_XDECREF(seconds);
-    return s;
+    (void)unused;
+    return PyObject_CallMethod(o, "total_seconds", NULL);
+}
+
+/* -1: it is no time. False: an exception that is not of the object's making is set. */
+static bool seconds_of(PyObject *o, double *seconds)
+{
+    bool is_number = PyFloat_Check(o) || PyLong_Check(o);
+    PyObject *number = is_number ? Py_NewRef(o) : total_seconds(o, NULL);
+    *seconds = -1;
+    if (!number)
+        return is_its_own(total_seconds, o, NULL);
+    *seconds = PyFloat_AsDouble(number);
+    Py_DECREF(number);
+    if (!PyErr_Occurred())
+        return true;
+    if (!PyErr_ExceptionMatches(PyExc_Exception))
+        return false;
+    PyErr_Clear();
+    *seconds = -1;
+    return true;
 }
 
 /* Milliseconds, 0 = never. A ttl of zero stores nothing. */
@@ -107,10 +150,10 @@ bool ttl_from(const SegmentObject *s, PyObject *o, uint64_t *ttl_ms, bool *store
     *ttl_ms = 0;
     if (o == Py_None)
         return true;
-    double seconds = seconds_of(o);
-    if (PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_Exception))
-        return false; /* not of the argument's making: Ctrl-C, a task's cancellation */
-    if (PyErr_Occurred() || !(seconds >= 0) || seconds > TTL_SECONDS_MAX)
+    double seconds;
+    if (!seconds_of(o, &seconds))
+        return false;
+    if (!(seconds >= 0) || seconds > TTL_SECONDS_MAX)
         return bad_lifetime("A ttl is a number of seconds from 0 to 1e11, a timedelta, or None for never; not %U. "
                             "Nothing was read or written.",
                             o);
@@ -153,10 +196,10 @@ int number32_from(PyObject *o, void *number)
 /* Seconds after the lifetime in which a value may still be served. */
 bool grace_from(PyObject *o, uint64_t *grace_ms)
 {
-    double seconds = seconds_of(o);
-    if (PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_Exception))
+    double seconds;
+    if (!seconds_of(o, &seconds))
         return false;
-    if (PyErr_Occurred() || !(seconds >= 0) || seconds > TTL_SECONDS_MAX)
+    if (!(seconds >= 0) || seconds > TTL_SECONDS_MAX)
         return bad_lifetime("stale is a number of seconds from 0 to 1e11, or a timedelta; not %U. Nothing was read or written.",
                             o);
     *grace_ms = (uint64_t)(seconds * 1000 + 0.5);
@@ -393,18 +436,19 @@ static enum reading read_ascii(SegmentObject *s, const struct entry_ref *e, PyOb
 static enum reading decoded(SegmentObject *s, uint8_t type, PyObject *data, PyObject **out)
 {
     PyObject *decoders = Py_XNewRef(s->decoders); /* held: a decoder may attach to another segment */
+    PyObject *decode = decoders && type < PyTuple_GET_SIZE(decoders) ? PyTuple_GET_ITEM(decoders, type) : NULL;
+    bool garbage = type != TYPE_UTF8 && !decode;
     if (type == TYPE_UTF8)
         *out = PyUnicode_DecodeUTF8(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), NULL);
-    else if (decoders && type < PyTuple_GET_SIZE(decoders))
-        *out = PyObject_CallOneArg(PyTuple_GET_ITEM(decoders, type), data);
+    else if (decode)
+        *out = PyObject_CallOneArg(decode, data);
+    if (!*out && type == TYPE_UTF8 && PyErr_ExceptionMatches(PyExc_UnicodeError))
+        garbage = true, PyErr_Clear();
+    else if (!*out && decode && type != TYPE_UTF8)
+        garbage = is_its_own(PyObject_CallOneArg, decode, data);
     Py_DECREF(data);
     Py_XDECREF(decoders);
-    if (*out)
-        return READ_OK;
-    if (PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_Exception))
-        return READ_ERROR;
-    PyErr_Clear();
-    return READ_GARBAGE;
+    return *out ? READ_OK : garbage ? READ_GARBAGE : READ_ERROR;
 }
 
 /* *data: its bytes as they are stored, a new object; no Python code runs. */

@@ -6,6 +6,7 @@ exception comes at one of them after the other. Its traceback is kept meanwhile:
 """
 
 import asyncio
+import datetime as dt
 import dis
 import random
 import signal
@@ -13,10 +14,11 @@ import sys
 import threading
 from contextlib import suppress
 
+import pydantic
 import pytest
 
 import cachee_shm
-from cachee_shm import events, loading, waiting
+from cachee_shm import events, loading, shape, waiting
 from tests.cachee_shm.loaders import Origin
 from tests.cachee_shm.processes import child, until
 
@@ -92,12 +94,15 @@ TRACERS = [Monitored if hasattr(sys, "monitoring") else ByteCodes]  # from 3.12 
 
 @pytest.fixture(params=TRACERS, ids=lambda tracer: tracer.__name__)
 def interrupted(request):
-    """``interrupted(prepare, case, check)``: at each byte code of ``case`` in turn."""
+    """``interrupted(prepare, case, check)``: at each byte code of ``case`` in turn, or at each of so many.
 
-    def run(prepare, case, check):
-        number, kept = 0, []
+    ``through``: whatever came has to come out of it.
+    """
+
+    def run(prepare, case, check, through=False, step=1):
+        number, kept = 1 - step, []
         while True:
-            number += 1
+            number += step
             prepare()
             tracer = request.param(number)
             try:
@@ -109,6 +114,7 @@ def interrupted(request):
                 check()
             if tracer.seen < number:
                 return number
+            assert not through or len(kept) == (number - 1) // step + 1, f"lost at {number} of {tracer.seen}"
             assert number < 5000
 
     return run
@@ -299,6 +305,43 @@ say(cache.get_or_load('a', loader))
 
 
 # Real signals and cancellations
+
+
+class Row(pydantic.BaseModel):
+    """Its bytes are decoded, and it is encoded, by Python code."""
+
+    when: dt.datetime
+    parts: dict[str, tuple[int, ...]]
+
+
+ROW = Row(when=dt.datetime(2026, 1, 1, tzinfo=dt.timezone.utc), parts={"a": (1, 2), "b": ()})
+THROUGH = {  # what Python code of ours or of the caller's runs in, and no exception may be taken for its own
+    "decoding": lambda cache: cache.get("row"),
+    "encoding": lambda cache: cache.set("b", ROW),
+    "what has no encoding": lambda cache: cache.set_many({"b": object()}),
+    "filling": lambda cache: cache.get_or_load("a", lambda: ROW),
+    "decoding before a load": lambda cache: cache.get_or_load("row", pytest.fail),
+    "the shape of a model": lambda cache: (shape.DIGESTS.clear(), shape.shape_digest(Row)),
+    "a lifetime": lambda cache: cache.set("b", 1, ttl=Lifetime()),
+}
+
+
+class Lifetime:
+    def total_seconds(self):
+        return 60
+
+
+@pytest.mark.parametrize("verb", THROUGH)
+def test_what_comes_in_the_middle_of_a_verb_is_its_caller_s_and_no_miss(cache, interrupted, verb):
+    cache.set("row", ROW)
+    step = {"the shape of a model": 41, "encoding": 5, "filling": 7}.get(verb, 1)
+
+    def case():
+        THROUGH[verb](cache)
+
+    interrupted(lambda: cache.delete("a"), case, lambda: owes_nothing(cache), True, step)
+    assert cache.get("row") == ROW
+    assert cache.stats()["undecodable"] == 0
 
 
 def test_of_a_signal_at_any_instant(cache):

@@ -1,4 +1,4 @@
-"""What each verb answers that begins in a segment that was left, because its name is of another file by now."""
+"""What each verb answers that begins in a segment that has been left for its successor."""
 
 import os
 
