@@ -157,6 +157,7 @@ class Segment:
         key: str | bytes,
         value: object,
         token: int,
+        started_ms: int,
         ttl: float | timedelta | EllipsisType | None,
         tags: Sequence[str],
         /,

@@ -105,7 +105,14 @@ class Bypass(Cache):
         return False
 
     def _set_fenced(
-        self, key: str | bytes, value: object, token: int, ttl: object, tags: Sequence[str], /
+        self,
+        key: str | bytes,
+        value: object,
+        token: int,
+        started_ms: int,
+        ttl: object,
+        tags: Sequence[str],
+        /,
     ) -> bool:
         self.delete(key)
         return False

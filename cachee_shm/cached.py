@@ -156,12 +156,12 @@ class Cached:
         return {**self._kept._asdict(), "tags": self._signature.tags_of(args, kwargs)}
 
     def _refreshed(
-        self, key: Key, value: T, token: int, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+        self, key: Key, value: T, since: tuple[int, int], args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> T:
         self._misses += 1
         if self._stores(value):
             tags = self._signature.tags_of(args, kwargs)
-            self._cache._set_fenced(key, value, token, self._kept.ttl, tags)
+            self._cache._set_fenced(key, value, *since, self._kept.ttl, tags)
         else:
             self._cache.delete(key)
         return value
@@ -189,8 +189,8 @@ class CachedFunction(Cached, Generic[P, T]):
         An exception of the function leaves the old result as it is. Where the key is written or invalidated
         meanwhile, it is dropped on every host, and the next call runs the function.
         """
-        key, (token, _) = self.key(*args, **kwargs), self._cache._token()
-        return self._refreshed(key, self.__wrapped__(*args, **kwargs), token, args, kwargs)
+        key, since = self.key(*args, **kwargs), self._cache._token()
+        return self._refreshed(key, self.__wrapped__(*args, **kwargs), since, args, kwargs)
 
     @overload
     def __get__(self, instance: None, owner: type | None = None, /) -> CachedFunction[P, T]: ...
@@ -220,8 +220,8 @@ class AsyncCachedFunction(Cached, Generic[P, T]):
 
     async def refresh(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """As of ``CachedFunction``."""
-        key, (token, _) = self.key(*args, **kwargs), self._cache._token()
-        return self._refreshed(key, await self.__wrapped__(*args, **kwargs), token, args, kwargs)
+        key, since = self.key(*args, **kwargs), self._cache._token()
+        return self._refreshed(key, await self.__wrapped__(*args, **kwargs), since, args, kwargs)
 
     @overload
     def __get__(self, instance: None, owner: type | None = None, /) -> AsyncCachedFunction[P, T]: ...

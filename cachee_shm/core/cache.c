@@ -6,6 +6,8 @@ enum {
     ADD_TRIES_MAX = 64, /* each means that another verb of this key got further */
 };
 
+#define NOW UINT64_MAX
+
 /* Ring corruption cannot be repaired in place: everybody re-attaches to a new segment. */
 static enum store retire(struct attachment *a)
 {
@@ -291,7 +293,8 @@ static void prefetch(const struct attachment *a, uint64_t hash)
     prefetch_to_write(own_bucket(a, hash));
 }
 
-static void begin(struct attachment *a, struct announcement *n, struct write *w, uint64_t flags)
+/* `started_ms`: since when the value may be old, or NOW. */
+static void begin(struct attachment *a, struct announcement *n, struct write *w, uint64_t flags, uint64_t started_ms)
 {
     prefetch(a, w->hash);
     *n = (struct announcement){.w = w, .now_ms = clock_ms(a)};
@@ -299,7 +302,7 @@ static void begin(struct attachment *a, struct announcement *n, struct write *w,
         store_release(&a->me->verb_hash, w->hash); /* INTENT */
     n->has_room = !w->store_nothing && reserve(a, w, &n->place, n->now_ms);
     if (n->has_room) {
-        put(a, w, &n->place, flags, n->now_ms, n->now_ms);
+        put(a, w, &n->place, flags, started_ms < n->now_ms ? started_ms : n->now_ms, n->now_ms);
         n->digest = digest_at(a, w, &n->place);
     }
 }
@@ -394,7 +397,7 @@ enum store cache_set(struct attachment *a, struct write *w)
     struct announcement n;
     if (too_large(a, w))
         return STORE_TOO_LARGE;
-    begin(a, &n, w, 0);
+    begin(a, &n, w, 0, NOW);
     bool guarded = a->has_bridge && !w->local && n.has_room && ring_guards(a, w->hash, n.digest, n.now_ms);
     return counted(a, announce(a, &n, guarded ? RECORD_GUARDED : RECORD_SET));
 }
@@ -424,7 +427,7 @@ enum store cache_add(struct attachment *a, struct write *w)
     if (too_large(a, w))
         return STORE_TOO_LARGE;
     for (int tries = 0; result == STORE_LOST && tries < ADD_TRIES_MAX && !occupied(a, w); tries++) {
-        begin(a, &n, w, ENTRY_ADD);
+        begin(a, &n, w, ENTRY_ADD, NOW);
         result = counted(a, announce(a, &n, RECORD_ADD));
     }
     return result == STORE_LOST && is_orphaned(a, clock_ms(a)) ? STORE_CORRUPT : result;
@@ -437,12 +440,12 @@ static bool moved_since(const struct attachment *a, const struct write *w, uint6
     return (fence > token && ring_conflict(a, w->hash, token, fence, false)) || wide_moved_since(a, w, token);
 }
 
-enum store cache_set_fenced(struct attachment *a, struct write *w, uint64_t token)
+enum store cache_set_fenced(struct attachment *a, struct write *w, uint64_t token, uint64_t started_ms)
 {
     struct announcement n;
     if (too_large(a, w))
         return STORE_TOO_LARGE;
-    begin(a, &n, w, 0);
+    begin(a, &n, w, 0, started_ms);
     n.fenced = true;
     n.token = token;
     n.since = ring_tail(a); /* before the look: whatever comes after it is found in the ring */

@@ -68,8 +68,9 @@ enum store cache_set(struct attachment *a, struct write *w);
 /* STORED, if no value was here; STORE_LOST, if one was seen: of concurrent adds on a host exactly one stores. What was seen
  * in a segment that is retired does not count: STORE_CORRUPT. */
 enum store cache_add(struct attachment *a, struct write *w);
-/* A set whose origin write began under `token`: stores nothing if the key's fence moved since. */
-enum store cache_set_fenced(struct attachment *a, struct write *w, uint64_t token);
+/* A set whose origin write began under `token`, at `started_ms`: stores nothing if the key's fence moved since. Where the host
+ * is cut off, the value is as old as its block: another host may have written the origin since. */
+enum store cache_set_fenced(struct attachment *a, struct write *w, uint64_t token, uint64_t started_ms);
 /* Store what was loaded from the origin under `token`, begun at `started_ms`. Announces nothing. */
 enum store cache_fill(struct attachment *a, struct write *w, uint64_t token, uint64_t started_ms);
 

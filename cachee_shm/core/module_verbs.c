@@ -234,7 +234,7 @@ static int run_write(SegmentObject *s, struct request *r, const struct key *k)
     case WRITE_ADD:
         return cache_add(&s->a, w);
     case WRITE_FENCED:
-        return cache_set_fenced(&s->a, w, token_position(s, r->token));
+        return cache_set_fenced(&s->a, w, token_position(s, r->token), r->started_ms);
     default:
         return write_fill(s, r, w);
     }
@@ -418,16 +418,18 @@ int fill_value(SegmentObject *s, const struct fill *f, PyObject *key, PyObject *
     return result;
 }
 
-/* For loading.py: set_fenced(key, value, token, ttl, tags). */
+/* For writing blocks: set_fenced(key, value, token, started_ms, ttl, tags). */
 static PyObject *Segment_set_fenced(SegmentObject *s, PyObject *const *args, Py_ssize_t n)
 {
     struct request r;
-    if (n != 5)
-        return fail(PyExc_TypeError, "_set_fenced takes 5 arguments");
-    uint64_t token;
-    if (!number64_from(args[2], &token) || !request_from(s, WRITE_FENCED, args[3], args[4], NULL, &r))
+    if (n != 6)
+        return fail(PyExc_TypeError, "_set_fenced takes 6 arguments");
+    uint64_t token, started;
+    if (!number64_from(args[2], &token) || !number64_from(args[3], &started) ||
+        !request_from(s, WRITE_FENCED, args[4], args[5], NULL, &r))
         return NULL;
     r.token = token;
+    r.started_ms = started;
     return stored(s, &r, args[0], args[1]);
 }
 

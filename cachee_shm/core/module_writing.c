@@ -16,7 +16,7 @@ typedef struct { /* one block: what it owes, and what is to be stored when it en
     PyObject *key;
     PyObject *value, *ttl, *tags; /* value NULL: nothing was set */
     PyObject *stored;             /* None until the block has ended */
-    uint64_t token, intent; /* intent: the number of an open block, see module_owed.c */
+    uint64_t token, started_ms, intent; /* intent: the number of an open block, see module_owed.c */
     bool open;
 } WriteObject;
 
@@ -74,7 +74,7 @@ static WriteObject *write_new(SegmentObject *s, PyObject *key)
     w->key = Py_NewRef(key);
     w->value = w->ttl = w->tags = NULL;
     w->stored = Py_NewRef(Py_None);
-    w->token = w->intent = 0;
+    w->token = w->started_ms = w->intent = 0;
     w->open = false;
     PyObject_GC_Track(w);
     return w;
@@ -116,8 +116,8 @@ static bool delete_key_of(WriteObject *w)
 /* A new reference to whether it was stored, or NULL with an error set. */
 static PyObject *store(WriteObject *w)
 {
-    PyObject *stored = PyObject_CallMethod((PyObject *)w->s, "_set_fenced", "OOKOO", w->key, w->value, (unsigned long long)w->token,
-                                           w->ttl, w->tags);
+    PyObject *stored = PyObject_CallMethod((PyObject *)w->s, "_set_fenced", "OOKKOO", w->key, w->value, (unsigned long long)w->token,
+                                           (unsigned long long)w->started_ms, w->ttl, w->tags);
     if (stored)
         return stored;
     PyObject *type, *error, *trace; /* of the value, its size: the origin was written all the same */
@@ -269,6 +269,7 @@ static bool enter_block(WritingObject *w, ExitObject *exit)
         return false;
     }
     write->token = token_of(w->s, ring_tail(&w->s->a));
+    write->started_ms = clock_ms(&w->s->a);
     write->open = true;
     if (exit)
         Py_XSETREF(exit->write, (WriteObject *)Py_NewRef((PyObject *)write));

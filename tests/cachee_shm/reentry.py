@@ -103,7 +103,7 @@ CALLS = {
     "_lateness": [(1, 1)],
     "_find": [("t", True), ("none", False)],
     "_fill": [("t", (3,), 1 << 60, 1, 5, 0, ["x"], False), ("new", (3,), 0, 1, 5, 1000, [], False)],
-    "_set_fenced": [("t", (3,), 0, 5, ["x"])],
+    "_set_fenced": [("t", (3,), 0, 1, 5, ["x"])],
     "_incr": [("count", 1), ("t", 1), ("none", Index())],
     "_freeze": [(1_000_000,), (None,)],
     "_hash": [("t",), (1,)],

@@ -54,6 +54,23 @@ def test_cap_serves_what_was_loaded_a_moment_ago_before_and_after_it_began(host)
     assert cache.get_many(["before", "since"]) == {"since": 1}
 
 
+@pytest.mark.parametrize("policy", ["cap", "flush"])
+def test_what_a_writing_block_stores_is_as_old_as_the_block(host, policy):
+    """Another host may have written the origin since, and cannot say so."""
+    cache = host(policy)
+    start = cache.now_ms()
+    cut_off(cache, start + 1)
+    with cache.writing("slow") as slow:
+        at(cache, start + TTL_MS + STAMP_MS)
+        slow.set(1)
+    with cache.writing("quick") as quick:
+        quick.set(1)
+    assert slow.stored and quick.stored
+    assert cache.get_many(["slow", "quick"]) == {"quick": 1}
+    cut_off(cache, FOR_EVER)
+    assert cache.get_many(["slow", "quick"]) == {"slow": 1, "quick": 1}
+
+
 # Flush
 
 

@@ -80,7 +80,7 @@ void fill_late(struct attachment *a) /* loaded before the other process did anyt
 void fenced_10(struct attachment *a)
 {
     struct write w = target_write(10, 48);
-    cache_set_fenced(a, &w, start_token);
+    cache_set_fenced(a, &w, start_token, clock_ms(a));
 }
 
 void delete_target(struct attachment *a) { cache_delete(a, target.hash); }
@@ -369,7 +369,7 @@ static void write_in_block(struct attachment *a)
 {
     struct write w = target_write(12, 48);
     uint64_t intent = roster_intend(a, target.hash);
-    cache_set_fenced(a, &w, ring_tail(a));
+    cache_set_fenced(a, &w, ring_tail(a), clock_ms(a));
     roster_settle(a, intent);
 }
 

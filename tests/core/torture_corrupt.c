@@ -307,7 +307,7 @@ static void write_something(struct worker *w, uint32_t key)
         return;
     case 3:
         intent = roster_intend(a, k.hash);
-        cache_set_fenced(a, &write, ring_tail(a));
+        cache_set_fenced(a, &write, ring_tail(a), clock_ms(a));
         roster_settle(a, intent);
         return;
     case 4:

@@ -290,7 +290,7 @@ static void fenced_set(struct worker *w, uint32_t k)
     uint64_t number = atomic_fetch_add(&model->origin[k].origin, 1) + 1;
     doze(w);
     struct write write = tagged_write(w, k, number);
-    cache_set_fenced(&w->a, &write, token);
+    cache_set_fenced(&w->a, &write, token, clock_ms(&w->a));
     raise_max(&model->origin[k].floor, number);
     tally(FENCED);
 }

@@ -461,7 +461,7 @@ static void write_once(struct attachment *a, struct chance *c, uint32_t k)
         cache_delete(a, key.hash);
         break;
     default:
-        cache_set_fenced(a, &w, token);
+        cache_set_fenced(a, &w, token, clock_ms(a));
     }
     roster_settle(a, intent);
     raise_max(&model->key[k].returned, number);
@@ -490,7 +490,7 @@ static void write_on_b(struct attachment *b, uint32_t k)
     uint64_t token = ring_tail(b), intent = roster_intend(b, key.hash);
     uint64_t number = atomic_fetch_add(&model->key[k].origin, 1) + 1;
     struct write w = tagged(&key, value, k, number);
-    cache_set_fenced(b, &w, token);
+    cache_set_fenced(b, &w, token, clock_ms(b));
     roster_settle(b, intent);
     raise_max(&model->key[k].floor, number);
     tally(WRITES);

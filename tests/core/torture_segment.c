@@ -294,7 +294,7 @@ static void verbs_on(struct attachment *a, struct chance *c)
             take_and_release(a, k.hash);
             break;
         case 9:
-            cache_set_fenced(a, &w, ring_tail(a));
+            cache_set_fenced(a, &w, ring_tail(a), clock_ms(a));
             break;
         case 10:
         case 11:

@@ -43,7 +43,7 @@ class Entry:
     version: int
     """Twice the position of a set; one more than twice the token of a fill."""
     stored_ms: int
-    """When it was asked for (a fill) or set."""
+    """When it was set; of a fill or a `writing` block, when that began."""
     ttl_ms: int = 0
     """0: for ever."""
     tags: tuple[int, ...] = ()
@@ -120,9 +120,18 @@ class Entries(Ring):
     def between(self, key: int) -> None:
         """A worker is between its record and its entry. A test may let it die here."""
 
-    def _entry(self, key: int, value: Any, ttl_ms: int, tags: tuple[int, ...], local: bool) -> Entry:
+    def _entry(
+        self,
+        key: int,
+        value: Any,
+        ttl_ms: int,
+        tags: tuple[int, ...],
+        local: bool,
+        started_ms: int | None = None,
+    ) -> Entry:
         now = self.now_ms()
-        return Entry(key, value, 0, now, ttl_ms, tags, local, 0, now + ttl_ms if ttl_ms else 0)
+        stored = now if started_ms is None else min(started_ms, now)
+        return Entry(key, value, 0, stored, ttl_ms, tags, local, 0, now + ttl_ms if ttl_ms else 0)
 
     def _event(self, kind: int, entry: Entry, stores: bool) -> bool:
         """Record, then entry; what is not stored still evicts what is older."""
@@ -151,10 +160,16 @@ class Entries(Ring):
         return self._event(LOCAL if local else GUARDED if guarded else SET, entry, stores)
 
     def set_fenced(
-        self, key: int, value: Any, token: int, ttl_ms: int = 0, tags: tuple[int, ...] = ()
+        self,
+        key: int,
+        value: Any,
+        token: int,
+        started_ms: int,
+        ttl_ms: int = 0,
+        tags: tuple[int, ...] = (),
     ) -> bool:
-        """The end of a `writing` block that began under `token`."""
-        entry = self._entry(key, value, ttl_ms, tags, False)
+        """The end of a `writing` block that began under `token`, at `started_ms`."""
+        entry = self._entry(key, value, ttl_ms, tags, False, started_ms)
         kind = GUARDED if self.moved_since(key, tags, token) else SET
         return self._event(kind, entry, stores=True)
 

@@ -212,11 +212,11 @@ class Pair:
         (name, key), value, ttl, (tags, hashes) = self.key(), self.rng.choice(VALUES), 100, self.some_tags()
         if not self.tokens:
             self.do_token()
-        token, position, _ = self._token()
+        token, position, started = self._token()
         self.both(
             f"fenced {name}={value!r} {position} {tags}",
-            lambda: self.real._set_fenced(name, value, token, ttl, tags),
-            lambda: self.model.set_fenced(key, value, position, ms_of(ttl), hashes),
+            lambda: self.real._set_fenced(name, value, token, started, ttl, tags),
+            lambda: self.model.set_fenced(key, value, position, started, ms_of(ttl), hashes),
         )
 
     def do_wait(self):
