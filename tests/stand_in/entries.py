@@ -7,7 +7,19 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tests.stand_in.ring import Ring, Shape
-from tests.stand_in.wire import ADD, CLEAR, GUARDED, KEY, LOCAL, RANGE, RANGE_BITS, SET, TAG, digest_bits
+from tests.stand_in.wire import (
+    ADD,
+    CLEAR,
+    GUARDED,
+    KEY,
+    LOCAL,
+    RANGE,
+    RANGE_BITS,
+    SET,
+    TAG,
+    digest_bits,
+    range_of,
+)
 
 MISS, FRESH, STALE = 0, 1, 2
 SERVE_NOTHING = 1
@@ -66,13 +78,14 @@ class Entries(Ring):
         self.debts: list[int] = []
         """Hashes of writes and `writing` blocks whose worker died."""
         self.range_debts: list[int] = []
-        """Buckets of such blocks that shared a bit."""
+        """Ranges of hashes of such blocks that shared a bit."""
 
     # Reading
 
     def is_valid(self, entry: Entry) -> bool:
-        """No clear and no tag is newer."""
-        return self.wide_fence(entry.tags, entry.local) <= entry.position
+        """No clear, no tag and no range of hashes is newer."""
+        ranged = 0 if entry.local else self.range_fences[range_of(entry.key)]
+        return max(self.wide_fence(entry.tags, entry.local), ranged) <= entry.position
 
     def find(self, key: int) -> tuple[int, Entry | None]:
         """(MISS, FRESH or STALE, the entry): invalidated, withheld, expired, in this order."""
@@ -247,15 +260,9 @@ class Entries(Ring):
     # Debts
 
     def sweep(self) -> None:
-        """Announce what the dead owe: as deletes of their keys."""
+        """Announce what the dead owe: as deletes of their keys, and of ranges of hashes."""
         for key in self.debts:
             self.kill_lower(key, self.append(KEY, key, own=True) << 1)
-        shared = set(self.range_debts)
-        for bucket in sorted(shared):
-            self.append(KEY, bucket << (64 - RANGE_BITS) | 1, own=True, digest=RANGE)
-        for entry in list(self.entries.values()) if shared else ():
-            if entry.key >> (64 - RANGE_BITS) in shared:
-                self.kill_lower(entry.key, self.tail << 1, spare_local=True)
-        if shared:
-            self.announce_done()
+        for shared in sorted(set(self.range_debts)):
+            self.append(KEY, shared << (64 - RANGE_BITS) | 1, own=True, digest=RANGE)
         self.debts, self.range_debts = [], []

@@ -18,6 +18,7 @@ from tests.stand_in.wire import (
     RANGE_BITS,
     TAG,
     Record,
+    range_of,
 )
 
 GUARD_MS, MARK_EVERY_MS, MARKS = 1000, 125, 16
@@ -59,6 +60,7 @@ class Ring:
         self.records: dict[int, Record] = {}
         self.fences: dict[int, int] = defaultdict(int)
         self.tag_fences: dict[int, int] = defaultdict(int)
+        self.range_fences: dict[int, int] = defaultdict(int)
         self.own_writes: dict[int, int] = defaultdict(int)
         self.own_tags: dict[int, int] = defaultdict(int)
         self.clear_own = self.clear_remote = 0
@@ -91,6 +93,8 @@ class Ring:
                 self.fences[bucket] = record.position
                 if record.own:
                     self.own_writes[bucket] = record.position
+            if record.is_range:
+                self.range_fences[range_of(record.hash)] = record.position
         elif record.kind == TAG:
             slot = self.shape.tag_slot(record.hash)
             self.tag_fences[slot] = record.position
@@ -175,5 +179,5 @@ class Ring:
         self.clear_remote = max(self.clear_remote, position)
 
     def announce_done(self, source: int = 0) -> int:
-        """For those who follow the ring: all that a map or a range lists is gone."""
+        """For those who follow the ring: all that a map lists is gone."""
         return self.append(KEY, EVERY_KEY, source=source, digest=1)

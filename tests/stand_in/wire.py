@@ -27,6 +27,11 @@ RANGE, RANGE_BITS = 2, 9
 """The digest bits of an own KEY that is about all keys with the same leading bits, and how many bits."""
 
 
+def range_of(key: int) -> int:
+    """The number of its range of hashes."""
+    return key >> (64 - RANGE_BITS)
+
+
 @dataclass(frozen=True)
 class Record:
     """One record of the ring."""
@@ -47,7 +52,7 @@ class Record:
     def concerns(self, key: int) -> bool:
         """Whether it is an event of this key: an add is none."""
         if self.is_range:
-            return (self.hash ^ key) >> (64 - RANGE_BITS) == 0
+            return range_of(self.hash) == range_of(key)
         if self.hash == EVERY_KEY:
             return self.kind == KEY
         return self.hash == key and self.kind in KEY_KINDS
