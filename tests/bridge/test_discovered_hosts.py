@@ -129,8 +129,7 @@ def test_a_dns_that_stops_answering_changes_nothing(mesh: Mesh, behaviour: str) 
     server, (first, second, _) = mesh
     server.behaviour = behaviour
     until(lambda: "who is known stays" in first.log)
-    assert len(members(first.attach())) == 2
-    assert not isolated(first.attach())
+    assert len(members(whole(first))) == 2
     tell(first, second)
 
 
@@ -153,7 +152,8 @@ def test_a_host_that_dies_for_good_is_got_over_without_a_person_and_without_empt
         whole(host)
     time.sleep(TTL_S + 0.5)
     for cache, before in zip(caches, evicted, strict=True):
-        assert len(cache.get_many([f"since{number}" for number in range(100)])) == 100
+        keys = [f"since{number}" for number in range(100)]
+        until(lambda cache=cache, keys=keys: len(cache.get_many(keys)) == 100, "no isolation")
         assert cache.get("before") is None
         assert cache.stats()["invalidated"] == before
         assert dead.name not in members(cache)
@@ -166,7 +166,7 @@ def test_who_takes_a_dead_hosts_place_empties_no_cache(mesh: Mesh, tmp_path: Pat
     dead.kill()
     name(server, [first, second])
     until(lambda: dead.name not in members(cache), first.log)
-    assert not isolated(whole(first))
+    whole(first)
     cache.get_or_load("kept", lambda: b"x", ttl=3600)
     other = Host(tmp_path, f"d-{dead.name[2:]}", dead.port, [])
     try:
@@ -175,7 +175,7 @@ def test_who_takes_a_dead_hosts_place_empties_no_cache(mesh: Mesh, tmp_path: Pat
         name(server, [first, second, other])
         until(lambda: other.name in members(cache), first.log)
         tell(other, second)
-        assert cache.get("kept") == b"x"
+        until(lambda: cache.get("kept") == b"x", "no isolation")
     finally:
         other.clean_up()
 
@@ -192,7 +192,7 @@ def test_a_host_that_was_only_cut_off_goes_on_where_it_was(mesh: Mesh) -> None:
     there.delete("k")
     other.signal(signal.SIGCONT)
     until(lambda: cache.get("k") is None, f"{first.log}\n{other.log}")
-    assert cache.get("kept") == b"x"
+    until(lambda: cache.get("kept") == b"x", "no isolation")
     assert other.name in members(cache)
 
 
