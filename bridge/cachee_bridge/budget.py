@@ -1,6 +1,7 @@
 """How much of this host one peer may use: a bucket of bytes that refills, and what is dearer than its bytes.
 
-    charged for   the bytes that come, MESSAGE_BYTES for each message, ROW_BYTES for each row in it,
+    charged for   the bytes that come, with TLS the encrypted ones (a record of one byte has 23),
+                  MESSAGE_BYTES for each message, ROW_BYTES for each row in it,
                   for a map of buckets the size of this host's own, since each of its fences may have to be
                   raised, and WORDS_BYTES each time that it is gone on with (buckets.EVICT_WORDS),
                   what is sent once more because the peer asks for it again (of a map, PIECE_BYTES), and a

@@ -53,10 +53,10 @@ class Intake:
         """Whether `go_on` has something to do."""
         return bool(self._waiting)
 
-    def receive(self, link: Link, data: bytes, now: float) -> None:
-        """Bytes that have come on `link`."""
+    def receive(self, link: Link, data: bytes, now: float, wire_bytes: int = 0) -> None:
+        """Bytes that have come on `link`, for which the peer has sent `wire_bytes`."""
         link.heard_at = now
-        link.budget.owe(len(data))
+        link.budget.owe(max(len(data), wire_bytes))
         if link.held_since is not None or link in self._waiting:
             link.decoder.keep(data)  # under way when it was paused
         else:

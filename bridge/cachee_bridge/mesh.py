@@ -222,8 +222,7 @@ class Mesh:
         self._flush()
 
     def connect_failed(self, address: str, reason: str, now: float, dialled: Collection[str] = ()) -> None:
-        """A Connect came to nothing. `dialled`: the IP addresses that were tried; none where the name had
-        none."""
+        """A Connect came to nothing. `dialled`: the IP addresses that were tried, if the name had any."""
         failures = self._book.failed(address, now, dialled)
         self._complain(address, failures, f"{address} cannot be reached: {reason}")
         self._look_at_addresses()
@@ -233,12 +232,12 @@ class Mesh:
         if self._book.is_own(address, now):
             self._look_at_addresses()
 
-    def received(self, link: int, data: bytes, now: float) -> None:
-        """Bytes from `link`, in order. Bad bytes close that link only."""
+    def received(self, link: int, data: bytes, now: float, wire_bytes: int = 0) -> None:
+        """Bytes from `link`, in order. Bad bytes close that link only. `wire_bytes`: as sent, with TLS."""
         known = self._links.get(link)
         if known is None:
             return
-        self._intake.receive(known, data, now)
+        self._intake.receive(known, data, now, wire_bytes)
         self._ask_to_go_on()
         self._flush()
 

@@ -252,8 +252,8 @@ class Shell:
     def connect_failed(self, address: str, reason: str, dialled: Collection[str] = ()) -> None:
         self._input(0, self.mesh.connect_failed, address, reason, clock(), dialled)
 
-    def received(self, link: int, data: bytes) -> None:
-        self._input(link, self.mesh.received, link, data, clock())
+    def received(self, link: int, data: bytes, wire_bytes: int) -> None:
+        self._input(link, self.mesh.received, link, data, clock(), wire_bytes)
         # What was applied is in our ring too: left there, it would look like a write that rang no bell.
         self._input(0, self.pump.look, self.mesh.moved())
 

@@ -74,8 +74,9 @@ class Handler(Protocol):
     def leads_here(self, address: str) -> None:
         """It is an address of this host itself, which was not dialled, or did not answer."""
 
-    def received(self, link: int, data: bytes) -> None:
-        """In order, as they came."""
+    def received(self, link: int, data: bytes, wire_bytes: int) -> None:
+        """In order, as they came. `wire_bytes`: what the other end has sent for them, TLS and all. That costs
+        work even where it brings no data."""
 
     def writable(self, link: int) -> None:
         """All that was sent is with the kernel. Only after a send() that returned False."""
@@ -297,9 +298,9 @@ class Network:
         self._handler.opened(link, connection.address, remote_host, identity)
         return link
 
-    def _received(self, link: int, data: bytes) -> None:
+    def _received(self, link: int, data: bytes, wire_bytes: int) -> None:
         if link in self._links:
-            self._handler.received(link, data)
+            self._handler.received(link, data, wire_bytes)
 
     def _writable(self, link: int) -> None:
         if link in self._links:
@@ -354,8 +355,8 @@ class _Connection(asyncio.BufferedProtocol):
 
     def _received(self, data: bytes) -> None:
         plain = data if self._channel is None else self._unwrapped(self._channel, data)
-        if plain:
-            self._network._received(self.link, plain)
+        if data:
+            self._network._received(self.link, plain, len(data))
         if self._channel is not None and self._channel.ended:
             self._lose("closed by the other end")
 

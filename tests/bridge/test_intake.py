@@ -191,6 +191,15 @@ def test_one_peer_is_answered_only_as_often_as_its_budget_allows() -> None:
     assert rig.cost(2) - before >= 0.9 * rig.mesh._settings.peer_budget
 
 
+def test_what_a_peer_has_sent_for_its_bytes_is_charged_where_that_is_more() -> None:
+    rig = Rig()
+    rig.connect(2)
+    before = rig.cost(2)
+    rig.mesh.received(2, b"\x00", NOW, 23)
+    rig.mesh.received(2, b"", NOW, 100)
+    assert rig.cost(2) == before + 123
+
+
 def test_a_peer_that_connects_again_has_the_budget_that_it_had() -> None:
     rig = Rig()
     rig.connect(2)

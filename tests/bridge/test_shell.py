@@ -159,9 +159,9 @@ def test_a_mistake_that_a_link_sets_off_costs_that_link_only(
     async def test(left: Side, right: Side) -> None:
         received = left.shell.mesh.received
 
-        def mistaken(link: int, data: bytes, now: float) -> None:
+        def mistaken(link: int, data: bytes, now: float, wire_bytes: int) -> None:
             if link != left.shell.mesh._up["right"].number:  # both dialled: that one gives way
-                received(link, data, now)
+                received(link, data, now, wire_bytes)
                 return
             monkeypatch.setattr(left.shell.mesh, "received", received)
             raise ZeroDivisionError("a mistake")

@@ -25,6 +25,7 @@ class Recorder:
         self.told: list[tuple[object, ...]] = []
         self.data: dict[int, bytes] = {}
         self.identities: dict[int, Identity | None] = {}
+        self.wire_bytes = 0
         self.dialled: dict[str, list[str]] = {}
         """By address that could not be reached, the IP addresses that were tried."""
         self.on_received: Callable[[int, bytes], None] = lambda link, data: None
@@ -40,7 +41,8 @@ class Recorder:
         self.told.append(("failed", address, reason))
         self.dialled[address] = list(dialled)
 
-    def received(self, link: int, data: bytes) -> None:
+    def received(self, link: int, data: bytes, wire_bytes: int) -> None:
+        self.wire_bytes += wire_bytes
         self.data[link] = self.data.get(link, b"") + data
         self.on_received(link, data)
 

@@ -83,6 +83,18 @@ def test_bytes_arrive_in_order_and_are_not_to_be_read_on_the_way(authority: Auth
     run(authority.issue("web-1"), authority.issue("web-2"), test)
 
 
+def test_records_of_one_byte_are_told_with_all_that_they_took(authority: Authority) -> None:
+    async def test(left: Side, right: Side) -> None:
+        await linked(left, right)
+        before = right.seen.wire_bytes
+        for _ in range(100):
+            left.network.send(1, b"x")
+        await until(lambda: right.seen.data.get(1) == b"x" * 100)
+        assert right.seen.wire_bytes - before == 2300
+
+    run(authority.issue("web-1"), authority.issue("web-2"), test)
+
+
 async def relayed(
     port: int, carried: list[bytes], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> None:

@@ -91,6 +91,7 @@ while True:
 )
 
 
+@pytest.mark.timeout(1200)  # 12 s of work for each of three processes, on a machine that others use too
 def test_what_workers_leave_behind_does_not_add_up(cache, config):
     def pass_by(comers):
         for one in (*steady, nursery):

@@ -85,7 +85,7 @@ def test_who_is_linked_is_not_forgotten_nor_who_is_unknown(pair, capsys):
         (pair[1].name, "is linked; nothing was changed"),
         ("web-9", "no peer web-9 is waited for"),
     ):
-        until(lambda who=who: main(["peers", "forget", who]) == FAILED)  # both dial, and one of two links ends
+        until(lambda who=who: main(["peers", "forget", who]) == FAILED)  # both dial, and one link ends
         assert why in capsys.readouterr().err
 
 
