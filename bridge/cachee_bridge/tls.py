@@ -28,6 +28,7 @@ from cachee_shm.config import check_regular
 from cachee_shm.errors import AuthError, ConfigError
 
 READ_BYTES = 1 << 16  # of a record of 16 KiB
+FILE_BYTES_MAX = 1 << 20  # where a fault is looked for: a bundle of all public CAs has 200 KB
 NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME, which the ssl module does not name
 NOT_TLS = {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "HTTPS_PROXY_REQUEST", "PACKET_LENGTH_TOO_LONG"}
 NOT_TLS |= {"RECORD_LAYER_FAILURE", "BAD_RECORD_TYPE", "UNKNOWN_PROTOCOL"}
@@ -173,13 +174,20 @@ def _alternative_names(tls: ssl.SSLObject) -> list[tuple[str, str]]:
 
 
 def _unreadable(files: Files, error: OSError) -> str:
-    for path in (files.cert, files.key, files.ca):
+    """Which file is at fault, where that can be told: OpenSSL does not say."""
+    wanted = ((files.cert, "CERTIFICATE"), (files.key, "PRIVATE KEY"), (files.ca, "CERTIFICATE"))
+    for path, kind in wanted:
         try:
             check_regular(path)
-            with open(path, "rb"):
-                pass
+            with open(path, "rb") as file:
+                content = file.read(FILE_BYTES_MAX)
         except OSError as failed:
             return f"TLS file {path}: cannot be read: {failed.strerror}"
+        if f"{kind}-----".encode() not in content:
+            return (
+                f"TLS file {path}: it holds no {kind.lower()} in PEM; accepted: a text with a line "
+                f"'-----BEGIN {kind}-----' (openssl x509 -inform der, and pkey for keys, make it from DER)"
+            )
     why = getattr(error, "reason", None) or str(error)
     return (
         f"TLS files {files.cert}, {files.key}, {files.ca}: {_words(why)}; accepted: PEM files of a "

@@ -242,8 +242,15 @@ def faults(authority: Authority, stranger: Authority, folder: Path) -> dict[str,
     server_only = authority.issue_words("cachee://web-1", server_only=True, file="server-only")
     return {
         "no such file": (Files(gone, good.key, good.ca), f"{gone}: cannot be read: No such file"),
-        "no certificate in it": (Files(str(empty), good.key, good.ca), "accepted: PEM files"),
-        "no ca in it": (Files(good.cert, good.key, str(empty)), "accepted: PEM files"),
+        "no certificate in it": (
+            Files(str(empty), good.key, good.ca),
+            f"{empty}: it holds no certificate in",
+        ),
+        "no key in it": (
+            Files(good.cert, good.cert, good.ca),
+            f"{good.cert}: it holds no private key in PEM",
+        ),
+        "no ca in it": (Files(good.cert, good.key, good.key), f"{good.key}: it holds no certificate in PEM"),
         "another's key": (Files(good.cert, other.key, good.ca), "key values mismatch"),
         "key with a passphrase": (Files(good.cert, str(locked), good.ca), "accepted: PEM files"),
         "another ca": (Files(good.cert, good.key, other.ca), f"certificate {good.cert}: "),
