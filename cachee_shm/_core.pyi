@@ -10,8 +10,24 @@ LOCK_BASE: int
 LOCK_BRIDGE: int
 LOCK_SLOTS: int
 flight: ContextVar[Flight]
+transactions: ContextVar[tuple[Any, ...]]
 
 def is_plain(value: object) -> bool: ...
+def transaction_tokens() -> dict[Any, int]: ...
+def transaction_hooks(
+    hides: Callable[[], bool],
+    keeps: Callable[[Any, int, bytes], bool],
+    snapshot: Callable[[Any], int | bool | None],
+    /,
+) -> None: ...
+
+class Transaction:
+    @property
+    def is_open(self) -> bool: ...
+    @property
+    def is_writing(self) -> bool: ...
+    def _write(self) -> None: ...
+    def _end(self) -> bool: ...
 
 class Older:
     layout: int
@@ -218,6 +234,7 @@ class Flight:
     stores: Callable[[object], object] | None
 
     def outcome(self) -> tuple[int, Any]: ...
+    def saw(self, tokens: dict[Any, int] | None, /) -> None: ...
 
 class Write:
     stored: bool | None

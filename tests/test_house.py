@@ -17,14 +17,14 @@ FLOORS = {
     "cachee_shm": [
         ["_core"],
         ["errors", "config", "shape"],
-        ["codec", "keys"],
+        ["codec", "keys", "statements"],
         ["segment", "events", "waiting"],
         ["near", "loads", "loading", "host", "synced", "health"],
         ["cached"],
         ["cache"],
         ["bypass"],
-        ["attaching"],
-        ["__init__", "cli"],
+        ["attaching", "transactions"],
+        ["__init__", "cli", "sqlalchemy", "django"],
     ],
     "cachee_bridge": [
         ["identity", "seal", "budget", "pace", "logs", "strangers", "gate", "owners", "reasons"],

@@ -1,5 +1,5 @@
 /* module.c - the type: attaching, closing, forking, and the verbs gathered. See module.h. */
-#include "module.h"
+#include "module_transactions.h"
 
 #include "peers.h"
 
@@ -10,6 +10,8 @@ enum { TRY_FIRST_MS = 8, TRY_EVERY_MS = 1000 }; /* doubled until then */
 
 static SegmentObject *all_open;
 struct error_classes errors;
+
+SegmentObject *segments_open(void) { return all_open; }
 PyTypeObject *segment_type;
 
 /* ---- entering a verb ---- */
@@ -480,7 +482,7 @@ static int exec_module(PyObject *module)
                  PyModule_AddIntConstant(module, "LOCK_BRIDGE", LOCK_BRIDGE) < 0 ||
                  PyModule_AddIntConstant(module, "LOCK_SLOTS", LOCK_SLOTS) < 0;
     Py_XDECREF(type);
-    failed = failed || !loading_ready(module) || !writing_ready(module) || older_type_into(module) < 0;
+    failed = failed || !transactions_ready(module) || !loading_ready(module) || !writing_ready(module) || older_type_into(module) < 0;
     return failed ? -1 : 0;
 }
 
@@ -524,6 +526,8 @@ static PyMethodDef functions[] = {
 #ifdef CACHEE_REENTRY
     {"_reentry", reentry_hook, METH_O, NULL},
 #endif
+    {"transaction_tokens", transaction_tokens, METH_NOARGS, NULL},
+    {"transaction_hooks", transaction_hooks, METH_VARARGS, NULL},
     {"is_plain", module_is_plain, METH_O,
      "is_plain(value) -> bool: is it dicts with keys of str, lists, and scalars of 64 bits alone, at most 64 deep?"},
     {NULL, NULL, 0, NULL},

@@ -95,6 +95,7 @@ static inline struct label label_of(const SegmentObject *s)
  * be had, enter() is true all the same, and s->a is a stand-in: reads miss, writes are remembered by owe_key and its kin. */
 PyObject *fail(PyObject *type, const char *format, ...);
 bool enter(SegmentObject *s);
+SegmentObject *segments_open(void); /* all of this process, by `next` */
 bool enter_as_bridge(SegmentObject *s); /* for what the bridge alone writes: nor may another have taken its place */
 
 /* module_values.c: Python objects to plain ones and back. False: an error is set. */

@@ -153,7 +153,38 @@ PyObject *flight_here(void)
     return o;
 }
 
+/* ---- what its loader saw of transactions ---- */
+
+void snapshot_older(struct snapshot *saw, const struct snapshot *also)
+{
+    bool apart = saw->older && also->older && (saw->token ^ also->token) >> TOKEN_POSITION_BITS;
+    saw->unstored = saw->unstored || also->unstored || apart;
+    if (also->older && (!saw->older || also->token < saw->token))
+        saw->token = also->token;
+    saw->older = saw->older || also->older;
+}
+
+/* For transactions.py: saw(tokens): a statement of a transaction ran in a loader, or in a thread or task that it began.
+ * tokens: from before the transaction's snapshot, by cache; None: the transaction writes. */
+static PyObject *Flight_saw(FlightObject *flight, PyObject *tokens)
+{
+    for (FlightObject *f = flight; f; f = (FlightObject *)f->parent) {
+        PyObject *owner = Py_XNewRef(f->owner);
+        PyObject *token = tokens != Py_None && owner ? PyObject_GetItem(tokens, owner) : NULL;
+        struct snapshot also = {.unstored = !token, .older = token};
+        if (token && !number64_from(token, &also.token))
+            also.unstored = true;
+        Py_XDECREF(token);
+        Py_XDECREF(owner);
+        PyErr_Clear();
+        if (f->state == FLIGHT_RUNNING)
+            snapshot_older(&f->saw, &also);
+    }
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef flight_methods[] = {
+    {"saw", (PyCFunction)Flight_saw, METH_O, NULL},
     {"outcome", (PyCFunction)Flight_outcome, METH_NOARGS, "outcome() -> (state, value or exception)"},
     {NULL, NULL, 0, NULL},
 };

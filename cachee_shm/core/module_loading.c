@@ -126,6 +126,16 @@ static bool blocks(const struct driver *d, const FlightObject *f)
     return !d->awaited && f->thread && f->thread == PyThread_get_thread_ident();
 }
 
+/* Within a transaction a load sees what was committed when the transaction began. Its token is that old, so callers who know
+ * of something newer neither wait for it nor are served by it. */
+static void see_through(struct driver *d)
+{
+    bool same = !((d->saw.token ^ d->token) >> TOKEN_POSITION_BITS);
+    if (d->saw.older && same && d->saw.token < d->token)
+        d->token = d->saw.token;
+    d->saw.unstored = d->saw.unstored || (d->saw.older && !same);
+}
+
 /* Waiting is for BEGIN_HELD alone. On BEGIN_LOAD the lease is held, or the caller is alone. `here` was asked for before:
  * from fence_now on, no Python code may run. */
 static enum begin claim_from(struct driver *d, PyObject *here, PyObject **flight)
@@ -136,7 +146,7 @@ static enum begin claim_from(struct driver *d, PyObject *here, PyObject **flight
     FlightObject *running = NULL;
     struct attachment *a = &d->s->a;
     wait_is_over(d->s, here, d->hash);
-    d->alone = d->alone || a->stand_in; /* without a segment, nobody knows what was written */
+    d->alone = d->alone || d->saw.unstored || a->stand_in; /* without a segment, nobody knows what was written */
     bool would_block_itself = !d->alone && asks_itself(d, here);
     if (!d->alone && waited_long(d, wish.now_ms)) {
         count(a, STAT_WAITS_OVER, 1);
@@ -146,9 +156,9 @@ static enum begin claim_from(struct driver *d, PyObject *here, PyObject **flight
         running = flight_for(d, wish.now_ms);
     would_block_itself = would_block_itself || (running && blocks(d, running));
     d->alone = d->alone || would_block_itself;
-    uint64_t tail = ring_tail(a);
-    wish.hash = d->hash, wish.token = tail;
-    d->token = token_of(d->s, tail);
+    d->token = token_of(d->s, ring_tail(a));
+    see_through(d);
+    wish.hash = d->hash, wish.token = d->token & TOKEN_POSITION_MASK;
     d->started_ms = clock_ms(a);
     d->attachments = d->s->attachments, d->life = a->life;
     if (would_block_itself ? !d->has_stale : d->alone || (!running && lease_take(a, &wish, &d->hold) != LEASE_HELD))
@@ -257,6 +267,8 @@ bool load_let_go(struct driver *d, enum flight_state state, PyObject *value, PyO
 enum begin load_begin(struct driver *d, PyObject **out)
 {
     uint64_t began_ms = clock_real_ms();
+    if (!transaction_snapshot(d->s, &d->saw))
+        return BEGIN_ERROR;
     for (int look = 0; look < 2; look++) { /* before the lease is taken, and behind it: the last holder may have filled */
         PyObject *stale;
         int found = find_value(d->s, d->key, &stale);
@@ -282,6 +294,21 @@ enum begin load_begin(struct driver *d, PyObject **out)
 }
 
 /* ---- the end ---- */
+
+/* What the loader saw of transactions, once it has returned: it may have begun one, or written. *changed: it is not what
+ * those know who wait for this load. False: an error is set. */
+static bool saw_in_all(struct driver *d, bool *changed)
+{
+    struct snapshot now, before = d->saw;
+    if (!transaction_snapshot(d->s, &now))
+        return false;
+    snapshot_older(&d->saw, &d->flight->saw);
+    snapshot_older(&d->saw, &now);
+    uint64_t token = d->token;
+    see_through(d);
+    *changed = d->token != token || d->saw.unstored != before.unstored;
+    return true;
+}
 
 /* A value that cannot be cached is the caller's all the same. *complaint: why it is not cached. False: an error is set. */
 static bool fill(struct driver *d, PyObject *value, PyObject **encoded, PyObject **complaint, enum flight_state *state)
@@ -348,8 +375,12 @@ static PyObject *found_value(PyObject *value) { return Py_BuildValue("(iNO)", IS
 static PyObject *finish_loaded(struct driver *d, PyObject *value)
 {
     PyObject *encoded = NULL, *complaint = NULL;
-    enum flight_state state;
-    bool good = fill(d, value, &encoded, &complaint, &state);
+    enum flight_state state = FLIGHT_ABANDONED;
+    bool changed = false, good = saw_in_all(d, &changed);
+    if (good && !d->saw.unstored)
+        good = fill(d, value, &encoded, &complaint, &state);
+    if (changed && state == FLIGHT_LOADED)
+        state = FLIGHT_ABANDONED;
     good = load_let_go(d, state, value, NULL, encoded) && good;
     PyObject *done = good ? Py_BuildValue("(iOO)", IS_FOUND, value, complaint ? complaint : Py_None) : NULL;
     Py_XDECREF(encoded);

@@ -2,7 +2,7 @@
 #ifndef CACHEE_MODULE_LOADING_H
 #define CACHEE_MODULE_LOADING_H
 
-#include "module.h"
+#include "module_transactions.h"
 
 enum outcome { IS_HELD = 0, IS_FOUND = 1 };
 enum begin { BEGIN_ERROR = -1, BEGIN_HELD, BEGIN_FOUND, BEGIN_LOAD };
@@ -20,6 +20,7 @@ struct FlightObject { /* one load of this process, as those see it who wait for 
     struct lease_hold hold; /* a copy: the driver gives it back */
     unsigned long thread; /* that runs an awaited load's event loop; 0: not awaited */
     bool alone;           /* nobody waits for it */
+    struct snapshot saw;  /* of the transactions whose statements its loader ran, in whatever thread */
     PyObject *value;      /* LOADED: as the loader returned it; FAILED: the exception */
     PyObject *trace;      /* of the exception, as it was raised */
     PyObject *encoded;    /* LOADED: (tag, bytes), where the value is one that a codec copies; else NULL */
@@ -40,6 +41,7 @@ struct driver {
     uint64_t since, asked_ms;             /* where and when the call began */
     bool alone;                           /* it waits for nobody, and nobody for it */
     bool awaited, has_stale;
+    struct snapshot saw; /* of the transactions that were open when it began */
     uint32_t attachments, life;
     uint64_t hash, token, started_ms;
     struct lease_hold hold;
@@ -67,6 +69,7 @@ extern PyObject *flight_running;  /* a context variable: the flight whose loader
 PyObject *flight_here(void);      /* it, or NULL */
 FlightObject *flight_new(const struct driver *d);
 PyObject *flight_stored(const FlightObject *f, PyObject *value); /* what is stored of the loaded value; NULL: an error is set */
+void snapshot_older(struct snapshot *saw, const struct snapshot *also); /* what the older of two saw */
 bool flights_ready(PyObject *module);
 
 /* module_awaited.c */

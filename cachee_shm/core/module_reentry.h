@@ -99,6 +99,7 @@ static inline void reentry_let_go(PyObject *o) { Py_XDECREF(o); }
 #define PyObject_CallOneArg(...) REENTRY(PyObject_CallOneArg(__VA_ARGS__))
 #define PyObject_GC_New(type, of) REENTRY((type *)_PyObject_GC_New(of))
 #define PyObject_GetAttrString(...) REENTRY(PyObject_GetAttrString(__VA_ARGS__))
+#define PyObject_GetItem(...) REENTRY(PyObject_GetItem(__VA_ARGS__))
 #define PyObject_HasAttrString(...) REENTRY(PyObject_HasAttrString(__VA_ARGS__))
 #define PyObject_IsTrue(...) REENTRY(PyObject_IsTrue(__VA_ARGS__))
 #define PyObject_Repr(...) REENTRY(PyObject_Repr(__VA_ARGS__))

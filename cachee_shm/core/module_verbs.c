@@ -1,5 +1,5 @@
 /* module_verbs.c - get, set, delete and their kin. See module.h. */
-#include "module.h"
+#include "module_transactions.h"
 
 /* Keep a decoded object near, unless decoding it, which may run anything, left its segment for another. */
 static void keep_near(SegmentObject *s, uint32_t attachments, PyObject *key, const struct key *k, const struct entry_ref *e,
@@ -45,6 +45,11 @@ static int fetch_once(SegmentObject *s, PyObject *key_object, PyObject **out)
 /* A look may find that the segment has a successor: that has the answer. */
 int find_value(SegmentObject *s, PyObject *key, PyObject **out)
 {
+    int hidden = transaction_hides();
+    if (hidden) {
+        *out = NULL;
+        return hidden < 0 ? -1 : FOUND_NOTHING;
+    }
     int f = fetch_once(s, key, out);
     return f == FOUND_NOTHING && s->open && segment_retired(&s->a) && !s->a.stand_in ? fetch_once(s, key, out) : f;
 }
@@ -109,10 +114,11 @@ static PyObject *Segment_stored(SegmentObject *s, PyObject *key)
     struct entry_ref e;
     enum finding f = FOUND_NOTHING;
     PyObject *data = NULL;
-    if (!key_from(key, &k) || !enter(s))
+    int hidden = transaction_hides();
+    if (hidden < 0 || !key_from(key, &k) || !enter(s))
         return NULL;
     uint64_t hash = hash_key(s->a.hash_key, k.bytes, k.n);
-    enum reading r = READ_TORN;
+    enum reading r = hidden ? READ_GARBAGE : READ_TORN;
     for (int tries = 0; tries < GET_TRIES_MAX && r == READ_TORN; tries++) {
         f = cache_find(&s->a, hash, k.bytes, k.n, &e);
         r = f == FOUND_NOTHING ? READ_GARBAGE : read_bytes(s, &e, &data);
@@ -163,6 +169,9 @@ static int contains_once(SegmentObject *s, const struct key *k)
 int Segment_contains(SegmentObject *s, PyObject *key)
 {
     struct key k;
+    int hidden = transaction_hides();
+    if (hidden)
+        return hidden < 0 ? -1 : 0;
     int found = key_from(key, &k) ? contains_once(s, &k) : -1;
     return found == 0 && segment_retired(&s->a) ? contains_once(s, &k) : found;
 }
@@ -214,10 +223,22 @@ static int write_fill(SegmentObject *s, const struct request *r, struct write *w
     return w->store_nothing ? STORE_NOTHING : cache_fill(&s->a, w, token_position(s, r->token), r->started_ms);
 }
 
+/* Within a transaction that writes nothing is stored: what replaces a value is announced when the transaction ends. What is
+ * of this host alone is no copy of the origin's: it may be added. 1: kept; 0: do it; -1: an error is set. */
+static int kept_for_later(SegmentObject *s, const struct request *r, const struct key *k)
+{
+    if (r->kind == WRITE_SET || r->kind == WRITE_FENCED)
+        return transaction_keeps(s, KEPT_KEY, k);
+    return r->w.local && r->kind == WRITE_ADD ? 0 : transaction_hides();
+}
+
 /* A store result, or -1 with an error set. */
 static int run_write(SegmentObject *s, struct request *r, const struct key *k)
 {
     struct write *w = &r->w;
+    int later = kept_for_later(s, r, k);
+    if (later)
+        return later < 0 ? -1 : STORE_LOST;
     bool entered = enter(s);
     if (s->open && s->a.stand_in) { /* also where an exception came while a segment was tried for */
         int result = write_nowhere(s, r, k);
@@ -289,7 +310,8 @@ static void drop_older(SegmentObject *s, const struct request *r, const struct k
 {
     PyObject *type, *value, *trace;
     PyErr_Fetch(&type, &value, &trace);
-    if ((r->kind == WRITE_SET || r->kind == WRITE_FENCED) && (enter(s) || (s->open && s->a.stand_in)))
+    bool replaces = r->kind == WRITE_SET || r->kind == WRITE_FENCED;
+    if (replaces && transaction_keeps(s, KEPT_KEY, k) != 1 && (enter(s) || (s->open && s->a.stand_in)))
         drop(s, k, r->w.local);
     PyErr_Restore(type, value, trace);
 }
@@ -479,8 +501,14 @@ static PyObject *Segment_set_many(SegmentObject *s, PyObject *const *args, Py_ss
 }
 
 /* Do it, and once more if the segment was found corrupt: in its successor. False: an error is set. */
-static bool announced(SegmentObject *s, int (*verb)(SegmentObject *, const struct key *), const struct key *k, int *result)
+static bool announced(SegmentObject *s, enum kept_kind kind, const struct key *k, int *result)
 {
+    static int (*const verbs[])(SegmentObject *, const struct key *) = {delete_one, delete_tag, clear_all};
+    int (*verb)(SegmentObject *, const struct key *) = verbs[kind];
+    int later = transaction_keeps(s, kind, k);
+    *result = 0;
+    if (later)
+        return later > 0;
     for (int tries = 0; tries < 2; tries++) {
         bool entered = enter(s);
         if (!entered && s->open && s->a.stand_in) /* an exception came while a segment was tried for */
@@ -500,7 +528,7 @@ static int delete_key(SegmentObject *s, PyObject *key)
 {
     struct key k;
     int existed;
-    return key_from(key, &k) && announced(s, delete_one, &k, &existed) ? existed > 0 : -1;
+    return key_from(key, &k) && announced(s, KEPT_KEY, &k, &existed) ? existed > 0 : -1;
 }
 
 static PyObject *Segment_delete(SegmentObject *s, PyObject *key)
@@ -554,7 +582,7 @@ static PyObject *Segment_touch(SegmentObject *s, PyObject *const *args, Py_ssize
     if (!parse_args("touch", names, 1, 2, args, n, kwnames, in) || !key_from(in[0], &k) ||
         !ttl_from(s, in[1], &ttl_ms, &at_once))
         return NULL;
-    int touched = touch_key(s, &k, ttl_ms);
+    int hidden = transaction_hides(), touched = hidden > 0 ? 0 : hidden < 0 ? -1 : touch_key(s, &k, ttl_ms);
     return touched < 0 ? NULL : PyBool_FromLong(touched);
 }
 
@@ -605,7 +633,7 @@ static PyObject *Segment_clear(SegmentObject *s, PyObject *unused)
 {
     (void)unused;
     int ignored;
-    return announced(s, clear_all, NULL, &ignored) ? Py_NewRef(Py_None) : NULL;
+    return announced(s, KEPT_ALL, NULL, &ignored) ? Py_NewRef(Py_None) : NULL;
 }
 
 static PyObject *Segment_delete_tags(SegmentObject *s, PyObject *const *args, Py_ssize_t n)
@@ -616,7 +644,7 @@ static PyObject *Segment_delete_tags(SegmentObject *s, PyObject *const *args, Py
         if (!key_from(args[i], &tag))
             return NULL;
     for (Py_ssize_t i = 0; i < n; i++)
-        if (!key_from(args[i], &tag) || !announced(s, delete_tag, &tag, &ignored))
+        if (!key_from(args[i], &tag) || !announced(s, KEPT_TAG, &tag, &ignored))
             return NULL;
     Py_RETURN_NONE;
 }

@@ -1,0 +1,191 @@
+/* module_transactions.c - the type Transaction, its counts, and the questions to transactions.py. See module_transactions.h. */
+#include "module_transactions.h"
+
+uint32_t transactions_open, transactions_writing;
+
+static PyObject *transactions_here; /* a context variable: what transactions.py keeps there */
+static PyObject *hides, *keeps, *snapshot_of; /* of transactions.py; NULL until it is imported */
+
+/* ---- the type ---- */
+
+enum state { STATE_OPEN, STATE_WRITING, STATE_ENDED };
+
+typedef struct {
+    PyObject_HEAD
+    enum state state;
+} TransactionObject;
+
+static void become(TransactionObject *t, enum state state)
+{
+    transactions_open += (state != STATE_ENDED) - (t->state != STATE_ENDED);
+    transactions_writing += (state == STATE_WRITING) - (t->state == STATE_WRITING);
+    t->state = state;
+}
+
+static PyObject *Transaction_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
+{
+    (void)args, (void)keywords;
+    TransactionObject *t = (TransactionObject *)type->tp_alloc(type, 0);
+    if (t) {
+        t->state = STATE_ENDED;
+        become(t, STATE_OPEN);
+    }
+    return (PyObject *)t;
+}
+
+static void Transaction_dealloc(TransactionObject *t)
+{
+    PyTypeObject *type = Py_TYPE(t);
+    become(t, STATE_ENDED);
+    type->tp_free(t);
+    Py_DECREF(type);
+}
+
+static PyObject *Transaction_is_open(TransactionObject *t, void *unused)
+{
+    (void)unused;
+    return PyBool_FromLong(t->state != STATE_ENDED);
+}
+
+static PyObject *Transaction_is_writing(TransactionObject *t, void *unused)
+{
+    (void)unused;
+    return PyBool_FromLong(t->state == STATE_WRITING);
+}
+
+/* _write(): from now on it may have written. _end() -> was it open, so that its caller ends it? */
+static PyObject *Transaction_write(TransactionObject *t, PyObject *unused)
+{
+    (void)unused;
+    if (t->state == STATE_OPEN)
+        become(t, STATE_WRITING);
+    Py_RETURN_NONE;
+}
+
+static PyObject *Transaction_end(TransactionObject *t, PyObject *unused)
+{
+    (void)unused;
+    bool was_open = t->state != STATE_ENDED;
+    become(t, STATE_ENDED);
+    return PyBool_FromLong(was_open);
+}
+
+static PyMethodDef transaction_methods[] = {
+    {"_write", (PyCFunction)Transaction_write, METH_NOARGS, NULL},
+    {"_end", (PyCFunction)Transaction_end, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef transaction_attributes[] = {
+    {"is_open", (getter)Transaction_is_open, NULL, "neither committed nor rolled back", NULL},
+    {"is_writing", (getter)Transaction_is_writing, NULL, "open, and may have written", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot transaction_slots[] = {
+    {Py_tp_doc, "A transaction's state. cachee_shm.transactions.Transaction is its public subclass."},
+    {Py_tp_new, Transaction_new},
+    {Py_tp_dealloc, Transaction_dealloc},
+    {Py_tp_methods, transaction_methods},
+    {Py_tp_getset, transaction_attributes},
+    {0, NULL},
+};
+
+static PyType_Spec transaction_spec = {"cachee_shm._core.Transaction", sizeof(TransactionObject), 0,
+                                       Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE, transaction_slots};
+
+/* ---- questions ---- */
+
+/* A context that never had a transaction asks nobody. */
+static bool context_has_any(void)
+{
+    PyObject *o = NULL;
+    if (PyContextVar_Get(transactions_here, NULL, &o) < 0)
+        PyErr_Clear();
+    Py_XDECREF(o);
+    return o != NULL;
+}
+
+static int answer(PyObject *said)
+{
+    int yes = said ? PyObject_IsTrue(said) : -1;
+    Py_XDECREF(said);
+    return yes;
+}
+
+int transaction_hides_slowly(void) { return hides && context_has_any() ? answer(PyObject_CallNoArgs(hides)) : 0; }
+
+int transaction_keeps(SegmentObject *s, enum kept_kind kind, const struct key *k)
+{
+    if (!transactions_open || !keeps || !context_has_any())
+        return 0;
+    PyObject *args = Py_BuildValue("(Oiy#)", s, (int)kind, k ? k->bytes : "", (Py_ssize_t)(k ? k->n : 0));
+    PyObject *said = args ? PyObject_CallObject(keeps, args) : NULL;
+    Py_XDECREF(args);
+    return answer(said);
+}
+
+bool transaction_snapshot(SegmentObject *s, struct snapshot *snapshot)
+{
+    *snapshot = (struct snapshot){0};
+    if (!transactions_open || !snapshot_of || !context_has_any())
+        return true;
+    PyObject *said = PyObject_CallOneArg(snapshot_of, (PyObject *)s);
+    bool good = said != NULL;
+    snapshot->unstored = said == Py_False;
+    snapshot->older = said && PyLong_CheckExact(said);
+    if (snapshot->older)
+        good = number64_from(said, &snapshot->token);
+    Py_XDECREF(said);
+    return good;
+}
+
+/* tokens() -> {attachment: its token of now}. Making objects may run Python code that closes some: they are held first. */
+PyObject *transaction_tokens(PyObject *module, PyObject *unused)
+{
+    (void)module, (void)unused;
+    uint32_t count = 0, i = 0;
+    for (SegmentObject *s = segments_open(); s; s = s->next)
+        count++;
+    struct held {
+        SegmentObject *s;
+        uint64_t token;
+    } *all = PyMem_Calloc(count ? count : 1, sizeof *all);
+    if (!all)
+        return PyErr_NoMemory();
+    for (SegmentObject *s = segments_open(); s; s = s->next, i++)
+        all[i] = (struct held){(SegmentObject *)Py_NewRef((PyObject *)s), token_of(s, ring_tail(&s->a))};
+    PyObject *tokens = PyDict_New();
+    for (i = 0; i < count; i++) {
+        PyObject *token = tokens ? PyLong_FromUnsignedLongLong(all[i].token) : NULL;
+        if (tokens && (!token || PyDict_SetItem(tokens, (PyObject *)all[i].s, token) < 0))
+            Py_CLEAR(tokens);
+        Py_XDECREF(token);
+        Py_DECREF((PyObject *)all[i].s);
+    }
+    PyMem_Free(all);
+    return tokens;
+}
+
+/* transaction_hooks(hides, keeps, snapshot_of): what transactions.py answers with. */
+PyObject *transaction_hooks(PyObject *module, PyObject *args)
+{
+    (void)module;
+    PyObject *a, *b, *c;
+    if (!PyArg_ParseTuple(args, "OOO:transaction_hooks", &a, &b, &c))
+        return NULL;
+    Py_XSETREF(hides, Py_NewRef(a));
+    Py_XSETREF(keeps, Py_NewRef(b));
+    Py_XSETREF(snapshot_of, Py_NewRef(c));
+    Py_RETURN_NONE;
+}
+
+bool transactions_ready(PyObject *module)
+{
+    transactions_here = PyContextVar_New("cachee_shm.transactions", NULL);
+    PyObject *type = PyType_FromSpec(&transaction_spec);
+    bool good = transactions_here && type && PyModule_AddObjectRef(module, "transactions", transactions_here) == 0 &&
+                PyModule_AddObjectRef(module, "Transaction", type) == 0;
+    Py_XDECREF(type);
+    return good;
+}

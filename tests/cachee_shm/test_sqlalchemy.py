@@ -1,0 +1,131 @@
+"""Transactions of SQLAlchemy on real databases: the stale row without the helper, and none with it."""
+
+import contextlib
+import contextvars
+
+import pytest
+
+sqlalchemy = pytest.importorskip("sqlalchemy")
+from sqlalchemy import event, text  # noqa: E402
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column  # noqa: E402
+
+import cachee_shm.sqlalchemy  # noqa: E402
+
+KEY = "user:1"
+LEVELS = ["READ COMMITTED", "REPEATABLE READ"]
+DRIVERS = {"postgres": "postgresql+psycopg", "mariadb": "mysql+pymysql"}
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class User(Base):
+    __tablename__ = "cachee_users"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(sqlalchemy.String(40))
+
+
+@contextlib.contextmanager
+def watching(engine):
+    """``watch``, and no longer: other tests show what happens without it."""
+    cachee_shm.sqlalchemy.watch(engine)
+    try:
+        yield
+    finally:
+        for target, name, listener in cachee_shm.sqlalchemy._listeners(engine):
+            event.remove(target, name, listener)
+
+
+def url(server, database, driver=None):
+    return sqlalchemy.URL.create(
+        driver or DRIVERS[database],
+        username=server["user"],
+        host=server["host"],
+        port=server["port"],
+        database=server["database"],
+    )
+
+
+@pytest.fixture(params=["postgres", "mariadb"])
+def database(request):
+    return request.param
+
+
+@pytest.fixture(params=LEVELS)
+def engine(request, database):
+    server = request.getfixturevalue(database)
+    made = sqlalchemy.create_engine(url(server, database), isolation_level=request.param)
+    Base.metadata.drop_all(made)
+    Base.metadata.create_all(made)
+    with Session(made) as session, session.begin():
+        session.add(User(id=1, name="old"))
+        session.add(User(id=2, name="another"))
+    yield made
+    made.dispose()
+
+
+@pytest.fixture(params=[False, True], ids=["without", "with"])
+def watched(request, engine):
+    if not request.param:
+        yield False
+        return
+    with watching(engine):
+        yield True
+
+
+def name_in(session):
+    return session.scalar(text("SELECT name FROM cachee_users WHERE id = 1"))
+
+
+def update(session, name="new"):
+    session.execute(text("UPDATE cachee_users SET name = :name WHERE id = 1"), {"name": name})
+
+
+def what_others_read(cache, engine):
+    with Session(engine) as session:
+        return cache.get_or_load(KEY, name_in, session)
+
+
+def in_the_database(engine):
+    with Session(engine) as session:
+        return name_in(session)
+
+
+def test_a_row_that_was_rolled_back_is_not_cached(cache, engine, watched):
+    with Session(engine) as session:
+        update(session, "never")
+        assert cache.get_or_load(KEY, name_in, session) == "never"
+        session.rollback()
+    stale = what_others_read(cache, engine) != in_the_database(engine)
+    assert stale is not watched
+
+
+def test_what_was_invalidated_before_the_commit_is_not_filled_before_it(cache, engine, watched):
+    with Session(engine) as session:
+        update(session)
+        cache.delete(KEY)
+        before = what_others_read_in_another_context(cache, engine)
+        assert before == "old"
+        session.commit()
+    stale = what_others_read(cache, engine) != in_the_database(engine)
+    assert stale is not watched
+
+
+def what_others_read_in_another_context(cache, engine):
+    return contextvars.Context().run(what_others_read, cache, engine)
+
+
+def test_an_old_snapshot_fills_no_old_row(cache, engine, watched):
+    with Session(engine) as session:
+        session.scalar(text("SELECT count(*) FROM cachee_users"))  # its snapshot
+        written_by_another(cache, engine)
+        seen = cache.get_or_load(KEY, name_in, session)
+    stale = what_others_read(cache, engine) != in_the_database(engine)
+    assert stale is (seen == "old" and not watched)
+
+
+def written_by_another(cache, engine):
+    with Session(engine) as other, other.begin():
+        update(other)
+    cache.delete(KEY)
