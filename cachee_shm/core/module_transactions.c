@@ -180,6 +180,30 @@ PyObject *transaction_hooks(PyObject *module, PyObject *args)
     Py_RETURN_NONE;
 }
 
+/* ---- intents: what an open transaction announces when it ends, or whoever sweeps after its process ---- */
+
+static PyObject *Segment_intend(SegmentObject *s, PyObject *key)
+{
+    struct key k;
+    uint64_t number;
+    return key_from(key, &k) && enter(s) && block_begin(s, &k, &number) ? PyLong_FromUnsignedLongLong(number) : NULL;
+}
+
+static PyObject *Segment_settle(SegmentObject *s, PyObject *intent)
+{
+    uint64_t number;
+    if (!number64_from(intent, &number) || !enter(s))
+        return NULL;
+    block_end(s, number);
+    Py_RETURN_NONE;
+}
+
+PyMethodDef module_transactions[] = {
+    {"_intend", (PyCFunction)Segment_intend, METH_O, NULL},
+    {"_settle", (PyCFunction)Segment_settle, METH_O, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
 bool transactions_ready(PyObject *module)
 {
     transactions_here = PyContextVar_New("cachee_shm.transactions", NULL);

@@ -649,24 +649,6 @@ static PyObject *Segment_delete_tags(SegmentObject *s, PyObject *const *args, Py
     Py_RETURN_NONE;
 }
 
-/* ---- for loading.py: tokens and intents ---- */
-
-static PyObject *Segment_intend(SegmentObject *s, PyObject *key)
-{
-    struct key k;
-    uint64_t number;
-    return key_from(key, &k) && enter(s) && block_begin(s, &k, &number) ? PyLong_FromUnsignedLongLong(number) : NULL;
-}
-
-static PyObject *Segment_settle(SegmentObject *s, PyObject *intent)
-{
-    uint64_t number;
-    if (!number64_from(intent, &number) || !enter(s))
-        return NULL;
-    block_end(s, number);
-    Py_RETURN_NONE;
-}
-
 static PyObject *Segment_hash(SegmentObject *s, PyObject *key)
 {
     uint64_t hash;
@@ -703,8 +685,6 @@ PyMethodDef module_verbs[] = {
     {"_fill", FAST(Segment_fill), METH_FASTCALL, NULL},
     {"_set_fenced", FAST(Segment_set_fenced), METH_FASTCALL, NULL},
     {"_incr", FAST(Segment_incr), METH_FASTCALL, NULL},
-    {"_intend", (PyCFunction)Segment_intend, METH_O, NULL},
-    {"_settle", (PyCFunction)Segment_settle, METH_O, NULL},
     {"_hash", (PyCFunction)Segment_hash, METH_O, NULL},
     {NULL, NULL, 0, NULL},
 };
