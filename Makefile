@@ -2,7 +2,7 @@
 # Both make .venv first (`make setup`), once; a later run finds it made.
 
 PYTHON ?= python3
-VENV   := $(CURDIR)/.venv
+VENV   := .venv
 PY     := $(VENV)/bin/python
 BUILD  := build/editable
 EXTRAS ?= test,demo
@@ -17,11 +17,12 @@ MUTANT_MINUTES ?= 2
 
 # The Python that makes .venv is the machine's; all else is the one of .venv.
 MACHINE_PATH := $(PATH)
-export PATH := $(VENV)/bin:$(PATH)
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-unexport PYTHONPATH PYTHONHOME
+# What a user has set for other programs: none of it may choose another module, another folder or another cache.
+unexport PYTHONPATH PYTHONHOME PYTHONSAFEPATH PYTHONOPTIMIZE PIP_USER PIP_TARGET PIP_PREFIX CACHEE_CONFIG CACHEE_DISABLE
 
-.PHONY: help demo test lint setup build check-tools torture simulate fuzz mutants bench clean
+.PHONY: FORCE help demo test lint setup build check-tools torture simulate fuzz mutants bench clean
 
 help:                                   ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -38,17 +39,16 @@ lint: build                             ## ruff, mypy --strict, and the C source
 	ruff check .
 	ruff format --check .
 	mypy
-	@# Set up anew where it is missing, half made, or made by another compiler or Python.
-	@meson setup build/werror -Dwerror=true --reconfigure >build/werror.log 2>&1 || { rm -rf build/werror; \
-	  meson setup build/werror -Dwerror=true >build/werror.log 2>&1; } || { cat build/werror.log; exit 1; }
-	@ninja -C build/werror --quiet
+	@$(call compile,build/werror,-Dwerror=true)
 
 setup: $(VENV)/.installed               ## .venv with the package (editable) and all that its tests and demo need
 	@:
 
 build: setup                            ## what changed in C, compiled once, before many processes import it
-	@ninja -C $(BUILD) --quiet
-	@cp -u --remove-destination $(BUILD)/_core.*.so cachee_shm/  # in place, it would be a SIGBUS for who runs it
+	@$(call compile,$(BUILD),-Dbuildtype=release)
+	@# By a rename: written in place, it would be a SIGBUS for who runs it, and a copy that is killed would stay half made.
+	@for so in $(BUILD)/_core.*.so; do at=cachee_shm/$${so##*/}; \
+	  cmp -s "$$so" "$$at" || { cp "$$so" $(BUILD)/copy && mv -f $(BUILD)/copy "$$at"; } || exit 1; done
 
 torture: build                          ## deaths, races, wrong bytes and the soak, for long (ROUNDS=10 KILLS=10000)
 	CACHEE_ROUNDS=$(ROUNDS) CACHEE_KILLS=$(KILLS) $(PY) -m pytest --timeout=0 tests/cachee_shm/test_death.py \
@@ -78,8 +78,14 @@ clean:                                  ## what the above made
 
 # Setting up. Each step leaves a stamp in .venv; what it depends on makes it run again.
 
+# A .venv that was left half made, whose checkout has moved, or whose Python is gone, is made anew.
+ifeq ($(shell grep -qsF '$(CURDIR)/$(VENV)/bin/' $(VENV)/bin/pip && $(PY) -c 'import pip' 2>/dev/null && echo whole),)
+$(VENV)/.tools: FORCE
+endif
+
 $(VENV)/.tools:
 	@$(CHECK_TOOLS)
+	@rm -rf $(VENV)
 	@echo "Making $(notdir $(VENV)) (once; some minutes on a slow line) ..."
 	@PATH='$(MACHINE_PATH)' $(PYTHON) -m venv $(VENV)
 	@$(VENV)/bin/pip install --quiet --upgrade pip
@@ -89,10 +95,11 @@ $(VENV)/.tools:
 $(VENV)/.installed: $(VENV)/.tools pyproject.toml
 	@rm -rf $(BUILD)
 	@$(VENV)/bin/pip install --quiet --no-build-isolation -Cbuild-dir=$(BUILD) -e '.[$(EXTRAS)]'
+	@$(MADE_BY) >$(BUILD)/made_by
 	@# The hook of an editable install looks for something to compile at each import: slow, and many processes at
 	@# once collide. A plain path takes its place; `make build` compiles, and puts the extension beside its sources.
 	@for site in $(VENV)/lib/python3*/site-packages; do \
-	  printf '%s\n' $(CURDIR) $(CURDIR)/bridge > $$site/cachee-shm-editable.pth; done
+	  printf '%s\n' '$(CURDIR)' '$(CURDIR)/bridge' >$$site/cachee-shm-editable.pth; done
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.installed
@@ -103,6 +110,18 @@ $(VENV)/.bench: $(VENV)/.installed
 $(VENV)/.fuzz: $(VENV)/.installed
 	@$(VENV)/bin/pip install --quiet --only-binary :all: 'cachee-shm[fuzz]' || echo 'no atheris for this Python'
 	@touch $@
+
+# Compile in folder $(1) with meson's options $(2). It is set up anew where it is missing or half made, and where it was
+# made by another compiler, by another Python or elsewhere.
+MADE_BY := { $(CC) --version; $(PY) -VV; pwd; } 2>&1
+define compile
+$(MADE_BY) | cmp -s - $(1)/made_by || rm -rf $(1); mkdir -p build; \
+if [ -f $(1)/build.ninja ] && ninja -C $(1) --quiet >$(1).log 2>&1; then cat $(1).log; else \
+  meson setup $(1) $(2) --reconfigure >$(1).log 2>&1 || { rm -rf $(1); meson setup $(1) $(2) >$(1).log 2>&1; } \
+    || { cat $(1).log; exit 1; }; \
+  $(MADE_BY) >$(1)/made_by; ninja -C $(1) --quiet; \
+fi
+endef
 
 define CHECK_TOOLS
 PATH='$(MACHINE_PATH)'; missing=''; packages=''; \
