@@ -31,7 +31,8 @@ demo: build                             ## two hosts on this machine, real HTTP,
 	@cachee demo
 
 test: lint                              ## everything that must pass: style, types, C batch, Python tests
-	@if [ -f tests/core/Makefile ]; then $(MAKE) --no-print-directory -C tests/core check; fi
+	@$(MAKE) --no-print-directory -j$$(nproc) -C tests/core programs
+	@$(MAKE) --no-print-directory -C tests/core check
 	$(PY) -m pytest
 	$(PY) -m tests.mutants --count $(MUTANTS) --minutes $(MUTANT_MINUTES)
 
@@ -74,7 +75,7 @@ bench: build $(VENV)/.bench              ## every figure of the README, each bes
 clean:                                  ## what the above made
 	rm -rf $(VENV) build dist .hypothesis .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
-	@if [ -f tests/core/Makefile ]; then $(MAKE) --no-print-directory -C tests/core clean; fi
+	@$(MAKE) --no-print-directory -C tests/core clean
 
 # Setting up. Each step leaves a stamp in .venv; what it depends on makes it run again.
 

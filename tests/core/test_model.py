@@ -9,6 +9,8 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -110,11 +112,46 @@ MUTATIONS = {
 }
 
 
-def search(folder: Path, *flags: str, optimised: bool = True) -> Search:
+class Searches:
+    """As many searches at once as there are processors: a search asserts no time, and each is one thread.
+
+    All of the module's tests are announced before the first begins, so that the next search runs while a test
+    still waits for its own.
+    """
+
+    def __init__(self, folders: pytest.TempPathFactory, pool: ThreadPoolExecutor) -> None:
+        self._folders = folders
+        self._pool = pool
+        self._begun: dict[tuple[str, ...], Future[Search]] = {}
+
+    def begin(self, *flags: str) -> Future[Search]:
+        """The search with these definitions, which is made once."""
+        if flags not in self._begun:
+            self._begun[flags] = self._pool.submit(search, self._folders.mktemp("model"), *flags)
+        return self._begun[flags]
+
+    def end(self, *flags: str) -> Search:
+        """What it found."""
+        return self.begin(*flags).result()
+
+
+@pytest.fixture(scope="module")
+def searches(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Searches]:
+    pool = ThreadPoolExecutor(os.cpu_count())
+    made = Searches(tmp_path_factory, pool)
+    for item in request.session.items:
+        if item.path == request.path and isinstance(item, pytest.Function) and "flags" in item.fixturenames:
+            made.begin(*item.callspec.params["flags"])
+    yield made
+    pool.shutdown(cancel_futures=True)
+
+
+def search(folder: Path, *flags: str) -> Search:
     """Make the model's checker with these definitions and let it try every order of the steps."""
     run(folder, "spin", "-a", *flags, str(MODEL))
     assert COMPILER
-    options = ["-O1" if optimised else "-O0", "-w", "-o", "pan"]
+    is_short = any(flag.startswith("-DMUTATE_") for flag in flags)  # an optimising compiler would take longer
+    options = ["-O0" if is_short else "-O1", "-w", "-o", "pan"]
     run(folder, COMPILER, *options, *CHECKER, "pan.c")
     report = run(folder, "./pan", "-m20000", "-E", "-n")
     errors, states = re.search(r"errors: (\d+)", report), re.search(r"(\d+) states, stored", report)
@@ -135,47 +172,62 @@ def holds(found: Search) -> None:
     assert found.states > 10_000  # it has tried something
 
 
-def test_any_two_verbs_in_any_order_keep_the_promises(tmp_path):
-    holds(search(tmp_path, *PAIRS))
+def flags_of(mutation: str) -> tuple[str, ...]:
+    flags = (*MUTATIONS[mutation], f"-DMUTATE_{mutation}")
+    return (*flags, f"-DVERBS={only(*STORING_AND_SPARING)}") if "-DPROBE" in flags else flags
 
 
-def test_without_a_bridge_one_cas_is_enough_to_overwrite(tmp_path):
-    holds(search(tmp_path, *PAIRS, "-DNO_BRIDGE", f"-DVERBS={only(*NOT_REMOTE)}"))
+@pytest.mark.parametrize("flags", [PAIRS], ids=["all"])
+def test_any_two_verbs_in_any_order_keep_the_promises(searches, flags):
+    holds(searches.end(*flags))
 
 
-def test_whenever_all_die_a_newcomer_can_write_and_fill(tmp_path):
-    holds(search(tmp_path, *PROBED, f"-DVERBS={only(*DYING)}"))
+@pytest.mark.parametrize("flags", [(*PAIRS, "-DNO_BRIDGE", f"-DVERBS={only(*NOT_REMOTE)}")], ids=["local"])
+def test_without_a_bridge_one_cas_is_enough_to_overwrite(searches, flags):
+    holds(searches.end(*flags))
 
 
-@pytest.mark.parametrize("verbs", TRIPLES + IS_WHOLE * LONG_TRIPLES, ids=" ".join)
-def test_three_verbs_at_once_keep_the_promises(tmp_path, verbs):
-    holds(search(tmp_path, *each(*verbs), "-DTRIES=1", "-DCOARSE"))
+@pytest.mark.parametrize("flags", [(*PROBED, f"-DVERBS={only(*DYING)}")], ids=["dying"])
+def test_whenever_all_die_a_newcomer_can_write_and_fill(searches, flags):
+    holds(searches.end(*flags))
 
 
 @pytest.mark.parametrize(
-    ("verbs", "must"),
-    ANSWERED + IS_WHOLE * LONG_ANSWERED,
-    ids=lambda part: "" if isinstance(part, str) else " ".join(part),
+    "flags",
+    [
+        pytest.param((*each(*verbs), "-DTRIES=1", "-DCOARSE"), id=" ".join(verbs))
+        for verbs in TRIPLES + IS_WHOLE * LONG_TRIPLES
+    ],
 )
-def test_what_add_and_incr_answer_has_happened(tmp_path, verbs, must):
-    holds(search(tmp_path, *each(*verbs), "-DTRIES=1", "-DCOARSE", *must.split()))
+def test_three_verbs_at_once_keep_the_promises(searches, flags):
+    holds(searches.end(*flags))
 
 
-def test_a_set_that_races_with_one_add_is_stored(tmp_path):
-    holds(search(tmp_path, *RACED))
+@pytest.mark.parametrize(
+    "flags",
+    [
+        pytest.param((*each(*verbs), "-DTRIES=1", "-DCOARSE", *must.split()), id=" ".join(verbs))
+        for verbs, must in ANSWERED + IS_WHOLE * LONG_ANSWERED
+    ],
+)
+def test_what_add_and_incr_answer_has_happened(searches, flags):
+    holds(searches.end(*flags))
 
 
-def test_of_two_that_begin_a_counter_both_are_counted(tmp_path):
-    holds(search(tmp_path, *BEGUN))
+@pytest.mark.parametrize("flags", [RACED], ids=["raced"])
+def test_a_set_that_races_with_one_add_is_stored(searches, flags):
+    holds(searches.end(*flags))
 
 
-@pytest.mark.parametrize("mutation", MUTATIONS)
-def test_each_rule_is_missed_when_it_is_taken_away(tmp_path, mutation):
-    flags = [*MUTATIONS[mutation], f"-DMUTATE_{mutation}"]
-    if "-DPROBE" in flags:
-        flags.append(f"-DVERBS={only(*STORING_AND_SPARING)}")
-    found = search(tmp_path, *flags, optimised=False)
-    assert found.errors == 1, f"{mutation} is not caught\n{found.report}"
+@pytest.mark.parametrize("flags", [BEGUN], ids=["begun"])
+def test_of_two_that_begin_a_counter_both_are_counted(searches, flags):
+    holds(searches.end(*flags))
+
+
+@pytest.mark.parametrize("flags", map(flags_of, MUTATIONS), ids=list(MUTATIONS))
+def test_each_rule_is_missed_when_it_is_taken_away(searches, flags):
+    found = searches.end(*flags)
+    assert found.errors == 1, found.report
     assert "assertion violated" in found.report
 
 
