@@ -25,6 +25,11 @@ settings.register_profile(
 settings.load_profile("cachee")
 
 
+# What a user or a CI has set for a terminal is not for the programs whose words a test reads.
+for name in ("COLUMNS", "FORCE_COLOR", "PY_COLORS", "PYTEST_ADDOPTS"):
+    os.environ.pop(name, None)
+
+
 @pytest.fixture
 def config(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     """A configuration of one namespace of 4 MiB on a host of its own; its segments are unlinked after."""

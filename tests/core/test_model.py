@@ -19,7 +19,10 @@ import pytest
 MODEL = Path(__file__).parent / "model" / "cachee.pml"
 COMPILER = shutil.which("gcc") or shutil.which("cc")
 
-pytestmark = pytest.mark.needs("spin", "C compiler")
+pytestmark = [
+    pytest.mark.needs("spin", "C compiler"),
+    pytest.mark.timeout(1200),  # a test waits for searches that were begun before its own
+]
 
 # `make torture` sets it: what takes longer than some seconds is tried too.
 IS_WHOLE = os.environ.get("CACHEE_MODEL") == "whole"

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shlex
 import subprocess
 import sys
 import types
@@ -140,7 +141,7 @@ def test_demo_gets_its_own_options_and_gives_its_own_code(monkeypatch):
 
 
 def test_a_reader_that_stops_reading_is_no_error(cache):
-    command = f"{sys.executable} -m cachee_shm.cli stat | true; exit ${{PIPESTATUS[0]}}"
+    command = f"{shlex.quote(sys.executable)} -m cachee_shm.cli stat | true; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], capture_output=True)
     assert (done.returncode, done.stderr) == (0, b"")
 
