@@ -101,13 +101,14 @@ def test_a_mistake_in_a_source_fails_and_is_shown(small: Path) -> None:
 
 def test_a_torture_program_of_a_compiler_that_was_killed_is_no_program(tmp_path: Path) -> None:
     compiler = tmp_path / "compiler"
-    compiler.write_text('#!/bin/sh\n[ "$1" = --version ] && exit\nexec "$REAL" "$@"\n')
+    compiler.write_text('#!/bin/sh\n[ "$1" = -std=gnu11 ] && exec "$REAL" "$@"\nexec cc "$@"\n')
     killed = tmp_path / "killed"
     killed.write_text(KILLED_COMPILER)
     for script in (compiler, killed):
         script.chmod(0o755)
     target = f"{tmp_path}/made/plain/torture.o"
     asked = ("-C", str(ROOT / "tests" / "core"), f"CC={compiler}", f"BUILD={tmp_path}/made", target)
-    assert make(tmp_path, *asked, REAL=str(killed)).returncode != 0
+    assert make(tmp_path, *asked, REAL=str(killed)).returncode == -9
+    assert list(Path(target).parent.iterdir())
     assert make(tmp_path, *asked, REAL="cc").returncode == 0
     assert Path(target).read_bytes().startswith(b"\x7fELF")
