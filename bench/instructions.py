@@ -80,7 +80,10 @@ def compiled() -> Path:
                 command, cwd=ROOT, env=os.environ | {"PATH": path}, stdout=out, stderr=out, check=True
             )
 
-        if not (BUILD / "build.ninja").exists():
+        try:
+            step("meson", "setup", str(BUILD), *options, "--reconfigure")
+        except subprocess.CalledProcessError:  # it is missing, or half made
+            shutil.rmtree(BUILD, ignore_errors=True)
             step("meson", "setup", str(BUILD), *options)
         step("ninja", "-C", str(BUILD))
     package = BUILD / "package" / "cachee_shm"

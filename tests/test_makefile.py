@@ -108,7 +108,7 @@ def test_a_torture_program_of_a_compiler_that_was_killed_is_no_program(tmp_path:
         script.chmod(0o755)
     target = f"{tmp_path}/made/plain/torture.o"
     asked = ("-C", str(ROOT / "tests" / "core"), f"CC={compiler}", f"BUILD={tmp_path}/made", target)
-    assert make(tmp_path, *asked, REAL=str(killed)).returncode == -9
+    assert make(tmp_path, *asked, REAL=str(killed)).returncode != 0
     assert list(Path(target).parent.iterdir())
     assert make(tmp_path, *asked, REAL="cc").returncode == 0
     assert Path(target).read_bytes().startswith(b"\x7fELF")

@@ -6,6 +6,7 @@ import fcntl
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -43,6 +44,7 @@ def _make(folder: Path) -> None:
     git = subprocess.run(["git", "archive", "--format=tar", COMMIT], cwd=ROOT, capture_output=True)
     if git.returncode:
         machine.skip("release before", f"git has no commit {COMMIT} here (git fetch --unshallow)")
+    shutil.rmtree(folder, ignore_errors=True)  # what another run has left half made
     with tarfile.open(fileobj=io.BytesIO(git.stdout)) as archive:
         archive.extractall(folder, filter="data") if sys.version_info >= (3, 12) else archive.extractall(
             folder

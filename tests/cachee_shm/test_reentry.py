@@ -84,9 +84,11 @@ def built(python: str, minor: int) -> Path:
         compiler = (sysconfig.get_config_var("CC") or "cc").split()[0]
         define = ["-shared", "-fPIC", "-O0", "-g", "-std=gnu11", "-D_GNU_SOURCE", "-DCACHEE_REENTRY", *flags]
         files = map(str, sorted(CORE.glob("*.c")))
+        half = core.with_suffix(f".{os.getpid()}")  # a compiler that is killed leaves half a file
         subprocess.run(
-            [compiler, *define, "-I", include, *files, "-o", str(core), "-lrt", "-pthread"], check=True
+            [compiler, *define, "-I", include, *files, "-o", str(half), "-lrt", "-pthread"], check=True
         )
+        half.rename(core)
     return folder
 
 

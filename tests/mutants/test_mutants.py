@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from itertools import islice
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from tests.mutants import drawing, mirrors, operators_c, operators_python
 from tests.mutants.mutant import mutant_of
 from tests.mutants.record import NO_MUTANT, UNDECIDED, Record
 from tests.mutants.survivors import arguments
-from tests.mutants.workshop import Unsound, Workshop
+from tests.mutants.workshop import Unsound, Workshop, sources
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -112,6 +113,14 @@ def test_every_file_of_the_core_below_the_binding_has_its_programs_named():
     core = [name for name in drawing.files(ROOT) if name.startswith(f"{mirrors.CORE}")]
     unnamed = {Path(name).stem for name in core} - {key.partition(".")[0] for key in mirrors.PROGRAMS}
     assert [name for name in unnamed if not name.startswith("module")] == []
+
+
+def test_a_checkout_without_git_is_copied_whole_and_without_what_was_built(monkeypatch):
+    listed = {name for name in sources(ROOT) if (ROOT / name).is_file()}
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    found = set(sources(ROOT))
+    assert {name for name in listed if not name.startswith((".", "bench/results"))} <= found
+    assert not [name for name in found if name.endswith(".pyc") or name.startswith("build/")]
 
 
 def test_no_mirror_is_named_for_a_file_that_is_gone():

@@ -42,6 +42,23 @@ class Refused(Exception):
     """The compiler refuses a mutant."""
 
 
+BUILT = ("build", "dist", "__pycache__", "results")
+
+
+def sources(root: Path) -> list[str]:
+    """The files of a checkout, without what was built. One from an archive has no git that could be asked."""
+    if (root / ".git").exists() and shutil.which("git"):
+        command = ["git", "ls-files", "-co", "--exclude-standard", "-z"]
+        listed = subprocess.run(command, cwd=root, capture_output=True)
+        if listed.returncode == 0:  # git refuses a checkout that belongs to another user
+            return listed.stdout.decode().split("\0")
+    found = []
+    for folder, inside, names in os.walk(root):
+        inside[:] = [name for name in inside if name == ".ci" or not name.startswith((".", *BUILT))]
+        found += [os.path.relpath(os.path.join(folder, name), root) for name in names]
+    return found
+
+
 class Workshop:
     """``root`` is the checkout; ``place`` an empty directory for two copies and all that is built of them.
 
@@ -82,10 +99,8 @@ class Workshop:
             self._put_back_the_extension()
 
     def _copy(self, tree: Path) -> None:
-        command = ["git", "ls-files", "-co", "--exclude-standard", "-z"]
-        listed = subprocess.run(command, cwd=self.root, check=True, capture_output=True)
         built = [str(path.relative_to(self.root)) for path in self.root.glob(EXTENSION)]
-        for name in [*listed.stdout.decode().split("\0"), *built]:
+        for name in [*sources(self.root), *built]:
             if name and (self.root / name).is_file():
                 (tree / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(self.root / name, tree / name)
