@@ -23,14 +23,13 @@ import random
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 
+from cachee_bridge.dials import Dials
 from cachee_bridge.discovery import ABSENCES
 
 ADDRESSES_MAX = 4096
 """Configured and learned together: 8 times the largest mesh that was simulated."""
 TOLD_FAILURES_MAX = 2
 """Dials in vain after which an address that is only known from peers is not waited for any more."""
-TOLD_DIALS_MAX, TOLD_CALLING_MAX = 16, 64
-"""Of such addresses, how many are dialled at a time, and at most under way: a peer may make up thousands."""
 OWN_LOOK_S = 10.0
 """A dial of one's own address ends at the look at the interfaces, or costs a handshake with oneself."""
 FAILURES_MAX = 20
@@ -43,6 +42,8 @@ class Address:
     configured: bool
     since: float
     """Nobody has been linked through it, or by the name it resolves to, since then."""
+    place: int = 0
+    """In the order in which the book came to know them."""
     name: str | None = None
     is_self: bool = False
     led_by: frozenset[str] | None = frozenset()
@@ -78,61 +79,92 @@ class AddressBook:
         """Names of which peers told, and whose addresses were dropped without an answer."""
         self.changes = 0
         """How often who may be where has changed: what is derived from it is kept until then."""
-        self._named: dict[str, list[Address]] = {}
-        """By name; {} = to be made anew."""
-        self._next_look = self._soon = float("-inf")
-        """Before the first nothing is looked at; the second is when something is due. -inf: not known."""
+        self._named: dict[str, dict[str, Address]] = {}
+        """By name, all addresses of it."""
+        self._dials = Dials()
+        self._places = 0
+        self._open: dict[str, Address] = {}
+        """Expected addresses, but those at which a host has answered that is met."""
+        self._failed: dict[str, Address] = {}
+        """Whose dials have failed since it was last looked at what is due: they may be dialled no more."""
         self._lost_since: float | None = None
         """Since when the longest unreachable host is out of reach. inf: none is. None: to be computed."""
 
-    def _changed(self) -> None:
+    def _changed(self, *changed: Address) -> None:
+        """These are new, or something about them has changed."""
         self.changes += 1
-        self._named = {}
-        self.reach_changed()
+        for known in changed:
+            if known.expected and not (known.is_self or known.given_up):
+                self._open[known.address] = known
+            else:
+                self._open.pop(known.address, None)
+            self._dials.put(known)
+            if known.expected or known.proven:
+                self._lost_since = None
 
-    def reach_changed(self) -> None:
-        """A host became linked, heard through a relay, or needed, or is so no longer. `due`, `next_due` and
-        `out_of_reach` are then computed again. Between two such calls their results are kept."""
-        self._next_look = float("-inf")
+    def reach_changed(self, name: str | None = None) -> None:
+        """A host became linked, heard through a relay, or needed, or is so no longer. None: any host."""
+        self._dials.wake(name)
         self._lost_since = None
 
     def _at(self, name: str) -> list[Address]:
         """All addresses of `name`."""
-        if not self._named:
-            for known in self._book.values():
-                if known.name is not None:
-                    self._named.setdefault(known.name, []).append(known)
-        return self._named.get(name, [])
+        known = self._named.get(name)
+        return sorted(known.values(), key=_place) if known else []
+
+    def _name(self, known: Address, name: str | None) -> None:
+        """From now on it is an address of this name."""
+        if known.name is not None and (before := self._named.get(known.name)) is not None:
+            before.pop(known.address, None)
+            if not before:
+                del self._named[known.name]
+        known.name = name
+        if name is not None:
+            self._named.setdefault(name, {})[known.address] = known
+
+    def _take_in(self, known: Address) -> Address:
+        """A new one, in the place of what was known of the address."""
+        if (before := self._book.get(known.address)) is not None:
+            self._name(before, None)
+            known.place = before.place
+        else:
+            self._places = known.place = self._places + 1
+        self._book[known.address] = known
+        self._name(known, known.name)
+        return known
 
     def __iter__(self) -> Iterator[Address]:
         return iter(self._book.values())
 
     def configure(self, address: str, now: float) -> None:
         """An address of the configuration. The first dial is at once."""
-        known = self._book.setdefault(address, Address(address, True, now, due=now))
+        known = self._book.get(address) or self._take_in(Address(address, True, now, due=now))
         known.configured = True
-        self._changed()
+        self._changed(known)
 
     def discovered(self, addresses: Collection[str], now: float) -> list[str]:
         """All that discovery names; which it named before and does not any more."""
-        self._changed()
+        self.changes += 1
         for address in addresses:
-            known = self._book.setdefault(address, Address(address, False, now, due=now))
-            known.named, known.absences = True, 0
+            known = self._book.get(address) or self._take_in(Address(address, False, now, due=now))
+            was_expected, known.named, known.absences = known.expected, True, 0
+            if not was_expected:
+                self._changed(known)
         gone = []
         for known in self._book.values():
             if known.named and known.address not in addresses:
                 known.absences += 1
                 known.named = known.absences < ABSENCES
-                gone += [] if known.named else [known.address]
-        self._drop(lambda known: known.name is None)
-        return gone
+                gone += [] if known.named else [known]
+        self._changed(*gone)
+        self._drop([at for at in gone if at.name is None and not (at.expected or at.dialling)])
+        return [known.address for known in gone]
 
     def give_up(self, address: str) -> None:
         """Nobody is waited for there any more; who answers all the same is met."""
         if (known := self._book.get(address)) is not None:
             known.given_up = True
-            self._changed()
+            self._changed(known)
 
     def learn(self, name: str, address: str, now: float) -> None:
         """A peer says that `name` is up at `address`."""
@@ -144,15 +176,14 @@ class AddressBook:
         known = self._book.get(address)
         if known is None or (known.is_self and not known.expected and known.due <= now):
             wait = self._rng.uniform(0.0, self._first_s)
-            self._book[address] = Address(address, False, now, name=name, due=now + wait)
-            self._changed()
+            self._changed(self._take_in(Address(address, False, now, name=name, due=now + wait)))
 
     def answered(self, address: str, name: str) -> None:
         """`name` has proven itself at `address`."""
         if (known := self._book.get(address)) is not None:
-            self._changed()
-            known.name, known.is_self, known.given_up, known.proven = name, False, False, True
-            known.led_away = False
+            self._name(known, name)
+            known.is_self, known.given_up, known.proven, known.led_away = False, False, True, False
+            self._changed(known)
 
     def found_self(self, address: str, host: str, now: float) -> None:
         """This host has answered there, at the IP address `host`."""
@@ -181,12 +212,13 @@ class AddressBook:
     def _leads_here(self, known: Address, led_by: frozenset[str] | None, now: float) -> bool:
         """Whether that is news."""
         news = not known.is_self
-        known.name, known.is_self, known.led_by = self._own_name, True, led_by
+        self._name(known, self._own_name)
+        known.is_self, known.led_by = True, led_by
         known.dialling = known.proven = known.led_away = False
         known.failures, known.due = 0, now + OWN_LOOK_S
-        self._next_look = float("-inf")
+        self._dials.put(known)
         if news:
-            self._changed()
+            self._changed(known)
         return news
 
     def _own_is_silent(self, known: Address, dialled: frozenset[str], now: float) -> None:
@@ -195,8 +227,9 @@ class AddressBook:
         if dialled and known.led_by is None:
             known.led_by = dialled
         elif not dialled <= (known.led_by or frozenset()):
-            known.name, known.is_self, known.led_away, known.since = None, False, True, now
-            self._changed()
+            self._name(known, None)
+            known.is_self, known.led_away, known.since = False, True, now
+            self._changed(known)
 
     def answering(self, name: str) -> list[str]:
         """Expected addresses at which `name` has answered."""
@@ -209,20 +242,22 @@ class AddressBook:
         if known is None:
             return 0
         known.dialling = False
-        self._next_look = float("-inf")
         if known.is_self:
             self._own_is_silent(known, frozenset(dialled), now)
             if known.is_self:
+                self._dials.put(known)
                 return 0
         backoff = min(self._max_s, self._first_s * 2 ** min(known.failures, 20))
         known.failures += 1
         known.due = now + self._rng.uniform(0.0, backoff)
+        self._dials.put(known)
+        self._failed[address] = known
         return known.failures
 
     def linked(self, name: str) -> None:
         """`name` is up. A host that came back has not left."""
         self._left.discard(name)
-        self.reach_changed()
+        self._lost_since = None
 
     def works(self, name: str) -> None:
         """What is said on the link to `name` comes back answered: the next failure is the first again."""
@@ -232,68 +267,50 @@ class AddressBook:
     def lost(self, name: str, now: float) -> None:
         """The last link to `name` is gone: dial again, soon, where that did not fail."""
         self._unlinked(name, now)
-        self._next_look = float("-inf")
+        self._dials.wake(name)
         for known in self._at(name):
             if not known.dialling and not known.failures:
                 known.due = now + self._rng.uniform(0.0, self._first_s)
+                self._dials.put(known)
 
     def left(self, name: str) -> None:
         """`name` has left for good, or is removed: learned addresses of it go, expected ones wait for its
         return."""
         self._left.add(name)
-        self.reach_changed()
-        self._drop(lambda known: known.name == name)
-        self._left.intersection_update({known.name for known in self._book.values()})
+        self.reach_changed(name)
+        self._drop([known for known in self._at(name) if not (known.expected or known.dialling)])
+        self._left = {known for known in self._left if known in self._named}
 
     def due(self, now: float, is_up: Callable[[str], bool], is_missed: Callable[[str], bool]) -> list[str]:
         """Addresses to dial now; each counts as being dialled from here on.
 
         `is_up`: a name is linked. `is_missed`: it is not, and what it announces is waited for.
         """
-        if now < self._next_look:
-            return []
-        hopeless = [
-            known.name
-            for known in self._book.values()
-            if known.failures >= FAILURES_MAX and known.name and not (known.expected or known.dialling)
-        ]
-        for name in hopeless:
-            if not is_missed(name):
-                self._note_unreached(name)
-        self._drop(
-            lambda known: known.name is None or (known.failures >= FAILURES_MAX and not is_missed(known.name))
-        )
-        calls = [known for known in self._book.values() if known.due <= now and self._wanted(known, is_up)]
-        told = [known for known in calls if not (known.expected or known.proven)]
-        if told:
-            calling = sum(at.dialling and not (at.expected or at.proven) for at in self._book.values())
-            room = max(0, min(TOLD_DIALS_MAX, TOLD_CALLING_MAX - calling))
-            late = {at.address for at in sorted(told, key=lambda at: at.due)[room:]}
-            calls = [known for known in calls if known.address not in late]
-        for known in calls:
-            known.dialling = True
-        self._soon = self._soonest(is_up)
-        self._next_look = self._soon
-        return [known.address for known in calls]
+        failed, self._failed = self._failed, {}
+        for known in failed.values():
+            if known.expected or known.dialling or self._book.get(known.address) is not known:
+                continue
+            if known.name is None:
+                self._drop([known])
+            elif known.failures >= FAILURES_MAX and not is_missed(known.name):
+                self._note_unreached(known.name)
+                self._drop([known])
+        return self._dials.take(now, is_up)
 
     def next_due(self, is_up: Callable[[str], bool]) -> float:
-        """When `due` has something next, as far as is known."""
-        return self._soonest(is_up) if self._next_look == float("-inf") else self._soon
-
-    def _soonest(self, is_up: Callable[[str], bool]) -> float:
-        return min(
-            (known.due for known in self._book.values() if self._wanted(known, is_up)), default=float("inf")
-        )
+        """When `due` has something next."""
+        return self._dials.soonest(is_up)
 
     def unanswered(self, met: Callable[[str], bool]) -> list[str]:
         """Expected addresses at which no host that has been `met` has answered: these isolate."""
-        return [
-            known.address
-            for known in self._book.values()
-            if known.expected
-            and not (known.is_self or known.given_up)
-            and (known.name is None or not met(known.name))
-        ]
+        for known in list(self._open.values()):
+            if known.name is not None and met(known.name):
+                del self._open[known.address]
+        return [known.address for known in sorted(self._open.values(), key=_place)]
+
+    def nameless(self) -> list[str]:
+        """Those of them at which nobody at all has answered."""
+        return [known.address for known in sorted(self._open.values(), key=_place) if known.name is None]
 
     def unmet(self, met: Callable[[str], bool], told_until: float) -> list[str]:
         """Addresses at which no host that has been `met` has answered yet: those that are expected, and,
@@ -336,7 +353,7 @@ class AddressBook:
     def is_late(self, name: str, now: float, lost_after_s: float) -> bool:
         """Whether peers told of `name` more than `lost_after_s` ago, and it has not been linked since: what
         it wrote in a former life may have been missed. To be asked as it comes up."""
-        known = [at.since for at in self._book.values() if at.name == name]
+        known = [at.since for at in self._at(name)]
         return (
             min(known, default=now) + lost_after_s < now or name in self._unreached or "" in self._unreached
         )
@@ -349,24 +366,21 @@ class AddressBook:
         """An address at which `name` answers, "" if none is known."""
         return next((known.address for known in self._at(name)), "")
 
-    def _wanted(self, known: Address, is_up: Callable[[str], bool]) -> bool:
-        if known.dialling or (known.is_self and not known.expected):
-            return False
-        return known.name is None or not is_up(known.name)
-
     def _unlinked(self, name: str, now: float) -> None:
         self._lost_since = None
         for known in self._at(name):
             known.since = now
 
-    def _drop(self, which: Callable[[Address], bool]) -> None:
-        """Only addresses that are not expected, and none that is being dialled."""
-        gone = [
-            address
-            for address, known in self._book.items()
-            if not (known.expected or known.dialling) and which(known)
-        ]
-        for address in gone:
-            del self._book[address]
-        if gone:
-            self._changed()
+    def _drop(self, gone: Iterable[Address]) -> None:
+        """These are forgotten."""
+        for known in gone:
+            del self._book[known.address]
+            self._name(known, None)
+            self._open.pop(known.address, None)
+            self._dials.drop(known.address)
+            self.changes += 1
+            self._lost_since = None
+
+
+def _place(known: Address) -> int:
+    return known.place

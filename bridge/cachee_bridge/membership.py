@@ -114,8 +114,8 @@ class Membership:
             return
         self._next_look = now + LOOK_S
         self._doomed = {name for name in self._doomed if not is_up(name)}
-        for name in sorted(self._exchange.waited_for()):
-            silent_s = 0.0 if is_up(name) else now - max(parted_at(name), self._exchange.heard_at(name))
+        for name in sorted(name for name in self._exchange.waited_for() if not is_up(name)):
+            silent_s = now - max(parted_at(name), self._exchange.heard_at(name))
             if silent_s > self._settings.lost_after_s:
                 self._judge(name, silent_s, is_up, now)
         self._give_up_silent_addresses(now)
@@ -149,7 +149,7 @@ class Membership:
 
     def _give_up_silent_addresses(self, now: float) -> None:
         patience_s = self._settings.forget_after_s
-        for address in self._book.unanswered(lambda name: True) if patience_s is not None else ():
+        for address in self._book.nameless() if patience_s is not None else ():
             if self._book.unanswered_since(address) + (patience_s or 0.0) < now:
                 self._book.give_up(address)
                 self._expect_no_more(address, "forget_after has passed", now)

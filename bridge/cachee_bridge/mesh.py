@@ -300,7 +300,8 @@ class Mesh:
             self._effects.append(Discover())
         self._extend(now)
         self._isolation.tell(now, self._unanswered)
-        self.unmet()
+        if not self._unanswered:
+            self.unmet()
         self._flush()
         held = any(link.held_since is not None for link in self._links.values())
         due = now + HELD_LOOK_S if held else self._next_beat
@@ -658,7 +659,7 @@ class Mesh:
         self._intake.forget(link)
         if self._up.get(link.name) is link:
             del self._up[link.name]
-            self._book.reach_changed()
+            self._book.reach_changed(link.name)
         failures = 0
         if link.address is not None:
             failures = self._book.failed(link.address, now, (link.remote_host,))

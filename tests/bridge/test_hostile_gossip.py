@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cachee_bridge.addresses import TOLD_DIALS_MAX
+from cachee_bridge.dials import TOLD_DIALS_MAX
 from cachee_bridge.frames import PeerAddress, Peers, encode
 from tests.bridge.meshes import Cable, FakeStore, Node
 
