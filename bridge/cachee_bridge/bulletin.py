@@ -30,17 +30,17 @@ class Bulletin:
         for name, inbox in inboxes.items():
             heard_at = max(inbox.freshness.at, self._met_at[name])
             reachable = now <= heard_at + self._lost_after_s
-            self._store.source_tell(inbox.index, reachable, _milliseconds(inbox.freshness.at))
+            self._store.source_tell(inbox.index, reachable, milliseconds(inbox.freshness.at))
         if not hindered or now > self._begun_at + self._lost_after_s:
-            self._store.bridge_vouch(_milliseconds(now + self._lost_after_s))
+            self._store.bridge_vouch(milliseconds(now + self._lost_after_s))
 
-    def go_on(self, inboxes: Mapping[str, Inbox], fresh_at: Mapping[str, float], now: float) -> None:
-        """All is as it was told, but that these members are fresh as of then."""
-        for name, at in fresh_at.items():
-            self._store.source_tell(inboxes[name].index, True, _milliseconds(at))
-        self._store.bridge_vouch(_milliseconds(now + self._lost_after_s))
+    def go_on(self, inboxes: Mapping[str, Inbox], fresh_ms: Mapping[str, int], until_ms: int) -> None:
+        """All is as it was told, but that these members are fresh as of then, and it counts until then."""
+        for name, ms in fresh_ms.items():
+            self._store.source_tell(inboxes[name].index, True, ms)
+        self._store.bridge_vouch(until_ms)
 
 
-def _milliseconds(at: float) -> int:
+def milliseconds(at: float) -> int:
     """Of the segment's clock, which is this host's; 0 for what has never been."""
     return max(0, int(at * 1000)) if at > float("-inf") else 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Sequence
 
+from cachee_bridge.bulletin import milliseconds
 from cachee_bridge.effects import Effect, Level, ServeUntil
 from cachee_bridge.exchange import Exchange, Say
 from cachee_bridge.members import Members
@@ -111,15 +112,17 @@ class Isolation:
         if hindered or until < now:
             self._exchange.touched.update(calm.namespaces)
             return
-        tells = words if now >= calm.tell_at else {}
-        if tells:
+        fresh_ms: dict[str, int] = {}
+        if now >= calm.tell_at:
             calm.tell_at = now + TELL_S
+            fresh_ms = {name: milliseconds(at) for name, at in words.items()}
+        counts_until_ms = milliseconds(now + self._lost_after_s)
         extended = []
         for namespace, members in calm.namespaces.items():
             if not members.is_calm(now):
                 self._exchange.touched.add(namespace)
                 continue
-            members.bulletin.go_on(members.inboxes, tells, now)
+            members.bulletin.go_on(members.inboxes, fresh_ms, counts_until_ms)
             if members.go_on(now, until):
                 extended.append(namespace)
         if extended:

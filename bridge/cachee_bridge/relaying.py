@@ -64,6 +64,8 @@ class Relaying:
         """By (namespace, source): how far those it is passed on to have applied it, and when they said so."""
         self._eager: dict[str, float] = {}
         """By source, until when."""
+        self._kept: set[str] = set()
+        """Names of whom something may be kept."""
         self.doubts: dict[str, float] = {}
         """Sources that are to be asked directly, and since when."""
         self.last_resorts: list[tuple[str, str]] = []
@@ -91,7 +93,10 @@ class Relaying:
         self._set_followed(link, set())
 
     def forget_all_but(self, names: set[str]) -> None:
-        """Of nobody else is anything kept."""
+        """Of nobody else is anything kept. It is looked at when there are others than before."""
+        if names == self._kept:
+            return
+        self._kept = set(names)
         self._logs = {of: log for of, log in self._logs.items() if of[1] in names or of[1] in self._followers}
         self._lives = {name: lives for name, lives in self._lives.items() if name in names}
         self.doubts = {name: since for name, since in self.doubts.items() if name in names}
@@ -236,6 +241,7 @@ class Relaying:
                 followers.remove(link)
             if not followers:
                 self._followers.pop(source, None)
+                self._kept = set()
         for source in sources - link.followed - {self._name}:
             self._followers.setdefault(source, []).append(link)
         link.followed = sources

@@ -200,3 +200,21 @@ def test_what_is_kept_is_right_while_namespaces_and_members_come_and_go():
     happens(lambda: b.mesh.add_namespace("n2", other, cable.now))
     happens(lambda: b.mesh.leave(cable.now))
     happens(lambda: cable.remove(b))
+
+
+def test_what_is_kept_for_others_is_looked_at_when_there_are_other_hosts_than_before():
+    cable = Cable()
+    a, b = hosts_of(cable, 5)
+    b.write(key(1))
+    relaying = a.mesh._exchange.relaying
+    kept = relaying._logs
+    assert ("shop", "b") in kept
+    cable.run(3.0)
+    assert relaying._logs is kept
+    cable.remove(b)
+    cable.break_link(a, b)
+    cable.run(3.0)
+    a.mesh.forget("b", cable.now)
+    cable.run(15.0)
+    assert relaying._logs == {}
+    assert relaying._lives == {}
