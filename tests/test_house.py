@@ -28,7 +28,7 @@ FLOORS = {
     ],
     "cachee_bridge": [
         ["identity", "seal", "budget", "pace", "logs", "strangers", "gate", "owners", "reasons"],
-        ["frames", "config", "effects", "ports", "discovery", "addresses", "freshness", "roll"],
+        ["frames", "config", "effects", "ports", "discovery", "dials", "addresses", "freshness", "roll"],
         [
             "versions",
             "stream",

@@ -286,8 +286,10 @@ class AddressBook:
 
         `is_up`: a name is linked. `is_missed`: it is not, and what it announces is waited for.
         """
-        failed, self._failed = self._failed, {}
-        for known in failed.values():
+        failed = self._failed
+        if failed:
+            self._failed = {}
+        for known in failed.values() if failed else ():
             if known.expected or known.dialling or self._book.get(known.address) is not known:
                 continue
             if known.name is None:

@@ -73,6 +73,8 @@ class Dials:
 
     def take(self, now: float, needs_no_dial: NeedsNoDial) -> list[str]:
         """Addresses to dial now, as the book has them in order; each counts as being dialled from here on."""
+        if not (_may_be_due(self._trusted, now) or _may_be_due(self._told, now)):
+            return []
         taken = self._due(self._trusted, now, needs_no_dial, len(self._trusted))
         calling = self._told_calling = {
             address: known
@@ -86,8 +88,12 @@ class Dials:
 
     def soonest(self, needs_no_dial: NeedsNoDial) -> float:
         """When the next one is due."""
-        queues = (self._trusted, self._told)
-        return min(known.due if (known := self._first(q, needs_no_dial)) else float("inf") for q in queues)
+        trusted = self._first(self._trusted, needs_no_dial) if self._trusted else None
+        told = self._first(self._told, needs_no_dial) if self._told else None
+        if trusted is None or told is None:
+            first = trusted or told
+            return first.due if first is not None else float("inf")
+        return min(trusted.due, told.due)
 
     def _due(self, queue: Queue, now: float, needs_no_dial: NeedsNoDial, most: int) -> list[Dialled]:
         taken: list[Dialled] = []
@@ -110,6 +116,10 @@ class Dials:
                     self._number_of[known.address] = 0
             heapq.heappop(queue)
         return None
+
+
+def _may_be_due(queue: Queue, now: float) -> bool:
+    return bool(queue) and queue[0][0] <= now
 
 
 def _is_trusted(known: Dialled) -> bool:

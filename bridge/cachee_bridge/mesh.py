@@ -671,7 +671,6 @@ class Mesh:
     def _part(self, link: Link, now: float) -> None:
         """The last link to a host is gone."""
         self._since[link.name] = now
-        self._exchange.uncover(link.name)
         self._paths.unlinked(link, now)
         if link.leaving and not self._exchange.is_missed(link.name):
             self._book.left(link.name)

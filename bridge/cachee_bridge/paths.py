@@ -70,6 +70,7 @@ class Paths:
 
     def unlinked(self, link: Link, now: float) -> None:
         """It is up no more, and no other to that host is."""
+        self._exchange.uncover(link.name)
         if self._carries(link):
             self._parted[link.name] = now
         self._next = 0.0

@@ -46,7 +46,10 @@ class Roll:
         """The last time at which a member of any namespace had been out of reach for too long."""
 
     def word(self, name: str) -> Word:
-        return self._words.setdefault(name, Word())
+        word = self._words.get(name)
+        if word is None:
+            word = self._words[name] = Word()
+        return word
 
     def keep(self, names: set[str]) -> None:
         """Of nobody else is anything kept."""
