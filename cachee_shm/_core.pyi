@@ -154,6 +154,7 @@ class Segment:
         follows: bool,
     ) -> int: ...
     def _find(self, key: str | bytes, counted: bool, /) -> tuple[int, Any]: ...
+    def _find_early(self, key: str | bytes, times: float, /) -> tuple[int, Any, int]: ...
     def _stored(self, key: str | bytes, /) -> tuple[int, int, bytes]: ...
     def _token(self) -> tuple[int, int]: ...
     def _fill(
@@ -186,6 +187,10 @@ class Segment:
         negative_ttl: float | timedelta | None,
         tags: Sequence[str],
         local: bool,
+        raises: bool,
+        jitter: float,
+        sliding: float | timedelta,
+        early: float,
         /,
     ) -> tuple[Any, ...]: ...
     def _arrive(self, key: str | bytes, tags: tuple[str, ...], local: bool, /) -> tuple[int, int]: ...
@@ -198,6 +203,7 @@ class Segment:
         since: int,
         asked_ms: int,
         alone: bool,
+        early_of: int,
         /,
     ) -> tuple[int, Any, Exception | None]: ...
     def _aload(
@@ -209,6 +215,7 @@ class Segment:
         since: int,
         asked_ms: int,
         alone: bool,
+        early_of: int,
         /,
     ) -> Awaitable[tuple[int, Any, Exception | None]]: ...
     def _waits(self, key: str | bytes, kept: tuple[Any, ...], since: int, asked_ms: int, /) -> bool: ...

@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from datetime import timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
 from cachee_shm.errors import Closed, SegmentError
 from cachee_shm.events import Events
@@ -99,6 +99,10 @@ class Cache(Segment):
         negative_ttl: float | timedelta | None = None,
         tags: Sequence[str] = (),
         local: bool = False,
+        on_error: Literal["stale", "raise"] = "stale",
+        early: float = False,
+        jitter: float = 0,
+        sliding: float | timedelta = 0,
     ) -> T:
         """The value of ``key``, or what ``loader(*args)`` returns, which is then cached.
 
@@ -114,15 +118,21 @@ class Cache(Segment):
 
         ``ttl``: seconds, a timedelta, None for ever. ``stale``: seconds or a timedelta
         after the lifetime in which the old value may still be returned, while one caller reloads it or when
-        the loader raises; never a value that was invalidated. ``negative_ttl``: the lifetime of a None that
-        was loaded.
+        the loader raises; never a value that was invalidated. ``on_error="raise"``: not when it raises.
+        ``negative_ttl``: the lifetime of a None that was loaded.
+        ``early``: True, or how eagerly (1 is usual): as the end of its lifetime comes near, one caller loads
+        the value while the others still have it (XFetch; it needs ``early`` at the load before).
+        ``jitter``: a share from 0 to 1; each lifetime is shortened by up to so much, so that what was
+        loaded together does not end together. ``sliding``: seconds or a timedelta that the value lives after
+        its last use on this host, until ``ttl`` counted from its load has passed.
 
         Raises what the loader raises, also to the callers of this process that waited for it. Raises
         ``InvalidKey``, ``KeyTooLong``, ``InvalidTTL`` and ``Closed`` before anything is loaded. A value that
         cannot be cached (no codec takes it, or it is too large) is returned with a ``RuntimeWarning``, once
         per type of value.
         """
-        return load(self, key, Options(self, ttl, stale, negative_ttl, tags, local), loader, args)
+        options = Options(self, ttl, stale, negative_ttl, tags, local, on_error, early, jitter, sliding)
+        return load(self, key, options, loader, args)
 
     async def aget_or_load(
         self,
@@ -134,9 +144,14 @@ class Cache(Segment):
         negative_ttl: float | timedelta | None = None,
         tags: Sequence[str] = (),
         local: bool = False,
+        on_error: Literal["stale", "raise"] = "stale",
+        early: float = False,
+        jitter: float = 0,
+        sliding: float | timedelta = 0,
     ) -> T:
         """``get_or_load`` for a coroutine function of asyncio, uvloop or trio. No event loop is blocked."""
-        return await aload(self, key, Options(self, ttl, stale, negative_ttl, tags, local), loader, args)
+        options = Options(self, ttl, stale, negative_ttl, tags, local, on_error, early, jitter, sliding)
+        return await aload(self, key, options, loader, args)
 
     @overload
     def cached(  # type: ignore[overload-overlap]
@@ -154,6 +169,10 @@ class Cache(Segment):
         stale: float | timedelta = 0,
         negative_ttl: float | timedelta | None = None,
         local: bool = False,
+        on_error: Literal["stale", "raise"] = "stale",
+        early: float = False,
+        jitter: float = 0,
+        sliding: float | timedelta = 0,
         condition: Callable[[Any], object] | None = None,
     ) -> Decorator: ...
     def cached(  # type: ignore[misc]  # mypy does not follow the / of the third
@@ -167,6 +186,10 @@ class Cache(Segment):
         stale: float | timedelta = 0,
         negative_ttl: float | timedelta | None = None,
         local: bool = False,
+        on_error: Literal["stale", "raise"] = "stale",
+        early: float = False,
+        jitter: float = 0,
+        sliding: float | timedelta = 0,
         condition: Callable[[Any], object] | None = None,
     ) -> Any:
         """Decorate a function or coroutine function: its results are cached as by ``get_or_load``.
@@ -189,7 +212,13 @@ class Cache(Segment):
         """
         from cachee_shm.cached import Kept, decorator  # brings inspect along
 
-        decorate = decorator(self, key, tags, Kept(ttl, stale, negative_ttl, local), condition)
+        decorate = decorator(
+            self,
+            key,
+            tags,
+            Kept(ttl, stale, negative_ttl, local, on_error, early, jitter, sliding),
+            condition,
+        )
         return decorate if function is None else decorate(function)
 
     def writing(self, key: str | bytes) -> Writing:

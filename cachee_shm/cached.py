@@ -12,6 +12,7 @@ from typing import (
     Any,
     Concatenate,
     Generic,
+    Literal,
     NamedTuple,
     ParamSpec,
     Protocol,
@@ -53,6 +54,10 @@ class Kept(NamedTuple):
     stale: float | timedelta
     negative_ttl: float | timedelta | None
     local: bool
+    on_error: Literal["stale", "raise"]
+    early: float
+    jitter: float
+    sliding: float | timedelta
 
 
 class Signature:
@@ -312,7 +317,7 @@ def decorator(
     condition: Callable[[Any], object] | None,
 ) -> Decorator:
     """See ``Cache.cached``."""
-    Options(cache, kept.ttl, kept.stale, kept.negative_ttl, (), kept.local)  # judged now, not at each call
+    Options(cache, **kept._asdict())  # judged now, not at each call
 
     def decorate(function: Callable[..., Any]) -> Any:
         _require_a_function(function)

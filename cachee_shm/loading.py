@@ -30,17 +30,19 @@ __all__ = ["DEFAULT_TTL", "TTL", "Options", "Writing", "aload", "load"]
 T = TypeVar("T")
 TTL = float | timedelta | EllipsisType | None  # seconds; None: never expires; ...: the namespace's default
 
-FRESH = 1  # of _find
+FRESH, EARLY = 1, 3  # of _find and _find_early
 LOADED, FAILED, UNSHARED = 1, 2, 4  # of Flight.outcome
 STACK_LEVEL = 4  # of a warning: the caller of get_or_load
 
 DEFAULT_TTL = ...  # the namespace's own lifetime
+ON_ERROR = ("stale", "raise")
+EARLY_MAX = 100
 
 
 class Options:
-    """How a loaded value is kept: seconds."""
+    """How a loaded value is kept, in seconds, and when it is loaded anew."""
 
-    __slots__ = ("kept",)
+    __slots__ = ("early", "kept")
 
     def __init__(
         self,
@@ -50,20 +52,39 @@ class Options:
         negative_ttl: float | timedelta | None = None,
         tags: Sequence[str] = (),
         local: bool = False,
+        on_error: str = "stale",
+        early: float = False,
+        jitter: float = 0,
+        sliding: float | timedelta = 0,
     ) -> None:
-        """Raises ``InvalidTTL``, ``InvalidKey`` and ``KeyTooLong`` (of tags), ``Closed``."""
-        self.kept = segment._judge(ttl, stale, negative_ttl, tags, local)
+        """Raises ``InvalidTTL``, ``InvalidKey`` and ``KeyTooLong`` (of tags), ``ValueError``, ``Closed``."""
+        self.early = 0.0 if early is False else _number("early", early, EARLY_MAX)
+        share = float(jitter) if jitter == 0 else _number("jitter", jitter, 1)
+        if on_error not in ON_ERROR:
+            raise ValueError(
+                f'on_error is "stale" or "raise", not {on_error!r}. Nothing was read or written.'
+            )
+        raises = on_error == "raise"
+        self.kept = segment._judge(ttl, stale, negative_ttl, tags, local, raises, share, sliding, self.early)
+
+
+def _number(name: str, value: object, most: float) -> float:
+    """``ValueError`` for what is no number from 0 to ``most``; True is 1."""
+    if isinstance(value, (int, float)) and 0 <= value <= most:
+        return float(value)
+    raise ValueError(f"{name} is a number from 0 to {most:g}, not {value!r}. Nothing was read or written.")
 
 
 class Asking:
     """One caller on its way to a value, which another caller may load for it."""
 
-    __slots__ = ("alone", "call")
+    __slots__ = ("alone", "call", "early_of")
 
-    def __init__(self, segment: Segment, key: str | bytes, options: Options) -> None:
+    def __init__(self, segment: Segment, key: str | bytes, options: Options, early_of: int) -> None:
         kept = options.kept
         self.call = Call(segment, key, kept, *segment._arrive(key, kept[3], kept[4]))
         self.alone = False  # wait for nobody
+        self.early_of = early_of  # when the value ends that is there, and is to be loaded before that; else 0
 
     def answered_by(self, flight: Flight | None) -> tuple[bool, Any]:
         """Whether the load that was waited for answers this caller, and with what. Raises what it raised."""
@@ -74,6 +95,21 @@ class Asking:
             raise value
         self.alone = state == UNSHARED  # of such a value everybody needs one of their own
         return state == LOADED, value
+
+
+def find(segment: Segment, key: str | bytes, options: Options) -> tuple[int, Any, int]:
+    """What is there: its state, it, and when it ends if it is to be loaded before that, else 0.
+
+    Early loading is XFetch (Vattani, Chierichetti, Lowenstein: "Optimal Probabilistic Cache Stampede
+    Prevention", 2015): with a chance that grows as the end comes near, a caller loads the value that is still
+    fresh, the earlier, the longer its last load took. The others have the old value meanwhile.
+    """
+    if not options.early:
+        return *segment._find(key, True), 0
+    from random import expovariate
+
+    state, value, ends = segment._find_early(key, options.early * expovariate(1))
+    return state, value, ends if state == EARLY else 0
 
 
 def complain(segment: Segment, key: str | bytes, value: object, why: Exception | None) -> None:
@@ -90,13 +126,15 @@ def load(
     segment: Segment, key: str | bytes, options: Options, loader: Callable[..., T], args: tuple[Any, ...]
 ) -> T:
     """The value of ``key``: cached, or from ``loader(*args)``; see ``Cache.get_or_load``."""
-    state, value = segment._find(key, True)
+    state, value, early_of = find(segment, key, options)
     if state == FRESH:
         return value  # type: ignore[no-any-return]
-    asking = Asking(segment, key, options)
+    asking = Asking(segment, key, options, early_of)
     _, _, kept, since, asked_ms = asking.call
     while True:
-        ended, result, why = segment._load(key, loader, args, kept, since, asked_ms, asking.alone)
+        ended, result, why = segment._load(
+            key, loader, args, kept, since, asked_ms, asking.alone, asking.early_of
+        )
         if ended:
             complain(segment, key, result, why)
             return result  # type: ignore[no-any-return]
@@ -115,13 +153,15 @@ async def aload(
     args: tuple[Any, ...],
 ) -> T:
     """``load`` for a coroutine function."""
-    state, value = segment._find(key, True)
+    state, value, early_of = find(segment, key, options)
     if state == FRESH:
         return value  # type: ignore[no-any-return]
-    asking = Asking(segment, key, options)
+    asking = Asking(segment, key, options, early_of)
     _, _, kept, since, asked_ms = asking.call
     while True:
-        ended, result, why = await segment._aload(key, loader, args, kept, since, asked_ms, asking.alone)
+        ended, result, why = await segment._aload(
+            key, loader, args, kept, since, asked_ms, asking.alone, asking.early_of
+        )
         if ended:
             complain(segment, key, result, why)
             return result  # type: ignore[no-any-return]

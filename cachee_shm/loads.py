@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Load", "current_load"]
 
-KEPT = ("ttl", "stale", "negative_ttl", "tags", "local")
+KEPT = ("ttl", "stale", "negative_ttl", "tags", "local", "raises", "jitter", "sliding", "early")
 MISS = 0  # of _find and _stored
 ETAG_BYTES_MAX = 1024
 

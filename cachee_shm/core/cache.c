@@ -16,6 +16,8 @@ static enum store retire(struct attachment *a)
     return STORE_CORRUPT;
 }
 
+static void slide(struct attachment *a, const struct entry_ref *e);
+
 /* ---- reading ---- */
 
 /* Served by the bridge of another layout? Then nothing is. Cut off from a source, and too old for that by the policy? Flush: all from before it counts as evicted, also where the
@@ -70,15 +72,23 @@ static enum finding judge(struct attachment *a, const struct entry_ref *e)
     return FOUND_NOTHING;
 }
 
+/* A use of what was found. */
+static enum finding used(struct attachment *a, const struct entry_ref *e, enum finding f)
+{
+    if (f == FOUND && entry_slides(e))
+        slide(a, e);
+    return f;
+}
+
 enum finding cache_find(struct attachment *a, uint64_t hash, const void *key, uint32_t key_bytes, struct entry_ref *e)
 {
-    return index_find(a, hash, key, key_bytes, e) ? judge(a, e) : FOUND_NOTHING;
+    return index_find(a, hash, key, key_bytes, e) ? used(a, e, judge(a, e)) : FOUND_NOTHING;
 }
 
 enum finding cache_find_again(struct attachment *a, struct entry_ref *e, bool *still)
 {
     *still = index_still(e) && (!entry_spans(e) || pages_hold_spans(a, e));
-    return *still ? judge(a, e) : FOUND_NOTHING;
+    return *still ? used(a, e, judge(a, e)) : FOUND_NOTHING;
 }
 
 bool cache_confirm(struct attachment *a, const struct entry_ref *e)
@@ -198,12 +208,39 @@ uint64_t entry_digest(const struct attachment *a, const struct entry_ref *e)
 
 /* ---- writing ---- */
 
-static uint64_t expires_of(const struct write *w, uint64_t now_ms) { return w->ttl_ms ? now_ms + w->ttl_ms : 0; }
+/* Until when it lives if nobody uses it. 0: for ever. */
+static uint64_t expires_of(const struct write *w, uint64_t now_ms)
+{
+    bool slides = w->sliding_ms && (!w->ttl_ms || w->sliding_ms < w->ttl_ms);
+    return slides ? now_ms + w->sliding_ms : w->ttl_ms ? now_ms + w->ttl_ms : 0;
+}
 
 /* When nothing of it can be served any more. */
-static uint64_t ends_of(const struct write *w, uint64_t now_ms) { return w->ttl_ms ? now_ms + w->ttl_ms + w->grace_ms : 0; }
+static uint64_t ends_of(const struct write *w, uint64_t now_ms)
+{
+    uint64_t expires = expires_of(w, now_ms);
+    return expires ? expires + w->grace_ms : 0;
+}
 
-static uint32_t bytes_of(const struct write *w) { return entry_bytes(w->key_bytes, w->tags + (w->grace_ms > 0), w->body_bytes); }
+static uint32_t lifetime_words(const struct write *w) { return w->sliding_ms ? LIFETIME_WORDS_MAX : w->grace_ms || w->load_ms; }
+
+static uint32_t bytes_of(const struct write *w)
+{
+    return entry_bytes(w->key_bytes, w->tags + lifetime_words(w), w->body_bytes);
+}
+
+/* Where the tags begin. */
+static a64 *put_lifetime(const struct write *w, a64 *at, uint64_t now_ms)
+{
+    uint32_t words = lifetime_words(w), load_ms = w->load_ms < LIFETIME_LOAD_BITS ? w->load_ms : LIFETIME_LOAD_BITS;
+    if (words)
+        store_relaxed(&at[0], w->grace_ms | (uint64_t)load_ms << LIFETIME_LOAD_SHIFT | (w->sliding_ms ? LIFETIME_SLIDES : 0));
+    if (words > 1) {
+        store_relaxed(&at[1], w->ttl_ms ? now_ms + w->ttl_ms : 0);
+        store_relaxed(&at[2], w->sliding_ms);
+    }
+    return at + words;
+}
 
 /* Copy the entry into reserved bytes; its version comes later. */
 static void put(struct attachment *a, const struct write *w, const struct place *at, uint64_t flags, uint64_t loaded_ms,
@@ -214,11 +251,9 @@ static void put(struct attachment *a, const struct write *w, const struct place 
     flags |= expires << ENTRY_EXPIRES_SHIFT | (uint64_t)ttl_class(w->ttl_ms) << ENTRY_TTL_CLASS_SHIFT | w->type;
     store_relaxed(&e[ENTRY_HASH], w->hash);
     store_relaxed(&e[ENTRY_EXPIRES_FLAGS], flags | (w->local ? ENTRY_LOCAL : 0));
-    uint64_t shape = (w->body == w->value ? 0 : ENTRY_SPANS) | (w->grace_ms ? ENTRY_GRACE : 0) | (uint64_t)w->tags << ENTRY_TAGS_SHIFT;
+    uint64_t shape = (w->body == w->value ? 0 : ENTRY_SPANS) | (lifetime_words(w) ? ENTRY_LIFETIME : 0) | (uint64_t)w->tags << ENTRY_TAGS_SHIFT;
     store_relaxed(&e[ENTRY_STORED], (uint64_t)clock_stamp(loaded_ms) << ENTRY_STORED_SHIFT | shape | w->value_bytes);
-    a64 *at_tags = e + ENTRY_HEADER_WORDS;
-    if (w->grace_ms)
-        store_relaxed(at_tags++, w->grace_ms);
+    a64 *at_tags = put_lifetime(w, e + ENTRY_HEADER_WORDS, now_ms);
     racing_write(at_tags, w->tag, (size_t)w->tags * 8);
     racing_write(at_tags + w->tags, w->key, w->key_bytes);
     racing_write(at_tags + w->tags + words_of(w->key_bytes), w->body, w->body_bytes);
@@ -238,7 +273,7 @@ static uint16_t digest_at(const struct attachment *a, const struct write *w, con
 {
     if (!a->has_bridge || w->body != w->value)
         return 0;
-    const a64 *tags = page_at(a, at->page, at->off) + ENTRY_HEADER_WORDS + (w->grace_ms > 0);
+    const a64 *tags = page_at(a, at->page, at->off) + ENTRY_HEADER_WORDS + lifetime_words(w);
     const a64 *value = tags + w->tags + words_of(w->key_bytes);
     return digest_bits(digest(a, w->type, ttl_class(w->ttl_ms), tags, w->tags, value, w->value_bytes));
 }
@@ -544,10 +579,30 @@ static bool touch_copy(struct attachment *a, const struct entry_ref *e, const st
     if (!copy_to(a, e, at))
         return false;
     a64 *flags_at = &page_at(a, at->page, at->off)[ENTRY_EXPIRES_FLAGS];
-    uint64_t expires = ttl_ms ? clock_ms(a) + ttl_ms : 0;
+    uint64_t now_ms = clock_ms(a), ends = ttl_ms ? now_ms + ttl_ms : 0, expires = ends;
+    if (entry_slides(e)) {
+        expires = !ends || now_ms + entry_period_ms(e) < ends ? now_ms + entry_period_ms(e) : ends;
+        store_relaxed(&page_at(a, at->page, at->off)[ENTRY_HEADER_WORDS + 1], ends);
+    }
     uint64_t kept = load_relaxed(flags_at) & (ENTRY_TYPE_BITS | ENTRY_LOCAL | ENTRY_ADD);
     store_relaxed(flags_at, kept | expires << ENTRY_EXPIRES_SHIFT | (uint64_t)ttl_class(ttl_ms) << ENTRY_TTL_CLASS_SHIFT);
-    return swap_in(a, e, at, expires);
+    return swap_in(a, e, at, expires ? expires + entry_grace_ms(e) : 0);
+}
+
+/* Whoever uses an entry in the last half of its period writes a copy that ends later; the first one's takes its place. No
+ * other host is told: each counts its own uses. The time of the load and the end of the whole lifetime stay as they are. */
+static void slide(struct attachment *a, const struct entry_ref *e)
+{
+    struct place at;
+    uint64_t now_ms = clock_ms(a), period = entry_period_ms(e), ends = entry_ends_ms(e), expires = entry_expires_ms(e);
+    uint64_t longer = ends && ends < now_ms + period ? ends : now_ms + period;
+    if (!entry_confirm(e) || expires - now_ms > period / 2 || longer <= expires || longer >> (64 - ENTRY_EXPIRES_SHIFT))
+        return;
+    if (!evict_make_room(a, entry_size(a, e), &at) || !copy_to(a, e, &at))
+        return;
+    a64 *flags_at = &page_at(a, at.page, at.off)[ENTRY_EXPIRES_FLAGS];
+    store_relaxed(flags_at, (load_relaxed(flags_at) & ((1ull << ENTRY_EXPIRES_SHIFT) - 1)) | longer << ENTRY_EXPIRES_SHIFT);
+    swap_in(a, e, &at, longer + entry_grace_ms(e));
 }
 
 static bool touch(struct attachment *a, uint64_t hash, const void *key, uint32_t key_bytes, uint64_t ttl_ms)

@@ -21,6 +21,8 @@ struct write {
     uint32_t body_bytes;
     uint64_t ttl_ms; /* 0 = never expires */
     uint64_t grace_ms;
+    uint64_t sliding_ms; /* what a use adds, until ttl_ms; 0: nothing */
+    uint32_t load_ms;    /* what its load took; 0: unknown */
     uint8_t type, tags;
     bool local, store_nothing;
     uint64_t tag[TAGS_MAX];
@@ -42,12 +44,13 @@ enum finding { FOUND_NOTHING, FOUND, FOUND_STALE /* expired, within its grace */
 static inline uint32_t value_bytes_max(const struct attachment *a)
 {
     uint64_t share = (uint64_t)a->geo.page_count * a->geo.page_bytes / 8;
-    uint32_t words = (a->geo.page_bytes - entry_bytes(KEY_BYTES_MAX, TAGS_MAX + 1, 0)) / 8;
+    uint32_t words = (a->geo.page_bytes - entry_bytes(KEY_BYTES_MAX, TAGS_MAX + LIFETIME_WORDS_MAX, 0)) / 8;
     uint32_t named = (words < SPANS_MAX ? words : SPANS_MAX) * a->span_bytes;
     return share < named ? (uint32_t)share : named;
 }
 
-/* Find what may be served now. FOUND: copy the value, then cache_confirm; if that fails, find again. */
+/* Find what may be served now. An entry that slides, and is in the last half of its time, is given more of it: a copy takes
+ * its place, and *e is still right to read. FOUND: copy the value, then cache_confirm; if that fails, find again. */
 enum finding cache_find(struct attachment *a, uint64_t hash, const void *key, uint32_t key_bytes, struct entry_ref *e);
 /* The same of an entry that was found before. Not *still: the key has another value or none, so find it anew. */
 enum finding cache_find_again(struct attachment *a, struct entry_ref *e, bool *still);

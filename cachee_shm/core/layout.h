@@ -38,11 +38,14 @@
  *   roster word  | generation 32 | sweeper's slot 12 | sweeper's generation 12 | kind 4 | state 4 |
  *   intent owner | generation 32 | unused 16 | slot + 1 16 |
  *
- * An entry is four words, then its grace in ms (a word, if it has one), tags (a word each), key, value, each padded to
- * 8 bytes:
+ * An entry is four words, then words of its lifetime (none, one or three), tags (a word each), key, value, each padded
+ * to 8 bytes:
  *
  *   0 hash | 1 version 52, undecided 1, key length 11 | 2 expires_ms 48, ttl class 6, add 1, local 1, type 8
- *   3 stored_at 32 (1/16 s), grace 1, piece 1, spans 1, tags 5, value length 24
+ *   3 stored_at 32 (1/16 s), lifetime 1, piece 1, spans 1, tags 5, value length 24
+ *
+ *   lifetime     | sliding 1 | ms that its load took 15 | grace in ms 48 |
+ *                  and if it slides: the ms at which it ends whatever happens (0: never), the ms that a use adds
  *
  * An entry is immutable once its index word is published, but for its verdict: the undecided bit is set while nobody
  * has decided whether a pending word becomes visible. Any process decides, by one CAS: it clears the bit (shown), or
@@ -81,6 +84,7 @@ enum {
     BUCKET_WORDS = 8,
     KEY_BYTES_MAX = 1024,
     TAGS_MAX = 16,
+    LIFETIME_WORDS_MAX = 3,
     FENCES_PER_RING_SLOT = 16, /* a peer that missed one whole ring over-evicts at most 1/16 */
     ROSTER_SLOTS_MAX = 4096,   /* 12 bits of the page word */
     SOURCE_SLOTS_MAX = 4095,   /* 12 bits of the ring meta; 0 is this host */
@@ -151,8 +155,12 @@ enum record_kind {
 #define ENTRY_TAGS_BITS 0x1full
 #define ENTRY_SPANS (1ull << 29) /* the value is in spans */
 #define ENTRY_PIECE (1ull << 30) /* this is a span */
-#define ENTRY_GRACE (1ull << 31) /* a word of grace follows */
+#define ENTRY_LIFETIME (1ull << 31) /* words of its lifetime follow */
 #define ENTRY_STORED_SHIFT 32
+#define LIFETIME_GRACE_BITS 0xffffffffffffull /* of the first of them */
+#define LIFETIME_LOAD_SHIFT 48
+#define LIFETIME_LOAD_BITS 0x7fffull
+#define LIFETIME_SLIDES (1ull << 63)
 
 #define LEASE_LATE 1ull /* of the began word */
 #define LEASE_CHECK_SHIFT 1
@@ -384,7 +392,7 @@ _Static_assert(sizeof(struct lease_slot) == 48, "lease slot");
 _Static_assert(sizeof(struct page_note) == 48, "page note");
 _Static_assert(sizeof(pair128) == 16, "ring slot");
 _Static_assert(PAGE_BYTES_MAX / ENTRY_UNIT <= 1 << 13, "an entry's offset fits the 13 bits of a span word");
-_Static_assert(SPANS_MAX * 8 + KEY_BYTES_MAX + (TAGS_MAX + 1 + ENTRY_HEADER_WORDS) * 8 < PAGE_BYTES_MAX,
+_Static_assert(SPANS_MAX * 8 + KEY_BYTES_MAX + (TAGS_MAX + LIFETIME_WORDS_MAX + ENTRY_HEADER_WORDS) * 8 < PAGE_BYTES_MAX,
                "an entry of spans fits a large page");
 _Static_assert(SPANS_MAX * (PAGE_BYTES_MAX / SPANS_PER_PAGE - ENTRY_HEADER_WORDS * 8) <= ENTRY_LENGTH_BITS,
                "the length of the largest value fits its bits");

@@ -150,7 +150,8 @@ void block_end(SegmentObject *s, uint64_t number);
 void blocks_move(SegmentObject *s, uint32_t life_before);
 void blocks_forget(SegmentObject *s);
 
-bool grace_from(PyObject *o, uint64_t *grace_ms);
+/* Seconds as ms; `name` is the option's, for the error. False: that is set. */
+bool period_from(PyObject *o, const char *name, uint64_t *ms);
 
 /* An int from 0 to the largest of the type, and nothing else: 0 and OverflowError or TypeError, else 1. Also for "O&" of
  * PyArg_ParseTuple, whose own "K" and "I" take -1 for the largest number. */
@@ -167,10 +168,16 @@ static inline uint64_t token_of(const SegmentObject *s, uint64_t position)
     return (uint64_t)s->attachments << TOKEN_POSITION_BITS | position;
 }
 struct fill {
-    uint64_t token, started_ms, grace_ms;
+    uint64_t token, started_ms, grace_ms, sliding_ms;
+    uint32_t load_ms;
+    double jitter;
     PyObject *ttl, *tags, *local;
 };
-int find_value(SegmentObject *s, PyObject *key, PyObject **out);
+struct age { /* of what was found, when it was found */
+    uint64_t expires_ms, now_ms;
+    uint32_t load_ms;
+};
+int find_value(SegmentObject *s, PyObject *key, PyObject **out, struct age *age);
 int fill_value(SegmentObject *s, const struct fill *f, PyObject *key, PyObject *value, PyObject **encoded);
 
 /* module_near.c. near_open: false with an error set. What near_take has taken away, near_release lets go: like near_keep
@@ -184,8 +191,8 @@ struct near_taken near_take(SegmentObject *s);
 void near_release(struct near_taken taken);
 int near_traverse(const SegmentObject *s, visitproc visit, void *arg);
 uint32_t near_count(const SegmentObject *s);
-/* True: answered, with a new reference in *out unless nothing was found. Both need a verb that has entered. */
-bool near_find(SegmentObject *s, PyObject *key, const struct key *k, enum finding *found, PyObject **out);
+/* True: answered, with a new reference in *out, and its entry, unless nothing was found. Both need a verb that has entered. */
+bool near_find(SegmentObject *s, PyObject *key, const struct key *k, struct entry_ref *e, enum finding *found, PyObject **out);
 void near_keep(SegmentObject *s, PyObject *key, const struct key *k, const struct entry_ref *e, PyObject *value);
 
 /* module_bridge.c: a source's slot. NULL: an error is set. */

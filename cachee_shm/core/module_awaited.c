@@ -92,7 +92,7 @@ static PyObject *iterator_of(PyObject *awaitable)
     PyObject *iterator = methods && methods->am_await ? methods->am_await(awaitable) : NULL;
     if (!iterator && !PyErr_Occurred())
         fail(PyExc_TypeError, "the loader of aget_or_load returned %.100s, which cannot be awaited. Nothing was cached. Give it "
-                              "a coroutine function.",
+                              "a coroutine function, or use get_or_load.",
              Py_TYPE(awaitable)->tp_name);
     Py_DECREF(awaitable);
     return iterator;

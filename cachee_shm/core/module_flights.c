@@ -183,6 +183,27 @@ static PyObject *Flight_saw(FlightObject *flight, PyObject *tokens)
     Py_RETURN_NONE;
 }
 
+/* For loads.py: stored(key) -> (state, type tag, bytes) of the value that _find finds; (0, 0, b"") where it finds none. */
+PyObject *Segment_stored(SegmentObject *s, PyObject *key)
+{
+    struct key k;
+    struct entry_ref e;
+    enum finding f = FOUND_NOTHING;
+    PyObject *data = NULL;
+    int hidden = transaction_hides();
+    if (hidden < 0 || !key_from(key, &k) || !enter(s))
+        return NULL;
+    uint64_t hash = hash_key(s->a.hash_key, k.bytes, k.n);
+    enum reading r = hidden ? READ_GARBAGE : READ_TORN;
+    for (int tries = 0; tries < GET_TRIES_MAX && r == READ_TORN; tries++) {
+        f = cache_find(&s->a, hash, k.bytes, k.n, &e);
+        r = f == FOUND_NOTHING ? READ_GARBAGE : read_bytes(s, &e, &data);
+    }
+    if (r == READ_ERROR)
+        return NULL;
+    return r == READ_OK ? Py_BuildValue("(iiN)", (int)f, (int)entry_type(&e), data) : Py_BuildValue("(iiy)", 0, 0, "");
+}
+
 static PyMethodDef flight_methods[] = {
     {"saw", (PyCFunction)Flight_saw, METH_O, NULL},
     {"outcome", (PyCFunction)Flight_outcome, METH_NOARGS, "outcome() -> (state, value or exception)"},

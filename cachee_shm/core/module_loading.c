@@ -17,11 +17,11 @@ static PyObject *kept(const struct driver *d, int which) { return PyTuple_GET_IT
 bool driver_from(struct driver *d, SegmentObject *s, PyObject *const *args, Py_ssize_t n, const char *verb)
 {
     *d = (struct driver){.hold.index = NO_LEASE};
-    if (n != 7 || !PyTuple_Check(args[2]) || !PyTuple_Check(args[3]) || PyTuple_GET_SIZE(args[3]) != KEPTS) {
-        fail(PyExc_TypeError, "%s(key, loader, args, kept, since, asked_ms, alone)", verb);
+    if (n != 8 || !PyTuple_Check(args[2]) || !PyTuple_Check(args[3]) || PyTuple_GET_SIZE(args[3]) != KEPTS) {
+        fail(PyExc_TypeError, "%s(key, loader, args, kept, since, asked_ms, alone, early_of)", verb);
         return false;
     }
-    if (!number64_from(args[4], &d->since) || !number64_from(args[5], &d->asked_ms))
+    if (!number64_from(args[4], &d->since) || !number64_from(args[5], &d->asked_ms) || !number64_from(args[7], &d->early_of))
         return false;
     d->alone = args[6] == Py_True;
     d->s = (SegmentObject *)Py_NewRef((PyObject *)s);
@@ -271,7 +271,10 @@ enum begin load_begin(struct driver *d, PyObject **out)
         return BEGIN_ERROR;
     for (int look = 0; look < 2; look++) { /* before the lease is taken, and behind it: the last holder may have filled */
         PyObject *stale;
-        int found = find_value(d->s, d->key, &stale);
+        struct age age = {0};
+        int found = find_value(d->s, d->key, &stale, &age);
+        if (found == FOUND && d->early_of && age.expires_ms == d->early_of)
+            found = FOUND_STALE;
         if (found < 0 || found == FOUND) {
             load_let_go(d, FLIGHT_ABANDONED, NULL, NULL, NULL);
             *out = stale;
@@ -310,6 +313,23 @@ static bool saw_in_all(struct driver *d, bool *changed)
     return true;
 }
 
+/* `said` was judged, so that nothing here fails. */
+static struct fill fill_as(const struct driver *d, PyObject *said, bool is_none)
+{
+    bool negative = is_none && PyTuple_GET_ITEM(said, KEPT_NEGATIVE) != Py_None;
+    bool early = PyFloat_AS_DOUBLE(PyTuple_GET_ITEM(said, KEPT_EARLY)) > 0;
+    struct fill f = {.token = d->token,
+                     .started_ms = d->started_ms,
+                     .load_ms = early ? (uint32_t)(clock_real_ms() - d->flight->began_ms) + 1 : 0,
+                     .jitter = PyFloat_AS_DOUBLE(PyTuple_GET_ITEM(said, KEPT_JITTER)),
+                     .ttl = PyTuple_GET_ITEM(said, negative ? KEPT_NEGATIVE : KEPT_TTL),
+                     .tags = PyTuple_GET_ITEM(said, KEPT_TAGS),
+                     .local = PyTuple_GET_ITEM(said, KEPT_LOCAL)};
+    period_from(PyTuple_GET_ITEM(said, KEPT_STALE), "stale", &f.grace_ms);
+    period_from(PyTuple_GET_ITEM(said, KEPT_SLIDING), "sliding", &f.sliding_ms);
+    return f;
+}
+
 /* A value that cannot be cached is the caller's all the same. *complaint: why it is not cached. False: an error is set. */
 static bool fill(struct driver *d, PyObject *value, PyObject **encoded, PyObject **complaint, enum flight_state *state)
 {
@@ -319,13 +339,7 @@ static bool fill(struct driver *d, PyObject *value, PyObject **encoded, PyObject
         *state = FLIGHT_ABANDONED;
         return false;
     }
-    bool negative = stored == Py_None && PyTuple_GET_ITEM(said, KEPT_NEGATIVE) != Py_None;
-    struct fill f = {.token = d->token,
-                     .started_ms = d->started_ms,
-                     .grace_ms = PyLong_AsUnsignedLongLong(PyTuple_GET_ITEM(said, KEPT_GRACE)),
-                     .ttl = PyTuple_GET_ITEM(said, negative ? KEPT_NEGATIVE : KEPT_TTL),
-                     .tags = PyTuple_GET_ITEM(said, KEPT_TAGS),
-                     .local = PyTuple_GET_ITEM(said, KEPT_LOCAL)};
+    struct fill f = fill_as(d, said, stored == Py_None);
     *state = FLIGHT_LOADED;
     int result = fill_value(d->s, &f, d->key, stored, encoded);
     Py_DECREF(stored), Py_DECREF(said);
@@ -345,18 +359,23 @@ static bool fill(struct driver *d, PyObject *value, PyObject **encoded, PyObject
     return true;
 }
 
-/* After the loader failed: a stale value that is still there and was not invalidated meanwhile, or NULL with the error. That is
- * the loader's, unless the second look raises one that is not about the cache: a signal handler's. */
+/* After the loader failed: an older value that is still there and was not invalidated meanwhile, or NULL with the error. That is
+ * the loader's, unless the second look raises one that is not about the cache: a signal handler's. on_error="raise" is about
+ * what is past its lifetime. */
 static PyObject *fall_back(struct driver *d)
 {
     PyObject *type, *error, *trace, *stale = NULL;
     if (!d->has_stale || !d->s->open)
         return NULL;
     PyErr_Fetch(&type, &error, &trace);
-    int found = find_value(d->s, d->key, &stale);
+    int found = find_value(d->s, d->key, &stale, NULL);
     bool alien = found < 0 && !PyErr_ExceptionMatches(errors.segment_error) && !PyErr_ExceptionMatches(errors.closed);
     if (found < 0 && !alien)
         PyErr_Clear();
+    if (found == FOUND_STALE && kept(d, KEPT_RAISES) == Py_True) {
+        Py_CLEAR(stale);
+        found = FOUND_NOTHING;
+    }
     if (found > 0 || alien)
         Py_XDECREF(type), Py_XDECREF(error), Py_XDECREF(trace);
     else
@@ -411,8 +430,25 @@ static PyObject *finish_failed(struct driver *d)
     return NULL;
 }
 
+/* A coroutine function was given to the verb that does not await. NULL: the error is set. */
+static PyObject *unless_awaitable(PyObject *value)
+{
+    PyAsyncMethods *methods = value ? Py_TYPE(value)->tp_as_async : NULL;
+    if (!methods || !methods->am_await)
+        return value;
+    PyObject *closed = PyCoro_CheckExact(value) ? PyObject_CallMethod(value, "close", NULL) : NULL;
+    Py_XDECREF(closed);
+    fail(PyExc_TypeError, "the loader of get_or_load returned %.100s, which has to be awaited. Nothing was cached. Use "
+                          "aget_or_load.",
+         Py_TYPE(value)->tp_name);
+    Py_DECREF(value);
+    return NULL;
+}
+
 PyObject *load_finish(struct driver *d, PyObject *value)
 {
+    if (!d->awaited)
+        value = unless_awaitable(value);
     note_duration(d);
     return value ? finish_loaded(d, value) : finish_failed(d);
 }
@@ -425,7 +461,7 @@ PyObject *load_not_made(enum begin next, PyObject *out)
 
 /* ---- the verbs ---- */
 
-/* For loading.py: _load(key, loader, args, kept, since, asked_ms, alone) -> (1, value, why it is not cached or None), or
+/* For loading.py: _load(key, loader, args, kept, since, asked_ms, alone, early_of) -> (1, value, why it is not cached or None), or
  * (0, flight of this process or None, None): another caller loads. Raises what the loader raises. */
 static PyObject *Segment_load(SegmentObject *s, PyObject *const *args, Py_ssize_t n)
 {
@@ -437,6 +473,25 @@ static PyObject *Segment_load(SegmentObject *s, PyObject *const *args, Py_ssize_
     PyObject *result = next == BEGIN_LOAD ? load_finish(&d, PyObject_CallObject(d.loader, d.args)) : load_not_made(next, out);
     driver_clear(&d);
     return result;
+}
+
+/* For loading.py: find_early(key, times) -> (state, value, expires_ms), counted. A fresh value that expires within `times` as
+ * long as its load took has state 3, and tells when it expires. */
+static PyObject *Segment_find_early(SegmentObject *s, PyObject *const *args, Py_ssize_t n)
+{
+    enum { FOUND_EARLY = 3 };
+    PyObject *value;
+    struct age age = {0};
+    if (n != 2 || !PyFloat_CheckExact(args[1]))
+        return fail(PyExc_TypeError, "_find_early(key, times)");
+    int f = find_value(s, args[0], &value, &age);
+    if (f < 0)
+        return NULL;
+    if (s->open)
+        count(&s->a, f == FOUND ? STAT_HITS : STAT_MISSES, 1);
+    double left_ms = (double)age.expires_ms - (double)age.now_ms;
+    bool early = f == FOUND && age.expires_ms && age.load_ms && age.load_ms * PyFloat_AS_DOUBLE(args[1]) >= left_ms;
+    return Py_BuildValue("(iNK)", early ? FOUND_EARLY : f, value ? value : Py_NewRef(Py_None), (unsigned long long)age.expires_ms);
 }
 
 /* For loading.py: _arrive(key, tags, local) -> (since, asked_ms): where and when a call begins. */
@@ -481,22 +536,24 @@ static PyObject *Segment_woke(SegmentObject *s, PyObject *key)
     return good ? Py_NewRef(Py_None) : NULL;
 }
 
-/* For loading.py: _judge(ttl, stale, negative_ttl, tags, local) -> what `kept` is, once all of it is known to be right. */
+/* For loading.py: _judge(ttl, stale, negative_ttl, tags, local, raises, jitter, sliding, early) -> what `kept` is, once all of
+ * it is known to be right. The last five are what Options made of them. */
 static PyObject *Segment_judge(SegmentObject *s, PyObject *const *args, Py_ssize_t n)
 {
-    uint64_t ms, grace_ms;
+    uint64_t ms, stale_ms, sliding_ms;
     bool nothing;
-    if (n != KEPTS)
-        return fail(PyExc_TypeError, "_judge takes 5 arguments");
-    int local = PyObject_IsTrue(args[4]);
-    if (local < 0 || !ttl_from(s, args[0], &ms, &nothing) || !grace_from(args[1], &grace_ms) ||
-        !ttl_from(s, args[2], &ms, &nothing))
+    if (n != KEPTS || !PyFloat_CheckExact(args[KEPT_JITTER]) || !PyFloat_CheckExact(args[KEPT_EARLY]))
+        return fail(PyExc_TypeError, "_judge(ttl, stale, negative_ttl, tags, local, raises, jitter, sliding, early)");
+    int local = PyObject_IsTrue(args[KEPT_LOCAL]);
+    if (local < 0 || !ttl_from(s, args[KEPT_TTL], &ms, &nothing) || !period_from(args[KEPT_STALE], "stale", &stale_ms) ||
+        !ttl_from(s, args[KEPT_NEGATIVE], &ms, &nothing) || !period_from(args[KEPT_SLIDING], "sliding", &sliding_ms))
         return NULL;
     PyObject *tags;
-    if (!tags_held(args[3], &tags))
+    if (!tags_held(args[KEPT_TAGS], &tags))
         return NULL;
-    return Py_BuildValue("(OKONO)", args[0], (unsigned long long)grace_ms, args[2], tags ? tags : PyTuple_New(0),
-                         local ? Py_True : Py_False);
+    return Py_BuildValue("(OdONOOOdO)", args[KEPT_TTL], (double)stale_ms / 1000, args[KEPT_NEGATIVE], tags ? tags : PyTuple_New(0),
+                         local ? Py_True : Py_False, args[KEPT_RAISES], args[KEPT_JITTER], (double)sliding_ms / 1000,
+                         args[KEPT_EARLY]);
 }
 
 /* For synced.py: a clock that nobody can freeze or set back, in ms; the same in every segment. */
@@ -543,6 +600,8 @@ PyMethodDef module_loading[] = {
     {"_arrive", FAST(Segment_arrive), METH_FASTCALL, NULL},
     {"_load", FAST(Segment_load), METH_FASTCALL, NULL},
     {"_aload", FAST(Segment_aload), METH_FASTCALL, NULL},
+    {"_find_early", FAST(Segment_find_early), METH_FASTCALL, NULL},
+    {"_stored", (PyCFunction)Segment_stored, METH_O, NULL},
     {"_waits", FAST(Segment_waits), METH_FASTCALL, NULL},
     {"_real_ms", (PyCFunction)Segment_real_ms, METH_NOARGS, NULL},
     {"_lateness", (PyCFunction)Segment_lateness, METH_VARARGS, NULL},

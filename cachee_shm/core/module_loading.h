@@ -9,7 +9,8 @@ enum begin { BEGIN_ERROR = -1, BEGIN_HELD, BEGIN_FOUND, BEGIN_LOAD };
 
 enum flight_state { FLIGHT_RUNNING, FLIGHT_LOADED, FLIGHT_FAILED, FLIGHT_ABANDONED, FLIGHT_UNSHARED };
 
-enum { KEPT_TTL, KEPT_GRACE, KEPT_NEGATIVE, KEPT_TAGS, KEPT_LOCAL, KEPTS }; /* the places of `kept`, loading.Options */
+/* The places of `kept`, as loading.Options names them: each is what _judge takes, and again what it returns. */
+enum { KEPT_TTL, KEPT_STALE, KEPT_NEGATIVE, KEPT_TAGS, KEPT_LOCAL, KEPT_RAISES, KEPT_JITTER, KEPT_SLIDING, KEPT_EARLY, KEPTS };
 
 struct FlightObject { /* one load of this process, as those see it who wait for it */
     PyObject_HEAD
@@ -39,6 +40,7 @@ struct driver {
     SegmentObject *s;
     PyObject *key, *loader, *args, *kept; /* kept: of loading.Options */
     uint64_t since, asked_ms;             /* where and when the call began */
+    uint64_t early_of;                    /* when the value expires that this caller reloads before that; 0: it does not */
     bool alone;                           /* it waits for nobody, and nobody for it */
     bool awaited, has_stale;
     struct snapshot saw; /* of the transactions that were open when it began */
@@ -70,6 +72,7 @@ PyObject *flight_here(void);      /* it, or NULL */
 FlightObject *flight_new(const struct driver *d);
 PyObject *flight_stored(const FlightObject *f, PyObject *value); /* what is stored of the loaded value; NULL: an error is set */
 void snapshot_older(struct snapshot *saw, const struct snapshot *also); /* what the older of two saw */
+PyObject *Segment_stored(SegmentObject *s, PyObject *key);
 bool flights_ready(PyObject *module);
 
 /* module_awaited.c */

@@ -96,7 +96,7 @@ static struct near_slot *slot_of(struct near_slot *set, PyObject *key, const str
     return NULL;
 }
 
-bool near_find(SegmentObject *s, PyObject *key, const struct key *k, enum finding *found, PyObject **out)
+bool near_find(SegmentObject *s, PyObject *key, const struct key *k, struct entry_ref *e, enum finding *found, PyObject **out)
 {
     if (!takes(s, key))
         return false;
@@ -113,6 +113,7 @@ bool near_find(SegmentObject *s, PyObject *key, const struct key *k, enum findin
     if (!cache_confirm(&s->a, &slot->e))
         return false;
     *out = Py_NewRef(slot->value);
+    *e = slot->e;
     s->near_hits++;
     return true;
 }

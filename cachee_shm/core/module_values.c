@@ -193,17 +193,21 @@ int number32_from(PyObject *o, void *number)
     return good;
 }
 
-/* Seconds after the lifetime in which a value may still be served. */
-bool grace_from(PyObject *o, uint64_t *grace_ms)
+bool period_from(PyObject *o, const char *name, uint64_t *ms)
 {
     double seconds;
     if (!seconds_of(o, &seconds))
         return false;
-    if (!(seconds >= 0) || seconds > TTL_SECONDS_MAX)
-        return bad_lifetime("stale is a number of seconds from 0 to 1e11, or a timedelta; not %U. Nothing was read or written.",
-                            o);
-    *grace_ms = (uint64_t)(seconds * 1000 + 0.5);
-    return true;
+    if (seconds >= 0 && seconds <= TTL_SECONDS_MAX) {
+        *ms = (uint64_t)(seconds * 1000 + 0.5);
+        return true;
+    }
+    PyObject *text = repr_of(o);
+    if (text)
+        fail(errors.invalid_ttl, "%s is a number of seconds from 0 to 1e11, or a timedelta; not %U. Nothing was read or written.",
+             name, text);
+    Py_XDECREF(text);
+    return false;
 }
 
 uint64_t tag_hash(const SegmentObject *s, const struct key *tag)

@@ -9,23 +9,32 @@ static void keep_near(SegmentObject *s, uint32_t attachments, PyObject *key, con
         near_keep(s, key, k, e, value);
 }
 
+static void note_age(const SegmentObject *s, const struct entry_ref *e, enum finding f, struct age *age)
+{
+    if (age && f != FOUND_NOTHING)
+        *age = (struct age){.expires_ms = entry_expires_ms(e), .now_ms = clock_ms(&s->a), .load_ms = entry_load_ms(e)};
+}
+
 /* FOUND (or FOUND_STALE) with a new reference in *out, FOUND_NOTHING, or -1 with an error set. */
-static int fetch_once(SegmentObject *s, PyObject *key_object, PyObject **out)
+static int fetch_once(SegmentObject *s, PyObject *key_object, PyObject **out, struct age *age)
 {
     struct key k;
+    struct entry_ref e;
     *out = NULL;
     if (!key_from(key_object, &k) || !enter(s))
         return -1;
     enum finding f;
-    if (s->near && near_find(s, key_object, &k, &f, out))
+    if (s->near && near_find(s, key_object, &k, &e, &f, out)) {
+        note_age(s, &e, f, age);
         return f;
+    }
     uint64_t hash = hash_key(s->a.hash_key, k.bytes, k.n);
     for (int tries = 0; tries < GET_TRIES_MAX; tries++) {
-        struct entry_ref e;
         f = cache_find(&s->a, hash, k.bytes, k.n, &e);
         if (f == FOUND_NOTHING)
             break;
         uint32_t attachments = s->attachments;
+        note_age(s, &e, f, age);
         enum reading r = read_value(s, &e, out);
         if (r == READ_ERROR)
             return -1;
@@ -43,21 +52,21 @@ static int fetch_once(SegmentObject *s, PyObject *key_object, PyObject **out)
 }
 
 /* A look may find that the segment has a successor: that has the answer. */
-int find_value(SegmentObject *s, PyObject *key, PyObject **out)
+int find_value(SegmentObject *s, PyObject *key, PyObject **out, struct age *age)
 {
     int hidden = transaction_hides();
     if (hidden) {
         *out = NULL;
         return hidden < 0 ? -1 : FOUND_NOTHING;
     }
-    int f = fetch_once(s, key, out);
-    return f == FOUND_NOTHING && s->open && segment_retired(&s->a) && !s->a.stand_in ? fetch_once(s, key, out) : f;
+    int f = fetch_once(s, key, out, age);
+    return f == FOUND_NOTHING && s->open && segment_retired(&s->a) && !s->a.stand_in ? fetch_once(s, key, out, age) : f;
 }
 
 /* What get() and its kin see: a value that is past its lifetime is a miss. */
 static int fetch_fresh(SegmentObject *s, PyObject *key, PyObject **out)
 {
-    int f = find_value(s, key, out);
+    int f = find_value(s, key, out, NULL);
     if (f < 0)
         return f;
     if (f == FOUND_STALE)
@@ -99,33 +108,12 @@ static PyObject *Segment_find(SegmentObject *s, PyObject *const *args, Py_ssize_
     PyObject *value;
     if (n != 2)
         return fail(PyExc_TypeError, "_find takes 2 arguments");
-    int f = find_value(s, args[0], &value);
+    int f = find_value(s, args[0], &value, NULL);
     if (f < 0)
         return NULL;
     if (s->open && args[1] == Py_True)
         count(&s->a, f == FOUND ? STAT_HITS : STAT_MISSES, 1);
     return Py_BuildValue("(iN)", f, value ? value : Py_NewRef(Py_None));
-}
-
-/* For loads.py: stored(key) -> (state, type tag, bytes) of the value that _find finds; (0, 0, b"") where it finds none. */
-static PyObject *Segment_stored(SegmentObject *s, PyObject *key)
-{
-    struct key k;
-    struct entry_ref e;
-    enum finding f = FOUND_NOTHING;
-    PyObject *data = NULL;
-    int hidden = transaction_hides();
-    if (hidden < 0 || !key_from(key, &k) || !enter(s))
-        return NULL;
-    uint64_t hash = hash_key(s->a.hash_key, k.bytes, k.n);
-    enum reading r = hidden ? READ_GARBAGE : READ_TORN;
-    for (int tries = 0; tries < GET_TRIES_MAX && r == READ_TORN; tries++) {
-        f = cache_find(&s->a, hash, k.bytes, k.n, &e);
-        r = f == FOUND_NOTHING ? READ_GARBAGE : read_bytes(s, &e, &data);
-    }
-    if (r == READ_ERROR)
-        return NULL;
-    return r == READ_OK ? Py_BuildValue("(iiN)", (int)f, (int)entry_type(&e), data) : Py_BuildValue("(iiy)", 0, 0, "");
 }
 
 static PyObject *Segment_get_many(SegmentObject *s, PyObject *keys)
@@ -370,7 +358,8 @@ static bool request_from(SegmentObject *s, enum write_kind kind, PyObject *ttl, 
     r->kind = kind;
     r->tags = NULL;
     r->encoded = NULL;
-    r->w.grace_ms = 0;
+    r->w.grace_ms = r->w.sliding_ms = 0;
+    r->w.load_ms = 0;
     if (!s->open && !enter(s))
         return false;
     int is_local = local ? PyObject_IsTrue(local) : 0;
@@ -425,6 +414,21 @@ static PyObject *Segment_fill(SegmentObject *s, PyObject *const *args, Py_ssize_
     return stored(s, &r, args[0], args[1]);
 }
 
+/* From 0 to 1. Of no quality but this: forked workers that load at once get different ones. */
+static double chance(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    uint64_t mixed = fold_multiply((uint64_t)t.tv_nsec << 32 ^ (uint64_t)t.tv_sec ^ (uint64_t)getpid(), 0x9e3779b97f4a7c15ull);
+    return (double)(mixed >> 11) / 9007199254740992.0; /* 2^53 */
+}
+
+static uint64_t shortened(uint64_t ttl_ms, double jitter)
+{
+    uint64_t off = (uint64_t)((double)ttl_ms * jitter * chance());
+    return ttl_ms && off >= ttl_ms ? 1 : ttl_ms - off;
+}
+
 /* A store result, or -1 with an error set. */
 int fill_value(SegmentObject *s, const struct fill *f, PyObject *key, PyObject *value, PyObject **encoded)
 {
@@ -435,6 +439,9 @@ int fill_value(SegmentObject *s, const struct fill *f, PyObject *key, PyObject *
     r.started_ms = f->started_ms;
     r.encoded = encoded;
     r.w.grace_ms = f->grace_ms;
+    r.w.sliding_ms = f->sliding_ms;
+    r.w.load_ms = f->load_ms;
+    r.w.ttl_ms = shortened(r.w.ttl_ms, f->jitter);
     int result = write_value(s, &r, key, value);
     Py_CLEAR(r.tags);
     return result;
@@ -680,7 +687,6 @@ PyMethodDef module_verbs[] = {
      "delete_tags(*tags)\n--\n\nEvict every entry that carries one of the tags, on every host."},
     {"clear", (PyCFunction)Segment_clear, METH_NOARGS, "clear()\n--\n\nEvict everything in the namespace, on every host."},
     {"_find", FAST(Segment_find), METH_FASTCALL, NULL},
-    {"_stored", (PyCFunction)Segment_stored, METH_O, NULL},
     {"_token", (PyCFunction)Segment_token, METH_NOARGS, NULL},
     {"_fill", FAST(Segment_fill), METH_FASTCALL, NULL},
     {"_set_fenced", FAST(Segment_set_fenced), METH_FASTCALL, NULL},

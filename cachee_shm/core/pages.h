@@ -28,6 +28,7 @@ struct entry_ref {
     uint64_t page_word;
     struct place place;
     uint64_t hash, version, flags_word, stored_word;
+    uint64_t lifetime; /* the first word of its lifetime; 0: it has none */
     uint32_t value_bytes, key_bytes, tags;
     /* Set by index.c. */
     a64 *word_at;
@@ -39,8 +40,8 @@ static inline uint32_t words_of(uint32_t bytes) { return (bytes + 7) / 8; }
 /* An entry's second word, decided. */
 static inline uint64_t version_word(uint64_t version, uint32_t key_bytes) { return version << ENTRY_VERSION_SHIFT | key_bytes; }
 
-/* Bytes of a page that an entry takes; its extra words are its grace and its tags. Arguments are at most KEY_BYTES_MAX,
- * TAGS_MAX + 1, PAGE_BYTES_MAX: no overflow. */
+/* Bytes of a page that an entry takes; its extra words are its lifetime's and its tags. Arguments are at most
+ * KEY_BYTES_MAX, TAGS_MAX + LIFETIME_WORDS_MAX, PAGE_BYTES_MAX: no overflow. */
 static inline uint32_t entry_bytes(uint32_t key_bytes, uint32_t extra_words, uint32_t body_bytes)
 {
     uint32_t words = ENTRY_HEADER_WORDS + extra_words + words_of(key_bytes) + words_of(body_bytes);
@@ -59,10 +60,14 @@ static inline bool entry_add(const struct entry_ref *e) { return (e->flags_word 
 static inline uint8_t entry_ttl_class(const struct entry_ref *e) { return (e->flags_word >> ENTRY_TTL_CLASS_SHIFT) & 63; }
 static inline uint64_t entry_expires_ms(const struct entry_ref *e) { return e->flags_word >> ENTRY_EXPIRES_SHIFT; }
 static inline uint32_t entry_stored_at(const struct entry_ref *e) { return (uint32_t)(e->stored_word >> ENTRY_STORED_SHIFT); }
-static inline bool entry_has_grace(const struct entry_ref *e) { return (e->stored_word & ENTRY_GRACE) != 0; }
-static inline uint64_t entry_grace_ms(const struct entry_ref *e)
+static inline uint64_t entry_grace_ms(const struct entry_ref *e) { return e->lifetime & LIFETIME_GRACE_BITS; }
+static inline uint32_t entry_load_ms(const struct entry_ref *e) { return (e->lifetime >> LIFETIME_LOAD_SHIFT) & LIFETIME_LOAD_BITS; }
+static inline bool entry_slides(const struct entry_ref *e) { return (e->lifetime & LIFETIME_SLIDES) != 0; }
+static inline uint64_t entry_ends_ms(const struct entry_ref *e) { return load_relaxed(&e->at[ENTRY_HEADER_WORDS + 1]); }
+static inline uint64_t entry_period_ms(const struct entry_ref *e) { return load_relaxed(&e->at[ENTRY_HEADER_WORDS + 2]); }
+static inline uint32_t entry_lifetime_words(const struct entry_ref *e)
 {
-    return entry_has_grace(e) ? load_relaxed(&e->at[ENTRY_HEADER_WORDS]) : 0;
+    return !(e->stored_word & ENTRY_LIFETIME) ? 0 : entry_slides(e) ? LIFETIME_WORDS_MAX : 1;
 }
 static inline bool entry_spans(const struct entry_ref *e) { return (e->stored_word & ENTRY_SPANS) != 0; }
 static inline bool entry_piece(const struct entry_ref *e) { return (e->stored_word & ENTRY_PIECE) != 0; }
@@ -76,10 +81,10 @@ static inline uint32_t entry_body_bytes(const struct attachment *a, const struct
 
 static inline uint32_t entry_size(const struct attachment *a, const struct entry_ref *e)
 {
-    return entry_bytes(e->key_bytes, entry_has_grace(e) + e->tags, entry_body_bytes(a, e));
+    return entry_bytes(e->key_bytes, entry_lifetime_words(e) + e->tags, entry_body_bytes(a, e));
 }
 
-static inline const a64 *entry_tags(const struct entry_ref *e) { return e->at + ENTRY_HEADER_WORDS + entry_has_grace(e); }
+static inline const a64 *entry_tags(const struct entry_ref *e) { return e->at + ENTRY_HEADER_WORDS + entry_lifetime_words(e); }
 static inline const a64 *entry_key(const struct entry_ref *e) { return entry_tags(e) + e->tags; }
 static inline const a64 *entry_value(const struct entry_ref *e) { return entry_key(e) + words_of(e->key_bytes); }
 
@@ -124,6 +129,9 @@ static inline bool entry_read(const struct attachment *a, uint32_t page, uint32_
     e->key_bytes = version_word & ENTRY_KEY_BITS;
     e->value_bytes = e->stored_word & ENTRY_LENGTH_BITS;
     e->tags = (e->stored_word >> ENTRY_TAGS_SHIFT) & ENTRY_TAGS_BITS;
+    e->lifetime = e->stored_word & ENTRY_LIFETIME && off <= a->geo.page_bytes - (ENTRY_HEADER_WORDS + 1) * 8
+                      ? load_relaxed(&at[ENTRY_HEADER_WORDS])
+                      : 0;
     return e->key_bytes <= KEY_BYTES_MAX && e->tags <= TAGS_MAX && e->value_bytes <= SPANS_MAX * a->span_bytes &&
            entry_body_bytes(a, e) <= a->geo.page_bytes && off + entry_size(a, e) <= a->geo.page_bytes;
 }

@@ -59,6 +59,8 @@ class Keys:
         return iter(["t", "s", "u", "none"])
 
 
+REST = (False, 0.0, 0.0, 0.0)  # of _judge: what get_or_load is rarely asked for
+
 CALLS = {
     "get": [("t",), ("t", 1), ("s",), ("u",), ("i",), ("f",), ("b",), ("none",), (1,), ("k" * 2000,)],
     "lookup": [("t",), ("s",), ("none",)],
@@ -95,13 +97,25 @@ CALLS = {
     "source_acked": [(1, 1)],
     "source_tell": [(1, True, 1)],
     "_source_name": [(1, 1 << 40)],
-    "_judge": [(5.0, 1, 2.0, Keys(), False), (object(), 1, 2, [], 0), (5, 1, 2, "ab", 1)],
+    "_judge": [
+        (5.0, 1, 2.0, Keys(), False, *REST),
+        (object(), 1, 2, [], 0, *REST),
+        (5, 1, 2, "ab", 1, *REST),
+    ],
     "_arrive": [("t", ("x",), False), (1, (), False)],
-    "_waits": [("t", (5, 0, None, ("x",), False), 0, 0), ("none", (5, 0, None, (), False), Index(), 0)],
-    "_load": [("none", tuple, (), (5, 0, None, ("x",), False), 0, 0, False), ("t", 1, (), (), 0, 0, 0)],
-    "_aload": [("none", tuple, (), (5, 0, None, ("x",), False), 0, 0, False)],
+    "_waits": [
+        ("t", (5, 0, None, ("x",), False, *REST), 0, 0),
+        ("none", (5, 0, None, (), False, *REST), Index(), 0),
+    ],
+    "_load": [
+        ("none", tuple, (), (5, 0, None, ("x",), False, *REST), 0, 0, False, 0),
+        ("t", 1, (), (), 0, 0, 0, 0),
+    ],
+    "_aload": [("none", tuple, (), (5, 0, None, ("x",), False, *REST), 0, 0, False, 0)],
     "_lateness": [(1, 1)],
     "_find": [("t", True), ("none", False)],
+    "_find_early": [("t", 1.0), ("none", 1.0), ("t", 1)],
+    "_stored": [("t",), ("none",)],
     "_fill": [("t", (3,), 1 << 60, 1, 5, 0, ["x"], False), ("new", (3,), 0, 1, 5, 1000, [], False)],
     "_set_fenced": [("t", (3,), 0, 1, 5, ["x"])],
     "_incr": [("count", 1), ("t", 1), ("none", Index())],
@@ -117,12 +131,12 @@ ANY = [(), ("t",), (1,), (1, 1), (1, 1, 1), ("t", 1)]
 
 
 def kept(cache, **options):
-    return cache._judge(options.get("ttl", 5.0), 1, 2.0, Keys(), False)
+    return cache._judge(options.get("ttl", 5.0), 1, 2.0, Keys(), False, *REST)
 
 
 def load(cache, key, loader, alone=False):
     kept_as = kept(cache)
-    return cache._load(key, loader, (), kept_as, *cache._arrive(key, kept_as[3], False), alone)
+    return cache._load(key, loader, (), kept_as, *cache._arrive(key, kept_as[3], False), alone, 0)
 
 
 def load_of_a_value(cache):
@@ -167,7 +181,7 @@ class Once:
 def awaited(cache, loader):
     kept_as = kept(cache)
     since, asked_ms = cache._arrive("new", kept_as[3], False)
-    return cache._aload("new", loader, (), kept_as, since, asked_ms, False)
+    return cache._aload("new", loader, (), kept_as, since, asked_ms, False, 0)
 
 
 async def pauses():

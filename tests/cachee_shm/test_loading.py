@@ -54,6 +54,21 @@ def test_a_call_that_loads_counts_as_one_miss_and_one_that_does_not_as_one_hit(c
     assert (numbers["misses"], numbers["loads"], numbers["hits"]) == (1, 1, 1)
 
 
+def test_a_coroutine_function_given_to_the_verb_that_does_not_wait_is_an_error(cache):
+    async def loader():
+        pytest.fail("it was awaited")
+
+    with pytest.raises(TypeError, match=r"has to be awaited\. Nothing was cached\. Use aget_or_load"):
+        cache.get_or_load("a", loader)
+    assert "a" not in cache and cache._holds()[:2] == (0, 0)
+
+
+def test_a_plain_function_given_to_the_verb_that_awaits_is_an_error(cache):
+    with pytest.raises(TypeError, match=r"cannot be awaited\. Nothing was cached"):
+        asyncio.run(cache.aget_or_load("a", lambda: 1))
+    assert "a" not in cache and cache._holds()[:2] == (0, 0)
+
+
 def test_a_loaded_value_is_not_announced(cache, load):
     tail = cache.tail
     load("a", Origin())

@@ -350,8 +350,8 @@ def test_nobody_waits_longer_than_two_load_times(cache, config, load):
         options = loading.Options(cache)
         since, asked_ms = cache._arrive("a", (), False)
         cache._lateness(60_000, 60_000)
-        assert cache._load("a", Origin(), (), options.kept, since, asked_ms, False) == (0, None, None)
-        assert cache._load("a", Origin(), (), options.kept, since, asked_ms - 120_001, False)[:2] == (
+        assert cache._load("a", Origin(), (), options.kept, since, asked_ms, False, 0) == (0, None, None)
+        assert cache._load("a", Origin(), (), options.kept, since, asked_ms - 120_001, False, 0)[:2] == (
             1,
             "loaded",
         )

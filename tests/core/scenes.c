@@ -71,6 +71,18 @@ void fill_8(struct attachment *a)
     cache_fill(a, &w, ring_tail(a), FROZEN_MS);
 }
 
+/* A value that slides, in the last half of its period: finding it moves it. */
+void slide(struct attachment *a)
+{
+    struct write w = target_write(8, 48);
+    struct entry_ref e;
+    w.sliding_ms = 1000;
+    w.ttl_ms = 100000;
+    cache_fill(a, &w, ring_tail(a), FROZEN_MS);
+    a->frozen_ms += 600;
+    cache_find(a, target.hash, target.text, target.bytes, &e);
+}
+
 void fill_late(struct attachment *a) /* loaded before the other process did anything */
 {
     struct write w = target_write(9, 48);
@@ -446,6 +458,7 @@ const struct scene scenes[SCENES] = {
     {"fenced set, overwrite", set_1, have_a_page, fenced_10},
     {"delete", set_1, do_nothing, delete_target},
     {"touch", set_1, have_a_page, touch_target},
+    {"get, sliding", do_nothing, have_a_page, slide},
     {"incr", have_a_count, have_a_page, incr_counter, true},
     {"incr, begun", do_nothing, have_a_page, count_up, true},
     {"incr, turning a page", count_in_full_pages, nearly_full, incr_turning, true},

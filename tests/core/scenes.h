@@ -23,7 +23,7 @@ struct scene {
     bool owes; /* an invalidation of TARGET is owed as the verb begins: whatever is left of it, a sweep pays that */
 };
 
-enum { SCENES = 57 };
+enum { SCENES = 58 };
 extern const struct scene scenes[SCENES];
 extern const uint64_t scene_tag;
 
@@ -41,7 +41,7 @@ void begin_run(void); /* everything as set_up left it */
 void note_digest(void);
 
 /* Verbs that others name too. */
-verb do_nothing, nearly_full, fill_a_little, set_large, set_1, set_2, set_local, set_nothing, set_1_local, set_1_expiring_now, set_1_pending, add_7, add_13, add_7_pending, fill_8, fill_late, fenced_10,
+verb do_nothing, nearly_full, fill_a_little, set_large, set_1, set_2, set_local, set_nothing, set_1_local, set_1_expiring_now, set_1_pending, add_7, add_13, add_7_pending, fill_8, slide, fill_late, fenced_10,
     delete_target, touch_target, clear_all, delete_tag, apply_key, apply_same, apply_different, apply_all, apply_bucket, raise_bucket, evict_bucket,
     fill_pages, take_lease, get_target, sweep, have_a_page, incr_counter, count_up, fill_counters_buckets, heal;
 void fill_other(struct attachment *a, uint32_t key, uint32_t bytes); /* no record */

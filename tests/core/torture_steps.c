@@ -72,6 +72,7 @@ static const struct {
 } intruders[] = {
     {"set", set_2},           {"local set", set_local},  {"ttl 0", set_nothing},       {"add", add_7},
     {"fill", fill_8},         {"late fill", fill_late},  {"delete", delete_target},    {"touch", touch_target},
+    {"slide", slide},
     {"delete_tag", delete_tag}, {"clear", clear_all},    {"apply key", apply_key},     {"apply same digest", apply_same},
     {"apply other digest", apply_different}, {"apply flush", apply_all}, {"apply a bucket", apply_bucket}, {"fenced set", fenced_10},
     {"page turns", fill_pages}, {"heal", heal},
@@ -612,6 +613,7 @@ static const struct {
     {set_2, set_1_local, apply_key},         {fill_late, set_1_expiring_now, apply_same}, {fill_8, do_nothing, delete_target},
     {fenced_10, set_1, delete_tag},          {touch_target, set_1, delete_target},    {add_7, do_nothing, add_7},
     {apply_same, set_1, set_2},              {apply_bucket, set_1, fenced_10},        {fenced_10, set_1, apply_bucket},
+    {slide, do_nothing, set_2},              {slide, do_nothing, delete_target},      {slide, do_nothing, apply_key},
     {apply_bucket, set_1, fill_late},        {apply_bucket, set_1, touch_target},     {fill_late, set_1_expiring_now, apply_bucket},
 };
 enum { MUSTS = sizeof musts / sizeof musts[0] };

@@ -64,7 +64,9 @@ class Caller:
 
     # What loading.py calls
 
-    def _judge(self, ttl: Any, stale: Any, negative_ttl: Any, tags: Any, local: bool) -> tuple[Any, ...]:
+    def _judge(
+        self, ttl: Any, stale: Any, negative_ttl: Any, tags: Any, local: bool, *_: Any
+    ) -> tuple[Any, ...]:
         return ttl, stale * 1000, negative_ttl, self.world.tags_of(self.key), local
 
     def _find(self, key: int, counted: bool) -> tuple[int, int]:
