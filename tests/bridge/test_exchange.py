@@ -4,6 +4,7 @@ import pytest
 
 from cachee_bridge import buckets
 from cachee_bridge.buckets import EVICT_WORDS, read_piece
+from cachee_bridge.budget import MESSAGE_BYTES
 from cachee_bridge.effects import GoOn, Send
 from cachee_bridge.exchange import NAMESPACES_MAX, RAISE_S
 from cachee_bridge.frames import (
@@ -65,6 +66,12 @@ class Peer:
                 self.cable._one(self.node, effect)
         self.node.mesh.writable(1, self.cable.now)
         return heard
+
+    def write(self, *payloads):
+        """It writes; what the peer is sent of that."""
+        self.store.write(*payloads)
+        self.node.mesh.ring_moved("shop", self.cable.now)
+        return self.hear()
 
     def beat(self, head, cursors=(), echo=None, incarnation=4):
         stamp = microseconds(self.cable.now) if echo is None else echo
@@ -168,6 +175,32 @@ def test_a_request_is_answered_from_the_ring(peer):
     assert peer.say(Replay("shop", "web-1", 7, first)) == [
         Frame("shop", "web-1", 7, first, first + 1, key(1) + key(2))
     ]
+
+
+def test_what_is_sent_for_the_first_time_is_charged_to_nobody_and_what_is_asked_for_again_is(peer):
+    budget = peer.node.mesh._links[1].budget
+    peer.say(Replay("shop", "web-1", 7, 1))
+    before = budget.owed
+    assert [len(peer.write(key(number))) for number in (1, 2, 3)] == [1, 1, 1]
+    assert budget.owed == before
+    request = Replay("shop", "web-1", 7, 1)
+    (again,) = peer.say(request)
+    came, positions = MESSAGE_BYTES + len(encode(request)), peer.store.tail
+    assert budget.owed - before == came + positions + len(again.payload)
+
+
+def test_what_the_peer_has_not_acknowledged_is_told_at_each_heartbeat_until_it_has(peer):
+    def told():
+        peer.cable.now += peer.node.mesh._settings.heartbeat_s
+        return any(isinstance(message, Beat) and message.heads for message in peer.tick())
+
+    peer.say(Replay("shop", "web-1", 7, 1))
+    peer.write(key(1))
+    told()
+    assert all([told() for _ in range(5)])
+    peer.beat(20, (Cursor("shop", "web-1", 7, peer.store.tail, "web-2"),))
+    told()
+    assert [told() for _ in range(5)].count(True) <= 1  # a calm one
 
 
 def test_a_request_for_a_lapped_range_is_answered_by_a_map(peer):

@@ -54,6 +54,15 @@ def test_a_host_alone_is_ready_and_not_isolated(cable):
     assert (shop["namespace"], shop["isolated"], shop["isolated_for_s"]) == ("shop", False, None)
 
 
+def test_what_discovery_has_answered_and_when(cable):
+    cable.dns = ["a", "b"]
+    a = cable.node("a", discovers=True)
+    cable.run(1.0)
+    found = told(cable, a)["discovery"]
+    assert (found["what"], found["named"], found["failure"]) == ("dns:mesh:1", 2, "")
+    assert 0 <= found["answered_ago_s"] <= 1.0
+
+
 def test_who_is_lost_since_when_and_that_it_isolates(cable):
     a, b = pair(cable)
     lose(cable, a, b)

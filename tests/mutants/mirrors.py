@@ -14,6 +14,7 @@ __all__ = ["in_order", "program_seconds", "programs", "tests"]
 CORE = "cachee_shm/core/"
 
 # A batch of the simulator's disasters. Its tests of what happens without a rule say nothing about a mutant.
+PROTOCOL = "bridge/test_mesh.py"
 SIMULATED = (
     "simulation/test_simulation.py::test_no_disaster_breaks_an_invariant[0]",
     "simulation/test_simulation.py::test_no_removal_and_no_sleep_breaks_an_invariant",
@@ -155,7 +156,7 @@ ALSO: dict[str, tuple[str, ...]] = {
     "cachee_shm/attaching": ("cachee_shm/test_config", "cachee_shm/test_segment"),
     "cachee_shm/cache": ("cachee_shm/test_near", "cachee_shm/test_detached"),
     "cachee_shm/cli/__init__": ("cachee_shm/cli/test_segments",),
-    "cachee_shm/cli/__main__": ("cachee_shm/cli/test_segments",),
+    "cachee_shm/cli/__main__": ("cachee_shm/cli/test_keys",),
     "cachee_shm/segment": ("cachee_shm/test_fork", "cachee_shm/test_config"),
     "cachee_shm/loading": ("cachee_shm/test_waiting", "cachee_shm/test_event_loops", *SIMULATED),
     "cachee_shm/waiting": ("cachee_shm/test_event_loops", "cachee_shm/test_loading"),
@@ -171,7 +172,7 @@ ALSO: dict[str, tuple[str, ...]] = {
     "bridge/cachee_bridge/bulletin": ("bridge/test_synced_hosts",),
     "bridge/cachee_bridge/calm": ("bridge/test_versions",),
     "bridge/cachee_bridge/doorbell": ("bridge/test_pump", "bridge/test_owners"),
-    "bridge/cachee_bridge/exchange": ("bridge/test_mesh_proofs", "bridge/test_mesh"),
+    "bridge/cachee_bridge/exchange": ("bridge/test_mesh_proofs", "bridge/test_bulletin"),
     "bridge/cachee_bridge/gossip": (
         "bridge/test_mesh",
         "bridge/test_addresses",
@@ -187,6 +188,8 @@ ALSO: dict[str, tuple[str, ...]] = {
     "bridge/cachee_bridge/views": ("bridge/test_mesh", "bridge/test_report", "bridge/test_control"),
     "bridge/cachee_bridge/mesh": (
         "bridge/test_mesh_proofs",
+        "bridge/test_bulletin",
+        "bridge/test_report",
         "bridge/test_two_bridges",
     ),
     "bridge/cachee_bridge/shell": ("bridge/test_shell_attacked", "bridge/test_two_bridges"),
@@ -235,5 +238,5 @@ def tests(root: Path, path: str) -> list[str]:
     named = [test if "::" in test else f"{test}.py" for test in ALSO.get(stem, ())]
     wanted = [own, *named] if (root / "tests" / own).exists() else named
     if folder == "bridge/" and name not in NOT_SIMULATED:
-        wanted += SIMULATED
+        wanted += [PROTOCOL, *SIMULATED]
     return [f"tests/{test}" for test in dict.fromkeys(wanted)]
