@@ -197,7 +197,7 @@ def test_what_the_peer_has_not_acknowledged_is_told_at_each_heartbeat_until_it_h
     peer.say(Replay("shop", "web-1", 7, 1))
     peer.write(key(1))
     told()
-    assert all([told() for _ in range(5)])
+    assert all(told() for _ in range(5))
     peer.beat(20, (Cursor("shop", "web-1", 7, peer.store.tail, "web-2"),))
     told()
     assert [told() for _ in range(5)].count(True) <= 1  # a calm one

@@ -12,7 +12,7 @@ import uvloop
 
 import cachee_shm
 from cachee_bridge import buckets
-from cachee_bridge.effects import Connect, Effect, Log, ServeUntil
+from cachee_bridge.effects import Close, Connect, Effect, Log, ServeUntil
 from cachee_bridge.mesh import Settings
 from cachee_bridge.shell import Grid, Shell
 from cachee_bridge.tls import Contexts
@@ -138,6 +138,23 @@ def test_a_log_is_one_line_whatever_a_peer_calls_itself(caplog: pytest.LogCaptur
         with caplog.at_level(logging.INFO, logger="cachee_bridge"):
             perform(left.shell, [Log("warning", "a\nb is up", {"peer": "x\x1b[2Jy", "links": 3})])
         assert caplog.messages[-1] == "a?b is up peer=x?[2Jy links=3"
+
+    run(test)
+
+
+def test_an_inbound_link_that_is_closed_for_a_reason_is_logged_with_where_it_came_from(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test(left: Side, right: Side) -> None:
+        turned_away: list[tuple[str, str]] = []
+        monkeypatch.setattr(left.shell, "refused", lambda *told: turned_away.append(told))
+        monkeypatch.setattr(left.shell.network, "stranger", lambda link: "10.0.0.9:5\n" if link < 92 else "")
+        with caplog.at_level(logging.INFO, logger="cachee_bridge"):
+            caplog.clear()
+            closes = (Close(90, "it lies", False), Close(91, "it lies", True), Close(92, "it lies", False))
+            perform(left.shell, [*closes, Close(90, "", False)])
+        assert caplog.messages == ["closed inbound link 90 from 10.0.0.9:5?: it lies"]
+        assert turned_away == [("10.0.0.9:5\n", "it lies")]
 
     run(test)
 
