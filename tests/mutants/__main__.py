@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import signal
 import sys
 import tempfile
 import time
@@ -33,6 +34,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def main() -> int:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # children and copies go with it
     options = _options()
     tried: dict[str, str] = {}
     deadline = time.monotonic() + 60 * options.minutes if options.minutes else None

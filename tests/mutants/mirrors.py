@@ -13,8 +13,9 @@ __all__ = ["in_order", "program_seconds", "programs", "tests"]
 
 CORE = "cachee_shm/core/"
 
-# A batch of the simulator's disasters. Its tests of what happens without a rule say nothing about a mutant.
 PROTOCOL = "bridge/test_mesh.py"
+
+# A batch of the simulator's disasters. Its tests of what happens without a rule say nothing about a mutant.
 SIMULATED = (
     "simulation/test_simulation.py::test_no_disaster_breaks_an_invariant[0]",
     "simulation/test_simulation.py::test_no_removal_and_no_sleep_breaks_an_invariant",
@@ -43,7 +44,7 @@ PROGRAMS: dict[str, tuple[str, ...]] = {
     "clock.h": ("relay", "index"),
     "doorbell": (),
     "evict": ("pages", "index", "steps"),
-    "fence": ("relay", "index", "ring", "steps"),
+    "fence": ("relay", "index", "ring", "roster", "steps"),
     "hash.h": ("relay", "index"),
     "index": ("index", "relay", "steps", "pages"),
     "layout.h": ("segment", "index", "pages", "relay", "steps"),
@@ -86,6 +87,7 @@ ALSO: dict[str, tuple[str, ...]] = {
     f"{CORE}layout": ("cachee_shm/test_segment", "cachee_shm/test_cache", "cachee_shm/test_memory"),
     f"{CORE}lease": ("cachee_shm/test_loading", "cachee_shm/test_waiting"),
     f"{CORE}module": (
+        "cachee_shm/test_detached",
         "cachee_shm/test_segment",
         "cachee_shm/test_cache",
         "cachee_shm/test_fork",
@@ -148,7 +150,12 @@ ALSO: dict[str, tuple[str, ...]] = {
     f"{CORE}relay": ("cachee_shm/test_sources", "bridge/test_pump"),
     f"{CORE}relay_buckets": ("cachee_shm/test_buckets",),
     f"{CORE}ring": ("cachee_shm/test_events", "cachee_shm/test_cache"),
-    f"{CORE}roster": ("cachee_shm/test_death", "cachee_shm/test_fork", "cachee_shm/test_zombies"),
+    f"{CORE}roster": (
+        "cachee_shm/test_segment",
+        "cachee_shm/test_fork",
+        "cachee_shm/test_zombies",
+        "cachee_shm/test_death",
+    ),
     f"{CORE}roster_debts": ("cachee_shm/test_death", "cachee_shm/test_writing", "cachee_shm/test_detached"),
     f"{CORE}segment": ("cachee_shm/test_segment", "cachee_shm/test_corruption"),
     f"{CORE}span": ("cachee_shm/test_cache", "cachee_shm/test_memory"),
