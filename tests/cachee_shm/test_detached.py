@@ -13,8 +13,12 @@ from cachee_shm.errors import RosterFull, Unserializable
 from tests.cachee_shm.processes import child, until
 from tests.cachee_shm.test_successor import Obstacle, attached_again
 
+HELD = "import threading; threading.Thread(target=lambda c=cache: time.sleep(100), daemon=True).start()"
 
-@pytest.mark.parametrize("end", ["sys.exit()", "pass", "raise ValueError", "del cache; say('gone'); wait()"])
+
+@pytest.mark.parametrize(
+    "end", ["sys.exit()", "pass", "raise ValueError", HELD, "del cache; say('gone'); wait()"]
+)
 def test_a_process_that_ends_without_close_announces_what_it_wrote(config, end):
     code = f"cache.get('k'); say(''); wait(); cache.delete('k'); say(cache.detached); wait(); {end}"
     with child(code, config=config) as worker:
@@ -27,7 +31,7 @@ def test_a_process_that_ends_without_close_announces_what_it_wrote(config, end):
         with cachee_shm.attach(config=config) as new:  # it never was in the segment that the worker left
             new.set("k", "old row")
             worker.tell()
-            if "wait" in end:
+            if "gone" in end:
                 assert worker.line() == "gone"
             else:
                 worker.process.wait()

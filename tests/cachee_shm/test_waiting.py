@@ -1,6 +1,8 @@
 """One load per host: who waits for whom, for how long, and what they get."""
 
 import asyncio
+import gc
+import sys
 import threading
 import time
 from functools import partial
@@ -570,3 +572,44 @@ def test_more_keys_are_loaded_at_once_than_there_are_leases(cache):
 
     assert asyncio.run(main()) == list(range(count))
     assert cache.stats()["leases_no_room"] > 0
+
+
+@pytest.mark.parametrize(
+    ("thrown", "kind", "text"),
+    [
+        ((ValueError("a"),), ValueError, "a"),
+        ((ValueError,), ValueError, ""),
+        ((ValueError, "a"), ValueError, "a"),
+        ((ValueError, None), ValueError, ""),
+        ((ValueError, KeyError("a")), KeyError, "'a'"),
+        ((7,), TypeError, "takes an exception"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:the .* signature of throw:DeprecationWarning")
+def test_what_is_thrown_into_a_load_comes_out_of_its_loader_and_gives_everything_back(
+    cache, monkeypatch, thrown, kind, text
+):
+    unraisable = []
+    monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
+
+    class Future:
+        def __await__(self):
+            yield "a future"
+
+    async def waits():
+        await Future()
+
+    running = cache.aget_or_load("a", waits)
+    assert running.send(None) == "a future"
+    inner = running
+    while getattr(inner, "cr_await", None) is not None:
+        inner = inner.cr_await
+    with pytest.raises(kind, match=text):
+        inner.throw(*thrown)
+    running.close()
+    dropped = cache.aget_or_load("b", waits)
+    dropped.send(None)
+    del dropped, inner, running
+    gc.collect()
+    assert cache._holds() == (0, 0, 0)
+    assert unraisable == []

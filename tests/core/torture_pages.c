@@ -338,6 +338,11 @@ static void check_large_values(void)
         set_value(&a, 5 + i % 3, i, value_bytes_max(&a) - 100);
         REQUIRE(is_there(&a, 5 + i % 3), "a value of %u bytes is gone at once, write %u", value_bytes_max(&a) - 100, i);
     }
+    for (uint32_t spans = 1; spans <= 3; spans++)
+        for (int32_t more = -1; more <= 1; more++) {
+            set_value(&a, FILLER, spans, spans * a.span_bytes + (uint32_t)more);
+            REQUIRE(is_there(&a, FILLER), "a value of %u spans and %d bytes is gone at once", spans, more);
+        }
     segment_detach(&a);
     close(large);
 }
