@@ -318,6 +318,18 @@ def test_without_a_bell_it_looks_now_and_then_and_arms_nothing() -> None:
     run(test, None)
 
 
+def test_a_bell_that_a_writer_has_disarmed_and_not_rung_is_armed_again_at_the_next_check(
+    bell: Doorbell,
+) -> None:
+    async def test(rig: Rig) -> None:
+        await until(rig.asleep)
+        rig.rings["news"].armed = False
+        rig.pump.check()
+        assert rig.asleep()
+
+    run(test, bell)
+
+
 def test_a_ring_added_to_a_sleeping_pump_is_armed_too(bell: Doorbell) -> None:
     async def test(rig: Rig) -> None:
         await until(rig.asleep)

@@ -103,6 +103,26 @@ def test_a_lapped_ring_is_repaired_part_by_part(monkeypatch: pytest.MonkeyPatch)
     run(test)
 
 
+def test_who_leaves_for_good_waits_until_its_peers_have_applied_all_or_it_is_told_to_wait_no_longer() -> None:
+    async def test(left: Side, right: Side) -> None:
+        right.cache.get_or_load("k", lambda: b"old")
+        left.cache.delete("k")
+        assert await left.shell.leave(WAIT_S)
+        assert right.cache.get("k") is None
+        looks: list[int] = []
+
+        def at_once() -> bool:
+            looks.append(1)
+            return len(looks) > 2
+
+        left.shell.mesh.left = lambda: False  # type: ignore[method-assign]
+        assert not await left.shell.leave(WAIT_S, at_once)
+        assert len(looks) == 3
+        assert not await left.shell.leave(0)
+
+    run(test)
+
+
 def test_a_namespace_added_later_is_relayed() -> None:
     async def test(left: Side, right: Side) -> None:
         news = [held("news") for _ in "lr"]
