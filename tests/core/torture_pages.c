@@ -441,6 +441,12 @@ static void check_generations_are_whole(void)
     REQUIRE(cache_set(&a, &w) == STORED, "set");
     REQUIRE(cache_find(&a, k.hash, k.text, k.bytes, &e) == FOUND, "what was set is not found");
     REQUIRE(cache_find_again(&a, &e, &still) == FOUND && still, "what was found is not found again");
+    struct entry_ref before = e;
+    a64 *page = &a.page_words[a.open[OPEN_SMALL].page];
+    uint64_t word = load_relaxed(page);
+    store_relaxed(page, page_word(page_generation(word) + INDEX_GEN_BITS + 1, page_owner(word), page_queue(word), page_state(word)));
+    REQUIRE(cache_find_again(&a, &before, &still) == FOUND_NOTHING && !still, "an entry is taken for one that is 2,048 turns younger");
+    store_relaxed(page, word);
     e.place.generation -= INDEX_GEN_BITS + 1;
     REQUIRE(cache_find_again(&a, &e, &still) == FOUND_NOTHING && !still, "an entry of 2,048 turns ago is taken for the present one");
     segment_detach(&a);

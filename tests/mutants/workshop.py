@@ -24,11 +24,13 @@ TEST_S = 60  # of one test
 PROGRAM_MORE_S = 240  # of a torture program, beyond the seconds that it is given
 COMMAND_S = 600  # of any other command, which may be the tests of a whole file
 HANGS_BEYOND = 3  # a time-out counts where the unchanged code takes less than this part of it, on the spot
+WATCHDOG = ("-o", f"faulthandler_timeout={2 * TEST_S}", "-o", "faulthandler_exit_on_timeout=true")
+"""Where C code holds the interpreter's lock for ever, pytest-timeout cannot end a test."""
 TRIES = 3  # until the unchanged code passes
 EXTENSION = "cachee_shm/_core.*.so"
 TIMED_OUT = -1000  # no signal's number
 FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+\.py(?:::.*?)?)(?: - .*)?$", re.MULTILINE)
-LATE = re.compile(r"Timeout \(?>")  # of pytest-timeout
+LATE = re.compile(r"Timeout \(?[>0-9]")  # of pytest-timeout, or of the watchdog below
 NO_TESTS = 5  # pytest's exit status where every test of a file was skipped or left out
 ALONE = ("unshare", "--mount", "--ipc", "--pid", "--fork", "--kill-child", "--mount-proc")
 """Shared memory, queues and processes of their own: what a mutant leaves behind goes with them."""
@@ -212,7 +214,12 @@ class Workshop:
             command = [f"build/torture/plain/{test}", str(seconds)]
         else:
             command = [str(tree / ".venv/bin/python"), "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
-            command += [f"--timeout={TEST_S}", *(f"--deselect={where}" for where in left_out), test]
+            command += [
+                f"--timeout={TEST_S}",
+                *WATCHDOG,
+                *(f"--deselect={where}" for where in left_out),
+                test,
+            ]
         result = self._run(command, tree=tree, limit=self._limit(test), alone=True)
         return 0 if result == NO_TESTS else result
 
