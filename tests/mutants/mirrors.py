@@ -47,6 +47,7 @@ PROGRAMS: dict[str, tuple[str, ...]] = {
     "fence": ("relay", "index", "ring", "roster", "steps"),
     "hash.h": ("relay", "index"),
     "index": ("index", "relay", "steps", "pages"),
+    "orphan": ("roster", "segment"),
     "layout.h": ("segment", "index", "pages", "relay", "steps"),
     "lease": ("lease", "steps"),
     "older": (),  # by real segments of two layouts, from Python
@@ -84,6 +85,7 @@ ALSO: dict[str, tuple[str, ...]] = {
     f"{CORE}fence": ("cachee_shm/test_cache", "cachee_shm/test_buckets"),
     f"{CORE}hash": ("cachee_shm/test_cache", "cachee_shm/test_buckets", "cachee_shm/test_codec"),
     f"{CORE}index": ("cachee_shm/test_cache", "cachee_shm/test_host"),
+    f"{CORE}orphan": ("cachee_shm/test_successor", "cachee_shm/test_detached"),
     f"{CORE}layout": ("cachee_shm/test_segment", "cachee_shm/test_cache", "cachee_shm/test_memory"),
     f"{CORE}lease": ("cachee_shm/test_loading", "cachee_shm/test_waiting"),
     f"{CORE}module": (
