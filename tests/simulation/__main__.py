@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections import Counter
 
-from tests.simulation import rules
+from tests.simulation import campaign, rules
 from tests.simulation.truth import Broken
 from tests.simulation.world import run
 
@@ -18,6 +19,10 @@ def main() -> int:
     )
     parser.add_argument("--seed", type=int, help="run one seed and tell its story")
     parser.add_argument("--seeds", default="200", help="N for 0..N-1, or A:B")
+    parser.add_argument(
+        "--campaign", type=int, metavar="N", help="the same, but those that were run before are not"
+    )
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes of a campaign")
     parser.add_argument("--only", default="", help="kinds of disaster, by name")
     parser.add_argument("--rules", action="store_true", help="switch each rule off, until a seed shows it")
     parser.add_argument("--without", choices=sorted(rules.RULES), help="switch this rule off")
@@ -25,6 +30,8 @@ def main() -> int:
     with rules.without(arguments.without):
         if arguments.rules:
             return every_rule()
+        if arguments.campaign is not None:
+            return campaign.go_on(arguments.campaign, arguments.jobs)
         if arguments.seed is not None:
             return one(arguments.seed, arguments.only)
         return many(*span(arguments.seeds), arguments.only)

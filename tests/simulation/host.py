@@ -3,6 +3,7 @@ shell."""
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
@@ -10,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 from cachee_bridge.effects import Close, Connect, Discover, GoOn, Log, Send, ServeUntil
 from cachee_bridge.frames import NUMBERS, PREFIX, Frame, decode
 from cachee_bridge.mesh import Mesh
+from cachee_bridge.shell import FOR_EVER_MS
 from cachee_shm.errors import BridgeRunning, NotForgotten
 from tests.simulation.loading import Caller
-from tests.simulation.segment import CLEAR, KEY, KEY_SET, TAG, BridgeKilled, Entry, Segment, digest_of
-from tests.simulation.truth import Broken
+from tests.simulation.truth import DEBT_S, Broken
+from tests.simulation.watched import LOCAL, BridgeKilled, Halfway, Watched, key_hash, range_of
 from tests.simulation.zombies import Held
+from tests.stand_in.entries import FRESH
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -170,7 +173,7 @@ class Bridge:
     def _answer(self) -> None:
         """What the DNS says by now."""
         discovery = self.mesh._membership.discovery
-        named = self.world.answer(empty=discovery is not None and discovery.named > 0)
+        named = self.world.answer(self.name, empty=discovery is not None and discovery.named > 0)
         if named is None:
             self._do(lambda: self.mesh.discovery_failed("no server", self.now))
         else:
@@ -196,14 +199,15 @@ class Bridge:
             self.world.truth.counts["relayed"] += message.source != self.host.name
 
     def _serve_until(self, effect: ServeUntil) -> None:
+        ms = FOR_EVER_MS if math.isinf(effect.until) else int(effect.until * 1000)
         for namespace in effect.namespaces:
-            self.held[namespace].set_serve_until(effect.until * 1000)
+            self.held[namespace].set_serve_until(ms)
 
 
 class Host:
     def __init__(self, name: str, world: World) -> None:
         self.name, self.world = name, world
-        self.segments: dict[str, Segment] = {}
+        self.segments: dict[str, Watched] = {}
         self.bridge: Bridge | None = None
         self.zombie: Bridge | None = None
         self.offset = 0.0
@@ -228,13 +232,13 @@ class Host:
         self.asleep_until = 0.0
         self.working = True
         first, *others = self.world.namespaces
-        self.segments = {first: self.world.segment(self.name, first)}
+        self.segments = {first: self.world.segment(self, first)}
         for namespace in others:
             if self.world.lazy and self.life > 1:
                 delay = self.world.more.choice((0.2, 1.0, 5.0, 30.0))
                 self.world.at(delay, lambda ns=namespace, life=self.life: self._use(ns, life))
             else:
-                self.segments[namespace] = self.world.segment(self.name, namespace)
+                self.segments[namespace] = self.world.segment(self, namespace)
         self.world.at(self.world.rng.choice((0.0, 0.0, 0.5)), self.start_bridge)
         for _ in range(self.world.workers):
             self.world.at(self.world.rng.uniform(0.0, 0.3), lambda life=self.life: self._work(life))
@@ -242,7 +246,7 @@ class Host:
     def _use(self, namespace: str, life: int) -> None:
         """A worker attaches to a namespace that the host does not have; its bridge finds it a while later."""
         if life == self.life and not self.world.resting and namespace not in self.segments:
-            self.segments[namespace] = self.world.segment(self.name, namespace, made_late=True)
+            self.segments[namespace] = self.world.segment(self, namespace, made_late=True)
             self.world.at(0.1, self._find_namespaces)
 
     def _find_namespaces(self) -> None:
@@ -255,7 +259,7 @@ class Host:
             self.world.at(self.asleep_until - self.world.now + 1e-9, self.start_bridge)
         elif self.segments and (self.bridge is None or not self.bridge.alive):
             for segment in self.segments.values():
-                segment.left = False
+                segment.bridge_leave(False)
                 self.world.truth.is_back(segment)
             self.bridge = Bridge(self, self.world)
             self.world.network.listening[self.world.address(self.name)] = self.bridge
@@ -273,7 +277,7 @@ class Host:
         if self.bridge is not None:
             self.bridge.die()
         for segment in self.segments.values():
-            segment.dies_in = None
+            segment.bridge_dies_in = None
 
     def crash(self) -> None:
         """The power goes."""
@@ -324,7 +328,7 @@ class Host:
             bridge.held[namespace].heal(segment.pump_cursor, segment.tail)
             bridge.mesh.ring_moved(namespace, bridge.now)
             self.world.truth.leaves(segment)
-            segment.leave()
+            bridge.held[namespace].bridge_leave(True)
         bridge.mesh.leave(bridge.now)
         self._await_leave(bridge, self.world.now + 3.0, returns)
 
@@ -345,8 +349,13 @@ class Host:
         """Many deletes at once: more than the socket takes."""
         for segment in self.segments.values():
             for key in self.world.keys[segment.namespace] * 3:
-                self.busy += 1
-                self.run(self.writing(segment, key, "delete", ""), self.life)
+                self.start(self.writing(segment, key, "delete", ""))
+
+    def read_all(self) -> None:
+        """Each key once."""
+        for segment in self.segments.values():
+            for key in self.world.keys[segment.namespace]:
+                self.start(self.reading(segment, key))
 
     # Workers
 
@@ -361,8 +370,12 @@ class Host:
         if self.working:
             segment = self.segments.get(rng.choice(self.world.namespaces))
             if segment is not None:
-                self.busy += 1
-                self.run(self.verb(rng, segment), life)
+                self.start(self.verb(rng, segment))
+
+    def start(self, steps: Steps) -> None:
+        """A verb."""
+        self.busy += 1
+        self.run(steps, self.life)
 
     def run(self, steps: Steps, life: int) -> None:
         """One step; the next after what it yields, unless the host has died meanwhile."""
@@ -379,7 +392,7 @@ class Host:
         else:
             self.world.at(delay, lambda: self.run(steps, life))
 
-    def verb(self, rng: random.Random, segment: Segment) -> Steps:
+    def verb(self, rng: random.Random, segment: Watched) -> Steps:
         key = rng.choice(self.world.keys[segment.namespace])
         dice = rng.random()
         if dice > self.world.writes or self.world.resting:
@@ -391,84 +404,120 @@ class Host:
             return self.delete_tag(segment, rng.choice(self.world.tags[segment.namespace]))
         if dice < self.world.writes * 0.25:
             return self.local(segment)
-        dies = rng.choice(("before", "half")) if rng.random() < self.world.deaths else ""
+        dies = rng.choice(("before", "half", "stops")) if rng.random() < self.world.deaths else ""
         return self.writing(segment, key, how, dies)
 
-    def reading(self, segment: Segment, key: int) -> Steps:
+    def reading(self, segment: Watched, key: int) -> Steps:
         if self.world.expires and self.world.more.random() < 0.1:
-            segment.touch(key, self.world.ttl(), self.clock())
+            segment.touch(key, self.world.ttl_ms())
         return Caller(self, segment, key).run() if self.world.leases else self.read(segment, key)
 
-    def read(self, segment: Segment, key: int) -> Steps:
+    def read(self, segment: Watched, key: int) -> Steps:
         """get_or_load: what is served is checked; what was loaded is stored if its token still holds."""
-        entry = segment.get(key, self.clock())
-        if entry is not None:
+        state, entry = segment.find(key)
+        if entry is not None and state == FRESH:
             self.world.truth.served(segment, key, entry.value)
-            self.world.truth.lives(segment, key, entry.expires, self.clock())
+            self.world.truth.lives(segment, key, entry.expires_ms)
             return
-        token, started = segment.tail, self.clock()
+        token, started_ms = segment.tail, segment.now_ms()
         yield self._load_time()
         value = self.world.truth.current(key)
         yield self._load_time()
-        ttl = self.world.ttl()
-        if segment.fill(key, value, self.world.tags_of(key), token, started, ttl, self.clock()):
+        tags, ttl_ms = self.world.tags_of(key), self.world.ttl_ms()
+        if segment.fill(key, value, token, started_ms, ttl_ms, tags=tags):
             self.world.truth.at_least_floor(segment, key, value)
 
-    def writing(self, segment: Segment, key: int, how: str, dies: str) -> Steps:
-        """Token, origin, announcement. `dies`: "before" the announcement (an intent stays), or "half" way in
-        it."""
+    def writing(self, segment: Watched, key: int, how: str, dies: str) -> Steps:
+        """Token, origin, announcement. `dies`: "before" the announcement, or "half" way in it: the worker's
+        slot in the roster says what is owed. Or it only "stops" half way: then the bridge has to heal."""
         truth, tags = self.world.truth, self.world.tags_of(key)
-        token, started = segment.tail, self.clock()
+        token, started_ms = segment.tail, segment.now_ms()
         yield self._load_time()
         value = self.world.value(key)
         version = truth.commit(key, value)
         if dies == "before":
-            segment.intents.append(key)
+            self._owe(segment, key)
             return
         yield self._load_time()
-        lost = how != "set" or segment.announced_since(key, tags, token)
-        ttl = self.world.ttl()
-        kind = (KEY, key) if lost else (KEY_SET, key, digest_of(value, ttl))
-        position = segment.append(True, *kind)
-        truth.announce(segment, position, {key: version})
-        if dies == "half":
-            return
-        segment.kill_lower(key, position)
-        if not lost:
-            segment.entries[key] = Entry(value, position, started, tags, ttl, self.clock())
-        truth.returned(self.name, key, version)
+        segment.gets_halfway = dies in ("half", "stops")
+        try:
+            if how == "set":
+                segment.set_fenced(key, value, token, started_ms, self.world.ttl_ms(), tags)
+            else:
+                segment.delete(key)
+        except Halfway:
+            position = segment.tail
+            truth.announce(segment, position, {key: version}, owed=dies == "half")
+            if dies == "half":
+                self._owe(segment, key)
+                return
+            yield self.world.more.choice((0.5, 3.0))
+            segment.kill_lower(key, position << 1)
+            truth.returned(self.name, key, version)
+        else:
+            self._announced(segment, {key: version})
 
-    def delete_tag(self, segment: Segment, tag: int) -> Steps:
+    def delete_tag(self, segment: Watched, tag: int) -> Steps:
         keys = [key for key in self.world.keys[segment.namespace] if tag in self.world.tags_of(key)]
         versions = {key: self.world.truth.commit(key, self.world.value(key)) for key in keys}
         yield self._load_time()
-        position = segment.append(True, TAG, tag)
-        self._announced(segment, position, versions)
+        segment.delete_tag(tag)
+        self._announced(segment, versions)
 
-    def clear(self, segment: Segment) -> Steps:
+    def clear(self, segment: Watched) -> Steps:
         keys = self.world.keys[segment.namespace]
         versions = {key: self.world.truth.commit(key, self.world.value(key)) for key in keys}
         yield self._load_time()
-        position = segment.append(True, CLEAR)
-        self._announced(segment, position, versions)
+        segment.clear()
+        segment.local_value = None
+        self._announced(segment, versions)
 
-    def local(self, segment: Segment) -> Steps:
-        """set(local=True): a position that is never sent."""
-        segment.append(False, KEY, segment.key_bits << 32 | 0xFFFF)
+    def local(self, segment: Watched) -> Steps:
+        """A local value: its record has a position that is never sent, and no peer evicts it."""
+        key = key_hash(segment.number, LOCAL)
+        if segment.local_value is not None and segment.get(key) != segment.local_value:
+            raise Broken(f"I12 {self.name} {segment.namespace}: the local value is gone")
+        segment.local_value = segment.tail
+        segment.set(key, segment.local_value, local=True)
         yield self._load_time()
 
-    def sweep(self) -> None:
-        """The intents of dead workers are announced."""
-        for segment in self.segments.values():
-            while segment.intents:
-                key = segment.intents.pop()
-                version = len(self.world.truth.values[key]) - 1
-                position = segment.append(True, KEY, key)
-                self.world.truth.announce(segment, position, {key: version})
-                segment.kill_lower(key, position)
+    def fill_ring(self, segment: Watched, life: int) -> None:
+        """With records that no peer is sent."""
+        for _ in range(segment.ring_slots if life == self.life else 0):
+            self.start(self.local(segment))
 
-    def _announced(self, segment: Segment, position: int, versions: dict[int, int]) -> None:
-        self.world.truth.announce(segment, position, versions)
+    def _owe(self, segment: Watched, key: int) -> None:
+        """A worker has died: a later verb of somebody on this host pays its debts, within two seconds."""
+        rng, shared = self.world.more, self.world.more.random() < 0.2
+        (segment.range_debts if shared else segment.debts).append(range_of(key) if shared else key)
+        self.world.at(rng.uniform(0.0, DEBT_S), lambda life=self.life: self._pay(life))
+
+    def _pay(self, life: int) -> None:
+        if life != self.life:
+            return
+        if self.world.now < self.asleep_until:
+            self.world.at(self.asleep_until - self.world.now + 1e-9, lambda: self._pay(life))
+            return
+        self.sweep()
+        if self.bridge is not None:
+            self.bridge.pump()
+
+    def sweep(self) -> None:
+        """The debts of dead workers are announced."""
+        for segment in self.segments.values():
+            owed = [(key,) for key in segment.debts]
+            for bits in sorted(set(segment.range_debts)):
+                keys = self.world.keys[segment.namespace]
+                owed.append(tuple(key for key in keys if range_of(key) == bits))
+            first = segment.tail + 1
+            segment.sweep()
+            for position, keys in enumerate(owed, first):
+                versions = {key: self.world.truth.version(key) for key in keys}
+                self.world.truth.announce(segment, position, versions)
+
+    def _announced(self, segment: Watched, versions: dict[int, int]) -> None:
+        """By the verb that has just appended its record, and returns."""
+        self.world.truth.announce(segment, segment.tail, versions)
         for key, version in versions.items():
             self.world.truth.returned(self.name, key, version)
 

@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, Any
 from cachee_shm import loading
 from cachee_shm.waiting import Call
 from tests.simulation.leases import LOADS_MAX, Lease
-from tests.simulation.segment import FRESH, MISS, STALE, Entry, Segment
 from tests.simulation.truth import Broken
+from tests.stand_in.entries import FRESH, MISS, STALE, Entry
 
 if TYPE_CHECKING:
     from tests.simulation.host import Host, Steps
+    from tests.simulation.watched import Watched
 
 
 class OriginDown(Exception):
@@ -53,13 +54,13 @@ POLL_S = 0.02
 class Caller:
     """A segment as one caller uses it."""
 
-    def __init__(self, host: Host, segment: Segment, key: int) -> None:
+    def __init__(self, host: Host, segment: Watched, key: int) -> None:
         self.host, self.world, self.segment, self.key = host, host.world, segment, key
         self.closed = False
         """It is dead: whatever would be done on the way out is not."""
         self.began = host.world.now
         self.leads = self.waits = self.loads = self.failed = False
-        self.state, self.entry = MISS, Entry(0, 0, 0.0)
+        self.state, self.entry = MISS, Entry(0, 0, 0, 0)
         self.uncacheable: set[tuple[type, type]] = set()
 
     # What loading.py calls
@@ -67,10 +68,10 @@ class Caller:
     def _judge(
         self, ttl: Any, stale: Any, negative_ttl: Any, tags: Any, local: bool, *_: Any
     ) -> tuple[Any, ...]:
-        return ttl, stale * 1000, negative_ttl, self.world.tags_of(self.key), local
+        return ttl, int(stale * 1000), negative_ttl, self.world.tags_of(self.key), local
 
     def _find(self, key: int, counted: bool) -> tuple[int, int]:
-        self.state, entry = self.segment.find(key, self.host.clock())
+        self.state, entry = self.segment.find(key)
         self.entry = entry or self.entry
         return self.state, self.entry.value
 
@@ -78,10 +79,11 @@ class Caller:
         return self._fence(), self.world.now
 
     def _fence(self) -> int:
-        return self.segment.fence(self.key, self.world.tags_of(self.key))
+        wide = self.segment.wide_fence(self.world.tags_of(self.key), local=False)
+        return max(self.segment.fence_of(self.key), wide)
 
     def _waits(self, key: int, kept: Any, since: int, asked: float) -> bool:
-        state, _ = self.segment.find(key, self.host.clock())
+        state, _ = self.segment.find(key)
         return not self._waited() and state != FRESH and self._held()
 
     def _woke(self, key: int) -> None:
@@ -102,7 +104,7 @@ class Caller:
         try:
             if self._find(key, False)[0] == FRESH:
                 return loading.LOADED, self.entry.value, None
-            token, started, stale = self.segment.tail, self.host.clock(), self.state == STALE
+            token, started, stale = self.segment.tail, self.segment.now_ms(), self.state == STALE
             try:
                 value = await loader(*args)
             except OriginDown:
@@ -126,10 +128,9 @@ class Caller:
         """Is the stale value still there, and not invalidated meanwhile?"""
         return self._find(self.key, False)[0] != MISS
 
-    def _fill(self, value: int, token: int, started: float, kept: tuple[Any, ...]) -> None:
-        ttl, grace_ms, _, tags, _ = kept
-        now = self.host.clock()
-        if self.segment.fill(self.key, value, tags, token, started, ttl, now, grace_ms / 1000):
+    def _fill(self, value: int, token: int, started_ms: int, kept: tuple[Any, ...]) -> None:
+        ttl_ms, grace_ms, _, tags, _ = kept
+        if self.segment.fill(self.key, value, token, started_ms, ttl_ms, grace_ms, tags):
             self.world.truth.at_least_floor(self.segment, self.key, value)
 
     # What it does
@@ -137,7 +138,7 @@ class Caller:
     def run(self) -> Steps:
         """One step of the caller for each sleep of its."""
         segment: Any = self
-        options: Any = loading.Options(segment, self.world.ttl(), self.world.stale_s)
+        options: Any = loading.Options(segment, self.world.ttl_ms(), self.world.stale_s)
         key: Any = self.key
         flight: Coroutine[float, None, int] = loading.aload(segment, key, options, self._load, ())
         try:
@@ -204,12 +205,12 @@ class Caller:
         """I8, and I1 and I2 of whatever came out of the cache."""
         if self.loads and not self.failed:
             return
-        truth = self.world.truth
-        truth.served(self.segment, self.key, value)
+        truth, segment = self.world.truth, self.segment
+        truth.served(segment, self.key, value)
         if self.state == STALE:
             truth.counts["served stale"] += 1
-            late = self.host.clock() - self.entry.expires
+            late = (segment.now_ms() - self.entry.expires_ms) / 1000
             if late >= self.world.stale_s or not (self.failed or self.waits):
                 raise Broken(f"I8 {self.host.name}: key {self.key:x} is served {late:.3f} s after its end")
         else:
-            truth.lives(self.segment, self.key, self.entry.expires, self.host.clock())
+            truth.lives(segment, self.key, self.entry.expires_ms)

@@ -17,6 +17,8 @@ from typing import Protocol
 
 RELAYED = (4, 5, 6, 11)
 """BEAT, FRAME, REPLAY, CALM."""
+CUT = 0.25
+"""How often what arrives is read in two pieces."""
 
 
 class End(Protocol):
@@ -162,7 +164,7 @@ class Network:
         if way.link not in self._ways:
             self._refuse(way)
             return
-        cut = self._rng.randrange(len(data) + 1)
+        cut = self._rng.randrange(len(data) + 1) if self._rng.random() < CUT else 0
         for piece in (data[:cut], data[cut:]):
             if piece and way.link in self._ways:
                 way.target.received(way.link, piece)

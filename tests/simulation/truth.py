@@ -12,6 +12,7 @@ I5  a range is applied whole or not at all: a bridge killed in the middle of it 
 I6  a frame that evicts anything stands for an announcement in its range, or for one made since
 I7  what workers are told that a peer has applied of their ring, it has
 I11 whoever writes after its host's farewell, with no bridge, finds a mark that says so
+I12 a local value is evicted by no other host
 and nothing outside its namespace. I8 to I10, of loading, are told in loading.py.
 """
 
@@ -22,9 +23,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from tests.simulation.watched import namespace_of
+
 if TYPE_CHECKING:
     from cachee_bridge.frames import Frame
-    from tests.simulation.segment import Segment
+    from tests.simulation.watched import Watched
 
 
 class Broken(Exception):
@@ -47,6 +50,20 @@ class Announcement:
     """Per key hash, the origin version that is announced."""
 
 
+class Word(NamedTuple):
+    """What was announced of one key."""
+
+    at: float
+    version: int
+    life: Life
+    paid_at: float
+    """When its own host must have evicted what is older: later, if its worker died in the middle."""
+
+
+DEBT_S = 2.0
+"""Within this time some verb of the living pays what a dead worker owed."""
+
+
 class Truth:
     def __init__(self, isolation_ttl: float, lost_after: float) -> None:
         self.now = 0.0
@@ -57,8 +74,8 @@ class Truth:
         self.values: dict[int, list[int]] = defaultdict(lambda: [0])
         """Per key hash, the value of each origin version."""
         self.announced: dict[Life, list[Announcement]] = defaultdict(list)
-        self.by_key: dict[int, list[tuple[float, int, Life]]] = defaultdict(list)
-        """Per key hash: (when, version, by whom) of every announcement."""
+        self.by_key: dict[int, list[Word]] = defaultdict(list)
+        """Per key hash, every announcement."""
         self.floors: dict[tuple[str, int], int] = defaultdict(int)
         self.met: dict[tuple[str, Life], float] = {}
         """When a host, since it was booted, first kept a cursor of a life."""
@@ -95,38 +112,43 @@ class Truth:
         """A new version; the value may be an old one."""
         self.values[key].append(value)
         self.counts["commits"] += 1
-        return len(self.values[key]) - 1
+        return self.version(key)
 
     # Announcements
 
-    def announce(self, segment: Segment, position: int, versions: dict[int, int]) -> None:
+    def version(self, key: int) -> int:
+        return len(self.values[key]) - 1
+
+    def announce(self, segment: Watched, position: int, versions: dict[int, int], owed: bool = False) -> None:
+        """`owed`: the verb's worker died in it. On its own host others pay its debts, and have a while."""
         life = Life(segment.host, segment.namespace, segment.incarnation)
         self.announced[life].append(Announcement(self.now, position, versions))
         if life in self.gone_silent and not segment.left:
             raise Broken(f"I11 {life} writes after its farewell, without a bridge, and finds no mark")
         for key, version in versions.items():
-            self.by_key[key].append((self.now, version, life))
+            self.by_key[key].append(Word(self.now, version, life, self.now + DEBT_S * owed))
         self.counts["announcements"] += 1
 
     def returned(self, host: str, key: int, version: int) -> None:
         """A verb of this host that announced `version` has returned."""
         self.floors[host, key] = max(self.floors[host, key], version)
 
-    def concerns(self, segment: Segment, key: int) -> None:
-        if key >> 32 != segment.key_bits:
+    def concerns(self, segment: Watched, key: int) -> None:
+        """`key`: a hash, or 0 for "all"."""
+        if key and namespace_of(key) != segment.number:
             raise Broken(
                 f"{segment.host}: namespace {segment.namespace} is asked to evict a key of another one"
             )
 
-    def leaves(self, segment: Segment) -> None:
+    def leaves(self, segment: Watched) -> None:
         life = Life(segment.host, segment.namespace, segment.incarnation)
         self.farewells[life].append(segment.tail)
         self.gone_silent.add(life)
 
-    def is_back(self, segment: Segment) -> None:
+    def is_back(self, segment: Watched) -> None:
         self.gone_silent.discard(Life(segment.host, segment.namespace, segment.incarnation))
 
-    def forgotten(self, segment: Segment, source: str, incarnation: int, cursor: int) -> None:
+    def forgotten(self, segment: Watched, source: str, incarnation: int, cursor: int) -> None:
         """It has left, and nothing is missing of it: until it is met again, nothing is promised of it. Or it
         is back without this namespace: all that it announced stays promised."""
         life = Life(source, segment.namespace, incarnation)
@@ -143,10 +165,10 @@ class Truth:
         """Somebody with the right to do so said that `name` is no member; host "" stands for all."""
         self.given_up[host, name] = self.now
 
-    def line_drawn(self, segment: Segment) -> None:
+    def line_drawn(self, segment: Watched) -> None:
         self.lines[segment.host, segment.namespace] = self.now
 
-    def removed(self, segment: Segment, source: str, incarnation: int) -> None:
+    def removed(self, segment: Watched, source: str, incarnation: int) -> None:
         life = Life(source, segment.namespace, incarnation)
         allowed = (segment.host, source) in self.given_up or ("", source) in self.given_up
         if not allowed and not self.anybody_may_be_removed:
@@ -157,7 +179,7 @@ class Truth:
     def woke(self, host: str) -> None:
         self.wakes[host] = self.now
 
-    def raised(self, segment: Segment, incarnation: int) -> None:
+    def raised(self, segment: Watched, incarnation: int) -> None:
         """The same ring goes on under another incarnation: what it announced is what it was."""
         was = Life(segment.host, segment.namespace, segment.incarnation)
         now = was._replace(incarnation=incarnation)
@@ -166,7 +188,7 @@ class Truth:
             self.configured[now] = self.configured[was]
         self.counts["raised"] += 1
 
-    def crashed(self, host: str, segments: Iterable[Segment]) -> None:
+    def crashed(self, host: str, segments: Iterable[Watched]) -> None:
         """It knows nobody any more."""
         self.ended |= {Life(host, segment.namespace, segment.incarnation) for segment in segments}
         self.gone = {known: at for known, at in self.gone.items() if known[0] != host}
@@ -183,7 +205,7 @@ class Truth:
                 f"I6 {life} announced nothing in {frame.first}..{frame.last}, and sends {frame.payload!r}"
             )
 
-    def cursor_moved(self, segment: Segment, source: str, was: tuple[int, int], now: tuple[int, int]) -> None:
+    def cursor_moved(self, segment: Watched, source: str, was: tuple[int, int], now: tuple[int, int]) -> None:
         if was[0] == now[0] and now[1] < was[1]:
             raise Broken(f"I4 {segment.host}: the cursor of {source} moved back from {was} to {now}")
         life = Life(source, segment.namespace, now[0])
@@ -212,24 +234,25 @@ class Truth:
         if not ousted:
             raise Broken(f"{host}: its one bridge is refused what is its own")
 
-    def acked(self, segment: Segment, peer: str, position: int) -> None:
+    def acked(self, segment: Watched, peer: str, position: int) -> None:
         """The bridge tells its workers that `peer` has applied so much of their ring."""
         life = Life(segment.host, segment.namespace, segment.incarnation)
         self.counts["acked"] += 1
         if position > self.reached[peer, life]:
             raise Broken(f"I7 {life}: {peer} is said to have {position}, it has {self.reached[peer, life]}")
 
-    def served(self, segment: Segment, key: int, value: int) -> None:
+    def served(self, segment: Watched, key: int, value: int) -> None:
         """One read."""
         self.counts["served"] += 1
         self._not_too_stale(segment, key, self.at_least_floor(segment, key, value))
 
-    def lives(self, segment: Segment, key: int, expires: float, now: float) -> None:
-        """I8, by the clock of the segment's host."""
-        if now >= expires:
-            raise Broken(f"I8 {segment.host}: key {key:x} is served {now - expires:.3f} s after its end")
+    def lives(self, segment: Watched, key: int, expires_ms: int) -> None:
+        """I8, by the clock of the segment's host; 0 is no end."""
+        late = segment.now_ms() - expires_ms
+        if expires_ms and late >= 0:
+            raise Broken(f"I8 {segment.host}: key {key:x} is served {late} ms after its end")
 
-    def at_least_floor(self, segment: Segment, key: int, value: int) -> int:
+    def at_least_floor(self, segment: Watched, key: int, value: int) -> int:
         """I1 for what is served or stored; which version it is. (A slow load may be old when it is
         stored.)"""
         values = self.values[key]
@@ -241,11 +264,12 @@ class Truth:
             )
         return version
 
-    def _not_too_stale(self, segment: Segment, key: int, version: int) -> None:
+    def _not_too_stale(self, segment: Watched, key: int, version: int) -> None:
         woke = self.wakes.get(segment.host, float("-inf"))
         if self.may_be_stale or self.now - woke <= self.bound_awake:
             return
-        for at, newer, life in self.by_key[key]:
+        for announced_at, newer, life, paid_at in self.by_key[key]:
+            at = paid_at if life.host == segment.host else announced_at
             if newer <= version or at > self._promised_until(segment.host, life):
                 continue
             known = self.met.get((segment.host, life), self.configured.get(life, float("inf")))
@@ -261,13 +285,12 @@ class Truth:
         given_up = self.given_up.get((host, life.host), float("inf"))
         return min(given_up, self.no_more.get(life.host, float("inf")))
 
-    def at_rest(self, segment: Segment, now: float) -> None:
+    def at_rest(self, segment: Watched) -> None:
         """I3, by the clock of the segment's host."""
-        if now * 1000 > segment.serve_until:
+        if segment.now_ms() > segment.serve_until:
             raise Broken(f"I3 {segment.host} {segment.namespace}: isolated at rest")
-        for key in list(segment.entries):
-            entry = segment.visible(key)
-            if entry is not None and entry.value != self.current(key):
+        for key, entry in segment.entries.items():
+            if segment.is_valid(entry) and not entry.local and entry.value != self.current(key):
                 raise Broken(
                     f"I3 {segment.host} {segment.namespace}: key {key:x} is {entry.value} at rest, "
                     f"the origin has {self.current(key)}"

@@ -10,6 +10,7 @@ import heapq
 import random
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from unittest.mock import patch
 
 from cachee_bridge import addresses as addresses_module
@@ -24,8 +25,8 @@ from cachee_shm import loading as loading_module
 from tests.simulation.host import Host
 from tests.simulation.loading import poll
 from tests.simulation.network import Network
-from tests.simulation.segment import KEYS, TAG_FIRST, TAGS, Segment
 from tests.simulation.truth import Broken, Life, Truth
+from tests.simulation.watched import KEYS, TAGS, Watched, key_hash, namespace_of, number_of, tag_hash
 
 CHAOS_S = 8.0
 SETTLE_S = 5.0
@@ -49,11 +50,11 @@ class World:
         if "lazy" in only.split():
             self.namespaces = ["a", "b"]
         self.keys = {
-            ns: [number << 32 | k for k in range(1, KEYS + 1)] for number, ns in enumerate(self.namespaces, 1)
+            ns: [key_hash(number, k) for k in range(1, KEYS + 1)]
+            for number, ns in enumerate(self.namespaces, 1)
         }
         self.tags = {
-            ns: [number << 32 | TAG_FIRST + t for t in range(TAGS)]
-            for number, ns in enumerate(self.namespaces, 1)
+            ns: [tag_hash(number, t) for t in range(TAGS)] for number, ns in enumerate(self.namespaces, 1)
         }
         self.everyone_is_configured = rng.random() < 0.7
         self.ring_slots = rng.choice((6, 30, 200))
@@ -86,11 +87,14 @@ class World:
 
     def _choose_membership(self, rng: random.Random, only: list[str]) -> None:
         """By chances of its own, so that a seed's other choices are what they would be without."""
-        more = [self._forget, self._vanish, self._unname, self._sleep]
+        more = [self._forget, self._vanish, self._unname, self._sleep, self._estrange]
+        more += [self._blind, self._name_nobody, self._stop_worker, self._lap, self._reborn]
         chosen = [each for each in more if each.__name__.strip("_") in only]
         self.disasters += chosen if only else rng.sample(more, rng.choice((0, 0, 1, 2)))
         names = {each.__name__ for each in self.disasters}
-        self.discovers = bool(names & {"_vanish", "_unname"}) or (not only and rng.random() < 0.1)
+        self.discovers = bool(names & {"_vanish", "_unname", "_blind", "_name_nobody"}) or (
+            not only and rng.random() < 0.1
+        )
         self.everyone_is_configured |= self.discovers
         self.on_isolation = rng.choice(("cap",) * 6 + ("flush", "serve")) if not only else "cap"
         self.truth.may_be_stale = self.on_isolation == "serve"
@@ -99,6 +103,11 @@ class World:
         self.named = set(self.names)
         self.dns_fails = rng.choice((0.0, 0.3))
         """How often."""
+        self._quiet_from = 0.0
+        """When the last disaster of several acts is over, and its outcome was to be seen for a while."""
+        self.blind: set[str] = set()
+        """Hosts that get no answer from the DNS."""
+        self.nobody_is_named = False
 
     def _choose_more(self, rng: random.Random, only: list[str]) -> None:
         """The same again."""
@@ -146,7 +155,7 @@ class World:
             self._until(CHAOS_S + SETTLE_S)
         for host in self.hosts.values():
             for segment in host.segments.values():
-                self.truth.at_rest(segment, host.clock())
+                self.truth.at_rest(segment)
 
     def _until(self, end: float) -> None:
         while self._events and self._events[0][0] <= end:
@@ -186,15 +195,15 @@ class World:
 
     # What hosts need to know
 
-    def segment(self, host: str, namespace: str, made_late: bool = False) -> Segment:
-        """A new one. That one is `made_late`, nobody expects before he has heard of it."""
+    def segment(self, host: Host, namespace: str, made_late: bool = False) -> Watched:
+        """A new one. If it is `made_late`, nobody expects it before he has heard of it."""
         incarnation = self._draw_incarnation()
-        life = Life(host, namespace, incarnation)
-        expected = self.everyone_is_configured or host == self.names[0]
-        if expected and host not in self.ever_left and not made_late:
+        life = Life(host.name, namespace, incarnation)
+        expected = self.everyone_is_configured or host.name == self.names[0]
+        if expected and host.name not in self.ever_left and not made_late:
             self.truth.configured[life] = self.now
-        bits = self.namespaces.index(namespace) + 1
-        segment = Segment(self.truth, host, namespace, incarnation, self.ring_slots, bits)
+        number = self.namespaces.index(namespace) + 1
+        segment = Watched(self.truth, host.name, namespace, number, incarnation, self.ring_slots, host.clock)
         segment.on_isolation, segment.isolation_ttl_s = self.on_isolation, ISOLATION_TTL_S
         return segment
 
@@ -219,9 +228,13 @@ class World:
         """The host's name, if `who` is its address."""
         return self.names[int(who.split(":")[0].rpartition(".")[2]) - 1] if ":" in who else who
 
-    def answer(self, empty: bool) -> list[str] | None:
+    def answer(self, name: str, empty: bool) -> list[str] | None:
         """What the DNS names; None: it fails. `empty`: it may say that there is nobody, which is as much of a
         fault."""
+        if name in self.blind:
+            return None
+        if self.nobody_is_named and empty:
+            return []
         if not self.resting and self.rng.random() < self.dns_fails:
             return self.rng.choice((None, [])) if empty else None
         return [self.address(name) for name in sorted(self.named)]
@@ -240,17 +253,17 @@ class World:
         )
 
     def tags_of(self, key: int) -> tuple[int, ...]:
-        namespace = self.namespaces[(key >> 32) - 1]
-        return (self.tags[namespace][key % 2],)
+        namespace = self.namespaces[namespace_of(key) - 1]
+        return (self.tags[namespace][number_of(key) % TAGS],)
 
     def value(self, key: int) -> int:
         """A new value, or one that the key had before."""
         values = self.truth.values[key]
         return self.rng.choice(values) if self.rng.random() < 0.3 else max(values) + 1
 
-    def ttl(self) -> float | None:
-        """Of one entry, in seconds; None: for ever."""
-        return self.more.choice((None, 0.05, 0.4, 2.0)) if self.expires else None
+    def ttl_ms(self) -> int:
+        """Of one entry; 0: for ever."""
+        return self.more.choice((0, 50, 400, 2000)) if self.expires else 0
 
     # The adversary
 
@@ -286,15 +299,14 @@ class World:
     def _block(self) -> None:
         one, other = self.rng.sample(self.names, 2)
         ways = {(one, other)} if self.rng.random() < 0.5 else {(one, other), (other, one)}
-        self._blocked(ways, f"{one} {'-' if len(ways) == 1 else '='}x {other}")
+        self._blocked(ways, f"{one} {'-' if len(ways) == 1 else '='}x {other}", self._while())
 
     def _cut_off(self) -> None:
         one = self.rng.choice(self.names)
         ways = {way for other in self.names if other != one for way in ((one, other), (other, one))}
-        self._blocked(ways, f"{one} is cut off")
+        self._blocked(ways, f"{one} is cut off", self._while())
 
-    def _blocked(self, ways: set[tuple[str, str]], what: str) -> None:
-        seconds = self._while()
+    def _blocked(self, ways: set[tuple[str, str]], what: str, seconds: float) -> None:
         self.say(f"-- {what} for {seconds:.3f}")
         self.network.blocked |= ways
         self.at(seconds, lambda: self.network.blocked.difference_update(ways))
@@ -312,7 +324,7 @@ class World:
     def _kill_bridge_while_it_applies(self) -> None:
         host, seconds = self._some_host(), self._while()
         for segment in host.segments.values():
-            segment.dies_in = self.rng.randrange(6)
+            segment.bridge_dies_in = self.rng.randrange(6)
         self.at(seconds, host.start_bridge)
 
     def _hang_bridge(self) -> None:
@@ -335,6 +347,31 @@ class World:
         if host.bridge is not None and host.bridge.alive:
             self.say(f"-- the pump of {host.name} stalls for {seconds:.3f}")
             host.bridge.stall(seconds)
+
+    def _stop_worker(self) -> None:
+        """Half way in a write; and the pump does not come to its turn."""
+        host, seconds = self._some_host(), self.rng.uniform(1.3, 2.2)
+        if host.bridge is not None and host.bridge.alive and host.segments and self._stage(seconds):
+            self.say(f"-- a worker of {host.name} stops, and its pump stalls for {seconds:.3f}")
+            host.bridge.stall(seconds)
+            segment = self.rng.choice(list(host.segments.values()))
+            host.start(
+                host.writing(segment, self.rng.choice(self.keys[segment.namespace]), "delete", "stops")
+            )
+
+    def _lap(self) -> None:
+        """A host clears all or a tag while its bridge is dead, and then so much is written that its record is
+        overwritten."""
+        host, seconds = self._some_host(), self.rng.uniform(0.5, 1.2)
+        if host.segments and host.working:
+            self.say(f"-- the bridge of {host.name} is killed for {seconds:.3f}, and its ring goes round")
+            host.bridge_crash()
+            self.at(seconds, host.start_bridge)
+            for segment in host.segments.values():
+                tag = self.rng.choice(self.tags[segment.namespace])
+                host.start(self.rng.choice((host.clear(segment), host.delete_tag(segment, tag))))
+                fill = partial(host.fill_ring, segment, host.life)
+                self.at(0.8 * seconds, fill)
 
     def _crash(self) -> None:
         """Of a host that all expect or know: a writer that nobody has met cannot be waited for."""
@@ -385,11 +422,19 @@ class World:
         self.at(self._while(), lambda: setattr(self.network, "slow", 0.002))
 
     def _fill_buffers(self) -> None:
-        """What one host sends another takes long to arrive, and all of it does."""
+        """What one host sends another takes long to arrive, and all of it does. Where that comes gradually,
+        the link is never silent."""
         one, other = self.rng.sample(self.names, 2)
-        self.network.latency[one, other] = seconds = self.rng.uniform(0.5, 2.0)
-        self.say(f"-- {one} ~> {other} takes {seconds:.3f}")
-        self.at(2 * self._while(), lambda: self.network.latency.pop((one, other), None))
+        seconds, steps = self.rng.uniform(0.5, 2.0), self.rng.choice((1, 20))
+        self.say(f"-- {one} ~> {other} takes {seconds:.3f}, in {steps} steps")
+        for step in range(steps):
+            latency = seconds * (step + 1) / steps
+            self.at(0.15 * step, lambda latency=latency: self._delay(one, other, latency))
+        self.at(0.15 * steps + 2 * self._while(), lambda: self.network.latency.pop((one, other), None))
+
+    def _delay(self, one: str, other: str, seconds: float) -> None:
+        if not self.resting:
+            self.network.latency[one, other] = seconds
 
     def _forget(self) -> None:
         """Some operator is impatient: with somebody who is dead, or who only cannot be reached."""
@@ -402,13 +447,79 @@ class World:
             bridge.forget(who)
 
     def _vanish(self) -> None:
-        """A host dies; the DNS notices; after a long while there is a host of that name again."""
-        host, seconds = self._some_host(), self.rng.uniform(1.0, 2.0) * self.longest_s
-        if self._may_be_lost(host):
+        """Somebody does not hear a host any more, which writes and dies; the DNS notices; after a long while
+        there is a host of that name again."""
+        one, other = self.rng.sample(self.names, 2)
+        seconds = self.rng.choice((0.0, 0.3, 0.8))
+        if self._stage(seconds + 3.0):
+            if seconds:
+                self._blocked({(one, other), (other, one)}, f"{one} =x {other}", seconds)
+                self.hosts[other].read_all()
+                self.at(0.5 * seconds, self.hosts[one].burst)
+                self.at(seconds + 4.0, self.hosts[other].read_all)
+            self.at(seconds, lambda: self._vanished(self.hosts[one]))
+
+    def _vanished(self, host: Host) -> None:
+        seconds = self.rng.uniform(5.0, 8.0)
+        if host.segments and not self.resting and self._may_be_lost(host):
             self.say(f"-- {host.name} loses power for {seconds:.3f}, and its place in the DNS")
             host.crash()
             self.at(self.rng.uniform(0.0, 1.0), lambda: self._drop_name(host.name, seconds))
             self.at(seconds, lambda: None if host.segments else host.boot())
+
+    def _estrange(self) -> None:
+        """A host is made anew where it cannot reach another. That one dies, and is made anew within reach:
+        its second life is the first that the one meets."""
+        one, other = (self.hosts[name] for name in self.rng.sample(self.names, 2))
+        seconds = self.rng.uniform(0.8, 2.0)
+        if one.segments and self._may_be_lost(one) and self._stage(seconds):
+            ways = {(one.name, other.name), (other.name, one.name)}
+            self._blocked(ways, f"{one.name} is made anew, {other.name} =x it", seconds)
+            one.crash()
+            one.boot()
+            self.at(seconds, lambda: self._make_anew(other))
+
+    def _stage(self, seconds: float) -> bool:
+        """Whether such a disaster may begin: one at a time, or the next one hides what the last has done."""
+        if self.now < self._quiet_from:
+            return False
+        self._quiet_from = self.now + seconds + 2.0
+        return True
+
+    def _make_anew(self, host: Host) -> None:
+        if host.segments and not self.resting and self._may_be_lost(host):
+            self.say(f"-- {host.name} is made anew")
+            host.crash()
+            host.boot()
+
+    def _reborn(self) -> None:
+        """Somebody does not hear what a host writes before it dies; it comes back at once."""
+        one, other = self.rng.sample(self.names, 2)
+        seconds = 0.8
+        if self._stage(seconds):
+            self._blocked({(one, other), (other, one)}, f"{one} =x {other}", seconds)
+            self.hosts[other].read_all()
+            self.at(0.5 * seconds, self.hosts[one].burst)
+            self.at(seconds, lambda: self._make_anew(self.hosts[one]))
+            self.at(seconds + 1.5, self.hosts[other].read_all)
+
+    def _blind(self) -> None:
+        """A host is made anew where it reaches nobody, and no DNS."""
+        host, seconds = self._some_host(), self.rng.uniform(1.2, 3.0)
+        if host.segments and self._may_be_lost(host) and self._stage(seconds):
+            ways = {way for name in self.names for way in ((host.name, name), (name, host.name))}
+            self._blocked(ways, f"{host.name} is made anew, and reaches nobody", seconds)
+            self.blind.add(host.name)
+            host.crash()
+            host.boot()
+            self.at(seconds, lambda: self.blind.discard(host.name))
+
+    def _name_nobody(self) -> None:
+        """The DNS has lost its records."""
+        seconds = self._while()
+        self.say(f"-- the DNS names nobody for {seconds:.3f}")
+        self.nobody_is_named = True
+        self.at(seconds, lambda: setattr(self, "nobody_is_named", False))
 
     def _unname(self) -> None:
         """The DNS is mistaken: the host lives."""
@@ -434,18 +545,18 @@ class World:
         self.say("== rest")
         self.resting = True
         self.named = set(self.names)
+        self.blind.clear()
+        self.nobody_is_named = False
         self.network.blocked.clear()
         self.network.latency.clear()
         self.network.lossy, self.network.slow = 0.0, 0.002
         for host in self.hosts.values():
             for segment in host.segments.values():
-                segment.dies_in = None
+                segment.bridge_dies_in = None
             if not host.segments:
                 host.boot()
             self.at(0.1, host.start_bridge)
             self.at(1.0, host.start_bridge)
-            for delay in (1.5, 4.0):
-                self.at(delay, lambda host=host: host.bridge.sweep() if host.bridge is not None else None)
 
 
 def run(seed: int, story: bool = False, only: str = "") -> Truth:

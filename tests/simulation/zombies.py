@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from cachee_shm.errors import BridgeRunning
 
 if TYPE_CHECKING:
-    from tests.simulation.segment import Segment
+    from tests.simulation.watched import Watched
 
 REFUSED = frozenset(
     (
@@ -35,7 +35,7 @@ REFUSED = frozenset(
 class Held:
     """A mesh's store."""
 
-    def __init__(self, segment: Segment) -> None:
+    def __init__(self, segment: Watched) -> None:
         segment.bridge_generation += 1
         self._segment, self._generation = segment, segment.bridge_generation
 
