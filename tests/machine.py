@@ -74,7 +74,7 @@ def why_missing(name: str) -> str:
 def require(name: str) -> None:
     """Skips the test that calls it where this machine lacks `name`."""
     if reason := why_missing(name):
-        pytest.skip(reason)
+        pytest.skip(reason, allow_module_level=True)
 
 
 def skip(name: str, why: str) -> None:
@@ -214,6 +214,31 @@ def _aarch64() -> str:
     return _command("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu libc6-dev-arm64-cross") or _command(
         "qemu-aarch64", "qemu-user"
     )
+
+
+@need("PostgreSQL", Kind.PACKAGE)
+def _postgresql() -> str:
+    return ""  # databases.py looks for it: see `skip`
+
+
+@need("MariaDB", Kind.PACKAGE)
+def _mariadb() -> str:
+    return ""  # the same
+
+
+def _modules(*names: str) -> str:
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    return f"pip install {' '.join(missing)}" if missing else ""
+
+
+@need("Django", Kind.PACKAGE)
+def _django() -> str:
+    return _modules("django", "pymysql")
+
+
+@need("SQLAlchemy", Kind.PACKAGE)
+def _sqlalchemy() -> str:
+    return _modules("sqlalchemy")
 
 
 @need("rival", Kind.PACKAGE)

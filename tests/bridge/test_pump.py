@@ -372,6 +372,7 @@ def test_a_ring_costs_a_look_at_what_rang_however_many_others_there_are(bell: Do
     uvloop.run(main())
 
 
+@pytest.mark.needs("message queues")
 @pytest.mark.parametrize("length", [12, 63], ids=["a host's usual name", "the longest"])
 def test_a_write_into_a_real_segment_costs_looks_at_that_one_alone(length: int) -> None:
     host = f"t.{uuid.uuid4().hex}".ljust(length, "x")[:length]

@@ -421,6 +421,7 @@ def test_with_workers_attached_a_stop_is_no_leave(pair: Pair) -> None:
     until(lambda: isolated(reader))
 
 
+@pytest.mark.needs("message queues")
 def test_a_clean_stop_leaves_no_doorbell_and_the_next_bridge_is_rung(pair: Pair) -> None:
     writer = pair[0].attach()
     tell(pair[0], pair[1])

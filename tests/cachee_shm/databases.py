@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
+from tests import machine
 
 START_S = 30
 
@@ -64,7 +64,7 @@ def postgres() -> Iterator[dict[str, object]]:
     """A server of its own: what to connect with."""
     programs = postgres_programs()
     if programs is None:
-        pytest.skip("PostgreSQL is not installed")
+        machine.skip("PostgreSQL", "apt-get install postgresql")
     before = ordinary()
     with directory() as path:
         data, port = path / "data", free_port()
@@ -110,7 +110,7 @@ def mariadb() -> Iterator[dict[str, object]]:
     program = shutil.which("mariadbd", path=f"{os.environ['PATH']}:/usr/sbin")
     install = shutil.which("mariadb-install-db")
     if program is None or install is None:
-        pytest.skip("MariaDB is not installed")
+        machine.skip("MariaDB", "apt-get install mariadb-server")
     before = ordinary()
     with directory() as path:
         data, port = path / "data", free_port()

@@ -5,8 +5,11 @@ import contextvars
 
 import pytest
 
-django = pytest.importorskip("django")
-pymysql = pytest.importorskip("pymysql")
+from tests import machine
+
+machine.require("Django")
+import django  # noqa: E402
+import pymysql  # noqa: E402
 from django.conf import settings  # noqa: E402
 
 KEY = "user:1"

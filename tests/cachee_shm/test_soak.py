@@ -9,6 +9,7 @@ import posix_ipc
 import pytest
 
 from cachee_shm._core import LAYOUT
+from tests import machine
 from tests.cachee_shm import bridged
 from tests.cachee_shm.processes import child, children, until
 from tests.cachee_shm.test_death import assert_all_memory_is_usable
@@ -219,6 +220,7 @@ while True:
 @pytest.fixture
 def queue(config):
     name = f"/cachee.{config['host']['name']}-b"
+    machine.require("message queues")
     queue = posix_ipc.MessageQueue(name, posix_ipc.O_CREX, max_messages=2, max_message_size=128)
     yield queue
     queue.close()

@@ -5,7 +5,10 @@ import contextvars
 
 import pytest
 
-sqlalchemy = pytest.importorskip("sqlalchemy")
+from tests import machine
+
+machine.require("SQLAlchemy")
+import sqlalchemy  # noqa: E402
 from sqlalchemy import event, text  # noqa: E402
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column  # noqa: E402
 
