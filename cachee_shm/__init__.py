@@ -13,6 +13,7 @@ from cachee_shm.events import Event, Events
 from cachee_shm.health import Health, PeerHealth
 from cachee_shm.loading import Writing
 from cachee_shm.loads import Load, current_load
+from cachee_shm.registry import register
 
 __all__ = [
     "Cache",
@@ -26,5 +27,6 @@ __all__ = [
     "__version__",
     "attach",
     "current_load",
+    "register",
 ]
 __version__ = "0.1.0"

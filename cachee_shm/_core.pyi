@@ -151,6 +151,7 @@ class Segment:
         doorbell: str,
         encode: Callable[[object], tuple[int, bytes]],
         decoders: tuple[Callable[[bytes], object], ...],
+        compress_bytes: int,
         follows: bool,
     ) -> int: ...
     def _find(self, key: str | bytes, counted: bool, /) -> tuple[int, Any]: ...

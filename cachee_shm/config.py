@@ -52,8 +52,10 @@ else:
     import tomli as tomllib
 
 __all__ = [
+    "PICKLE_WARNING",
     "Bridge",
     "Config",
+    "Defaults",
     "Host",
     "NamespaceConfig",
     "NamespaceTable",
@@ -75,6 +77,7 @@ MEMORY_BYTES_MAX = 64 << 30  # an index word has 20 bits for its page of 64 KiB
 NEAR_CACHE_ENTRIES_MAX = 1 << 20  # of each process: about 150 bytes a slot beside the objects
 HASH_KEY_BYTES_MIN = 16
 HASH_KEY_BYTES_MAX = 64  # the most that keyed BLAKE2b takes
+COMPRESS_BYTES_MIN = 64  # less than that is never smaller for it
 USER_IDS = 1 << 32
 DAY_S = 86400.0
 
@@ -95,6 +98,12 @@ A_FILE = "the path of a file, in quotes"
 NOT_BUILT = {
     "bridge.http": "no such line; `cachee stat` shows the numbers",
 }
+PICKLE_WARNING = "whoever may write this namespace's segment may then run code in every process that reads it"
+# What stands in a table where it may not.
+ELSEWHERE = {
+    "defaults.pickle": "pickle = true in the [namespaces.NAME] of each namespace that needs it: "
+    f"{PICKLE_WARNING}",
+}
 
 
 def _quantity(value: object, units: Mapping[str, float]) -> float:
@@ -114,6 +123,10 @@ def _duration_or_never(value: object) -> float | None:
 
 def _size(value: object) -> int:
     return int(_quantity(value, SIZES))
+
+
+def _size_or_never(value: object) -> int | None:
+    return None if value is None or value == "never" else _size(value)
 
 
 def _host_name(value: str) -> str:
@@ -236,8 +249,8 @@ class Host(Table):
             ) from None
 
 
-class NamespaceTable(Table):
-    """``[defaults]`` or ``[namespaces.NAME]``; what is left out comes from the defaults, then from here."""
+class Defaults(Table):
+    """``[defaults]``, and what a namespace may say for itself; what both leave out comes from here."""
 
     memory: Bytes = Field(
         default=32 << 20,
@@ -265,6 +278,21 @@ class NamespaceTable(Table):
         ge=0,
         le=NEAR_CACHE_ENTRIES_MAX,
         description=f"a whole number from 0 to {NEAR_CACHE_ENTRIES_MAX}",
+    )
+    compress: Annotated[int | None, BeforeValidator(_size_or_never)] = Field(
+        default=None,
+        ge=COMPRESS_BYTES_MIN,
+        le=1 << 30,
+        description='the size from which on values are compressed by zstd, such as "4KiB", from 64B to 1GiB '
+        f'{SIZE_UNITS}, or "never"',
+    )
+
+
+class NamespaceTable(Defaults):
+    """``[namespaces.NAME]``: what is left out comes from the defaults."""
+
+    pickle: bool = Field(
+        default=False, description=f"true or false, without quotes; if true, {PICKLE_WARNING}"
     )
 
 
@@ -344,6 +372,8 @@ class NamespaceConfig:
     on_isolation: str
     isolation_ttl: float
     near_cache_entries: int
+    compress: int | None
+    pickle: bool
     hash_key: bytes
 
 
@@ -351,7 +381,7 @@ class Config(Table):
     """The whole file."""
 
     host: Host = Field(description="a table: [host]")
-    defaults: NamespaceTable | None = Field(default=None, description="a table: [defaults]")
+    defaults: Defaults | None = Field(default=None, description="a table: [defaults]")
     namespaces: dict[Annotated[str, AfterValidator(_namespace_name)], NamespaceTable] = Field(
         default={},
         max_length=NAMESPACES_MAX,
@@ -411,7 +441,7 @@ class Config(Table):
 NAMESPACE_NAMES = "1 to 64 letters, digits, '-' and '_'"
 TABLES: dict[str, type[Table]] = {
     "host": Host,
-    "defaults": NamespaceTable,
+    "defaults": Defaults,
     "namespaces": NamespaceTable,
     "bridge": Bridge,
 }
@@ -429,6 +459,9 @@ def _fault(error: ErrorDetails, tables: Mapping[str, Any]) -> str:
     instead = NOT_BUILT.get(_dotted(where))
     if instead:
         return f"{_dotted(where)}: found {_shown(found)}, which is not built yet; accepted: {instead}"
+    elsewhere = ELSEWHERE.get(_dotted(where))
+    if elsewhere:
+        return _line(where, found, elsewhere)
     if error["type"] in ("extra_forbidden", "invalid_key"):
         return f"{_dotted(where)}: an unknown key; accepted: {', '.join(_table_at(where).model_fields)}"
     return _line(where, found, _accepted(where))

@@ -19,6 +19,7 @@ adds the particulars: the file and key, the name, the number found and the numbe
     ├── KeyTooLong (ValueError)             a key of more than 1,024 bytes
     ├── InvalidKey (TypeError)              a key that is neither str nor bytes
     ├── InvalidTTL (ValueError)             a lifetime that is negative, NaN or not a number
+    ├── InvalidCodec (ValueError)           a codec that cannot be registered
     ├── NotACounter (ValueError)            a value that incr cannot add to
     ├── NoStaleValue (LookupError)          a loader keeps the older value, and there is none
     ├── ValueTooLarge (ValueError)          a value that the segment cannot hold
@@ -48,6 +49,7 @@ __all__ = [
     "Closed",
     "ConfigError",
     "FrameError",
+    "InvalidCodec",
     "InvalidKey",
     "InvalidTTL",
     "KeyTooLong",
@@ -195,6 +197,13 @@ class InvalidTTL(CacheeError, ValueError):
     """
 
 
+class InvalidCodec(CacheeError, ValueError):
+    """``register`` of a type or a name that has another codec, or cannot have one.
+
+    Nothing was registered, and the codecs that there are go on. Give it another name, or keep one of the two.
+    """
+
+
 class NotACounter(CacheeError, ValueError):
     """``incr`` or ``decr`` met a value that is no integer of 64 bits, or one that was set without
     ``local=True``; or the sum would not fit 64 bits.
@@ -219,17 +228,18 @@ class ValueTooLarge(CacheeError, ValueError):
 
 
 class Unserializable(CacheeError, TypeError):
-    """A value that no codec takes: an unknown class, a subclass of a built-in type, or nesting that is too
-    deep.
+    """A value that no codec takes: an unknown class, a class that its readers would not find by its name, or
+    nesting that is too deep.
 
     It was not stored. As with ``ValueTooLarge``, a ``set`` was announced and no older value is left under the
-    key on any host. Store a built-in type or a pydantic model made of such.
+    key on any host. Store a built-in type, a dataclass, an attrs class or a pydantic model made of such, or
+    give the type a codec by ``cachee_shm.register``.
     """
 
 
 class Undecodable(CacheeError):
-    """Stored bytes that do not decode: garbage, or a pydantic model whose class this process has not
-    imported.
+    """Stored bytes that do not decode: garbage, an object whose class this process has not imported or has in
+    another shape, a codec that it has not registered, or a pickle where the namespace allows none.
 
     Internal: ``get`` counts it and answers a miss, so that the value is loaded afresh.
     """

@@ -13,7 +13,7 @@ from types import EllipsisType
 from typing import TYPE_CHECKING, Any
 
 from cachee_shm._core import flight
-from cachee_shm.codec import Encoded, Labelled, decode, etag_of
+from cachee_shm.codec import Encoded, Labelled, etag_of
 from cachee_shm.errors import NoStaleValue
 
 if TYPE_CHECKING:
@@ -123,13 +123,14 @@ class Load:
 
         Raises ``NoStaleValue`` when there is none any more: it was evicted or invalidated meanwhile.
         """
+        owner = self._flight.owner
         state, tag, data = self._stored()
-        if state == MISS:
+        if owner is None or state == MISS:
             raise NoStaleValue(
                 f"There is no older value of {self.key!r} to keep: it was evicted or invalidated. Nothing "
                 "was stored. Load it without a condition."
             )
-        value = decode(tag, data)
+        value = owner._codec.decode(tag, data)
         self._flight.stores = Unchanged(value, Encoded(tag, data))
         return value
 

@@ -20,7 +20,8 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from cachee_shm import _core, codec
+from cachee_shm import _core
+from cachee_shm.codec import Codec
 from cachee_shm.errors import (
     AccessDenied,
     ConfigError,
@@ -72,6 +73,8 @@ class Spec(NamedTuple):
     default_ttl_ms: int
     near_cache_entries: int = 0
     on_isolation: str = "cap"
+    pickle: bool = False
+    compress_bytes: int | None = None
 
     @property
     def doorbell(self) -> str:
@@ -124,6 +127,8 @@ def spec_of(config: Config, namespace: str | None) -> Spec:
         default_ttl_ms=round((table.default_ttl or 0) * 1000),
         near_cache_entries=table.near_cache_entries,
         on_isolation=table.on_isolation,
+        pickle=table.pickle,
+        compress_bytes=table.compress,
     )
 
 
@@ -167,6 +172,7 @@ class Segment(_core.Segment):
         """
         _require_the_interpreters_lock()
         self.spec = spec
+        self._codec = Codec(spec.namespace, spec.pickle, spec.compress_bytes, warn)
         self.uncacheable: set[tuple[type, type]] = set()  # warned of: error and type of value, see loading.py
         if waits:
             self._open()
@@ -240,8 +246,9 @@ class Segment(_core.Segment):
             spec.default_ttl_ms,
             spec.near_cache_entries,
             spec.doorbell,
-            codec.encode,
-            codec.HOOKS_BY_TAG,
+            self._codec.encode,
+            self._codec.decoders,
+            spec.compress_bytes or 0,
             self._follows,
         )
         if actual != spec.memory_bytes:

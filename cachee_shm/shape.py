@@ -1,15 +1,18 @@
-"""The shape of a model's class: what decides whether an object that one release stored is right in another.
+"""The shape of a class: what decides whether an object that one release stored is right in another.
 
-    fields              names, types, constraints, defaults; the same of each model and TypedDict in them;
-                        an enum's members; what a type of the user's tells pydantic of itself
+    fields              names, types, order, constraints, defaults of a model, dataclass, attrs class or named
+                        tuple; the same of each such class and TypedDict in them; an enum's members; what a
+                        type of the user's tells pydantic of itself
+    slots               of any class that is stored
     private attributes  names, types, defaults
     configuration       ``model_config``, and the type of what is allowed besides the fields
     functions           validators, and the methods that make or restore an object; no other method
 
-``shape_digest`` gives it as 8 bytes. They are the same in each process that runs the same code: no address
-and no order of a set is in them. Functions are compared by their bytecode. So two versions of Python do not
-share models that have validators. A difference that does not matter costs a miss. An equality where there is
-a difference would give an object that the present class does not make.
+``shape_digest`` gives it as 8 bytes; ``member_digest`` gives that of one member of an enum: its name and
+value. They are the same in each process that runs the same code: no address and no order of a set is in them.
+Functions are compared by their bytecode. So two versions of Python do not share objects whose class has such
+functions. A difference that does not matter costs a miss. An equality where there is a difference would give
+an object that the present class does not make.
 """
 
 from __future__ import annotations
@@ -20,13 +23,11 @@ import sys
 import types
 import typing
 import weakref
+from collections.abc import Iterable, Iterator
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from pydantic import BaseModel
-
-__all__ = ["shape_digest"]
+__all__ = ["member_digest", "shape_digest"]
 
 DIGEST_BYTES = 8
 DEPTH_MAX = 32
@@ -53,37 +54,57 @@ METHODS = (
 HOOKS = ("__get_pydantic_core_schema__", "__get_validators__", "__call__")
 """The same, of a class or an object that an annotation names."""
 SCALARS = (bool, int, float, complex, str, bytes, type(None), type(...))
-RECORDS = ("__total__", "__dataclass_fields__", "_field_defaults")
-"""Of a TypedDict, a dataclass, a named tuple."""
+RECORDS = ("__total__", "__dataclass_fields__", "__attrs_attrs__", "_field_defaults")
+"""Of a TypedDict, a dataclass, an attrs class, a named tuple."""
+RECORD_PARTS = ("name", "type", "default", "default_factory", "factory", "converter", "validator")
+"""Of a field of a dataclass or attrs class."""
+RECORD_METHODS = (
+    *("__post_init__", "__attrs_init__", "__attrs_pre_init__", "__attrs_post_init__"),
+    *("__getstate__", "__setstate__"),
+)
+GENERATED_BY = ("dataclasses", "collections", "attr._make")
 UNIONS = (typing.Union, types.UnionType)
 
 DIGESTS: weakref.WeakKeyDictionary[type, bytes] = weakref.WeakKeyDictionary()
+MEMBERS: weakref.WeakKeyDictionary[type, dict[str, bytes]] = weakref.WeakKeyDictionary()
 
 
-def shape_digest(kind: type[BaseModel]) -> bytes:
+def shape_digest(kind: type) -> bytes:
     """8 bytes that differ when the class has changed in anything that its stored objects depend on."""
     digest = DIGESTS.get(kind)
     if digest is None:
-        import hashlib  # loads OpenSSL: only a process that stores models pays for it
-
-        text = repr(_shape_of(kind))
-        digest = hashlib.blake2b(text.encode(errors="backslashreplace"), digest_size=DIGEST_BYTES).digest()
-        if kind.__pydantic_complete__:
+        digest = _digest(_shape_of(kind))
+        if getattr(kind, "__pydantic_complete__", True):
             DIGESTS[kind] = digest
     return digest
 
 
-def _shape_of(kind: type[BaseModel]) -> object:
+def _shape_of(thing: Any) -> object:
     """What refused to be looked at refuses again; what a signal handler raised meanwhile is the caller's."""
     walk, again = Walk(), Walk()
-    shape = walk.shape(kind)
-    if walk.refusals and again.shape(kind) != shape:
+    shape = walk.whole(thing)
+    if walk.refusals and again.whole(thing) != shape:
         raise next(
             one or other
             for one, other in zip_longest(walk.refusals, again.refusals)
             if type(one) is not type(other)
         )
     return shape
+
+
+def member_digest(member: enum.Enum) -> bytes:
+    """8 bytes that differ when the member has another name or value. Other members do not matter."""
+    known = MEMBERS.setdefault(type(member), {})
+    name = member._name_
+    if name not in known:
+        known[name] = _digest((name, _shape_of(member._value_)))
+    return known[name]
+
+
+def _digest(shape: object) -> bytes:
+    import hashlib  # loads OpenSSL: only a process that stores objects of classes pays for it
+
+    return hashlib.blake2b(repr(shape).encode(errors="backslashreplace"), digest_size=DIGEST_BYTES).digest()
 
 
 class Walk:
@@ -93,6 +114,10 @@ class Walk:
         self._entered: set[int] = set()
         self._depth = 0
         self.refusals: list[Exception] = []
+
+    def whole(self, thing: Any) -> object:
+        """The shape of a class with its slots, or that of a member's value."""
+        return (self.shape(thing), *(self.slots(thing) if isinstance(thing, type) else ()))
 
     def shape(self, thing: Any) -> object:
         """That of anything. What has been entered already, or lies too deep, is told by its type alone."""
@@ -143,12 +168,31 @@ class Walk:
         if _is_model(kind):
             return self._model(kind)
         if any(hasattr(kind, mark) for mark in RECORDS):
-            required = getattr(kind, "__required_keys__", ())
-            return ("record", _name(kind), self.shape(_annotations(kind)), *sorted(map(repr, required)))
+            return self._record(kind)
         if issubclass(kind, enum.Enum):
             members = ((name, self.shape(member._value_)) for name, member in kind.__members__.items())
             return ("enum", _name(kind), *members)
         return ("class", _name(kind), *self._functions_of(kind, HOOKS))
+
+    def _record(self, kind: Any) -> object:
+        required = getattr(kind, "__required_keys__", ())
+        return (
+            "record",
+            _name(kind),
+            self.shape(_annotations(kind)),
+            *sorted(map(repr, required)),
+            *(self._parts(field, RECORD_PARTS) for field in _fields(kind)),
+            self.shape(getattr(kind, "_fields", ())),
+            self.shape(getattr(kind, "_field_defaults", {})),
+            *self._functions_of(kind, RECORD_METHODS),
+        )
+
+    def slots(self, kind: type) -> Iterator[object]:
+        """Where the class and its bases keep what is no field of a ``__dict__``."""
+        for base in kind.__mro__:
+            if base is not object and base.__module__ != "builtins":
+                slots = vars(base).get("__slots__")
+                yield (_name(base), self.shape(sorted(slots) if isinstance(slots, (tuple, list)) else slots))
 
     def _functions_of(self, kind: type, names: tuple[str, ...]) -> tuple[object, ...]:
         return tuple(
@@ -156,7 +200,7 @@ class Walk:
             for base in kind.__mro__
             if base is not object and base.__module__.partition(".")[0] != "pydantic"
             for name in names
-            if name in vars(base)
+            if name in vars(base) and not _is_generated(vars(base)[name])
         )
 
     def _model(self, kind: Any) -> object:
@@ -234,6 +278,19 @@ def _name(kind: type) -> str:
 def _is_model(kind: type) -> bool:
     main = sys.modules.get("pydantic.main")
     return main is not None and issubclass(kind, main.BaseModel)
+
+
+def _fields(kind: Any) -> Iterable[Any]:
+    """Those of a dataclass or an attrs class."""
+    if hasattr(kind, "__dataclass_fields__"):
+        return sys.modules["dataclasses"].fields(kind)  # type: ignore[no-any-return]
+    return getattr(kind, "__attrs_attrs__", ())
+
+
+def _is_generated(function: Any) -> bool:
+    """Whether it was made from the fields, which are in the shape: its bytecode is a Python version's own."""
+    function = getattr(function, "__func__", function)
+    return getattr(function, "__globals__", {}).get("__name__") in GENERATED_BY
 
 
 def _annotations(kind: type) -> dict[str, Any]:

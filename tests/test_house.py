@@ -16,7 +16,10 @@ CORE = ROOT / "cachee_shm" / "core"
 FLOORS = {
     "cachee_shm": [
         ["_core"],
-        ["errors", "config", "shape"],
+        ["errors", "config", "mistakes", "shape"],
+        ["extensions", "registry", "compression"],
+        ["arrays", "classes"],
+        ["packing"],
         ["codec", "keys", "statements"],
         ["segment", "events", "waiting"],
         ["near", "loads", "loading", "host", "synced", "health"],

@@ -21,14 +21,14 @@ from cachee_bridge.frames import VERSION, VERSION_MIN
 from cachee_bridge.logs import Lines, Mistakes
 from cachee_bridge.notify import Notifier
 from cachee_shm import __version__, _core
-from cachee_shm.config import Config, NamespaceTable, hash_key, load
+from cachee_shm.config import PICKLE_WARNING, Config, NamespaceTable, hash_key, load
 from cachee_shm.errors import BridgeRunning, CacheeError, ConfigError, ListenRefused
 
 EXIT_FAILED = 1
 EXIT_CONFIG = 2
 EXIT_RUNNING = 3
 STDERR = 2
-SIZES = ("memory", "peer_budget")
+SIZES = ("memory", "peer_budget", "compress")
 DURATIONS = ("default_ttl", "isolation_ttl", "heartbeat", "lost_after", "drain", "forget_after")
 
 log = logging.getLogger("cachee_bridge")
@@ -128,12 +128,19 @@ def as_toml(config: Config) -> str:
 
 
 def _table(name: str, table: Mapping[str, object]) -> str:
-    return "\n".join([f"[{name}]", *(f"{key} = {_value(key, value)}" for key, value in table.items())])
+    return "\n".join([f"[{name}]", *(_line(key, value) for key, value in table.items())])
+
+
+def _line(key: str, value: object) -> str:
+    warning = f"  # if true, {PICKLE_WARNING}" if key == "pickle" else ""
+    return f"{key} = {_value(key, value)}{warning}"
 
 
 def _value(key: str, value: object) -> str:
     if key in SIZES:
-        return f'"{value}B"'
+        return '"never"' if value is None else f'"{value}B"'
+    if isinstance(value, bool):
+        return "true" if value else "false"
     if key in DURATIONS:
         return f'"{value * 1000:.9g}ms"' if isinstance(value, float) else '"never"'
     if isinstance(value, list):

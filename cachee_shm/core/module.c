@@ -283,20 +283,20 @@ static bool attach(SegmentObject *s, int fd, struct segment_config *config, uint
 }
 
 /* _attach(fd, name, memory, host, hash_key, has_name, has_bridge, isolation_ttl_ms, on_isolation, default_ttl_ms, near_entries,
- * doorbell, encode, decoders, follows)
+ * doorbell, encode, decoders, compress_bytes, follows); compress_bytes is 0 for none.
  * takes fd over. Called again, it leaves the old segment for the new one. Raises OSError where a system call failed. */
 static PyObject *Segment_attach(SegmentObject *s, PyObject *args)
 {
     struct segment_config config = {0};
     int fd, has_bridge, has_name, follows;
     uint32_t near_entries, on_isolation;
-    uint64_t memory, isolation_ttl_ms, default_ttl_ms;
+    uint64_t memory, isolation_ttl_ms, default_ttl_ms, compress_bytes;
     PyObject *hash_key, *encode, *decoders;
-    if (!PyArg_ParseTuple(args, "isO&sOppO&O&O&O&sOO!p:_attach",
+    if (!PyArg_ParseTuple(args, "isO&sOppO&O&O&O&sOO!O&p:_attach",
                           &fd, &config.name, number64_from, &memory, &config.host, &hash_key, &has_name,
                           &has_bridge, number64_from, &isolation_ttl_ms, number32_from, &on_isolation,
                           number64_from, &default_ttl_ms, number32_from, &near_entries, &config.doorbell_name,
-                          &encode, &PyTuple_Type, &decoders, &follows) ||
+                          &encode, &PyTuple_Type, &decoders, number64_from, &compress_bytes, &follows) ||
         !hash_key_from(hash_key, &config))
         return NULL;
     config.total_bytes = memory;
@@ -308,6 +308,7 @@ static PyObject *Segment_attach(SegmentObject *s, PyObject *args)
     PyObject *old_encode = s->encode, *old_decoders = s->decoders;
     s->encode = Py_NewRef(encode);
     s->decoders = Py_NewRef(decoders);
+    s->compress_bytes = compress_bytes && compress_bytes < PY_SSIZE_T_MAX ? (Py_ssize_t)compress_bytes : PY_SSIZE_T_MAX;
     s->follows = follows;
     bool attached = attach(s, fd, &config, near_entries);
     uint64_t total_bytes = s->a.geo.total_bytes;

@@ -69,6 +69,7 @@ typedef struct SegmentObject {
     uint64_t near_hits; /* of this process */
     struct FlightObject *flights; /* module_loading.c: the loads of this process that others may wait for */
     PyObject *encode, *decoders; /* of codec.py: a callable; a tuple of them, by type tag */
+    Py_ssize_t compress_bytes;     /* bytes and str from this size on go to the codec, which may compress them */
     struct SegmentObject *next; /* all open ones: a forked child re-attaches them */
 } SegmentObject;
 

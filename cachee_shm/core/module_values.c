@@ -334,10 +334,10 @@ static bool str_value(SegmentObject *s, PyObject *o, struct value *v)
 {
     v->type = PyUnicode_IS_COMPACT_ASCII(o) ? TYPE_ASCII : TYPE_UTF8;
     v->bytes = PyUnicode_AsUTF8AndSize(o, &v->n);
-    if (v->bytes)
+    if (v->bytes && v->n < s->compress_bytes)
         return true;
     PyErr_Clear();
-    return value_by_codec(s, o, v); /* lone surrogates: the codec says what is wrong with them */
+    return value_by_codec(s, o, v); /* it may be compressed; or the codec says what is wrong with lone surrogates */
 }
 
 bool value_from(SegmentObject *s, PyObject *o, struct value *v)
@@ -346,6 +346,8 @@ bool value_from(SegmentObject *s, PyObject *o, struct value *v)
     v->n = 0;
     v->held = NULL;
     if (PyBytes_CheckExact(o)) {
+        if (PyBytes_GET_SIZE(o) >= s->compress_bytes)
+            return value_by_codec(s, o, v);
         v->type = TYPE_BYTES;
         v->bytes = PyBytes_AS_STRING(o);
         v->n = PyBytes_GET_SIZE(o);

@@ -40,8 +40,10 @@ default_ttl = "90s"
 [namespaces.shop]
 default_ttl = "never"
 isolation_ttl = "1500ms"
+compress = "4KiB"
 [namespaces.news]
 memory = "1GiB"
+pickle = true
 [bridge]
 listen = "127.0.0.1:7946"
 peers = ["web-1:7946", "[::1]:7"]
@@ -70,6 +72,9 @@ def test_what_is_printed_is_a_configuration_that_says_the_same(
     printed = capsys.readouterr().out
     assert merged(Config.parse(tomllib.loads(printed))) == merged(load(str(file)))
     assert 'lost_after = "2000ms"' in printed
+    assert (
+        printed.count("pickle = ") == printed.count("may then run code in every process that reads it") == 2
+    )
 
 
 def test_a_check_says_that_there_is_no_fault(file: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,8 +21,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, RootModel
 
-from cachee_shm.codec import DEPTH_MAX, EXTENSIONS, decode, encode
+import cachee_shm
+from cachee_shm import codec
+from cachee_shm.arrays import ARRAY, NUMBER
+from cachee_shm.classes import OF_CLASSES
+from cachee_shm.codec import decode, encode
 from cachee_shm.errors import Undecodable, Unserializable
+from cachee_shm.extensions import EXTENSIONS, TEXT
+from cachee_shm.packing import BY_CODE, DEPTH_MAX, OWN
+from tests.cachee_shm import kept
 
 
 class Colour(enum.Enum):
@@ -225,8 +232,9 @@ def test_a_time_zone_by_offset_keeps_its_name():
 
 
 def test_every_extension_type_has_a_code_of_its_own():
-    codes = [code for code, _, _ in EXTENSIONS.values()]
-    assert len(set(codes)) == len(codes)
+    extensions = [*EXTENSIONS.values(), *OF_CLASSES, OWN, TEXT, NUMBER, ARRAY]
+    assert {each.code for each in extensions} == set(BY_CODE)
+    assert len(BY_CODE) == len(extensions)
 
 
 # Equal values, equal bytes
@@ -268,17 +276,9 @@ def nested(depth):
     return value
 
 
-class Text(str):
-    pass
-
-
 class Own(BaseModel):
     def __getstate__(self):
         return {"mine": 1}
-
-
-class Floating(float):
-    """As numpy.float64 is."""
 
 
 class Zone(dt.tzinfo):
@@ -315,14 +315,11 @@ class Stranger(enum.Enum):
 
 
 REFUSED = {
-    "a subclass of str": Text("a"),
-    "a subclass of float": Floating(1),
-    "a namedtuple": collections.namedtuple("Point", "x y")(1, 2),
-    "an ordered dict": collections.OrderedDict(a=1),
-    "a defaultdict": collections.defaultdict(int),
+    "a named tuple made inside of an expression": collections.namedtuple("Point", "x y")(1, 2),
+    "a chain of dicts": collections.ChainMap({}),
+    "a view of a dict": {}.keys(),
     "a bytearray": bytearray(b"a"),
     "a memoryview": memoryview(b"a"),
-    "msgpack's own extension type": msgpack.ExtType(1, b""),
     "a composite flag": Mode.READ | Mode.WRITE,
     "an object": object(),
     "a function": print,
@@ -366,7 +363,7 @@ def test_an_exception_that_is_no_mistake_of_the_value_is_the_callers():
     def interrupt(*unused):
         raise TimeLimit
 
-    sys.settrace(lambda frame, event, argument: interrupt() if frame.f_code.co_name == "_check" else None)
+    sys.settrace(lambda frame, event, argument: interrupt() if frame.f_code.co_name == "_lowered" else None)
     try:
         with pytest.raises(TimeLimit):
             encode([object()])
@@ -374,7 +371,7 @@ def test_an_exception_that_is_no_mistake_of_the_value_is_the_callers():
         sys.settrace(None)
 
 
-@pytest.mark.parametrize("key", [Text("a"), (Text("a"),), frozenset({Floating(1)}), object()])
+@pytest.mark.parametrize("key", [print, (print,), frozenset({print}), object()])
 def test_it_is_refused_as_a_key_too(key):
     with pytest.raises(Unserializable):
         encode({key: 1})
@@ -389,8 +386,8 @@ def test_the_deepest_value_that_is_taken_comes_back():
 
 
 def test_the_message_names_the_type():
-    with pytest.raises(Unserializable, match=r"test_codec\.Text"):
-        encode({"a": [Text("b")]})
+    with pytest.raises(Unserializable, match=r"test_codec\.Looks"):
+        encode({"a": [Looks()]})
 
 
 # Models and enums, by class
@@ -486,6 +483,81 @@ def test_encoding_and_decoding_do_not_import_pydantic():
         "sys.exit('pydantic' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
+
+
+# Pickle, where a namespace allows it
+
+CONFIG = {
+    "host": {"name": "pickled"},
+    "namespaces": {"loose": {"memory": "4MiB", "pickle": True}, "strict": {"memory": "4MiB"}},
+}
+ONLY_PICKLED = {"an object": kept.Plain([1, {2}]), "one of its own state": kept.Reduced(1), "a function": len}
+
+
+@pytest.mark.parametrize("name", ONLY_PICKLED)
+def test_a_namespace_that_allows_pickle_stores_what_nothing_else_takes(name):
+    value = ONLY_PICKLED[name]
+    with cachee_shm.attach("loose", config=CONFIG, private=True) as cache:
+        cache.set("a", {"k": [value]})
+        assert cache._stored("a")[1] == 12
+        assert cache.get("a") == {"k": [value]}
+        cache.set("b", [kept.Point(1)])
+        assert cache._stored("b")[1] == 9  # what has another encoding keeps it
+        with pytest.raises(Unserializable, match="nor can it be pickled"):
+            cache.set("c", lambda: 1)
+
+
+def test_a_namespace_without_it_neither_stores_nor_reads_a_pickle():
+    ran = []
+    kept.Plain.__reduce__ = lambda self: (kept.ran, ("a pickle",))
+    try:
+        stored = codec.Codec("loose", unpickles=True).encode(kept.Plain())
+    finally:
+        del kept.Plain.__reduce__
+    labelled = codec.Codec("loose", unpickles=True).encode(codec.Labelled("v1", codec.Encoded(*stored)))
+    zipped = (14, codec.Codec("n", compress_bytes=64)._compression.compressed(12, stored[1] + bytes(5000)))
+    kept.run.clear()
+    with cachee_shm.attach("strict", config=CONFIG, private=True) as cache:
+        with pytest.raises(Unserializable):
+            cache.set("a", kept.Plain())
+        for bad in (stored, labelled, zipped):
+            assert cache.set("a", codec.Encoded(*bad))
+            assert cache.get("a", "missed") == "missed"
+            assert cache.get_many(["a"]) == {}
+        assert cache.stats()["undecodable"] == 6
+    for bad in (stored, labelled, zipped):
+        with pytest.raises(Undecodable, match="does not read"):
+            decode(*bad)
+    assert kept.run == ran == []
+    with cachee_shm.attach("loose", config=CONFIG, private=True) as cache:
+        for good in (stored, labelled, zipped):
+            cache.set("a", codec.Encoded(*good))
+            cache.get("a")
+    assert kept.run == ["a pickle"] * 3
+
+
+def test_an_etag_keeps_the_rule_of_its_namespace(monkeypatch):
+    def load():
+        load = cachee_shm.current_load()
+        if load.etag == "v1":
+            return load.not_modified()
+        load.etag = "v1"
+        return kept.Plain(5)
+
+    with cachee_shm.attach("loose", config=CONFIG, private=True) as cache:
+        for _ in range(2):
+            assert cache.get_or_load("a", load, ttl=0.01, stale=60) == kept.Plain(5)
+            assert cache._stored("a")[1] == 13
+            cache._freeze(cache.now_ms() + 1000)
+
+
+@pytest.mark.parametrize("inner", [13, 255])
+def test_an_etag_within_an_etag_is_undecodable(inner):
+    data = b"\x01\0a" + bytes((inner,)) + b"\x01\0a\x00x"
+    with pytest.raises(Undecodable):
+        decode(13, data)
+    with pytest.raises(Undecodable):
+        decode(13, b"\0\0\x0d" * 5000)
 
 
 # Garbage on the way out

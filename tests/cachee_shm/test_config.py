@@ -238,6 +238,19 @@ REFUSED = [
         {"defaults": {"near_cache_entries": -1}},
         "defaults.near_cache_entries: found -1; accepted: a whole number from 0 to 1048576",
     ),
+    (
+        {"defaults": {"pickle": True}},
+        "defaults.pickle: found True; accepted: pickle = true in the [namespaces.NAME] of each namespace "
+        "that needs it: whoever may write this namespace's segment may then run code in every process",
+    ),
+    ({"defaults": {}, "pickle": True}, "pickle: an unknown key"),
+    ({"defaults": {}, "bridge": {"pickle": True}}, "bridge.pickle: an unknown key"),
+    (
+        {"namespaces": {"a": {"pickle": "true"}}},
+        "namespaces.a.pickle: found 'true'; accepted: true or false, without quotes; if true, whoever",
+    ),
+    ({"namespaces": {"a": {"compress": "5B"}}}, "namespaces.a.compress: found '5B'; accepted: the size"),
+    ({"defaults": {"compress": 4096}}, "defaults.compress: found 4096; accepted: the size from which on"),
     ({"namespaces": {"a": {"near_cache_entries": "64"}}}, "namespaces.a.near_cache_entries: found '64'; acc"),
     ({"defaults": {"default_ttl": "5 m"}}, '(units: ms, s, min, h, d), or "never"'),
     (

@@ -316,17 +316,17 @@ def test_nothing_of_a_segment_that_was_given_up_is_served_from_its_successor(nea
 
 
 def test_a_decoder_that_leaves_the_segment_leaves_nothing_near(near_config):
-    def leaving(leave):
+    def leaving(leave, cache):
         def decode(data):
-            leave()
+            leave(cache)
             return codec.decode(codec.PLAIN, data)
 
-        return (*codec.HOOKS_BY_TAG[: codec.PLAIN], decode)
+        return (*cache._codec.decoders[: codec.PLAIN], decode)
 
     for leave in (lambda cache: cache.close(), lambda cache: cache._open()):
-        with closing(cachee_shm.attach(config=near_config)) as cache, pytest.MonkeyPatch.context() as patch:
+        with closing(cachee_shm.attach(config=near_config)) as cache:
             cache.set("a", [1])
-            patch.setattr(codec, "HOOKS_BY_TAG", leaving(lambda leave=leave, cache=cache: leave(cache)))
+            cache._codec.decoders = leaving(leave, cache)
             cache._open()
             assert cache.get("a") == [1]
             assert cache.closed or cache.stats()["near_entries"] == 0

@@ -168,6 +168,8 @@ ALSO: dict[str, tuple[str, ...]] = {
     "cachee_shm/cli/__init__": ("cachee_shm/cli/test_segments",),
     "cachee_shm/cli/__main__": ("cachee_shm/cli/test_keys",),
     "cachee_shm/segment": ("cachee_shm/test_fork", "cachee_shm/test_config"),
+    "cachee_shm/codec": ("cachee_shm/test_packing", "cachee_shm/test_compression"),
+    "cachee_shm/shape": ("cachee_shm/test_classes",),
     "cachee_shm/loading": ("cachee_shm/test_waiting", "cachee_shm/test_event_loops", *SIMULATED),
     "cachee_shm/waiting": ("cachee_shm/test_event_loops", "cachee_shm/test_loading"),
     "cachee_shm/cli/main": (
