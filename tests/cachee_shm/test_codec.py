@@ -16,6 +16,7 @@ from typing import Annotated
 from unittest import mock
 
 import msgpack
+import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -193,6 +194,13 @@ def test_a_plain_value_is_what_msgpack_alone_gives_back(value):
     tag, data = encode(value)
     assert tag == 11
     assert same(msgpack.unpackb(data), value)
+    assert same(msgspec.msgpack.decode(data), value)
+
+
+def test_a_plain_value_is_read_with_msgspec_and_without(monkeypatch):
+    assert type(codec._plain_decoder().__self__) is msgspec.msgpack.Decoder
+    monkeypatch.setitem(sys.modules, "msgspec.msgpack", None)
+    assert codec._plain_decoder() is msgpack.unpackb
 
 
 @pytest.mark.parametrize(
@@ -623,7 +631,8 @@ def test_lists_nested_without_end_are_undecodable_and_no_stack_overflow():
         (9, b"\xc7\x00\x63"),
         (10, b"\x90"),
         (11, b""),
-        (11, b"\x81\x01\x02"),
+        (11, b"\x91"),
+        (11, b"\xdd\xff\xff\xff\xff"),
         (11, b"\x91" * 100_000),
     ],
 )
