@@ -114,6 +114,15 @@ class Behind:
 Behind.x = property(Behind._Behind__getx, Behind._Behind__setx)
 
 
+@dataclasses.dataclass
+class Made:
+    x: int
+
+    def __new__(cls, *given):
+        ran("Made.__new__")
+        return super().__new__(cls)
+
+
 @pydantic_dataclass
 class Checked:
     x: int

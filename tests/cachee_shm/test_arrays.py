@@ -129,6 +129,7 @@ def packed(described, shape, data):
         ("<i4,<f8", [1], bytes(12)),
         ("i4", [1], bytes(4)),
         ("<i4", [2], bytes(4)),
+        ("<i4", [1], bytes(8)),
         ("<i4", [-1], bytes(4)),
         ("<i4", [True], bytes(4)),
         ("<i4", [1 << 62, 1 << 62], b""),

@@ -113,7 +113,7 @@ def test_no_code_of_the_class_runs():
         kept.Car(),
         kept.Undecorated(1),
     ]
-    values += [kept.Behind(5), kept.Model(x=1)]
+    values += [kept.Behind(5), kept.Model(x=1), kept.Made(1)]
     stored = encode(values)
     kept.run.clear()
     read = decode(*stored)

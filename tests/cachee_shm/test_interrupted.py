@@ -19,6 +19,7 @@ import pytest
 
 import cachee_shm
 from cachee_shm import events, loading, shape, waiting
+from tests.cachee_shm import kept
 from tests.cachee_shm.loaders import Origin
 from tests.cachee_shm.processes import child, until
 
@@ -321,9 +322,13 @@ THROUGH = {  # what Python code of ours or of the caller's runs in, and no excep
     "what has no encoding": lambda cache: cache.set_many({"b": object()}),
     "filling": lambda cache: cache.get_or_load("a", lambda: ROW),
     "decoding before a load": lambda cache: cache.get_or_load("row", pytest.fail),
+    "objects of classes": lambda cache: cache.set("b", OBJECTS),
     "the shape of a model": lambda cache: (shape.DIGESTS.clear(), shape.shape_digest(Row)),
     "a lifetime": lambda cache: cache.set("b", 1, ttl=Lifetime()),
 }
+
+
+OBJECTS = [kept.Frozen(1, kept.Text("a")), kept.Level.LOW]
 
 
 class Lifetime:
@@ -334,7 +339,8 @@ class Lifetime:
 @pytest.mark.parametrize("verb", THROUGH)
 def test_what_comes_in_the_middle_of_a_verb_is_its_caller_s_and_no_miss(cache, interrupted, verb):
     cache.set("row", ROW)
-    step = {"the shape of a model": 41, "encoding": 5, "filling": 7}.get(verb, 1)
+    cache.set("b", OBJECTS)  # what their classes are like is known from here on
+    step = {"the shape of a model": 41, "encoding": 5, "filling": 7, "objects of classes": 3}.get(verb, 1)
 
     def case():
         THROUGH[verb](cache)
