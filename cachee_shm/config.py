@@ -273,6 +273,12 @@ class Defaults(Table):
         le=30 * DAY_S,
         description=f'a duration such as "10s", from 10ms to 30d {DURATION_UNITS}',
     )
+    unknown_ttl: Seconds = Field(
+        default=30.0,
+        ge=0,
+        le=30 * DAY_S,
+        description=f'a duration such as "30s", up to 30d {DURATION_UNITS}; "0s" announces once',
+    )
     near_cache_entries: int = Field(
         default=0,
         ge=0,
@@ -371,6 +377,7 @@ class NamespaceConfig:
     default_ttl: float | None
     on_isolation: str
     isolation_ttl: float
+    unknown_ttl: float
     near_cache_entries: int
     compress: int | None
     pickle: bool

@@ -102,6 +102,9 @@ def _ending(connection: Any, method: Callable[..., None], is_commit: bool) -> Ca
 
     @wraps(method)
     def ends() -> None:
+        begun = getattr(connection, OURS)
+        if begun is not None and is_commit:
+            begun.committing()
         try:
             method()
         except BaseException as error:

@@ -75,6 +75,7 @@ class Spec(NamedTuple):
     on_isolation: str = "cap"
     pickle: bool = False
     compress_bytes: int | None = None
+    unknown_ttl_ms: int = 30_000
 
     @property
     def doorbell(self) -> str:
@@ -129,6 +130,7 @@ def spec_of(config: Config, namespace: str | None) -> Spec:
         on_isolation=table.on_isolation,
         pickle=table.pickle,
         compress_bytes=table.compress,
+        unknown_ttl_ms=round(table.unknown_ttl * 1000),
     )
 
 
@@ -251,6 +253,7 @@ class Segment(_core.Segment):
             spec.compress_bytes or 0,
             self._follows,
         )
+        self._set_unknown_ttl(spec.unknown_ttl_ms)
         if actual != spec.memory_bytes:
             warn(
                 "segment %s has %d bytes, not the configured %d: the existing one wins until the last "

@@ -114,6 +114,8 @@ def _ending(method: Callable[..., None], is_commit: bool) -> Callable[..., None]
 
     def ends(connection: Any, *args: Any, **kwargs: Any) -> None:
         transaction = connection.info.pop(OURS, None)
+        if transaction is not None and is_commit:
+            transaction.committing()
         try:
             method(connection, *args, **kwargs)
         except BaseException as error:

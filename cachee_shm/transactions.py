@@ -10,6 +10,13 @@ Before that statement, a transaction reads as everybody does. What it loads is s
 position from before its snapshot: under REPEATABLE READ a row may be as old as the snapshot, however late
 it is asked for.
 
+**Unknown outcome.** A commit was sent, and its answer never came: a time-out, a lost connection, a death.
+What was invalidated is announced twice then, now and ``unknown_ttl`` later (30 s, an option of the
+namespace); what is loaded in between lives until then at most, on every host. A commit that takes effect
+later than that is not announced: its rows may be stale for the rest of their lifetime. So let the database
+give up sooner (PostgreSQL: ``tcp_user_timeout``, ``idle_in_transaction_session_timeout``; MariaDB:
+``wait_timeout``).
+
 Use ``cachee_shm.sqlalchemy`` or ``cachee_shm.django``, which call what is here. For another driver:
 
     with transactions.transaction() as transaction:    # before BEGIN
@@ -39,6 +46,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Transaction", "transaction"]
 
+if TYPE_CHECKING:
+    Kept = tuple[Segment, int, bytes]  # kind and name
 KEY, TAG, ALL = 0, 1, 2  # kinds of what is kept, as in core/module_transactions.h
 KEPT_MAX = 100_000  # of one transaction; beyond, everything is invalidated at its end
 
@@ -49,13 +58,14 @@ class Transaction(_core.Transaction):
     It has to be told of its statements and its end. One that is dropped without its end has ended unknown.
     """
 
-    __slots__ = ("__weakref__", "_kept", "pending", "tokens")
+    __slots__ = ("__weakref__", "_dues", "_kept", "pending", "tokens")
 
     def __init__(self, pending: Callable[[], bool] | None = None) -> None:
         """``pending`` says whether there are changes that no statement has written yet, as in a session."""
         self.tokens: dict[Segment, int] = _core.transaction_tokens()
         self.pending = pending
-        self._kept: dict[tuple[Segment, int, bytes], int] = {}
+        self._kept: dict[Kept, int] = {}
+        self._dues: dict[Kept, int] = {}
         self.join()
 
     def join(self) -> None:
@@ -78,28 +88,41 @@ class Transaction(_core.Transaction):
         self._write()
         self.join()
 
+    def committing(self) -> None:
+        """Its commit is about to be sent. What was invalidated is announced even if this process dies."""
+        for kept in self._kept if self._wrote() else ():
+            segment, kind, name = kept
+            with suppress(CacheeError):
+                self._dues[kept] = segment._owe(kind, name)
+
     def committed(self) -> None:
         """Its commit was confirmed: what was invalidated meanwhile is announced."""
-        self._over()
+        self._over(_announce)
 
     def rolled_back(self) -> None:
         """It was rolled back. What was invalidated is announced all the same."""
-        self._over()
+        self._over(_announce)
 
-    def ended_by(self, error: BaseException | None) -> None:
-        """Its commit raised this, or returned."""
-        self._over()
+    def ended_by(self, error: BaseException) -> None:
+        """Its commit raised this. Unless the database refused it, its outcome is unknown."""
+        self._over(_announce if is_refusal(error) else _announce_twice)
 
-    def _over(self) -> None:
-        wrote = self.is_writing or self.pending is not None
+    def unknown(self) -> None:
+        """Its commit was sent, and nobody knows whether it will take effect."""
+        self._over(_announce_twice)
+
+    def _wrote(self) -> bool:
+        return self.is_writing or self.pending is not None
+
+    def _over(self, announce: Callable[[Segment, int, bytes], None]) -> None:
+        wrote = self._wrote()
         if not self._end():
             return
         kept, self._kept, self.tokens, self.pending = self._kept, {}, {}, None
-        for (segment, kind, name), intent in kept.items():
+        for each, intent in kept.items():
             if wrote:
-                contextvars.Context().run(_announce, segment, kind, name)
-            if kind == KEY:
-                _settle(segment, intent)
+                contextvars.Context().run(_try, announce, *each)
+            _settle(*each, intent, self._dues.pop(each, None))
 
     def _keep(self, segment: Segment, kind: int, name: bytes) -> None:
         kept = (segment, kind, name) if len(self._kept) < KEPT_MAX else (segment, ALL, b"")
@@ -107,18 +130,26 @@ class Transaction(_core.Transaction):
             self._kept[kept] = segment._intend(name) if kept[1] == KEY else 0
 
     def __del__(self) -> None:
-        self._over()
+        self.unknown()
 
 
 def _announce(segment: Segment, kind: int, name: bytes) -> None:
+    if kind == KEY:
+        segment.delete(name)
+    elif kind == TAG:
+        segment.delete_tags(name)  # type: ignore[arg-type]  # as the core has it
+    else:
+        segment.clear()
+
+
+def _announce_twice(segment: Segment, kind: int, name: bytes) -> None:
+    segment._delete_unknown(kind, name)
+
+
+def _try(announce: Callable[[Segment, int, bytes], None], segment: Segment, kind: int, name: bytes) -> None:
     """Outside of all transactions."""
     try:
-        if kind == KEY:
-            segment.delete(name)
-        elif kind == TAG:
-            segment.delete_tags(name)  # type: ignore[arg-type]  # as the core has it
-        else:
-            segment.clear()
+        announce(segment, kind, name)
     except CacheeError as error:
         warn(
             "namespace %s: what a transaction has invalidated could not be announced. Others may serve it "
@@ -128,9 +159,40 @@ def _announce(segment: Segment, kind: int, name: bytes) -> None:
         )
 
 
-def _settle(segment: Segment, intent: int) -> None:
-    with suppress(CacheeError):  # it is closed: _announce has said so
-        segment._settle(intent)
+def _settle(segment: Segment, kind: int, name: bytes, intent: int, due: int | None) -> None:
+    with suppress(CacheeError):  # it is closed: _try has said so
+        if kind == KEY:
+            segment._settle(intent)
+        if due is not None:
+            segment._owe_no_more(kind, name, due)
+
+
+UNKNOWN_STATES = ("08", "40003", "57", "58", "XX")
+"""What an SQLSTATE begins with that does not say whether the commit has happened."""
+REFUSALS = range(1000, 2000)  # error numbers of MariaDB's server; those above are its clients'
+SHUTDOWNS = (
+    1053,
+    1077,
+    1152,
+    1158,
+    1159,
+    1160,
+    1161,
+    1184,
+    1317,
+)  # but for these: it was going, or was interrupted
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether an error is the database's own answer to a commit: it has not happened."""
+    for each in (error, error.__cause__):
+        state = getattr(each, "sqlstate", None) or getattr(each, "pgcode", None)
+        if isinstance(state, str):
+            return not state.startswith(UNKNOWN_STATES)
+        number = each.args[0] if each is not None and each.args else None
+        if isinstance(number, int) and number in REFUSALS:
+            return number not in SHUTDOWNS
+    return False
 
 
 here = _core.transactions
@@ -153,9 +215,11 @@ def _hides() -> bool:
 def _keeps(segment: Segment, kind: int, name: bytes) -> bool:
     """Whether an invalidation waits for a transaction's end. One that has not written yet repeats it then."""
     transactions = _open()
+    waits = any(each.is_writing for each in transactions)
     for each in transactions:
-        each._keep(segment, kind, name)
-    return any(each.is_writing for each in transactions)
+        if not waits or each.pending is None:  # a session's connection has one of its own by then
+            each._keep(segment, kind, name)
+    return waits
 
 
 def _snapshot(segment: Segment) -> int | bool | None:

@@ -13,6 +13,7 @@
  *   RING       ring_append                        ring_read                           a slot's hash and meta: at once
  *   TAIL       ring_help                          ring_tail                           record and fence, the tail
  *   FENCE      fence_raise, raise_listed          fence_of, entry_valid               a fence, what follows from it
+ *   DOUBT      doubt_raise                        doubt_until                         a doubt, its record in the ring
  *   DEKKER     index_publish, replace, finish     ring_append, relay_map_fence        see below
  *   VERDICT    decide                             is_undecided                        the verdict, the pending bit
  *   DOORBELL   ring_append, peers_ask             doorbell_arm                        see below

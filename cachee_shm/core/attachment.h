@@ -63,7 +63,7 @@ struct geometry {
     uint64_t total_bytes;
     uint32_t roster_slots, source_slots, lease_slots, ring_slots, tag_slots, bucket_count, page_count, page_bytes,
         intent_slots, sketch_blocks, ghost_sets;
-    uint64_t roster_at, intents_at, range_fences_at, sources_at, leases_at, ring_at, fences_at, own_writes_at, tag_fences_at, own_tags_at,
+    uint64_t roster_at, intents_at, range_fences_at, doubts_at, dues_at, sources_at, leases_at, ring_at, fences_at, own_writes_at, tag_fences_at, own_tags_at,
         index_at, page_words_at, page_notes_at, sketch_at, ghost_at, pages_at;
 };
 
@@ -73,7 +73,9 @@ struct attachment {
     struct header *header;
     struct roster_slot *roster;
     struct intent *intents;
-    a64 *range_fences; /* NULL in a segment of another layout */
+    a64 *range_fences; /* NULL in a segment of another layout, as the two below */
+    a64 *doubts;
+    pair128 *dues;
     struct source_slot *sources;
     struct lease_slot *leases;
     pair128 *ring;
@@ -129,6 +131,7 @@ struct attachment {
     uint64_t isolation_ttl_ms;
     enum on_isolation on_isolation;
     uint64_t default_ttl_ms; /* 0 = never expires */
+    uint64_t unknown_ttl_ms; /* 0 = a write of unknown outcome is announced once, as any other */
     uint64_t late_ms_min, late_ms_unknown; /* when a load is late: see lease.h; tests lower them */
     int64_t frozen_ms;       /* >= 0: the clock stands here (tests) */
     int doorbell_fd;

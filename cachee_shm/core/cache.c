@@ -139,7 +139,7 @@ void cache_keep_house(struct attachment *a, uint64_t second)
     bool clock_intact = clock_look(a);
     if (gone || !clock_intact || !header_intact(a))
         store_release(&a->header->state, SEGMENT_RETIRED);
-    else if (sweep_is_due(a) && roster_sweep(a) > 0)
+    else if (sweep_is_due(a) && doubt_pay(a, clock_ms(a)) && roster_sweep(a) > 0)
         cache_orphaned(a); /* whose debts were announced in an orphan owes them to its successor */
 }
 
@@ -502,6 +502,10 @@ enum store cache_fill(struct attachment *a, struct write *w, uint64_t token, uin
         return STORE_TOO_LARGE;
     if (token > ring_tail(a) || fence_of(a, w->hash) > token)
         return refuse_fill(a, w);
+    if (doubt_until(a, w->hash) > now_ms) { /* its last write may still happen: what is loaded now lives until it is announced again */
+        w->grace_ms = 0;
+        w->ttl_ms = doubt_capped(a, w->hash, now_ms, w->ttl_ms ? now_ms + w->ttl_ms : 0) - now_ms;
+    }
     if (!reserve(a, w, &at, now_ms)) {
         count(a, STAT_NO_ROOM, 1);
         return STORE_NO_ROOM;
@@ -532,6 +536,11 @@ static int delete_by(struct attachment *a, const struct record *r)
 int cache_delete(struct attachment *a, uint64_t hash)
 {
     return delete_by(a, &(struct record){.hash = hash, .kind = RECORD_KEY, .own = true});
+}
+
+int cache_delete_unknown(struct attachment *a, uint64_t hash)
+{
+    return delete_by(a, &(struct record){.hash = hash, .kind = RECORD_KEY, .own = true, .digest = RECORD_UNKNOWN});
 }
 
 int cache_delete_local(struct attachment *a, uint64_t hash)
@@ -579,7 +588,7 @@ static bool touch_copy(struct attachment *a, const struct entry_ref *e, const st
     if (!copy_to(a, e, at))
         return false;
     a64 *flags_at = &page_at(a, at->page, at->off)[ENTRY_EXPIRES_FLAGS];
-    uint64_t now_ms = clock_ms(a), ends = ttl_ms ? now_ms + ttl_ms : 0, expires = ends;
+    uint64_t now_ms = clock_ms(a), ends = doubt_capped(a, e->hash, now_ms, ttl_ms ? now_ms + ttl_ms : 0), expires = ends;
     if (entry_slides(e)) {
         expires = !ends || now_ms + entry_period_ms(e) < ends ? now_ms + entry_period_ms(e) : ends;
         store_relaxed(&page_at(a, at->page, at->off)[ENTRY_HEADER_WORDS + 1], ends);

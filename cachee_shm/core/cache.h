@@ -8,6 +8,7 @@
 #define CACHEE_CACHE_H
 
 #include "doorbell.h"
+#include "doubt.h"
 #include "evict.h"
 #include "lease.h"
 #include "span.h"
@@ -88,6 +89,7 @@ bool cache_owes_clear(struct attachment *a);
 
 /* Returns 1 if a value was here, 0 if not, -1 if the segment is retired: then nothing of it counts. */
 int cache_delete(struct attachment *a, uint64_t hash);
+int cache_delete_unknown(struct attachment *a, uint64_t hash); /* after doubt_begin */
 int cache_delete_local(struct attachment *a, uint64_t hash); /* other hosts are not told */
 int cache_delete_tag(struct attachment *a, uint64_t tag);
 int cache_clear(struct attachment *a);

@@ -8,7 +8,9 @@
  *   + 4 KiB          roster           roster_slots x 384              the slot's holder; a sweeper after its death
  *   + roster         intents          roster_slots x 4 x 16           any process, by CAS: see struct intent
  *   + intents        range fences     512 x 8                          any process, raised only
- *   + range fences   sources          source_slots x 208              the bridge alone
+ *   + range fences   doubts           512 x 8                          any process, raised only: see doubt.h
+ *   + doubts         dues             1024 x 16                        any process, by 16-byte CAS: see doubt.h
+ *   + dues           sources          source_slots x 208              the bridge alone
  *   + sources        leases           lease_slots x 48                see struct lease_slot
  *   + leases         ring             ring_slots x 16                 any process, by 16-byte CAS
  *   + ring           fences           16 x ring_slots x 8             any process, raised only
@@ -93,6 +95,7 @@ enum {
     INTENT_BUCKET_BITS = 9,      /* of the hash: what shared intents evict for each of them is 1/512 of all keys */
     INTENT_BUCKET_WORDS = (1 << INTENT_BUCKET_BITS) / 64,
     NAME_BYTES = 64,
+    DUE_SLOTS = 1024,            /* writes of unknown outcome in unknown_ttl; beyond, everything is announced */
     SPANS_PER_PAGE = 8,           /* eight spans fill a page to the byte */
     SPANS_MAX = 2048,             /* so a value has at most 16 MiB; 3.6 where pages are small */
     SKETCH_BLOCK_WORDS = 8,
@@ -135,6 +138,7 @@ enum record_kind {
     RECORD_GUARDED = 7, /* a new value, announced and not stored (a remote write was too recent: digest bits say which) */
 };
 #define RECORD_RANGE 2u /* of an own RECORD_KEY, in the digest bits */
+#define RECORD_UNKNOWN 3u /* of a RECORD_KEY, in the digest bits: nobody knows whether the write has happened, see doubt.h */
 #define META_DIGEST_BITS 0xffffull
 #define META_SOURCE_SHIFT 16
 #define META_SOURCE_BITS 0xfffull
@@ -232,6 +236,7 @@ struct header {
     a64 bridge_since_ms;             /* whoever takes the bridge's lock, then */
     a64 bridge_told_ms, bridge_until_ms; /* the bridge alone: when it last told of its peers, and how long that counts */
     a64 bridge_left; /* creator: as in its predecessor; then the bridge: 1 from its farewell on, 0 once it has the lock */
+    a64 due_all_ms;                  /* any process, raised, and 0 once it was done: when to announce everything, see doubt.h */
     a64 sync_wanted;                 /* any process, raised: somebody waits until every peer has applied up to here */
     _Alignas(64) a64 doorbell;       /* 1 = the bridge sleeps: the bridge arms, a writer disarms by CAS */
     _Alignas(64) a64 sweep_at_ms;    /* any process, by CAS: when the next sweep is due */

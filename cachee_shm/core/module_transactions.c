@@ -1,6 +1,8 @@
 /* module_transactions.c - the type Transaction, its counts, and the questions to transactions.py. See module_transactions.h. */
 #include "module_transactions.h"
 
+#include "clock.h"
+
 uint32_t transactions_open, transactions_writing;
 
 static PyObject *transactions_here; /* a context variable: what transactions.py keeps there */
@@ -198,7 +200,100 @@ static PyObject *Segment_settle(SegmentObject *s, PyObject *intent)
     Py_RETURN_NONE;
 }
 
+/* ---- writes whose outcome is unknown: see doubt.h ---- */
+
+static bool kind_and_name(PyObject *const *args, Py_ssize_t n, Py_ssize_t expected, enum kept_kind *kind, struct key *k)
+{
+    uint32_t number;
+    if (n != expected) {
+        fail(PyExc_TypeError, "wrong number of arguments");
+        return false;
+    }
+    if (!number32_from(args[0], &number))
+        return false;
+    *kind = number <= KEPT_ALL ? (enum kept_kind)number : KEPT_ALL;
+    *k = (struct key){"", 0};
+    return *kind == KEPT_ALL || key_from(args[1], k);
+}
+
+static uint64_t hash_of(SegmentObject *s, enum kept_kind kind, const struct key *k)
+{
+    return kind == KEPT_KEY ? hash_key(s->a.hash_key, k->bytes, k->n) : kind == KEPT_TAG ? tag_hash(s, k) : 0;
+}
+
+/* _owe(kind, name) -> place: a commit is about to be sent. Whatever happens to this process, it is announced later. */
+static PyObject *Segment_owe(SegmentObject *s, PyObject *const *args, Py_ssize_t n)
+{
+    enum kept_kind kind;
+    struct key k;
+    if (!kind_and_name(args, n, 2, &kind, &k) || !enter(s))
+        return NULL;
+    uint32_t place = NO_DUE;
+    if (s->a.unknown_ttl_ms && !s->a.stand_in && kind != KEPT_ALL) {
+        enum record_kind record = kind == KEPT_KEY ? RECORD_KEY : RECORD_TAG;
+        place = doubt_owe(&s->a, record, hash_of(s, kind, &k), clock_ms(&s->a) + s->a.unknown_ttl_ms);
+    }
+    return PyLong_FromUnsignedLong(place);
+}
+
+/* _owe_no_more(kind, name, place): its outcome is known. */
+static PyObject *Segment_owe_no_more(SegmentObject *s, PyObject *const *args, Py_ssize_t n)
+{
+    enum kept_kind kind;
+    struct key k;
+    uint32_t place;
+    if (!kind_and_name(args, n, 3, &kind, &k) || !number32_from(args[2], &place) || !enter(s))
+        return NULL;
+    if (!s->a.stand_in && kind != KEPT_ALL)
+        doubt_settle(&s->a, place, hash_of(s, kind, &k));
+    Py_RETURN_NONE;
+}
+
+static int delete_unknown(SegmentObject *s, enum kept_kind kind, const struct key *k)
+{
+    if (s->a.stand_in) {
+        kind == KEPT_KEY ? owe_key(s, k) : kind == KEPT_TAG ? owe_tag(s, k) : owe_everything(s);
+        return 0;
+    }
+    static const enum record_kind record_of[] = {RECORD_KEY, RECORD_TAG, RECORD_CLEAR};
+    uint64_t hash = hash_of(s, kind, k);
+    bool twice = doubt_begin(&s->a, record_of[kind], hash);
+    if (kind == KEPT_KEY)
+        return twice ? cache_delete_unknown(&s->a, hash) : cache_delete(&s->a, hash);
+    return kind == KEPT_TAG ? cache_delete_tag(&s->a, hash) : cache_clear(&s->a);
+}
+
+/* _delete_unknown(kind, name): nobody knows whether the commit has happened. */
+static PyObject *Segment_delete_unknown(SegmentObject *s, PyObject *const *args, Py_ssize_t n)
+{
+    enum kept_kind kind;
+    struct key k;
+    int done = -1;
+    if (!kind_and_name(args, n, 2, &kind, &k))
+        return NULL;
+    for (int tries = 0; done < 0 && tries < 2; tries++) {
+        if (!enter(s))
+            return NULL;
+        done = delete_unknown(s, kind, &k);
+    }
+    if (done < 0)
+        return fail(errors.segment_retired, "The segment was found corrupt or removed, and its successor too. Nothing was "
+                                            "announced. See who else writes into it, or removes it.");
+    Py_RETURN_NONE;
+}
+
+static PyObject *Segment_set_unknown_ttl(SegmentObject *s, PyObject *ms)
+{
+    if (!number64_from(ms, &s->a.unknown_ttl_ms))
+        return NULL;
+    Py_RETURN_NONE;
+}
+
 PyMethodDef module_transactions[] = {
+    {"_owe", FAST(Segment_owe), METH_FASTCALL, NULL},
+    {"_owe_no_more", FAST(Segment_owe_no_more), METH_FASTCALL, NULL},
+    {"_delete_unknown", FAST(Segment_delete_unknown), METH_FASTCALL, NULL},
+    {"_set_unknown_ttl", (PyCFunction)Segment_set_unknown_ttl, METH_O, NULL},
     {"_intend", (PyCFunction)Segment_intend, METH_O, NULL},
     {"_settle", (PyCFunction)Segment_settle, METH_O, NULL},
     {NULL, NULL, 0, NULL},

@@ -91,6 +91,8 @@ static bool gather(const struct attachment *a, struct batch *b, uint64_t sequenc
     if (record_is_range(&r))
         return false; /* it has no form on the wire: a map of buckets stands for it */
     struct merged m = {.hash = r.kind == RECORD_CLEAR ? 0 : r.hash, .kind = wire_kind_of(r.kind)};
+    if (r.kind == RECORD_KEY && r.digest == RECORD_UNKNOWN)
+        m.kind = WIRE_KEY_UNKNOWN; /* beside a KEY of the same key: merged with it, it would not cap fills */
     if (m.kind == WIRE_KEY_SET)
         m.digest = digest_of_record(a, r.hash, sequence);
     merge(b, &m);
@@ -196,6 +198,13 @@ static bool apply_one(struct attachment *a, uint16_t source, const struct wire_r
     struct record r = {.hash = w->hash, .kind = kind_of[w->kind], .source = source};
     if (w->kind == WIRE_KEY_SET)
         r.digest = digest_bits(w->digest);
+    uint64_t until = clock_ms(a) + a->unknown_ttl_ms;
+    if (w->kind == WIRE_KEY_UNKNOWN) {
+        r.digest = RECORD_UNKNOWN;
+        doubt_raise(a, w->hash, until);
+    } else if (w->kind == WIRE_ALL) {
+        doubt_raise_all(a, until); /* it stands for whatever was missed */
+    }
     uint64_t s = ring_append(a, &r);
     if (s == RING_CORRUPT)
         return false;

@@ -142,6 +142,7 @@ static uint64_t raise_listed(struct attachment *a, const struct bucket_map *map,
 static bool record_begins(struct attachment *a, uint16_t source, uint64_t *sequence)
 {
     ring_mark(a, clock_ms(a));
+    doubt_raise_all(a, clock_ms(a) + a->unknown_ttl_ms); /* a map does not say which of its keys are in doubt */
     *sequence = ring_append(a, &(struct record){.hash = EVERY_KEY, .kind = RECORD_KEY, .source = source});
     return *sequence != RING_CORRUPT;
 }

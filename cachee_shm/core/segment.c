@@ -85,6 +85,8 @@ static uint64_t plan_offsets(struct geometry *g)
     g->roster_at = place_region(&at, g->roster_slots, sizeof(struct roster_slot), 64);
     g->intents_at = place_region(&at, g->intent_slots, sizeof(struct intent), 64);
     g->range_fences_at = place_region(&at, 1 << INTENT_BUCKET_BITS, 8, 64);
+    g->doubts_at = place_region(&at, 1 << INTENT_BUCKET_BITS, 8, 64);
+    g->dues_at = place_region(&at, DUE_SLOTS, sizeof(pair128), 64);
     g->sources_at = place_region(&at, g->source_slots, sizeof(struct source_slot), 64);
     g->leases_at = place_region(&at, g->lease_slots, sizeof(struct lease_slot), 64);
     g->ring_at = place_region(&at, g->ring_slots, sizeof(pair128), 64);
@@ -430,6 +432,7 @@ static void point_into(struct attachment *a)
     a->roster = (struct roster_slot *)(void *)(a->base + g->roster_at);
     a->intents = (struct intent *)(void *)(a->base + g->intents_at);
     a->range_fences = (a64 *)(void *)(a->base + g->range_fences_at);
+    a->doubts = (a64 *)(void *)(a->base + g->doubts_at), a->dues = (pair128 *)(void *)(a->base + g->dues_at);
     a->sources = (struct source_slot *)(void *)(a->base + g->sources_at);
     a->leases = (struct lease_slot *)(void *)(a->base + g->leases_at);
     a->ring = (pair128 *)(void *)(a->base + g->ring_at);
@@ -646,8 +649,7 @@ static void begin_stand_in(struct attachment *a, unsigned char *base)
     a->base = base;
     a->stand_in = true;
     a->file_name[0] = 0;
-    a->slot = 0;
-    a->written = a->wrote_ms = a->span_hash = 0;
+    a->written = a->wrote_ms = a->span_hash = a->slot = 0;
     plan(&a->geo, SEGMENT_BYTES_MIN);
     point_into(a);
     a->me = &a->roster[0];

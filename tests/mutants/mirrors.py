@@ -117,7 +117,8 @@ ALSO: dict[str, tuple[str, ...]] = {
         "cachee_shm/test_interrupted",
         "cachee_shm/test_threads",
     ),
-    f"{CORE}module_transactions": ("cachee_shm/test_transactions",),
+    f"{CORE}module_transactions": ("cachee_shm/test_transactions", "cachee_shm/test_unknown_outcome"),
+    f"{CORE}doubt": ("cachee_shm/test_unknown_outcome",),
     f"{CORE}module_near": ("cachee_shm/test_near",),
     f"{CORE}module_older": ("bridge/test_older", "bridge/test_versions_layouts"),
     f"{CORE}module_owed": (

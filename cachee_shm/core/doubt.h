@@ -1,0 +1,53 @@
+/* doubt.h - keys of which nobody knows whether their last write has happened.
+ *
+ * A commit was sent, and its answer never came. The row may change at any time until the database has given up, so the key
+ * is announced twice: now, as a record RECORD_UNKNOWN, and again `unknown_ttl` later. What is filled in between lives no
+ * longer than until then.
+ *
+ *   doubts   a deadline for each of 512 ranges of hashes: fills of such keys end there. A host raises it before it appends the
+ *            record, its own or a peer's: whoever fills with a token behind the record sees it.
+ *   dues     the second announcements, of this host alone. They belong to no process: any process that keeps house
+ *            announces what is due, so no death loses one. It may be announced twice, so that needs no lock.
+ *
+ *   due      | due ms 48 | unused 13 | kind 3 |   hash 64     both in one compare-and-swap; 0: free. Kind: RECORD_KEY or RECORD_TAG
+ *
+ * Where there is no room for another due, everything is announced in its place: header, due_all_ms.
+ */
+#ifndef CACHEE_DOUBT_H
+#define CACHEE_DOUBT_H
+
+#include "index.h"
+
+#define NO_DUE UINT32_MAX
+
+/* Fills of this key, of all keys, end at `until_ms` of the segment's clock. */
+void doubt_raise(struct attachment *a, uint64_t hash, uint64_t until_ms);
+void doubt_raise_all(struct attachment *a, uint64_t until_ms);
+
+static inline uint64_t doubt_until(const struct attachment *a, uint64_t hash)
+{
+    return a->doubts ? load_acquire(&a->doubts[hash >> (64 - INTENT_BUCKET_BITS)]) : 0; /* DOUBT */
+}
+
+/* Announce the key or tag again at `due_ms`, by whatever process. Returns the place, for doubt_settle; or NO_DUE: then
+ * everything will be announced. */
+uint32_t doubt_owe(struct attachment *a, enum record_kind kind, uint64_t hash, uint64_t due_ms);
+void doubt_owe_all(struct attachment *a, uint64_t due_ms);
+
+/* It need not be: the outcome is known. Another's due in that place stays. */
+void doubt_settle(struct attachment *a, uint32_t place, uint64_t hash);
+
+/* Is the key due to be announced again? Its writer may have sent a commit before it died. */
+bool doubt_is_owed(const struct attachment *a, uint64_t hash);
+
+/* Before the first announcement of a key, a tag or everything, whose write may or may not happen: the doubt, for whoever
+ * fills behind the record, and the due, which a death after the record does not lose. False: unknown_ttl is 0. */
+bool doubt_begin(struct attachment *a, enum record_kind kind, uint64_t hash);
+
+/* When an entry of the key ends that would end at ends_ms, 0: never. */
+uint64_t doubt_capped(const struct attachment *a, uint64_t hash, uint64_t now_ms, uint64_t ends_ms);
+
+/* Announce what is due. True. */
+bool doubt_pay(struct attachment *a, uint64_t now_ms);
+
+#endif

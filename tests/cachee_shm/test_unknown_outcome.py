@@ -1,0 +1,252 @@
+"""Writes whose outcome is unknown: the commit was sent, and its answer never came."""
+
+import contextlib
+import socket
+import threading
+
+import pytest
+
+import cachee_shm
+from cachee_shm.transactions import Transaction, is_refusal
+from tests.cachee_shm.bridged import Bridge, attach
+from tests.cachee_shm.processes import child, until
+
+sqlalchemy = pytest.importorskip("sqlalchemy")
+from sqlalchemy.orm import Session  # noqa: E402
+
+import cachee_shm.sqlalchemy  # noqa: E402
+from tests.cachee_shm.test_sqlalchemy import (  # noqa: E402
+    KEY,
+    Base,
+    User,
+    name_in,
+    update,
+    url,
+    watching,
+)
+
+KEY_UNKNOWN = 7
+WRITE = "UPDATE t SET a = 1"
+
+
+@pytest.fixture(params=["0s", "300ms"], ids=["once", "twice"])
+def unknown_ttl(request, config):
+    """ "0s" is what happens without the rule."""
+    config["namespaces"]["shop"]["unknown_ttl"] = request.param
+    return request.param
+
+
+class Proxy:
+    """Between a client and PostgreSQL. It keeps a COMMIT, and hangs up; ``release`` sends it on."""
+
+    def __init__(self, server):
+        self.server = server
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.address = {**server, "port": self.listener.getsockname()[1]}
+        self.kept = None
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self):
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self.listener.accept()
+                database = socket.create_connection((self.server["host"], self.server["port"]))
+                for pair in ((client, database), (database, client)):
+                    threading.Thread(target=self.carry, args=pair, daemon=True).start()
+
+    def carry(self, come_from, go_to):
+        with contextlib.suppress(OSError):
+            while data := come_from.recv(1 << 16):
+                if b"COMMIT" in data:
+                    self.kept = (go_to, data)
+                    come_from.shutdown(socket.SHUT_RDWR)
+                    return
+                go_to.sendall(data)
+            if self.kept is None:
+                go_to.shutdown(socket.SHUT_RDWR)
+
+    def release(self):
+        connection, data = self.kept
+        connection.sendall(data)
+
+
+@pytest.fixture
+def proxy(postgres):
+    one = Proxy(postgres)
+    yield one
+    one.listener.close()
+
+
+def test_a_commit_that_comes_late_leaves_no_stale_row(postgres, proxy, unknown_ttl, config):
+    through = sqlalchemy.create_engine(url(proxy.address, "postgres"))
+    direct = sqlalchemy.create_engine(url(postgres, "postgres"))
+    Base.metadata.drop_all(direct)
+    Base.metadata.create_all(direct)
+    with Session(direct) as session, session.begin():
+        session.add(User(id=1, name="old"))
+    with cachee_shm.attach(config=config) as cache, watching(through):
+        with Session(through) as session:
+            update(session)
+            cache.delete(KEY)
+            with pytest.raises(sqlalchemy.exc.OperationalError):
+                session.commit()
+
+        def read():
+            with Session(direct) as session:
+                return cache.get_or_load(KEY, name_in, session)
+
+        assert read() == "old"  # the commit is on its way
+        proxy.release()
+        until(lambda: in_the_database(direct) == "new")
+        if unknown_ttl == "0s":
+            assert read() == "old"  # stale, and for ever
+        else:
+            until(lambda: read() == "new")
+    through.dispose()
+    direct.dispose()
+
+
+def in_the_database(engine):
+    with Session(engine) as session:
+        return name_in(session)
+
+
+# The cache's part
+
+
+@pytest.fixture
+def short(config):
+    config["namespaces"]["shop"]["unknown_ttl"] = "300ms"
+    return config
+
+
+@pytest.fixture
+def cache(short):
+    with cachee_shm.attach(config=short) as attached:
+        yield attached
+
+
+def lost(cache, *invalidate):
+    one = Transaction()
+    one.statement(WRITE)
+    for each, *args in invalidate:
+        each(*args)
+    one.committing()
+    one.ended_by(ConnectionError())
+
+
+def test_what_is_loaded_in_between_is_announced_again(cache):
+    events = cache.events()
+    lost(cache, (cache.delete, "a"))
+    assert cache.get_or_load("a", lambda: "old") == "old"
+    assert len(events.poll()) == 1
+    until(lambda: cache.get("a") is None)
+    until(lambda: cache.get("x") or events.poll())
+
+
+def test_another_lifetime_does_not_outlast_the_doubt(cache):
+    lost(cache, (cache.delete, "a"))
+    cache.get_or_load("a", lambda: "old", stale=60)
+    cache.touch("a", ttl=None)
+    until(lambda: cache._find("a", False) == (0, None))
+
+
+def test_tags_and_clear_are_announced_again(cache):
+    events = cache.events()
+    lost(cache, (cache.delete_tags, "team"), (cache.clear,))
+    first = [event.kind for event in events.poll()]
+    second = []
+    until(lambda: cache.get("x") or len(second.extend(e.kind for e in events.poll()) or second) >= 2)
+    assert sorted(first) == sorted(second)
+
+
+def test_a_known_outcome_is_announced_once(cache):
+    events = cache.events()
+    one = Transaction()
+    one.statement(WRITE)
+    cache.delete("a")
+    one.committing()
+    one.committed()
+    assert len(events.poll()) == 1
+    cache.get_or_load("a", lambda: "new")
+    for _ in range(60):
+        assert cache.get("a") == "new"
+        threading.Event().wait(0.02)
+
+
+def test_a_death_loses_no_second_announcement(short):
+    short["namespaces"]["shop"]["unknown_ttl"] = "4s"  # longer than it takes to notice a death
+    with cachee_shm.attach(config=short) as cache:
+        events = cache.events()
+        with child(DIES, config=short) as other:
+            other.line()
+            other.process.wait()
+        until(lambda: cache.get("x") or events.poll())
+        assert cache.get_or_load("a", lambda: "old") == "old"
+        until(lambda: cache.get("x") or events.poll())
+        assert cache.get("a") is None
+
+
+DIES = """
+from cachee_shm.transactions import Transaction
+one = Transaction()
+one.statement("UPDATE t SET a = 1")
+cache.delete("a")
+one.committing()
+say("sent")
+die()
+"""
+
+
+def test_more_dues_than_places_become_a_clear(cache):
+    cache.set("untouched", 1)
+    lost(cache, *((cache.delete, f"k{i}") for i in range(3000)))
+    until(lambda: cache.get("untouched") is None)
+
+
+def test_the_kind_goes_over_the_wire_and_caps_the_fills_of_a_peer(short):
+    bridge, here = Bridge(short), attach(short)
+    start = bridge.segment.tail
+    lost(here, (here.delete, "a"))
+    here.delete("a")
+    _, payload = bridge.segment.pack(start, 100, 1 << 16)
+    assert [payload[0], payload[9]] == [KEY_UNKNOWN, 1]
+    here.close()
+    bridge.close()
+
+    there = dict(short, host={"name": short["host"]["name"] + "-b"})
+    bridge, peer = Bridge(there), attach(there)
+    source = bridge.segment.source_open("a")
+    bridge.segment.apply(source, payload[:9])
+    hash_here = int.from_bytes(payload[1:9], "little")
+    assert hash_here == peer._hash("a")
+    assert peer.get_or_load("a", lambda: "old") == "old"
+    until(lambda: peer.get("a") is None)
+    peer.close()
+    bridge.close()
+
+
+class Refused(Exception):
+    def __init__(self, *args, sqlstate=None):
+        super().__init__(*args)
+        self.sqlstate = sqlstate
+
+
+@pytest.mark.parametrize(
+    ("error", "refused"),
+    [
+        (Refused(sqlstate="40001"), True),
+        (Refused(sqlstate="23505"), True),
+        (Refused(sqlstate="40003"), False),
+        (Refused(sqlstate="08006"), False),
+        (Refused(sqlstate="57P01"), False),
+        (Refused(1213, "Deadlock found"), True),
+        (Refused(2013, "Lost connection"), False),
+        (Refused(1053, "Server shutdown"), False),
+        (Refused("server closed the connection unexpectedly"), False),
+        (TimeoutError(), False),
+        (KeyboardInterrupt(), False),
+    ],
+)
+def test_a_refusal_is_the_databases_own_answer(error, refused):
+    assert is_refusal(error) is refused
