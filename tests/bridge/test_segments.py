@@ -197,9 +197,8 @@ def test_no_mark_is_left_while_a_worker_is_in_the_successor_of_a_segment(
     segments: Segments, config: Config
 ) -> None:
     segments.open_configured()
+    os.unlink(f"/dev/shm{segments.held['shop'].name}")
     with cachee_shm.attach("shop", config=config) as worker:
-        os.unlink(f"/dev/shm{worker.name}")
-        worker.set("k", 1)
         with pytest.raises(SegmentRetired, match="shop"):
             segments.leave()
         assert worker.health().bridge == "down"
