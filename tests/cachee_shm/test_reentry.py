@@ -27,7 +27,7 @@ ASK = "import sysconfig as s; print(s.get_path('include')); print(s.get_config_v
 # only, before a verb enters.
 QUIET = """
     PyBool_Check PyBool_FromLong PyBytes_AS_STRING PyBytes_Check PyBytes_CheckExact PyCode_Check
-    PyGen_CheckExact
+    PyCoro_CheckExact PyGen_CheckExact
     PyBytes_FromStringAndSize PyBytes_GET_SIZE PyDict_Check PyDict_CheckExact PyDict_Next
     PyErr_ExceptionMatches PyErr_Fetch PyErr_NoMemory PyErr_Occurred PyExceptionClass_Check
     PyExceptionInstance_Check PyFloat_AS_DOUBLE PyFloat_Check PyFloat_CheckExact PyFloat_FromDouble
