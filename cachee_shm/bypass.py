@@ -7,10 +7,10 @@ process works without its cache (to find out whether a fault is the cache's, or 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from cachee_shm.cache import Cache
-from cachee_shm.host import Host
+from cachee_shm.host import Host, begun
 from cachee_shm.loading import DEFAULT_TTL, TTL
 
 __all__ = ["Bypass"]
@@ -21,34 +21,43 @@ LOADED = 1  # what _load says: waiting for nobody
 class CountsNothing(Host):
     """Every count begins anew."""
 
-    def incr(
-        self, key: str | bytes, delta: int = 1, *, initial: int | None = None, ttl: object = None
-    ) -> int:
+    def incr(self, key: str | bytes, delta: int = 1, *, initial: int | None = None, ttl: TTL = None) -> int:
+        self._segment._hash(key)
+        first = begun(key, 0 if initial is None else initial, delta)
         if initial is None:
             raise KeyError(key)
-        return initial + delta
+        self._segment._judge(ttl, 0, None, (), True)
+        return first
 
 
 class Bypass(Cache):
-    """A ``Cache`` that stores and finds nothing, and announces every write."""
+    """A ``Cache`` that stores and finds nothing, and announces every write.
+
+    Arguments are judged as a ``Cache`` judges them: the same mistakes are the same errors.
+    """
 
     def get(self, key: str | bytes, default: Any = None) -> Any:
+        self._hash(key)
         return default
 
     def lookup(self, key: str | bytes) -> tuple[Any, bool]:
+        self._hash(key)
         return None, False
 
     def get_many(self, keys: Iterable[str | bytes]) -> dict[Any, Any]:
+        super().get_many(keys)
         return {}
 
     def __contains__(self, key: str | bytes) -> bool:
+        self._hash(key)
         return False
 
     def __getitem__(self, key: str | bytes) -> Any:
+        self._hash(key)
         raise KeyError(key)
 
     def __setitem__(self, key: str | bytes, value: object) -> None:
-        self.delete(key)
+        self.set(key, value)
 
     def set(
         self,
@@ -58,7 +67,8 @@ class Bypass(Cache):
         tags: Sequence[str] = (),
         local: bool = False,
     ) -> bool:
-        super().set(key, None, 0, (), local)  # announced, unless it is local; nothing is stored
+        self._judge(ttl, 0, None, (), local)
+        super().set(key, value, 0, tags, local)  # announced, unless it is local; nothing is stored
         return False
 
     def add(
@@ -78,10 +88,13 @@ class Bypass(Cache):
         tags: Sequence[str] = (),
         local: bool = False,
     ) -> list[Any]:
-        super().set_many(dict.fromkeys(mapping.keys()), 0, (), local)
-        return list(mapping)
+        self._judge(ttl, 0, None, (), local)
+        super().set_many(mapping, 0, tags, local)
+        return [key for key, _ in mapping.items()]
 
-    def touch(self, key: str | bytes, *args: Any, **options: Any) -> bool:
+    def touch(self, key: str | bytes, ttl: TTL = DEFAULT_TTL) -> bool:
+        self._judge(ttl, 0, None, (), False)
+        self._hash(key)
         return False
 
     @property
@@ -89,6 +102,7 @@ class Bypass(Cache):
         return CountsNothing(self)
 
     def _find(self, key: str | bytes, counted: bool, /) -> tuple[int, Any]:
+        self._hash(key)
         return 0, None
 
     def _load(
@@ -114,5 +128,6 @@ class Bypass(Cache):
         tags: Sequence[str],
         /,
     ) -> bool:
-        self.delete(key)
+        self._judge(cast(TTL, ttl), 0, None, (), False)
+        super()._set_fenced(key, value, token, 0, tags)
         return False

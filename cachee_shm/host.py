@@ -12,7 +12,7 @@ from cachee_shm.errors import NotACounter, SegmentError
 if TYPE_CHECKING:
     from cachee_shm.segment import Segment
 
-__all__ = ["Host"]
+__all__ = ["Host", "begun"]
 
 TRIES = 64  # each means that another process made or evicted the counter in between
 
@@ -42,13 +42,17 @@ class Host:
         64-bit integer, was set without ``local=True``, or would grow beyond 64 bits; ``SegmentError`` when
         there is no room for a counter; ``InvalidKey``, ``KeyTooLong``, ``InvalidTTL``, ``Closed``.
         """
+        if initial is not None:
+            operator.index(initial)  # a mistake is one whether or not there is a count already
+        if ttl is not None:
+            self._segment._judge(ttl, 0, None, (), True)
         for _ in range(TRIES):
             total = self._segment._incr(key, delta)
             if total is not None:
                 return total
             if initial is None:
                 raise KeyError(key)
-            first = _begun(key, initial, delta)
+            first = begun(key, initial, delta)
             if self._segment.add(key, first, ttl=ttl, local=True) or (ttl is not None and not ttl):
                 return first
         raise SegmentError(
@@ -67,7 +71,7 @@ class Host:
         return self.incr(key, -delta, initial=initial, ttl=ttl)
 
 
-def _begun(key: str | bytes, initial: int, delta: int) -> int:
+def begun(key: str | bytes, initial: int, delta: int) -> int:
     """What a count begins with. NotACounter: that does not fit 64 bits."""
     first = operator.index(initial) + delta
     if not -(1 << 63) <= first < 1 << 63:
