@@ -8,7 +8,9 @@
  * Its power (each break made in a copy of the core; seconds until caught, on two busy cores)
  *
  *   intents not announced                          0.1      the lock's mapping without MADV_DONTFORK  30
- *   a child that detaches frees its parent's slot  within 3
+ *   a child that detaches frees its parent's slot  within 3      no verb begins with a look          0.1
+ *   each sweep announces all of a debt, or begins  0.1
+ *     anew, or a debt is given back in part
  *
  * Not caught: the write under way not announced (torture_steps), pages of the dead not sealed (torture_pages).
  */
@@ -227,6 +229,20 @@ static void check_parts(struct attachment *a)
     free(index);
 }
 
+/* The look that begins a verb, in another second than the last: it pays, whoever died. */
+static void check_a_look_pays(struct attachment *a)
+{
+    struct blocks b = {1, 0};
+    set_many(a);
+    REQUIRE(!in_child(die_owing, &b), "it did not die");
+    REQUIRE(is_dead(a, a->slot + 1), "the dead one is not in slot %u", a->slot + 1);
+    a->house_second = 0;
+    store_relaxed(&a->header->sweep_at_ms, 0);
+    cache_look_after(a);
+    REQUIRE(!is_dead(a, a->slot + 1) && !is_there(a, 0), "a look at the beginning of a verb has not paid");
+    REQUIRE(a->house_second != 0, "each verb looks");
+}
+
 struct family {
     a64 parent_slot, ready;
 };
@@ -293,6 +309,7 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < sizeof blocks / sizeof blocks[0]; i++)
         check_debts(&a, blocks[i]);
     check_parts(&a);
+    check_a_look_pays(&a);
     check_a_child_does_not_keep_the_lock(&a);
     uint64_t kills = 0;
     for (int part = 0; part < 4; part++) {
