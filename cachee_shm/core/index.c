@@ -71,14 +71,9 @@ static bool word_matches(const struct attachment *a, a64 *at, uint64_t word, uin
     return true;
 }
 
-static bool word_unchanged(const struct entry_ref *e)
-{
-    return ((load_relaxed(e->word_at) ^ e->word) & ~INDEX_FREQ_MASK) == 0;
-}
-
 /* For those who must not overlook an entry. It may be carried on while we look at the page that it leaves, and that page
- * begin another life: then its word here is another by now, for the word is changed first. A lookup misses it, and may;
- * who evicts looks again. */
+ * begin another life: then its word here is another by now, for the word is changed first. So a word that has changed is
+ * looked at again; by a lookup, so many times. */
 bool index_look(const struct attachment *a, a64 *at, uint64_t tag_bits, uint64_t hash, struct entry_ref *e)
 {
     bool matches = false;
@@ -98,10 +93,15 @@ static bool find_in(struct attachment *a, a64 *bucket, uint64_t tag_bits, uint64
 {
     for (int tries = 0, i = 0; i < BUCKET_WORDS && tries < FIND_TRIES_MAX; i++) {
         uint64_t word = load_acquire(&bucket[i]); /* PUBLISH */
-        if (((word ^ tag_bits) & (INDEX_TAG_MASK | INDEX_PENDING)) || !word_matches(a, &bucket[i], word, tag_bits, hash, e))
+        if ((word ^ tag_bits) & (INDEX_TAG_MASK | INDEX_PENDING))
             continue;
-        if (!word_unchanged(e))
+        bool matches = word_matches(a, &bucket[i], word, tag_bits, hash, e);
+        if (!matches)
+            fence_acquire(); /* PAGE */
+        if ((load_relaxed(&bucket[i]) ^ word) & ~INDEX_FREQ_MASK) /* it was carried on under our eyes, or is another's now */
             tries++, i--;
+        else if (!matches)
+            continue;
         else if (e->key_bytes == key_bytes && racing_equal(entry_key(e), key, key_bytes))
             return true;
     }
