@@ -26,7 +26,7 @@ class CountsNothing(Host):
         first = begun(key, 0 if initial is None else initial, delta)
         if initial is None:
             raise KeyError(key)
-        self._segment._judge(ttl, 0, None, (), True)
+        self._segment._judge_ttl(ttl)
         return first
 
 
@@ -67,7 +67,7 @@ class Bypass(Cache):
         tags: Sequence[str] = (),
         local: bool = False,
     ) -> bool:
-        self._judge(ttl, 0, None, (), local)
+        self._judge_ttl(ttl, local)
         super().set(key, value, 0, tags, local)  # announced, unless it is local; nothing is stored
         return False
 
@@ -88,12 +88,12 @@ class Bypass(Cache):
         tags: Sequence[str] = (),
         local: bool = False,
     ) -> list[Any]:
-        self._judge(ttl, 0, None, (), local)
+        self._judge_ttl(ttl, local)
         super().set_many(mapping, 0, tags, local)
         return [key for key, _ in mapping.items()]
 
     def touch(self, key: str | bytes, ttl: TTL = DEFAULT_TTL) -> bool:
-        self._judge(ttl, 0, None, (), False)
+        self._judge_ttl(ttl)
         self._hash(key)
         return False
 
@@ -128,6 +128,6 @@ class Bypass(Cache):
         tags: Sequence[str],
         /,
     ) -> bool:
-        self._judge(cast(TTL, ttl), 0, None, (), False)
-        super()._set_fenced(key, value, token, 0, tags)
+        self._judge_ttl(cast(TTL, ttl))
+        super()._set_fenced(key, value, token, started_ms, 0, tags)
         return False

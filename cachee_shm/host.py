@@ -45,7 +45,7 @@ class Host:
         if initial is not None:
             operator.index(initial)  # a mistake is one whether or not there is a count already
         if ttl is not None:
-            self._segment._judge(ttl, 0, None, (), True)
+            self._segment._judge_ttl(ttl)
         for _ in range(TRIES):
             total = self._segment._incr(key, delta)
             if total is not None:

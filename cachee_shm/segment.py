@@ -33,6 +33,9 @@ from cachee_shm.errors import (
 )
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+    from types import EllipsisType
+
     from cachee_shm.config import Config
 
 __all__ = [
@@ -262,6 +265,10 @@ class Segment(_core.Segment):
                 actual,
                 spec.memory_bytes,
             )
+
+    def _judge_ttl(self, ttl: float | timedelta | EllipsisType | None, local: bool = False) -> None:
+        """Raises ``InvalidTTL``, and whatever asking for the truth of ``local`` raises."""
+        self._judge(ttl, 0, None, (), local, False, 0.0, 0, 0.0)
 
     def _reattach(self) -> None:
         """Called by the core when the segment was retired: who holds positions of it must be told."""
