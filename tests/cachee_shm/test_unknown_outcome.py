@@ -8,7 +8,7 @@ import pytest
 
 import cachee_shm
 from cachee_shm.transactions import Transaction, is_refusal
-from tests.cachee_shm.bridged import Bridge, attach
+from tests.cachee_shm.bridged import Bridge, attach, with_bridge
 from tests.cachee_shm.processes import child, until
 
 sqlalchemy = pytest.importorskip("sqlalchemy")
@@ -204,7 +204,22 @@ def test_more_dues_than_places_become_a_clear(cache):
     until(lambda: cache.get("untouched") is None)
 
 
+def test_a_death_is_announced_as_an_unknown_outcome(short):
+    short["namespaces"]["shop"]["unknown_ttl"] = "60s"
+    bridge, here = Bridge(short), attach(short)
+    start = bridge.segment.tail
+    with child(DIES, config=with_bridge(short)) as other:
+        other.line()
+        other.process.wait()
+    until(lambda: here.get("x") or bridge.segment.tail > start)
+    _, payload = bridge.segment.pack(start, 100, 1 << 16)
+    assert payload[0] == KEY_UNKNOWN
+    here.close()
+    bridge.close()
+
+
 def test_the_kind_goes_over_the_wire_and_caps_the_fills_of_a_peer(short):
+    short["namespaces"]["shop"]["on_isolation"] = "serve"  # no other cap
     bridge, here = Bridge(short), attach(short)
     start = bridge.segment.tail
     lost(here, (here.delete, "a"))
