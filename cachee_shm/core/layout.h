@@ -9,7 +9,7 @@
  *   + roster         intents          roster_slots x 4 x 16           any process, by CAS: see struct intent
  *   + intents        range fences     512 x 8                          any process, raised only
  *   + range fences   doubts           512 x 8                          any process, raised only: see doubt.h
- *   + doubts         dues             1024 x 16                        any process, by 16-byte CAS: see doubt.h
+ *   + doubts         dues             256 x 16                         any process, by 16-byte CAS: see doubt.h
  *   + dues           sources          source_slots x 208              the bridge alone
  *   + sources        leases           lease_slots x 48                see struct lease_slot
  *   + leases         ring             ring_slots x 16                 any process, by 16-byte CAS
@@ -95,7 +95,7 @@ enum {
     INTENT_BUCKET_BITS = 9,      /* of the hash: what shared intents evict for each of them is 1/512 of all keys */
     INTENT_BUCKET_WORDS = (1 << INTENT_BUCKET_BITS) / 64,
     NAME_BYTES = 64,
-    DUE_SLOTS = 1024,            /* writes of unknown outcome in unknown_ttl; beyond, everything is announced */
+    DUE_SLOTS = 256,             /* writes of unknown outcome in unknown_ttl; beyond, everything is announced */
     SPANS_PER_PAGE = 8,           /* eight spans fill a page to the byte */
     SPANS_MAX = 2048,             /* so a value has at most 16 MiB; 3.6 where pages are small */
     SKETCH_BLOCK_WORDS = 8,
