@@ -80,7 +80,7 @@ class Asking:
 
     __slots__ = ("alone", "call", "early_of")
 
-    def __init__(self, segment: Segment, key: str | bytes, options: Options, early_of: int) -> None:
+    def __init__(self, segment: Segment, key: str | bytes, options: Options, early_of: int = 0) -> None:
         kept = options.kept
         self.call = Call(segment, key, kept, *segment._arrive(key, kept[3], kept[4]))
         self.alone = False  # wait for nobody

@@ -12,12 +12,27 @@ import pickle
 import struct
 import sys
 import types
+import typing
 
 sys.path.insert(0, sys.argv[1])
 
 
-class ExtType(tuple):
-    """Never made here: values are pickled."""
+class ExtType(typing.NamedTuple):
+    """As msgpack's; here it is pickled."""
+
+    code: int
+    data: bytes
+
+
+def restored(value, hook):
+    """As msgpack calls its hook: for what is in a container too."""
+    if isinstance(value, ExtType):
+        return hook(*value) if hook else value
+    if isinstance(value, list):
+        return [restored(each, hook) for each in value]
+    if isinstance(value, dict):
+        return {restored(key, hook): restored(each, hook) for key, each in value.items()}
+    return value
 
 
 # Files and serializers have no part in this.
@@ -26,7 +41,7 @@ sys.modules["msgpack"] = types.ModuleType("msgpack")
 sys.modules["msgpack"].__dict__.update(
     ExtType=ExtType,
     packb=lambda value, **_: pickle.dumps(value),
-    unpackb=lambda data, **_: pickle.loads(data),
+    unpackb=lambda data, ext_hook=None, **_: restored(pickle.loads(data), ext_hook),
 )
 
 import cachee_shm  # noqa: E402

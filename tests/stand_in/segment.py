@@ -17,12 +17,14 @@ from tests.stand_in.wire import (
     RECORD_BYTES_MAX,
     SET,
     TAG,
+    UNKNOWN,
     WIRE_ALL,
     WIRE_BUCKETS,
     WIRE_CLEAR,
     WIRE_KEY,
     WIRE_SET,
     WIRE_TAG,
+    WIRE_UNKNOWN,
     Record,
     digest_bits,
     emit,
@@ -161,7 +163,7 @@ class Segment(Sources):
 
     def apply_one(self, source: int, kind: int, key: int, digest: int) -> None:
         """A fresh position, its fence, then the eviction."""
-        bits = digest_bits(digest) if kind == WIRE_SET else 0
+        bits = digest_bits(digest) if kind == WIRE_SET else UNKNOWN if kind == WIRE_UNKNOWN else 0
         position = self.append(APPLIED_AS[kind], key, source=source, digest=bits)
         entry = self.entries.get(key)
         kept = kind == WIRE_SET and entry is not None and self.digest(entry) == digest

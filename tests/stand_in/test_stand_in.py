@@ -41,6 +41,7 @@ class Pair:
         self.rng = random.Random(seed)
         policy = self.rng.choice(("cap", "cap", "flush", "serve"))
         options = {"memory": "2MiB", "on_isolation": policy, "isolation_ttl": "30s"}
+        options["unknown_ttl"] = "0s"  # the model shortens no lifetimes: test_unknown_outcome.py does
         self.real = cachee_shm.attach(config=with_bridge({**config, "namespaces": {"shop": options}}))
         assert self.real.bridge_acquire()
         self.model = Segment(Shape(), self.real.incarnation)
@@ -413,7 +414,7 @@ def die_with(config, *names):
 @pytest.fixture
 def mourned(config):
     """(configuration, the real segment, its model)."""
-    config = with_bridge({**config, "namespaces": {"shop": {"memory": "2MiB"}}})
+    config = with_bridge({**config, "namespaces": {"shop": {"memory": "2MiB", "unknown_ttl": "0s"}}})
     with cachee_shm.attach(config=config) as real:
         real._freeze(real.now_ms())
         model = Segment(Shape())

@@ -25,6 +25,8 @@ EVERY_KEY, EVERY_KEY_DONE = 0, 1
 """The hash of a KEY that may be about any key, and its digest bits when all was evicted."""
 RANGE, RANGE_BITS = 2, 9
 """The digest bits of an own KEY that is about all keys with the same leading bits, and how many bits."""
+UNKNOWN = 3
+"""The digest bits of a KEY whose outcome is unknown. This model does not shorten fills behind it."""
 
 
 def range_of(key: int) -> int:
