@@ -27,7 +27,7 @@ FLOORS = {
         ["cache"],
         ["bypass"],
         ["attaching", "transactions"],
-        ["__init__", "cli", "sqlalchemy", "django"],
+        ["__init__", "cli", "sqlalchemy", "django", "testing"],
     ],
     "cachee_bridge": [
         ["identity", "seal", "budget", "pace", "logs", "strangers", "gate", "owners", "reasons"],
