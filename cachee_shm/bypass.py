@@ -105,6 +105,13 @@ class Bypass(Cache):
         self._hash(key)
         return 0, None
 
+    def _find_early(self, key: str | bytes, times: float, /) -> tuple[int, Any, int]:
+        return *self._find(key, True), 0
+
+    def _stored(self, key: str | bytes, /) -> tuple[int, int, bytes]:
+        self._hash(key)
+        return 0, 0, b""
+
     def _load(
         self, key: str | bytes, loader: Callable[..., Any], args: tuple[Any, ...], *_: Any
     ) -> tuple[int, Any, None]:

@@ -20,6 +20,7 @@ from cachee_shm.host import Host
 from cachee_shm.loading import DEFAULT_TTL, TTL, Options, Writing, aload, load
 from cachee_shm.segment import Segment, warn
 from cachee_shm.synced import await_synced, wait_synced
+from cachee_shm.timeouts import Limits, aload_within, load_within
 
 if TYPE_CHECKING:
     from cachee_shm.cached import AsyncCachedFunction, CachedFunction, Decorator, MakesKey
@@ -103,6 +104,8 @@ class Cache(Segment):
         early: float = False,
         jitter: float = 0,
         sliding: float | timedelta = 0,
+        soft_timeout: float | timedelta | None = None,
+        hard_timeout: float | timedelta | None = None,
     ) -> T:
         """The value of ``key``, or what ``loader(*args)`` returns, which is then cached.
 
@@ -125,6 +128,9 @@ class Cache(Segment):
         ``jitter``: a share from 0 to 1; each lifetime is shortened by up to so much, so that what was
         loaded together does not end together. ``sliding``: seconds or a timedelta that the value lives after
         its last use on this host, until ``ttl`` counted from its load has passed.
+        ``soft_timeout``: seconds or a timedelta that a caller with an older value waits for the load; then it
+        has that value. ``hard_timeout``: that any caller waits; then ``LoadTimeout``, or the older value. The
+        load goes on in a thread (a task, of a coroutine function), and what it loads is cached.
 
         Raises what the loader raises, also to the callers of this process that waited for it. Raises
         ``InvalidKey``, ``KeyTooLong``, ``InvalidTTL`` and ``Closed`` before anything is loaded. A value that
@@ -132,6 +138,9 @@ class Cache(Segment):
         per type of value.
         """
         options = Options(self, ttl, stale, negative_ttl, tags, local, on_error, early, jitter, sliding)
+        limits = Limits.judged(soft_timeout, hard_timeout)
+        if limits is not None:
+            return load_within(self, key, options, limits, loader, args)
         return load(self, key, options, loader, args)
 
     async def aget_or_load(
@@ -148,9 +157,14 @@ class Cache(Segment):
         early: float = False,
         jitter: float = 0,
         sliding: float | timedelta = 0,
+        soft_timeout: float | timedelta | None = None,
+        hard_timeout: float | timedelta | None = None,
     ) -> T:
         """``get_or_load`` for a coroutine function of asyncio, uvloop or trio. No event loop is blocked."""
         options = Options(self, ttl, stale, negative_ttl, tags, local, on_error, early, jitter, sliding)
+        limits = Limits.judged(soft_timeout, hard_timeout)
+        if limits is not None:
+            return await aload_within(self, key, options, limits, loader, args)
         return await aload(self, key, options, loader, args)
 
     @overload
@@ -173,6 +187,8 @@ class Cache(Segment):
         early: float = False,
         jitter: float = 0,
         sliding: float | timedelta = 0,
+        soft_timeout: float | timedelta | None = None,
+        hard_timeout: float | timedelta | None = None,
         condition: Callable[[Any], object] | None = None,
     ) -> Decorator: ...
     def cached(  # type: ignore[misc]  # mypy does not follow the / of the third
@@ -190,6 +206,8 @@ class Cache(Segment):
         early: float = False,
         jitter: float = 0,
         sliding: float | timedelta = 0,
+        soft_timeout: float | timedelta | None = None,
+        hard_timeout: float | timedelta | None = None,
         condition: Callable[[Any], object] | None = None,
     ) -> Any:
         """Decorate a function or coroutine function: its results are cached as by ``get_or_load``.
@@ -212,11 +230,13 @@ class Cache(Segment):
         """
         from cachee_shm.cached import Kept, decorator  # brings inspect along
 
+        loads = (on_error, early, jitter, sliding, soft_timeout, hard_timeout)
+        kept = Kept(ttl, stale, negative_ttl, local, *loads)
         decorate = decorator(
             self,
             key,
             tags,
-            Kept(ttl, stale, negative_ttl, local, on_error, early, jitter, sliding),
+            kept,
             condition,
         )
         return decorate if function is None else decorate(function)

@@ -25,6 +25,7 @@ from cachee_shm.errors import InvalidKey
 from cachee_shm.keys import Template, call_text
 from cachee_shm.loading import TTL, Options
 from cachee_shm.loads import current_load
+from cachee_shm.timeouts import Limits
 
 if TYPE_CHECKING:
     from cachee_shm.cache import Cache
@@ -58,6 +59,8 @@ class Kept(NamedTuple):
     early: float
     jitter: float
     sliding: float | timedelta
+    soft_timeout: float | timedelta | None
+    hard_timeout: float | timedelta | None
 
 
 class Signature:
@@ -317,7 +320,9 @@ def decorator(
     condition: Callable[[Any], object] | None,
 ) -> Decorator:
     """See ``Cache.cached``."""
-    Options(cache, **kept._asdict())  # judged now, not at each call
+    options = kept._asdict()  # judged now, not at each call
+    Limits.judged(options.pop("soft_timeout"), options.pop("hard_timeout"))
+    Options(cache, **options)
 
     def decorate(function: Callable[..., Any]) -> Any:
         _require_a_function(function)

@@ -21,6 +21,7 @@ adds the particulars: the file and key, the name, the number found and the numbe
     ├── InvalidTTL (ValueError)             a lifetime that is negative, NaN or not a number
     ├── InvalidCodec (ValueError)           a codec that cannot be registered
     ├── NotACounter (ValueError)            a value that incr cannot add to
+    ├── LoadTimeout (TimeoutError)          a load takes longer than its caller waits
     ├── NoStaleValue (LookupError)          a loader keeps the older value, and there is none
     ├── ValueTooLarge (ValueError)          a value that the segment cannot hold
     ├── Unserializable (TypeError)          a value that no codec takes
@@ -56,6 +57,7 @@ __all__ = [
     "Lapped",
     "LayoutMismatch",
     "ListenRefused",
+    "LoadTimeout",
     "NoSpace",
     "NoStaleValue",
     "NotACounter",
@@ -209,6 +211,14 @@ class NotACounter(CacheeError, ValueError):
     ``local=True``; or the sum would not fit 64 bits.
 
     The value is as it was. Use a key of its own for each counter, and let ``initial`` make it.
+    """
+
+
+class LoadTimeout(CacheeError, TimeoutError):
+    """``get_or_load(..., hard_timeout=)``: the load has not ended in time, and no older value may be used.
+
+    State: the load goes on, and what it loads will be cached. Do: try again later, or give the loader's own
+    query a time-out.
     """
 
 

@@ -30,7 +30,7 @@ __all__ = ["DEFAULT_TTL", "TTL", "Options", "Writing", "aload", "load"]
 T = TypeVar("T")
 TTL = float | timedelta | EllipsisType | None  # seconds; None: never expires; ...: the namespace's default
 
-FRESH, EARLY = 1, 3  # of _find and _find_early
+MISS, FRESH, EARLY = 0, 1, 3  # of _find and _find_early
 LOADED, FAILED, UNSHARED = 1, 2, 4  # of Flight.outcome
 STACK_LEVEL = 4  # of a warning: the caller of get_or_load
 
@@ -42,7 +42,7 @@ EARLY_MAX = 100
 class Options:
     """How a loaded value is kept, in seconds, and when it is loaded anew."""
 
-    __slots__ = ("early", "kept")
+    __slots__ = ("early", "kept", "raises")
 
     def __init__(
         self,
@@ -64,8 +64,10 @@ class Options:
             raise ValueError(
                 f'on_error is "stale" or "raise", not {on_error!r}. Nothing was read or written.'
             )
-        raises = on_error == "raise"
-        self.kept = segment._judge(ttl, stale, negative_ttl, tags, local, raises, share, sliding, self.early)
+        self.raises = on_error == "raise"
+        self.kept = segment._judge(
+            ttl, stale, negative_ttl, tags, local, self.raises, share, sliding, self.early
+        )
 
 
 def _number(name: str, value: object, most: float) -> float:
@@ -129,6 +131,18 @@ def load(
     state, value, early_of = find(segment, key, options)
     if state == FRESH:
         return value  # type: ignore[no-any-return]
+    return fill_missing(segment, key, options, early_of, loader, args)
+
+
+def fill_missing(
+    segment: Segment,
+    key: str | bytes,
+    options: Options,
+    early_of: int,
+    loader: Callable[..., T],
+    args: tuple[Any, ...],
+) -> T:
+    """Of ``load``, what follows a look that found nothing fresh, or what ends at ``early_of``."""
     asking = Asking(segment, key, options, early_of)
     _, _, kept, since, asked_ms = asking.call
     while True:
@@ -156,6 +170,18 @@ async def aload(
     state, value, early_of = find(segment, key, options)
     if state == FRESH:
         return value  # type: ignore[no-any-return]
+    return await afill_missing(segment, key, options, early_of, loader, args)
+
+
+async def afill_missing(
+    segment: Segment,
+    key: str | bytes,
+    options: Options,
+    early_of: int,
+    loader: Callable[..., Awaitable[T]],
+    args: tuple[Any, ...],
+) -> T:
+    """``fill_missing`` for a coroutine function."""
     asking = Asking(segment, key, options, early_of)
     _, _, kept, since, asked_ms = asking.call
     while True:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cachee_shm._core import Flight
     from cachee_shm.segment import Segment
 
-__all__ = ["Call", "await_flight", "await_while", "wait_for_flight"]
+__all__ = ["Call", "await_flight", "await_while", "library", "wait_for_flight"]
 
 Wake = Callable[[], object]
 
@@ -220,7 +220,7 @@ def wait_for_flight(call: Call, flight: Flight | None) -> None:
 
 async def await_flight(question: Question, flight: Flight | None) -> None:
     """``wait_for_flight`` for a task of asyncio, uvloop or trio."""
-    if _library() == "trio":
+    if library() == "trio":
         await _await_in_trio(question, flight)
     else:
         await _await_in_asyncio(question, flight)
@@ -232,7 +232,7 @@ async def await_while(looks: Callable[[], bool]) -> None:
         await await_flight(While(looks), None)
 
 
-def _library() -> str:
+def library() -> str:
     """Whose task this is. trio tells sniffio, which it brings along."""
     sniffio = sys.modules.get("sniffio")
     if sniffio is None or "trio" not in sys.modules:

@@ -23,6 +23,7 @@ FLOORS = {
         ["codec", "keys", "statements"],
         ["segment", "events", "waiting"],
         ["near", "loads", "loading", "host", "synced", "health"],
+        ["timeouts"],
         ["cached"],
         ["cache"],
         ["bypass"],

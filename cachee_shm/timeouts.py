@@ -1,0 +1,225 @@
+"""Loads whose callers wait for a bounded time: ``soft_timeout`` and ``hard_timeout`` of ``get_or_load``.
+
+The load is not ended when its caller's time is over. It goes on under its lease and its token, and what it
+loads is stored. So a loader needs a time-out of its own: of the query, of the request.
+
+A loader that blocks runs in a thread of its own under a copy of the caller's context, of which a process has
+`THREADS_MAX`; when all are taken, a caller waits for one. A coroutine function runs in a task of its own.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import os
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from cachee_shm import _core
+from cachee_shm.errors import LoadTimeout
+from cachee_shm.loading import FRESH, MISS, Options, afill_missing, fill_missing, find
+from cachee_shm.segment import warn
+from cachee_shm.waiting import library
+
+if TYPE_CHECKING:
+    from cachee_shm.segment import Segment
+
+__all__ = ["THREADS_MAX", "Limits", "aload_within", "load_within"]
+
+T = TypeVar("T")
+Duration = float | timedelta | None
+
+THREADS_MAX = 32
+SECONDS_MAX = threading.TIMEOUT_MAX
+
+
+class Limits(NamedTuple):
+    """Seconds."""
+
+    soft: float | None
+    """For how long a caller waits that has an older value."""
+    hard: float | None
+    """For how long any caller waits."""
+
+    @classmethod
+    def judged(cls, soft: Duration, hard: Duration) -> Limits | None:
+        """None where there is neither. ``ValueError`` for what is no time."""
+        if soft is None and hard is None:
+            return None
+        return cls(_seconds("soft_timeout", soft), _seconds("hard_timeout", hard))
+
+    def of(self, has_value: bool) -> float | None:
+        soft = self.soft if has_value else None
+        both = [limit for limit in (soft, self.hard) if limit is not None]
+        return min(both, default=None)
+
+
+def _seconds(name: str, limit: Duration) -> float | None:
+    if limit is None:
+        return None
+    seconds = limit.total_seconds() if isinstance(limit, timedelta) else limit
+    if isinstance(seconds, (int, float)) and 0 <= seconds <= SECONDS_MAX:
+        return float(seconds)
+    raise ValueError(
+        f"{name} is a number of seconds from 0 on, a timedelta, or None; not {limit!r}. "
+        "Nothing was read or written."
+    )
+
+
+def load_within(
+    segment: Segment,
+    key: str | bytes,
+    options: Options,
+    limits: Limits,
+    loader: Callable[..., T],
+    args: tuple[Any, ...],
+) -> T:
+    """``loading.load``, whose caller waits no longer than `limits` say."""
+    _require_no_transaction()
+    state, value, early_of = find(segment, key, options)
+    if state == FRESH:
+        return value  # type: ignore[no-any-return]
+    load = Load(segment, key, partial(fill_missing, segment, key, options, early_of, loader, args))
+    limit = limits.of(state != MISS)
+    if load.start(limit) and load.ended_within(limit):
+        return load.result()  # type: ignore[no-any-return]
+    return _instead(segment, key, options, limits, state != MISS)  # type: ignore[no-any-return]
+
+
+async def aload_within(
+    segment: Segment,
+    key: str | bytes,
+    options: Options,
+    limits: Limits,
+    loader: Callable[..., Awaitable[T]],
+    args: tuple[Any, ...],
+) -> T:
+    """``loading.aload``, whose caller waits no longer than `limits` say."""
+    if library() != "asyncio":
+        raise ValueError(
+            "soft_timeout and hard_timeout need asyncio: trio ends no caller whose task goes on. Nothing was "
+            "loaded. Leave them out, and set a time-out around the call (trio.fail_after)."
+        )
+    state, value, early_of = find(segment, key, options)
+    if state == FRESH:
+        return value  # type: ignore[no-any-return]
+    limit = limits.of(state != MISS)
+    task = Task(segment, key, afill_missing(segment, key, options, early_of, loader, args))
+    if await task.ended_within(limit):
+        return task.result()  # type: ignore[no-any-return]
+    return _instead(segment, key, options, limits, state != MISS)  # type: ignore[no-any-return]
+
+
+def _instead(segment: Segment, key: str | bytes, options: Options, limits: Limits, had_value: bool) -> Any:
+    """Of a load that takes too long: the older value, if it may be used and was not invalidated meanwhile."""
+    state, value = segment._find(key, False) if had_value else (MISS, None)
+    if state == FRESH or (state != MISS and (limits.soft is not None or not options.raises)):
+        return value
+    raise LoadTimeout(
+        f"The load of {key!r} has not ended within {limits.of(had_value):g} s. It goes on, and what it loads "
+        "will be cached. Try again later, or give the loader's own query a time-out that is shorter."
+    )
+
+
+def _require_no_transaction() -> None:
+    if any(each() is not None and each().is_open for each in _core.transactions.get(())):
+        raise ValueError(
+            "soft_timeout and hard_timeout run the loader in another thread, outside of the database "
+            "transaction that is open here. Nothing was loaded. Leave them out in a transaction."
+        )
+
+
+class Load:
+    """A load in a thread of its own."""
+
+    def __init__(self, segment: Segment, key: str | bytes, run: Callable[[], Any]) -> None:
+        self._segment, self._key, self._run = segment, key, run
+        self._ended = threading.Event()
+        self._given_up = False
+        self._value: Any = None
+        self._error: BaseException | None = None
+
+    def start(self, limit: float | None) -> bool:
+        """False: no thread was free in all that time."""
+        if not slots.acquire(timeout=limit):
+            return False
+        context = contextvars.copy_context()
+        threading.Thread(
+            target=context.run, args=(self._work, slots), name="cachee-load", daemon=True
+        ).start()
+        return True
+
+    def ended_within(self, limit: float | None) -> bool:
+        ended = self._ended.wait(limit)
+        self._given_up = not ended
+        return ended
+
+    def result(self) -> Any:
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+    def _work(self, slot: threading.Semaphore) -> None:
+        try:
+            self._value = self._run()
+        except BaseException as error:  # it is the caller's, if that still waits
+            self._error = error
+            if self._given_up:
+                _say_that_it_failed(self._segment, self._key, error)
+        finally:
+            slot.release()
+            self._ended.set()
+
+
+slots = threading.Semaphore(THREADS_MAX)
+
+
+def _in_a_forked_child() -> None:
+    """Its parent's threads are not there."""
+    global slots
+    slots = threading.Semaphore(THREADS_MAX)
+
+
+os.register_at_fork(after_in_child=_in_a_forked_child)
+
+tasks: set[Any] = set()
+"""Referenced until they end: an event loop refers to its tasks weakly."""
+
+
+class Task:
+    """A load in a task of its own, which its caller's cancellation does not reach."""
+
+    def __init__(self, segment: Segment, key: str | bytes, run: Coroutine[Any, Any, Any]) -> None:
+        import asyncio
+
+        self._segment, self._key, self._given_up = segment, key, False
+        self._task = asyncio.get_running_loop().create_task(run, name="cachee-load")
+        tasks.add(self._task)
+        self._task.add_done_callback(self._done)
+
+    async def ended_within(self, limit: float | None) -> bool:
+        import asyncio
+
+        self._given_up = True  # also where this is cancelled
+        done, _ = await asyncio.wait({self._task}, timeout=limit)
+        self._given_up = not done
+        return bool(done)
+
+    def result(self) -> Any:
+        return self._task.result()
+
+    def _done(self, task: Any) -> None:
+        tasks.discard(task)
+        if self._given_up and not task.cancelled() and task.exception() is not None:
+            _say_that_it_failed(self._segment, self._key, task.exception())
+
+
+def _say_that_it_failed(segment: Segment, key: str | bytes, error: BaseException) -> None:
+    warn(
+        "namespace %s: the load of %r, which its caller had given up, failed: %r",
+        segment.namespace,
+        key,
+        error,
+    )
