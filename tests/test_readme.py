@@ -1,4 +1,4 @@
-"""What the README shows is run: its Python in one session, its configuration through the parser."""
+"""What the documents show is run: their Python in one session each, the configuration through the parser."""
 
 import pathlib
 import re
@@ -20,17 +20,19 @@ else:
 
 ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+VERBS = (ROOT / "cachee_shm" / "VERBS.md").read_text()
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
-def test_the_python_of_the_readme_runs_from_top_to_bottom(tmp_path: pathlib.Path) -> None:
+@pytest.mark.parametrize("text", [README, VERBS], ids=["README", "VERBS"])
+def test_the_python_of_a_document_runs_from_top_to_bottom(tmp_path: pathlib.Path, text: str) -> None:
     host = f"readme-{uuid.uuid4().hex[:8]}"
     config = tmp_path / "cachee.toml"
     config.write_text(f'[host]\nname = "{host}"\n[defaults]\nmemory = "32MiB"\n')
-    program = textwrap.dedent("\n".join(blocks("python")))
+    program = textwrap.dedent("\n".join(blocks("python", text)))
     try:
         done = subprocess.run(
             [sys.executable, "-c", program],
