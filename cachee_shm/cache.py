@@ -23,6 +23,9 @@ from cachee_shm.synced import await_synced, wait_synced
 from cachee_shm.timeouts import Limits, aload_within, load_within
 
 if TYPE_CHECKING:
+    from typing_extensions import TypeVarTuple, Unpack
+
+    Ts = TypeVarTuple("Ts")
     from cachee_shm.cached import AsyncCachedFunction, CachedFunction, Decorator, MakesKey
 
 __all__ = ["Cache"]
@@ -93,8 +96,8 @@ class Cache(Segment):
     def get_or_load(
         self,
         key: str | bytes,
-        loader: Callable[..., T],
-        *args: Any,
+        loader: Callable[[Unpack[Ts]], T],
+        *args: Unpack[Ts],
         ttl: TTL = DEFAULT_TTL,
         stale: float | timedelta = 0,
         negative_ttl: float | timedelta | None = None,
@@ -146,8 +149,8 @@ class Cache(Segment):
     async def aget_or_load(
         self,
         key: str | bytes,
-        loader: Callable[..., Awaitable[T]],
-        *args: Any,
+        loader: Callable[[Unpack[Ts]], Awaitable[T]],
+        *args: Unpack[Ts],
         ttl: TTL = DEFAULT_TTL,
         stale: float | timedelta = 0,
         negative_ttl: float | timedelta | None = None,
