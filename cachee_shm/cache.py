@@ -105,7 +105,7 @@ class Cache(Segment):
         local: bool = False,
         on_error: Literal["stale", "raise"] = "stale",
         early: float = False,
-        jitter: float = 0,
+        jitter: float | None = None,
         sliding: float | timedelta = 0,
         soft_timeout: float | timedelta | None = None,
         hard_timeout: float | timedelta | None = None,
@@ -129,8 +129,9 @@ class Cache(Segment):
         ``early``: True, or how eagerly (1 is usual): as the end of its lifetime comes near, one caller loads
         the value while the others still have it (XFetch; it needs ``early`` at the load before).
         ``jitter``: a share from 0 to 1; each lifetime is shortened by up to so much, so that what was
-        loaded together does not end together. ``sliding``: seconds or a timedelta that the value lives after
-        its last use on this host, until ``ttl`` counted from its load has passed.
+        loaded together does not end together; left out, it is the namespace's.
+        ``sliding``: seconds or a timedelta that the value lives after its last use on this host, until
+        ``ttl`` counted from its load has passed.
         ``soft_timeout``: seconds or a timedelta that a caller with an older value waits for the load; then it
         has that value. ``hard_timeout``: that any caller waits; then ``LoadTimeout``, or the older value. The
         load goes on in a thread (a task, of a coroutine function), and what it loads is cached.
@@ -158,7 +159,7 @@ class Cache(Segment):
         local: bool = False,
         on_error: Literal["stale", "raise"] = "stale",
         early: float = False,
-        jitter: float = 0,
+        jitter: float | None = None,
         sliding: float | timedelta = 0,
         soft_timeout: float | timedelta | None = None,
         hard_timeout: float | timedelta | None = None,
@@ -188,7 +189,7 @@ class Cache(Segment):
         local: bool = False,
         on_error: Literal["stale", "raise"] = "stale",
         early: float = False,
-        jitter: float = 0,
+        jitter: float | None = None,
         sliding: float | timedelta = 0,
         soft_timeout: float | timedelta | None = None,
         hard_timeout: float | timedelta | None = None,
@@ -207,7 +208,7 @@ class Cache(Segment):
         local: bool = False,
         on_error: Literal["stale", "raise"] = "stale",
         early: float = False,
-        jitter: float = 0,
+        jitter: float | None = None,
         sliding: float | timedelta = 0,
         soft_timeout: float | timedelta | None = None,
         hard_timeout: float | timedelta | None = None,

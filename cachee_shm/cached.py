@@ -57,7 +57,7 @@ class Kept(NamedTuple):
     local: bool
     on_error: Literal["stale", "raise"]
     early: float
-    jitter: float
+    jitter: float | None
     sliding: float | timedelta
     soft_timeout: float | timedelta | None
     hard_timeout: float | timedelta | None

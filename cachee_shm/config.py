@@ -279,6 +279,12 @@ class Defaults(Table):
         le=30 * DAY_S,
         description=f'a duration such as "30s", up to 30d {DURATION_UNITS}; "0s" announces once',
     )
+    jitter: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="a number from 0 to 1: by up to this share, lifetimes of what is loaded are shorter",
+    )
     near_cache_entries: int = Field(
         default=0,
         ge=0,
@@ -378,6 +384,7 @@ class NamespaceConfig:
     on_isolation: str
     isolation_ttl: float
     unknown_ttl: float
+    jitter: float
     near_cache_entries: int
     compress: int | None
     pickle: bool

@@ -79,6 +79,7 @@ class Spec(NamedTuple):
     pickle: bool = False
     compress_bytes: int | None = None
     unknown_ttl_ms: int = 30_000
+    jitter: float = 0.0  # of the lifetimes of what is loaded
 
     @property
     def doorbell(self) -> str:
@@ -134,6 +135,7 @@ def spec_of(config: Config, namespace: str | None) -> Spec:
         pickle=table.pickle,
         compress_bytes=table.compress,
         unknown_ttl_ms=round(table.unknown_ttl * 1000),
+        jitter=table.jitter,
     )
 
 

@@ -29,7 +29,15 @@ EXIT_CONFIG = 2
 EXIT_RUNNING = 3
 STDERR = 2
 SIZES = ("memory", "peer_budget", "compress")
-DURATIONS = ("default_ttl", "isolation_ttl", "heartbeat", "lost_after", "drain", "forget_after")
+DURATIONS = (
+    "default_ttl",
+    "isolation_ttl",
+    "unknown_ttl",
+    "heartbeat",
+    "lost_after",
+    "drain",
+    "forget_after",
+)
 
 log = logging.getLogger("cachee_bridge")
 

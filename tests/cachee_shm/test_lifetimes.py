@@ -164,6 +164,17 @@ def test_the_longest_jitter_leaves_a_lifetime(cache, load):
     assert cache.stats()["fills"] > 0
 
 
+def test_a_namespace_has_a_jitter_of_its_own_that_a_call_may_replace(config):
+    config["namespaces"]["shop"]["jitter"] = 0.5
+    with cachee_shm.attach(config=config) as cache:
+        cache._freeze(cache.now_ms())
+        for number in range(50):
+            cache.get_or_load(f"k{number}", Origin(1), ttl=1000)
+        assert len({ended(cache, f"k{number}") for number in range(50)}) > 10
+        cache.get_or_load("a", Origin(1), ttl=1000, jitter=0)
+        assert ended(cache, "a") - cache.now_ms() == 1_000_000
+
+
 # sliding
 
 
@@ -285,7 +296,7 @@ def test_many_readers_of_a_sliding_value_at_once_lose_nothing(cache, clock):
         ({"early": "yes"}, ValueError, "early is a number from 0 to 100"),
         ({"early": float("nan")}, ValueError, "early is a number"),
         ({"jitter": 1.5}, ValueError, "jitter is a number from 0 to 1"),
-        ({"jitter": None}, ValueError, "jitter is a number from 0 to 1"),
+        ({"jitter": "0.1"}, ValueError, "jitter is a number from 0 to 1"),
         ({"sliding": -1}, InvalidTTL, "sliding is a number of seconds"),
         ({"sliding": "1h"}, InvalidTTL, "sliding is a number of seconds"),
         ({"stale": "1h"}, InvalidTTL, "stale is a number of seconds"),

@@ -138,7 +138,7 @@ class Caller:
     def run(self) -> Steps:
         """One step of the caller for each sleep of its."""
         segment: Any = self
-        options: Any = loading.Options(segment, self.world.ttl_ms(), self.world.stale_s)
+        options: Any = loading.Options(segment, self.world.ttl_ms(), self.world.stale_s, jitter=0)
         key: Any = self.key
         flight: Coroutine[float, None, int] = loading.aload(segment, key, options, self._load, ())
         try:
