@@ -208,11 +208,17 @@ uint64_t entry_digest(const struct attachment *a, const struct entry_ref *e)
 
 /* ---- writing ---- */
 
+static uint64_t end_in(const struct write *w, uint64_t now_ms, uint64_t ms)
+{
+    uint64_t end = ms ? now_ms + ms : 0;
+    return w->last_ms && (!end || end > w->last_ms) ? w->last_ms : end;
+}
+
 /* Until when it lives if nobody uses it. 0: for ever. */
 static uint64_t expires_of(const struct write *w, uint64_t now_ms)
 {
     bool slides = w->sliding_ms && (!w->ttl_ms || w->sliding_ms < w->ttl_ms);
-    return slides ? now_ms + w->sliding_ms : w->ttl_ms ? now_ms + w->ttl_ms : 0;
+    return end_in(w, now_ms, slides ? w->sliding_ms : w->ttl_ms);
 }
 
 /* When nothing of it can be served any more. */
@@ -236,7 +242,7 @@ static a64 *put_lifetime(const struct write *w, a64 *at, uint64_t now_ms)
     if (words)
         store_relaxed(&at[0], w->grace_ms | (uint64_t)load_ms << LIFETIME_LOAD_SHIFT | (w->sliding_ms ? LIFETIME_SLIDES : 0));
     if (words > 1) {
-        store_relaxed(&at[1], w->ttl_ms ? now_ms + w->ttl_ms : 0);
+        store_relaxed(&at[1], end_in(w, now_ms, w->ttl_ms));
         store_relaxed(&at[2], w->sliding_ms);
     }
     return at + words;
@@ -502,10 +508,9 @@ enum store cache_fill(struct attachment *a, struct write *w, uint64_t token, uin
         return STORE_TOO_LARGE;
     if (token > ring_tail(a) || fence_of(a, w->hash) > token)
         return refuse_fill(a, w);
-    if (doubt_until(a, w->hash) > now_ms) { /* its last write may still happen: what is loaded now lives until it is announced again */
-        w->grace_ms = 0;
-        w->ttl_ms = doubt_capped(a, w->hash, now_ms, w->ttl_ms ? now_ms + w->ttl_ms : 0) - now_ms;
-    }
+    uint64_t doubt_ms = doubt_until(a, w->hash);
+    w->last_ms = doubt_ms > now_ms ? doubt_ms : 0; /* its last write may still happen: until it is announced again */
+    w->grace_ms = w->last_ms ? 0 : w->grace_ms;
     if (!reserve(a, w, &at, now_ms)) {
         count(a, STAT_NO_ROOM, 1);
         return STORE_NO_ROOM;

@@ -21,6 +21,7 @@ struct write {
     const void *body; /* what is put in the value's place: set by reserve() in cache.c */
     uint32_t body_bytes;
     uint64_t ttl_ms; /* 0 = never expires */
+    uint64_t last_ms; /* it ends then at the latest, whatever its ttl_ms: see doubt.h; 0 = no such end */
     uint64_t grace_ms;
     uint64_t sliding_ms; /* what a use adds, until ttl_ms; 0: nothing */
     uint32_t load_ms;    /* what its load took; 0: unknown */

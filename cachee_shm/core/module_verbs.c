@@ -358,7 +358,7 @@ static bool request_from(SegmentObject *s, enum write_kind kind, PyObject *ttl, 
     r->kind = kind;
     r->tags = NULL;
     r->encoded = NULL;
-    r->w.grace_ms = r->w.sliding_ms = 0;
+    r->w.grace_ms = r->w.sliding_ms = r->w.last_ms = 0;
     r->w.load_ms = 0;
     if (!s->open && !enter(s))
         return false;
