@@ -12,7 +12,7 @@ from cachee_bridge.members import Members
 from cachee_bridge.ports import NamespaceView
 from cachee_bridge.reasons import Reason, Why
 
-PERIOD_S = 0.3
+PERIOD_S = 0.15
 PERIOD_PART = 4
 """Of lost_after, at the most: how often a namespace of which nothing new is heard is looked at."""
 TELL_S = 1.0
