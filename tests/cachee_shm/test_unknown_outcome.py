@@ -5,17 +5,15 @@ import socket
 import threading
 
 import pytest
+import sqlalchemy
+from sqlalchemy.orm import Session
 
 import cachee_shm
+import cachee_shm.sqlalchemy
 from cachee_shm.transactions import Transaction, is_refusal
 from tests.cachee_shm.bridged import Bridge, attach, with_bridge
 from tests.cachee_shm.processes import child, until
-
-sqlalchemy = pytest.importorskip("sqlalchemy")
-from sqlalchemy.orm import Session  # noqa: E402
-
-import cachee_shm.sqlalchemy  # noqa: E402
-from tests.cachee_shm.test_sqlalchemy import (  # noqa: E402
+from tests.cachee_shm.test_sqlalchemy import (
     KEY,
     Base,
     User,

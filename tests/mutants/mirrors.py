@@ -43,6 +43,7 @@ PROGRAMS: dict[str, tuple[str, ...]] = {
     "cache": ("relay", "index", "steps", "segment"),
     "clock.h": ("relay", "index"),
     "doorbell": (),
+    "doubt": ("corrupt", "relay", "roster"),
     "evict": ("pages", "index", "steps"),
     "fence": ("relay", "index", "ring", "roster", "steps"),
     "hash.h": ("relay", "index"),
@@ -81,6 +82,7 @@ ALSO: dict[str, tuple[str, ...]] = {
     ),
     f"{CORE}clock": ("cachee_shm/test_cache", "cachee_shm/test_suspend"),
     f"{CORE}doorbell": ("bridge/test_doorbell", "bridge/test_pump", "bridge/test_two_bridges"),
+    f"{CORE}doubt": ("cachee_shm/test_unknown_outcome",),
     f"{CORE}evict": ("cachee_shm/test_memory", "cachee_shm/test_cache"),
     f"{CORE}fence": ("cachee_shm/test_cache", "cachee_shm/test_buckets"),
     f"{CORE}hash": ("cachee_shm/test_cache", "cachee_shm/test_buckets", "cachee_shm/test_codec"),
@@ -118,7 +120,6 @@ ALSO: dict[str, tuple[str, ...]] = {
         "cachee_shm/test_threads",
     ),
     f"{CORE}module_transactions": ("cachee_shm/test_transactions", "cachee_shm/test_unknown_outcome"),
-    f"{CORE}doubt": ("cachee_shm/test_unknown_outcome",),
     f"{CORE}module_near": ("cachee_shm/test_near",),
     f"{CORE}module_older": ("bridge/test_older", "bridge/test_versions_layouts"),
     f"{CORE}module_owed": (
@@ -171,6 +172,8 @@ ALSO: dict[str, tuple[str, ...]] = {
     "cachee_shm/segment": ("cachee_shm/test_fork", "cachee_shm/test_config"),
     "cachee_shm/codec": ("cachee_shm/test_packing", "cachee_shm/test_compression"),
     "cachee_shm/shape": ("cachee_shm/test_classes",),
+    "cachee_shm/mistakes": ("cachee_shm/test_interrupted", "cachee_shm/test_codec"),
+    "cachee_shm/transactions": ("cachee_shm/test_unknown_outcome", "cachee_shm/test_django"),
     "cachee_shm/loading": ("cachee_shm/test_waiting", "cachee_shm/test_event_loops", *SIMULATED),
     "cachee_shm/waiting": ("cachee_shm/test_event_loops", "cachee_shm/test_loading"),
     "cachee_shm/cli/main": (

@@ -146,7 +146,7 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
     return Workshop(ROOT, tmp_path_factory.mktemp("mutants"))
 
 
-def tests_in(workshop: Workshop, mutated: str, unchanged: str) -> str:
+def written(workshop: Workshop, mutated: str, unchanged: str) -> str:
     """A test with one body in the tree of the mutant and another in the unchanged one."""
     for tree, body in ((workshop.tree, mutated), (workshop.unchanged, unchanged)):
         (tree / "tests/test_told.py").write_text(f"import pathlib, time\n\ndef test_it():\n    {body}\n")
@@ -154,26 +154,26 @@ def tests_in(workshop: Workshop, mutated: str, unchanged: str) -> str:
 
 
 def test_what_fails_with_the_mutant_alone_kills_it_and_what_passes_does_not(workshop):
-    assert workshop.kills(tests_in(workshop, "assert False", "pass"))
-    assert not workshop.kills(tests_in(workshop, "pass", "pass"))
+    assert workshop.kills(written(workshop, "assert False", "pass"))
+    assert not workshop.kills(written(workshop, "pass", "pass"))
 
 
 def test_what_fails_once_kills_no_mutant(workshop, tmp_path):
     once = f"seen = pathlib.Path('{tmp_path}/seen'); before = seen.exists(); seen.touch(); assert before"
-    assert not workshop.kills(tests_in(workshop, once, "pass"))
+    assert not workshop.kills(written(workshop, once, "pass"))
 
 
 def test_what_fails_without_the_mutant_as_well_decides_nothing(workshop):
     with pytest.raises(Unsound, match="without any mutant"):
-        workshop.kills(tests_in(workshop, "assert False", "assert False"))
+        workshop.kills(written(workshop, "assert False", "assert False"))
 
 
 def test_a_time_out_kills_a_mutant_only_where_the_unchanged_code_is_quick(workshop, monkeypatch):
     late = "raise AssertionError('Timeout (>60.0s) from pytest-timeout')"
-    assert workshop.kills(tests_in(workshop, late, "pass"))
+    assert workshop.kills(written(workshop, late, "pass"))
     monkeypatch.setattr("tests.mutants.workshop.HANGS_BEYOND", 1e9)
     with pytest.raises(Unsound, match="is late, without any mutant"):
-        workshop.kills(tests_in(workshop, late, "pass"))
+        workshop.kills(written(workshop, late, "pass"))
 
 
 def mutant_at(path: str, before: bytes, after: bytes):
