@@ -59,7 +59,7 @@ class Options:
     ) -> None:
         """Raises ``InvalidTTL``, ``InvalidKey`` and ``KeyTooLong`` (of tags), ``ValueError``, ``Closed``."""
         self.early = 0.0 if early is False else _number("early", early, EARLY_MAX)
-        share = segment.spec.jitter if jitter is None else _number("jitter", jitter, 1)
+        share = segment.jitter if jitter is None else _number("jitter", jitter, 1)
         if on_error not in ON_ERROR:
             raise ValueError(
                 f'on_error is "stale" or "raise", not {on_error!r}. Nothing was read or written.'

@@ -169,6 +169,8 @@ class Segment(_core.Segment):
 
     spec: Spec
     _follows = False  # into the successor of a segment that was retired; a stand-in takes its place meanwhile
+    jitter = 0.0
+    """Of the lifetimes of what is loaded: the namespace's."""
     detached_because = ""
     """Why there is no segment at present; "" while there is one."""
 
@@ -179,6 +181,7 @@ class Segment(_core.Segment):
         """
         _require_the_interpreters_lock()
         self.spec = spec
+        self.jitter = spec.jitter
         self._codec = Codec(spec.namespace, spec.pickle, spec.compress_bytes, warn)
         self.uncacheable: set[tuple[type, type]] = set()  # warned of: error and type of value, see loading.py
         if waits:
