@@ -534,7 +534,7 @@ def loads(text: bytes, source: str) -> Config:
     """
     try:
         _check_encoding(text)
-        tables = tomllib.loads(text.decode("utf-8-sig"))
+        tables = tomllib.loads(text.removeprefix(codecs.BOM_UTF8).decode())
     except (ValueError, RecursionError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
         raise ConfigError(f"{source}: not TOML: {error}; accepted: a TOML 1.0 file in UTF-8") from None
     return Config.parse(tables, source=source)

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import textwrap
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from cachee_shm import config
 from cachee_shm.config import Config
 from cachee_shm.errors import ConfigError, UnknownNamespace
+from tests.conftest import unlink
 
 DRAWN = """
     [host]
@@ -528,6 +530,31 @@ def test_importing_the_package_imports_neither_pydantic_nor_what_few_processes_n
     program += f"import cachee_shm; print(sorted({dear} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout == "[]\n", done.stdout + done.stderr
+
+
+IN_A_JAIL = """
+import sys, cachee_shm, cachee_shm.config
+cachee_shm.attach(private=True).close()
+sys.meta_path.clear()  # as after setuid or chroot: the library's folders cannot be read any more
+with cachee_shm.attach("shop", config=sys.argv[1]) as cache:
+    cache.set("a", {"b": (1, "x")}, ttl=60, tags=["t"])
+    assert cache.get("a") == {"b": (1, "x")}
+    assert cache.get_or_load("c", lambda: "\xe4", ttl=60, jitter=0.1) == "\xe4"
+    cache.delete("a"), cache.delete_tags("t"), cache.clear()
+    assert cache.health().ok and cache.wait_synced(0)
+"""
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["plain", "byte order mark"])
+def test_a_process_that_can_import_nothing_any_more_attaches_and_works(tmp_path, mark):
+    name = f"test-{uuid.uuid4().hex[:12]}"
+    path = tmp_path / "cachee.toml"
+    path.write_bytes(mark + f'[host]\nname = "{name}"\n[namespaces.shop]\nmemory = "4MiB"\n'.encode())
+    try:
+        done = subprocess.run([sys.executable, "-c", IN_A_JAIL, str(path)], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    finally:
+        unlink(f"cachee.{name}")
 
 
 @pytest.mark.parametrize(
