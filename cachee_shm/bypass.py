@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
+from cachee_shm._core import flight
 from cachee_shm.cache import Cache
 from cachee_shm.host import Host, begun
 from cachee_shm.loading import DEFAULT_TTL, TTL
+from cachee_shm.loads import Unstored
 
 __all__ = ["Bypass"]
 
@@ -113,14 +115,36 @@ class Bypass(Cache):
         return 0, 0, b""
 
     def _load(
-        self, key: str | bytes, loader: Callable[..., Any], args: tuple[Any, ...], *_: Any
+        self,
+        key: str | bytes,
+        loader: Callable[..., Any],
+        args: tuple[Any, ...],
+        kept: tuple[Any, ...],
+        *_: Any,
     ) -> tuple[int, Any, None]:
-        return LOADED, loader(*args), None
+        load = Unstored(key, kept)
+        before = flight.set(cast(Any, load))
+        try:
+            return LOADED, loader(*args), None
+        finally:
+            load.running = False
+            flight.reset(before)
 
     async def _aload(
-        self, key: str | bytes, loader: Callable[..., Awaitable[Any]], args: tuple[Any, ...], *_: Any
+        self,
+        key: str | bytes,
+        loader: Callable[..., Awaitable[Any]],
+        args: tuple[Any, ...],
+        kept: tuple[Any, ...],
+        *_: Any,
     ) -> tuple[int, Any, None]:
-        return LOADED, await loader(*args), None
+        load = Unstored(key, kept)
+        before = flight.set(cast(Any, load))
+        try:
+            return LOADED, await loader(*args), None
+        finally:
+            load.running = False
+            flight.reset(before)
 
     def _fill(self, *args: Any) -> bool:
         return False

@@ -27,7 +27,7 @@ class Compression:
     """One namespace's: values of ``bytes_min`` bytes and more are compressed if that makes them smaller."""
 
     def __init__(self, namespace: str, bytes_min: int | None, warn: Callable[..., None]) -> None:
-        """``bytes_min``: None compresses nothing; what is compressed is read all the same."""
+        """``bytes_min``: None compresses nothing. Values that are compressed are still read."""
         self._namespace = namespace
         self._bytes_min = bytes_min
         self._warn = warn

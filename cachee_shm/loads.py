@@ -43,6 +43,20 @@ def current_load() -> Load | None:
     return Load(here) if here is not None and here.running else None
 
 
+class Unstored:
+    """The load of a cache that stores nothing: it takes the place of a ``Flight`` in the context variable."""
+
+    owner = None
+    running = True
+
+    def __init__(self, key: str | bytes, kept: tuple[Any, ...]) -> None:
+        self.key, self.kept = key, kept
+        self.stores: object = None
+
+    def saw(self, tokens: object) -> None:
+        """Statements of a transaction change nothing here."""
+
+
 class Label:
     """What is stored of a loaded value: it, and its etag if it has one."""
 

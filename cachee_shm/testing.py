@@ -87,8 +87,8 @@ class Clock:
 def frozen_clock(cache: Cache) -> Iterator[Clock]:
     """A block in which the time of ``cache`` stands still, but for ``clock.tick(seconds)``.
 
-    It is this process's alone, and about lifetimes: waits and time-outs take the time that they take. What is
-    left when the block ends is judged by the real time again.
+    It is this process's alone, and about lifetimes: waits and time-outs take the time that they take. After
+    the block, the real time counts again.
     """
     clock = Clock(cache)
     try:

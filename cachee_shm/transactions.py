@@ -100,7 +100,7 @@ class Transaction(_core.Transaction):
         self._over(_announce)
 
     def rolled_back(self) -> None:
-        """It was rolled back. What was invalidated is announced all the same."""
+        """It was rolled back. What was invalidated is announced as after a commit."""
         self._over(_announce)
 
     def ended_by(self, error: BaseException) -> None:

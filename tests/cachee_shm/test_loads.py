@@ -259,3 +259,23 @@ def test_those_who_wait_get_copies_of_a_value_with_an_etag(cache):
 
 def test_the_face_has_it():
     assert cachee_shm.current_load is current_load
+
+
+def test_with_the_cache_disabled_a_loader_has_a_load_that_stores_nothing(config, monkeypatch):
+    monkeypatch.setenv("CACHEE_DISABLE", "1")
+
+    def loader():
+        here = current_load()
+        here.ttl, here.tags, here.etag = 5, ["t"], "e"
+        here.skip()
+        with pytest.raises(NoStaleValue):
+            here.not_modified()
+        return [here.key, here.stale_value]
+
+    async def aloader():
+        return loader()
+
+    with cachee_shm.attach(config=config) as cache:
+        assert cache.get_or_load("a", loader) == ["a", None]
+        assert asyncio.run(cache.aget_or_load("a", aloader)) == ["a", None]
+        assert current_load() is None
