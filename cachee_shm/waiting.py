@@ -171,8 +171,9 @@ class Poll:
                 watched.wake()
 
     def interval(self) -> float:
-        waits = [POLL_MIN_S * 2 ** min(each.polls, 16) for each in list(self.watched.values())]
-        return max(min(waits, default=POLL_MAX_S), len(waits) * POLL_PER_KEY_S)
+        """The pause before the next look: longer each time, up to ``POLL_MAX_S``, or longer for many keys."""
+        waits = [POLL_MIN_S * 2.0 ** min(each.polls, 16) for each in list(self.watched.values())]
+        return max(min([POLL_MAX_S, *waits]), len(waits) * POLL_PER_KEY_S)
 
 
 poll = Poll()

@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 
-from cachee_shm import loading
+from cachee_shm import loading, waiting
 from tests.cachee_shm.loaders import Origin, held, running
 from tests.cachee_shm.processes import child, children, until
 
@@ -572,6 +572,18 @@ def test_more_keys_are_loaded_at_once_than_there_are_leases(cache):
 
     assert asyncio.run(main()) == list(range(count))
     assert cache.stats()["leases_no_room"] > 0
+
+
+def test_who_waits_for_long_is_looked_after_as_often_as_ever():
+    """Pauses between looks stop growing. Doubled 16 times, one pause alone would be half a minute."""
+    looks = []
+
+    def still():
+        looks.append(1)
+        return len(looks) < 20
+
+    asyncio.run(asyncio.wait_for(waiting.await_while(still), 20))
+    assert len(looks) >= 20
 
 
 @pytest.mark.parametrize(
