@@ -241,6 +241,11 @@ def _sqlalchemy() -> str:
     return _modules("sqlalchemy")
 
 
+@need("released source", Kind.PACKAGE)
+def _released_source() -> str:
+    return ""  # foreign/suites.py asks pip for it: see `skip`
+
+
 @need("rival", Kind.PACKAGE)
 def _rival() -> str:
     return ""  # each says by itself what it misses: see `skip`

@@ -1,0 +1,109 @@
+"""Other projects' own tests: their released sources, fetched by pip once, and run in a process of their own.
+
+    FOLDER = suites.source_of("cachelib")  # of the installed version; skips by name where pip has none
+    said = suites.run(["-m", "pytest", "-q", "tests"], cwd=FOLDER)
+
+What is fetched stays in ``build/foreign``. Nothing in it is changed: what leaves a test out stands in a table
+of the test module here, each with its reason.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.metadata
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tests import machine
+
+__all__ = ["ROOT", "count_of", "run", "source_of"]
+
+ROOT = Path(__file__).resolve().parents[2]
+FETCHED = ROOT / "build" / "foreign"
+FETCH_S = 240
+RUN_S = 240
+LINES_SHOWN = 80
+
+
+def source_of(project: str, *, wheel: bool = False) -> Path:
+    """The folder of a project's released source, of the version that is installed here.
+
+    ``wheel``: its wheel instead, for a project whose wheel contains its tests. Skips the calling test where
+    the project is not installed, or where pip cannot fetch it.
+    """
+    try:
+        version = importlib.metadata.version(project)
+    except importlib.metadata.PackageNotFoundError:
+        machine.skip("released source", f"{project} is not installed (pip install {project})")
+    folder = FETCHED / f"{project.lower()}-{version}-{'wheel' if wheel else 'sdist'}"
+    FETCHED.mkdir(parents=True, exist_ok=True)
+    with (FETCHED / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            _fetch(project, version, folder, wheel)
+    inside = [entry for entry in folder.iterdir() if entry.is_dir()]
+    return folder if wheel else inside[0]
+
+
+def _fetch(project: str, version: str, folder: Path, wheel: bool) -> None:
+    """By a rename at the end: a fetch that is interrupted leaves nothing that looks whole."""
+    with tempfile.TemporaryDirectory(dir=FETCHED) as path:
+        form = ["--only-binary", project] if wheel else ["--no-binary", project]
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", *form]
+        done = subprocess.run(
+            [*command, "--dest", path, f"{project}=={version}"],
+            capture_output=True,
+            text=True,
+            timeout=FETCH_S,
+        )
+        if done.returncode:
+            machine.skip("released source", f"pip cannot fetch {project} {version}: {_last(done.stderr)}")
+        (archive,) = Path(path).iterdir()
+        unpacked = Path(path) / "unpacked"
+        if archive.suffix in (".whl", ".zip"):
+            with zipfile.ZipFile(archive) as opened:
+                opened.extractall(unpacked)
+        else:
+            with tarfile.open(archive) as opened:
+                opened.extractall(unpacked)
+        shutil.move(unpacked, folder)
+
+
+def run(
+    arguments: Sequence[str], *, cwd: Path, env: Mapping[str, str] | None = None, seconds: int = RUN_S
+) -> str:
+    """Run Python with these arguments and return what it said. A run that fails is an assertion that fails,
+    with the last lines of it."""
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=cwd,
+        env={**os.environ, **(env or {})},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=seconds,
+    )
+    assert done.returncode == 0, "\n".join(done.stdout.splitlines()[-LINES_SHOWN:])
+    return done.stdout
+
+
+def count_of(said: str) -> int:
+    """How many tests a run of unittest or pytest has passed."""
+    ran = re.search(r"^Ran (\d+) tests? in", said, re.MULTILINE)
+    if ran:
+        skipped = re.search(r"^OK \(.*?skipped=(\d+)", said, re.MULTILINE)
+        return int(ran[1]) - int(skipped[1] if skipped else 0)
+    passed = re.search(r"(\d+) passed", said)
+    return int(passed[1]) if passed else 0
+
+
+def _last(text: str) -> str:
+    return text.strip().rpartition("\n")[2]
