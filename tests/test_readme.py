@@ -19,20 +19,20 @@ else:
     import tomli as tomllib
 
 ROOT = pathlib.Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
-VERBS = (ROOT / "cachee_shm" / "VERBS.md").read_text()
+DOCUMENTS = ["README.md", "cachee_shm/README.md", "cachee_shm/VERBS.md"]
+LINKING = [*DOCUMENTS, "bench/README.md", "bridge/README.md"]
 
 
-def blocks(language: str, text: str = README) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+def blocks(language: str, document: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / document).read_text(), re.DOTALL)
 
 
-@pytest.mark.parametrize("text", [README, VERBS], ids=["README", "VERBS"])
-def test_the_python_of_a_document_runs_from_top_to_bottom(tmp_path: pathlib.Path, text: str) -> None:
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_the_python_of_a_document_runs_from_top_to_bottom(tmp_path: pathlib.Path, document: str) -> None:
     host = f"readme-{uuid.uuid4().hex[:8]}"
     config = tmp_path / "cachee.toml"
     config.write_text(f'[host]\nname = "{host}"\n[defaults]\nmemory = "32MiB"\n')
-    program = textwrap.dedent("\n".join(blocks("python", text)))
+    program = textwrap.dedent("\n".join(blocks("python", document)))
     try:
         done = subprocess.run(
             [sys.executable, "-c", program],
@@ -45,12 +45,20 @@ def test_the_python_of_a_document_runs_from_top_to_bottom(tmp_path: pathlib.Path
         posix_ipc.unlink_shared_memory(f"/cachee.{host}.default.{_core.LAYOUT}")
 
 
-def test_the_configuration_of_the_readme_is_accepted(tmp_path: pathlib.Path) -> None:
-    near, whole = [Config.parse(tomllib.loads(text)).namespace("shop") for text in blocks("toml")]
-    assert near.near_cache_entries == 1024
-    assert whole.memory == 256 << 20
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_the_configurations_of_a_document_are_accepted(document: str) -> None:
+    for text in blocks("toml", document):
+        Config.parse(tomllib.loads(text))
 
 
-@pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\(([\w/.-]+)\)", README))))
-def test_what_the_readme_links_to_is_there(path: str) -> None:
-    assert (ROOT / path).exists()
+def links() -> list[tuple[str, str]]:
+    return [
+        (document, path)
+        for document in LINKING
+        for path in sorted(set(re.findall(r"\]\(([\w/.-]+)\)", (ROOT / document).read_text())))
+    ]
+
+
+@pytest.mark.parametrize(("document", "path"), links())
+def test_what_a_document_links_to_is_there(document: str, path: str) -> None:
+    assert (ROOT / document).parent.joinpath(path).exists()

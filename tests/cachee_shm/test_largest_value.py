@@ -1,4 +1,4 @@
-"""How large a value may be: what the README says, for each memory that it names."""
+"""How large a value may be: what its guide says, for each memory that it names."""
 
 import re
 from pathlib import Path
@@ -8,14 +8,14 @@ import pytest
 import cachee_shm
 from cachee_shm.errors import ValueTooLarge
 
-README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+GUIDE = (Path(__file__).resolve().parents[2] / "cachee_shm" / "README.md").read_text(encoding="utf-8")
 MIB = 1 << 20
 
 
 def said():
-    """(memory, largest value) in MiB, from the README's sentence."""
-    sentence = re.search(r"largest value has ([^.]+(?:\.\d[^.]*)+)\.", README)
-    assert sentence, "the README does not say how large a value may be"
+    """(memory, largest value) in MiB, from the guide's sentence."""
+    sentence = re.search(r"largest value has ([^.]+(?:\.\d[^.]*)+)\.", GUIDE)
+    assert sentence, "the guide does not say how large a value may be"
     found = re.findall(r"([\d.]+) MiB\s+in (\d+)", sentence[1])
     assert len(found) >= 4
     return [(int(memory), float(value)) for value, memory in found]
