@@ -7,6 +7,7 @@ import inspect
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from datetime import timedelta
+from types import ModuleType
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -22,7 +23,7 @@ from typing import (
 )
 
 from cachee_shm.errors import InvalidKey
-from cachee_shm.keys import Template, call_text
+from cachee_shm.keys import Template, call_text, module_name
 from cachee_shm.loading import TTL, Options
 from cachee_shm.loads import current_load
 from cachee_shm.timeouts import Limits
@@ -69,28 +70,44 @@ class Signature:
     def __init__(self, function: Callable[..., Any], key: MakesKey | None, tags: Sequence[str]) -> None:
         if isinstance(tags, (str, bytes)):
             raise InvalidKey("tags is a sequence of templates, not one str. Nothing was decorated.")
-        self.name = f"{function.__module__}.{function.__qualname__}"
+        self.name = f"{module_name(function.__module__)}.{function.__qualname__}"
+        self.own_tag = f"cached:{self.name}"
         self.signature = inspect.signature(function)
         self.parameters = tuple(self.signature.parameters)
         kinds = [each.kind for each in self.signature.parameters.values()]
         self.is_plain = all(kind == inspect.Parameter.POSITIONAL_OR_KEYWORD for kind in kinds)
         self.key = Template(key, self.parameters) if isinstance(key, str) else key
         self.tags = [Template(tag, self.parameters) for tag in tags]
-        self._require_whole_key()
+        self._require_whole_key(function)
 
-    def _require_whole_key(self) -> None:
+    def _require_whole_key(self, function: Callable[..., Any]) -> None:
         """What the key would leave out without anybody having said so."""
-        owner = self.parameters[0] if self.parameters[:1] in (("self",), ("cls",)) else None
-        named = self.key.names if isinstance(self.key, Template) else frozenset()
-        if owner is not None and not callable(self.key) and owner not in named:
+        if holds_arguments(function) and not callable(self.key):
             raise ValueError(
-                f"{self.name} is a method: its result may depend on {owner}. Nothing was decorated. Name it "
-                f"in the key ('...{{{owner}.id}}...'), or give key= a function."
+                f"{self.name} is a bound method or a partial: its result may depend on what it holds, which "
+                "is none of its parameters. Nothing was decorated. Give key= a function."
             )
+        if isinstance(self.key, Template) and self.parameters and not self.key.names:
+            raise ValueError(
+                f"key={self.key.text!r} names no parameter of {self.name}: all calls would have one key. "
+                f"Nothing was decorated. It has: {', '.join(self.parameters)}."
+            )
+        if self.parameters[:1] in (("self",), ("cls",)):
+            self.require_owner()
         if self.key is None and "<" in self.name:  # <locals>, <lambda>
             raise ValueError(
                 f"{self.name} has a name that others may have as well, with other variables around them. "
                 "Nothing was decorated. Give it a key=."
+            )
+
+    def require_owner(self) -> None:
+        """It is a method: its first parameter is the object."""
+        owner = self.parameters[0] if self.parameters else "self"
+        named = self.key.names if isinstance(self.key, Template) else frozenset()
+        if not callable(self.key) and owner not in named:
+            raise ValueError(
+                f"{self.name} is a method: its result may depend on {owner}. Nothing was decorated. Name it "
+                f"in the key ('...{{{owner}.id}}...'), or give key= a function."
             )
 
     def arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -109,11 +126,10 @@ class Signature:
 
     def tags_of(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[str]:
         """The function's own first: by it, all its results are dropped."""
-        own = [f"cached:{self.name}"]
         if not self.tags:
-            return own
+            return [self.own_tag]
         arguments = self.arguments(args, kwargs)
-        return own + [tag.filled(arguments) for tag in self.tags]
+        return [self.own_tag, *(tag.filled(arguments) for tag in self.tags)]
 
 
 class Cached:
@@ -136,6 +152,14 @@ class Cached:
     def __repr__(self) -> str:
         return f"<cached {self._signature.name}>"
 
+    def __reduce__(self) -> str:
+        """As a function is pickled and copied: by its name."""
+        return self.__qualname__  # type: ignore[attr-defined,no-any-return]
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        """Below ``@staticmethod`` and ``@classmethod`` this is not called."""
+        self._signature.require_owner()
+
     def key(self, *args: Any, **kwargs: Any) -> Key:
         """The key of a call with these arguments."""
         return self._signature.key_of(args, kwargs)
@@ -146,7 +170,7 @@ class Cached:
 
     def cache_clear(self) -> None:
         """Drop all its results, on every host. ``cache_info()`` begins anew."""
-        self._cache.delete_tags(*self._signature.tags_of((), {})[:1])
+        self._cache.delete_tags(self._signature.own_tag)
         self._calls = self._misses = 0
 
     def _stores(self, value: object) -> bool:
@@ -252,6 +276,9 @@ class Bound:
     def __repr__(self) -> str:
         return f"<bound {self.__func__!r} of {self.__self__!r}>"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return getattr, (self.__self__, self.__func__.__name__)
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Bound) and (self.__func__, self.__self__) == (other.__func__, other.__self__)
 
@@ -327,7 +354,7 @@ def decorator(
     def decorate(function: Callable[..., Any]) -> Any:
         _require_a_function(function)
         signature = Signature(function, key, tags)
-        if not inspect.iscoroutinefunction(function):
+        if not is_coroutine_function(function):
             return CachedFunction[Any, Any](cache, function, signature, kept, condition)
         cached = AsyncCachedFunction[Any, Any](cache, function, signature, kept, condition)
         _mark_as_coroutine_function(cached)
@@ -349,11 +376,29 @@ def _require_a_function(function: object) -> None:
         )
 
 
+def holds_arguments(function: object) -> bool:
+    """Whether some of what it works on is none of its parameters."""
+    owner = getattr(function, "__self__", None)
+    return isinstance(function, functools.partial) or not (owner is None or isinstance(owner, ModuleType))
+
+
+def is_coroutine_function(function: object) -> bool:
+    """Also of one that is marked so: a cached one, for instance."""
+    if inspect.iscoroutinefunction(function) or sys.version_info >= (3, 12):
+        return inspect.iscoroutinefunction(function)
+    return getattr(function, "_is_coroutine", None) is _mark()
+
+
+def _mark() -> object:
+    """Of Python before 3.12."""
+    from asyncio import coroutines
+
+    return coroutines._is_coroutine  # type: ignore[attr-defined]
+
+
 def _mark_as_coroutine_function(cached: Any) -> None:
     """So that ``iscoroutinefunction`` of inspect (3.12 on) and asyncio say what it is."""
     if sys.version_info >= (3, 12):
         inspect.markcoroutinefunction(cached)
     else:
-        from asyncio import coroutines
-
-        cached._is_coroutine = coroutines._is_coroutine  # type: ignore[attr-defined]
+        cached._is_coroutine = _mark()

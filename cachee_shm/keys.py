@@ -9,6 +9,10 @@ type is quoted. A word stays as it is: "user:{name}" for "anna" is "user:anna". 
 argument too early is written as in a URL, and so is ``%``: "{a}:{b}" for "x:y" and 1 is "x%3Ay:1". An
 argument at the end of the key needs none of that. An object whose type is not known here is refused.
 
+A value of a subclass of str, int or float has the text of the built-in value: ``cache.delete("user:7")``
+reaches it, whatever made the 7. A container of any other class than list, tuple, set and dict (a named tuple,
+an OrderedDict) tells its class. A time tells its zone.
+
 A key of more than 256 bytes ends in a digest of it; no other key is longer than that.
 """
 
@@ -21,13 +25,17 @@ import hashlib
 import operator
 import re
 import string
+import sys
 import uuid
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
+from pathlib import PurePath
 from typing import Any
 
 from cachee_shm.errors import InvalidKey
 
-__all__ = ["Template", "call_text", "shortened"]
+__all__ = ["Template", "call_text", "module_name", "shortened"]
 
 WHOLE_BYTES_MAX = 256
 HEAD_BYTES = 224
@@ -42,7 +50,10 @@ LIKE_ANOTHER_TYPE = re.compile(
     re.VERBOSE,
 )
 WITHIN = "%,=()[]{}<>"
-"""What is escaped in the text of an item of a container."""
+"""What is escaped in the text of an item of a container, after the character that begins an escape."""
+FIELD = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*|\[[^\[\]]+\])*")
+INT_WHOLE = 1 << 2048  # Python refuses to write longer ones in digits (sys.set_int_max_str_digits)
+MAIN = ("__main__", "__mp_main__")
 
 
 class Template:
@@ -56,8 +67,7 @@ class Template:
         literals, fields = _parsed(text)
         self._head = literals[0]
         self._parts = [  # field, what is escaped in its text, the literal behind it
-            (field, "%" + behind[0] if behind else "", behind)
-            for field, behind in zip(fields, literals[1:], strict=True)
+            (field, _ending(behind), behind) for field, behind in zip(fields, literals[1:], strict=True)
         ]
         if any(not behind for _, _, behind in self._parts[:-1]):
             raise ValueError(f"{text!r} has two fields without anything between them. Put a separator there.")
@@ -107,8 +117,11 @@ def _parsed(text: str) -> tuple[list[str], list[str]]:
         literals[-1] += literal
         if field is None:
             continue
-        if not _name_of(field).isidentifier():
-            raise ValueError(f"{text!r}: {{{field}}} names no parameter. Write {{name}}, {{name.attribute}}.")
+        if not FIELD.fullmatch(field):
+            raise ValueError(
+                f"{text!r}: {{{field}}} names no parameter. Write {{name}}, {{name.attribute}} or "
+                "{name[item]}."
+            )
         if form or conversion:
             raise ValueError(
                 f"{text!r}: {{{field}}} is formatted, which may make one key of two values. Leave the format "
@@ -123,11 +136,25 @@ def _name_of(field: str) -> str:
     return re.split(r"[.\[]", field, maxsplit=1)[0]
 
 
+def _ending(behind: str) -> str:
+    """What is escaped in the text of a field, so that it ends where ``behind`` begins."""
+    return ("~%" if behind[0] == "%" else "%" + behind[0]) if behind else ""
+
+
 def _escaped(text: str, characters: str) -> str:
-    for each in characters:  # % is the first of them
+    for each in characters:  # the first of them begins an escape
         if each in text:
-            text = text.replace(each, "".join(f"%{byte:02X}" for byte in each.encode()))
+            text = text.replace(each, "".join(f"{characters[0]}{byte:02X}" for byte in each.encode()))
     return text
+
+
+def module_name(module: str | None) -> str:
+    """The name by which a module is the same in every process: of a script, that by which it is imported."""
+    if module not in MAIN:
+        return str(module)
+    main = sys.modules.get(module)
+    spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
+    return spec.name if spec is not None else PurePath(file).stem if file else MAIN[0]
 
 
 # Text: of different values different, also of different types
@@ -138,8 +165,10 @@ CONTAINERS = (list, tuple, set, frozenset, dict)
 
 def _text(value: Any, where: str, depth: int = DEPTH_MAX) -> str:
     kind = type(value)
+    if issubclass(kind, enum.Flag):  # of several members together, the name may be None
+        return f"={_class_text(kind)}({value._value_})"
     if issubclass(kind, enum.Enum):  # before what it is besides: a str, an int
-        return f"={kind.__module__}.{kind.__qualname__}.{value._name_}"
+        return f"={_class_text(kind)}.{value._name_}"
     for each, text in TEXTS.items():
         if issubclass(kind, each):  # not isinstance: a proxy says that it is of another class
             return text(value)
@@ -147,8 +176,8 @@ def _text(value: Any, where: str, depth: int = DEPTH_MAX) -> str:
         if depth == 0:
             raise InvalidKey(f"{where} is nested over {DEPTH_MAX} deep. Nothing was read or written.")
         return _container_text(value, where, depth - 1)
-    if hasattr(kind, "__index__"):  # int and its kin; bool came before
-        return str(operator.index(value))
+    with suppress(TypeError):  # no int, or an array of several
+        return _int_text(operator.index(value))  # int and its kin; bool came before
     raise InvalidKey(
         f"{where} is of type {kind.__module__}.{kind.__qualname__}, which has no text of its own. "
         "Nothing was read or written. Name what identifies it ({user.id}), or give key= a function."
@@ -160,8 +189,30 @@ def _str_text(value: str) -> str:
     return f"'{text}" if LIKE_ANOTHER_TYPE.match(text) else text
 
 
+def _int_text(value: int) -> str:
+    return str(value) if -INT_WHOLE < value < INT_WHOLE else f"=int:{value:x}"
+
+
+def _class_text(kind: type) -> str:
+    return f"{module_name(kind.__module__)}.{kind.__qualname__}"
+
+
 def _datetime_text(value: dt.datetime | dt.time) -> str:
-    return f"={value.isoformat()};fold" if value.fold else value.isoformat()
+    text = value.isoformat() + _zone_text(value)
+    return f"={text};fold" if value.fold else text
+
+
+def _zone_text(value: dt.datetime | dt.time) -> str:
+    """The zone, unless the offset says it all: two zones of one offset may differ on another day."""
+    zone = value.tzinfo
+    if zone is None or (type(zone) is dt.timezone and str(zone) == str(dt.timezone(zone.utcoffset(None)))):
+        return ""
+    if type(zone).__repr__ is object.__repr__ and type(zone).__str__ is object.__str__:
+        raise InvalidKey(
+            f"A time of zone {_class_text(type(zone))}, which has no name. Nothing was read or written. "
+            "Give the class a __str__, or use ZoneInfo."
+        )
+    return f"[{zone}]"
 
 
 TEXTS: dict[Any, Callable[[Any], str]] = {
@@ -177,7 +228,7 @@ TEXTS: dict[Any, Callable[[Any], str]] = {
     dt.timedelta: lambda value: f"=timedelta:{value // dt.timedelta(microseconds=1)}",
     decimal.Decimal: lambda value: f"=Decimal:{value}",
     complex: lambda value: f"=complex:{value!r}",
-    type: lambda value: f"=class:{value.__module__}.{value.__qualname__}",
+    type: lambda value: f"=class:{_class_text(value)}",
 }
 """The first that fits."""
 
@@ -188,15 +239,23 @@ def _item(value: object, where: str, depth: int = DEPTH_MAX) -> str:
     return text if issubclass(type(value), CONTAINERS) else _escaped(text, WITHIN)
 
 
+PLAIN = (list, tuple, set, dict)
+
+
 def _container_text(value: Any, where: str, depth: int) -> str:
+    """Read by the built-in type's own methods: a subclass may show less (Django's QueryDict)."""
+
     def items(values: Iterable[object]) -> Iterable[str]:
         return (_item(each, where, depth) for each in values)
 
     kind = type(value)
+    said = "" if kind in PLAIN else _escaped(f"={_class_text(kind)}", WITHIN)
     if issubclass(kind, dict):
-        return f"{{{','.join(sorted(map('='.join, zip(items(value), items(value.values()), strict=True))))}}}"
+        pairs = list(map("=".join, zip(items(dict.keys(value)), items(dict.values(value)), strict=True)))
+        return f"{said}{{{','.join(pairs if issubclass(kind, OrderedDict) else sorted(pairs))}}}"
     if issubclass(kind, list):
-        return f"[{','.join(items(value))}]"
+        return f"{said}[{','.join(items(list.__iter__(value)))}]"
     if issubclass(kind, tuple):
-        return f"({','.join(items(value))})"
-    return f"<{','.join(sorted(items(value)))}>"
+        return f"{said}({','.join(items(tuple.__iter__(value)))})"
+    held = set.__iter__(value) if issubclass(kind, set) else frozenset.__iter__(value)
+    return f"{said}<{','.join(sorted(items(held)))}>"

@@ -1,7 +1,10 @@
 """``@cache.cached``: functions and coroutine functions whose results are cached."""
 
 import asyncio
+import copy
+import functools
 import inspect
+import pickle
 import threading
 
 import pytest
@@ -381,3 +384,123 @@ def test_with_the_cache_disabled_each_call_runs_it(config, counted, monkeypatch)
         profile = cache.cached(key="user:{uid}", condition=lambda result: False)(lambda uid: counted(uid))
         assert [profile(7)["n"], profile(7)["n"], profile.refresh(7)["n"]] == [1, 2, 3]
         assert profile.cache_info() == (0, 3)
+
+
+def test_cache_clear_needs_no_arguments_where_tags_are_made_of_them(made, counted, cache):
+    profile = made(lambda uid, team: counted(uid), key="user:{uid}", tags=["team:{team}"])
+    profile(1, 2)
+    profile.cached.cache_clear()
+    assert cache.get("user:1") is None
+    profile(1, 2)
+    cache.delete_tags("team:2")
+    assert cache.get("user:1") is None
+
+
+class Shop:
+    def __init__(self, name):
+        self.name = name
+
+    def price(self, item, currency="EUR"):
+        return self.name
+
+    @classmethod
+    def named(cls, item):
+        return cls.__name__
+
+
+def two_partials():
+    partial = functools.partial(Shop.price, Shop("a"))
+    return functools.update_wrapper(partial, Shop.price)
+
+
+@pytest.mark.parametrize("key", [None, "price:{item}"])
+@pytest.mark.parametrize("function", [Shop("a").price, Shop.named, two_partials()])
+def test_what_holds_an_argument_needs_a_key_function(cache, function, key):
+    with pytest.raises(ValueError, match="bound method or a partial"):
+        cache.cached(key=key)(function)
+    shop = Shop("a")
+    assert cache.cached(key=lambda item: f"{shop.name}:{item}")(shop.price)(1) == "a"
+    assert cache.get("a:1") == "a"
+
+
+def test_a_method_is_known_whatever_its_first_parameter_is_called(cache):
+    with pytest.raises((ValueError, RuntimeError)) as caught:  # wrapped before Python 3.12
+
+        class Odd:
+            @cache.cached(key="x:{item}")
+            def price(this, item):
+                return this
+
+    assert "depend on this" in str(caught.value.__cause__ or caught.value)
+
+    class Even:
+        @cache.cached(key="x:{this.name}:{item}")
+        def price(this, item):
+            return this.name
+
+        @staticmethod
+        @cache.cached(key="y:{item}")
+        def doubled(item):
+            return 2 * item
+
+    assert Even.doubled(4) == 8
+
+
+def test_a_key_that_names_no_parameter_is_refused_where_there_are_any(cache):
+    with pytest.raises(ValueError, match=r"names no parameter of .*prices: all calls would have one key"):
+
+        @cache.cached(key="prices")
+        def prices(country): ...
+
+    @cache.cached(key="countries")
+    def countries():
+        return ["FR"]
+
+    assert countries() == cache.get("countries")
+
+
+@pytest.mark.parametrize("template", ["{user.}", "{user..id}", "{user[]}", "{user[a]b}", "{user. id}"])
+def test_a_field_that_could_never_be_looked_up_is_refused_when_decorated(cache, template):
+    with pytest.raises(ValueError, match="names no parameter"):
+        cache.cached(key=template)(lambda user: user)
+
+
+@pytest.fixture
+def importable(cache, monkeypatch):
+    """A decorated function and method that are found by their names."""
+
+    def price(item):
+        return item
+
+    class Store:
+        price = None
+
+    for each in (price, Store):
+        each.__qualname__ = each.__name__
+    cached = cache.cached(key="{item}")(price)
+    Store.price = cache.cached(key=lambda store, item: f"{item}")(
+        functools.wraps(price)(lambda store, item: item)
+    )
+    Store.price.__qualname__ = "Store.price"
+    monkeypatch.setitem(globals(), "price", cached)
+    monkeypatch.setitem(globals(), "Store", Store)
+    return cached, Store
+
+
+def test_it_is_pickled_and_copied_by_its_name_as_a_function_is(importable):
+    cached, store = importable
+    assert pickle.loads(pickle.dumps(cached)) is cached
+    assert copy.copy(cached) is cached and copy.deepcopy(cached) is cached
+    one = store()
+    one.held = [copy.deepcopy(one.price)]
+    assert pickle.loads(pickle.dumps(one.price))(1) == one.held[0](1) == 1
+
+
+def test_a_cached_coroutine_function_may_be_cached_again(cache, counted):
+    @cache.cached(key="outer:{uid}")
+    @cache.cached(key="inner:{uid}")
+    async def profile(uid):
+        return counted(uid)
+
+    assert asyncio.run(profile(1)) == cache.get("outer:1") == cache.get("inner:1")
+    assert len(counted.calls) == 1

@@ -1,16 +1,21 @@
 """Keys made of arguments: what they look like, and that no two calls share one."""
 
+import collections
 import datetime as dt
 import decimal
 import enum
+import importlib.machinery
+import sys
+import types
 import uuid
+import zoneinfo
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cachee_shm.errors import InvalidKey
-from cachee_shm.keys import Template, call_text, shortened
+from cachee_shm.keys import Template, call_text, module_name, shortened
 
 NUMBER = uuid.UUID("3f2504e0-4f89-11d3-9a0c-0305e82c3301")
 
@@ -26,6 +31,32 @@ class Level(enum.IntEnum):
 class Text(str):
     def __str__(self):
         return "something else"
+
+
+class Rights(enum.Flag):
+    READ = 1
+    WRITE = 2
+    EXECUTE = 4
+
+
+class Bits(enum.IntFlag):
+    ONE = 1
+
+
+Point = collections.namedtuple("Point", "x y")
+Size = collections.namedtuple("Size", "x y")
+
+
+class LastOnly(dict):
+    """As Django's QueryDict: each key has a list, of which values() gives the last item."""
+
+    def values(self):
+        return [each[-1] for each in super().values()]
+
+
+class Nameless(dt.tzinfo):
+    def utcoffset(self, when):
+        return dt.timedelta(hours=1)
 
 
 class User:
@@ -215,3 +246,72 @@ def test_the_border_between_two_arguments_is_never_moved(text, rest, separator):
     cuts = [at for at in range(len(whole)) if whole.startswith(separator, at)]
     keys = [key(template, a=whole[:at], b="x" + whole[at + len(separator) :]) for at in cuts]
     assert len(set(keys)) == len(keys)
+
+
+NOON = dt.datetime(2026, 1, 2, 12)
+PARIS, BERLIN = zoneinfo.ZoneInfo("Europe/Paris"), zoneinfo.ZoneInfo("Europe/Berlin")
+HOUR = dt.timedelta(hours=1)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        (Rights.READ | Rights.WRITE, Rights.READ | Rights.EXECUTE, Rights.READ, Rights(0), 3),
+        (Bits(8), Bits(12), Bits(9), Bits.ONE),
+        tuple(
+            NOON.replace(tzinfo=zone)
+            for zone in (PARIS, BERLIN, dt.timezone(HOUR), dt.timezone(HOUR, "CET"), None)
+        ),
+        tuple(dt.time(12, tzinfo=zone) for zone in (PARIS, BERLIN, dt.timezone.utc, None)),
+        (Point(1, 2), Size(1, 2), (1, 2), [1, 2]),
+        (
+            collections.OrderedDict(a=1, b=2),
+            collections.OrderedDict(b=2, a=1),
+            collections.Counter(a=1, b=2),
+            {"a": 1, "b": 2},
+        ),
+        ({1}, frozenset({1}), {frozenset({1})}),
+        (LastOnly(a=[1, 2]), LastOnly(a=[2]), LastOnly(a=[1])),
+        (10**5000, 10**5000 + 1, -(10**5000), float("inf")),
+    ],
+)
+def test_values_that_look_alike_are_told_apart(values):
+    assert len({key("{value}", value=value) for value in values}) == len(values)
+    assert len({call_text("f", {"value": value}) for value in values}) == len(values)
+
+
+def test_a_time_of_a_plain_offset_is_as_isoformat_writes_it():
+    assert key("{at}", at=NOON.replace(tzinfo=dt.timezone.utc)) == "2026-01-02T12:00:00+00:00"
+    with pytest.raises(InvalidKey, match="zone"):
+        key("{at}", at=NOON.replace(tzinfo=Nameless()))
+
+
+def test_equal_sets_and_dicts_make_one_key_whatever_their_order():
+    assert key("{a}", a={"x": 1, "y": 2}) == key("{a}", a={"y": 2, "x": 1})
+    assert key("{a}", a=collections.Counter("xy")) == key("{a}", a=collections.Counter("yx"))
+
+
+def test_a_percent_sign_behind_a_field_ends_it():
+    template = "{a}%2525{b}"
+    assert key(template, a="x", b="y%2525z") != key(template, a="x%y", b="z")
+
+
+def test_a_sequence_that_is_no_index_is_refused_as_a_key():
+    class Many:
+        def __index__(self):
+            raise TypeError("only integer scalar arrays can be converted to a scalar index")
+
+    with pytest.raises(InvalidKey, match="has no text of its own"):
+        key("{a}", a=Many())
+
+
+@pytest.mark.parametrize("name", ["__main__", "__mp_main__"])
+def test_a_script_has_the_name_that_it_is_imported_by(monkeypatch, name):
+    script = types.ModuleType(name)
+    monkeypatch.setitem(sys.modules, name, script)
+    assert module_name(name) == "__main__"
+    script.__file__ = "/srv/shop/worker.py"
+    assert module_name(name) == "worker"
+    script.__spec__ = importlib.machinery.ModuleSpec("shop.worker", None)
+    assert module_name(name) == "shop.worker"
+    assert module_name("json") == "json"
