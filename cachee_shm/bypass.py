@@ -12,7 +12,7 @@ from typing import Any, cast
 from cachee_shm._core import flight
 from cachee_shm.cache import Cache
 from cachee_shm.host import Host, begun
-from cachee_shm.loading import DEFAULT_TTL, TTL
+from cachee_shm.loading import ANY, DEFAULT_TTL, TTL
 from cachee_shm.loads import Unstored
 
 __all__ = ["Bypass"]
@@ -120,15 +120,17 @@ class Bypass(Cache):
         loader: Callable[..., Any],
         args: tuple[Any, ...],
         kept: tuple[Any, ...],
-        *_: Any,
+        *how: Any,
     ) -> tuple[int, Any, None]:
         load = Unstored(key, kept)
         before = flight.set(cast(Any, load))
         try:
-            return LOADED, loader(*args), None
+            value = loader(*args)
         finally:
             load.running = False
             flight.reset(before)
+        self._refreshed(key, *how)
+        return LOADED, value, None
 
     async def _aload(
         self,
@@ -136,15 +138,22 @@ class Bypass(Cache):
         loader: Callable[..., Awaitable[Any]],
         args: tuple[Any, ...],
         kept: tuple[Any, ...],
-        *_: Any,
+        *how: Any,
     ) -> tuple[int, Any, None]:
         load = Unstored(key, kept)
         before = flight.set(cast(Any, load))
         try:
-            return LOADED, await loader(*args), None
+            value = await loader(*args)
         finally:
             load.running = False
             flight.reset(before)
+        self._refreshed(key, *how)
+        return LOADED, value, None
+
+    def _refreshed(self, key: str | bytes, since: int, asked_ms: int, alone: bool, early_of: int) -> None:
+        """What a refresh loads is announced."""
+        if early_of == ANY:
+            self.delete(key)
 
     def _fill(self, *args: Any) -> bool:
         return False

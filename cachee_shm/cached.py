@@ -24,7 +24,7 @@ from typing import (
 
 from cachee_shm.errors import InvalidKey
 from cachee_shm.keys import Template, call_text, module_name
-from cachee_shm.loading import TTL, Options
+from cachee_shm.loading import TTL, Options, arefresh, refresh
 from cachee_shm.loads import current_load
 from cachee_shm.timeouts import Limits
 
@@ -176,27 +176,22 @@ class Cached:
     def _stores(self, value: object) -> bool:
         return self._condition is None or bool(self._condition(value))
 
-    def _loaded(self, value: T) -> T:
-        self._misses += 1
+    def _loaded(self, value: T, refreshes: bool) -> T:
         load = current_load()
         if load is not None and not self._stores(value):
             load.skip()
+            if refreshes:
+                self._cache.delete(load.key)
         return value
 
     def _options(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         self._calls += 1
         return {**self._kept._asdict(), "tags": self._signature.tags_of(args, kwargs)}
 
-    def _refreshed(
-        self, key: Key, value: T, since: tuple[int, int], args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> T:
-        self._misses += 1
-        if self._stores(value):
-            tags = self._signature.tags_of(args, kwargs)
-            self._cache._set_fenced(key, value, *since, self._kept.ttl, tags)
-        else:
-            self._cache.delete(key)
-        return value
+    def _refresh_options(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Options:
+        options = self._options(args, kwargs)
+        del options["soft_timeout"], options["hard_timeout"]
+        return Options(self._cache, **options)
 
 
 class CachedFunction(Cached, Generic[P, T]):
@@ -208,8 +203,9 @@ class CachedFunction(Cached, Generic[P, T]):
         options = self._options(args, kwargs)
         return self._cache.get_or_load(self.key(*args, **kwargs), self._load, args, kwargs, **options)
 
-    def _load(self, args: Any, kwargs: Any) -> T:
-        return self._loaded(self.__wrapped__(*args, **kwargs))
+    def _load(self, args: Any, kwargs: Any, refreshes: bool = False) -> T:
+        self._misses += 1
+        return self._loaded(self.__wrapped__(*args, **kwargs), refreshes)
 
     def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> bool:
         """Drop the result of a call with these arguments, on every host; was it here?"""
@@ -219,10 +215,11 @@ class CachedFunction(Cached, Generic[P, T]):
         """Run the function now; its result takes the old one's place, here and, by eviction, on every host.
 
         An exception of the function leaves the old result as it is. Where the key is written or invalidated
-        meanwhile, it is dropped on every host, and the next call runs the function.
+        meanwhile, it is dropped on every host, and the next call runs the function. The result is kept as a
+        call's is: ``current_load()``, ``negative_ttl``, ``stale`` and the others mean the same.
         """
-        key, since = self.key(*args, **kwargs), self._cache._token()
-        return self._refreshed(key, self.__wrapped__(*args, **kwargs), since, args, kwargs)
+        options = self._refresh_options(args, kwargs)
+        return refresh(self._cache, self.key(*args, **kwargs), options, self._load, (args, kwargs, True))
 
     @overload
     def __get__(self, instance: None, owner: type | None = None, /) -> CachedFunction[P, T]: ...
@@ -243,8 +240,9 @@ class AsyncCachedFunction(Cached, Generic[P, T]):
         options = self._options(args, kwargs)
         return await self._cache.aget_or_load(self.key(*args, **kwargs), self._load, args, kwargs, **options)
 
-    async def _load(self, args: Any, kwargs: Any) -> T:
-        return self._loaded(await self.__wrapped__(*args, **kwargs))
+    async def _load(self, args: Any, kwargs: Any, refreshes: bool = False) -> T:
+        self._misses += 1
+        return self._loaded(await self.__wrapped__(*args, **kwargs), refreshes)
 
     def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> bool:
         """As of ``CachedFunction``: it waits for nothing."""
@@ -252,8 +250,9 @@ class AsyncCachedFunction(Cached, Generic[P, T]):
 
     async def refresh(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """As of ``CachedFunction``."""
-        key, since = self.key(*args, **kwargs), self._cache._token()
-        return self._refreshed(key, await self.__wrapped__(*args, **kwargs), since, args, kwargs)
+        options = self._refresh_options(args, kwargs)
+        key = self.key(*args, **kwargs)
+        return await arefresh(self._cache, key, options, self._load, (args, kwargs, True))
 
     @overload
     def __get__(self, instance: None, owner: type | None = None, /) -> AsyncCachedFunction[P, T]: ...

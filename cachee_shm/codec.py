@@ -40,7 +40,7 @@ from cachee_shm.extensions import int_bytes, int_from
 from cachee_shm.mistakes import MISTAKES, is_its_own
 from cachee_shm.packing import model_from, pack, pack_model, unpack
 
-__all__ = ["Codec", "Encoded", "Labelled", "decode", "encode", "etag_of"]
+__all__ = ["Codec", "Encoded", "Labelled", "decode", "encode", "etag_of", "relabelled"]
 
 BYTES, ASCII, UTF8, INT64, FLOAT, FALSE, TRUE, NONE, INT, MSGPACK, MODEL, PLAIN, PICKLE, LABELLED, ZSTD = (
     range(15)
@@ -177,10 +177,22 @@ def etag_of(tag: int, data: bytes) -> str | None:
         raise Undecodable(f"{len(data)} bytes of type {tag} do not decode: {error}") from error
 
 
+def relabelled(encoded: Encoded, etag: str | None) -> Encoded:
+    """The same value with this etag; None: without one."""
+    tag, data = encoded
+    if tag == LABELLED:
+        at = _label(data)[1]
+        tag, data = data[at], data[at + 1 :]
+    return Encoded(tag, data) if etag is None else Encoded(*_with_label(etag, tag, data))
+
+
 def _labelled(value: Labelled, encode: Callable[[object], Pair]) -> Pair:
-    tag, data = encode(value.value)
-    etag = value.etag.encode()
-    return LABELLED, LABEL.pack(len(etag)) + etag + bytes((tag,)) + data
+    return _with_label(value.etag, *encode(value.value))
+
+
+def _with_label(etag: str, tag: int, data: bytes) -> Pair:
+    name = etag.encode()
+    return LABELLED, LABEL.pack(len(name)) + name + bytes((tag,)) + data
 
 
 def _label(data: bytes) -> tuple[str, int]:

@@ -25,13 +25,14 @@ if TYPE_CHECKING:
     from cachee_shm._core import Flight
     from cachee_shm.segment import Segment
 
-__all__ = ["DEFAULT_TTL", "TTL", "Options", "Writing", "aload", "load"]
+__all__ = ["ANY", "DEFAULT_TTL", "TTL", "Options", "Writing", "aload", "arefresh", "load", "refresh"]
 
 T = TypeVar("T")
 TTL = float | timedelta | EllipsisType | None  # seconds; None: never expires; ...: the namespace's default
 
 MISS, FRESH, EARLY = 0, 1, 3  # of _find and _find_early
 LOADED, FAILED, UNSHARED = 1, 2, 4  # of Flight.outcome
+ANY = (1 << 64) - 1  # as EARLY_OF_ANY in core/module_loading.h: load whatever is there
 STACK_LEVEL = 4  # of a warning: the caller of get_or_load
 
 DEFAULT_TTL = ...  # the namespace's own lifetime
@@ -159,6 +160,17 @@ def fill_missing(
             return value  # type: ignore[no-any-return]
 
 
+def refresh(
+    segment: Segment, key: str | bytes, options: Options, loader: Callable[..., T], args: tuple[Any, ...]
+) -> T:
+    """What ``loader(*args)`` returns now; it takes the place of what is there, and is announced."""
+    kept = options.kept
+    arrived = segment._arrive(key, kept[3], kept[4])
+    _, result, why = segment._load(key, loader, args, kept, *arrived, True, ANY)
+    complain(segment, key, result, why)
+    return result  # type: ignore[no-any-return]
+
+
 async def aload(
     segment: Segment,
     key: str | bytes,
@@ -196,3 +208,18 @@ async def afill_missing(
         answered, value = asking.answered_by(result)
         if answered:
             return value  # type: ignore[no-any-return]
+
+
+async def arefresh(
+    segment: Segment,
+    key: str | bytes,
+    options: Options,
+    loader: Callable[..., Awaitable[T]],
+    args: tuple[Any, ...],
+) -> T:
+    """``refresh`` for a coroutine function."""
+    kept = options.kept
+    arrived = segment._arrive(key, kept[3], kept[4])
+    _, result, why = await segment._aload(key, loader, args, kept, *arrived, True, ANY)
+    complain(segment, key, result, why)
+    return result  # type: ignore[no-any-return]

@@ -1,8 +1,9 @@
 """What a loader may ask, and say, of its own load: ``cachee_shm.current_load()``.
 
 Known by a context variable, so that a loader of any signature finds it, at any depth, in the tasks that it
-begins and the threads that it sends. What is said here takes the place of what the caller of ``get_or_load``
-said, when the loader returns.
+begins, and in threads that run under its context (``asyncio.to_thread``, ``copy_context().run``). A plain
+``threading.Thread``, or a pool's, has a context of its own before Python 3.14. What is said here takes the
+place of what the caller of ``get_or_load`` said, when the loader returns.
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 from types import EllipsisType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from cachee_shm._core import flight
-from cachee_shm.codec import Encoded, Labelled, etag_of
+from cachee_shm.codec import Encoded, Labelled, etag_of, relabelled
 from cachee_shm.errors import NoStaleValue
 
 if TYPE_CHECKING:
@@ -70,11 +71,15 @@ class Label:
 class Unchanged:
     """What is stored of a loaded value: the bytes that it was decoded from, if it is that value."""
 
-    def __init__(self, value: object, encoded: Encoded) -> None:
-        self.value, self.encoded = value, encoded
+    def __init__(self, value: object, encoded: Encoded, label: Label | None) -> None:
+        """``label``: of a new etag."""
+        self.value, self.label = value, label
+        self.encoded = encoded if label is None else relabelled(encoded, label.etag)
 
     def __call__(self, value: object) -> object:
-        return self.encoded if value is self.value else value
+        if value is self.value:
+            return self.encoded
+        return value if self.label is None else self.label(value)
 
 
 class Load:
@@ -120,16 +125,19 @@ class Load:
     @property
     def etag(self) -> str | None:
         """What this load set, else what the older value was stored with. At most 1,024 bytes."""
-        said = self._flight.stores
-        if isinstance(said, Label):
-            return said.etag
+        label = self._label()
+        if label is not None:
+            return label.etag
         state, tag, data = self._stored()
         return etag_of(tag, data) if state != MISS else None
 
     @etag.setter
     def etag(self, etag: str | None) -> None:
-        if etag is not None and len(etag.encode()) > ETAG_BYTES_MAX:
-            raise ValueError(f"An etag has at most {ETAG_BYTES_MAX} bytes. It was not taken.")
+        if etag is not None and not _is_etag(etag):
+            raise ValueError(
+                f"An etag is a str of at most {ETAG_BYTES_MAX} bytes of UTF-8, or None; not {etag!r:.100}. "
+                "It was not taken."
+            )
         self._flight.stores = Label(etag)
 
     def not_modified(self) -> Any:
@@ -145,12 +153,17 @@ class Load:
                 "was stored. Load it without a condition."
             )
         value = owner._codec.decode(tag, data)
-        self._flight.stores = Unchanged(value, Encoded(tag, data))
+        self._flight.stores = Unchanged(value, Encoded(tag, data), self._label())
         return value
 
     def skip(self) -> None:
         """Return what the loader returns, and store nothing. A value that is there stays as it is."""
         self._keep(ttl=0, negative_ttl=None)
+
+    def _label(self) -> Label | None:
+        """That of the etag that this load set."""
+        said = self._flight.stores
+        return said.label if isinstance(said, Unchanged) else cast("Label | None", said)
 
     def _keep(self, **said: Any) -> None:
         running = self._flight
@@ -160,3 +173,10 @@ class Load:
     def _stored(self) -> tuple[int, int, bytes]:
         owner = self._flight.owner
         return (MISS, 0, b"") if owner is None else owner._stored(self.key)
+
+
+def _is_etag(etag: object) -> bool:
+    try:
+        return isinstance(etag, str) and len(etag.encode()) <= ETAG_BYTES_MAX
+    except UnicodeEncodeError:
+        return False

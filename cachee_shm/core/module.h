@@ -173,6 +173,7 @@ struct fill {
     uint32_t load_ms;
     double jitter;
     PyObject *ttl, *tags, *local;
+    bool announced; /* as a write is */
 };
 struct age { /* of what was found, when it was found */
     uint64_t expires_ms, now_ms;

@@ -12,6 +12,9 @@
 
 /* ---- one caller's try ---- */
 
+/* It loads whatever is there, and nothing takes the place of what it loads. */
+static bool refreshes(const struct driver *d) { return d->early_of == EARLY_OF_ANY; }
+
 static PyObject *kept(const struct driver *d, int which) { return PyTuple_GET_ITEM(d->kept, which); }
 
 bool driver_from(struct driver *d, SegmentObject *s, PyObject *const *args, Py_ssize_t n, const char *verb)
@@ -273,14 +276,14 @@ enum begin load_begin(struct driver *d, PyObject **out)
         PyObject *stale;
         struct age age = {0};
         int found = find_value(d->s, d->key, &stale, &age);
-        if (found == FOUND && d->early_of && age.expires_ms == d->early_of)
+        if (found == FOUND && (refreshes(d) || (d->early_of && age.expires_ms == d->early_of)))
             found = FOUND_STALE;
         if (found < 0 || found == FOUND) {
             load_let_go(d, FLIGHT_ABANDONED, NULL, NULL, NULL);
             *out = stale;
             return found < 0 ? BEGIN_ERROR : BEGIN_FOUND;
         }
-        d->has_stale = found == FOUND_STALE;
+        d->has_stale = found == FOUND_STALE && !refreshes(d);
         enum begin next = look ? BEGIN_LOAD : claim(d, out);
         if (next == BEGIN_HELD && d->has_stale) { /* somebody else reloads it */
             Py_SETREF(*out, stale);
@@ -318,7 +321,8 @@ static struct fill fill_as(const struct driver *d, PyObject *said, bool is_none)
 {
     bool negative = is_none && PyTuple_GET_ITEM(said, KEPT_NEGATIVE) != Py_None;
     bool early = PyFloat_AS_DOUBLE(PyTuple_GET_ITEM(said, KEPT_EARLY)) > 0;
-    struct fill f = {.token = d->token,
+    struct fill f = {.announced = refreshes(d),
+                     .token = d->token,
                      .started_ms = d->started_ms,
                      .load_ms = early ? (uint32_t)(clock_real_ms() - d->flight->began_ms) + 1 : 0,
                      .jitter = PyFloat_AS_DOUBLE(PyTuple_GET_ITEM(said, KEPT_JITTER)),
@@ -330,6 +334,14 @@ static struct fill fill_as(const struct driver *d, PyObject *said, bool is_none)
     return f;
 }
 
+/* `ttl` was judged. */
+static bool stores_nothing(SegmentObject *s, PyObject *ttl)
+{
+    uint64_t ms;
+    bool nothing = false;
+    return ttl_from(s, ttl, &ms, &nothing) && nothing;
+}
+
 /* A value that cannot be cached is the caller's all the same. *complaint: why it is not cached. False: an error is set. */
 static bool fill(struct driver *d, PyObject *value, PyObject **encoded, PyObject **complaint, enum flight_state *state)
 {
@@ -339,9 +351,10 @@ static bool fill(struct driver *d, PyObject *value, PyObject **encoded, PyObject
         *state = FLIGHT_ABANDONED;
         return false;
     }
-    struct fill f = fill_as(d, said, stored == Py_None);
+    struct fill f = fill_as(d, said, value == Py_None);
     *state = FLIGHT_LOADED;
-    int result = fill_value(d->s, &f, d->key, stored, encoded);
+    bool nothing = stores_nothing(d->s, f.ttl);
+    int result = nothing && f.announced ? STORE_NOTHING : fill_value(d->s, &f, d->key, stored, encoded);
     Py_DECREF(stored), Py_DECREF(said);
     if (result >= 0)
         return true;
@@ -356,7 +369,18 @@ static bool fill(struct driver *d, PyObject *value, PyObject **encoded, PyObject
     PyErr_NormalizeException(&type, complaint, &trace);
     Py_XDECREF(type);
     Py_XDECREF(trace);
+    if (nothing) /* and nothing was to be cached */
+        Py_CLEAR(*complaint);
     return true;
+}
+
+/* What a refresh must not store takes the old value's place all the same: that is dropped on every host, once the
+ * transaction that writes has ended. */
+static bool drop_refreshed(struct driver *d)
+{
+    PyObject *done = PyObject_CallMethod((PyObject *)d->s, "delete", "O", d->key);
+    Py_XDECREF(done);
+    return done != NULL;
 }
 
 /* After the loader failed: an older value that is still there and was not invalidated meanwhile, or NULL with the error. That is
@@ -398,6 +422,8 @@ static PyObject *finish_loaded(struct driver *d, PyObject *value)
     bool changed = false, good = saw_in_all(d, &changed);
     if (good && !d->saw.unstored)
         good = fill(d, value, &encoded, &complaint, &state);
+    else if (good && refreshes(d))
+        good = drop_refreshed(d);
     if (changed && state == FLIGHT_LOADED)
         state = FLIGHT_ABANDONED;
     good = load_let_go(d, state, value, NULL, encoded) && good;

@@ -35,12 +35,15 @@ struct FlightObject { /* one load of this process, as those see it who wait for 
     struct FlightObject *next;
 };
 
+#define EARLY_OF_ANY UINT64_MAX
+
 /* One caller's try. */
 struct driver {
     SegmentObject *s;
     PyObject *key, *loader, *args, *kept; /* kept: of loading.Options */
     uint64_t since, asked_ms;             /* where and when the call began */
-    uint64_t early_of;                    /* when the value expires that this caller reloads before that; 0: it does not */
+    uint64_t early_of;                    /* when the value expires that this caller reloads before that; 0: it does not;
+                                             EARLY_OF_ANY: whatever is there, and what is loaded is announced */
     bool alone;                           /* it waits for nobody, and nobody for it */
     bool awaited, has_stale;
     struct snapshot saw; /* of the transactions that were open when it began */

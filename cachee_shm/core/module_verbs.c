@@ -433,7 +433,7 @@ static uint64_t shortened(uint64_t ttl_ms, double jitter)
 int fill_value(SegmentObject *s, const struct fill *f, PyObject *key, PyObject *value, PyObject **encoded)
 {
     struct request r;
-    if (!request_from(s, WRITE_FILL, f->ttl, f->tags, f->local, &r))
+    if (!request_from(s, f->announced ? WRITE_FENCED : WRITE_FILL, f->ttl, f->tags, f->local, &r))
         return -1;
     r.token = f->token;
     r.started_ms = f->started_ms;

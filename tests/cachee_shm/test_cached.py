@@ -1,6 +1,7 @@
 """``@cache.cached``: functions and coroutine functions whose results are cached."""
 
 import asyncio
+import contextvars
 import copy
 import functools
 import inspect
@@ -11,6 +12,7 @@ import pytest
 
 import cachee_shm
 from cachee_shm.errors import InvalidKey, InvalidTTL
+from cachee_shm.transactions import Transaction, transaction
 
 SECOND = 1000
 
@@ -121,6 +123,109 @@ def test_a_refresh_that_a_write_overtakes_stores_nothing(made, cache):
     profile = made(function, key="user:{uid}")
     assert profile.refresh(7) == "older"
     assert "user:7" not in cache
+
+
+def test_a_refreshed_result_is_kept_as_that_of_a_call(made, cache):
+    answers = iter([1, None])
+
+    def function(uid):
+        load = cachee_shm.current_load()
+        assert load.key == "user:7"
+        load.tags = [*load.tags, "by hand"]
+        return next(answers)
+
+    profile = made(function, key="user:{uid}", ttl=60, negative_ttl=5, stale=600)
+    now = cache.now_ms()
+    cache._freeze(now)
+    assert profile(7) == 1
+    assert profile.refresh(7) is None
+    assert cache.lookup("user:7") == (None, True)
+    cache._freeze(now + 6 * SECOND)
+    assert cache.lookup("user:7") == (None, False)
+    assert cache._find("user:7", False) == (2, None)  # within `stale`
+    cache.delete_tags("by hand")
+    assert cache._find("user:7", False) == (0, None)
+
+
+def test_a_refresh_within_another_load_has_a_load_of_its_own(cache):
+    @cache.cached(key="inner")
+    def inner():
+        cachee_shm.current_load().ttl = 0
+        return 1
+
+    def outer():
+        inner.refresh()
+        return [cachee_shm.current_load().key, cachee_shm.current_load().ttl]
+
+    assert cache.get_or_load("outer", outer, ttl=60) == ["outer", 60]
+
+
+def test_a_refresh_may_keep_what_is_there(made, counted, cache):
+    def function(uid):
+        load = cachee_shm.current_load()
+        if load.stale_value is not None:
+            load.skip()
+        return counted(uid)
+
+    profile = made(function, key="user:{uid}")
+    profile(7)
+    tail = cache.tail
+    assert profile.refresh(7)["n"] == 2
+    assert profile(7)["n"] == 1
+    assert cache.tail == tail
+
+
+def test_a_refreshed_result_that_cannot_be_stored_drops_the_old_one(made, cache):
+    results = iter([1, object()])
+    profile = made(lambda uid: next(results), key="user:{uid}")
+    profile(7)
+    with pytest.warns(RuntimeWarning, match="not cached"):
+        assert type(profile.refresh(7)) is object
+    assert "user:7" not in cache
+
+
+def test_what_is_refreshed_in_a_transaction_is_as_old_as_its_snapshot(made, counted, cache):
+    profile = made(lambda uid: counted(uid), key="user:{uid}")
+    with transaction() as one:
+        contextvars.Context().run(cache.delete, "user:7")  # another has written, and committed
+        profile.refresh(7)
+        assert "user:7" not in cache
+        profile.refresh(8)
+        assert "user:8" in cache
+        one.statement("UPDATE t SET a = 1")
+        profile.refresh(8)
+    assert "user:8" not in cache
+
+
+def test_what_a_refresh_reads_of_another_threads_writes_is_not_stored(cache):
+    one = contextvars.Context().run(Transaction)
+
+    @cache.cached(key="user")
+    def user():
+        one.statement("UPDATE t SET a = 1")
+        return 2
+
+    cache.set("user", 1)
+    contextvars.copy_context().run(user.refresh)
+    one.rolled_back()
+    assert "user" not in cache
+
+
+def test_a_refresh_and_a_call_that_fails_count_as_calls_that_ran_it(made):
+    wrong = []
+
+    def function(uid):
+        if wrong:
+            raise OSError
+        return uid
+
+    profile = made(function, key="user:{uid}")
+    profile(7), profile(7), profile.refresh(7)
+    assert profile.cached.cache_info() == (1, 2)
+    wrong.append(1)
+    with pytest.raises(OSError):
+        profile(8)
+    assert profile.cached.cache_info() == (1, 3)
 
 
 def test_a_result_that_does_not_meet_the_condition_is_not_kept(made, counted, cache):
@@ -382,8 +487,13 @@ def test_with_the_cache_disabled_each_call_runs_it(config, counted, monkeypatch)
     monkeypatch.setenv("CACHEE_DISABLE", "1")
     with cachee_shm.attach(config=config) as cache:
         profile = cache.cached(key="user:{uid}", condition=lambda result: False)(lambda uid: counted(uid))
-        assert [profile(7)["n"], profile(7)["n"], profile.refresh(7)["n"]] == [1, 2, 3]
+        assert [profile(7)["n"], profile(7)["n"]] == [1, 2]
+        tail = cache.tail
+        assert profile.refresh(7)["n"] == 3
         assert profile.cache_info() == (0, 3)
+        assert cache.tail > tail
+        refreshed = cache.cached(key="user:{uid}")(lambda uid: counted(uid)).refresh(8)
+        assert refreshed["n"] == 4 and cache.tail > tail + 1
 
 
 def test_cache_clear_needs_no_arguments_where_tags_are_made_of_them(made, counted, cache):

@@ -279,3 +279,77 @@ def test_with_the_cache_disabled_a_loader_has_a_load_that_stores_nothing(config,
         assert cache.get_or_load("a", loader) == ["a", None]
         assert asyncio.run(cache.aget_or_load("a", aloader)) == ["a", None]
         assert current_load() is None
+
+
+@pytest.mark.parametrize("etag", [7, b"v1", ["v1"], "\ud800", "é" * 513])
+def test_an_etag_that_cannot_be_stored_is_refused_and_the_load_goes_on(cache, load, clock, etag):
+    def loader():
+        current_load().etag = "v1"
+        with pytest.raises(ValueError, match="An etag is a str"):
+            current_load().etag = etag
+        return 1
+
+    load("a", loader, ttl=10, stale=60)
+    clock(11)
+    assert load("a", lambda: current_load().etag, stale=60) == "v1"
+
+
+def test_a_none_with_an_etag_and_one_that_is_kept_have_the_lifetime_of_a_none(cache, load, clock):
+    def loader():
+        current_load().etag = "v1"
+
+    load("a", loader, ttl=60, negative_ttl=5, stale=600)
+    clock(6)
+    assert cache.lookup("a") == (None, False)
+    load("a", lambda: current_load().not_modified(), ttl=60, negative_ttl=5, stale=600)
+    assert cache.lookup("a") == (None, True)
+    clock(12)
+    assert cache.lookup("a") == (None, False)
+
+
+@pytest.mark.parametrize("first", ["etag", "value"])
+@pytest.mark.parametrize("new", ["v2", None])
+def test_a_value_that_is_kept_takes_a_new_etag_whatever_is_said_first(cache, load, clock, first, new):
+    def loader():
+        here = current_load()
+        if here.stale_value is None:
+            here.etag = "v1"
+            return [1]
+        if first == "etag":
+            here.etag = new
+        kept = here.not_modified()
+        if first == "value":
+            here.etag = new
+        assert here.etag == new
+        return kept
+
+    load("a", loader, ttl=10, stale=600)
+    clock(11)
+    assert load("a", loader, ttl=10, stale=600) == [1]
+    assert cache.get("a") == [1]
+    clock(22)
+    assert load("a", lambda: [current_load().etag], ttl=10, stale=600) == [new]
+
+
+def test_a_loader_that_thinks_better_of_it_keeps_its_etag(cache, load, clock):
+    load("a", lambda: 1, ttl=10, stale=600)
+    clock(11)
+
+    def loader():
+        current_load().etag = "v2"
+        current_load().not_modified()
+        return 2
+
+    assert load("a", loader, ttl=10, stale=600) == 2
+    clock(22)
+    assert load("a", lambda: current_load().etag, ttl=10, stale=600) == "v2"
+
+
+@pytest.mark.parametrize("how", [lambda here: here.skip(), lambda here: setattr(here, "ttl", 0)])
+def test_a_value_that_is_not_to_be_stored_need_not_be_storable(cache, load, how, recwarn):
+    def loader():
+        how(current_load())
+        return object()
+
+    assert type(load("a", loader)) is object
+    assert not [each for each in recwarn if each.category is RuntimeWarning]
