@@ -246,6 +246,16 @@ def _released_source() -> str:
     return ""  # foreign/suites.py asks pip for it: see `skip`
 
 
+@need("Flask-Caching", Kind.PACKAGE)
+def _flask_caching() -> str:
+    return _modules("flask_caching", "xprocess")
+
+
+@need("cachelib", Kind.PACKAGE)
+def _cachelib() -> str:
+    return _modules("cachelib", "xprocess")
+
+
 @need("rival", Kind.PACKAGE)
 def _rival() -> str:
     return ""  # each says by itself what it misses: see `skip`

@@ -28,7 +28,9 @@ FLOORS = {
         ["cache"],
         ["bypass"],
         ["attaching", "transactions"],
-        ["__init__", "cli", "sqlalchemy", "django", "testing"],
+        ["backing"],
+        ["cachelib"],
+        ["__init__", "cli", "sqlalchemy", "django", "testing", "flask"],
     ],
     "cachee_bridge": [
         ["identity", "seal", "budget", "pace", "logs", "strangers", "gate", "owners", "reasons"],

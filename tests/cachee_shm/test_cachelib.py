@@ -1,0 +1,93 @@
+"""cachelib's cache; its own tests run in tests/foreign."""
+
+import pytest
+
+from cachee_shm.errors import InvalidKey, Unserializable
+from tests.cachee_shm.kept import Plain
+
+pytestmark = pytest.mark.needs("cachelib")
+
+
+@pytest.fixture
+def cache(shm_cache):
+    from cachee_shm.cachelib import CacheeCache
+
+    made = CacheeCache()
+    made._backing.cache = shm_cache
+    return made
+
+
+def test_a_negative_timeout_is_over_already(cache):
+    cache.set("a", 1)
+    assert cache.set("a", 2, timeout=-1)
+    assert cache.get("a") is None
+
+
+def test_clear_with_a_prefix_spares_what_has_none(cache, shm_cache):
+    from cachee_shm.cachelib import CacheeCache
+
+    prefixed = CacheeCache(key_prefix="shop:")
+    prefixed._backing.cache = shm_cache
+    cache.set("a", 1)
+    prefixed.set("a", 2)
+    prefixed.inc("n")
+    assert prefixed.get("a") == 2
+    assert prefixed.clear()
+    assert (cache.get("a"), prefixed.get("a"), prefixed.get("n")) == (1, None, None)
+    prefixed.set("a", 3)
+    assert cache.clear()
+    assert prefixed.get("a") is None
+
+
+def test_a_value_that_only_pickle_takes_is_an_error_that_names_the_setting(cache):
+    with pytest.raises(Unserializable, match=r"`pickle = true` in .*may then run code"):
+        cache.set("a", Plain())
+    with pytest.raises(Unserializable, match="pickle = true"):
+        cache.add("a", Plain())
+
+
+def test_a_value_that_is_too_large_is_not_stored(cache):
+    assert cache.set("a", "x" * (40 << 20)) is False
+    assert cache.get("a") is None
+
+
+def test_a_key_that_is_no_str_is_refused(cache):
+    with pytest.raises(InvalidKey):
+        cache.get(7)
+
+
+def test_a_key_may_be_as_long_as_it_likes(cache):
+    cache.set("k" * 5000, 1)
+    assert cache.get("k" * 5000) == 1
+    assert cache.get_many("k" * 5000, "other") == [1, None]
+    assert not cache.has("k" * 5001)
+
+
+def test_a_namespace_that_is_not_there_is_a_cache_that_misses():
+    from cachee_shm.cachelib import CacheeCache
+
+    cache = CacheeCache(namespace="x", config={"namespaces": {"y": {"memory": "4MiB"}}})
+    assert cache.set("a", 1) is False
+    assert (cache.get("a"), cache.has("a"), cache.inc("n"), cache.add("b", 1)) == (None, False, 1, False)
+    assert cache.set_many({"a": 1}) == []
+    assert cache.get_dict("a") == {"a": None}
+    assert cache.clear()
+    assert not cache.health().ok
+
+
+def test_a_set_is_announced(shm_hosts):
+    from cachee_shm.cachelib import CacheeCache
+
+    caches = []
+    for host in shm_hosts(2):
+        caches.append(CacheeCache())
+        caches[-1]._backing.cache = host
+    first, second = caches
+    first.set("a", "old")
+    assert first.shm.wait_synced(5)
+    second.set("a", "old")  # equal bytes: both keep theirs
+    assert second.shm.wait_synced(5)
+    assert first.get("a") == second.get("a") == "old"
+    first.set("a", "new")
+    assert first.shm.wait_synced(5)
+    assert second.get("a") is None
