@@ -246,14 +246,19 @@ def _released_source() -> str:
     return ""  # foreign/suites.py asks pip for it: see `skip`
 
 
-@need("Flask-Caching", Kind.PACKAGE)
-def _flask_caching() -> str:
-    return _modules("flask_caching", "xprocess")
-
-
-@need("cachelib", Kind.PACKAGE)
-def _cachelib() -> str:
-    return _modules("cachelib", "xprocess")
+@need("frameworks", Kind.PACKAGE)
+def _frameworks() -> str:
+    return _modules(
+        "aiocache",
+        "cachelib",
+        "cashews",
+        "celery",
+        "dogpile",
+        "flask_caching",
+        "jinja2",
+        "litestar",
+        "starlette",
+    )
 
 
 @need("rival", Kind.PACKAGE)

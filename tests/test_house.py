@@ -30,7 +30,7 @@ FLOORS = {
         ["attaching", "transactions"],
         ["backing"],
         ["cachelib"],
-        ["__init__", "cli", "sqlalchemy", "django", "testing", "flask"],
+        ["__init__", "cli", "sqlalchemy", "django", "testing", "flask", "dogpile"],
     ],
     "cachee_bridge": [
         ["identity", "seal", "budget", "pace", "logs", "strangers", "gate", "owners", "reasons"],

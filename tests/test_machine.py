@@ -46,7 +46,7 @@ def test_each_need_is_found_out_without_an_error_and_a_skip_has_its_kind():
 
 def test_ci_brings_what_is_a_package():
     script = (ROOT / ".ci" / "run").read_text()
-    of_python = {"rival", "released source", "long benches", "Django", "SQLAlchemy"}
+    of_python = {"rival", "released source", "long benches", "Django", "SQLAlchemy", "frameworks"}
     named = {name for name, need in NEEDS.items() if need.kind is Kind.PACKAGE} - of_python
     brought = {
         "C compiler": "gcc",

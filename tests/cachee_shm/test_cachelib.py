@@ -5,7 +5,7 @@ import pytest
 from cachee_shm.errors import InvalidKey, Unserializable
 from tests.cachee_shm.kept import Plain
 
-pytestmark = pytest.mark.needs("cachelib")
+pytestmark = pytest.mark.needs("frameworks")
 
 
 @pytest.fixture

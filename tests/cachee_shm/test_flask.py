@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-pytestmark = pytest.mark.needs("Flask-Caching")
+pytestmark = pytest.mark.needs("frameworks")
 
 CONFIG = {"namespaces": {"x": {"memory": "4MiB"}}}
 

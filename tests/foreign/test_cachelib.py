@@ -16,7 +16,7 @@ LEFT_OUT = {
 }
 
 
-@pytest.mark.needs("cachelib")
+@pytest.mark.needs("frameworks")
 def test_cachelibs_tests_of_any_cache_pass(tmp_path: Path) -> None:
     tests = suites.source_of("cachelib") / "tests"
     mine = shutil.copy(suites.ROOT / "tests" / "foreign" / "cachelib_cachee.py", tmp_path / "test_cachee.py")

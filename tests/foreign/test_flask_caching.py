@@ -19,7 +19,7 @@ LEFT_OUT = {
 }
 
 
-@pytest.mark.needs("Flask-Caching")
+@pytest.mark.needs("frameworks")
 def test_flask_cachings_tests_pass() -> None:
     source = suites.source_of("Flask-Caching")
     options = ["-o", "asyncio_default_fixture_loop_scope=function", "-p", "tests.foreign.flask_plugin"]

@@ -1,0 +1,230 @@
+"""dogpile.cache's backend ``cachee_shm``: a region of all processes of a host, coherent with the other hosts.
+
+    region = dogpile.cache.make_region().configure("cachee_shm", expiration_time=60)
+
+    @region.cache_on_arguments()
+    def user(uid): ...
+
+What a creator returns is a fill: it carries the position of the ring at which the creation began, is
+refused if the key was invalidated since, and is announced to nobody. ``region.set`` is a write, and is
+announced; so is what an ``async_creation_runner`` stores, for it calls ``region.set``. ``region.delete``
+reaches all hosts; ``region.invalidate`` is a time that dogpile keeps in one process.
+
+Values are stored by Cachee's codecs. A region with a serializer of its own stores the bytes that it makes.
+
+One creator of a key runs on a host. The mutex is a lock of the operating system: when its holder dies, in
+whatever way, the next one has it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+import sys
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from dogpile.cache.api import NO_VALUE, CachedValue, CacheMutex
+from dogpile.cache.api import CacheBackend as DogpileBackend
+
+from cachee_shm.backing import Backing, fitting, unpicklable
+from cachee_shm.errors import Unserializable, ValueTooLarge
+from cachee_shm.segment import file_of
+
+if TYPE_CHECKING:
+    from cachee_shm.cache import Cache
+    from cachee_shm.health import Health
+
+__all__ = ["CacheeBackend"]
+
+Token: TypeAlias = tuple[int, int]
+CALL_SITES = {"gen_value", "get_or_create_multi"}
+"""Functions of dogpile.cache.region that store what a creator has returned."""
+CALLS_MAX = 12  # between them and the backend: the region's own two, and proxies
+POLL_S, POLL_MAX_S = 0.0005, 0.02
+LOCKS_BEGIN = 1 << 60  # bytes of the segment's file that do not exist: a lock of a byte needs none
+LOCKS = 1 << 40
+FLOCK = struct.Struct("hhqqi4x")  # struct flock of Linux on 64 bits
+
+
+class CacheeBackend(DogpileBackend):
+    """``arguments``: ``namespace`` and ``config`` as of ``cachee_shm.attach``; ``ttl``, the seconds that a
+    value is kept whatever the region says (left out: the namespace's ``default_ttl``; None: until it is
+    evicted).
+
+    Where the namespace cannot be attached, nothing is found, creators run, and ``health()`` says why. Raises
+    ``Unserializable`` for a value that no codec takes: the error names ``pickle = true``.
+    """
+
+    def __init__(self, arguments: Mapping[str, Any]) -> None:
+        self._ttl = arguments.get("ttl", ...)
+        self._backing = Backing(arguments.get("namespace"), arguments.get("config"))
+        self.tokens: dict[str, Token] = {}
+        """Of the creations under way in this process, by key."""
+
+    @property
+    def shm(self) -> Cache:
+        """The ``cachee_shm.Cache`` below."""
+        return self._backing.cache
+
+    def health(self) -> Health:
+        """``cachee_shm.Cache.health``; not ``ok`` while the namespace cannot be attached."""
+        return self._backing.health()
+
+    def get_mutex(self, key: str) -> CacheMutex:
+        return Mutex(self, key)
+
+    # Reading
+
+    def get(self, key: str) -> Any:
+        return _value(self._backing.cache.get(fitting(key), NO_VALUE))
+
+    def get_multi(self, keys: Iterable[str]) -> Sequence[Any]:
+        names = [fitting(key) for key in keys]
+        found = self._backing.cache.get_many(names)
+        return [_value(found.get(name, NO_VALUE)) for name in names]
+
+    # Writing
+
+    def set(self, key: str, value: Any) -> None:
+        token = self.tokens.get(key)
+        if token is None or not _of_a_creator(sys._getframe(1)):
+            self._store(key, value, None)
+        else:
+            self._store(key, value, token)
+
+    def set_multi(self, mapping: Mapping[str, Any]) -> None:
+        tokens = self.tokens if self.tokens and _of_a_creator(sys._getframe(1)) else {}
+        for key, value in mapping.items():
+            self._store(key, value, tokens.get(key))
+
+    def _store(self, key: str, value: Any, token: Token | None) -> None:
+        """A value that is too large is not stored, as by memcached."""
+        cache = self._backing.cache
+        try:
+            with suppress(ValueTooLarge):
+                if token is None:
+                    cache.set(fitting(key), _stored(value), self._ttl)
+                else:
+                    cache._fill(fitting(key), _stored(value), *token, self._ttl, 0, (), False)
+        except Unserializable as error:
+            raise unpicklable(error, cache) from error
+
+    def delete(self, key: str) -> None:
+        self._backing.cache.delete(fitting(key))
+
+    def delete_multi(self, keys: Iterable[str]) -> None:
+        self._backing.cache.delete_many([fitting(key) for key in keys])
+
+
+def _stored(value: Any) -> Any:
+    """A list is the shortest form that keeps payload and time: bytes are those of a region's serializer."""
+    if type(value) is not CachedValue:
+        return value
+    metadata = value.metadata
+    if metadata.keys() == {"ct", "v"}:
+        return [value.payload, metadata["ct"], metadata["v"]]
+    return [value.payload, dict(metadata)]
+
+
+def _value(stored: Any) -> Any:
+    if type(stored) is not list:
+        return stored
+    if len(stored) == 2:
+        return CachedValue(*stored)
+    return CachedValue(stored[0], {"ct": stored[1], "v": stored[2]})
+
+
+def _of_a_creator(frame: Any) -> bool:
+    for _ in range(CALLS_MAX):
+        if frame is None:
+            return False
+        if frame.f_globals.get("__name__") == "dogpile.cache.region":
+            if frame.f_code.co_name in CALL_SITES:
+                return True
+            if frame.f_code.co_name in ("set", "set_multi"):
+                return False
+        frame = frame.f_back
+    return False
+
+
+class Mutex(CacheMutex):
+    """One key's, among the threads and processes of this host.
+
+    The lock is one of a byte beyond the end of the segment's file, held by a descriptor of its own: the
+    kernel frees it when the process ends. It may be released by another thread than the one that took it.
+    """
+
+    def __init__(self, backend: CacheeBackend, key: str) -> None:
+        self._backend, self._key = backend, key
+        self._threads = threading.Lock()
+        self._fd = -1
+
+    def acquire(self, wait: bool = True) -> bool:
+        if not self._threads.acquire(wait):
+            return False
+        try:
+            is_ours = self._acquire_host(wait)
+            if is_ours:
+                self._backend.tokens[self._key] = self._backend.shm._token()
+        except BaseException:
+            self.release()
+            raise
+        if not is_ours:
+            self._threads.release()
+        return is_ours
+
+    def release(self) -> None:
+        self._backend.tokens.pop(self._key, None)
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            with suppress(OSError):
+                fcntl.fcntl(fd, fcntl.F_OFD_SETLK, self._request(fcntl.F_UNLCK))
+            os.close(fd)
+        self._threads.release()
+
+    def locked(self) -> bool:
+        if self._threads.locked():
+            return True
+        fd = self._open()
+        if fd < 0:
+            return False
+        try:
+            found = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, self._request(fcntl.F_WRLCK))
+        finally:
+            os.close(fd)
+        return bool(FLOCK.unpack(found)[0] != fcntl.F_UNLCK)
+
+    def _acquire_host(self, wait: bool) -> bool:
+        self._fd = self._open()
+        pause = POLL_S
+        while self._fd >= 0:
+            try:
+                fcntl.fcntl(self._fd, fcntl.F_OFD_SETLK, self._request(fcntl.F_WRLCK))
+                return True
+            except OSError:
+                if not wait:
+                    os.close(self._fd)
+                    self._fd = -1
+                    return False
+            time.sleep(pause)
+            pause = min(2 * pause, POLL_MAX_S)
+        return True
+
+    def _open(self) -> int:
+        """-1: there is no segment that others share, and the lock is one of threads."""
+        path = self._backend.shm.spec.path
+        if path is None:
+            return -1
+        try:
+            return os.open(file_of(path), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:
+            return -1
+
+    def _request(self, kind: int) -> bytes:
+        at = LOCKS_BEGIN + self._backend.shm._hash(fitting(self._key)) % LOCKS
+        return FLOCK.pack(kind, os.SEEK_SET, at, 1, 0)
