@@ -47,7 +47,10 @@ def watch() -> None:
 
 
 def may_write(using: str = "default") -> None:
-    """Say that the transaction of a database is about to write by other means than django's cursors."""
+    """Say that the transaction of a database is about to write by other means than django's statements.
+
+    That is by COPY, or by a driver's own methods (``cursor.copy``, ``connection.connection``).
+    """
     connection = connections[using]
     _watch(connection)
     transaction = _transaction_of(connection)
@@ -64,6 +67,8 @@ def _watch(connection: Any) -> None:
         return
     setattr(connection, OURS, None)
     connection.execute_wrappers.append(_statement)
+    for name in ("make_cursor", "make_debug_cursor"):
+        setattr(connection, name, _making_cursors(connection, getattr(connection, name)))
     # The methods without _ may refuse, within a block, to do what they are called for.
     connection._commit = _ending(connection, connection._commit, True)
     connection._rollback = _ending(connection, connection._rollback, False)
@@ -89,6 +94,26 @@ def _statement(
     if transaction is not None:
         transaction.statement(sql if isinstance(sql, (str, bytes)) else "")  # a composed statement may write
     return execute(sql, params, many, context)
+
+
+def _making_cursors(connection: Any, method: Callable[..., Any]) -> Callable[..., Any]:
+    """Django's wrappers of statements do not see a stored procedure. What it does, nobody knows."""
+
+    @wraps(method)
+    def makes(cursor: Any) -> Any:
+        made = method(cursor)
+        callproc = made.callproc
+
+        def calls(*args: Any, **kwargs: Any) -> Any:
+            transaction = _transaction_of(connection)
+            if transaction is not None:
+                transaction.may_write()
+            return callproc(*args, **kwargs)
+
+        made.callproc = calls
+        return made
+
+    return makes
 
 
 def _taken(connection: Any) -> Transaction | None:

@@ -76,19 +76,25 @@ READ_FUNCTIONS = _words(
 """What may stand before a parenthesis in a read."""
 
 QUOTED = re.compile(
-    r"""--[^\n]*|/\*.*?\*/|\#(?![>-])[^\n]*|'(?:[^']|'')*'|"(?:[^"]|"")*"|`[^`]*`|\$(\w*)\$.*?\$\1\$""",
+    r"""--[^\r\n]*|/\*.*?\*/|'(?:[^']|'')*'|"(?:[^"]|"")*"|`[^`]*`|\$(\w*)\$.*?\$\1\$""",
     re.DOTALL,
 )
-WORD = re.compile(r"[a-z_][\w$.]*(\s*\()?|\(|;|['\"`]|/\*|\$\w*\$")
+WORD = re.compile(r"[^\W\d][\w$.]*(\s*\()?|\]?\s*\(|;|['\"`]|/\*|\*/|\$\w*\$")
+AMBIGUOUS = re.compile(r"/\*M?!|\\['\"]|--\S|/\*(?:(?!\*/).)*/\*|\#(?![>-])", re.DOTALL)
+"""What is a comment, or where a string ends, depends on the database: MariaDB runs ``/*! ... */`` and needs a
+blank behind ``--``; PostgreSQL has comments within comments; ``#`` is a comment of one and an operator of the
+other; a backslash before a quote."""
 
 
 @lru_cache(REMEMBERED)
 def _is_read(statement: str) -> bool:
-    if "/*!" in statement or "/*M!" in statement or "\\'" in statement or '\\"' in statement:
-        return False  # MariaDB runs such comments; and where such a string ends depends on the database
+    if AMBIGUOUS.search(statement):
+        return False
     text = QUOTED.sub(_placeholder, statement).lower().strip().rstrip(";")
     words = [word.group() for word in WORD.finditer(text)]
     first = _name(words[0]) if words else ""
+    if first == "set":
+        return all(_changes_nothing(word) for word in words[1:])
     if first in CONTROLS or text.startswith("rollback to"):
         return ";" not in words
     if first not in BEGINS_A_READ or (first == "explain" and "analyze" in text):

@@ -4,7 +4,10 @@ The load is not ended when its caller's time is over. It goes on under its lease
 loads is stored. So a loader needs a time-out of its own: of the query, of the request.
 
 A loader that blocks runs in a thread of its own under a copy of the caller's context, of which a process has
-`THREADS_MAX`; when all are taken, a caller waits for one. A coroutine function runs in a task of its own.
+`THREADS_MAX`; when all are taken, a caller waits for one. A load within such a thread does not wait for
+another: when none is free, it runs where it is. So threads that wait for threads cannot take them all. A load
+whose caller has no limit (``soft_timeout`` without an older value) needs no thread. A coroutine function runs
+in a task of its own.
 """
 
 from __future__ import annotations
@@ -81,11 +84,20 @@ def load_within(
     state, value, early_of = find(segment, key, options)
     if state == FRESH:
         return value  # type: ignore[no-any-return]
-    load = Load(segment, key, partial(fill_missing, segment, key, options, early_of, loader, args))
+    run = partial(fill_missing, segment, key, options, early_of, loader, args)
     limit = limits.of(state != MISS)
-    if load.start(limit) and load.ended_within(limit):
+    if limit is None:
+        return run()
+    load = Load(segment, key, run)
+    if not load.start(limit):
+        if pooled.is_within:
+            return run()
+        text = NO_THREAD.format(key=key, limit=limit)
+        return _instead(segment, key, options, limits, state != MISS, text)  # type: ignore[no-any-return]
+    if load.ended_within(limit):
         return load.result()  # type: ignore[no-any-return]
-    return _instead(segment, key, options, limits, state != MISS)  # type: ignore[no-any-return]
+    text = NOT_ENDED.format(key=key, limit=limit)
+    return _instead(segment, key, options, limits, state != MISS, text)  # type: ignore[no-any-return]
 
 
 async def aload_within(
@@ -109,18 +121,28 @@ async def aload_within(
     task = Task(segment, key, afill_missing(segment, key, options, early_of, loader, args))
     if await task.ended_within(limit):
         return task.result()  # type: ignore[no-any-return]
-    return _instead(segment, key, options, limits, state != MISS)  # type: ignore[no-any-return]
+    text = NOT_ENDED.format(key=key, limit=limit)
+    return _instead(segment, key, options, limits, state != MISS, text)  # type: ignore[no-any-return]
 
 
-def _instead(segment: Segment, key: str | bytes, options: Options, limits: Limits, had_value: bool) -> Any:
+NOT_ENDED = (
+    "The load of {key!r} has not ended within {limit:g} s. It goes on, and what it loads will be cached. Try "
+    "again later, or give the loader's own query a time-out that is shorter."
+)
+NO_THREAD = (
+    "The load of {key!r} has not begun within {limit:g} s: all threads for loads with a time-out are taken. "
+    "Nothing was loaded. Try again later, or give the loaders' own queries a time-out that is shorter."
+)
+
+
+def _instead(
+    segment: Segment, key: str | bytes, options: Options, limits: Limits, had_value: bool, text: str
+) -> Any:
     """Of a load that takes too long: the older value, if it may be used and was not invalidated meanwhile."""
     state, value = segment._find(key, False) if had_value else (MISS, None)
     if state == FRESH or (state != MISS and (limits.soft is not None or not options.raises)):
         return value
-    raise LoadTimeout(
-        f"The load of {key!r} has not ended within {limits.of(had_value):g} s. It goes on, and what it loads "
-        "will be cached. Try again later, or give the loader's own query a time-out that is shorter."
-    )
+    raise LoadTimeout(text)
 
 
 def _require_no_transaction() -> None:
@@ -143,18 +165,25 @@ class Load:
 
     def start(self, limit: float | None) -> bool:
         """False: no thread was free in all that time."""
-        if not slots.acquire(timeout=limit):
+        slot = slots
+        if not slot.acquire(timeout=0 if pooled.is_within else limit):
             return False
         context = contextvars.copy_context()
-        threading.Thread(
-            target=context.run, args=(self._work, slots), name="cachee-load", daemon=True
-        ).start()
+        thread = threading.Thread(
+            target=context.run, args=(self._work, slot), name="cachee-load", daemon=True
+        )
+        try:
+            thread.start()
+        except BaseException:
+            slot.release()
+            raise
         return True
 
     def ended_within(self, limit: float | None) -> bool:
-        ended = self._ended.wait(limit)
-        self._given_up = not ended
-        return ended
+        if self._ended.wait(limit):
+            return True
+        self._given_up = True
+        return self._ended.is_set()  # again: an error is the caller's, or is said in the log
 
     def result(self) -> Any:
         if self._error is not None:
@@ -162,17 +191,24 @@ class Load:
         return self._value
 
     def _work(self, slot: threading.Semaphore) -> None:
+        pooled.is_within = True
         try:
             self._value = self._run()
         except BaseException as error:  # it is the caller's, if that still waits
             self._error = error
-            if self._given_up:
-                _say_that_it_failed(self._segment, self._key, error)
         finally:
             slot.release()
             self._ended.set()
+        if self._given_up and self._error is not None:
+            _say_that_it_failed(self._segment, self._key, self._error)
 
 
+class Pooled(threading.local):
+    is_within = False
+    """Is this one of the threads for loads?"""
+
+
+pooled = Pooled()
 slots = threading.Semaphore(THREADS_MAX)
 
 

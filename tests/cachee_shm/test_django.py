@@ -240,6 +240,21 @@ def test_without_autocommit_each_commit_ends_a_transaction(cache, one, watching)
     assert cache.get_or_load(KEY, name_in, one) == "new"
 
 
+@pytest.mark.parametrize("debug", [False, True])
+def test_a_stored_procedure_may_write(cache, one, watching, debug):
+    from django.db import connections
+
+    cache.set(KEY, "old")
+    connections[one].force_debug_cursor = debug
+    with atomic(one), connections[one].cursor() as cursor:
+        cursor.execute("SELECT 1")
+        assert KEY in cache
+        with pytest.raises(Exception), atomic(one):  # noqa: B017 - no database has it, and psycopg no such verb
+            cursor.callproc("cachee_no_such_procedure")
+        assert KEY not in cache
+    assert KEY in cache
+
+
 def test_of_two_databases_each_has_a_transaction_of_its_own(cache, one, watching):
     other = "mariadb READ COMMITTED"
     with atomic(other):

@@ -213,6 +213,49 @@ def test_threads_are_bounded_and_a_caller_waits_for_one(cache, monkeypatch):
     assert cache.get_or_load("b", second, hard_timeout=LONG) == "second"
 
 
+def test_where_no_thread_was_free_nothing_goes_on(cache, monkeypatch):
+    monkeypatch.setattr(timeouts, "slots", threading.Semaphore(0))
+    origin = Origin(1)
+    with pytest.raises(LoadTimeout, match=r"has not begun within 0\.01 s: .* Nothing was loaded"):
+        cache.get_or_load("a", origin, hard_timeout=0.01)
+    assert origin.calls == 0
+
+
+@pytest.mark.parametrize("limits", [{"hard_timeout": LONG}, {"soft_timeout": LONG, "hard_timeout": LONG}])
+def test_a_load_within_a_load_does_not_wait_for_the_thread_that_waits_for_it(cache, monkeypatch, limits):
+    monkeypatch.setattr(timeouts, "slots", threading.Semaphore(1))
+
+    def outer():
+        return cache.get_or_load("inner", lambda: threading.current_thread().name, **limits)
+
+    assert cache.get_or_load("outer", outer, hard_timeout=1) == "cachee-load"
+
+
+def test_a_load_without_a_limit_needs_no_thread(cache, monkeypatch):
+    monkeypatch.setattr(timeouts, "slots", threading.Semaphore(0))
+    here = threading.current_thread().name
+    assert cache.get_or_load("a", lambda: threading.current_thread().name, soft_timeout=1) == here
+
+
+def test_a_thread_that_cannot_be_started_takes_nobodys_place(cache, monkeypatch):
+    monkeypatch.setattr(timeouts, "slots", threading.Semaphore(1))
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", lambda thread: exec("raise RuntimeError('no thread')"))
+        with pytest.raises(RuntimeError, match="no thread"):
+            cache.get_or_load("a", Origin(1), hard_timeout=LONG)
+    assert cache.get_or_load("a", Origin(1), hard_timeout=LONG) == 1
+
+
+def test_an_error_at_the_very_end_of_the_time_is_somebodys(cache):
+    """Between the end of the wait and the look at the clock, the load has failed."""
+    load = timeouts.Load(cache, "a", lambda: 1 / 0)
+    load._work(threading.Semaphore(0))
+    load._ended.wait = lambda limit: False
+    assert load.ended_within(0)
+    with pytest.raises(ZeroDivisionError):
+        load.result()
+
+
 def test_a_forked_child_has_threads_of_its_own(cache, monkeypatch):
     monkeypatch.setattr(timeouts, "slots", threading.Semaphore(0))
     child = forked(lambda: cache.get_or_load("a", Origin(1), hard_timeout=LONG))
