@@ -21,6 +21,7 @@ adds the particulars: the file and key, the name, the number found and the numbe
     ├── InvalidTTL (ValueError)             a lifetime that is negative, NaN or not a number
     ├── InvalidCodec (ValueError)           a codec that cannot be registered
     ├── NotACounter (ValueError)            a value that incr cannot add to
+    ├── LockTimeout (TimeoutError)          a lock is held by another for longer than its caller waits
     ├── LoadTimeout (TimeoutError)          a load takes longer than its caller waits
     ├── NoStaleValue (LookupError)          a loader keeps the older value, and there is none
     ├── ValueTooLarge (ValueError)          a value that the segment cannot hold
@@ -58,6 +59,7 @@ __all__ = [
     "LayoutMismatch",
     "ListenRefused",
     "LoadTimeout",
+    "LockTimeout",
     "NoSpace",
     "NoStaleValue",
     "NotACounter",
@@ -219,6 +221,14 @@ class LoadTimeout(CacheeError, TimeoutError):
 
     State: the load goes on, and what it loads will be cached. Do: try again later, or give the loader's own
     query a time-out.
+    """
+
+
+class LockTimeout(CacheeError, TimeoutError):
+    """``cache.host.lock(name, wait=)``: another holder has the lock, and kept it for as long as was waited.
+
+    State: the block under the lock did not run, and the holder keeps the lock. Do: try again later, wait for
+    longer than the holder needs, or give the lock a shorter ``ttl`` if its holders hang.
     """
 
 

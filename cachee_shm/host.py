@@ -8,6 +8,7 @@ from types import EllipsisType
 from typing import TYPE_CHECKING
 
 from cachee_shm.errors import NotACounter, SegmentError
+from cachee_shm.locks import Lock
 
 if TYPE_CHECKING:
     from cachee_shm.segment import Segment
@@ -69,6 +70,34 @@ class Host:
     ) -> int:
         """``incr`` by ``-delta``; unlike memcached's, it goes below zero."""
         return self.incr(key, -delta, initial=initial, ttl=ttl)
+
+    def lock(
+        self, name: str | bytes, ttl: float | timedelta | None = 30, wait: float | timedelta = 5
+    ) -> Lock:
+        """A lock by name between all processes and threads of this host, for ``with`` and ``async with``.
+
+            with cache.host.lock("import", ttl=30, wait=5) as lock:
+                rows = fetch()
+                if lock.held():
+                    store(rows, fence=lock.fence)
+
+        It is free again when the block ends, at once when the holder's process ends in whatever way (a fork
+        does not share it), and after ``ttl`` seconds (None: not by time), whatever its holder does then.
+        ``wait``: seconds or a timedelta that the caller waits for another holder; 0: one try. Waiters are not
+        served in order.
+
+        Like ``threading.Lock``, it does not count: a block within a block of the same name waits for itself,
+        and each object is for one block at a time. Names are not keys: no key collides with one, and neither
+        eviction nor ``clear()`` touches a lock. A lock does not outlive its segment: when that is removed,
+        its holder's ``held()`` is False, and its fencing number is below the next one's.
+        ``CACHEE_DISABLE=1`` changes nothing of locks.
+
+        Entering raises ``LockTimeout`` when it is held by another until the end of ``wait``; ``SegmentError``
+        when too many other locks are held, or there is no segment at present; ``RuntimeError`` for an object
+        whose block is open; ``Closed``. The call itself raises ``InvalidKey``, ``KeyTooLong``,
+        ``InvalidTTL``, and ``ValueError`` for ``wait``.
+        """
+        return Lock(self._segment, name, ttl, wait)
 
 
 def begun(key: str | bytes, initial: int, delta: int) -> int:

@@ -22,9 +22,10 @@
  *   NAME       peers_rename                       peers_name_at                       `since` before and after a name
  *   LEASE      say_began                          look_at                            where a load began, when
  *   WAITS      lease_waits                        chain_follow                       see below
+ *   LOCK       try_at                             look                              see below
  *   PEERS      peers_vouch                        peers_synced                        the peers, bridge_until_ms
  *
- * In four, each side must see what the other did. Both have a full fence between their store and their load:
+ * In five, each side must see what the other did. Both have a full fence between their store and their load:
  *
  *   DEKKER     a publisher puts its word in, then reads the fences
  *              an event raises its fence, then reads the index words
@@ -32,6 +33,7 @@
  *              the bridge stores armed, then reads tail and sync_wanted
  *   LEFT       the bridge stores left, then counts the workers in the roster
  *              a worker joins the roster, then reads left
+ *   LOCK       a process claims a place for a name, then looks what else stands of the name; so does another
  *   WAITS      a loader says which key it waits for, then follows what others wait for; so does each of them
  *
  * tests/core/test_atomics.py holds the table to the sources.

@@ -63,7 +63,7 @@ struct geometry {
     uint64_t total_bytes;
     uint32_t roster_slots, source_slots, lease_slots, ring_slots, tag_slots, bucket_count, page_count, page_bytes,
         intent_slots, sketch_blocks, ghost_sets;
-    uint64_t roster_at, intents_at, range_fences_at, doubts_at, dues_at, sources_at, leases_at, ring_at, fences_at, own_writes_at, tag_fences_at, own_tags_at,
+    uint64_t roster_at, intents_at, range_fences_at, doubts_at, dues_at, sources_at, leases_at, locks_at, ring_at, fences_at, own_writes_at, tag_fences_at, own_tags_at,
         index_at, page_words_at, page_notes_at, sketch_at, ghost_at, pages_at;
 };
 
@@ -78,6 +78,7 @@ struct attachment {
     pair128 *dues;
     struct source_slot *sources;
     struct lease_slot *leases;
+    struct lock_slot *locks;
     pair128 *ring;
     a64 *fences;
     a32 *own_writes;
@@ -146,6 +147,8 @@ struct attachment {
     uint32_t house_page;   /* where its next look at who holds the pages begins */
     uint64_t house_second; /* of the wall clock: in it, this process has looked whether housekeeping is due */
 };
+
+static inline uint32_t lock_slots(const struct geometry *g) { return g->lease_slots / LEASES_PER_LOCK; }
 
 /* Does the header say what this geometry is? */
 static inline bool geometry_is(const struct header *h, const struct geometry *g)

@@ -12,7 +12,8 @@
  *   + doubts         dues             256 x 16                         any process, by 16-byte CAS: see doubt.h
  *   + dues           sources          source_slots x 208              the bridge alone
  *   + sources        leases           lease_slots x 48                see struct lease_slot
- *   + leases         ring             ring_slots x 16                 any process, by 16-byte CAS
+ *   + leases         locks            lease_slots / 4 x 32            any process, by CAS: see struct lock_slot
+ *   + locks          ring             ring_slots x 16                 any process, by 16-byte CAS
  *   + ring           fences           16 x ring_slots x 8             any process, raised only
  *   + fences         own writes       16 x ring_slots x 4             any process: see fence.c
  *   + own writes     tag fences       tag_slots x 8                   any process, raised only
@@ -37,6 +38,8 @@
  *   lease        | hash 36 | roster generation 16 | slot 12 |
  *   lease began  | ms 51 | check 12 | late 1 |
  *   lease known  | hash 36 | ms 28 |
+ *   lock         | hash 36 | roster generation 16 | slot 12 |, and its mark | fencing number 63 | held 1 |
+ *   lock until   | ms 44 | check 20 |
  *   roster word  | generation 32 | sweeper's slot 12 | sweeper's generation 12 | kind 4 | state 4 |
  *   intent owner | generation 32 | unused 16 | slot + 1 16 |
  *
@@ -95,6 +98,7 @@ enum {
     INTENT_BUCKET_BITS = 9,      /* of the hash: what shared intents evict for each of them is 1/512 of all keys */
     INTENT_BUCKET_WORDS = (1 << INTENT_BUCKET_BITS) / 64,
     NAME_BYTES = 64,
+    LEASES_PER_LOCK = 4,
     DUE_SLOTS = 256,             /* writes of unknown outcome in unknown_ttl; beyond, everything is announced */
     SPANS_PER_PAGE = 8,           /* eight spans fill a page to the byte */
     SPANS_MAX = 2048,             /* so a value has at most 16 MiB; 3.6 where pages are small */
@@ -165,6 +169,15 @@ enum record_kind {
 #define LIFETIME_LOAD_SHIFT 48
 #define LIFETIME_LOAD_BITS 0x7fffull
 #define LIFETIME_SLIDES (1ull << 63)
+
+/* Who holds a lease or a lock: its roster slot and that slot's generation. The rest of the word is the key's or name's hash. */
+#define HOLDER_SLOT_BITS 0xfffull
+#define HOLDER_GEN_SHIFT 12
+#define HOLDER_GEN_BITS 0xffffull
+#define HOLDER_HASH_SHIFT 28
+
+#define LOCK_UNTIL_SHIFT 20
+#define LOCK_CHECK_BITS 0xfffffull
 
 #define LEASE_LATE 1ull /* of the began word */
 #define LEASE_CHECK_SHIFT 1
@@ -241,6 +254,7 @@ struct header {
     _Alignas(64) a64 doorbell;       /* 1 = the bridge sleeps: the bridge arms, a writer disarms by CAS */
     _Alignas(64) a64 sweep_at_ms;    /* any process, by CAS: when the next sweep is due */
     a64 roster_high;                 /* any process, raised: roster slots ever used */
+    a64 lock_fence;                  /* any process, by CAS, only upwards: the last fencing number that was drawn, see lock.h */
 };
 
 /* ---- what every layout keeps ----
@@ -358,6 +372,14 @@ struct lease_slot {
     a64 waits[LEASE_WAITS]; /* hashes of the keys whose loads this load's loader waits for, 0: none; the holder */
 };
 
+/* See lock.h. A vacant place keeps its last mark, so that no state of it comes twice. */
+struct lock_slot {
+    pair128 held; /* meta: who holds or claims which name, 0: nobody; hash: the mark. Any process, by 16-byte CAS: a claim where it
+                   * is vacant or its holder is dead or late, then the claimer confirms, the holder gives back */
+    a64 until;    /* when it ends whatever its holder does, 0 ms: never; the claimer, by CAS, before it confirms */
+    a64 reserved;
+};
+
 enum source_use { SOURCE_FREE = 0, SOURCE_MEMBER = 1, SOURCE_FORGOTTEN = 2 };
 
 struct source_slot { /* written by the bridge alone */
@@ -394,6 +416,7 @@ _Static_assert(sizeof(struct roster_slot) == 384, "roster slot");
 _Static_assert(sizeof(struct intent) == 16, "intent");
 _Static_assert(sizeof(struct source_slot) == 208, "source slot");
 _Static_assert(sizeof(struct lease_slot) == 48, "lease slot");
+_Static_assert(sizeof(struct lock_slot) == 32, "lock slot");
 _Static_assert(sizeof(struct page_note) == 48, "page note");
 _Static_assert(sizeof(pair128) == 16, "ring slot");
 _Static_assert(PAGE_BYTES_MAX / ENTRY_UNIT <= 1 << 13, "an entry's offset fits the 13 bits of a span word");
@@ -407,7 +430,7 @@ _Static_assert(KEY_BYTES_MAX <= ENTRY_KEY_BITS && TAGS_MAX <= ENTRY_TAGS_BITS, "
 #define LAYOUT_FINGERPRINT                                                                                             \
     ((uint64_t)LAYOUT_NUMBER << 56 ^ (uint64_t)sizeof(struct header) << 40 ^ (uint64_t)sizeof(struct roster_slot) << 28 ^ \
      (uint64_t)sizeof(struct source_slot) << 20 ^ (uint64_t)ENTRY_HEADER_WORDS << 16 ^ (uint64_t)ENTRY_UNIT << 4 ^        \
-     (uint64_t)sizeof(struct page_note) ^ (uint64_t)sizeof(struct lease_slot) << 32 ^ (uint64_t)INTENT_BUCKET_BITS << 36 ^ (uint64_t)STAT_COUNT << 8)
+     (uint64_t)sizeof(struct page_note) ^ (uint64_t)sizeof(struct lease_slot) << 32 ^ (uint64_t)sizeof(struct lock_slot) << 44 ^ (uint64_t)INTENT_BUCKET_BITS << 36 ^ (uint64_t)STAT_COUNT << 8)
 
 /* An entry is seen as words: all of it may be read while its page is being reused. */
 enum { ENTRY_HASH, ENTRY_VERSION, ENTRY_EXPIRES_FLAGS, ENTRY_STORED };

@@ -5,29 +5,11 @@
 
 enum { LEASE_WAYS = 8, LEASE_TRIES_MAX = 4 };
 
-static const uint64_t HOLDER_MASK = (1ull << 28) - 1;
 static const uint64_t KNOWN_MS_MAX = (1ull << 28) - 1;
 
 static uint32_t home_of(const struct attachment *a, uint64_t hash) { return reduce32((uint32_t)hash, a->geo.lease_slots); }
 
 static uint32_t way(const struct attachment *a, uint64_t hash, uint32_t i) { return (home_of(a, hash) + i) % a->geo.lease_slots; }
-
-static uint64_t hash_part(uint64_t hash) { return hash & ~HOLDER_MASK; }
-
-static uint64_t my_word(const struct attachment *a, uint64_t hash)
-{
-    return hash_part(hash) | (uint64_t)(a->slot_generation & 0xffff) << 12 | a->slot;
-}
-
-static bool holder_lives(const struct attachment *a, uint64_t lease)
-{
-    uint32_t slot = lease & 0xfff, generation = (lease >> 12) & 0xffff;
-    if (slot >= a->geo.roster_slots)
-        return false;
-    uint64_t word = load_acquire(&a->roster[slot].word);
-    bool same = (word & ROSTER_STATE_MASK) == SLOT_LIVE && ((word >> ROSTER_GEN_SHIFT) & 0xffff) == generation;
-    return same && roster_alive(a, slot);
-}
 
 /* ---- when a load began ---- */
 
@@ -47,13 +29,13 @@ static bool is_said(uint64_t word, uint64_t began)
 void lease_note(struct attachment *a, uint64_t hash, uint64_t took_ms)
 {
     uint64_t ms = took_ms < 1 ? 1 : took_ms < KNOWN_MS_MAX ? took_ms : KNOWN_MS_MAX;
-    store_relaxed(&a->leases[home_of(a, hash)].known, hash_part(hash) | ms);
+    store_relaxed(&a->leases[home_of(a, hash)].known, holder_hash(hash) | ms);
 }
 
 uint64_t lease_late_ms(const struct attachment *a, uint64_t hash)
 {
     uint64_t known = load_relaxed(&a->leases[home_of(a, hash)].known);
-    if (!known || hash_part(known) != hash_part(hash))
+    if (!known || holder_hash(known) != holder_hash(hash))
         return a->late_ms_unknown;
     uint64_t late = 2 * (known & KNOWN_MS_MAX);
     return late < a->late_ms_min ? a->late_ms_min : late > LEASE_LATE_MS_MAX ? LEASE_LATE_MS_MAX : late;
@@ -90,16 +72,16 @@ static bool serves(const struct attachment *a, uint32_t at, uint64_t word, uint6
     if (!is_said(word, began)) /* taken this instant */
         return true;
     uint64_t token = load_acquire(&a->leases[at].token);
-    return token >= (word == my_word(a, wish->hash) ? wish->since : wish->fence);
+    return token >= (word == roster_holder(a, wish->hash) ? wish->since : wish->fence);
 }
 
 static void look_at(struct attachment *a, uint32_t at, const struct lease_wish *wish, struct ways *w)
 {
     uint64_t word = load_acquire(&a->leases[at].word);
     bool vacant = !word;
-    if (word && hash_part(word) == hash_part(wish->hash)) {
+    if (word && holder_hash(word) == holder_hash(wish->hash)) {
         uint64_t began = load_acquire(&a->leases[at].began); /* LEASE */
-        vacant = !holder_lives(a, word);
+        vacant = !roster_holder_lives(a, word);
         if (!vacant && !is_late(a, at, word, began, wish)) {
             w->running++;
             w->served = w->served || serves(a, at, word, began, wish);
@@ -117,7 +99,7 @@ static struct ways ways_of(struct attachment *a, const struct lease_wish *wish, 
             look_at(a, way(a, wish->hash, i), wish, &w);
     for (uint32_t i = 0; i < LEASE_WAYS && w.vacant == NO_LEASE; i++) { /* other keys' leases, of the dead */
         uint64_t word = load_acquire(&a->leases[way(a, wish->hash, i)].word);
-        if (way(a, wish->hash, i) != but && word && !holder_lives(a, word))
+        if (way(a, wish->hash, i) != but && word && !roster_holder_lives(a, word))
             w.vacant = way(a, wish->hash, i), w.vacant_word = word;
     }
     return w;
@@ -133,7 +115,7 @@ bool lease_is_held(struct attachment *a, const struct lease_wish *wish)
 
 static void say_began(struct attachment *a, uint32_t at, const struct lease_wish *wish, struct lease_hold *hold)
 {
-    *hold = (struct lease_hold){.index = at, .word = my_word(a, wish->hash)};
+    *hold = (struct lease_hold){.index = at, .word = roster_holder(a, wish->hash)};
     hold->began = began_word(hold->word, wish->now_ms);
     for (int i = 0; i < LEASE_WAITS; i++)
         store_relaxed(&a->leases[at].waits[i], 0);
@@ -154,7 +136,7 @@ enum lease lease_take(struct attachment *a, const struct lease_wish *wish, struc
             count(a, STAT_LEASES_NO_ROOM, 1);
             return LEASE_NO_ROOM;
         }
-        if (!cas(&a->leases[w.vacant].word, &w.vacant_word, my_word(a, wish->hash)))
+        if (!cas(&a->leases[w.vacant].word, &w.vacant_word, roster_holder(a, wish->hash)))
             continue;
         say_began(a, w.vacant, wish, hold);
         fence_seq_cst();
@@ -169,7 +151,7 @@ enum lease lease_take(struct attachment *a, const struct lease_wish *wish, struc
 /* The slot of a lease that is held by this process still, or NULL. */
 static struct lease_slot *slot_of(struct attachment *a, const struct lease_hold *hold)
 {
-    if (hold->index >= a->geo.lease_slots || hold->word != my_word(a, hold->word))
+    if (hold->index >= a->geo.lease_slots || hold->word != roster_holder(a, hold->word))
         return NULL;
     struct lease_slot *at = &a->leases[hold->index];
     bool same = load_acquire(&at->word) == hold->word && (load_acquire(&at->began) & ~LEASE_LATE) == hold->began;
@@ -234,10 +216,10 @@ static void chain_add(struct chain *c, uint64_t hash, uint64_t wanted)
 static void chain_follow(struct attachment *a, uint32_t at, uint64_t hash, uint64_t wanted, struct chain *c)
 {
     uint64_t word = load_acquire(&a->leases[at].word);
-    if (!word || hash_part(word) != hash_part(hash))
+    if (!word || holder_hash(word) != holder_hash(hash))
         return;
     uint64_t began = load_acquire(&a->leases[at].began); /* LEASE */
-    if (!is_said(word, began) || (began & LEASE_LATE) || !holder_lives(a, word))
+    if (!is_said(word, began) || (began & LEASE_LATE) || !roster_holder_lives(a, word))
         return;
     for (int i = 0; i < LEASE_WAITS; i++) {
         uint64_t next = load_relaxed(&a->leases[at].waits[i]); /* WAITS */

@@ -484,7 +484,7 @@ static int exec_module(PyObject *module)
                  PyModule_AddIntConstant(module, "LOCK_BRIDGE", LOCK_BRIDGE) < 0 ||
                  PyModule_AddIntConstant(module, "LOCK_SLOTS", LOCK_SLOTS) < 0;
     Py_XDECREF(type);
-    failed = failed || !transactions_ready(module) || !loading_ready(module) || !writing_ready(module) || older_type_into(module) < 0;
+    failed = failed || !transactions_ready(module) || !loading_ready(module) || !writing_ready(module) || !locks_ready(module) || older_type_into(module) < 0;
     return failed ? -1 : 0;
 }
 

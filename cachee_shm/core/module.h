@@ -63,6 +63,7 @@ typedef struct SegmentObject {
     struct open_block *blocks;
     uint32_t block_count, block_room;
     uint64_t block_number; /* the last given */
+    uint64_t fence_seen; /* the highest fencing number of a lock that this object has had, of whatever segment */
     uint32_t attachments; /* how often this object was attached, modulo 2^12 in tokens */
     struct near_slot *near; /* module_near.c; NULL without a near cache */
     uint32_t near_sets, near_turn;
@@ -210,6 +211,7 @@ extern PyMethodDef module_verbs[];  /* module_verbs.c */
 bool loading_ready(PyObject *module); /* module_loading.c: its types */
 extern PyMethodDef module_loading[];
 bool writing_ready(PyObject *module); /* module_writing.c: its types */
+bool locks_ready(PyObject *module); /* module_lock.c: its type */
 extern PyMethodDef module_bridge[]; /* module_bridge.c */
 extern PyMethodDef module_peers[];  /* module_peers.c */
 extern PyGetSetDef module_attributes[];

@@ -163,6 +163,16 @@ bool roster_in_use(const struct attachment *a)
 static bool is_live(uint64_t word) { return (word & ROSTER_STATE_MASK) == SLOT_LIVE; }
 static bool is_swept(uint64_t word) { return (word & ROSTER_STATE_MASK) == SLOT_SWEPT; }
 
+bool roster_holder_lives(const struct attachment *a, uint64_t word)
+{
+    uint32_t slot = word & HOLDER_SLOT_BITS;
+    if (slot >= a->geo.roster_slots)
+        return false;
+    uint64_t now = load_acquire(&a->roster[slot].word);
+    return is_live(now) && ((now >> ROSTER_GEN_SHIFT) & HOLDER_GEN_BITS) == ((word >> HOLDER_GEN_SHIFT) & HOLDER_GEN_BITS) &&
+           roster_alive(a, slot);
+}
+
 /* ---- who gives back what the dead held ---- */
 
 static uint64_t swept_by(uint64_t word, uint32_t sweeper, uint32_t generation)

@@ -35,6 +35,14 @@ void roster_leave(struct attachment *a);
 /* True if the slot's process lives, and also when that cannot be told. */
 bool roster_alive(const struct attachment *a, uint32_t slot);
 
+/* The word of a lease or lock that names this process as its holder; what of it is the hash's; does its holder live? */
+static inline uint64_t holder_hash(uint64_t word) { return word >> HOLDER_HASH_SHIFT << HOLDER_HASH_SHIFT; }
+static inline uint64_t roster_holder(const struct attachment *a, uint64_t hash)
+{
+    return holder_hash(hash) | (a->slot_generation & HOLDER_GEN_BITS) << HOLDER_GEN_SHIFT | a->slot;
+}
+bool roster_holder_lives(const struct attachment *a, uint64_t word);
+
 /* Does a process hold the bridge's byte? True also when that cannot be told. */
 bool roster_bridge_alive(const struct attachment *a);
 

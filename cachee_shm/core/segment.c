@@ -55,7 +55,7 @@ static void plan_counts(struct geometry *g, uint64_t total_bytes)
     g->tag_slots = g->ring_slots;
     uint64_t fixed = HEADER_BYTES + (uint64_t)g->roster_slots * sizeof(struct roster_slot) +
                      (uint64_t)g->intent_slots * sizeof(struct intent) +
-                     (uint64_t)g->source_slots * sizeof(struct source_slot) + (uint64_t)g->lease_slots * sizeof(struct lease_slot) +
+                     (uint64_t)g->source_slots * sizeof(struct source_slot) + (uint64_t)g->lease_slots * (sizeof(struct lease_slot) + sizeof(struct lock_slot) / LEASES_PER_LOCK) +
                      (uint64_t)g->ring_slots * (sizeof(pair128) + FENCES_PER_RING_SLOT * 12 + 8 + 4) +
                      (8 << INTENT_BUCKET_BITS) + 16 * 64 + HEADER_BYTES;
     g->page_bytes = total_bytes < LARGE_PAGES_FROM ? PAGE_BYTES_SMALL : PAGE_BYTES_MAX;
@@ -89,6 +89,7 @@ static uint64_t plan_offsets(struct geometry *g)
     g->dues_at = place_region(&at, DUE_SLOTS, sizeof(pair128), 64);
     g->sources_at = place_region(&at, g->source_slots, sizeof(struct source_slot), 64);
     g->leases_at = place_region(&at, g->lease_slots, sizeof(struct lease_slot), 64);
+    g->locks_at = place_region(&at, lock_slots(g), sizeof(struct lock_slot), 64);
     g->ring_at = place_region(&at, g->ring_slots, sizeof(pair128), 64);
     g->fences_at = place_region(&at, (uint64_t)g->ring_slots * FENCES_PER_RING_SLOT, 8, 64);
     g->own_writes_at = place_region(&at, (uint64_t)g->ring_slots * FENCES_PER_RING_SLOT, 4, 64);
@@ -434,7 +435,7 @@ static void point_into(struct attachment *a)
     a->range_fences = (a64 *)(void *)(a->base + g->range_fences_at);
     a->doubts = (a64 *)(void *)(a->base + g->doubts_at), a->dues = (pair128 *)(void *)(a->base + g->dues_at);
     a->sources = (struct source_slot *)(void *)(a->base + g->sources_at);
-    a->leases = (struct lease_slot *)(void *)(a->base + g->leases_at);
+    a->leases = (struct lease_slot *)(void *)(a->base + g->leases_at), a->locks = (struct lock_slot *)(void *)(a->base + g->locks_at);
     a->ring = (pair128 *)(void *)(a->base + g->ring_at);
     a->fences = (a64 *)(void *)(a->base + g->fences_at);
     a->own_writes = (a32 *)(void *)(a->base + g->own_writes_at);
@@ -443,8 +444,7 @@ static void point_into(struct attachment *a)
     a->index = (a64 *)(void *)(a->base + g->index_at);
     a->page_words = (a64 *)(void *)(a->base + g->page_words_at);
     a->page_notes = (struct page_note *)(void *)(a->base + g->page_notes_at);
-    a->sketch = (a64 *)(void *)(a->base + g->sketch_at);
-    a->ghost = (a64 *)(void *)(a->base + g->ghost_at);
+    a->sketch = (a64 *)(void *)(a->base + g->sketch_at), a->ghost = (a64 *)(void *)(a->base + g->ghost_at);
     a->span_bytes = g->page_bytes / SPANS_PER_PAGE - ENTRY_HEADER_WORDS * 8;
     a->pages = a->base + g->pages_at;
     a->ring_mask = g->ring_slots - 1;

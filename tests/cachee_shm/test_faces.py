@@ -82,6 +82,7 @@ KEYED = {
     "events": lambda c, key: c.events(keys=[key]),
     "host.incr": lambda c, key: c.host.incr(key, initial=0),
     "host.decr": lambda c, key: c.host.decr(key),
+    "host.lock": lambda c, key: c.host.lock(key),
 }
 KEPT = {
     "set": lambda c, **options: c.set("k", 1, **options),
@@ -95,6 +96,7 @@ LIVED = KEPT | {
     "touch": lambda c, ttl: c.touch("k", ttl=ttl),
     "host.incr": lambda c, ttl: c.host.incr("none", initial=0, ttl=ttl),
     "negative": lambda c, ttl: load(c, negative_ttl=ttl),
+    "host.lock": lambda c, ttl: c.host.lock("l", ttl=ttl),
 }
 VALUED = {
     "set": lambda c, value: c.set("k", value),
@@ -122,6 +124,9 @@ MISTAKES = {
     "host.incr, no number": (lambda c: c.host.incr("n", "1", initial=0), TypeError),
     "host.incr, no first number": (lambda c: c.host.incr("n", initial="0"), TypeError),
     "host.incr, beyond 64 bits": (lambda c: c.host.incr("n", 1 << 63, initial=0), NotACounter),
+    "host.lock, no ttl": (lambda c: c.host.lock("l", ttl=0), InvalidTTL),
+    "host.lock, wait=-1": (lambda c: c.host.lock("l", wait=-1), ValueError),
+    "host.lock, waiting in words": (lambda c: c.host.lock("l", wait="long"), ValueError),
     "get, without a key": (lambda c: c.get(), TypeError),
     "set, without a value": (lambda c: c.set("k"), TypeError),
     "set, another argument": (lambda c: c.set("k", 1, lifetime=1), TypeError),

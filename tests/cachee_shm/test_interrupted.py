@@ -19,6 +19,7 @@ import pytest
 
 import cachee_shm
 from cachee_shm import events, loading, shape, waiting
+from cachee_shm.errors import LockTimeout
 from tests.cachee_shm import kept
 from tests.cachee_shm.loaders import Origin
 from tests.cachee_shm.processes import child, until
@@ -149,6 +150,39 @@ def run(case):
         loop.run_until_complete(case())
     finally:
         loop.close()
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_of_a_lock(cache, interrupted, is_async):
+    """Nothing is left but, at worst, the lock of a block whose traceback is kept, until its time is over."""
+    inside, left = [], []
+
+    def block():
+        def case():
+            with cache.host.lock("a", ttl=0.02, wait=60):
+                inside.append(1)
+
+        case()
+
+    async def ablock():
+        async def case():
+            async with cache.host.lock("a", ttl=0.02, wait=60):
+                inside.append(1)
+
+        await case()
+
+    def check():
+        try:
+            with cache.host.lock("a", wait=0):
+                pass
+        except LockTimeout:
+            left.append(1)
+            with cache.host.lock("a", wait=60):
+                pass
+
+    assert interrupted(lambda: None, (lambda: run(ablock)) if is_async else block, check) > 10
+    assert inside
+    assert len(left) < 10
 
 
 @pytest.mark.parametrize("sets", [True, False])

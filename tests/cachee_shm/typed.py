@@ -97,6 +97,10 @@ def verbs() -> None:
     assert_type(cache.delete("a"), bool)
     assert_type(cache.add("a", 1), bool)
     assert_type(cache.host.incr("a", initial=0), int)
+    with cache.host.lock("a", ttl=None, wait=0) as lock:
+        assert_type(lock.fence, int)
+        assert_type(lock.held(), bool)
+        assert_type(lock.release(), bool)
     assert_type(cache.wait_synced(), bool)
     assert_type(cachee_shm.current_load(), Load | None)
     cache.set(1, 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -169,6 +169,14 @@ void take_lease(struct attachment *a)
         lease_release(a, &hold);
 }
 
+void take_lock(struct attachment *a)
+{
+    struct lock_hold hold;
+    uint32_t by;
+    if (lock_take(a, &(struct lock_wish){.hash = target.hash, .ttl_ms = 1000}, &hold, &by) == LOCK_TAKEN)
+        REQUIRE(lock_release(a, &hold), "a lock was lost");
+}
+
 static void set_other(struct attachment *a, uint32_t key, uint32_t bytes)
 {
     struct named_key k = key_named(a, key);
@@ -430,6 +438,16 @@ static void leave_a_lease(struct attachment *a)
     corpse_with_intent(a);
 }
 
+/* The dead held it, and another claims it, in two places. */
+static void leave_locks(struct attachment *a)
+{
+    uint32_t first = reduce32((uint32_t)target.hash, lock_slots(&a->geo)), n = lock_slots(&a->geo);
+    uint64_t dead = holder_hash(target.hash) | LIFE_OF_THE_DEAD << HOLDER_GEN_SHIFT | SLOT_OF_THE_DEAD;
+    REQUIRE(cas128(&a->locks[(first + 3) % n].held, 0, 0, dead, 5), "a claim");
+    REQUIRE(cas128(&a->locks[(first + 1) % n].held, 0, 0, dead, 6), "a claim");
+    corpse_with_intent(a);
+}
+
 /* ---- scenes ---- */
 
 const struct scene scenes[SCENES] = {
@@ -479,6 +497,8 @@ const struct scene scenes[SCENES] = {
     {"writing, a delete", set_1, do_nothing, delete_in_block},
     {"lease", set_1, do_nothing, take_lease, true},
     {"lease of the dead", leave_a_lease, do_nothing, take_lease, true},
+    {"lock", set_1, do_nothing, take_lock, true},
+    {"locks of the dead", leave_locks, do_nothing, take_lock, true},
     {"become the bridge", set_1, do_nothing, become_bridge, true},
     {"sweep, an intent", corpse_with_intent, do_nothing, sweep, true, 0, true},
     {"sweep, a shared intent", corpse_with_shared_intent, do_nothing, sweep, true, 0, true},

@@ -6,10 +6,11 @@
 #ifndef CACHEE_SCENES_H
 #define CACHEE_SCENES_H
 
+#include "lock.h"
 #include "relay_buckets.h"
 #include "torture.h"
 
-enum { SCENE_BYTES = 512 << 10, SCENE_BYTES_LARGE = 2 << 20, STEPS_MAX = 3 << 20, FROZEN_MS = 5000000 };
+enum { SCENE_BYTES = 528 << 10, SCENE_BYTES_LARGE = 2 << 20, STEPS_MAX = 3 << 20, FROZEN_MS = 5000000 };
 enum { TARGET = 1, OTHER = 2, COUNTER = 3, SLOT_OF_THE_DEAD = 9, LIFE_OF_THE_DEAD = 3 };
 enum { STEPS, IMAGES, PAIRS, RUNS, KILLS, STOPS, CARRIED, ADDED }; /* tallies */
 
@@ -23,7 +24,7 @@ struct scene {
     bool owes; /* an invalidation of TARGET is owed as the verb begins: whatever is left of it, a sweep pays that */
 };
 
-enum { SCENES = 58 };
+enum { SCENES = 60 };
 extern const struct scene scenes[SCENES];
 extern const uint64_t scene_tag;
 
@@ -43,7 +44,7 @@ void note_digest(void);
 /* Verbs that others name too. */
 verb do_nothing, nearly_full, fill_a_little, set_large, set_1, set_2, set_local, set_nothing, set_1_local, set_1_expiring_now, set_1_pending, add_7, add_13, add_7_pending, fill_8, slide, fill_late, fenced_10,
     delete_target, touch_target, clear_all, delete_tag, apply_key, apply_same, apply_different, apply_all, apply_bucket, raise_bucket, evict_bucket,
-    fill_pages, take_lease, get_target, sweep, have_a_page, incr_counter, count_up, fill_counters_buckets, heal;
+    fill_pages, take_lease, take_lock, get_target, sweep, have_a_page, incr_counter, count_up, fill_counters_buckets, heal;
 void fill_other(struct attachment *a, uint32_t key, uint32_t bytes); /* no record */
 struct write target_write(uint64_t number, uint32_t bytes);
 uint64_t number_read(struct attachment *a); /* the number of TARGET's value, 0: a miss */

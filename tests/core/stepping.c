@@ -208,6 +208,10 @@ static void check_verbs_work(struct attachment *a)
     REQUIRE(number_read(a) == 0, "apply does not work");
     struct lease_hold hold;
     REQUIRE(lease_wanted(a, target.hash, &hold) == LEASE_TAKEN, "the lease of a dead process cannot be taken");
+    struct lock_hold lock;
+    uint32_t by;
+    REQUIRE(lock_take(a, &(struct lock_wish){.hash = target.hash}, &lock, &by) == LOCK_TAKEN && lock_release(a, &lock),
+            "the lock of a dead process cannot be taken");
     cache_clear(a);
 }
 

@@ -57,10 +57,10 @@ static unsigned char value[VALUE_BYTES_LIMIT], out[SPANS_MAX * (PAGE_BYTES_MAX /
 /* ---- what to write where ---- */
 
 enum region {
-    HEADER, ROSTER, INTENTS, RANGE_FENCES, DOUBTS, DUES, SOURCES, LEASES, RING, FENCES, OWN_WRITES, TAG_FENCES, OWN_TAGS,
+    HEADER, ROSTER, INTENTS, RANGE_FENCES, DOUBTS, DUES, SOURCES, LEASES, LOCKS, RING, FENCES, OWN_WRITES, TAG_FENCES, OWN_TAGS,
     INDEX, PAGE_WORDS, PAGE_NOTES, SKETCH, GHOST, PAGES, REGIONS
 };
-static const char *const region_names[] = {"header", "roster", "intents", "range fences", "doubts", "dues", "sources", "leases", "ring", "fences",
+static const char *const region_names[] = {"header", "roster", "intents", "range fences", "doubts", "dues", "sources", "leases", "locks", "ring", "fences",
                                            "own writes", "tag fences", "own tags", "index", "page words", "page notes", "sketch", "ghost", "pages", "all regions"};
 
 static struct {
@@ -72,7 +72,7 @@ static uint64_t written;
 static uint64_t region_at(enum region r)
 {
     const struct geometry *g = &target.geo;
-    const uint64_t at[] = {0,                g->roster_at,   g->intents_at, g->range_fences_at, g->doubts_at, g->dues_at, g->sources_at, g->leases_at,
+    const uint64_t at[] = {0,                g->roster_at,   g->intents_at, g->range_fences_at, g->doubts_at, g->dues_at, g->sources_at, g->leases_at, g->locks_at,
                            g->ring_at,       g->fences_at,   g->own_writes_at,
                            g->tag_fences_at, g->own_tags_at, g->index_at, g->page_words_at, g->page_notes_at, g->sketch_at, g->ghost_at,
                            g->pages_at,      g->total_bytes};
@@ -231,7 +231,7 @@ static void put_between_guards(struct attachment *a)
     size_t used = a->geo.pages_at + (size_t)a->geo.page_count * a->geo.page_bytes;
     REQUIRE(mprotect(to + used, bytes - used, PROT_NONE) == 0, "mprotect: %s", strerror(errno));
     ptrdiff_t by = to - a->base;
-    void *pointers[] = {&a->base, &a->header, &a->roster, &a->intents, &a->range_fences, &a->doubts, &a->dues, &a->sources, &a->leases, &a->ring,
+    void *pointers[] = {&a->base, &a->header, &a->roster, &a->intents, &a->range_fences, &a->doubts, &a->dues, &a->sources, &a->leases, &a->locks, &a->ring,
                         &a->fences, &a->own_writes,
                         &a->tag_fences, &a->own_tags, &a->index, &a->page_words, &a->page_notes, &a->sketch,
                         &a->ghost, &a->pages, &a->me};

@@ -97,7 +97,7 @@ static void sweep_the_dead_alone(struct attachment *a)
 }
 
 static verb *const survivor_verbs[] = {get_target, set_2,       get_target,      delete_target, fill_8,     touch_target, add_7,
-                                       set_1,      fenced_10,   take_lease,      apply_key,     apply_same, delete_tag,   set_local,
+                                       set_1,      fenced_10,   take_lease, take_lock,     apply_key,     apply_same, delete_tag,   set_local,
                                        fill_late,  incr_counter, clear_all,  apply_different, apply_all,     set_2,      sweep_the_dead_alone, get_target};
 enum { SURVIVOR_VERBS = sizeof survivor_verbs / sizeof survivor_verbs[0] };
 

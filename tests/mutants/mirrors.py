@@ -51,6 +51,7 @@ PROGRAMS: dict[str, tuple[str, ...]] = {
     "orphan": ("roster", "segment"),
     "layout.h": ("segment", "index", "pages", "relay", "steps"),
     "lease": ("lease", "steps"),
+    "lock": ("lock", "steps"),
     "older": (),  # by real segments of two layouts, from Python
     "pages": ("pages", "index", "roster", "steps", "corrupt"),
     "peers": ("peers", "steps"),
@@ -89,6 +90,8 @@ ALSO: dict[str, tuple[str, ...]] = {
     f"{CORE}index": ("cachee_shm/test_cache", "cachee_shm/test_host"),
     f"{CORE}orphan": ("cachee_shm/test_successor", "cachee_shm/test_detached"),
     f"{CORE}layout": ("cachee_shm/test_segment", "cachee_shm/test_cache", "cachee_shm/test_memory"),
+    f"{CORE}lock": ("cachee_shm/test_locks",),
+    f"{CORE}module_lock": ("cachee_shm/test_locks", "cachee_shm/test_interrupted", "cachee_shm/test_faces"),
     f"{CORE}lease": ("cachee_shm/test_loading", "cachee_shm/test_waiting"),
     f"{CORE}module": (
         "cachee_shm/test_detached",

@@ -1,0 +1,226 @@
+/* lock.c - locks by name between the processes of a host. See lock.h, and struct lock_slot in layout.h. */
+#include "lock.h"
+
+#include "clock.h"
+#include "hash.h"
+
+enum {
+    LOOKS_MAX = 4,      /* at one place: each means that it has changed meanwhile */
+    TAKE_TRIES_MAX = 128, /* each means that another process got further */
+    PATIENCE = 16,      /* so many tries find the same claim before it is removed */
+};
+
+/* Damaged bytes: no clock gets there before the year 2116. */
+static const uint64_t FENCE_MAX = 1ull << 62;
+
+static const uint64_t HELD = 1; /* of the mark */
+
+static uint32_t way(const struct attachment *a, uint64_t hash, uint32_t i)
+{
+    uint32_t n = lock_slots(&a->geo);
+    return (reduce32((uint32_t)hash, n) + i) % n;
+}
+
+/* ---- one place ---- */
+
+struct place_seen {
+    uint32_t at;
+    uint64_t word, mark, until_ms;
+    bool whole; /* else it has changed under the look, each time */
+};
+
+/* Each transition changes the mark, but for removing a claim: then the word alone changes, to 0. */
+static struct place_seen look(const struct attachment *a, uint32_t at)
+{
+    const struct lock_slot *slot = &a->locks[at];
+    struct place_seen s = {.at = at};
+    for (int looks = 0; !s.whole && looks < LOOKS_MAX; looks++) {
+        s.mark = load_acquire(&slot->held.hash);
+        s.word = load_acquire(&slot->held.meta); /* LOCK */
+        s.until_ms = load_acquire(&slot->until) >> LOCK_UNTIL_SHIFT;
+        s.whole = load_acquire(&slot->held.hash) == s.mark;
+    }
+    return s;
+}
+
+static bool is_of(const struct place_seen *s, uint64_t hash) { return s->word && holder_hash(s->word) == holder_hash(hash); }
+static bool is_claim(const struct place_seen *s) { return s->word && !(s->mark & HELD); }
+static bool is_over(uint64_t until_ms, uint64_t now_ms) { return until_ms && until_ms <= now_ms; }
+
+static bool stands(const struct attachment *a, const struct place_seen *s, uint64_t now_ms)
+{
+    return s->word && (s->mark & HELD) && !is_over(s->until_ms, now_ms) && roster_holder_lives(a, s->word);
+}
+
+static bool vacate(struct attachment *a, uint32_t at, uint64_t word, uint64_t mark)
+{
+    return cas128(&a->locks[at].held, word, mark, 0, mark & ~HELD);
+}
+
+/* ---- all places of a name ---- */
+
+struct claim_seen { /* the same at each of how many tries */
+    uint32_t at;
+    uint64_t mark;
+    int tries;
+};
+
+struct places {
+    bool held, claimed; /* by another */
+    uint32_t holder;
+    struct place_seen vacant; /* at NOBODY: none is */
+};
+
+/* What stands here of the name? A claim is removed if it is later than ours, or if its claimer has stopped in the middle. */
+static void look_for_name(struct attachment *a, struct place_seen *s, uint64_t ours, uint64_t now_ms, struct claim_seen *old,
+                          struct places *p)
+{
+    if (!s->whole || stands(a, s, now_ms)) {
+        p->held = true;
+        p->holder = s->whole ? s->word & HOLDER_SLOT_BITS : NOBODY;
+        return;
+    }
+    if (is_claim(s) && (!ours || s->mark < ours)) {
+        bool same = old->at == s->at && old->mark == s->mark;
+        *old = (struct claim_seen){s->at, s->mark, same ? old->tries + 1 : 0};
+        p->claimed = old->tries < PATIENCE;
+    }
+    if (!p->claimed && vacate(a, s->at, s->word, s->mark))
+        s->word = 0, s->mark &= ~HELD;
+    else
+        p->claimed = true;
+}
+
+/* `ours`: the mark of our claim, at `but`; 0: we have none. */
+static struct places look_through(struct attachment *a, uint64_t hash, uint32_t but, uint64_t ours, uint64_t now_ms,
+                                  struct claim_seen *old)
+{
+    struct places p = {.holder = NOBODY, .vacant.at = NOBODY};
+    for (uint32_t i = 0; i < LOCK_WAYS && !p.held && !p.claimed; i++) {
+        struct place_seen s = look(a, way(a, hash, i));
+        if (s.at == but)
+            continue;
+        if (is_of(&s, hash))
+            look_for_name(a, &s, ours, now_ms, old, &p);
+        if (s.whole && !s.word && p.vacant.at == NOBODY)
+            p.vacant = s;
+    }
+    for (uint32_t i = 0; i < LOCK_WAYS && !ours && !p.held && !p.claimed && p.vacant.at == NOBODY; i++) {
+        struct place_seen s = look(a, way(a, hash, i)); /* other names' */
+        if (s.whole && (is_claim(&s) ? !roster_holder_lives(a, s.word) : !stands(a, &s, now_ms)))
+            p.vacant = s;
+    }
+    return p;
+}
+
+/* ---- fencing numbers ---- */
+
+static uint64_t wall_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* 0: garbage stands there, or somebody keeps writing it. */
+static uint64_t draw(struct attachment *a, uint64_t above)
+{
+    a64 *last = &a->header->lock_fence;
+    uint64_t seen = load_acquire(last), now = wall_ns();
+    above = above > now ? above : now;
+    for (uint32_t tries = 0; tries < RAISE_TRIES_MAX; tries++) {
+        uint64_t next = (seen > above ? seen : above) + 1;
+        if (seen >= FENCE_MAX || next >= FENCE_MAX)
+            return 0;
+        if (cas(last, &seen, next))
+            return next;
+    }
+    return 0;
+}
+
+/* ---- the verbs ---- */
+
+/* Says when the claim's lock will end. A claimer that was removed meanwhile, and runs on late, changes nothing: another one
+ * has written here since it looked, or finds that this one has, and begins again. */
+static bool say_until(struct attachment *a, uint32_t at, uint64_t claim, uint64_t until_ms)
+{
+    a64 *until = &a->locks[at].until;
+    uint64_t seen = load_acquire(until);
+    return load_acquire(&a->locks[at].held.hash) == claim << 1 && cas(until, &seen, until_ms << LOCK_UNTIL_SHIFT | (claim & LOCK_CHECK_BITS));
+}
+
+/* TAKEN; or HELD, where this try was in vain. */
+static enum lock try_at(struct attachment *a, const struct place_seen *vacant, const struct lock_wish *wish, uint64_t now_ms,
+                        struct claim_seen *old, struct lock_hold *hold)
+{
+    uint64_t word = roster_holder(a, wish->hash), claim = draw(a, wish->fence_seen), until_ms = wish->ttl_ms ? now_ms + wish->ttl_ms : 0;
+    if (!claim)
+        return LOCK_CORRUPT;
+    if (!cas128(&a->locks[vacant->at].held, vacant->word, vacant->mark, word, claim << 1))
+        return LOCK_HELD;
+    fence_seq_cst(); /* LOCK */
+    bool ours = say_until(a, vacant->at, claim, until_ms);
+    struct places p = look_through(a, wish->hash, vacant->at, claim << 1, now_ms, old);
+    uint64_t fence = ours && !p.held && !p.claimed ? draw(a, wish->fence_seen) : 0;
+    if (fence && cas128(&a->locks[vacant->at].held, word, claim << 1, word, fence << 1 | HELD)) {
+        *hold = (struct lock_hold){.index = vacant->at, .word = word, .fence = fence, .until_ms = until_ms};
+        return LOCK_TAKEN;
+    }
+    vacate(a, vacant->at, word, claim << 1);
+    return LOCK_HELD;
+}
+
+enum lock lock_take(struct attachment *a, const struct lock_wish *wish, struct lock_hold *hold, uint32_t *holder)
+{
+    struct claim_seen old = {.at = NOBODY};
+    uint64_t now_ms = clock_ms(a);
+    *holder = NOBODY;
+    for (int tries = 0; tries < TAKE_TRIES_MAX; tries++) {
+        struct places p = look_through(a, wish->hash, NOBODY, 0, now_ms, &old);
+        *holder = p.holder;
+        if (p.held)
+            return LOCK_HELD;
+        if (p.claimed)
+            continue;
+        if (p.vacant.at == NOBODY)
+            return LOCK_NO_ROOM;
+        enum lock result = try_at(a, &p.vacant, wish, now_ms, &old, hold);
+        if (result == LOCK_CORRUPT) {
+            count(a, STAT_CORRUPT, 1);
+            store_release(&a->header->state, SEGMENT_RETIRED);
+        }
+        if (result != LOCK_HELD)
+            return result;
+    }
+    return LOCK_HELD;
+}
+
+uint32_t lock_holder(const struct attachment *a, uint64_t hash)
+{
+    uint64_t now_ms = clock_ms(a);
+    for (uint32_t i = 0; i < LOCK_WAYS; i++) {
+        struct place_seen s = look(a, way(a, hash, i));
+        if (is_of(&s, hash) && stands(a, &s, now_ms))
+            return s.word & HOLDER_SLOT_BITS;
+    }
+    return NOBODY;
+}
+
+static bool is_ours(const struct attachment *a, const struct lock_hold *hold)
+{
+    return hold->index < lock_slots(&a->geo) && hold->word == roster_holder(a, hold->word);
+}
+
+bool lock_is_held(const struct attachment *a, const struct lock_hold *hold)
+{
+    if (!is_ours(a, hold) || is_over(hold->until_ms, clock_ms(a)))
+        return false;
+    const pair128 *held = &a->locks[hold->index].held;
+    return load_acquire(&held->hash) == (hold->fence << 1 | HELD) && load_acquire(&held->meta) == hold->word;
+}
+
+bool lock_release(struct attachment *a, struct lock_hold *hold)
+{
+    bool in_time = !is_over(hold->until_ms, clock_ms(a));
+    return is_ours(a, hold) && vacate(a, hold->index, hold->word, hold->fence << 1 | HELD) && in_time;
+}
