@@ -14,6 +14,8 @@ EXAMPLES ?= 20000
 RUNS     ?= 100000
 MUTANTS  ?= 150
 MUTANT_MINUTES ?= 2
+# Most tests wait most of the time, so one more at once than there are processors.
+WORKERS  ?= $(shell echo $$(($$(nproc) + 1)))
 
 # The Python that makes .venv is the machine's; all else is the one of .venv.
 MACHINE_PATH := $(PATH)
@@ -32,8 +34,12 @@ demo: build                             ## two hosts on this machine, real HTTP,
 
 test: lint                              ## everything that must pass: style, types, C batch, Python tests
 	@$(MAKE) --no-print-directory -j$$(nproc) -C tests/core programs
-	@$(MAKE) --no-print-directory -C tests/core check
-	$(PY) -m pytest
+	@# The torture of the core computes while the tests wait. What it says comes in one piece.
+	@mkdir -p build; trap 'kill $$core 2>/dev/null' EXIT; \
+	{ $(MAKE) --no-print-directory -C tests/core check >build/check.log 2>&1; ended=$$?; \
+	  echo; cat build/check.log; exit $$ended; } & core=$$!; \
+	echo '$(PY) -m pytest -n $(WORKERS)'; $(PY) -m pytest -n $(WORKERS); tests=$$?; \
+	wait $$core && [ $$tests = 0 ]
 	$(PY) -m tests.mutants --count $(MUTANTS) --minutes $(MUTANT_MINUTES)
 
 lint: build                             ## ruff, mypy --strict, and the C sources with every warning an error

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import cachee_shm
-from tests import machine
+from tests import machine, workers
 from tests.machine import Kind
 
 # A generated test that is slow on a busy machine has not failed: no deadline. `make fuzz` asks for many
@@ -65,12 +65,19 @@ MAY_BE_SKIPPED = {"none": {Kind.GIVEN}, "rights": {Kind.GIVEN, Kind.RIGHT}}
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if workers.is_worker(config):
+        items.sort(key=lambda item: workers.rank(item.nodeid))
     for item in items:
         names = [name for mark in item.iter_markers("needs") for name in mark.args]
         missing = next(filter(None, map(machine.why_missing, names)), "")
         if missing:
             item.add_marker(pytest.mark.skip(reason=missing))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    return workers.scheduler(config, log)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -20,11 +20,14 @@ os.execv(sys.executable, sys.argv[1:])
 SOME = ("tests/bridge/test_doorbell.py", "-k", "two_rings or no_queue")
 
 
-@pytest.mark.parametrize(("may_be_skipped", "status"), [("", 0), ("rights", 0), ("none", 1)])
+@pytest.mark.parametrize(
+    ("may_be_skipped", "workers", "status"),
+    [("", "0", 0), ("rights", "0", 0), ("none", "0", 1), ("none", "2", 1)],
+)
 def test_where_there_are_no_message_queues_a_line_says_so_and_the_run_passes_unless_none_may_be_skipped(
-    may_be_skipped, status
+    may_be_skipped, workers, status
 ):
-    asked = [sys.executable, "-m", "pytest", "-q", *SOME]
+    asked = [sys.executable, "-m", "pytest", "-q", "-n", workers, *SOME]
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_QUEUES, *asked],
         cwd=ROOT,
@@ -34,6 +37,7 @@ def test_where_there_are_no_message_queues_a_line_says_so_and_the_run_passes_unl
     )
     assert done.returncode == status, done.stdout
     assert "\nskipped here: doorbell (no message queues)\n" in done.stdout
+    assert done.stdout.count("skipped here:") == 1
     assert "3 passed, 1 skipped" in done.stdout
 
 

@@ -99,6 +99,19 @@ def test_a_mistake_in_a_source_fails_and_is_shown(small: Path) -> None:
     assert answer(build(small)) == 42
 
 
+@pytest.mark.parametrize("fails", ["", "check", "-m pytest", "-m tests.mutants"])
+def test_the_tests_fail_if_any_part_fails_and_each_part_is_run_and_shown(small: Path, fails: str) -> None:
+    (small / "tests" / "core").mkdir(parents=True)
+    (small / "tests" / "core" / "Makefile").write_text("programs:\ncheck programs:\n\t@$(PART) $@\n")
+    part = small / "part"
+    part.write_text('#!/bin/sh\necho "part: $*"\ncase "$*" in "$FAILS"*) exit 3;; esac\n')
+    part.chmod(0o755)
+    environ = {"PART": "../../part", "FAILS": fails or "none"}
+    done = make(small, "-o", "lint", "PY=./part", "WORKERS=2", "test", **environ)
+    assert (done.returncode == 0) is (fails == ""), done.stdout + done.stderr
+    assert "part: -m pytest -n 2" in done.stdout and "part: check" in done.stdout
+
+
 def test_a_torture_program_of_a_compiler_that_was_killed_is_no_program(tmp_path: Path) -> None:
     compiler = tmp_path / "compiler"
     compiler.write_text('#!/bin/sh\n[ "$1" = -std=gnu11 ] && exec "$REAL" "$@"\nexec cc "$@"\n')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Iterator
 
@@ -10,9 +11,10 @@ import pytest
 from bench.namespaces import network
 from cachee_shm.cli.demo.run import make_database
 from tests.hosts.places import PlacedMesh, placed_mesh
-from tests.hosts.verdict import BOUND_NS, Shown, evidence, judge, newest, shown
+from tests.hosts.verdict import BOUND_NS, evidence, judge, newest, shown
 
-REPORT = pytest.StashKey[list[tuple[str, Shown]]]()
+REPORT = "what readers were shown"
+"""A property of each test's report, which also another process of xdist can print."""
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +38,7 @@ def mesh(shared_mesh: PlacedMesh, request: pytest.FixtureRequest) -> Iterator[Pl
         time.sleep(0.1)  # and read by the workers
         found = evidence(shared_mesh.journals, shared_mesh.database, since_ns)
     verdict = judge(found)
-    request.config.stash.setdefault(REPORT, []).append((request.node.name, shown(found)))
+    request.node.user_properties.append((REPORT, dataclasses.astuple(shown(found))))
     assert verdict.stale == []
     assert verdict.wrong == []
     assert all(host.is_working() for host in shared_mesh.hosts)
@@ -51,11 +53,18 @@ def nothing_is_missed(mesh: PlacedMesh) -> None:
         assert held
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    rows = config.stash.get(REPORT, [])
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    rows = {
+        report.nodeid: told
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        for name, told in getattr(report, "user_properties", ())
+        if name == REPORT
+    }
     if rows:
         terminalreporter.section(f"what readers of three hosts were shown (bound {BOUND_NS / 1e9:g} s)")
-    for name, told in rows:
+    for nodeid, (reads, behind, worst_s) in rows.items():
+        name = nodeid.rpartition("::")[2]
         terminalreporter.line(
-            f"{told.worst_s * 1000:7.0f} ms behind at worst, {told.behind:4} of {told.reads:5} reads  {name}"
+            f"{worst_s * 1000:7.0f} ms behind at worst, {behind:4} of {reads:5} reads  {name}"
         )
