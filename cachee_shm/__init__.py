@@ -12,10 +12,11 @@ from cachee_shm.errors import CacheeError
 from cachee_shm.events import Event, Events
 from cachee_shm.health import Health, PeerHealth
 from cachee_shm.loading import Writing
-from cachee_shm.loads import Load, current_load
+from cachee_shm.loads import BatchLoad, Load, current_load
 from cachee_shm.registry import register
 
 __all__ = [
+    "BatchLoad",
     "Cache",
     "CacheeError",
     "Event",

@@ -2,7 +2,9 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import timedelta
 from types import EllipsisType, TracebackType
-from typing import Any
+from typing import Any, TypeVar
+
+_Key = TypeVar("_Key", bound=str | bytes)
 
 LAYOUT: int
 KEY_BYTES_MAX: int
@@ -219,6 +221,22 @@ class Segment:
         early_of: int,
         /,
     ) -> Awaitable[tuple[int, Any, Exception | None]]: ...
+    def _load_many(
+        self,
+        asks: list[tuple[Any, int, int, bool, int]],
+        loader: Callable[[list[Any]], list[Any]],
+        kept: tuple[Any, ...],
+        /,
+    ) -> list[tuple[int, Any, Exception | None]]: ...
+    def _aload_many(
+        self,
+        asks: list[tuple[Any, int, int, bool, int]],
+        loader: Callable[[list[Any]], Awaitable[list[Any]]],
+        kept: tuple[Any, ...],
+        /,
+    ) -> Awaitable[list[tuple[int, Any, Exception | None]]]: ...
+    def _keys(self, keys: Iterable[_Key], /) -> tuple[_Key, ...]: ...
+    def _will_wait(self, key: str | bytes, /) -> bool: ...
     def _waits(self, key: str | bytes, kept: tuple[Any, ...], since: int, asked_ms: int, /) -> bool: ...
     def _lateness(self, ms_min: int, ms_unknown: int, /) -> None: ...
     def _holds(self) -> tuple[int, int, int]: ...
@@ -255,6 +273,7 @@ class Flight:
     waiters: set[Callable[[], object]]
     owner: Any
     key: str | bytes
+    batch: tuple[Flight, ...] | None
     kept: tuple[Any, ...]
     stores: Callable[[object], object] | None
 

@@ -155,6 +155,38 @@ class Bypass(Cache):
         if early_of == ANY:
             self.delete(key)
 
+    def _load_many(
+        self,
+        asks: list[tuple[Any, int, int, bool, int]],
+        loader: Callable[[list[Any]], list[Any]],
+        kept: tuple[Any, ...],
+        /,
+    ) -> list[tuple[int, Any, Exception | None]]:
+        keys = [ask[0] for ask in asks]
+        load = Unstored.of_many(keys, kept)
+        before = flight.set(cast(Any, load))
+        try:
+            return [(LOADED, value, None) for value in loader(keys)]
+        finally:
+            load.running = False
+            flight.reset(before)
+
+    async def _aload_many(
+        self,
+        asks: list[tuple[Any, int, int, bool, int]],
+        loader: Callable[[list[Any]], Awaitable[list[Any]]],
+        kept: tuple[Any, ...],
+        /,
+    ) -> list[tuple[int, Any, Exception | None]]:
+        keys = [ask[0] for ask in asks]
+        load = Unstored.of_many(keys, kept)
+        before = flight.set(cast(Any, load))
+        try:
+            return [(LOADED, value, None) for value in await loader(keys)]
+        finally:
+            load.running = False
+            flight.reset(before)
+
     def _fill(self, *args: Any) -> bool:
         return False
 

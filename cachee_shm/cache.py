@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import atexit
 import weakref
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
@@ -18,9 +18,11 @@ from cachee_shm.events import Events
 from cachee_shm.health import Health, health
 from cachee_shm.host import Host
 from cachee_shm.loading import DEFAULT_TTL, TTL, Options, Writing, aload, load
+from cachee_shm.many import aload_many, judged
+from cachee_shm.many import load_many as fetch_many
 from cachee_shm.segment import Segment, warn
 from cachee_shm.synced import await_synced, wait_synced
-from cachee_shm.timeouts import Limits, aload_within, load_within
+from cachee_shm.timeouts import Limits, aload_many_within, aload_within, load_many_within, load_within
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVarTuple, Unpack
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Cache"]
 
 P = ParamSpec("P")
+K = TypeVar("K", bound=str | bytes)
 T = TypeVar("T")
 
 without_segment: weakref.WeakSet[Cache] = weakref.WeakSet()
@@ -170,6 +173,83 @@ class Cache(Segment):
         if limits is not None:
             return await aload_within(self, key, options, limits, loader, args)
         return await aload(self, key, options, loader, args)
+
+    def get_or_load_many(
+        self,
+        keys: Iterable[K],
+        load_many: Callable[[list[K], Unpack[Ts]], Mapping[K, T]],
+        *args: Unpack[Ts],
+        ttl: TTL = DEFAULT_TTL,
+        stale: float | timedelta = 0,
+        negative_ttl: float | timedelta | None = None,
+        tags: Sequence[str] = (),
+        local: bool = False,
+        on_error: Literal["stale", "raise"] = "stale",
+        early: float = False,
+        jitter: float | None = None,
+        sliding: float | timedelta = 0,
+        soft_timeout: float | timedelta | None = None,
+        hard_timeout: float | timedelta | None = None,
+    ) -> dict[K, T | None]:
+        """``get_or_load`` for many keys: a dict from each of ``keys`` to its value, in their order.
+
+        ``load_many(missing, *args)`` is called once, with the list of the keys that are not there and that
+        nobody else loads. It returns a mapping from key to value. A key that the mapping does not have is a
+        loaded None: it is None in the result, and cached for ``negative_ttl``, or for ``ttl`` without one.
+        What the mapping has beside the keys is not looked at.
+
+            def load_users(keys):
+                uids = {key: int(key.removeprefix("user:")) for key in keys}
+                rows = select("... WHERE id = ANY(%s)", list(uids.values()))  # a dict by id
+                return {key: rows[uid] for key, uid in uids.items() if uid in rows}
+
+            users = cache.get_or_load_many(["user:1", "user:2"], load_users, ttl=60)
+
+        Each key has a lease and a fill token of its own: a write in the middle of the load keeps that key
+        alone from being stored. While the caller holds leases it waits for nobody: keys that other callers
+        load are waited for after its own load, and what is still missing then (a loader failed or died) is
+        loaded by a further call, which no other key delays beyond the time that ``get_or_load`` would wait.
+
+        The options are those of ``get_or_load``, for all the keys. If the loader raises, so does this, unless
+        each of the keys that it was called with has an older value that ``stale`` and ``on_error`` let
+        through. ``soft_timeout`` is for calls of which every missing key has an older value.
+        ``current_load()`` is a ``BatchLoad`` in the loader.
+
+        Raises what ``get_or_load`` raises, ``InvalidKey`` also where ``keys`` is one str or names a key
+        twice, and ``TypeError`` or ``ValueError`` for a loader that returns no mapping, or a mapping of other
+        keys alone.
+        """
+        options = Options(self, ttl, stale, negative_ttl, tags, local, on_error, early, jitter, sliding)
+        limits = Limits.judged(soft_timeout, hard_timeout)
+        asked = judged(self, keys)
+        if limits is not None:
+            return load_many_within(self, asked, options, limits, load_many, args)
+        return fetch_many(self, asked, options, load_many, args)
+
+    async def aget_or_load_many(
+        self,
+        keys: Iterable[K],
+        load_many: Callable[[list[K], Unpack[Ts]], Awaitable[Mapping[K, T]]],
+        *args: Unpack[Ts],
+        ttl: TTL = DEFAULT_TTL,
+        stale: float | timedelta = 0,
+        negative_ttl: float | timedelta | None = None,
+        tags: Sequence[str] = (),
+        local: bool = False,
+        on_error: Literal["stale", "raise"] = "stale",
+        early: float = False,
+        jitter: float | None = None,
+        sliding: float | timedelta = 0,
+        soft_timeout: float | timedelta | None = None,
+        hard_timeout: float | timedelta | None = None,
+    ) -> dict[K, T | None]:
+        """``get_or_load_many`` for a coroutine function of asyncio, uvloop or trio."""
+        options = Options(self, ttl, stale, negative_ttl, tags, local, on_error, early, jitter, sliding)
+        limits = Limits.judged(soft_timeout, hard_timeout)
+        asked = judged(self, keys)
+        if limits is not None:
+            return await aload_many_within(self, asked, options, limits, load_many, args)
+        return await aload_many(self, asked, options, load_many, args)
 
     @overload
     def cached(  # type: ignore[overload-overlap]

@@ -33,7 +33,7 @@ TTL = float | timedelta | EllipsisType | None  # seconds; None: never expires; .
 MISS, FRESH, EARLY = 0, 1, 3  # of _find and _find_early
 LOADED, FAILED, UNSHARED = 1, 2, 4  # of Flight.outcome
 ANY = (1 << 64) - 1  # as EARLY_OF_ANY in core/module_loading.h: load whatever is there
-STACK_LEVEL = 4  # of a warning: the caller of get_or_load
+STACK_LEVEL = 5  # of a warning: the caller of get_or_load
 
 DEFAULT_TTL = ...  # the namespace's own lifetime
 ON_ERROR = ("stale", "raise")
@@ -115,14 +115,16 @@ def find(segment: Segment, key: str | bytes, options: Options) -> tuple[int, Any
     return state, value, ends if state == EARLY else 0
 
 
-def complain(segment: Segment, key: str | bytes, value: object, why: Exception | None) -> None:
+def complain(
+    segment: Segment, key: str | bytes, value: object, why: Exception | None, level: int = STACK_LEVEL
+) -> None:
     """A value that cannot be cached is worth one warning: per cache, error and type of value."""
     if why is None:
         return
     kind = (type(why), type(value))
     if kind not in segment.uncacheable:
         segment.uncacheable.add(kind)
-        warnings.warn(f"loaded, returned, not cached: {key!r}: {why}", RuntimeWarning, stacklevel=STACK_LEVEL)
+        warnings.warn(f"loaded, returned, not cached: {key!r}: {why}", RuntimeWarning, stacklevel=level)
 
 
 def load(

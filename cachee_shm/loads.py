@@ -20,7 +20,7 @@ from cachee_shm.errors import NoStaleValue
 if TYPE_CHECKING:
     from cachee_shm._core import Flight
 
-__all__ = ["Load", "current_load"]
+__all__ = ["BatchLoad", "Load", "current_load"]
 
 KEPT = ("ttl", "stale", "negative_ttl", "tags", "local", "raises", "jitter", "sliding", "early")
 MISS = 0  # of _find and _stored
@@ -30,7 +30,8 @@ ETAG_BYTES_MAX = 1024
 def current_load() -> Load | None:
     """The load that runs here, for its loader; None outside of a load, and once it is over.
 
-    A loader that loads another key has the inner load as its current one meanwhile.
+    A loader that loads another key has the inner load as its current one meanwhile. Within
+    ``get_or_load_many`` it is a ``BatchLoad``.
 
         def load_user(uid):
             load = cachee_shm.current_load()
@@ -41,7 +42,10 @@ def current_load() -> Load | None:
             return answer.json()
     """
     here = flight.get(None)
-    return Load(here) if here is not None and here.running else None
+    if here is None or not here.running:
+        return None
+    batch = here.batch
+    return Load(here) if batch is None else BatchLoad(batch)
 
 
 class Unstored:
@@ -50,9 +54,16 @@ class Unstored:
     owner = None
     running = True
 
-    def __init__(self, key: str | bytes, kept: tuple[Any, ...]) -> None:
+    def __init__(self, key: str | bytes | None, kept: tuple[Any, ...]) -> None:
         self.key, self.kept = key, kept
         self.stores: object = None
+        self.batch: tuple[Unstored, ...] | None = None
+
+    @classmethod
+    def of_many(cls, keys: list[Any], kept: tuple[Any, ...]) -> Unstored:
+        load = cls(None, kept)
+        load.batch = tuple(cls(key, kept) for key in keys)
+        return load
 
     def saw(self, tokens: object) -> None:
         """Statements of a transaction change nothing here."""
@@ -180,3 +191,67 @@ def _is_etag(etag: object) -> bool:
         return isinstance(etag, str) and len(etag.encode()) <= ETAG_BYTES_MAX
     except UnicodeEncodeError:
         return False
+
+
+class BatchLoad(Load):
+    """One load of several keys, as the loader of ``get_or_load_many`` sees it.
+
+    Setting ``ttl`` or ``tags``, and ``skip()``, are of all its keys; ``of(key)`` is the ``Load`` of one of
+    them. What has no meaning for several keys (``key``, ``etag``, ``stale_value``, ``not_modified()``) raises
+    ``ValueError``.
+
+        def load_users(keys):
+            load = cachee_shm.current_load()
+            rows = fetch(keys)
+            for key, row in rows.items():
+                load.of(key).tags = [f"team:{row['team']}"]
+            return rows
+    """
+
+    __slots__ = ("_flights",)
+
+    def __init__(self, batch: Sequence[Flight]) -> None:
+        super().__init__(batch[0])
+        self._flights = {each.key: each for each in batch}
+
+    @property
+    def keys(self) -> tuple[str | bytes, ...]:
+        """The keys that are loaded: those that the loader was called with."""
+        return tuple(self._flights)
+
+    def of(self, key: str | bytes) -> Load:
+        """The load of one of ``keys``. Raises ``KeyError`` for any other."""
+        return Load(self._flights[key])
+
+    @property
+    def key(self) -> str | bytes:
+        """Raises ``ValueError``: there are ``keys``."""
+        raise self._not_of_several("key")
+
+    @property
+    def stale_value(self) -> Any:
+        """Raises ``ValueError``: ask ``of(key)``."""
+        raise self._not_of_several("stale_value")
+
+    @property
+    def etag(self) -> str | None:
+        """Raises ``ValueError``: ask ``of(key)``."""
+        raise self._not_of_several("etag")
+
+    @etag.setter
+    def etag(self, etag: str | None) -> None:
+        raise self._not_of_several("etag")
+
+    def not_modified(self) -> Any:
+        """Raises ``ValueError``: ask ``of(key)``, and return what it returns as that key's value."""
+        raise self._not_of_several("not_modified()")
+
+    def _keep(self, **said: Any) -> None:
+        for each in self._flights.values():
+            Load(each)._keep(**said)
+
+    def _not_of_several(self, name: str) -> ValueError:
+        return ValueError(
+            f"This load is of {len(self._flights)} keys, so it has no {name} of its own. Nothing was "
+            "changed. Ask current_load().of(key), for one of current_load().keys."
+        )

@@ -23,13 +23,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from cachee_shm import _core
 from cachee_shm.errors import LoadTimeout
 from cachee_shm.loading import FRESH, MISS, Options, afill_missing, fill_missing, find
+from cachee_shm.many import Missing, afill_many, fill_many, looked_up
 from cachee_shm.segment import warn
 from cachee_shm.waiting import library
 
 if TYPE_CHECKING:
     from cachee_shm.segment import Segment
 
-__all__ = ["THREADS_MAX", "Limits", "aload_within", "load_within"]
+__all__ = [
+    "THREADS_MAX",
+    "Limits",
+    "aload_many_within",
+    "aload_within",
+    "load_many_within",
+    "load_within",
+]
 
 T = TypeVar("T")
 Duration = float | timedelta | None
@@ -85,19 +93,10 @@ def load_within(
     if state == FRESH:
         return value  # type: ignore[no-any-return]
     run = partial(fill_missing, segment, key, options, early_of, loader, args)
-    limit = limits.of(state != MISS)
-    if limit is None:
-        return run()
-    load = Load(segment, key, run)
-    if not load.start(limit):
-        if pooled.is_within:
-            return run()
-        text = NO_THREAD.format(key=key, limit=limit)
-        return _instead(segment, key, options, limits, state != MISS, text)  # type: ignore[no-any-return]
-    if load.ended_within(limit):
-        return load.result()  # type: ignore[no-any-return]
-    text = NOT_ENDED.format(key=key, limit=limit)
-    return _instead(segment, key, options, limits, state != MISS, text)  # type: ignore[no-any-return]
+    ended, result = _run_within(segment, key, limits.of(state != MISS), run)
+    if ended:
+        return result  # type: ignore[no-any-return]
+    return _instead(segment, key, options, limits, state != MISS, result)  # type: ignore[no-any-return]
 
 
 async def aload_within(
@@ -109,11 +108,7 @@ async def aload_within(
     args: tuple[Any, ...],
 ) -> T:
     """``loading.aload``, whose caller waits no longer than `limits` say."""
-    if library() != "asyncio":
-        raise ValueError(
-            "soft_timeout and hard_timeout need asyncio: trio ends no caller whose task goes on. Nothing was "
-            "loaded. Leave them out, and set a time-out around the call (trio.fail_after)."
-        )
+    _require_asyncio()
     state, value, early_of = find(segment, key, options)
     if state == FRESH:
         return value  # type: ignore[no-any-return]
@@ -123,6 +118,66 @@ async def aload_within(
         return task.result()  # type: ignore[no-any-return]
     text = NOT_ENDED.format(key=key, limit=limit)
     return _instead(segment, key, options, limits, state != MISS, text)  # type: ignore[no-any-return]
+
+
+def load_many_within(
+    segment: Segment,
+    keys: tuple[Any, ...],
+    options: Options,
+    limits: Limits,
+    loader: Callable[..., Any],
+    args: tuple[Any, ...],
+) -> dict[Any, Any]:
+    """``many.load_many``, whose caller waits no longer than `limits` say."""
+    _require_no_transaction()
+    found, missing = looked_up(segment, keys, options)
+    if not missing:
+        return found
+    had_value = _has_value(segment, missing)
+    run = partial(fill_many, segment, missing, options, loader, args)
+    ended, result = _run_within(segment, _first(missing), limits.of(all(had_value.values())), run)
+    found |= result if ended else _instead_of_each(segment, options, limits, had_value, result)
+    return {key: found[key] for key in keys}
+
+
+async def aload_many_within(
+    segment: Segment,
+    keys: tuple[Any, ...],
+    options: Options,
+    limits: Limits,
+    loader: Callable[..., Any],
+    args: tuple[Any, ...],
+) -> dict[Any, Any]:
+    """``many.aload_many``, whose caller waits no longer than `limits` say."""
+    _require_asyncio()
+    found, missing = looked_up(segment, keys, options)
+    if not missing:
+        return found
+    had_value = _has_value(segment, missing)
+    task = Task(segment, _first(missing), afill_many(segment, missing, options, loader, args))
+    limit = limits.of(all(had_value.values()))
+    if await task.ended_within(limit):
+        found |= task.result()
+    else:
+        text = NOT_ENDED.format(key=_first(missing), limit=limit)
+        found |= _instead_of_each(segment, options, limits, had_value, text)
+    return {key: found[key] for key in keys}
+
+
+def _has_value(segment: Segment, missing: list[Missing]) -> dict[Any, bool]:
+    """Whether there is an older value, by key."""
+    return {each.key: segment._find(each.key, False)[0] != MISS for each in missing}
+
+
+def _first(missing: list[Missing]) -> Any:
+    """What a warning names the load by."""
+    return missing[0].key if len(missing) == 1 else (missing[0].key, f"and {len(missing) - 1} more")
+
+
+def _instead_of_each(
+    segment: Segment, options: Options, limits: Limits, had_value: dict[Any, bool], text: str
+) -> dict[Any, Any]:
+    return {key: _instead(segment, key, options, limits, had, text) for key, had in had_value.items()}
 
 
 NOT_ENDED = (
@@ -135,6 +190,18 @@ NO_THREAD = (
 )
 
 
+def _run_within(segment: Segment, key: Any, limit: float | None, run: Callable[[], Any]) -> tuple[bool, Any]:
+    """Whether it ended in time, and what it returned; else what to say of that."""
+    if limit is None:
+        return True, run()
+    load = Load(segment, key, run)
+    if not load.start(limit):
+        return (True, run()) if pooled.is_within else (False, NO_THREAD.format(key=key, limit=limit))
+    if load.ended_within(limit):
+        return True, load.result()
+    return False, NOT_ENDED.format(key=key, limit=limit)
+
+
 def _instead(
     segment: Segment, key: str | bytes, options: Options, limits: Limits, had_value: bool, text: str
 ) -> Any:
@@ -143,6 +210,14 @@ def _instead(
     if state == FRESH or (state != MISS and (limits.soft is not None or not options.raises)):
         return value
     raise LoadTimeout(text)
+
+
+def _require_asyncio() -> None:
+    if library() != "asyncio":
+        raise ValueError(
+            "soft_timeout and hard_timeout need asyncio: trio ends no caller whose task goes on. Nothing was "
+            "loaded. Leave them out, and set a time-out around the call (trio.fail_after)."
+        )
 
 
 def _require_no_transaction() -> None:

@@ -22,7 +22,7 @@ FLOORS = {
         ["packing"],
         ["codec", "keys", "statements"],
         ["segment", "events", "waiting"],
-        ["near", "loads", "loading", "locks", "host", "synced", "health"],
+        ["near", "loads", "loading", "many", "locks", "host", "synced", "health"],
         ["timeouts"],
         ["cached"],
         ["cache"],

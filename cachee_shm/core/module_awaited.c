@@ -1,4 +1,4 @@
-/* module_awaited.c - the awaitable that _aload returns: _load, with a loader that is a coroutine function.
+/* module_awaited.c - the awaitable that _aload and _aload_many return: _load, with a loader that is a coroutine function.
  *
  * It drives the loader's coroutine by itself, so that no byte code lies between the loader's end and what follows it. A Load
  * that is dropped half-way (its task was dropped) gives back when it dies. It is never anybody's variable, so no kept
@@ -11,28 +11,75 @@ static PyTypeObject *load_type;
 typedef struct {
     PyObject_HEAD
     struct driver d;
+    struct many *many; /* in the place of d, or NULL */
     PyObject *inner; /* the loader's iterator, while it runs */
     bool begun, over;
     bool steps; /* the loader runs this moment, and may find this object and call it */
 } LoadObject;
+
+static LoadObject *load_new(void)
+{
+    LoadObject *l = PyObject_GC_New(LoadObject, load_type);
+    if (l)
+        memset((char *)l + sizeof(PyObject), 0, sizeof *l - sizeof(PyObject));
+    return l;
+}
 
 PyObject *Segment_aload(SegmentObject *s, PyObject *const *args, Py_ssize_t n)
 {
     struct driver d;
     if (!driver_from(&d, s, args, n, "_aload"))
         return NULL;
-    LoadObject *l = PyObject_GC_New(LoadObject, load_type);
+    LoadObject *l = load_new();
     if (!l) {
         driver_clear(&d);
         return NULL;
     }
     l->d = d;
     l->d.awaited = true;
-    l->inner = NULL;
-    l->begun = l->over = l->steps = false;
     PyObject_GC_Track(l);
     return (PyObject *)l;
 }
+
+PyObject *Segment_aload_many(SegmentObject *s, PyObject *const *args, Py_ssize_t n)
+{
+    struct many *m = many_from(s, args, n, true);
+    LoadObject *l = m ? load_new() : NULL;
+    if (!l) {
+        if (m)
+            many_free(m);
+        return NULL;
+    }
+    l->many = m;
+    PyObject_GC_Track(l);
+    return (PyObject *)l;
+}
+
+/* ---- one key, or many ---- */
+
+/* *loads: the loader was called, and *awaitable is what it returned (NULL: it raised). Else what is to be returned, or NULL with
+ * an error set. */
+static PyObject *begin(LoadObject *l, bool *loads, PyObject **awaitable)
+{
+    PyObject *out = NULL;
+    enum begin next = l->many ? many_begin(l->many, &out) : load_begin(&l->d, &out);
+    *loads = next == BEGIN_LOAD;
+    if (*loads)
+        *awaitable = l->many ? many_call(l->many) : PyObject_CallObject(l->d.loader, l->d.args);
+    return *loads || l->many ? out : load_not_made(next, out);
+}
+
+static PyObject *finish(LoadObject *l, PyObject *value)
+{
+    return l->many ? many_finish(l->many, value) : load_finish(&l->d, value);
+}
+
+static bool let_go(LoadObject *l)
+{
+    return l->many ? many_let_go(l->many) : load_let_go(&l->d, FLIGHT_ABANDONED, NULL, NULL, NULL);
+}
+
+/* ---- the object ---- */
 
 static int Load_traverse(LoadObject *l, visitproc visit, void *arg)
 {
@@ -45,7 +92,7 @@ static int Load_traverse(LoadObject *l, visitproc visit, void *arg)
     Py_VISIT(l->d.kept);
     Py_VISIT(l->d.flight);
     Py_VISIT(l->d.before);
-    return 0;
+    return l->many ? many_traverse(l->many, visit, arg) : 0;
 }
 
 /* What it owes needs the segment and the flight: these two it keeps until it dies. */
@@ -64,10 +111,12 @@ static void Load_dealloc(LoadObject *l)
     PyObject_GC_UnTrack(l);
     PyErr_Fetch(&error_type, &error, &trace);
     Py_CLEAR(l->inner); /* closes the loader's coroutine */
-    if (l->begun && !l->over && !load_let_go(&l->d, FLIGHT_ABANDONED, NULL, NULL, NULL))
+    if (l->begun && !l->over && !let_go(l))
         PyErr_WriteUnraisable(NULL);
     PyErr_Restore(error_type, error, trace);
     driver_clear(&l->d);
+    if (l->many)
+        many_free(l->many);
     type->tp_free(l);
     Py_DECREF(type);
 }
@@ -109,17 +158,17 @@ static PySendResult ended(LoadObject *l, PyObject *result, PyObject **out)
 static PySendResult inner_ended(LoadObject *l, PyObject *value, PyObject **out)
 {
     Py_CLEAR(l->inner);
-    return ended(l, load_finish(&l->d, value), out);
+    return ended(l, finish(l, value), out);
 }
 
 static PySendResult first_step(LoadObject *l, PyObject **out)
 {
     l->begun = true;
-    PyObject *given = NULL;
-    enum begin next = load_begin(&l->d, &given);
-    if (next != BEGIN_LOAD)
-        return ended(l, load_not_made(next, given), out);
-    l->inner = iterator_of(PyObject_CallObject(l->d.loader, l->d.args));
+    bool loads;
+    PyObject *awaitable = NULL, *result = begin(l, &loads, &awaitable);
+    if (!loads)
+        return ended(l, result, out);
+    l->inner = iterator_of(awaitable);
     return l->inner ? PYGEN_NEXT : inner_ended(l, NULL, out);
 }
 
@@ -245,7 +294,7 @@ static PyObject *close_inner(LoadObject *l)
         PyErr_Clear(); /* an iterator that is no generator */
     Py_CLEAR(l->inner);
     Py_XDECREF(closed);
-    bool good = !l->begun || l->over || load_let_go(&l->d, FLIGHT_ABANDONED, NULL, NULL, NULL);
+    bool good = !l->begun || l->over || let_go(l);
     l->over = l->begun = true;
     return good && !PyErr_Occurred() ? Py_NewRef(Py_None) : NULL;
 }

@@ -86,6 +86,23 @@ static PyObject *Flight_key(FlightObject *f, void *unused)
     return Py_NewRef(f->key ? f->key : Py_None);
 }
 
+/* The flights of a load of many, in the order of its keys; None for the load of one. */
+static PyObject *Flight_batch(FlightObject *flight, void *unused)
+{
+    (void)unused;
+    Py_ssize_t n = flight->place;
+    PyObject *batch = n ? PyTuple_New(n) : Py_NewRef(Py_None);
+    if (!batch || !n)
+        return batch;
+    if (flight->place != n) { /* it ended as the tuple was made */
+        Py_DECREF(batch);
+        return Py_NewRef(Py_None);
+    }
+    for (FlightObject *f = flight; n > 0; f = (FlightObject *)f->parent)
+        PyTuple_SET_ITEM(batch, --n, Py_NewRef((PyObject *)f));
+    return batch;
+}
+
 static PyObject *Flight_kept(FlightObject *f, void *unused)
 {
     (void)unused;
@@ -215,6 +232,7 @@ static PyGetSetDef flight_attributes[] = {
     {"waiters", (getter)Flight_waiters, NULL, "a set of callables, each called once when it is over", NULL},
     {"owner", (getter)Flight_owner, NULL, "the cache that loads; None once it is over", NULL},
     {"key", (getter)Flight_key, NULL, "the key that is loaded", NULL},
+    {"batch", (getter)Flight_batch, NULL, "the flights of its load, one a key; None for the load of one", NULL},
     {"kept", (getter)Flight_kept, (setter)Flight_set_kept, "how the value will be kept: what _judge returned", NULL},
     {"stores", (getter)Flight_stores, (setter)Flight_set_stores, "makes of the loaded value what is stored; or None", NULL},
     {NULL, NULL, NULL, NULL, NULL},

@@ -17,21 +17,28 @@ static bool refreshes(const struct driver *d) { return d->early_of == EARLY_OF_A
 
 static PyObject *kept(const struct driver *d, int which) { return PyTuple_GET_ITEM(d->kept, which); }
 
-bool driver_from(struct driver *d, SegmentObject *s, PyObject *const *args, Py_ssize_t n, const char *verb)
+bool driver_of(struct driver *d, SegmentObject *s, PyObject *key, PyObject *kept_as, PyObject *const *asking)
 {
     *d = (struct driver){.hold.index = NO_LEASE};
+    if (!number64_from(asking[0], &d->since) || !number64_from(asking[1], &d->asked_ms) || !number64_from(asking[3], &d->early_of))
+        return false;
+    d->alone = asking[2] == Py_True;
+    d->s = (SegmentObject *)Py_NewRef((PyObject *)s);
+    d->key = Py_NewRef(key);
+    d->kept = Py_NewRef(kept_as);
+    return true;
+}
+
+bool driver_from(struct driver *d, SegmentObject *s, PyObject *const *args, Py_ssize_t n, const char *verb)
+{
     if (n != 8 || !PyTuple_Check(args[2]) || !PyTuple_Check(args[3]) || PyTuple_GET_SIZE(args[3]) != KEPTS) {
         fail(PyExc_TypeError, "%s(key, loader, args, kept, since, asked_ms, alone, early_of)", verb);
         return false;
     }
-    if (!number64_from(args[4], &d->since) || !number64_from(args[5], &d->asked_ms) || !number64_from(args[7], &d->early_of))
+    if (!driver_of(d, s, args[0], args[3], args + 4))
         return false;
-    d->alone = args[6] == Py_True;
-    d->s = (SegmentObject *)Py_NewRef((PyObject *)s);
-    d->key = Py_NewRef(args[0]);
     d->loader = Py_NewRef(args[1]);
     d->args = Py_NewRef(args[2]);
-    d->kept = Py_NewRef(args[3]);
     return true;
 }
 
@@ -166,7 +173,7 @@ static enum begin claim_from(struct driver *d, PyObject *here, PyObject **flight
     d->attachments = d->s->attachments, d->life = a->life;
     if (would_block_itself ? !d->has_stale : d->alone || (!running && lease_take(a, &wish, &d->hold) != LEASE_HELD))
         return BEGIN_LOAD;
-    if (!d->has_stale && !may_wait(d->s, here, d->hash)) {
+    if (!d->has_stale && !d->of_many && !may_wait(d->s, here, d->hash)) { /* of many: _will_wait asks it */
         count(a, STAT_WAITS_CIRCULAR, 1);
         d->alone = true;
         return BEGIN_LOAD;
@@ -184,20 +191,26 @@ static enum begin claim(struct driver *d, PyObject **flight)
     return next;
 }
 
-/* What is taken on the way to the loader is given back by let_go. False: an error is set. */
-static bool take_off(struct driver *d, uint64_t began_ms)
+bool load_take_off(struct driver *d, PyObject *parent)
 {
     FlightObject *f = d->flight = flight_new(d);
-    if (!f)
+    if (!f) {
+        Py_XDECREF(parent);
         return false;
-    f->life = d->life, f->attachments = d->attachments, f->hash = d->hash, f->began_ms = began_ms;
+    }
+    f->life = d->life, f->attachments = d->attachments, f->hash = d->hash, f->began_ms = d->began_ms;
     f->hold = d->hold, f->alone = d->alone;
     f->token = d->token & TOKEN_POSITION_MASK;
     f->thread = d->awaited ? PyThread_get_thread_ident() : 0;
-    f->parent = flight_here();
+    f->parent = parent;
     if (!d->alone)
         f->next = d->s->flights, d->s->flights = f;
-    d->before = PyContextVar_Set(flight_running, (PyObject *)f);
+    return true;
+}
+
+bool load_runs_here(struct driver *d)
+{
+    d->before = PyContextVar_Set(flight_running, (PyObject *)d->flight);
     return d->before != NULL;
 }
 
@@ -214,7 +227,7 @@ static void land(struct driver *d)
     Py_CLEAR(d->before);
 }
 
-static void give_back(struct driver *d)
+void load_give_back(struct driver *d)
 {
     if (d->hold.index != NO_LEASE && d->s->open && d->s->attachments == d->attachments && segment_is_ours(&d->s->a))
         lease_release(&d->s->a, &d->hold);
@@ -246,7 +259,7 @@ bool load_let_go(struct driver *d, enum flight_state state, PyObject *value, PyO
 {
     PyObject *type, *error, *error_trace;
     PyErr_Fetch(&type, &error, &error_trace);
-    give_back(d);
+    load_give_back(d);
     bool told = true;
     FlightObject *f = d->flight;
     if (f) {
@@ -267,9 +280,9 @@ bool load_let_go(struct driver *d, enum flight_state state, PyObject *value, PyO
     return told;
 }
 
-enum begin load_begin(struct driver *d, PyObject **out)
+enum begin load_look(struct driver *d, PyObject **out)
 {
-    uint64_t began_ms = clock_real_ms();
+    d->began_ms = clock_real_ms();
     if (!transaction_snapshot(d->s, &d->saw))
         return BEGIN_ERROR;
     for (int look = 0; look < 2; look++) { /* before the lease is taken, and behind it: the last holder may have filled */
@@ -293,8 +306,14 @@ enum begin load_begin(struct driver *d, PyObject **out)
         if (next != BEGIN_LOAD)
             return next;
     }
-    if (take_off(d, began_ms))
-        return BEGIN_LOAD;
+    return BEGIN_LOAD;
+}
+
+enum begin load_begin(struct driver *d, PyObject **out)
+{
+    enum begin next = load_look(d, out);
+    if (next != BEGIN_LOAD || (load_take_off(d, flight_here()) && load_runs_here(d)))
+        return next;
     load_let_go(d, FLIGHT_ABANDONED, NULL, NULL, NULL);
     return BEGIN_ERROR;
 }
@@ -383,53 +402,61 @@ static bool drop_refreshed(struct driver *d)
     return done != NULL;
 }
 
-/* After the loader failed: an older value that is still there and was not invalidated meanwhile, or NULL with the error. That is
- * the loader's, unless the second look raises one that is not about the cache: a signal handler's. on_error="raise" is about
- * what is past its lifetime. */
-static PyObject *fall_back(struct driver *d)
+PyObject *load_older(struct driver *d)
 {
-    PyObject *type, *error, *trace, *stale = NULL;
+    PyObject *stale = NULL;
     if (!d->has_stale || !d->s->open)
         return NULL;
-    PyErr_Fetch(&type, &error, &trace);
     int found = find_value(d->s, d->key, &stale, NULL);
-    bool alien = found < 0 && !PyErr_ExceptionMatches(errors.segment_error) && !PyErr_ExceptionMatches(errors.closed);
-    if (found < 0 && !alien)
+    if (found < 0 && (PyErr_ExceptionMatches(errors.segment_error) || PyErr_ExceptionMatches(errors.closed)))
         PyErr_Clear();
-    if (found == FOUND_STALE && kept(d, KEPT_RAISES) == Py_True) {
+    if (found == FOUND_STALE && kept(d, KEPT_RAISES) == Py_True)
         Py_CLEAR(stale);
-        found = FOUND_NOTHING;
-    }
-    if (found > 0 || alien)
+    return stale;
+}
+
+/* With the loader's exception set: the older value; or NULL with that exception, or with the one that the look raised. */
+static PyObject *fall_back(struct driver *d)
+{
+    PyObject *type, *error, *trace;
+    PyErr_Fetch(&type, &error, &trace);
+    PyObject *stale = load_older(d);
+    if (stale || PyErr_Occurred())
         Py_XDECREF(type), Py_XDECREF(error), Py_XDECREF(trace);
     else
         PyErr_Restore(type, error, trace);
-    return found > 0 ? stale : NULL;
+    return stale;
 }
 
-static void note_duration(struct driver *d)
+void load_note_duration(struct driver *d)
 {
     if (d->flight && d->s->open && d->s->attachments == d->attachments)
         lease_note(&d->s->a, d->hash, clock_real_ms() - d->flight->began_ms);
 }
 
-static PyObject *found_value(PyObject *value) { return Py_BuildValue("(iNO)", IS_FOUND, value, Py_None); }
+PyObject *load_found(PyObject *value) { return Py_BuildValue("(iNO)", IS_FOUND, value, Py_None); }
+
+bool load_fill(struct driver *d, PyObject *value, struct filled *filled)
+{
+    *filled = (struct filled){.state = FLIGHT_ABANDONED};
+    bool changed = false, good = saw_in_all(d, &changed);
+    if (good && !d->saw.unstored)
+        good = fill(d, value, &filled->encoded, &filled->complaint, &filled->state);
+    else if (good && refreshes(d))
+        good = drop_refreshed(d);
+    if (changed && filled->state == FLIGHT_LOADED)
+        filled->state = FLIGHT_ABANDONED;
+    return good;
+}
 
 static PyObject *finish_loaded(struct driver *d, PyObject *value)
 {
-    PyObject *encoded = NULL, *complaint = NULL;
-    enum flight_state state = FLIGHT_ABANDONED;
-    bool changed = false, good = saw_in_all(d, &changed);
-    if (good && !d->saw.unstored)
-        good = fill(d, value, &encoded, &complaint, &state);
-    else if (good && refreshes(d))
-        good = drop_refreshed(d);
-    if (changed && state == FLIGHT_LOADED)
-        state = FLIGHT_ABANDONED;
-    good = load_let_go(d, state, value, NULL, encoded) && good;
-    PyObject *done = good ? Py_BuildValue("(iOO)", IS_FOUND, value, complaint ? complaint : Py_None) : NULL;
-    Py_XDECREF(encoded);
-    Py_XDECREF(complaint);
+    struct filled filled;
+    bool good = load_fill(d, value, &filled);
+    good = load_let_go(d, filled.state, value, NULL, filled.encoded) && good;
+    PyObject *done = good ? Py_BuildValue("(iOO)", IS_FOUND, value, filled.complaint ? filled.complaint : Py_None) : NULL;
+    Py_XDECREF(filled.encoded);
+    Py_XDECREF(filled.complaint);
     Py_DECREF(value);
     return done;
 }
@@ -447,7 +474,7 @@ static PyObject *finish_failed(struct driver *d)
     }
     bool told = load_let_go(d, answer && !stale ? FLIGHT_FAILED : FLIGHT_ABANDONED, error, trace, NULL);
     if (told && stale)
-        return found_value(stale);
+        return load_found(stale);
     Py_XDECREF(stale);
     if (told)
         PyErr_Restore(type, error, trace);
@@ -475,14 +502,14 @@ PyObject *load_finish(struct driver *d, PyObject *value)
 {
     if (!d->awaited)
         value = unless_awaitable(value);
-    note_duration(d);
+    load_note_duration(d);
     return value ? finish_loaded(d, value) : finish_failed(d);
 }
 
 PyObject *load_not_made(enum begin next, PyObject *out)
 {
     return next == BEGIN_ERROR ? NULL
-           : next == BEGIN_FOUND ? found_value(out) : Py_BuildValue("(iNO)", IS_HELD, out, Py_None);
+           : next == BEGIN_FOUND ? load_found(out) : Py_BuildValue("(iNO)", IS_HELD, out, Py_None);
 }
 
 /* ---- the verbs ---- */
@@ -562,6 +589,19 @@ static PyObject *Segment_woke(SegmentObject *s, PyObject *key)
     return good ? Py_NewRef(Py_None) : NULL;
 }
 
+/* For many.py: _will_wait(key): may the caller wait for this key's load? _woke ends what this begins. False: it would wait for
+ * itself. */
+static PyObject *Segment_will_wait(SegmentObject *s, PyObject *key)
+{
+    PyObject *here = flight_here();
+    uint64_t hash;
+    bool good = hash_from(s, key, &hash), may = good && may_wait(s, here, hash);
+    if (good && !may)
+        count(&s->a, STAT_WAITS_CIRCULAR, 1);
+    Py_XDECREF(here);
+    return good ? PyBool_FromLong(may) : NULL;
+}
+
 /* For loading.py: _judge(ttl, stale, negative_ttl, tags, local, raises, jitter, sliding, early) -> what `kept` is, once all of
  * it is known to be right. The last five are what Options made of them. */
 static PyObject *Segment_judge(SegmentObject *s, PyObject *const *args, Py_ssize_t n)
@@ -622,10 +662,14 @@ static PyObject *Segment_holds(SegmentObject *s, PyObject *unused)
 
 PyMethodDef module_loading[] = {
     {"_woke", (PyCFunction)Segment_woke, METH_O, NULL},
+    {"_will_wait", (PyCFunction)Segment_will_wait, METH_O, NULL},
     {"_judge", FAST(Segment_judge), METH_FASTCALL, NULL},
     {"_arrive", FAST(Segment_arrive), METH_FASTCALL, NULL},
     {"_load", FAST(Segment_load), METH_FASTCALL, NULL},
     {"_aload", FAST(Segment_aload), METH_FASTCALL, NULL},
+    {"_load_many", FAST(Segment_load_many), METH_FASTCALL, NULL},
+    {"_aload_many", FAST(Segment_aload_many), METH_FASTCALL, NULL},
+    {"_keys", (PyCFunction)Segment_keys, METH_O, NULL},
     {"_find_early", FAST(Segment_find_early), METH_FASTCALL, NULL},
     {"_stored", (PyCFunction)Segment_stored, METH_O, NULL},
     {"_waits", FAST(Segment_waits), METH_FASTCALL, NULL},

@@ -21,6 +21,7 @@ struct FlightObject { /* one load of this process, as those see it who wait for 
     struct lease_hold hold; /* a copy: the driver gives it back */
     unsigned long thread; /* that runs an awaited load's event loop; 0: not awaited */
     bool alone;           /* nobody waits for it */
+    uint32_t place;       /* in a load of many, from 1 on, while it runs; each is the parent of the next. 0: alone in its load */
     struct snapshot saw;  /* of the transactions whose statements its loader ran, in whatever thread */
     PyObject *value;      /* LOADED: as the loader returned it; FAILED: the exception */
     PyObject *trace;      /* of the exception, as it was raised */
@@ -45,21 +46,42 @@ struct driver {
     uint64_t early_of;                    /* when the value expires that this caller reloads before that; 0: it does not;
                                              EARLY_OF_ANY: whatever is there, and what is loaded is announced */
     bool alone;                           /* it waits for nobody, and nobody for it */
-    bool awaited, has_stale;
+    bool awaited, has_stale, of_many;
     struct snapshot saw; /* of the transactions that were open when it began */
     uint32_t attachments, life;
-    uint64_t hash, token, started_ms;
+    uint64_t hash, token, started_ms, began_ms;
     struct lease_hold hold;
     FlightObject *flight; /* running, or NULL */
     PyObject *before;     /* the context variable's token */
 };
 
+/* asking: since, asked_ms, alone, early_of. False: an error is set. */
+bool driver_of(struct driver *d, SegmentObject *s, PyObject *key, PyObject *kept_as, PyObject *const *asking);
 bool driver_from(struct driver *d, SegmentObject *s, PyObject *const *args, Py_ssize_t n, const char *verb);
 void driver_clear(struct driver *d);
 
 /* BEGIN_FOUND: *out is a value. BEGIN_HELD: *out is a flight or None. BEGIN_LOAD: call the loader, then end by load_finish
  * or load_let_go, which give back what begin has taken. */
 enum begin load_begin(struct driver *d, PyObject **out);
+
+/* The parts of load_begin and load_finish, for loads of many. What load_look has claimed, and load_take_off has taken (it takes
+ * `parent` over), is given back by load_let_go. False or BEGIN_ERROR: an error is set. */
+enum begin load_look(struct driver *d, PyObject **out);
+bool load_take_off(struct driver *d, PyObject *parent);
+bool load_runs_here(struct driver *d); /* its flight is that of the context, from here to load_let_go */
+void load_give_back(struct driver *d); /* its lease alone */
+void load_note_duration(struct driver *d);
+PyObject *load_found(PyObject *value); /* what _load returns of it; takes it over */
+
+/* After the loader failed: an older value that is still there and was not invalidated meanwhile; else NULL, with an error set if
+ * the look raised one that is not about the cache: a signal handler's. on_error="raise" is about what is past its lifetime. */
+PyObject *load_older(struct driver *d);
+
+struct filled {
+    PyObject *encoded, *complaint; /* complaint: why it is not cached; or NULL */
+    enum flight_state state;
+};
+bool load_fill(struct driver *d, PyObject *value, struct filled *filled);
 
 /* What _load returns: without a load to make; and from the loader's value, or NULL with its exception set. */
 PyObject *load_not_made(enum begin next, PyObject *out);
@@ -78,8 +100,22 @@ void snapshot_older(struct snapshot *saw, const struct snapshot *also); /* what 
 PyObject *Segment_stored(SegmentObject *s, PyObject *key);
 bool flights_ready(PyObject *module);
 
+/* module_many.c: many keys, one call of the loader. many_begin: BEGIN_LOAD, then many_call, then many_finish or many_let_go;
+ * or BEGIN_FOUND with *out as _load_many returns it; or BEGIN_ERROR. many_free, at last. */
+struct many;
+struct many *many_from(SegmentObject *s, PyObject *const *args, Py_ssize_t n, bool awaited);
+void many_free(struct many *m);
+int many_traverse(struct many *m, visitproc visit, void *arg);
+enum begin many_begin(struct many *m, PyObject **out);
+PyObject *many_call(struct many *m);
+PyObject *many_finish(struct many *m, PyObject *values);
+bool many_let_go(struct many *m);
+PyObject *Segment_load_many(SegmentObject *s, PyObject *const *args, Py_ssize_t n);
+PyObject *Segment_keys(SegmentObject *s, PyObject *keys);
+
 /* module_awaited.c */
 PyObject *Segment_aload(SegmentObject *s, PyObject *const *args, Py_ssize_t n);
+PyObject *Segment_aload_many(SegmentObject *s, PyObject *const *args, Py_ssize_t n);
 bool awaited_ready(PyObject *module);
 
 #endif

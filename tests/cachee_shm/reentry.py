@@ -127,6 +127,12 @@ CALLS = {
         ("t", 1, (), (), 0, 0, 0, 0),
     ],
     "_aload": [("none", tuple, (), (5, 0, None, ("x",), False, *REST), 0, 0, False, 0)],
+    "_load_many": [
+        ([("none", 0, 0, False, 0), ("t", Index(), 0, False, 0)], list, (5, 0, None, ("x",), False, *REST)),
+    ],
+    "_aload_many": [([("none", 0, 0, False, 0)], list, (5, 0, None, ("x",), False, *REST))],
+    "_keys": [(Keys(),), (["t"],), ("t",)],
+    "_will_wait": [("t",), (1,)],
     "_lateness": [(1, 1)],
     "_find": [("t", True), ("none", False)],
     "_find_early": [("t", 1.0), ("none", 1.0), ("t", 1)],
@@ -239,6 +245,54 @@ def awaited_load_that_is_dropped(cache):
     del step
 
 
+def asks(cache, *keys):
+    kept_as = kept(cache)
+    return [(key, *cache._arrive(key, kept_as[3], False), False, 0) for key in keys], kept_as
+
+
+def load_many(cache, loader):
+    asked, kept_as = asks(cache, "t", "new", "other")
+    cache._load_many(asked, loader, kept_as)
+
+
+def load_of_many(cache):
+    def loader(keys):
+        _core.flight.get().batch  # noqa: B018
+        contextvars.Context().run(load_many, cache, lambda keys: [(4,)] * len(keys))
+        cache._will_wait("none")
+        return [(3,)] * len(keys)
+
+    load_many(cache, loader)
+
+
+def load_of_many_that_fails(cache):
+    cache._fill("new", (1,), 1 << 60, 0, 0.001, 10_000, [], False)
+    cache._freeze(cache.now_ms() + 5000)
+    load_many(cache, lambda keys: 1 / 0)
+
+
+def awaited_many(cache, loader):
+    asked, kept_as = asks(cache, "t", "new", "other")
+    return cache._aload_many(asked, loader, kept_as)
+
+
+async def pauses_for_many(keys):
+    await Once()
+    return [(2,)] * len(keys)
+
+
+def awaited_load_of_many(cache):
+    step = awaited_many(cache, pauses_for_many)
+    step.send(None)
+    next(step)
+
+
+def awaited_load_of_many_that_is_dropped(cache):
+    step = awaited_many(cache, pauses_for_many)
+    step.send(None)
+    del step
+
+
 def writing_a_value(cache):
     with _core.Writing(cache, "t") as w:
         w.set((3,), ttl=5, tags=Keys())
@@ -287,6 +341,10 @@ def writing_by_hand(cache):
 
 
 SCENES = [
+    load_of_many,
+    load_of_many_that_fails,
+    awaited_load_of_many,
+    awaited_load_of_many_that_is_dropped,
     load_of_a_value,
     load_of_what_no_codec_takes,
     load_that_fails,

@@ -61,6 +61,17 @@ def aload(cache, key="k", **options):
     return asyncio.run(cache.aget_or_load(key, loader, **options))
 
 
+def load_many(cache, key="k", **options):
+    return cache.get_or_load_many([key], lambda keys: pytest.fail("it was loaded"), **options)
+
+
+def aload_many(cache, key="k", **options):
+    async def loader(keys):
+        pytest.fail("it was loaded")
+
+    return asyncio.run(cache.aget_or_load_many([key], loader, **options))
+
+
 KEYED = {
     "get": lambda c, key: c.get(key),
     "lookup": lambda c, key: c.lookup(key),
@@ -78,6 +89,8 @@ KEYED = {
     "delete_tags": lambda c, key: c.delete_tags(key),
     "get_or_load": load,
     "aget_or_load": aload,
+    "get_or_load_many": load_many,
+    "aget_or_load_many": aload_many,
     "writing": in_a_block,
     "events": lambda c, key: c.events(keys=[key]),
     "host.incr": lambda c, key: c.host.incr(key, initial=0),
@@ -90,6 +103,8 @@ KEPT = {
     "set_many": lambda c, **options: c.set_many({"k": 1}, **options),
     "get_or_load": load,
     "aget_or_load": aload,
+    "get_or_load_many": load_many,
+    "aget_or_load_many": aload_many,
     "writing": in_a_block,
 }
 LIVED = KEPT | {
@@ -120,6 +135,10 @@ MISTAKES = {
     "delete_many, one str": (lambda c: c.delete_many("ab"), InvalidKey),
     "set_many, no mapping": (lambda c: c.set_many(["a"]), TypeError),
     "get_or_load, stale": (lambda c: load(c, stale=-1), InvalidTTL),
+    "get_or_load_many, one str": (lambda c: c.get_or_load_many("ab", pytest.fail), InvalidKey),
+    "get_or_load_many, no keys": (lambda c: c.get_or_load_many(7, pytest.fail), InvalidKey),
+    "get_or_load_many, one key twice": (lambda c: c.get_or_load_many(["k", b"k"], pytest.fail), InvalidKey),
+    "get_or_load_many, stale": (lambda c: load_many(c, stale=-1), InvalidTTL),
     "events, one str": (lambda c: c.events(keys="ab"), InvalidKey),
     "host.incr, no number": (lambda c: c.host.incr("n", "1", initial=0), TypeError),
     "host.incr, no first number": (lambda c: c.host.incr("n", initial="0"), TypeError),

@@ -31,12 +31,14 @@ QUIET = """
     PyBytes_FromStringAndSize PyBytes_GET_SIZE PyDict_Check PyDict_CheckExact PyDict_Next
     PyErr_ExceptionMatches PyErr_Fetch PyErr_NoMemory PyErr_Occurred PyExceptionClass_Check
     PyExceptionInstance_Check PyFloat_AS_DOUBLE PyFloat_Check PyFloat_CheckExact PyFloat_FromDouble
-    PyList_CheckExact PyList_GET_ITEM PyList_GET_SIZE PyLong_AsLong PyLong_Check PyLong_CheckExact
+    PyList_CheckExact PyList_GET_ITEM PyList_GET_SIZE PyList_SET_ITEM PyLong_AsLong PyLong_Check
+    PyLong_CheckExact
     PyLong_FromLong PyLong_FromLongLong PyLong_FromUnsignedLong PyLong_FromUnsignedLongLong
     PyMem_Calloc PyMem_Free PyMem_Malloc PyMem_Realloc PyObject_CheckBuffer PyObject_Free
     PyObject_GC_Track PyObject_GC_UnTrack PyObject_Hash PyObject_TypeCheck PySequence_Check
     PySet_GET_SIZE PyThread_get_thread_ident PyTuple_Check PyTuple_CheckExact PyTuple_GET_ITEM
-    PyTuple_GET_SIZE PyUnicode_1BYTE_DATA PyUnicode_AsUTF8 PyUnicode_AsUTF8AndSize PyUnicode_Check
+    PyTuple_GET_SIZE PyTuple_SET_ITEM
+    PyUnicode_1BYTE_DATA PyUnicode_AsUTF8 PyUnicode_AsUTF8AndSize PyUnicode_Check
     PyUnicode_CheckExact PyUnicode_CompareWithASCIIString PyUnicode_DATA
     PyUnicode_GET_LENGTH PyUnicode_IS_COMPACT_ASCII PyUnicode_New Py_NewRef Py_TYPE Py_VISIT Py_XNewRef
 """

@@ -5,6 +5,7 @@ It is never run. An expected error is ignored by name; to mypy, an ignored line 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from typing_extensions import assert_type
@@ -38,6 +39,23 @@ async def loads() -> None:
     cache.get_or_load("a", user)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
     cache.get_or_load("a", user, 1, on_error="no")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await cache.aget_or_load("a", user, 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def users(keys: list[str], active: bool = True) -> dict[str, int]:
+    return dict.fromkeys(keys, int(active))
+
+
+async def ausers(keys: Sequence[str]) -> Mapping[str, int]:
+    return dict.fromkeys(keys, 1)
+
+
+async def loads_of_many() -> None:
+    assert_type(cache.get_or_load_many(["a"], users), dict[str, int | None])
+    assert_type(cache.get_or_load_many(["a"], users, False, ttl=5), dict[str, int | None])
+    assert_type(await cache.aget_or_load_many(("a", "b"), ausers, early=True), dict[str, int | None])
+    cache.get_or_load_many([b"a"], users)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    cache.get_or_load_many(["a"], users, "no")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await cache.aget_or_load_many(["a"], users)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 @cache.cached

@@ -105,6 +105,7 @@ ALSO: dict[str, tuple[str, ...]] = {
         "cachee_shm/test_event_loops",
         "cachee_shm/test_interrupted",
         "cachee_shm/test_loading",
+        "cachee_shm/test_many_waiting",
     ),
     f"{CORE}module_bridge": (
         "cachee_shm/test_sources",
@@ -114,7 +115,12 @@ ALSO: dict[str, tuple[str, ...]] = {
         "cachee_shm/test_cache",
         "bridge/test_pump",
     ),
-    f"{CORE}module_flights": ("cachee_shm/test_loads", "cachee_shm/test_waiting", "cachee_shm/test_loading"),
+    f"{CORE}module_flights": (
+        "cachee_shm/test_loads",
+        "cachee_shm/test_many",
+        "cachee_shm/test_waiting",
+        "cachee_shm/test_loading",
+    ),
     f"{CORE}module_loading": (
         "cachee_shm/test_loading",
         "cachee_shm/test_waiting",
@@ -122,6 +128,7 @@ ALSO: dict[str, tuple[str, ...]] = {
         "cachee_shm/test_interrupted",
         "cachee_shm/test_threads",
     ),
+    f"{CORE}module_many": ("cachee_shm/test_many", "cachee_shm/test_many_waiting"),
     f"{CORE}module_transactions": ("cachee_shm/test_transactions", "cachee_shm/test_unknown_outcome"),
     f"{CORE}module_near": ("cachee_shm/test_near",),
     f"{CORE}module_older": ("bridge/test_older", "bridge/test_versions_layouts"),
@@ -176,7 +183,7 @@ ALSO: dict[str, tuple[str, ...]] = {
         "cachee_shm/test_cached",
         "cachee_shm/test_timeouts",
     ),
-    "cachee_shm/loads": ("cachee_shm/test_lifetimes",),
+    "cachee_shm/loads": ("cachee_shm/test_lifetimes", "cachee_shm/test_many"),
     "cachee_shm/cli/__init__": ("cachee_shm/cli/test_segments",),
     "cachee_shm/cli/__main__": ("cachee_shm/cli/test_keys",),
     "cachee_shm/segment": ("cachee_shm/test_fork", "cachee_shm/test_config"),
@@ -190,6 +197,7 @@ ALSO: dict[str, tuple[str, ...]] = {
         "cachee_shm/test_event_loops",
         *SIMULATED,
     ),
+    "cachee_shm/many": ("cachee_shm/test_many_waiting",),
     "cachee_shm/waiting": ("cachee_shm/test_event_loops", "cachee_shm/test_loading"),
     "cachee_shm/cli/main": (
         "cachee_shm/cli/test_keys",
