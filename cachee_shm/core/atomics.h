@@ -49,6 +49,13 @@
 #include <stdint.h>
 #include <string.h>
 
+/* Which way a branch mostly goes: what it rarely runs is put out of the way. */
+#define likely(condition) __builtin_expect((condition), 1)
+#define unlikely(condition) __builtin_expect((condition), 0)
+/* A hit runs these; or it does not, and would save registers for them. The compiler, which counts callers, guesses wrong. */
+#define ALWAYS_INLINE inline __attribute__((always_inline))
+#define NEVER_INLINE __attribute__((noinline))
+
 typedef _Atomic uint64_t a64;
 typedef _Atomic uint32_t a32;
 
@@ -170,19 +177,17 @@ static inline bool cas128(pair128 *p, uint64_t old_meta, uint64_t old_hash, uint
 #endif
 }
 
-/* Private bytes that do not fill a word. A memcpy of unknown length is a call: these are not. */
+/* Fewer than 8 private bytes, as a word padded with zeros. A memcpy of unknown length is a call: these are not. The loads
+ * overlap, so that there is one branch for most lengths. */
 static inline uint64_t load_few(const unsigned char *p, size_t n)
 {
-    uint64_t w = 0;
-    uint32_t four;
-    uint16_t two;
-    if (n & 1)
-        w = p[n - 1];
-    if (n & 2)
-        memcpy(&two, p + (n & 4), 2), w = w << 16 | two;
-    if (n & 4)
-        memcpy(&four, p, 4), w = w << 32 | four;
-    return w;
+    if (n >= 4) {
+        uint32_t first, last;
+        memcpy(&first, p, 4);
+        memcpy(&last, p + n - 4, 4);
+        return first | (uint64_t)last << 8 * (n - 4);
+    }
+    return n ? p[0] | (uint64_t)p[n / 2] << 8 * (n / 2) | (uint64_t)p[n - 1] << 8 * (n - 1) : 0;
 }
 
 /* What of n bytes lies behind the last whole word, padded with zeros: if there is a whole word, by one load. */

@@ -22,11 +22,8 @@ static void slide(struct attachment *a, const struct entry_ref *e);
 
 /* Served by the bridge of another layout? Then nothing is. Cut off from a source, and too old for that by the policy? Flush: all from before it counts as evicted, also where the
  * bridge is dead and evicts nothing. Serve: it is only counted. */
-static bool withheld(struct attachment *a, const struct entry_ref *e, uint64_t now_ms)
+static NEVER_INLINE bool withheld(struct attachment *a, const struct entry_ref *e, uint64_t now_ms, uint64_t until_ms)
 {
-    uint64_t until_ms = load_acquire(&a->header->serve_until_ms);
-    if (now_ms <= until_ms)
-        return false;
     if (until_ms == SERVE_NOTHING)
         return true;
     if (entry_local(e))
@@ -39,15 +36,18 @@ static bool withheld(struct attachment *a, const struct entry_ref *e, uint64_t n
     return a->on_isolation != ON_ISOLATION_SERVE;
 }
 
-static enum finding judge_age(struct attachment *a, const struct entry_ref *e)
+static ALWAYS_INLINE enum finding judge_age(struct attachment *a, const struct entry_ref *e)
 {
     if (!entry_expires_ms(e) && !a->has_bridge)
         return FOUND;
     uint64_t now_ms = clock_ms(a);
     if (roster_gone(a, now_ms))
         return FOUND_NOTHING;
-    if (a->has_bridge && withheld(a, e, now_ms))
-        return FOUND_NOTHING;
+    if (a->has_bridge) {
+        uint64_t until_ms = load_acquire(&a->header->serve_until_ms);
+        if (unlikely(now_ms > until_ms) && withheld(a, e, now_ms, until_ms))
+            return FOUND_NOTHING;
+    }
     if (!entry_expired(e, now_ms))
         return FOUND;
     if (now_ms < entry_expires_ms(e) + entry_grace_ms(e))
@@ -64,9 +64,9 @@ static void doubt_fences(struct attachment *a, const struct entry_ref *e)
         retire(a);
 }
 
-static enum finding judge(struct attachment *a, const struct entry_ref *e)
+static ALWAYS_INLINE enum finding judge(struct attachment *a, const struct entry_ref *e)
 {
-    if (entry_valid(a, e))
+    if (likely(entry_valid(a, e)))
         return judge_age(a, e);
     doubt_fences(a, e);
     return FOUND_NOTHING;
@@ -75,7 +75,7 @@ static enum finding judge(struct attachment *a, const struct entry_ref *e)
 /* A use of what was found. */
 static enum finding used(struct attachment *a, const struct entry_ref *e, enum finding f)
 {
-    if (f == FOUND && entry_slides(e))
+    if (unlikely(entry_slides(e)) && f == FOUND)
         slide(a, e);
     return f;
 }

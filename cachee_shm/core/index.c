@@ -47,17 +47,28 @@ enum {
     KILL_TRIES_MAX = 1 << 16, /* the same; and giving up here would leave what was to be evicted */
 };
 
-struct candidates index_candidates(const struct attachment *a, uint64_t hash)
+static a64 *bucket_at(const struct attachment *a, uint32_t number) { return a->index + (uint64_t)number * BUCKET_WORDS; }
+
+static uint32_t first_bucket(const struct attachment *a, uint64_t hash) { return reduce32((uint32_t)hash, a->geo.bucket_count); }
+
+static uint32_t second_bucket(const struct attachment *a, uint64_t hash, uint32_t first)
 {
-    uint32_t first = reduce32((uint32_t)hash, a->geo.bucket_count);
     uint32_t second = reduce32((uint32_t)fold_multiply(hash, 0x9e3779b97f4a7c15ull), a->geo.bucket_count);
     if (second == first)
         second = first + 1 < a->geo.bucket_count ? first + 1 : 0;
+    return second;
+}
+
+static uint64_t tag_bits_of(uint64_t hash)
+{
     uint64_t tag_bits = (hash >> 34 << INDEX_TAG_SHIFT) & INDEX_TAG_MASK;
-    return (struct candidates){
-        .bucket = {a->index + (uint64_t)first * BUCKET_WORDS, a->index + (uint64_t)second * BUCKET_WORDS},
-        .tag_bits = tag_bits ? tag_bits : 1ull << INDEX_TAG_SHIFT,
-    };
+    return tag_bits ? tag_bits : 1ull << INDEX_TAG_SHIFT;
+}
+
+struct candidates index_candidates(const struct attachment *a, uint64_t hash)
+{
+    uint32_t first = first_bucket(a, hash), second = second_bucket(a, hash, first);
+    return (struct candidates){.bucket = {bucket_at(a, first), bucket_at(a, second)}, .tag_bits = tag_bits_of(hash)};
 }
 
 /* Is this word of this hash? Fills *e; the word is read again, so that page and word belong together (ABA). */
@@ -88,31 +99,39 @@ bool index_look(const struct attachment *a, a64 *at, uint64_t tag_bits, uint64_t
 }
 
 /* One bucket of a lookup. */
-static bool find_in(struct attachment *a, a64 *bucket, uint64_t tag_bits, uint64_t hash, const void *key, uint32_t key_bytes,
-                    struct entry_ref *e)
+static ALWAYS_INLINE bool find_in(const struct attachment *a, a64 *bucket, uint64_t tag_bits, uint64_t hash, const void *key,
+                           uint32_t key_bytes, struct entry_ref *e)
 {
     for (int tries = 0, i = 0; i < BUCKET_WORDS && tries < FIND_TRIES_MAX; i++) {
         uint64_t word = load_acquire(&bucket[i]); /* PUBLISH */
         if ((word ^ tag_bits) & (INDEX_TAG_MASK | INDEX_PENDING))
             continue;
-        bool matches = word_matches(a, &bucket[i], word, tag_bits, hash, e);
-        if (!matches)
+        bool matches = entry_open(a, word, e) && e->hash == hash;
+        if (unlikely(!matches))
             fence_acquire(); /* PAGE */
-        if ((load_relaxed(&bucket[i]) ^ word) & ~INDEX_FREQ_MASK) /* it was carried on under our eyes, or is another's now */
+        if (unlikely(((load_relaxed(&bucket[i]) ^ word) & ~INDEX_FREQ_MASK) != 0)) /* carried on under our eyes, or another's now */
             tries++, i--;
-        else if (!matches)
-            continue;
-        else if (e->key_bytes == key_bytes && racing_equal(entry_key(e), key, key_bytes))
+        else if (matches && e->key_bytes == key_bytes && racing_equal(entry_key(e), key, key_bytes)) {
+            e->word_at = &bucket[i];
+            e->word = word;
             return true;
+        }
     }
     return false;
 }
 
+/* Few keys are in their second bucket. */
+static NEVER_INLINE bool find_in_second(const struct attachment *a, uint32_t first, uint64_t hash, const void *key,
+                                        uint32_t key_bytes, struct entry_ref *e)
+{
+    return find_in(a, bucket_at(a, second_bucket(a, hash, first)), tag_bits_of(hash), hash, key, key_bytes, e);
+}
+
 bool index_find(struct attachment *a, uint64_t hash, const void *key, uint32_t key_bytes, struct entry_ref *e)
 {
-    struct candidates c = index_candidates(a, hash);
-    return find_in(a, c.bucket[0], c.tag_bits, hash, key, key_bytes, e) ||
-           find_in(a, c.bucket[1], c.tag_bits, hash, key, key_bytes, e);
+    uint32_t first = first_bucket(a, hash);
+    return find_in(a, bucket_at(a, first), tag_bits_of(hash), hash, key, key_bytes, e) ||
+           find_in_second(a, first, hash, key, key_bytes, e);
 }
 
 /* The word names page, offset and 11 bits of the generation. If the page has the whole generation now, it had it when the
@@ -127,22 +146,28 @@ bool index_still(struct entry_ref *e)
     return page_generation(e->page_word) == e->place.generation;
 }
 
-static bool range_moved(const struct attachment *a, const struct entry_ref *e, uint64_t position)
+/* Something is newer than the entry that is about many keys: is it about this one? */
+static bool passed_over(const struct attachment *a, const struct entry_ref *e, uint64_t position)
 {
-    return !entry_local(e) && range_fence_of(a, e->hash) > position;
+    bool cleared = clear_of(a, entry_local(e)) > position;
+    return !cleared && (entry_local(e) || range_fence_of(a, e->hash) <= position);
 }
 
-bool entry_valid(const struct attachment *a, const struct entry_ref *e)
+static bool tags_stand(const struct attachment *a, const struct entry_ref *e, uint64_t position)
 {
-    uint64_t position = e->version >> 1;
-    if (clear_of(a, entry_local(e)) > position)
-        return false;
-    if (load_acquire(&a->header->ranges_moved) > position && range_moved(a, e, position)) /* FENCE */
-        return false;
     for (uint32_t i = 0; i < e->tags; i++)
         if (tag_fence_of(a, load_relaxed(&entry_tags(e)[i])) > position)
             return false;
     return true;
+}
+
+bool entry_valid(const struct attachment *a, const struct entry_ref *e)
+{
+    const struct header *h = a->header;
+    uint64_t position = e->version >> 1;
+    bool quiet = load_acquire(&h->clear_own) <= position && load_acquire(&h->clear_remote) <= position &&
+                 load_acquire(&h->ranges_moved) <= position; /* FENCE */
+    return (likely(quiet) || passed_over(a, e, position)) && (e->tags == 0 || tags_stand(a, e, position));
 }
 
 /* ---- the verdict ---- */

@@ -164,6 +164,7 @@ enum record_kind {
 #define ENTRY_SPANS (1ull << 29) /* the value is in spans */
 #define ENTRY_PIECE (1ull << 30) /* this is a span */
 #define ENTRY_LIFETIME (1ull << 31) /* words of its lifetime follow */
+#define ENTRY_MORE_BITS 0xff000000ull /* tags and the three above: 0 in most entries, which are header, key and value alone */
 #define ENTRY_STORED_SHIFT 32
 #define LIFETIME_GRACE_BITS 0xffffffffffffull /* of the first of them */
 #define LIFETIME_LOAD_SHIFT 48

@@ -95,8 +95,7 @@ static bool rejoin(SegmentObject *s)
     return (shared && segment_after_fork(&s->a)) || follow(s, false);
 }
 
-/* Whatever is due before this verb. Not inline: enter() would save registers for it each time. */
-static __attribute__((noinline)) bool enter_after_all_else(SegmentObject *s)
+bool enter_after_all_else(SegmentObject *s)
 {
     if (!s->open)
         return say_closed();
@@ -106,12 +105,6 @@ static __attribute__((noinline)) bool enter_after_all_else(SegmentObject *s)
     if (s->orphan)
         orphan_watch(s);
     return !segment_retired(&s->a) || follow(s, true);
-}
-
-bool enter(SegmentObject *s)
-{
-    bool nothing_due = s->open && segment_is_ours(&s->a) && !cache_look_due(&s->a) && !s->orphan;
-    return (nothing_due && !segment_retired(&s->a)) || enter_after_all_else(s);
 }
 
 bool enter_as_bridge(SegmentObject *s)

@@ -93,12 +93,19 @@ static inline struct label label_of(const SegmentObject *s)
     return label;
 }
 
-/* module.c: set an error and return NULL; be ready for a verb (open, ours after a fork, not retired). Where no segment can
- * be had, enter() is true all the same, and s->a is a stand-in: reads miss, writes are remembered by owe_key and its kin. */
+/* module.c: set an error and return NULL; do whatever is due before a verb. */
 PyObject *fail(PyObject *type, const char *format, ...);
-bool enter(SegmentObject *s);
+bool enter_after_all_else(SegmentObject *s);
 SegmentObject *segments_open(void); /* all of this process, by `next` */
 bool enter_as_bridge(SegmentObject *s); /* for what the bridge alone writes: nor may another have taken its place */
+
+/* Be ready for a verb: open, ours after a fork, not retired. False: an error is set. Where no segment can be had, enter() is
+ * true all the same, and s->a is a stand-in: reads miss, writes are remembered by owe_key and its kin. */
+static ALWAYS_INLINE bool enter(SegmentObject *s)
+{
+    bool nothing_due = s->open && !s->orphan && segment_is_ours(&s->a) && !cache_look_due(&s->a) && !segment_retired(&s->a);
+    return likely(nothing_due) || enter_after_all_else(s);
+}
 
 /* module_values.c: Python objects to plain ones and back. False: an error is set. */
 struct key {
@@ -115,10 +122,10 @@ struct value {
 };
 
 PyObject *repr_of(PyObject *o); /* what an error says of an object */
-bool key_from(PyObject *o, struct key *k);
+bool key_from_any(PyObject *o, struct key *k);
 bool hash_from(SegmentObject *s, PyObject *key, uint64_t *hash); /* enters */
-bool parse_args(const char *verb, const char *const *names, int required, int most, PyObject *const *args, Py_ssize_t n,
-                PyObject *kwnames, PyObject **out);
+bool parse_any_args(const char *verb, const char *const *names, int required, int most, PyObject *const *args, Py_ssize_t n,
+                    PyObject *kwnames, PyObject **out);
 bool ttl_from(const SegmentObject *s, PyObject *o, uint64_t *ttl_ms, bool *store_nothing);
 bool tags_held(PyObject *o, PyObject **tags);
 PyObject *keys_held(PyObject *o);
@@ -129,6 +136,27 @@ bool value_from(SegmentObject *s, PyObject *o, struct value *v);
 /* Does msgpack alone give this back as it was: dicts with keys of str, lists, scalars of 64 bits, not too deep? */
 enum { PLAIN_DEPTH_MAX = 64 }; /* as deep as codec.py goes: it refuses what is deeper */
 bool value_is_plain(PyObject *o, int depth);
+
+/* Most keys are ASCII. */
+static ALWAYS_INLINE bool key_from(PyObject *o, struct key *k)
+{
+    if (unlikely(!PyUnicode_Check(o) || !PyUnicode_IS_COMPACT_ASCII(o) || PyUnicode_GET_LENGTH(o) > KEY_BYTES_MAX))
+        return key_from_any(o, k);
+    k->bytes = (PyASCIIObject *)o + 1; /* as PyUnicode_DATA, which asks again what kind of str it is */
+    k->n = (uint32_t)PyUnicode_GET_LENGTH(o);
+    return true;
+}
+
+/* Positional and keyword arguments of a METH_FASTCALL verb, in the order of `names`; absent ones stay NULL. */
+static ALWAYS_INLINE bool parse_args(const char *verb, const char *const *names, int required, int most, PyObject *const *args,
+                              Py_ssize_t n, PyObject *kwnames, PyObject **out)
+{
+    if (unlikely(kwnames || n < required || n > most))
+        return parse_any_args(verb, names, required, most, args, n, kwnames, out);
+    for (int i = 0; i < most; i++)
+        out[i] = i < n ? args[i] : NULL;
+    return true;
+}
 
 /* What came of reading a value: an object, a torn read (try again), bytes that do not decode (a miss), an error. */
 enum reading { READ_OK, READ_TORN, READ_GARBAGE, READ_ERROR };

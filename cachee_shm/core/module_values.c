@@ -3,13 +3,10 @@
 
 /* ---- arguments ---- */
 
-bool key_from(PyObject *o, struct key *k)
+bool key_from_any(PyObject *o, struct key *k)
 {
     Py_ssize_t n;
-    if (PyUnicode_Check(o) && PyUnicode_IS_COMPACT_ASCII(o)) {
-        k->bytes = PyUnicode_DATA(o);
-        n = PyUnicode_GET_LENGTH(o);
-    } else if (PyUnicode_Check(o)) {
+    if (PyUnicode_Check(o)) {
         k->bytes = PyUnicode_AsUTF8AndSize(o, &n);
         if (!k->bytes) {
             if (!PyErr_ExceptionMatches(PyExc_UnicodeError))
@@ -35,9 +32,8 @@ bool key_from(PyObject *o, struct key *k)
     return true;
 }
 
-/* Positional and keyword arguments of a METH_FASTCALL verb, in the order of `names`; absent ones stay NULL. */
-bool parse_args(const char *verb, const char *const *names, int required, int most, PyObject *const *args,
-                       Py_ssize_t n, PyObject *kwnames, PyObject **out)
+NEVER_INLINE bool parse_any_args(const char *verb, const char *const *names, int required, int most, PyObject *const *args, Py_ssize_t n,
+                    PyObject *kwnames, PyObject **out)
 {
     Py_ssize_t nkw = kwnames ? PyTuple_GET_SIZE(kwnames) : 0;
     if (n > most) {
@@ -386,7 +382,7 @@ static bool all_ascii(const unsigned char *p, size_t n)
 }
 
 /* Fixed-size types: no object is made before the bytes are confirmed. */
-static enum reading read_small(SegmentObject *s, const struct entry_ref *e, PyObject **out)
+static NEVER_INLINE enum reading read_small(SegmentObject *s, const struct entry_ref *e, PyObject **out)
 {
     char raw[8];
     double d;
@@ -417,7 +413,7 @@ static bool confirmed(SegmentObject *s, const struct entry_ref *e, bool whole)
     return whole;
 }
 
-static enum reading read_ascii(SegmentObject *s, const struct entry_ref *e, PyObject **out)
+static NEVER_INLINE enum reading read_ascii(SegmentObject *s, const struct entry_ref *e, PyObject **out)
 {
     PyObject *text = PyUnicode_New(e->value_bytes, 127);
     if (!text)
@@ -439,7 +435,7 @@ static enum reading read_ascii(SegmentObject *s, const struct entry_ref *e, PyOb
 }
 
 /* The bytes are input: whatever exception they raise, they do not decode. */
-static enum reading decoded(SegmentObject *s, uint8_t type, PyObject *data, PyObject **out)
+static NEVER_INLINE enum reading decoded(SegmentObject *s, uint8_t type, PyObject *data, PyObject **out)
 {
     PyObject *decoders = Py_XNewRef(s->decoders); /* held: a decoder may attach to another segment */
     PyObject *decode = decoders && type < PyTuple_GET_SIZE(decoders) ? PyTuple_GET_ITEM(decoders, type) : NULL;
@@ -472,14 +468,14 @@ enum reading read_bytes(SegmentObject *s, const struct entry_ref *e, PyObject **
 
 enum reading read_value(SegmentObject *s, const struct entry_ref *e, PyObject **out)
 {
-    if (entry_type(e) == TYPE_ASCII)
+    uint8_t type = entry_type(e);
+    if (type == TYPE_BYTES)
+        return read_bytes(s, e, out);
+    if (type == TYPE_ASCII)
         return read_ascii(s, e, out);
-    if (entry_type(e) >= TYPE_INT64 && entry_type(e) <= TYPE_NONE)
+    if (type >= TYPE_INT64 && type <= TYPE_NONE)
         return read_small(s, e, out);
     PyObject *data;
     enum reading r = read_bytes(s, e, &data);
-    if (r == READ_OK && entry_type(e) != TYPE_BYTES)
-        return decoded(s, entry_type(e), data, out);
-    *out = data;
-    return r;
+    return r == READ_OK ? decoded(s, type, data, out) : r;
 }

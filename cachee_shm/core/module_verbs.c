@@ -11,36 +11,35 @@ static void keep_near(SegmentObject *s, uint32_t attachments, PyObject *key, con
 
 static void note_age(const SegmentObject *s, const struct entry_ref *e, enum finding f, struct age *age)
 {
-    if (age && f != FOUND_NOTHING)
+    if (unlikely(age != NULL) && f != FOUND_NOTHING)
         *age = (struct age){.expires_ms = entry_expires_ms(e), .now_ms = clock_ms(&s->a), .load_ms = entry_load_ms(e)};
 }
 
 /* FOUND (or FOUND_STALE) with a new reference in *out, FOUND_NOTHING, or -1 with an error set. */
-static int fetch_once(SegmentObject *s, PyObject *key_object, PyObject **out, struct age *age)
+static ALWAYS_INLINE int fetch_once(SegmentObject *s, PyObject *key_object, PyObject **out, struct age *age)
 {
     struct key k;
     struct entry_ref e;
-    *out = NULL;
     if (!key_from(key_object, &k) || !enter(s))
         return -1;
     enum finding f;
-    if (s->near && near_find(s, key_object, &k, &e, &f, out)) {
+    if (unlikely(s->near != NULL) && near_find(s, key_object, &k, &e, &f, out)) {
         note_age(s, &e, f, age);
         return f;
     }
     uint64_t hash = hash_key(s->a.hash_key, k.bytes, k.n);
     for (int tries = 0; tries < GET_TRIES_MAX; tries++) {
         f = cache_find(&s->a, hash, k.bytes, k.n, &e);
-        if (f == FOUND_NOTHING)
+        if (unlikely(f == FOUND_NOTHING))
             break;
         uint32_t attachments = s->attachments;
         note_age(s, &e, f, age);
         enum reading r = read_value(s, &e, out);
-        if (r == READ_ERROR)
+        if (unlikely(r == READ_ERROR))
             return -1;
-        if (r == READ_OK && s->near)
+        if (r == READ_OK && unlikely(s->near != NULL))
             keep_near(s, attachments, key_object, &k, &e, *out);
-        if (r == READ_OK)
+        if (likely(r == READ_OK))
             return f;
         if (r == READ_GARBAGE) {
             if (s->open)
@@ -54,22 +53,25 @@ static int fetch_once(SegmentObject *s, PyObject *key_object, PyObject **out, st
 /* A look may find that the segment has a successor: that has the answer. */
 int find_value(SegmentObject *s, PyObject *key, PyObject **out, struct age *age)
 {
-    int hidden = transaction_hides();
-    if (hidden) {
-        *out = NULL;
-        return hidden < 0 ? -1 : FOUND_NOTHING;
+    *out = NULL;
+    int found = transaction_hides();
+    if (unlikely(found != 0))
+        return found < 0 ? -1 : FOUND_NOTHING;
+    for (int looks = 0; looks < 2; looks++) {
+        found = fetch_once(s, key, out, age);
+        if (likely(found != FOUND_NOTHING) || !s->open || !segment_retired(&s->a) || s->a.stand_in)
+            break;
     }
-    int f = fetch_once(s, key, out, age);
-    return f == FOUND_NOTHING && s->open && segment_retired(&s->a) && !s->a.stand_in ? fetch_once(s, key, out, age) : f;
+    return found;
 }
 
 /* What get() and its kin see: a value that is past its lifetime is a miss. */
 static int fetch_fresh(SegmentObject *s, PyObject *key, PyObject **out)
 {
     int f = find_value(s, key, out, NULL);
-    if (f < 0)
+    if (unlikely(f < 0))
         return f;
-    if (f == FOUND_STALE)
+    if (unlikely(f == FOUND_STALE))
         Py_CLEAR(*out);
     if (s->open)
         count(&s->a, f == FOUND ? STAT_HITS : STAT_MISSES, 1);
@@ -82,12 +84,10 @@ static PyObject *Segment_get(SegmentObject *s, PyObject *const *args, Py_ssize_t
 {
     static const char *const names[] = {"key", "default"};
     PyObject *in[2], *value;
-    if (!kwnames && (n == 1 || n == 2))
-        in[0] = args[0], in[1] = n == 2 ? args[1] : NULL;
-    else if (!parse_args("get", names, 1, 2, args, n, kwnames, in))
+    if (!parse_args("get", names, 1, 2, args, n, kwnames, in))
         return NULL;
     int found = fetch_fresh(s, in[0], &value);
-    if (found)
+    if (likely(found != 0))
         return found < 0 ? NULL : value;
     return Py_NewRef(in[1] ? in[1] : Py_None);
 }

@@ -48,6 +48,18 @@ static uint64_t next_generation(const struct attachment *a, uint32_t page, uint6
     return generation + (life && ahead > 0 ? (uint32_t)ahead : 0) + 1;
 }
 
+/* ---- entries ---- */
+
+bool entry_read_more(const struct attachment *a, struct entry_ref *e)
+{
+    bool has_lifetime = e->stored_word & ENTRY_LIFETIME && e->place.off <= a->geo.page_bytes - (ENTRY_HEADER_WORDS + 1) * 8;
+    e->lifetime = has_lifetime ? load_relaxed(&e->at[ENTRY_HEADER_WORDS]) : 0;
+    e->tags = (e->stored_word >> ENTRY_TAGS_SHIFT) & ENTRY_TAGS_BITS;
+    e->key_at = e->at + ENTRY_HEADER_WORDS + entry_lifetime_words(e) + e->tags;
+    return e->key_bytes <= KEY_BYTES_MAX && e->tags <= TAGS_MAX && e->value_bytes <= SPANS_MAX * a->span_bytes &&
+           entry_body_bytes(a, e) <= a->geo.page_bytes && e->place.off + entry_size(a, e) <= a->geo.page_bytes;
+}
+
 /* ---- dead bytes ----
  *
  * Never too many: where all are dead, nobody looks for words that name one of them. A word that was left would come to name

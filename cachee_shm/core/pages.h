@@ -29,6 +29,7 @@ struct entry_ref {
     struct place place;
     uint64_t hash, version, flags_word, stored_word;
     uint64_t lifetime; /* the first word of its lifetime; 0: it has none */
+    const a64 *key_at;
     uint32_t value_bytes, key_bytes, tags;
     /* Set by index.c. */
     a64 *word_at;
@@ -84,8 +85,8 @@ static inline uint32_t entry_size(const struct attachment *a, const struct entry
     return entry_bytes(e->key_bytes, entry_lifetime_words(e) + e->tags, entry_body_bytes(a, e));
 }
 
-static inline const a64 *entry_tags(const struct entry_ref *e) { return e->at + ENTRY_HEADER_WORDS + entry_lifetime_words(e); }
-static inline const a64 *entry_key(const struct entry_ref *e) { return entry_tags(e) + e->tags; }
+static inline const a64 *entry_tags(const struct entry_ref *e) { return e->key_at - e->tags; }
+static inline const a64 *entry_key(const struct entry_ref *e) { return e->key_at; }
 static inline const a64 *entry_value(const struct entry_ref *e) { return entry_key(e) + words_of(e->key_bytes); }
 
 static inline uint64_t page_word(uint64_t generation, uint32_t owner, enum page_queue queue, enum page_state state)
@@ -112,10 +113,13 @@ static inline uint64_t word_of_place(const struct place *p, uint64_t tag_bits)
            (p->generation & INDEX_GEN_BITS) << INDEX_GEN_SHIFT | tag_bits;
 }
 
+/* The rest of entry_read, of an entry with words of its lifetime, tags or spans. */
+bool entry_read_more(const struct attachment *a, struct entry_ref *e);
+
 /* Read the entry at a place whose page word was just loaded. False: lengths that cannot be. */
 static inline bool entry_read(const struct attachment *a, uint32_t page, uint32_t off, struct entry_ref *e)
 {
-    if (off > a->geo.page_bytes - ENTRY_HEADER_WORDS * 8)
+    if (unlikely(off > a->geo.page_bytes - ENTRY_HEADER_WORDS * 8))
         return false;
     const a64 *at = page_at(a, page, off);
     e->at = at;
@@ -128,12 +132,12 @@ static inline bool entry_read(const struct attachment *a, uint32_t page, uint32_
     e->version = version_word >> ENTRY_VERSION_SHIFT;
     e->key_bytes = version_word & ENTRY_KEY_BITS;
     e->value_bytes = e->stored_word & ENTRY_LENGTH_BITS;
-    e->tags = (e->stored_word >> ENTRY_TAGS_SHIFT) & ENTRY_TAGS_BITS;
-    e->lifetime = e->stored_word & ENTRY_LIFETIME && off <= a->geo.page_bytes - (ENTRY_HEADER_WORDS + 1) * 8
-                      ? load_relaxed(&at[ENTRY_HEADER_WORDS])
-                      : 0;
-    return e->key_bytes <= KEY_BYTES_MAX && e->tags <= TAGS_MAX && e->value_bytes <= SPANS_MAX * a->span_bytes &&
-           entry_body_bytes(a, e) <= a->geo.page_bytes && off + entry_size(a, e) <= a->geo.page_bytes;
+    if (unlikely((e->stored_word & ENTRY_MORE_BITS) != 0))
+        return entry_read_more(a, e);
+    e->lifetime = 0;
+    e->tags = 0;
+    e->key_at = at + ENTRY_HEADER_WORDS;
+    return e->key_bytes <= KEY_BYTES_MAX && off + entry_bytes(e->key_bytes, 0, e->value_bytes) <= a->geo.page_bytes;
 }
 
 /* Follow an index word. False: it dangles (its page has moved on) or is garbage. */
