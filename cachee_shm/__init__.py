@@ -10,6 +10,7 @@ from cachee_shm.attaching import attach
 from cachee_shm.cache import Cache
 from cachee_shm.errors import CacheeError
 from cachee_shm.events import Event, Events
+from cachee_shm.filling import Filling
 from cachee_shm.health import Health, PeerHealth
 from cachee_shm.loading import Writing
 from cachee_shm.loads import BatchLoad, Load, current_load
@@ -21,6 +22,7 @@ __all__ = [
     "CacheeError",
     "Event",
     "Events",
+    "Filling",
     "Health",
     "Load",
     "PeerHealth",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
 from cachee_shm.errors import Closed, SegmentError
 from cachee_shm.events import Events
+from cachee_shm.filling import Filling
 from cachee_shm.health import Health, health
 from cachee_shm.host import Host
 from cachee_shm.loading import DEFAULT_TTL, TTL, Options, Writing, aload, load
@@ -332,6 +333,13 @@ class Cache(Segment):
         ``KeyTooLong`` and ``Closed`` come before the origin is written. ``async with`` works alike.
         """
         return Writing(self, key)
+
+    def filling(self) -> Filling:
+        """The right to store, fenced and unannounced, what is read from the origin from now on: ``Filling``.
+
+        Raises ``Closed``, and what attaching raises when the segment was replaced meanwhile.
+        """
+        return Filling(self)
 
     def events(self, keys: Iterable[str | bytes] | None = None) -> Events:
         """What is written from now on, here and on every peer; of these keys only, if given: ``Events``."""

@@ -24,13 +24,13 @@ FLOORS = {
         ["segment", "events", "waiting"],
         ["near", "loads", "loading", "many", "locks", "host", "synced", "health"],
         ["timeouts"],
-        ["cached"],
+        ["cached", "filling"],
         ["cache"],
         ["bypass"],
         ["attaching", "transactions"],
         ["backing"],
         ["cachelib"],
-        ["__init__", "cli", "sqlalchemy", "django", "testing", "flask", "dogpile"],
+        ["__init__", "cli", "sqlalchemy", "django", "http", "testing", "flask", "dogpile"],
     ],
     "cachee_bridge": [
         ["identity", "seal", "budget", "pace", "logs", "strangers", "gate", "owners", "reasons"],
@@ -231,7 +231,7 @@ def reached(node: ast.AST):
 
 def siblings(package: str, path: Path) -> set[str]:
     """The modules of the same package that a file imports."""
-    own = {module.stem for module in modules(package)} | {"_core", "cli"}
+    own = {module.stem for module in modules(package)} | {"_core", "cli", "http"}
     parts = [name.split(".") for name in imported(path) if name.split(".")[0] == package]
     return {part[1] if len(part) > 1 and part[1] in own else "__init__" for part in parts} - {path.stem}
 

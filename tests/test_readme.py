@@ -19,7 +19,7 @@ else:
     import tomli as tomllib
 
 ROOT = pathlib.Path(__file__).parent.parent
-DOCUMENTS = ["README.md", "cachee_shm/README.md", "cachee_shm/VERBS.md"]
+DOCUMENTS = ["README.md", "cachee_shm/README.md", "cachee_shm/VERBS.md", "cachee_shm/http/README.md"]
 LINKING = [*DOCUMENTS, "bench/README.md", "bridge/README.md"]
 
 

@@ -171,10 +171,11 @@ Py_ssize_t Segment_length(SegmentObject *s) { return enter(s) ? (Py_ssize_t)cach
 static PyObject *Segment_token(SegmentObject *s, PyObject *unused)
 {
     (void)unused;
-    if (!enter(s))
+    struct snapshot saw; /* of open transactions, whose rows may be older than now, or not committed */
+    if (!transaction_snapshot(s, &saw) || !enter(s))
         return NULL;
-    uint64_t now_ms = clock_ms(&s->a);
-    return Py_BuildValue("(KK)", token_of(s, ring_tail(&s->a)), now_ms);
+    uint64_t now_ms = clock_ms(&s->a), token = saw.older ? saw.token : token_of(s, ring_tail(&s->a));
+    return Py_BuildValue("(KK)", saw.unstored ? UINT64_MAX : token, now_ms);
 }
 
 /* The ring position of a token; one that no ring reaches when the token is another attachment's. */
