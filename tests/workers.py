@@ -30,8 +30,9 @@ LONGEST_FIRST = (
     "tests/cachee_shm/test_reentry.py",
     "tests/bridge/test_synced_hosts.py",
 )
-TOGETHER = {  # files whose tests share what takes long to start
-    "tests/cachee_shm/test_django.py": "databases",
+TOGETHER = {
+    "tests/bench/": "benches",  # their rivals' servers have ports that are chosen once for all
+    "tests/cachee_shm/test_django.py": "databases",  # which take long to start
     "tests/cachee_shm/test_sqlalchemy.py": "databases",
 }
 
@@ -39,7 +40,7 @@ TOGETHER = {  # files whose tests share what takes long to start
 def unit(nodeid: str) -> str:
     """What is run by one process as a whole: the test's file, or a group of files."""
     file = nodeid.partition("::")[0]
-    return TOGETHER.get(file, file)
+    return next((group for begin, group in TOGETHER.items() if file.startswith(begin)), file)
 
 
 def rank(nodeid: str) -> int:
