@@ -15,6 +15,7 @@ flight: ContextVar[Flight]
 transactions: ContextVar[tuple[Any, ...]]
 
 def is_plain(value: object) -> bool: ...
+def is_bounded(data: bytes) -> bool: ...
 def transaction_tokens() -> dict[Any, int]: ...
 def transaction_hooks(
     hides: Callable[[], bool],
@@ -180,6 +181,15 @@ class Segment:
         started_ms: int,
         ttl: float | timedelta | EllipsisType | None,
         tags: Sequence[str],
+        /,
+    ) -> bool: ...
+    def _gets(self, key: str | bytes, /) -> tuple[Any, bytes] | None: ...
+    def _cas(
+        self,
+        key: str | bytes,
+        value: object,
+        token: bytes,
+        ttl: float | timedelta | EllipsisType | None,
         /,
     ) -> bool: ...
     def _incr(self, key: str | bytes, delta: int, /) -> int | None: ...

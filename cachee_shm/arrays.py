@@ -14,6 +14,7 @@ from typing import Any
 
 import msgpack
 
+from cachee_shm._core import is_bounded
 from cachee_shm.errors import Unserializable
 from cachee_shm.extensions import Extension
 from cachee_shm.mistakes import is_its_own
@@ -24,6 +25,7 @@ HEAD = struct.Struct("<I")  # bytes of the head: msgpack of dtype and shape
 PLAIN_KINDS = "biufcmMSUV"  # bool, integers, floats, complex, times, fixed-size bytes and text, records
 ITEM_BYTES_MAX = 1 << 20
 DIMENSIONS_MAX = 64
+HEAD_BYTES_MAX = 1 << 16  # some thousand fields: numpy takes milliseconds to make a dtype of them
 CODE_POINT_MAX = 0x10FFFF
 
 
@@ -99,15 +101,22 @@ def _size(number: Any) -> int:
 
 def _array_bytes(value: Any) -> bytes:
     head = msgpack.packb([_description(value.dtype), list(value.shape)])
+    if len(head) > HEAD_BYTES_MAX:
+        raise Unserializable("a numpy array of too many fields; nothing was stored: store its columns")
     return b"".join((HEAD.pack(len(head)), head, value.tobytes()))
 
 
 def _array_from(data: bytes) -> object:
     at = HEAD.size + HEAD.unpack_from(data)[0]
-    described, shape = msgpack.unpackb(data[HEAD.size : at])
+    head = data[HEAD.size : at]
+    if len(head) > HEAD_BYTES_MAX or not is_bounded(head):
+        raise ValueError("no head of an array")
+    described, shape = msgpack.unpackb(head)
+    if len(shape) > DIMENSIONS_MAX:  # before they are multiplied
+        raise ValueError("too many dimensions")
     dtype, sizes = _dtype_from(described), tuple(map(_size, shape))
     count = math.prod(sizes)
-    if len(sizes) > DIMENSIONS_MAX or at + count * dtype.itemsize != len(data):
+    if at + count * dtype.itemsize != len(data):
         raise ValueError("a shape of another size")
     return _items(data, dtype, count, at).reshape(sizes)
 

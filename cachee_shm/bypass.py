@@ -31,6 +31,15 @@ class CountsNothing(Host):
         self._segment._judge_ttl(ttl)
         return first
 
+    def gets(self, key: str | bytes) -> tuple[Any, bytes | None]:
+        self._segment._hash(key)
+        return None, None
+
+    def cas(self, key: str | bytes, value: object, token: bytes | None, ttl: TTL = DEFAULT_TTL) -> bool:
+        """As if nobody else had a value: whoever tries again until it is stored goes on."""
+        self._segment.add(key, value, ttl=ttl, local=True)
+        return token is None
+
 
 class Bypass(Cache):
     """A ``Cache`` that stores and finds nothing, and announces every write.

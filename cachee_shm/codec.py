@@ -32,7 +32,7 @@ from typing import Any, NamedTuple
 
 import msgpack
 
-from cachee_shm._core import is_plain
+from cachee_shm._core import is_bounded, is_plain
 from cachee_shm.classes import is_model
 from cachee_shm.compression import Compression
 from cachee_shm.errors import Undecodable, Unserializable
@@ -102,8 +102,10 @@ class Codec:
         plain = [DECODERS[tag] for tag in range(PICKLE + 1)]
         if unpickles:
             plain[PICKLE] = _unpickled
-        restored = partial(self._compression.restored, plain)
-        within_label: Decoders = (*plain, _nested, restored)
+        within = [*plain]  # the core checks PLAIN itself, where it is the outermost
+        within[PLAIN] = _plain_within
+        restored = partial(self._compression.restored, within)
+        within_label: Decoders = (*within, _nested, restored)
         self.decoders: Decoders = (
             *plain,
             partial(_value_behind_label, within_label),
@@ -114,11 +116,14 @@ class Codec:
     def decode(self, tag: int, data: bytes) -> object:
         """The value that ``encode`` made ``tag`` and ``data`` from; ``Undecodable`` for any other bytes."""
         try:
-            return self.decoders[tag](data)
+            return self._decoder(tag)(data)
         except Exception as error:  # the bytes are input: whatever they break is the same answer
-            if 0 <= tag < len(self.decoders) and not is_its_own(error, self.decoders[tag], data):
+            if 0 <= tag < len(self.decoders) and not is_its_own(error, self._decoder(tag), data):
                 raise
             raise Undecodable(f"{len(data)} bytes of type {tag} do not decode: {error}") from error
+
+    def _decoder(self, tag: int) -> Callable[[bytes], object]:
+        return _plain_within if tag == PLAIN else self.decoders[tag]
 
     def _encode(self, value: object) -> Pair:
         if type(value) is Encoded:
@@ -206,6 +211,12 @@ def _label(data: bytes) -> tuple[str, int]:
 def _value_behind_label(decoders: Decoders, data: bytes) -> object:
     at = _label(data)[1]
     return decoders[data[at]](data[at + 1 :])
+
+
+def _plain_within(data: bytes) -> object:
+    if not is_bounded(data):
+        raise ValueError("cut off, or more items than bytes")
+    return DECODERS[PLAIN](data)
 
 
 def _nested(data: bytes) -> object:

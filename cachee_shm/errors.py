@@ -21,6 +21,7 @@ adds the particulars: the file and key, the name, the number found and the numbe
     ├── InvalidTTL (ValueError)             a lifetime that is negative, NaN or not a number
     ├── InvalidCodec (ValueError)           a codec that cannot be registered
     ├── NotACounter (ValueError)            a value that incr cannot add to
+    ├── NotLocal (ValueError)               a value that other hosts may hold, where one of this host is meant
     ├── LockTimeout (TimeoutError)          a lock is held by another for longer than its caller waits
     ├── LoadTimeout (TimeoutError)          a load takes longer than its caller waits
     ├── NoStaleValue (LookupError)          a loader keeps the older value, and there is none
@@ -64,6 +65,7 @@ __all__ = [
     "NoStaleValue",
     "NotACounter",
     "NotForgotten",
+    "NotLocal",
     "PeerConflict",
     "ProcessLimit",
     "RosterFull",
@@ -221,6 +223,13 @@ class LoadTimeout(CacheeError, TimeoutError):
 
     State: the load goes on, and what it loads will be cached. Do: try again later, or give the loader's own
     query a time-out.
+    """
+
+
+class NotLocal(CacheeError, ValueError):
+    """``cache.host.gets`` or ``cas`` of a key whose value was set without ``local=True``.
+
+    State: the value is as it was. Do: use a key of its own for what this host's processes share.
     """
 
 

@@ -38,6 +38,7 @@ __all__ = [
     "SETS",
     "TEXT",
     "Extension",
+    "dict_from",
     "factory_called",
     "factory_name",
     "int_bytes",
@@ -138,6 +139,31 @@ def _delta_bytes(value: dt.timedelta) -> bytes:
 # Containers
 
 
+EQUAL_HASHES_MAX = 1000
+"""Of the items of a set or the keys of a large dict: each costs a comparison with all others. Only bytes that
+are made for it have more (numbers whose hashes are equal; those of text depend on the process)."""
+
+
+def _hashes_differ(values: list[Any]) -> list[Any]:
+    if len(values) > EQUAL_HASHES_MAX and len(values) - len(set(map(hash, values))) > EQUAL_HASHES_MAX:
+        raise ValueError(f"more than {EQUAL_HASHES_MAX} values of equal hashes in a set or dict")
+    return values
+
+
+def dict_from(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+    """A dict of these; ``ValueError`` where making it would cost far more than its length."""
+    _hashes_differ([key for key, _ in pairs])
+    return dict(pairs)
+
+
+def _set_from(items: list[Any]) -> set[Any]:
+    return set(_hashes_differ(items))
+
+
+def _frozenset_from(items: list[Any]) -> frozenset[Any]:
+    return frozenset(_hashes_differ(items))
+
+
 FACTORIES = (
     *(bool, bytes, complex, dict, float, frozenset, int, list, set, str, tuple),
     *(collections.Counter, collections.OrderedDict, collections.deque, decimal.Decimal),
@@ -232,8 +258,8 @@ EXTENSIONS: dict[type, Extension] = {
     ),
     int: Extension(8, int_bytes, int_from),
     tuple: Extension(TUPLE, list, tuple, is_leaf=False),
-    set: Extension(SET, list, set, is_leaf=False),
-    frozenset: Extension(FROZENSET, list, frozenset, is_leaf=False),
+    set: Extension(SET, list, _set_from, is_leaf=False),
+    frozenset: Extension(FROZENSET, list, _frozenset_from, is_leaf=False),
     collections.OrderedDict: Extension(
         20,
         lambda value: [dict(value)],

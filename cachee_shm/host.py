@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from datetime import timedelta
 from types import EllipsisType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cachee_shm.errors import NotACounter, SegmentError
 from cachee_shm.locks import Lock
@@ -70,6 +70,42 @@ class Host:
     ) -> int:
         """``incr`` by ``-delta``; unlike memcached's, it goes below zero."""
         return self.incr(key, -delta, initial=initial, ttl=ttl)
+
+    def gets(self, key: str | bytes) -> tuple[Any, bytes | None]:
+        """The value of ``key`` and a token for ``cas``; (None, None) where there is no value.
+
+        Raises ``NotLocal`` for a value that was set without ``local=True``; ``SegmentError`` while this host
+        has no segment; ``InvalidKey``, ``KeyTooLong``, ``Closed``.
+        """
+        found = self._segment._gets(key)
+        return (None, None) if found is None else found
+
+    def cas(
+        self,
+        key: str | bytes,
+        value: object,
+        token: bytes | None,
+        ttl: float | timedelta | EllipsisType | None = ...,
+    ) -> bool:
+        """Store ``value`` for this host alone if nobody has changed ``key`` since ``gets`` gave the token.
+
+            while True:
+                names, token = cache.host.gets("names")
+                if cache.host.cas("names", [*(names or []), "Ada"], token):
+                    break
+
+        True if it was stored: of concurrent calls with one token exactly one is. False if the value was
+        changed, deleted, evicted or has expired since, or its entry was moved: get it again. A token of None
+        stores only where there is no value. ``ttl``: seconds, a timedelta, None for ever; left out, the
+        namespace's; 0: the value is removed. Its tags stay.
+
+        Raises what ``gets`` raises, ``InvalidTTL``, ``ValueTooLarge``, ``Unserializable``, and ``TypeError``
+        for another token; the older value is as it was then.
+        """
+        if token is None:
+            self._segment._gets(key)  # says why, where it cannot be
+            return self._segment.add(key, value, ttl=ttl, local=True)
+        return self._segment._cas(key, value, token, ttl)
 
     def lock(
         self, name: str | bytes, ttl: float | timedelta | None = 30, wait: float | timedelta = 5

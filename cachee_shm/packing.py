@@ -16,8 +16,9 @@ from typing import Any
 import msgpack
 
 from cachee_shm import arrays, classes, registry
+from cachee_shm._core import is_bounded
 from cachee_shm.errors import Unserializable
-from cachee_shm.extensions import EXTENSIONS, SETS, TEXT, Extension, textual
+from cachee_shm.extensions import EXTENSIONS, SETS, TEXT, Extension, dict_from, textual
 
 __all__ = ["DEPTH_MAX", "HOOKS", "model_from", "pack", "pack_model", "unpack"]
 
@@ -27,6 +28,7 @@ DEPTH_MAX = 64
 NATIVE = frozenset({str, bytes, float, bool, type(None)})
 INT_MIN, INT_END = -(1 << 63), 1 << 64  # of msgpack
 REGISTERED = 18
+PAIRS_FROM = 1 << 14  # bytes: keys of equal hashes that fit into fewer cost milliseconds
 TOO_DEEP = f"a value nested over {DEPTH_MAX} deep, or within itself; nothing was stored"
 
 
@@ -42,7 +44,7 @@ def pack_model(value: object) -> bytes:
 
 def unpack(data: bytes) -> Any:
     """What ``pack`` was given. Raises anything for other bytes."""
-    return msgpack.unpackb(data, ext_hook=HOOKS[0], strict_map_key=False)
+    return _unpacked(data, 0)
 
 
 def model_from(data: bytes) -> object:
@@ -137,8 +139,15 @@ OWN = Extension(REGISTERED, _own_state, _own_from, is_leaf=False)
 # Up
 
 
+def _unpacked(data: bytes, depth: int) -> Any:
+    if not is_bounded(data):
+        raise ValueError("cut off, or more items than bytes")
+    pairs = dict_from if len(data) >= PAIRS_FROM else None
+    return msgpack.unpackb(data, ext_hook=HOOKS[depth], strict_map_key=False, object_pairs_hook=pairs)
+
+
 def _list_from(data: bytes, depth: int) -> list[Any]:
-    unpacked = msgpack.unpackb(data, ext_hook=HOOKS[depth], strict_map_key=False)
+    unpacked = _unpacked(data, depth)
     if type(unpacked) is not list:
         raise TypeError("no list")
     return unpacked

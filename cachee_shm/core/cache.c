@@ -1,5 +1,5 @@
 /* cache.c - get, set, delete, add, fill, touch. See cache.h. */
-#include "cache.h"
+#include "writes.h"
 
 enum {
     SWEEP_EVERY_MS = 500,
@@ -222,7 +222,7 @@ static uint64_t expires_of(const struct write *w, uint64_t now_ms)
 }
 
 /* When nothing of it can be served any more. */
-static uint64_t ends_of(const struct write *w, uint64_t now_ms)
+uint64_t write_ends(const struct write *w, uint64_t now_ms)
 {
     uint64_t expires = expires_of(w, now_ms);
     return expires ? expires + w->grace_ms : 0;
@@ -230,7 +230,7 @@ static uint64_t ends_of(const struct write *w, uint64_t now_ms)
 
 static uint32_t lifetime_words(const struct write *w) { return w->sliding_ms ? LIFETIME_WORDS_MAX : w->grace_ms || w->load_ms; }
 
-static uint32_t bytes_of(const struct write *w)
+uint32_t write_bytes(const struct write *w)
 {
     return entry_bytes(w->key_bytes, w->tags + lifetime_words(w), w->body_bytes);
 }
@@ -249,8 +249,8 @@ static a64 *put_lifetime(const struct write *w, a64 *at, uint64_t now_ms)
 }
 
 /* Copy the entry into reserved bytes; its version comes later. */
-static void put(struct attachment *a, const struct write *w, const struct place *at, uint64_t flags, uint64_t loaded_ms,
-                uint64_t now_ms)
+void write_put(struct attachment *a, const struct write *w, const struct place *at, uint64_t flags, uint64_t loaded_ms,
+               uint64_t now_ms)
 {
     a64 *e = page_at(a, at->page, at->off);
     uint64_t expires = expires_of(w, now_ms);
@@ -270,7 +270,7 @@ static enum publish publish(struct attachment *a, const struct write *w, const s
                             uint64_t now_ms)
 {
     store_relaxed(&page_at(a, at->page, at->off)[ENTRY_VERSION], version_word(version, w->key_bytes));
-    pages_commit(a, at, bytes_of(w), 1, ends_of(w, now_ms));
+    pages_commit(a, at, write_bytes(w), 1, write_ends(w, now_ms));
     return index_publish(a, at, w->hash, now_ms);
 }
 
@@ -311,17 +311,17 @@ struct announcement { /* a write on its way */
 static bool too_large(const struct attachment *a, const struct write *w) { return w->value_bytes > value_bytes_max(a); }
 
 /* Room for the entry; a large value's spans are written first. */
-static bool reserve(struct attachment *a, struct write *w, struct place *at, uint64_t now_ms)
+bool write_reserve(struct attachment *a, struct write *w, struct place *at, uint64_t now_ms)
 {
     bool written = true;
     w->body = w->value;
     w->body_bytes = w->value_bytes;
     if (w->value_bytes > a->span_bytes) {
-        written = span_write(a, w->hash, w->value, w->value_bytes, ends_of(w, now_ms));
+        written = span_write(a, w->hash, w->value, w->value_bytes, write_ends(w, now_ms));
         w->body = a->span_words;
         w->body_bytes = span_count(a, w->value_bytes) * 8;
     }
-    bool has_room = written && evict_make_room(a, bytes_of(w), at);
+    bool has_room = written && evict_make_room(a, write_bytes(w), at);
     a->span_hash = 0; /* the words of the spans are final: they are copied next */
     return has_room;
 }
@@ -341,9 +341,9 @@ static void begin(struct attachment *a, struct announcement *n, struct write *w,
     *n = (struct announcement){.w = w, .now_ms = clock_ms(a)};
     if (!(flags & ENTRY_ADD)) /* a dead add owes no eviction */
         store_release(&a->me->verb_hash, w->hash); /* INTENT */
-    n->has_room = !w->store_nothing && reserve(a, w, &n->place, n->now_ms);
+    n->has_room = !w->store_nothing && write_reserve(a, w, &n->place, n->now_ms);
     if (n->has_room) {
-        put(a, w, &n->place, flags, started_ms < n->now_ms ? started_ms : n->now_ms, n->now_ms);
+        write_put(a, w, &n->place, flags, started_ms < n->now_ms ? started_ms : n->now_ms, n->now_ms);
         n->digest = digest_at(a, w, &n->place);
     }
 }
@@ -511,11 +511,11 @@ enum store cache_fill(struct attachment *a, struct write *w, uint64_t token, uin
     uint64_t doubt_ms = doubt_until(a, w->hash);
     w->last_ms = doubt_ms > now_ms ? doubt_ms : 0; /* its last write may still happen: until it is announced again */
     w->grace_ms = w->last_ms ? 0 : w->grace_ms;
-    if (!reserve(a, w, &at, now_ms)) {
+    if (!write_reserve(a, w, &at, now_ms)) {
         count(a, STAT_NO_ROOM, 1);
         return STORE_NO_ROOM;
     }
-    put(a, w, &at, 0, started_ms, now_ms);
+    write_put(a, w, &at, 0, started_ms, now_ms);
     bool stored = publish(a, w, &at, token << 1 | 1, now_ms) == PUBLISH_OK;
     if (!stored)
         return refuse_fill(a, w);

@@ -209,6 +209,7 @@ enum value_type {
     TYPE_TRUE = 6,
     TYPE_NONE = 7,
     TYPE_CODEC = 8,
+    TYPE_PLAIN = 11, /* msgpack without extensions, see codec.py */
 };
 
 /* ---- shared structs ---- */

@@ -436,7 +436,8 @@ static bool import_errors(void)
         {"SegmentRetired", &errors.segment_retired}, {"Closed", &errors.closed},
         {"TimeNamespace", &errors.time_namespace}, {"KeyTooLong", &errors.key_too_long},
         {"InvalidKey", &errors.invalid_key},       {"InvalidTTL", &errors.invalid_ttl},
-        {"NotACounter", &errors.not_a_counter},   {"ValueTooLarge", &errors.value_too_large},
+        {"NotACounter", &errors.not_a_counter},   {"NotLocal", &errors.not_local},
+          {"ValueTooLarge", &errors.value_too_large},
         {"Unserializable", &errors.unserializable}, {"BridgeRunning", &errors.bridge_running},
         {"AccessDenied", &errors.access_denied}, {"ProcessLimit", &errors.process_limit},
         {"SegmentBusy", &errors.segment_busy},
@@ -460,6 +461,7 @@ static int exec_module(PyObject *module)
     if (!done) {
         gather(methods, own_methods);
         gather(methods, module_verbs);
+        gather(methods, module_cas);
         gather(methods, module_bridge);
         gather(methods, module_loading);
         gather(methods, module_peers);
@@ -486,6 +488,12 @@ static PyObject *module_is_plain(PyObject *module, PyObject *value)
 {
     (void)module;
     return PyBool_FromLong(value_is_plain(value, PLAIN_DEPTH_MAX));
+}
+
+static PyObject *module_is_bounded(PyObject *module, PyObject *data)
+{
+    (void)module;
+    return PyBytes_CheckExact(data) ? PyBool_FromLong(bytes_bounded(data)) : fail(PyExc_TypeError, "is_bounded takes bytes");
 }
 
 #ifdef CACHEE_REENTRY
@@ -523,6 +531,7 @@ static PyMethodDef functions[] = {
 #endif
     {"transaction_tokens", transaction_tokens, METH_NOARGS, NULL},
     {"transaction_hooks", transaction_hooks, METH_VARARGS, NULL},
+    {"is_bounded", module_is_bounded, METH_O, "is_bounded(data) -> bool: decoding these bytes of msgpack costs no more than their length"},
     {"is_plain", module_is_plain, METH_O,
      "is_plain(value) -> bool: is it dicts with keys of str, lists, and scalars of 64 bits alone, at most 64 deep?"},
     {NULL, NULL, 0, NULL},

@@ -23,6 +23,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include "msgpack.h"
 #include "orphan.h"
 #include "relay.h"
 #include "segment.h"
@@ -76,7 +77,7 @@ typedef struct SegmentObject {
 
 struct error_classes { /* from cachee_shm.errors */
     PyObject *segment_error, *layout_mismatch, *no_space, *roster_full, *segment_retired, *closed, *time_namespace,
-        *bridge_running, *access_denied, *process_limit, *segment_busy, *key_too_long, *invalid_key, *invalid_ttl, *not_a_counter, *value_too_large, *unserializable;
+        *bridge_running, *access_denied, *process_limit, *segment_busy, *key_too_long, *invalid_key, *invalid_ttl, *not_a_counter, *not_local, *value_too_large, *unserializable;
 };
 extern struct error_classes errors;
 extern PyTypeObject *segment_type;
@@ -161,6 +162,7 @@ static ALWAYS_INLINE bool parse_args(const char *verb, const char *const *names,
 /* What came of reading a value: an object, a torn read (try again), bytes that do not decode (a miss), an error. */
 enum reading { READ_OK, READ_TORN, READ_GARBAGE, READ_ERROR };
 enum reading read_value(SegmentObject *s, const struct entry_ref *e, PyObject **out);
+bool bytes_bounded(PyObject *data); /* bytes of msgpack: does decoding them cost no more than their length? */
 enum reading read_bytes(SegmentObject *s, const struct entry_ref *e, PyObject **data);
 
 /* module_owed.c: what has to be announced in the next segment; open `writing` blocks, which move along. None runs Python code. */
@@ -240,6 +242,7 @@ bool loading_ready(PyObject *module); /* module_loading.c: its types */
 extern PyMethodDef module_loading[];
 bool writing_ready(PyObject *module); /* module_writing.c: its types */
 bool locks_ready(PyObject *module); /* module_lock.c: its type */
+extern PyMethodDef module_cas[];    /* module_cas.c */
 extern PyMethodDef module_bridge[]; /* module_bridge.c */
 extern PyMethodDef module_peers[];  /* module_peers.c */
 extern PyGetSetDef module_attributes[];

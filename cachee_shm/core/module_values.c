@@ -434,11 +434,19 @@ static NEVER_INLINE enum reading read_ascii(SegmentObject *s, const struct entry
     return READ_GARBAGE;
 }
 
+bool bytes_bounded(PyObject *data)
+{
+    Py_ssize_t n = PyBytes_GET_SIZE(data);
+    return n < MSGPACK_CHECKED_FROM || msgpack_bounded((const unsigned char *)PyBytes_AS_STRING(data), (size_t)n);
+}
+
 /* The bytes are input: whatever exception they raise, they do not decode. */
 static NEVER_INLINE enum reading decoded(SegmentObject *s, uint8_t type, PyObject *data, PyObject **out)
 {
     PyObject *decoders = Py_XNewRef(s->decoders); /* held: a decoder may attach to another segment */
     PyObject *decode = decoders && type < PyTuple_GET_SIZE(decoders) ? PyTuple_GET_ITEM(decoders, type) : NULL;
+    if (type == TYPE_PLAIN && !bytes_bounded(data))
+        decode = NULL;
     bool garbage = type != TYPE_UTF8 && !decode;
     if (type == TYPE_UTF8)
         *out = PyUnicode_DecodeUTF8(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), NULL);

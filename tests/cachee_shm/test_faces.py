@@ -95,6 +95,7 @@ KEYED = {
     "events": lambda c, key: c.events(keys=[key]),
     "host.incr": lambda c, key: c.host.incr(key, initial=0),
     "host.decr": lambda c, key: c.host.decr(key),
+    "host.cas, no token": lambda c, key: c.host.cas(key, 1, None),
     "host.lock": lambda c, key: c.host.lock(key),
 }
 KEPT = {

@@ -1,5 +1,6 @@
 """The view of this host alone: counters."""
 
+import json
 import struct
 import time
 from contextlib import closing
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import cachee_shm
-from cachee_shm.errors import NotACounter
+from cachee_shm.errors import NotACounter, NotLocal
 from tests.cachee_shm.bridged import Bridge, with_bridge
 from tests.cachee_shm.processes import MINUTE_S, children
 
@@ -189,3 +190,111 @@ def test_of_what_a_killed_process_had_counted_nothing_is_lost(cache, config, tmp
             child.kill()
     counted = sum(struct.unpack("<4q", told.read_bytes()))
     assert counted <= cache.get("hits") <= counted + 4
+
+
+# gets and cas
+
+
+def test_cas_stores_if_nobody_has_changed_the_value_since_gets(host, cache):
+    assert host.gets("a") == (None, None)
+    assert host.cas("a", {"n": 1}, None, ttl=60)
+    assert not host.cas("a", {"n": 9}, None)
+    value, token = host.gets("a")
+    assert value == {"n": 1}
+    assert host.cas("a", {"n": 2}, token)
+    assert not host.cas("a", {"n": 3}, token)
+    assert cache.get("a") == {"n": 2}
+
+
+CHANGES = {
+    "set": lambda c: c.set("a", 1, local=True),
+    "incr": lambda c: (c.host.incr("a"), c.host.decr("a")),
+    "cas": lambda c: c.host.cas("a", 1, c.host.gets("a")[1]),
+    "delete": lambda c: c.delete("a"),
+    "delete and set": lambda c: (c.delete("a"), c.set("a", 1, local=True)),
+    "tag": lambda c: c.delete_tags("t"),
+    "clear": lambda c: c.clear(),
+    "successor": lambda c: (c.retire(), c.set("a", 1, local=True)),
+    "end": lambda c: c._freeze(c.now_ms() + 60_000),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_whatever_happened_to_the_key_meanwhile_fails_the_cas(host, cache, change):
+    cache.set("a", 1, ttl=60, tags=["t"], local=True)
+    _, token = host.gets("a")
+    change(cache)
+    before = cache.get("a")
+    assert host.cas("a", "lost", token) is False
+    assert cache.get("a") == before != "lost"
+
+
+def test_what_cas_stored_has_its_lifetime_and_keeps_its_tags(host, cache):
+    start = cache.now_ms()
+    cache._freeze(start)
+    cache.set("a", 1, ttl=60, tags=["t"], local=True)
+    assert host.cas("a", "x" * 9000, host.gets("a")[1], ttl=5)
+    cache._freeze(start + 4_999)
+    assert host.gets("a")[0] == "x" * 9000
+    assert host.cas("a", 3, host.gets("a")[1], ttl=None)
+    cache._freeze(start + 10**8)
+    assert cache.get("a") == 3
+    cache.delete_tags("t")
+    assert "a" not in cache
+    assert host.cas("a", 4, None)
+    assert host.cas("a", 5, host.gets("a")[1], ttl=0)
+    assert "a" not in cache
+
+
+def test_what_other_hosts_may_hold_is_not_compared(host, cache):
+    cache.set("a", 1, local=True)
+    _, token = host.gets("a")
+    cache.set("a", 1)
+    with pytest.raises(NotLocal, match="without local=True"):
+        host.gets("a")
+    assert host.cas("a", 2, token) is False
+    with pytest.raises(TypeError, match="gets"):
+        host.cas("a", 2, b"token")
+    assert cache.get("a") == 1
+
+
+def test_peers_hear_nothing_of_cas_and_a_near_cache_sees_each(config):
+    config["namespaces"] = {"default": {"near_cache_entries": 64}}
+    with cachee_shm.attach(config=config) as cache:
+        assert cache.host.cas("a", [0], None)
+        for n in range(50):
+            value, token = cache.host.gets("a")
+            assert value == cache.get("a") == [n]
+            assert cache.host.cas("a", [n + 1], token)
+        assert cache.pack(0, 1000, 65536)[1] == b""
+
+
+# A life of the counter begins with a number of its own, and each step of it is made by one process alone.
+COUNT_BY_CAS = """
+import os
+made = []
+while len(made) < arguments['counts']:
+    value, token = cache.host.gets('count')
+    life, n = value or (os.urandom(8).hex(), 0)
+    if cache.host.cas('count', (life, n + 1), token):
+        made.append((life, n + 1))
+    if arguments['evicts'] and len(made) % 20 == 0:
+        for i in range(40):
+            cache.set(f'filler:{arguments["number"]}:{i}:{len(made)}', bytes(30000))
+say(json.dumps(made))
+"""
+
+
+@pytest.mark.parametrize("evicts", [False, True])
+def test_what_processes_count_by_cas_is_never_lost_also_with_evictions_between(cache, config, evicts):
+    with children(
+        COUNT_BY_CAS, 4, config=config, counts=1000 if not evicts else 300, evicts=evicts
+    ) as counting:
+        made = [tuple(step) for child in counting for step in json.loads(child.line())]
+    assert len(set(made)) == len(made), "two made one step"
+    lives = {}
+    for life, n in made:
+        lives.setdefault(life, set()).add(n)
+    assert all(steps == set(range(1, len(steps) + 1)) for steps in lives.values())
+    assert evicts or len(lives) == 1
+    assert (cache.stats()["evicted"] > 0) is evicts

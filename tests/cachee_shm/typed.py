@@ -115,6 +115,9 @@ def verbs() -> None:
     assert_type(cache.delete("a"), bool)
     assert_type(cache.add("a", 1), bool)
     assert_type(cache.host.incr("a", initial=0), int)
+    value, token = cache.host.gets("a")
+    assert_type(token, bytes | None)
+    assert_type(cache.host.cas("a", value, token, ttl=5), bool)
     with cache.host.lock("a", ttl=None, wait=0) as lock:
         assert_type(lock.fence, int)
         assert_type(lock.held(), bool)

@@ -41,6 +41,7 @@ PROGRAMS: dict[str, tuple[str, ...]] = {
     "atomics.h": ("ring", "index", "pages", "relay"),
     "attachment.h": ("index", "pages", "segment", "relay"),
     "cache": ("relay", "index", "steps", "segment"),
+    "cas": (),  # by processes that count, from Python
     "clock.h": ("relay", "index"),
     "doorbell": (),
     "doubt": ("corrupt", "relay", "roster"),
@@ -52,6 +53,7 @@ PROGRAMS: dict[str, tuple[str, ...]] = {
     "layout.h": ("segment", "index", "pages", "relay", "steps"),
     "lease": ("lease", "steps"),
     "lock": ("lock", "steps"),
+    "msgpack": (),  # by values of every kind, from Python
     "older": (),  # by real segments of two layouts, from Python
     "pages": ("pages", "index", "roster", "steps", "corrupt"),
     "peers": ("peers", "steps"),
@@ -90,6 +92,10 @@ ALSO: dict[str, tuple[str, ...]] = {
     f"{CORE}index": ("cachee_shm/test_cache", "cachee_shm/test_host"),
     f"{CORE}orphan": ("cachee_shm/test_successor", "cachee_shm/test_detached"),
     f"{CORE}layout": ("cachee_shm/test_segment", "cachee_shm/test_cache", "cachee_shm/test_memory"),
+    f"{CORE}cas": ("cachee_shm/test_host",),
+    f"{CORE}writes": ("cachee_shm/test_cache", "cachee_shm/test_host"),
+    f"{CORE}module_cas": ("cachee_shm/test_host", "cachee_shm/test_faces"),
+    f"{CORE}msgpack": ("cachee_shm/test_codec",),
     f"{CORE}lock": ("cachee_shm/test_locks",),
     f"{CORE}module_lock": ("cachee_shm/test_locks", "cachee_shm/test_interrupted", "cachee_shm/test_faces"),
     f"{CORE}lease": ("cachee_shm/test_loading", "cachee_shm/test_waiting"),

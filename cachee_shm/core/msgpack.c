@@ -1,0 +1,62 @@
+/* msgpack.c - see msgpack.h. */
+#include "msgpack.h"
+
+#include <stdint.h>
+
+struct item { /* one header */
+    unsigned length_bytes; /* of the number behind its first byte */
+    unsigned per;          /* items that follow for each that the number counts: 1 of an array, 2 of a map */
+    uint64_t bytes;        /* that follow whatever the number is */
+    uint64_t items;
+    bool counts_bytes; /* the number counts bytes */
+};
+
+/* Of the first bytes 0xc0 to 0xdf. */
+static struct item item_of_code(unsigned char c)
+{
+    static const unsigned char fixed[] = {4, 8, 1, 2, 4, 8, 1, 2, 4, 8, 2, 3, 5, 9, 17}; /* from float 32 to fixext 16 */
+    if (c <= 0xc3)
+        return (struct item){0};
+    if (c <= 0xc6)
+        return (struct item){.length_bytes = 1u << (c - 0xc4), .counts_bytes = true};
+    if (c <= 0xc9)
+        return (struct item){.length_bytes = 1u << (c - 0xc7), .counts_bytes = true, .bytes = 1};
+    if (c <= 0xd8)
+        return (struct item){.bytes = fixed[c - 0xca]};
+    if (c <= 0xdb)
+        return (struct item){.length_bytes = 1u << (c - 0xd9), .counts_bytes = true};
+    return (struct item){.length_bytes = c & 1 ? 4 : 2, .per = c <= 0xdd ? 1 : 2};
+}
+
+static struct item item_of(unsigned char c)
+{
+    if (c < 0x80 || c >= 0xe0)
+        return (struct item){0};
+    if (c < 0x90)
+        return (struct item){.items = 2 * (c & 15)};
+    if (c < 0xa0)
+        return (struct item){.items = c & 15};
+    return c < 0xc0 ? (struct item){.bytes = c & 31} : item_of_code(c);
+}
+
+bool msgpack_bounded(const unsigned char *bytes, size_t n)
+{
+    uint64_t wanted = 1;
+    size_t at = 0;
+    while (wanted) {
+        if (wanted > n - at)
+            return false;
+        struct item item = item_of(bytes[at++]);
+        uint64_t number = 0;
+        if (item.length_bytes > n - at)
+            return false;
+        for (unsigned i = 0; i < item.length_bytes; i++)
+            number = number << 8 | bytes[at++];
+        uint64_t skipped = item.bytes + (item.counts_bytes ? number : 0);
+        if (skipped > n - at)
+            return false;
+        at += skipped;
+        wanted += item.items + item.per * number - 1;
+    }
+    return true;
+}
