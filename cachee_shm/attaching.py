@@ -10,6 +10,7 @@ from cachee_shm.bypass import Bypass
 from cachee_shm.cache import Cache
 from cachee_shm.segment import Spec, embedded, spec_of
 from cachee_shm.segment import private as private_spec
+from cachee_shm.service import service_name
 
 if TYPE_CHECKING:
     from cachee_shm.config import Config
@@ -25,6 +26,7 @@ def attach(
     *,
     config: str | os.PathLike[str] | Mapping[str, Any] | Config | None = None,
     private: bool = False,
+    service: str | None = None,
 ) -> Cache:
     """Attach to a namespace's segment on this host, creating it if this process is the first.
 
@@ -33,6 +35,8 @@ def attach(
     ``/etc/cachee/cachee.toml`` if that exists, else an embedded default of 32 MiB without a bridge.
     ``private``: an anonymous segment of this process alone, for tests and notebooks; a forked child's is its
     own, and empty.
+    ``service``: what this process is called where processes are listed (`cachee stat`, ``roster()``, errors):
+    1 to 24 bytes of printable text; left out, ``$CACHEE_SERVICE``, else the name of its program.
     In an environment with ``CACHEE_DISABLE=1`` the cache holds nothing and still announces every write.
 
     Waits up to 10 s for another process that is making the segment. A segment whose size is not the
@@ -44,7 +48,8 @@ def attach(
     successor that can be attached, reads miss, writes are announced when it can, and ``health()`` says why.
     """
     kind = Bypass if os.environ.get(DISABLE) == "1" else Cache
-    return kind(spec_for(namespace, config, private))
+    called = service_name(service)
+    return kind(spec_for(namespace, config, private)._replace(service=called))
 
 
 def spec_for(

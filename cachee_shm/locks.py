@@ -150,9 +150,9 @@ class Lock:
         )
 
     def _process(self, slot: int) -> str:
-        for of, pid, _, command, _ in self._segment.roster():
+        for of, pid, _, command, service, _ in self._segment.roster():
             if of == slot:
-                return f"process {pid} ({command})"
+                return f"process {pid} ({service or command})"
         return "another process"
 
 

@@ -31,6 +31,7 @@ from cachee_shm.errors import (
     SegmentError,
     SegmentRetired,
 )
+from cachee_shm.service import service_name
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -80,6 +81,7 @@ class Spec(NamedTuple):
     compress_bytes: int | None = None
     unknown_ttl_ms: int = 30_000
     jitter: float = 0.0  # of the lifetimes of what is loaded
+    service: str = ""  # what the roster calls this process; empty: by its program
 
     @property
     def doorbell(self) -> str:
@@ -262,6 +264,7 @@ class Segment(_core.Segment):
             self._follows,
         )
         self._set_unknown_ttl(spec.unknown_ttl_ms)
+        self._call(spec.service or service_name(None))
         if actual != spec.memory_bytes:
             warn(
                 "segment %s has %d bytes, not the configured %d: the existing one wins until the last "

@@ -13,11 +13,11 @@ COMMAND_MAX = 60
 
 
 def attached(segment: Segment) -> Iterator[str]:
-    """A line for each live process: pid, what it is, resident memory, CPU time so far, command."""
-    for _, pid, is_bridge, command, alive in segment.roster():
+    """A line for each live process: pid, role, service, resident memory, CPU time so far, command."""
+    for _, pid, is_bridge, command, service, alive in segment.roster():
         if alive:
             role = "bridge" if is_bridge else "worker"
-            yield f"{pid:>8}  {role}  {_told_by_the_system(pid, command)}"
+            yield f"{pid:>8}  {role}  {service:<16}  {_told_by_the_system(pid, command)}"
 
 
 def _told_by_the_system(pid: int, command: str) -> str:

@@ -111,6 +111,7 @@ struct attachment {
     uint32_t slot;
     uint32_t slot_generation;
     struct roster_slot *me;
+    char service[SERVICE_BYTES]; /* what this process is called in the roster; padded with zeros */
     uint32_t intents_open;
     uint16_t intents_shared[1 << INTENT_BUCKET_BITS]; /* open blocks in each bucket that its bit in the slot stands for */
     uint32_t life; /* which of this process's and its ancestors' attachments this is */

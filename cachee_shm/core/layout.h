@@ -98,6 +98,7 @@ enum {
     INTENT_BUCKET_BITS = 9,      /* of the hash: what shared intents evict for each of them is 1/512 of all keys */
     INTENT_BUCKET_WORDS = (1 << INTENT_BUCKET_BITS) / 64,
     NAME_BYTES = 64,
+    SERVICE_BYTES = 24,
     LEASES_PER_LOCK = 4,
     DUE_SLOTS = 256,             /* writes of unknown outcome in unknown_ttl; beyond, everything is announced */
     SPANS_PER_PAGE = 8,           /* eight spans fill a page to the byte */
@@ -354,6 +355,7 @@ struct roster_slot {
      * clears them once every key of the bucket was announced. */
     _Alignas(64) a64 shared[INTENT_BUCKET_WORDS];
     _Alignas(64) a64 stats[STAT_COUNT]; /* holder; never reset, so that sums over slots only grow */
+    a64 service[SERVICE_BYTES / 8]; /* holder, when it takes the slot and when it is told; for people. Stays until the next holder */
 };
 
 /* An open `writing` block. Any process takes a free one, or one whose owner's life is over, by CAS of `owner`; then the

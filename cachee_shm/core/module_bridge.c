@@ -547,17 +547,17 @@ struct roster_row {
     uint32_t index;
     bool is_bridge, alive;
     uint64_t pid;
-    char command[sizeof(((struct roster_slot *)0)->command)];
+    char command[sizeof(((struct roster_slot *)0)->command)], service[SERVICE_BYTES];
 };
 
 static PyObject *roster_object(const void *at)
 {
     const struct roster_row *row = at;
-    return Py_BuildValue("(IKNNN)", row->index, row->pid, PyBool_FromLong(row->is_bridge),
-                         text_from(row->command, sizeof row->command), PyBool_FromLong(row->alive));
+    return Py_BuildValue("(IKNNNN)", row->index, row->pid, PyBool_FromLong(row->is_bridge),
+                         text_from(row->command, sizeof row->command), text_from(row->service, sizeof row->service), PyBool_FromLong(row->alive));
 }
 
-/* Who is attached: (slot, pid, is_bridge, command, alive). */
+/* Who is attached: (slot, pid, is_bridge, command, service, alive). */
 static PyObject *Segment_roster(SegmentObject *s, PyObject *unused)
 {
     (void)unused;
@@ -575,6 +575,7 @@ static PyObject *Segment_roster(SegmentObject *s, PyObject *unused)
         row->alive = roster_alive(&s->a, i);
         row->pid = load_relaxed(&slot->pid);
         racing_read(row->command, slot->command, sizeof row->command);
+        racing_read(row->service, slot->service, sizeof row->service);
     }
     return rows_listed(&rows, roster_object);
 }

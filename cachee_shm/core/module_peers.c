@@ -182,7 +182,20 @@ static PyObject *Segment_free_bytes(SegmentObject *s, PyObject *unused)
     return PyLong_FromUnsignedLongLong(pages * s->a.geo.page_bytes);
 }
 
+static PyObject *Segment_call(SegmentObject *s, PyObject *name)
+{
+    Py_ssize_t n;
+    const char *text = PyUnicode_Check(name) ? PyUnicode_AsUTF8AndSize(name, &n) : NULL;
+    if (!text)
+        return PyErr_Occurred() ? NULL : fail(PyExc_TypeError, "a service's name is text");
+    if (!enter(s))
+        return NULL;
+    roster_call(&s->a, text, (size_t)n);
+    Py_RETURN_NONE;
+}
+
 PyMethodDef module_peers[] = {
+    {"_call", (PyCFunction)Segment_call, METH_O, "_call(service): what the roster calls this process"},
     {"source_acked", (PyCFunction)Segment_source_acked, METH_VARARGS, "source_acked(index, position): it has applied this host's ring so far"},
     {"source_tell", (PyCFunction)Segment_source_tell, METH_VARARGS, "source_tell(index, reachable, fresh_ms)"},
     {"bridge_vouch", (PyCFunction)Segment_bridge_vouch, METH_O, "bridge_vouch(until_ms): what was told of every source counts so long"},

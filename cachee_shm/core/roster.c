@@ -239,6 +239,7 @@ static void settle_in(struct attachment *a, uint32_t slot, uint32_t generation, 
     a->slot_generation = generation;
     prctl(PR_GET_NAME, command, 0, 0, 0);
     racing_write(me->command, command, sizeof command);
+    racing_write(me->service, a->service, sizeof a->service);
     store_relaxed(&me->pid, (uint64_t)getpid());
     store_relaxed(&me->attached_ms, now_ms);
     raise_max(&a->header->roster_high, slot + 1);
@@ -277,6 +278,13 @@ static bool take_slot(struct attachment *a, uint32_t slot, uint64_t word, enum r
     }
     a->lock_page = held;
     return true;
+}
+
+void roster_call(struct attachment *a, const char *service, size_t bytes)
+{
+    memset(a->service, 0, sizeof a->service);
+    memcpy(a->service, service, bytes < sizeof a->service ? bytes : sizeof a->service);
+    racing_write(a->me->service, a->service, sizeof a->service);
 }
 
 enum roster_join roster_join(struct attachment *a, enum roster_kind kind, uint64_t now_ms)

@@ -29,6 +29,9 @@ enum roster_join { ROSTER_JOINED = 0, ROSTER_FULL = 1, ROSTER_FAILED = 2 /* errn
 void *roster_hold_byte(const struct attachment *a, uint32_t byte);
 void roster_release_byte(void *held);
 
+/* Say in this process's slot, and in each that it takes later, what it is called. */
+void roster_call(struct attachment *a, const char *service, size_t bytes);
+
 enum roster_join roster_join(struct attachment *a, enum roster_kind kind, uint64_t now_ms);
 void roster_leave(struct attachment *a);
 

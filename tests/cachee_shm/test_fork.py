@@ -24,7 +24,7 @@ from tests.cachee_shm.processes import child, forked, in_fork, until
 
 def slots(cache):
     """The roster slots of live processes, by pid."""
-    return {pid: slot for slot, pid, _, _, alive in cache.roster() if alive}
+    return {pid: slot for slot, pid, *_, alive in cache.roster() if alive}
 
 
 def test_a_forked_child_shares_the_values_and_has_a_slot_of_its_own(cache):
@@ -302,7 +302,7 @@ os.execv(sys.executable, [sys.executable, '-c', program, json.dumps(arguments['c
         assert started.line() == "before"
         cache.sweep()
         assert "owed" not in cache
-        assert sorted(pid for _, pid, _, _, alive in cache.roster() if alive) == sorted(
+        assert sorted(pid for _, pid, *_, alive in cache.roster() if alive) == sorted(
             [os.getpid(), started.pid]
         )
         started.tell()
