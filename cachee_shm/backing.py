@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     Source = str | os.PathLike[str] | Mapping[str, Any] | Config | None
 
-__all__ = ["Backing", "Missing", "count", "fitting", "seconds_of", "unpicklable"]
+__all__ = ["Backing", "Missing", "count", "fitting", "guarded", "remaining_s", "seconds_of", "unpicklable"]
 
 RETRY_S = 1.0
 STAND_IN_BYTES = 1 << 20
@@ -184,11 +185,8 @@ def count(
 
 
 def _made_a_counter(cache: Cache, key: str, delta: int, ttl: Any, tags: tuple[str, ...]) -> Any:
-    """A value that ``set`` has stored, as a sum; of those who count at once, one does this at a time."""
-    guard, end = f"{key[:512]}\0counts", time.monotonic() + LOCK_S
-    while not cache.add(guard, True, ttl=LOCK_S, local=True) and time.monotonic() < end:
-        time.sleep(POLL_S)
-    try:
+    """A value that ``set`` has stored, as a sum."""
+    with guarded(cache, key):
         try:
             total = cache._incr(key, delta)
         except NotACounter:
@@ -197,5 +195,28 @@ def _made_a_counter(cache: Cache, key: str, delta: int, ttl: Any, tags: tuple[st
             is_counter = type(total) is int and -(1 << 63) <= total < 1 << 63
             cache.set(key, total, ttl=ttl, tags=tags, local=is_counter)
         return delta if total is None else total
+
+
+@contextmanager
+def guarded(cache: Cache, key: str) -> Iterator[None]:
+    """A block in which a value of this host is read and written: of its processes, one at a time.
+
+    It is for a few verbs. Who does not get its turn within ``LOCK_S`` goes on.
+    """
+    guard, end = f"{key[:512]}\0guard", time.monotonic() + LOCK_S
+    while not cache.add(guard, True, ttl=LOCK_S, local=True) and time.monotonic() < end:
+        if isinstance(cache, Bypass):
+            break
+        time.sleep(POLL_S)
+    try:
+        yield
     finally:
         cache.set(guard, True, ttl=0, local=True)
+
+
+def remaining_s(cache: Cache, key: str) -> float | None:
+    """The seconds that are left to the value of ``key``; None: it never expires. KeyError: there is none."""
+    state, _, ends_ms = cache._find_early(key, 0.0)
+    if not state:
+        raise KeyError(key)
+    return max(0, ends_ms - cache.now_ms()) / 1000 if ends_ms else None

@@ -30,7 +30,10 @@ FLOORS = {
         ["attaching", "transactions"],
         ["backing"],
         ["cachelib"],
-        ["__init__", "cli", "sqlalchemy", "django", "http", "testing", "flask", "dogpile"],
+        [
+            *("__init__", "cli", "sqlalchemy", "django", "http", "testing"),
+            *("aiocache", "cashews", "celery", "dogpile", "flask", "jinja", "litestar", "starlette"),
+        ],
     ],
     "cachee_bridge": [
         ["identity", "seal", "budget", "pace", "logs", "strangers", "gate", "owners", "reasons"],

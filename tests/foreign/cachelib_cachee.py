@@ -6,11 +6,11 @@ from clear import ClearTests
 from common import CommonTests
 from delete_many_with_prefix import DeleteManyWithPrefixTests
 from has import HasTests
+from private import PICKLING
 from serializer import SerializerTests
 
 from cachee_shm import attach
 from cachee_shm.cachelib import CacheeCache
-from tests.foreign.private import PICKLING
 
 
 @pytest.fixture(autouse=True)

@@ -7,9 +7,9 @@ from dogpile.testing.fixtures import (
     _GenericMutexTestSuite,
     _GenericSerializerTestSuite,
 )
+from private import PICKLING
 
 from cachee_shm.dogpile import CacheeBackend
-from tests.foreign.private import PICKLING
 
 made = []
 

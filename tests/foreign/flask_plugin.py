@@ -9,10 +9,10 @@ import flask_caching
 import flask_caching.backends
 import flask_caching.backends.simplecache
 import pytest
+from private import PICKLING
 
 from cachee_shm import attach
 from cachee_shm.flask import CacheeCache
-from tests.foreign.private import PICKLING
 
 caches = []
 

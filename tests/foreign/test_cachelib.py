@@ -23,6 +23,6 @@ def test_cachelibs_tests_of_any_cache_pass(tmp_path: Path) -> None:
     said = suites.run(
         ["-m", "pytest", "-q", "-c", "/dev/null", "-p", "conftest", str(mine)],
         cwd=tests,
-        env={"PYTHONPATH": f"{tests}:{suites.ROOT}"},
+        env={"PYTHONPATH": f"{tests}:{suites.ROOT}:{suites.ROOT}/tests/foreign"},
     )
     assert suites.count_of(said) >= 20

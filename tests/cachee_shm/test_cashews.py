@@ -1,0 +1,173 @@
+"""cashews' backend."""
+
+import asyncio
+import logging
+
+import pytest
+
+from cachee_shm.errors import Unserializable
+from tests.cachee_shm.kept import Plain
+
+pytestmark = pytest.mark.needs("frameworks")
+
+
+def made(shm, **options):
+    """A cache of cashews, and the backend in it."""
+    import cashews
+
+    import cachee_shm.cashews
+    from cachee_shm.backing import Backing
+
+    cache = cashews.Cache()
+    backend = cache.setup("cachee://", **options)
+    assert type(backend) is cachee_shm.cashews.CacheeBackend
+    if shm is not None:
+        backend._backing = Backing(attached=shm)
+    return cache
+
+
+def test_what_a_decorator_stores_is_a_fill_and_a_set_is_a_write(shm_cache):
+    async def story():
+        cache, calls = made(shm_cache), []
+
+        @cache(ttl="1m", key="user:{uid}")
+        async def user(uid):
+            calls.append(uid)
+            return {"id": uid}
+
+        @cache.early(ttl="1m", key="early:{uid}")
+        async def early(uid):
+            return uid
+
+        assert [await user(1), await user(1)] == [{"id": 1}] * 2
+        assert [await early(1), await early(1)] == [1, 1]
+        assert await cache.get_or_set("a", lambda: 2) == await cache.get_or_set("a", lambda: 3) == 2
+        assert calls == [1]
+        assert shm_cache._written()[1] == 0
+        await cache.set("b", 1)
+        await cache.set_many({"c": 1})
+        assert shm_cache.stats()["sets"] == 2
+
+    asyncio.run(story())
+
+
+def test_what_was_loaded_before_an_invalidation_is_not_stored_after_it(shm_cache):
+    async def story():
+        cache = made(shm_cache)
+
+        @cache(ttl="1m", key="a")
+        async def load():
+            await cache.delete("a")
+            return "old"
+
+        assert await load() == "old"
+        assert await cache.get("a") is None
+
+    asyncio.run(story())
+
+
+def test_a_tag_drops_what_another_host_has_cached_with_it(shm_hosts):
+    hosts = shm_hosts(2)
+
+    async def story():
+        one, other = caches = [made(host) for host in hosts]
+        calls = []
+
+        def member(cache):
+            @cache(ttl="1m", key="user:{uid}", tags=["team:{team}"])
+            async def load(uid, team):
+                calls.append(uid)
+                return uid
+
+            return load
+
+        first, second = (member(cache) for cache in caches)
+        assert [await first(1, 7), await second(2, 7), await second(3, 8)] == [1, 2, 3]
+        await one.delete_tags("team:7")
+        assert hosts[0].wait_synced(5)
+        assert await other.get("user:2") is None
+        assert await other.get("user:3") == 3
+        assert await one.get("user:1") is None
+
+    asyncio.run(story())
+
+
+def test_delete_match_drops_a_beginning_or_more_never_less(shm_cache):
+    async def story():
+        cache = made(shm_cache)
+        for key in ("user:1:a", "user:1:b", "user:2:a", "other"):
+            await cache.set(key, 1)
+        await cache.delete_match("user:1:*")
+        assert await cache.get_many("user:1:a", "user:1:b", "user:2:a", "other") == (None, None, 1, 1)
+        await cache.set("user:1:a", 1)
+        await cache.delete_match("user:*:b")
+        assert await cache.get_many("user:1:a", "user:2:a", "other") == (None, None, 1)
+        await cache.delete_match("*")
+        assert await cache.get("other") is None
+
+    asyncio.run(story())
+
+
+def test_keys_are_not_listed_and_the_error_says_so(shm_cache):
+    async def story():
+        cache = made(shm_cache)
+        with pytest.raises(NotImplementedError, match="does not list keys"):
+            [key async for key in cache.scan("a*")]
+        with pytest.raises(NotImplementedError, match="Use tags"):
+            [pair async for pair in cache.get_match("a*")]
+
+    asyncio.run(story())
+
+
+def test_locks_counters_sets_and_bits_are_this_hosts(shm_cache):
+    async def story():
+        cache = made(shm_cache)
+        assert await cache.set_lock("lock", "me", 10)
+        assert not await cache.set_lock("lock", "you", 10)
+        assert not await cache.unlock("lock", "you")
+        assert await cache.is_locked("lock")
+        assert await cache.unlock("lock", "me")
+        assert await cache.incr("n", 2, expire=10) == 2
+        assert await cache.get_expire("n") == 10
+        assert await cache.incr_bits("bits", 0, 3) == (1, 1)
+        assert await cache.get_bits("bits", 0, 1, 3) == (1, 0, 1)
+        assert [await cache.slice_incr("slice", 0, end, maxvalue=2) for end in (5, 6, 7)] == [1, 2, 2]
+        await cache.set_add("set", "a", "b")
+        await cache.set_remove("set", "a")
+        assert list(await cache.set_pop("set")) == ["b"]
+        assert shm_cache._written()[1] == 0
+
+    asyncio.run(story())
+
+
+def test_a_value_that_only_pickle_takes_is_an_error_that_names_the_setting(shm_cache):
+    async def story():
+        cache = made(shm_cache)
+        with pytest.raises(Unserializable, match="pickle = true"):
+            await cache.set("a", Plain())
+        pickling = made(shm_cache, pickle_type="default")
+        await pickling.set("a", Plain())
+        assert type(await pickling.get("a")) is Plain
+
+    asyncio.run(story())
+
+
+def test_no_call_fails_without_a_cache(caplog):
+    async def story():
+        cache, calls = made(None, namespace="x", config={"namespaces": {"y": {"memory": "4MiB"}}}), []
+
+        @cache(ttl="1m", key="a", tags=["t"])
+        async def load():
+            calls.append(1)
+            return 1
+
+        assert [await load(), await load()] == [1, 1]
+        assert calls == [1, 1]
+        assert await cache.set("a", 1) is False
+        assert await cache.incr("n") == 1
+        await cache.delete_tags("t")
+        assert not cache._backends[""].health().ok
+
+    with caplog.at_level(logging.WARNING):
+        asyncio.run(story())
+    assert [record.name for record in caplog.records] == ["cachee_shm"]
