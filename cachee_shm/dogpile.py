@@ -12,18 +12,14 @@ reaches all hosts; ``region.invalidate`` is a time that dogpile keeps in one pro
 
 Values are stored by Cachee's codecs. A region with a serializer of its own stores the bytes that it makes.
 
-One creator of a key runs on a host. The mutex is a lock of the operating system: when its holder dies, in
-whatever way, the next one has it.
+One creator of a key runs on a host. The mutex is ``Cache.host.lock``: when its holder dies, in whatever
+way, the next one has it.
 """
 
 from __future__ import annotations
 
-import fcntl
-import os
-import struct
 import sys
 import threading
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -31,13 +27,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from dogpile.cache.api import NO_VALUE, CachedValue, CacheMutex
 from dogpile.cache.api import CacheBackend as DogpileBackend
 
+from cachee_shm._core import Hold
 from cachee_shm.backing import Backing, fitting, unpicklable
-from cachee_shm.errors import Unserializable, ValueTooLarge
-from cachee_shm.segment import file_of
+from cachee_shm.errors import LockTimeout, SegmentError, Unserializable, ValueTooLarge
 
 if TYPE_CHECKING:
     from cachee_shm.cache import Cache
     from cachee_shm.health import Health
+    from cachee_shm.locks import Lock
 
 __all__ = ["CacheeBackend"]
 
@@ -45,10 +42,7 @@ Token: TypeAlias = tuple[int, int]
 CALL_SITES = {"gen_value", "get_or_create_multi"}
 """Functions of dogpile.cache.region that store what a creator has returned."""
 CALLS_MAX = 12  # between them and the backend: the region's own two, and proxies
-POLL_S, POLL_MAX_S = 0.0005, 0.02
-LOCKS_BEGIN = 1 << 60  # bytes of the segment's file that do not exist: a lock of a byte needs none
-LOCKS = 1 << 40
-FLOCK = struct.Struct("hhqqi4x")  # struct flock of Linux on 64 bits
+WAIT_S = 1e9  # as long as it takes: dogpile has no time-out here
 
 
 class CacheeBackend(DogpileBackend):
@@ -153,78 +147,42 @@ def _of_a_creator(frame: Any) -> bool:
 
 
 class Mutex(CacheMutex):
-    """One key's, among the threads and processes of this host.
+    """One key's, among the threads and processes of this host: ``Cache.host.lock``, which a death frees.
 
-    The lock is one of a byte beyond the end of the segment's file, held by a descriptor of its own: the
-    kernel frees it when the process ends. It may be released by another thread than the one that took it.
+    It may be released by another thread than the one that took it. Where there is no segment, or no room for
+    one more lock in it, it is one of this process's threads.
     """
 
     def __init__(self, backend: CacheeBackend, key: str) -> None:
         self._backend, self._key = backend, key
         self._threads = threading.Lock()
-        self._fd = -1
+        self._lock: Lock | None = None
 
     def acquire(self, wait: bool = True) -> bool:
         if not self._threads.acquire(wait):
             return False
+        cache = self._backend.shm
         try:
-            is_ours = self._acquire_host(wait)
-            if is_ours:
-                self._backend.tokens[self._key] = self._backend.shm._token()
+            with suppress(SegmentError):
+                self._lock = cache.host.lock(self._name(), ttl=None, wait=WAIT_S if wait else 0).__enter__()
+            self._backend.tokens[self._key] = cache._token()
+        except LockTimeout:
+            self._threads.release()
+            return False
         except BaseException:
             self.release()
             raise
-        if not is_ours:
-            self._threads.release()
-        return is_ours
+        return True
 
     def release(self) -> None:
         self._backend.tokens.pop(self._key, None)
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            with suppress(OSError):
-                fcntl.fcntl(fd, fcntl.F_OFD_SETLK, self._request(fcntl.F_UNLCK))
-            os.close(fd)
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            lock.release()
         self._threads.release()
 
     def locked(self) -> bool:
-        if self._threads.locked():
-            return True
-        fd = self._open()
-        if fd < 0:
-            return False
-        try:
-            found = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, self._request(fcntl.F_WRLCK))
-        finally:
-            os.close(fd)
-        return bool(FLOCK.unpack(found)[0] != fcntl.F_UNLCK)
+        return self._threads.locked() or not Hold(self._backend.shm, self._name(), None).free()
 
-    def _acquire_host(self, wait: bool) -> bool:
-        self._fd = self._open()
-        pause = POLL_S
-        while self._fd >= 0:
-            try:
-                fcntl.fcntl(self._fd, fcntl.F_OFD_SETLK, self._request(fcntl.F_WRLCK))
-                return True
-            except OSError:
-                if not wait:
-                    os.close(self._fd)
-                    self._fd = -1
-                    return False
-            time.sleep(pause)
-            pause = min(2 * pause, POLL_MAX_S)
-        return True
-
-    def _open(self) -> int:
-        """-1: there is no segment that others share, and the lock is one of threads."""
-        path = self._backend.shm.spec.path
-        if path is None:
-            return -1
-        try:
-            return os.open(file_of(path), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except OSError:
-            return -1
-
-    def _request(self, kind: int) -> bytes:
-        at = LOCKS_BEGIN + self._backend.shm._hash(fitting(self._key)) % LOCKS
-        return FLOCK.pack(kind, os.SEEK_SET, at, 1, 0)
+    def _name(self) -> str:
+        return "dogpile:" + fitting(self._key)
