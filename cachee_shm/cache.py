@@ -21,12 +21,13 @@ from cachee_shm.host import Host
 from cachee_shm.loading import DEFAULT_TTL, TTL, Options, Writing, aload, load
 from cachee_shm.many import aload_many, judged
 from cachee_shm.many import load_many as fetch_many
+from cachee_shm.mistakes import refuse_unknown
 from cachee_shm.segment import Segment, warn
 from cachee_shm.synced import await_synced, wait_synced
 from cachee_shm.timeouts import Limits, aload_many_within, aload_within, load_many_within, load_within
 
 if TYPE_CHECKING:
-    from typing_extensions import TypeVarTuple, Unpack
+    from typing_extensions import Never, TypeVarTuple, Unpack
 
     Ts = TypeVarTuple("Ts")
     from cachee_shm.cached import AsyncCachedFunction, CachedFunction, Decorator, MakesKey
@@ -113,6 +114,7 @@ class Cache(Segment):
         sliding: float | timedelta = 0,
         soft_timeout: float | timedelta | None = None,
         hard_timeout: float | timedelta | None = None,
+        **unknown: Never,
     ) -> T:
         """The value of ``key``, or what ``loader(*args)`` returns, which is then cached.
 
@@ -145,6 +147,8 @@ class Cache(Segment):
         cannot be cached (no codec takes it, or it is too large) is returned with a ``RuntimeWarning``, once
         per type of value.
         """
+        if unknown:
+            refuse_unknown(Cache.get_or_load, unknown)
         options = Options(self, ttl, stale, negative_ttl, tags, local, on_error, early, jitter, sliding)
         limits = Limits.judged(soft_timeout, hard_timeout)
         if limits is not None:
@@ -167,8 +171,11 @@ class Cache(Segment):
         sliding: float | timedelta = 0,
         soft_timeout: float | timedelta | None = None,
         hard_timeout: float | timedelta | None = None,
+        **unknown: Never,
     ) -> T:
         """``get_or_load`` for a coroutine function of asyncio, uvloop or trio. No event loop is blocked."""
+        if unknown:
+            refuse_unknown(Cache.aget_or_load, unknown)
         options = Options(self, ttl, stale, negative_ttl, tags, local, on_error, early, jitter, sliding)
         limits = Limits.judged(soft_timeout, hard_timeout)
         if limits is not None:
@@ -294,6 +301,7 @@ class Cache(Segment):
         soft_timeout: float | timedelta | None = None,
         hard_timeout: float | timedelta | None = None,
         condition: Callable[[Any], object] | None = None,
+        **unknown: Never,
     ) -> Any:
         """Decorate a function or coroutine function: its results are cached as by ``get_or_load``.
 
@@ -313,6 +321,8 @@ class Cache(Segment):
 
         Raises ``ValueError``, ``TypeError``, ``InvalidTTL`` when decorated, for what could never work.
         """
+        if unknown:
+            refuse_unknown(Cache.cached, unknown)
         from cachee_shm.cached import Kept, decorator  # brings inspect along
 
         loads = (on_error, early, jitter, sliding, soft_timeout, hard_timeout)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-__all__ = ["MISTAKES", "is_its_own"]
+__all__ = ["MISTAKES", "is_its_own", "refuse_unknown"]
 
 MISTAKES = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """What an object raises that lies about itself, or that another thread changes. Not every Exception: a signal
@@ -22,3 +22,12 @@ def is_its_own(error: Exception, work: Callable[[Any], object], argument: object
     except type(error):
         return True
     return False
+
+
+def refuse_unknown(verb: Callable[..., object], unknown: Iterable[str]) -> None:
+    """``TypeError`` that names the options which a verb has."""
+    options: dict[str, Any] = getattr(verb, "__kwdefaults__", None) or {}
+    raise TypeError(
+        f"{verb.__name__}() has no option {', '.join(unknown)}. Nothing was read or written. "
+        f"Accepted: {', '.join(options)}."
+    )

@@ -58,6 +58,8 @@ RECORDS = ("__total__", "__dataclass_fields__", "__attrs_attrs__", "_field_defau
 """Of a TypedDict, a dataclass, an attrs class, a named tuple."""
 RECORD_PARTS = ("name", "type", "default", "default_factory", "factory", "converter", "validator")
 """Of a field of a dataclass or attrs class."""
+MAKERS = ("__new__", "__init__")
+"""Of any class that is stored, where it has one of its own."""
 RECORD_METHODS = (
     *("__post_init__", "__attrs_init__", "__attrs_pre_init__", "__attrs_post_init__"),
     *("__getstate__", "__setstate__"),
@@ -116,8 +118,10 @@ class Walk:
         self.refusals: list[Exception] = []
 
     def whole(self, thing: Any) -> object:
-        """The shape of a class with its slots, or that of a member's value."""
-        return (self.shape(thing), *(self.slots(thing) if isinstance(thing, type) else ()))
+        """The shape of a class with its slots and what makes its objects, or that of a member's value."""
+        if not isinstance(thing, type):
+            return (self.shape(thing),)
+        return (self.shape(thing), *self.slots(thing), *self._functions_of(thing, MAKERS))
 
     def shape(self, thing: Any) -> object:
         """That of anything. What has been entered already, or lies too deep, is told by its type alone."""
@@ -179,13 +183,37 @@ class Walk:
         return (
             "record",
             _name(kind),
-            self.shape(_annotations(kind)),
+            self.shape(self._annotations(kind)),
             *sorted(map(repr, required)),
             *(self._parts(field, RECORD_PARTS) for field in _fields(kind)),
             self.shape(getattr(kind, "_fields", ())),
             self.shape(getattr(kind, "_field_defaults", {})),
             *self._functions_of(kind, RECORD_METHODS),
         )
+
+    def _annotations(self, kind: type) -> dict[str, Any]:
+        """Those of the class and its bases; what one names as text is looked up where its class stands."""
+        merged: dict[str, Any] = {}
+        for base in reversed(kind.__mro__):
+            try:
+                merged.update(getattr(base, "__annotations__", {}))
+            except NameError:  # Python 3.14 asks for what an annotation names only now
+                merged["?"] = _name(base)
+                continue
+            for name in vars(base).get("__annotations__", {}):
+                merged[name] = self._meant(merged[name], base)
+        return merged
+
+    def _meant(self, annotation: Any, owner: type) -> Any:
+        """``"list[User]"`` with its ``User``. A name that is there for type checkers alone stays text."""
+        one = types.SimpleNamespace(__annotations__={"it": annotation})
+        names = vars(sys.modules.get(owner.__module__, typing))
+        try:
+            meant = typing.get_type_hints(one, names, dict(vars(owner)), include_extras=True)["it"]
+        except Exception as error:  # whatever looking a name up raises
+            self.refusals.append(error)
+            return annotation
+        return (annotation, meant) if isinstance(annotation, str) else meant
 
     def slots(self, kind: type) -> Iterator[object]:
         """Where the class and its bases keep what is no field of a ``__dict__``."""
@@ -198,9 +226,9 @@ class Walk:
         return tuple(
             (name, self.shape(vars(base)[name]))
             for base in kind.__mro__
-            if base is not object and base.__module__.partition(".")[0] != "pydantic"
+            if base.__module__.partition(".")[0] not in ("builtins", "pydantic")
             for name in names
-            if name in vars(base) and not _is_generated(vars(base)[name])
+            if name in vars(base) and not _is_generated(base, name)
         )
 
     def _model(self, kind: Any) -> object:
@@ -213,12 +241,12 @@ class Walk:
                 (
                     "private",
                     name,
-                    self.shape(_annotations(kind).get(name)),
+                    self.shape(self._annotations(kind).get(name)),
                     self._parts(private, PRIVATE_PARTS),
                 )
                 for name, private in sorted(kind.__private_attributes__.items())
             ),
-            ("extra", self.shape(_annotations(kind).get("__pydantic_extra__"))),
+            ("extra", self.shape(self._annotations(kind).get("__pydantic_extra__"))),
             ("config", self.shape(dict(kind.model_config))),
             *(
                 (name, each, self.shape(one.info), self.shape(one.func))
@@ -287,18 +315,16 @@ def _fields(kind: Any) -> Iterable[Any]:
     return getattr(kind, "__attrs_attrs__", ())
 
 
-def _is_generated(function: Any) -> bool:
-    """Whether it was made from the fields, which are in the shape: its bytecode is a Python version's own."""
-    function = getattr(function, "__func__", function)
-    return getattr(function, "__globals__", {}).get("__name__") in GENERATED_BY
+def _is_generated(base: Any, name: str) -> bool:
+    """Whether a function of a class was made from its fields, which are in the shape.
 
-
-def _annotations(kind: type) -> dict[str, Any]:
-    """Those of the class and its bases, as they stand."""
-    merged: dict[str, Any] = {}
-    for base in reversed(kind.__mro__):
-        try:
-            merged.update(getattr(base, "__annotations__", {}))
-        except NameError:  # Python 3.14 asks for what an annotation names only now
-            merged["?"] = _name(base)
-    return merged
+    Its bytecode is a Python version's own. Its globals may be the user's module; its file tells it then.
+    """
+    function = getattr(vars(base)[name], "__func__", vars(base)[name])
+    file = getattr(getattr(function, "__code__", None), "co_filename", "")
+    if name == "__new__" and "_fields" in vars(base):
+        return bool(file == "<string>")
+    if name == "__init__" and "__dataclass_params__" in vars(base):
+        return file == "<string>" and bool(base.__dataclass_params__.init)
+    made_by = getattr(function, "__globals__", {}).get("__name__")
+    return made_by in GENERATED_BY or file.startswith("<attrs generated")

@@ -28,6 +28,7 @@ import sys
 import tempfile
 import time
 import uuid
+import weakref
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -88,14 +89,24 @@ def frozen_clock(cache: Cache) -> Iterator[Clock]:
     """A block in which the time of ``cache`` stands still, but for ``clock.tick(seconds)``.
 
     It is this process's alone, and about lifetimes: waits and time-outs take the time that they take. After
-    the block, the real time counts again.
+    the block, the real time counts again; within another such block, the time stands still where it was left.
     """
-    clock = Clock(cache)
+    around = standing.get(cache)
+    clock = standing[cache] = Clock(cache)
     try:
         yield clock
     finally:
-        if not cache.closed:
-            cache._freeze(None)
+        if around is not None:
+            standing[cache] = around
+            around._now_ms = clock._now_ms
+        else:
+            del standing[cache]
+            if not cache.closed:
+                cache._freeze(None)
+
+
+standing: weakref.WeakKeyDictionary[Cache, Clock] = weakref.WeakKeyDictionary()
+"""The clock of the innermost block, of each cache that is in one."""
 
 
 def _hosts(stack: contextlib.ExitStack, count: int, options: dict[str, Any]) -> list[Cache]:

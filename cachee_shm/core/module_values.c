@@ -32,6 +32,18 @@ bool key_from_any(PyObject *o, struct key *k)
     return true;
 }
 
+static bool unexpected(const char *verb, const char *const *names, int most, PyObject *name)
+{
+    PyObject *accepted = PyUnicode_FromString(names[0]);
+    for (int i = 1; accepted && i < most; i++)
+        Py_XSETREF(accepted, PyUnicode_FromFormat("%U, %s", accepted, names[i]));
+    if (accepted)
+        fail(PyExc_TypeError, "%s() got an unexpected or repeated argument '%U'. Nothing was read or written. Accepted: %U.", verb, name,
+             accepted);
+    Py_XDECREF(accepted);
+    return false;
+}
+
 NEVER_INLINE bool parse_any_args(const char *verb, const char *const *names, int required, int most, PyObject *const *args, Py_ssize_t n,
                     PyObject *kwnames, PyObject **out)
 {
@@ -48,8 +60,7 @@ NEVER_INLINE bool parse_any_args(const char *verb, const char *const *names, int
         while (i < most && PyUnicode_CompareWithASCIIString(name, names[i]) != 0)
             i++;
         if (i == most || out[i]) {
-            fail(PyExc_TypeError, "%s() got an unexpected or repeated argument '%U'", verb, name);
-            return false;
+            return unexpected(verb, names, most, name);
         }
         out[i] = args[n + k];
     }

@@ -1,5 +1,6 @@
 """What a caller gets wrong is a clear error of the tree, and the cache is as the error says."""
 
+import asyncio
 import datetime as dt
 import decimal
 import math
@@ -482,3 +483,29 @@ def test_a_set_that_fails_is_counted_as_the_delete_that_it_is(private, local):
     assert after["sets"] == before["sets"]
     assert after["deletes"] == before["deletes"] + 1
     assert "a" not in private
+
+
+TAKES_OPTIONS = {
+    "get": (lambda cache, **wrong: cache.get("a", **wrong), "key, default"),
+    "set": (lambda cache, **wrong: cache.set("a", 1, **wrong), "key, value, ttl, tags, local"),
+    "touch": (lambda cache, **wrong: cache.touch("a", **wrong), "key, ttl"),
+    "get_or_load": (
+        lambda cache, **wrong: cache.get_or_load("a", lambda: pytest.fail("it was loaded"), **wrong),
+        "ttl, stale, negative_ttl, tags, local, on_error, early, .*, hard_timeout",
+    ),
+    "aget_or_load": (
+        lambda cache, **wrong: asyncio.run(cache.aget_or_load("a", None, **wrong)),
+        "ttl, stale, negative_ttl, tags, local, on_error, early, .*, hard_timeout",
+    ),
+    "cached": (lambda cache, **wrong: cache.cached(**wrong), "key, ttl, .*, condition"),
+}
+
+
+@pytest.mark.parametrize(("verb", "accepted"), TAKES_OPTIONS.values(), ids=TAKES_OPTIONS)
+def test_an_unknown_option_names_the_accepted_ones(private, verb, accepted):
+    private.set("a", 1)
+    private.delete("a")
+    before = private.stats()
+    with pytest.raises(TypeError, match=rf"tll.*Nothing was read or written\. Accepted: {accepted}\."):
+        verb(private, tll=60)
+    assert private.stats() == before

@@ -20,6 +20,7 @@ from typing_extensions import TypedDict
 T = TypeVar("T")
 """
 MODULE = "releases"
+FUTURE = "from __future__ import annotations\n"
 
 
 @pytest.fixture
@@ -29,7 +30,8 @@ def release(monkeypatch):
     def release(text):
         module = types.ModuleType(MODULE)
         monkeypatch.setitem(sys.modules, MODULE, module)
-        exec(HEAD + text, vars(module))
+        first = FUTURE if text.startswith(FUTURE) else ""
+        exec(first + HEAD + text.removeprefix(FUTURE), vars(module))
         return module
 
     return release
@@ -145,7 +147,72 @@ CHANGES = {
         "assert self.x; return self",
     ),
 }
+LATER = (
+    "from __future__ import annotations\nfrom dataclasses import dataclass\nfrom typing import NamedTuple\n"
+)
+ROW = "class D(TypedDict):\n    a: int\n"
+CHANGES |= {
+    "a typed dict, named as text": (
+        LATER + ROW + "@dataclass\nclass M:\n    x: D = None\n",
+        "a: int",
+        "a: str",
+    ),
+    "a typed dict in a list, named as text": (
+        LATER + ROW + "@dataclass\nclass M:\n    x: list[D] = ()\n",
+        "a: int",
+        "a: str",
+    ),
+    "a typed dict of a base, named as text": (
+        LATER
+        + ROW
+        + "@dataclass\nclass B:\n    x: D | None = None\n@dataclass\nclass M(B):\n    y: int = 1\n",
+        "a: int",
+        "a: str",
+    ),
+    "a typed dict of a typed dict, named as text": (
+        LATER + ROW + "class E(TypedDict):\n    d: D\n@dataclass\nclass M:\n    x: E = None\n",
+        "a: int",
+        "a: str",
+    ),
+    "another name of a type, named as text": (
+        LATER + "N = int\nclass M(NamedTuple):\n    x: N = 1\n",
+        "N = int",
+        "N = float",
+    ),
+    "a text within a type": (
+        "from dataclasses import dataclass\n" + ROW + "@dataclass\nclass M:\n    x: list['D'] = ()\n",
+        "a: int",
+        "a: str",
+    ),
+    "what makes a str": (
+        "class M(str):\n    def __new__(cls): return str.__new__(cls, 'a')\n",
+        "'a'",
+        "'b'",
+    ),
+    "what fills an object": (
+        "from dataclasses import dataclass\n@dataclass(init=False)\nclass M:\n    x: int = 1\n"
+        "    def __init__(self): self.x = 2\n",
+        "self.x = 2",
+        "self.x = 3",
+    ),
+    "what fills an object of a base": (
+        "class B:\n    def __init__(self): self.x = 2\n"
+        "from dataclasses import dataclass\n@dataclass(init=False)\nclass M(B):\n    x: int = 1\n",
+        "self.x = 2",
+        "self.x = 3",
+    ),
+}
 NO_CHANGES = {
+    "a name for type checkers": (
+        LATER + "@dataclass\nclass M:\n    x: Missing = 1\n    def f(self): return 1\n",
+        "return 1",
+        "return 2",
+    ),
+    "the wrapper that dataclasses generate": (
+        LATER + "@dataclass\nclass M:\n    x: int = 1\n",
+        "@dataclass\n",
+        "@dataclass(eq=True, repr=True, init=True)\n",
+    ),
     "a method": (M + "    def f(self): return 1\n", "return 1", "return 2"),
     "a computed field": (
         M + "    @computed_field\n    @property\n    def y(self) -> int: return self.x\n",

@@ -92,6 +92,21 @@ def test_a_clock_that_stands_still_is_moved_by_hand(shm_cache):
     assert shm_cache.get("a") == 2
 
 
+def test_a_clock_within_another_leaves_the_time_standing(shm_cache):
+    with frozen_clock(shm_cache) as clock:
+        shm_cache.set("a", 1, ttl=60)
+        with frozen_clock(shm_cache) as inner:
+            inner.tick(59)
+        left = shm_cache.now_ms()
+        assert shm_cache.now_ms() == left  # it stands
+        clock.tick(0.5)
+        assert shm_cache.get("a") == 1
+        clock.tick(1)
+        assert shm_cache.get("a") is None
+    shm_cache.set("a", 2, ttl=60)
+    assert shm_cache.get("a") == 2
+
+
 def test_a_cache_that_was_closed_in_the_block_is_left_alone(shm_cache):
     with frozen_clock(shm_cache):
         shm_cache.close()
