@@ -198,6 +198,7 @@ class Cache(Segment):
         sliding: float | timedelta = 0,
         soft_timeout: float | timedelta | None = None,
         hard_timeout: float | timedelta | None = None,
+        **unknown: Never,
     ) -> dict[K, T | None]:
         """``get_or_load`` for many keys: a dict from each of ``keys`` to its value, in their order.
 
@@ -227,6 +228,8 @@ class Cache(Segment):
         twice, and ``TypeError`` or ``ValueError`` for a loader that returns no mapping, or a mapping of other
         keys alone.
         """
+        if unknown:
+            refuse_unknown(Cache.get_or_load_many, unknown)
         options = Options(self, ttl, stale, negative_ttl, tags, local, on_error, early, jitter, sliding)
         limits = Limits.judged(soft_timeout, hard_timeout)
         asked = judged(self, keys)
@@ -250,8 +253,11 @@ class Cache(Segment):
         sliding: float | timedelta = 0,
         soft_timeout: float | timedelta | None = None,
         hard_timeout: float | timedelta | None = None,
+        **unknown: Never,
     ) -> dict[K, T | None]:
         """``get_or_load_many`` for a coroutine function of asyncio, uvloop or trio."""
+        if unknown:
+            refuse_unknown(Cache.aget_or_load_many, unknown)
         options = Options(self, ttl, stale, negative_ttl, tags, local, on_error, early, jitter, sliding)
         limits = Limits.judged(soft_timeout, hard_timeout)
         asked = judged(self, keys)
@@ -314,8 +320,9 @@ class Cache(Segment):
             profile.cache_info(), profile.cache_clear(), profile.key(7, 1), profile.__wrapped__
 
         ``key``: a template over the parameters (``keys.py`` says how arguments become text), or a function
-        of the call's arguments that returns the key; left out, the function's name and all arguments. A
-        method's key has to name ``self``: ``key="{self.id}:{page}"``. ``tags``: templates. ``condition``:
+        of the call's arguments that returns the key; left out, the function's name and all arguments. What a
+        template leaves out does not count: calls that differ in it alone share a result. A method's key has
+        to name ``self``: ``key="{self.id}:{page}"``. ``tags``: templates. ``condition``:
         called with each result; a false answer leaves it uncached. The other options are those of
         ``get_or_load``. Each result has a tag of the function too, by which ``cache_clear`` drops them all.
 

@@ -178,6 +178,8 @@ class Cached:
 
     def _loaded(self, value: T, refreshes: bool) -> T:
         load = current_load()
+        if load is not None and self._signature.own_tag not in load.tags:  # the function has set others
+            load.tags = (*load.tags, self._signature.own_tag)
         if load is not None and not self._stores(value):
             load.skip()
             if refreshes:

@@ -49,6 +49,7 @@ __all__ = ["Transaction", "transaction"]
 if TYPE_CHECKING:
     Kept = tuple[Segment, int, bytes]  # kind and name
 KEY, TAG, ALL = 0, 1, 2  # kinds of what is kept, as in core/module_transactions.h
+DUES_MAX = 16  # of one transaction; a segment has places for 256, whose commits are under way at one time
 KEPT_MAX = 100_000  # of one transaction; beyond, everything is invalidated at its end
 
 
@@ -89,11 +90,16 @@ class Transaction(_core.Transaction):
         self.join()
 
     def committing(self) -> None:
-        """Its commit is about to be sent. What was invalidated is announced even if this process dies."""
-        for kept in self._kept if self._wrote() else ():
-            segment, kind, name = kept
-            with suppress(CacheeError):
-                self._dues[kept] = segment._owe(kind, name)
+        """Its commit is about to be sent. What was invalidated is announced even if this process dies.
+
+        Beyond `DUES_MAX` invalidations, everything is announced then: the table of dues is small.
+        """
+        if self._wrote():
+            kept = list(self._kept)
+            for due in kept if len(kept) <= DUES_MAX else {(segment, ALL, b"") for segment, *_ in kept}:
+                segment, kind, name = due
+                with suppress(CacheeError):
+                    self._dues[due] = segment._owe(kind, name)
 
     def committed(self) -> None:
         """Its commit was confirmed: what was invalidated meanwhile is announced."""
@@ -122,7 +128,11 @@ class Transaction(_core.Transaction):
         for each, intent in kept.items():
             if wrote:
                 contextvars.Context().run(_try, announce, *each)
-            _settle(*each, intent, self._dues.pop(each, None))
+            _settle(*each, intent)
+        dues, self._dues = self._dues, {}
+        for (segment, kind, name), due in dues.items():
+            with suppress(CacheeError):
+                segment._owe_no_more(kind, name, due)
 
     def _keep(self, segment: Segment, kind: int, name: bytes) -> None:
         kept = (segment, kind, name) if len(self._kept) < KEPT_MAX else (segment, ALL, b"")
@@ -159,12 +169,10 @@ def _try(announce: Callable[[Segment, int, bytes], None], segment: Segment, kind
         )
 
 
-def _settle(segment: Segment, kind: int, name: bytes, intent: int, due: int | None) -> None:
+def _settle(segment: Segment, kind: int, name: bytes, intent: int) -> None:
     with suppress(CacheeError):  # it is closed: _try has said so
         if kind == KEY:
             segment._settle(intent)
-        if due is not None:
-            segment._owe_no_more(kind, name, due)
 
 
 UNKNOWN_STATES = ("08", "40003", "57", "58", "XX")

@@ -21,24 +21,25 @@ void doubt_owe_all(struct attachment *a, uint64_t due_ms) { raise_max(&a->header
 
 static uint32_t first_place(uint64_t hash) { return (uint32_t)(hash >> 32) & (DUE_SLOTS - 1); }
 
+static uint64_t meta_of(enum record_kind kind, uint64_t due_ms) { return due_ms << DUE_MS_SHIFT | kind; }
+
 uint32_t doubt_owe(struct attachment *a, enum record_kind kind, uint64_t hash, uint64_t due_ms)
 {
     uint32_t at = first_place(hash);
     for (uint32_t tries = 0; tries < DUE_PROBES_MAX; tries++, at = (at + 1) & (DUE_SLOTS - 1))
-        if (!load_acquire(&a->dues[at].meta) && cas128(&a->dues[at], 0, 0, due_ms << DUE_MS_SHIFT | kind, hash))
+        if (!load_acquire(&a->dues[at].meta) && cas128(&a->dues[at], 0, 0, meta_of(kind, due_ms), hash))
             return at;
     doubt_owe_all(a, due_ms);
     return NO_DUE;
 }
 
-void doubt_settle(struct attachment *a, uint32_t place, uint64_t hash)
+void doubt_settle(struct attachment *a, uint32_t place, enum record_kind kind, uint64_t hash, uint64_t due_ms)
 {
-    if (place >= DUE_SLOTS || load_acquire(&a->dues[place].hash) != hash)
-        return;
-    cas128(&a->dues[place], load_acquire(&a->dues[place].meta), hash, 0, 0);
+    if (place < DUE_SLOTS)
+        cas128(&a->dues[place], meta_of(kind, due_ms), hash, 0, 0);
 }
 
-bool doubt_is_owed(const struct attachment *a, uint64_t hash)
+static bool has_due(const struct attachment *a, uint64_t hash)
 {
     uint32_t at = first_place(hash);
     bool owed = false;
@@ -46,6 +47,8 @@ bool doubt_is_owed(const struct attachment *a, uint64_t hash)
         owed = load_acquire(&a->dues[at].hash) == hash && load_acquire(&a->dues[at].meta);
     return owed;
 }
+
+bool doubt_is_owed(const struct attachment *a, uint64_t hash) { return has_due(a, hash) || has_due(a, DUE_OF_ALL); }
 
 bool doubt_begin(struct attachment *a, enum record_kind kind, uint64_t hash)
 {
@@ -85,6 +88,8 @@ static void pay_one(struct attachment *a, pair128 *due, uint64_t now_ms)
         return;
     if ((kind == RECORD_KEY && hash) || kind == RECORD_TAG) /* hash 0 is every key's: garbage */
         announce(a, kind, hash);
+    else if (kind == RECORD_CLEAR)
+        announce(a, kind, 0);
     cas128(due, meta, hash, 0, 0);
 }
 

@@ -9,7 +9,8 @@
  *   dues     the second announcements, of this host alone. They belong to no process: any process that keeps house
  *            announces what is due, so no death loses one. It may be announced twice, so that needs no lock.
  *
- *   due      | due ms 48 | unused 13 | kind 3 |   hash 64     both in one compare-and-swap; 0: free. Kind: RECORD_KEY or RECORD_TAG
+ *   due      | due ms 48 | unused 13 | kind 3 |   hash 64     both in one compare-and-swap; 0: free. Kind: RECORD_KEY, RECORD_TAG,
+ *                                                             or RECORD_CLEAR with the hash DUE_OF_ALL
  *
  * Where there is no room for another due, everything is announced in its place: header, due_all_ms.
  */
@@ -19,6 +20,7 @@
 #include "index.h"
 
 #define NO_DUE UINT32_MAX
+#define DUE_OF_ALL 1ull
 
 /* Fills of this key, of all keys, end at `until_ms` of the segment's clock. */
 void doubt_raise(struct attachment *a, uint64_t hash, uint64_t until_ms);
@@ -34,10 +36,10 @@ static inline uint64_t doubt_until(const struct attachment *a, uint64_t hash)
 uint32_t doubt_owe(struct attachment *a, enum record_kind kind, uint64_t hash, uint64_t due_ms);
 void doubt_owe_all(struct attachment *a, uint64_t due_ms);
 
-/* It need not be: the outcome is known. Another's due in that place stays. */
-void doubt_settle(struct attachment *a, uint32_t place, uint64_t hash);
+/* It need not be: the outcome is known. Another's due in that place stays, also of the same key. */
+void doubt_settle(struct attachment *a, uint32_t place, enum record_kind kind, uint64_t hash, uint64_t due_ms);
 
-/* Is the key due to be announced again? Its writer may have sent a commit before it died. */
+/* Is the key, or everything, due to be announced again? Its writer may have sent a commit before it died. */
 bool doubt_is_owed(const struct attachment *a, uint64_t hash);
 
 /* Before the first announcement of a key, a tag or everything, whose write may or may not happen: the doubt, for whoever

@@ -221,7 +221,19 @@ static uint64_t hash_of(SegmentObject *s, enum kept_kind kind, const struct key 
     return kind == KEPT_KEY ? hash_key(s->a.hash_key, k->bytes, k->n) : kind == KEPT_TAG ? tag_hash(s, k) : 0;
 }
 
-/* _owe(kind, name) -> place: a commit is about to be sent. Whatever happens to this process, it is announced later. */
+enum { PLACE_BITS = 16 };
+
+static enum record_kind due_kind(enum kept_kind kind)
+{
+    return kind == KEPT_KEY ? RECORD_KEY : kind == KEPT_TAG ? RECORD_TAG : RECORD_CLEAR;
+}
+
+static uint64_t due_hash(SegmentObject *s, enum kept_kind kind, const struct key *k)
+{
+    return kind == KEPT_ALL ? DUE_OF_ALL : hash_of(s, kind, k);
+}
+
+/* _owe(kind, name) -> when and where: a commit is about to be sent. Whatever happens to this process, it is announced later. */
 static PyObject *Segment_owe(SegmentObject *s, PyObject *const *args, Py_ssize_t n)
 {
     enum kept_kind kind;
@@ -229,23 +241,22 @@ static PyObject *Segment_owe(SegmentObject *s, PyObject *const *args, Py_ssize_t
     if (!kind_and_name(args, n, 2, &kind, &k) || !enter(s))
         return NULL;
     uint32_t place = NO_DUE;
-    if (s->a.unknown_ttl_ms && !s->a.stand_in && kind != KEPT_ALL) {
-        enum record_kind record = kind == KEPT_KEY ? RECORD_KEY : RECORD_TAG;
-        place = doubt_owe(&s->a, record, hash_of(s, kind, &k), clock_ms(&s->a) + s->a.unknown_ttl_ms);
-    }
-    return PyLong_FromUnsignedLong(place);
+    uint64_t due_ms = clock_ms(&s->a) + s->a.unknown_ttl_ms;
+    if (s->a.unknown_ttl_ms && !s->a.stand_in)
+        place = doubt_owe(&s->a, due_kind(kind), due_hash(s, kind, &k), due_ms);
+    return PyLong_FromUnsignedLongLong(due_ms << PLACE_BITS | (place & ((1u << PLACE_BITS) - 1)));
 }
 
-/* _owe_no_more(kind, name, place): its outcome is known. */
+/* _owe_no_more(kind, name, when and where): its outcome is known. */
 static PyObject *Segment_owe_no_more(SegmentObject *s, PyObject *const *args, Py_ssize_t n)
 {
     enum kept_kind kind;
     struct key k;
-    uint32_t place;
-    if (!kind_and_name(args, n, 3, &kind, &k) || !number32_from(args[2], &place) || !enter(s))
+    uint64_t due;
+    if (!kind_and_name(args, n, 3, &kind, &k) || !number64_from(args[2], &due) || !enter(s))
         return NULL;
-    if (!s->a.stand_in && kind != KEPT_ALL)
-        doubt_settle(&s->a, place, hash_of(s, kind, &k));
+    if (!s->a.stand_in)
+        doubt_settle(&s->a, (uint32_t)(due & ((1u << PLACE_BITS) - 1)), due_kind(kind), due_hash(s, kind, &k), due >> PLACE_BITS);
     Py_RETURN_NONE;
 }
 

@@ -497,6 +497,14 @@ TAKES_OPTIONS = {
         lambda cache, **wrong: asyncio.run(cache.aget_or_load("a", None, **wrong)),
         "ttl, stale, negative_ttl, tags, local, on_error, early, .*, hard_timeout",
     ),
+    "get_or_load_many": (
+        lambda cache, **wrong: cache.get_or_load_many(["a"], lambda keys: pytest.fail("loaded"), **wrong),
+        "ttl, .*, hard_timeout",
+    ),
+    "aget_or_load_many": (
+        lambda cache, **wrong: asyncio.run(cache.aget_or_load_many(["a"], None, **wrong)),
+        "ttl, .*, hard_timeout",
+    ),
     "cached": (lambda cache, **wrong: cache.cached(**wrong), "key, ttl, .*, condition"),
 }
 

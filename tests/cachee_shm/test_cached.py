@@ -506,6 +506,17 @@ def test_cache_clear_needs_no_arguments_where_tags_are_made_of_them(made, counte
     assert cache.get("user:1") is None
 
 
+def test_cache_clear_drops_also_what_the_function_has_given_other_tags(made, cache):
+    def function(uid):
+        cachee_shm.current_load().tags = ["by hand"]
+        return uid
+
+    profile = made(function, key="user:{uid}")
+    profile(7), profile.refresh(8)
+    profile.cached.cache_clear()
+    assert "user:7" not in cache and "user:8" not in cache
+
+
 class Shop:
     def __init__(self, name):
         self.name = name

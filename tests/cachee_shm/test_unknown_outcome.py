@@ -172,6 +172,48 @@ def test_a_known_outcome_is_announced_once(cache):
         threading.Event().wait(0.02)
 
 
+def test_a_large_transaction_that_was_committed_clears_nothing_later(cache):
+    """Its dues would fill the table, and what has no place there is paid by a clear."""
+    cache.set("untouched", 1)
+    one = Transaction()
+    one.statement(WRITE)
+    for i in range(1000):
+        cache.delete(f"k{i}")
+    one.committing()
+    one.committed()
+    events = cache.events()
+    for _ in range(60):
+        assert cache.get("untouched") == 1
+        threading.Event().wait(0.02)
+    assert events.poll() == []
+
+
+def test_a_due_of_the_same_key_in_the_place_of_another_that_was_paid_stays(cache):
+    now = cache.now_ms()
+    cache._freeze(now)
+    first = cache._owe(0, b"a")
+    cache._freeze(now + 1)
+    cache._owe_no_more(0, b"a", first)
+    second = cache._owe(0, b"a")
+    assert second % (1 << 16) == first % (1 << 16)  # the place
+    cache._owe_no_more(0, b"a", first)
+    third = cache._owe(0, b"a")
+    assert third % (1 << 16) != second % (1 << 16)
+    for due in (second, third):
+        cache._owe_no_more(0, b"a", due)
+    cache._freeze(None)
+
+
+@pytest.mark.parametrize("invalidates", ["cache.clear()", "[cache.delete(f'k{i}') for i in range(100)]"])
+def test_a_death_loses_no_clear(short, invalidates):
+    with cachee_shm.attach(config=short) as cache:
+        cache.set("b", 1)
+        with child(DIES.replace('cache.delete("a")', invalidates), config=short) as other:
+            other.line()
+            other.process.wait()
+        until(lambda: cache.get("b") is None)
+
+
 def test_a_death_loses_no_second_announcement(short):
     short["namespaces"]["shop"]["unknown_ttl"] = "4s"  # longer than it takes to notice a death
     with cachee_shm.attach(config=short) as cache:
