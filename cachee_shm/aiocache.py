@@ -71,7 +71,7 @@ def verb(fake_return: Any = None, of_keys: Callable[..., Any] | None = None) -> 
             if os.environ.get("AIOCACHE_DISABLE") == "1":
                 return fake_return
             if of_keys is not None:
-                self._watch(sys._getframe(1), of_keys(args[0]) if args else (), kwargs.get("namespace"))
+                self._watch(sys._getframe(1), lambda: of_keys(args[0]), kwargs.get("namespace"))
             if not self._plugins:
                 return await function(self, *args, **kwargs)
             if timeout is not SENTINEL:
@@ -149,8 +149,8 @@ class CacheeCache(BaseCache):  # type: ignore[misc]
     ) -> list[Any]:
         loads = loads_fn or self._serializer.loads
         names = [self._name(key, namespace) for key in keys]
-        found = self._backing.cache.get_many(names)
-        return [loads(found.get(name)) for name in names]
+        found = self._backing.cache.get_many(names).get
+        return [loads(found(name)) for name in names]
 
     @verb(False)
     async def exists(self, key: Any, namespace: Any = None, _conn: Any = None) -> bool:
@@ -302,18 +302,19 @@ class CacheeCache(BaseCache):  # type: ignore[misc]
 
     # Fills
 
-    def _watch(self, caller: Any, keys: Any, namespace: Any) -> None:
+    def _watch(self, caller: Any, keys: Callable[[], Any], namespace: Any) -> None:
         """Whether a decorator of aiocache reads or stores: it remembers, or knows, where the ring was."""
-        is_decorator = caller is not None and caller.f_globals.get("__name__") == "aiocache.decorators"
+        is_decorator = caller.f_globals.get("__name__") == "aiocache.decorators"
         does = caller.f_code.co_name if is_decorator else ""
         if does == "get_from_cache":
-            taken = self.shm._token()
-            kept = {**tokens.get({}), **{self._name(key, namespace): taken for key in keys}}
-            tokens.set(dict(list(kept.items())[-max(TOKENS_MAX, len(keys)) :]))
-        known = tokens.get({}) if does == "set_in_cache" else {}
-        filling.set(
-            {name: known[name] for name in (self._name(key, namespace) for key in keys) if name in known}
-        )
+            taken, names = self.shm._token(), [self._name(key, namespace) for key in keys()]
+            kept = {**tokens.get({}), **dict.fromkeys(names, taken)}
+            tokens.set(dict(list(kept.items())[-max(TOKENS_MAX, len(names)) :]))
+        elif does == "set_in_cache":
+            known, names = tokens.get({}), [self._name(key, namespace) for key in keys()]
+            filling.set({name: known[name] for name in names if name in known})
+        elif filling.get({}):
+            filling.set({})
 
 
 def _plain(key: Any) -> str:
