@@ -18,6 +18,7 @@ import posix_ipc
 
 import cachee_shm
 from cachee_shm import Cache
+from tests.workers import free_ports
 
 WAIT_S = 60.0  # for what takes milliseconds: only a failure waits as long
 
@@ -28,15 +29,6 @@ def until(condition: Callable[[], object], what: str = "") -> None:
     while not condition():
         assert time.monotonic() < end, f"waited in vain for {what or condition}"
         time.sleep(0.001)
-
-
-def free_ports(number: int) -> list[int]:
-    """Ports that nobody listens on: bound at one time, so that they differ."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
-        for sock in sockets:
-            sock.bind(("127.0.0.1", 0))
-        return [int(sock.getsockname()[1]) for sock in sockets]
 
 
 class Host:

@@ -16,7 +16,8 @@ import pytest
 
 from cachee_shm import Cache
 from tests.bridge.dns_server import DnsServer
-from tests.bridge.hosts import Host, free_ports, until
+from tests.bridge.hosts import Host, until
+from tests.workers import free_ports
 
 Mesh = tuple[DnsServer, list[Host]]
 TTL_S = 1.0

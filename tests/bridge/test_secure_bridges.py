@@ -35,9 +35,10 @@ from cachee_bridge.frames import (
 )
 from cachee_bridge.tls import Files
 from tests.bridge.certificates import YESTERDAY, Authority, table
-from tests.bridge.hosts import WAIT_S, Host, free_ports, hosts, until
+from tests.bridge.hosts import WAIT_S, Host, hosts, until
 from tests.bridge.relay import Relay, flipped, relay
 from tests.bridge.test_two_bridges import closed, fill, isolated, meet, tell
+from tests.workers import free_ports
 
 KEYS = [f"k{number}" for number in range(100)]
 ALL = b"\x05"

@@ -18,7 +18,7 @@ from cachee_bridge.shell import Grid, Shell
 from cachee_bridge.tls import Contexts
 from cachee_shm import Cache
 from cachee_shm.errors import BridgeRunning, SegmentRetired
-from tests.bridge.hosts import free_ports
+from tests.workers import free_ports
 
 WAIT_S = 30.0
 HEARTBEAT_S = 0.05

@@ -10,9 +10,9 @@ import uvloop
 
 from cachee_bridge.tls import Contexts
 from tests.bridge.certificates import Authority
-from tests.bridge.hosts import free_ports
 from tests.bridge.relay import Change, cut_off, flipped, later, left_out, relay, repeated
 from tests.bridge.test_shell import Side, until
+from tests.workers import free_ports
 
 KEYS = [f"k{number}" for number in range(100)]
 SECRET = b"sixteen bytes and some more"

@@ -14,6 +14,7 @@ import uvloop
 from cachee_bridge import transport
 from cachee_bridge.identity import Identity
 from cachee_bridge.transport import Network
+from tests.workers import free_ports
 
 WAIT_S = 20.0
 
@@ -100,12 +101,6 @@ async def linked(left: Side, right: Side) -> None:
 
 def told_times(side: Side, times: int) -> bool:
     return len(side.seen.told) == times
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 def test_a_link_that_is_made_as_its_time_runs_out_is_a_link(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -286,7 +281,7 @@ def test_nothing_that_came_before_a_close_is_told_after_it() -> None:
 
 def test_a_port_where_nobody_listens_is_a_failed_dial_with_a_reason() -> None:
     async def test(left: Side, right: Side) -> None:
-        address = left.dial(free_port())
+        address = left.dial(free_ports(1)[0])
         await until(lambda: left.seen.told)
         name, at, reason = left.seen.told[0]
         assert (name, at) == ("failed", address)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests import machine
+from tests.workers import free_ports
 
 START_S = 30
 
@@ -33,12 +34,6 @@ def directory() -> Iterator[Path]:
         yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def until(works, server: subprocess.Popen) -> None:
@@ -67,7 +62,7 @@ def postgres() -> Iterator[dict[str, object]]:
         machine.skip("PostgreSQL", "apt-get install postgresql")
     before = ordinary()
     with directory() as path:
-        data, port = path / "data", free_port()
+        data, port = path / "data", free_ports(1)[0]
         make = [
             *before,
             programs / "initdb",
@@ -113,7 +108,7 @@ def mariadb() -> Iterator[dict[str, object]]:
         machine.skip("MariaDB", "apt-get install mariadb-server")
     before = ordinary()
     with directory() as path:
-        data, port = path / "data", free_port()
+        data, port = path / "data", free_ports(1)[0]
         common = [
             "--no-defaults",
             f"--datadir={data}",

@@ -16,9 +16,10 @@ from pathlib import Path
 import pytest
 
 from cachee_shm.cli.demo import main
-from cachee_shm.cli.demo.hosts import free_ports, shop_folder
+from cachee_shm.cli.demo.hosts import shop_folder
 from cachee_shm.config import tomllib
 from tests.examples.running import left_of, processes_of
+from tests.workers import free_ports
 
 END_S = 200.0
 COMMAND = [sys.executable, "-c", "import sys; from cachee_shm.cli.main import main; sys.exit(main())", "demo"]

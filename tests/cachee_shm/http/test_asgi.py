@@ -12,9 +12,9 @@ from typing import Any
 import httpx
 import trio
 
-from cachee_shm.cli.demo.hosts import free_ports
 from cachee_shm.http.asgi import CacheeMiddleware
 from tests.cachee_shm.http.faces import HOST, until_serving
+from tests.workers import free_ports
 
 Application = Callable[[Any, Any, Any], Awaitable[None]]
 FRESH = [(b"cache-control", b"max-age=60")]
