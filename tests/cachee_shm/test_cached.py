@@ -5,6 +5,7 @@ import contextvars
 import copy
 import functools
 import inspect
+import math
 import pickle
 import threading
 
@@ -233,6 +234,12 @@ def test_a_result_that_does_not_meet_the_condition_is_not_kept(made, counted, ca
     assert profile(7)["n"] == 1
     assert "user:7" not in cache
     assert profile(7)["n"] == profile(7)["n"] == 2
+
+
+def test_a_condition_may_answer_with_anything_that_is_true_or_false(made, cache):
+    profile = made(lambda uid: [uid] * uid, key="user:{uid}", condition=lambda result: result)
+    profile(0), profile(2)
+    assert "user:0" not in cache and cache.get("user:2") == [2, 2]
 
 
 def test_a_refreshed_result_that_does_not_meet_it_is_dropped(made, counted, cache):
@@ -542,6 +549,17 @@ def test_what_holds_an_argument_needs_a_key_function(cache, function, key):
     shop = Shop("a")
     assert cache.cached(key=lambda item: f"{shop.name}:{item}")(shop.price)(1) == "a"
     assert cache.get("a:1") == "a"
+
+
+def test_wrong_arguments_are_an_error_also_where_the_result_is_there(made, counted):
+    profile = made(lambda uid: counted(uid), key="user:{uid}")
+    profile(7)
+    with pytest.raises(TypeError, match="multiple values"):
+        profile(7, uid=7)
+
+
+def test_a_builtin_function_of_a_module_holds_nothing(cache):
+    assert cache.cached(key="sqrt:{x}")(math.sqrt)(4) == cache.get("sqrt:4") == 2.0
 
 
 def test_a_method_is_known_whatever_its_first_parameter_is_called(cache):
