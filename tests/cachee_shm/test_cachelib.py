@@ -91,3 +91,20 @@ def test_a_set_is_announced(shm_hosts):
     first.set("a", "new")
     assert first.shm.wait_synced(5)
     assert second.get("a") is None
+
+
+def test_a_set_after_its_own_miss_is_a_write_that_ends_another_hosts_not_found(shm_hosts):
+    """As a fill it would be announced to nobody, and the other host would keep its "not found" for ever."""
+    from cachee_shm.cachelib import CacheeCache
+
+    caches = []
+    for host in shm_hosts(2):
+        caches.append(CacheeCache(default_timeout=0))
+        caches[-1]._backing.cache = host
+    first, second = caches
+    second.set("user:7", "not found")
+    assert second.shm.wait_synced(5)
+    assert first.get("user:7") is None  # a miss; then the row is inserted
+    first.set("user:7", "Ann")
+    assert first.shm.wait_synced(5)
+    assert second.get("user:7") is None
