@@ -271,6 +271,16 @@ def _long_benches() -> str:
     return "" if os.environ.get("CACHEE_BENCHES") == "all" else "CACHEE_BENCHES=all tries them"
 
 
+@need("Chromium", Kind.PACKAGE)
+def _chromium() -> str:
+    return _command("chromium", "chromium")
+
+
+@need("what is migrated from", Kind.PACKAGE)
+def _what_is_migrated_from() -> str:
+    return _modules("cachetools", "django", "redis") or _command("redis-server", "redis-server")
+
+
 # What is given
 
 

@@ -54,10 +54,12 @@ def test_ci_brings_what_is_a_package():
     named = {name for name, need in NEEDS.items() if need.kind is Kind.PACKAGE} - of_python
     brought = {
         "C compiler": "gcc",
+        "Chromium": "chromium",
         "MariaDB": "mariadbd",
         "OpenSSL 3": "openssl",
         "PostgreSQL": "pg_config",
         "aarch64": "qemu-aarch64",
+        "what is migrated from": "redis-server",
     }
     assert [name for name in named if not re.search(rf"^need {brought.get(name, name)} ", script, re.M)] == []
     assert "CACHEE_BENCHES=all" in script and "EXTRAS=test,demo,bench" in script
