@@ -184,6 +184,11 @@ def _c_compiler() -> str:
     return "" if shutil.which("gcc") or shutil.which("cc") else "apt-get install gcc"
 
 
+@need("curl", Kind.PACKAGE)
+def _curl() -> str:
+    return _command("curl", "curl")
+
+
 @need("dnsmasq", Kind.PACKAGE)
 def _dnsmasq() -> str:
     return _command("dnsmasq", "dnsmasq-base")

@@ -55,8 +55,10 @@ def postgres_programs() -> Path | None:
 
 
 @contextlib.contextmanager
-def postgres() -> Iterator[dict[str, object]]:
-    """A server of its own: what to connect with."""
+def postgres(sockets: str = "") -> Iterator[dict[str, object]]:
+    """A server of its own: what to connect with.
+
+    ``sockets``: a folder for its socket, which processes of another network namespace reach too."""
     programs = postgres_programs()
     if programs is None:
         machine.skip("PostgreSQL", "apt-get install postgresql")
@@ -81,7 +83,7 @@ def postgres() -> Iterator[dict[str, object]]:
         options = {
             "listen_addresses": "127.0.0.1",
             "port": port,
-            "unix_socket_directories": "",
+            "unix_socket_directories": sockets,
             "fsync": "off",
             "max_prepared_transactions": 8,
         }
