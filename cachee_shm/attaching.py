@@ -15,7 +15,7 @@ from cachee_shm.service import service_name
 if TYPE_CHECKING:
     from cachee_shm.config import Config
 
-__all__ = ["attach", "host_of", "spec_for"]
+__all__ = ["attach", "host_of", "kind_of_cache", "spec_for"]
 
 CONFIG_PATH = "/etc/cachee/cachee.toml"
 DISABLE = "CACHEE_DISABLE"
@@ -47,9 +47,13 @@ def attach(
     attached then. Once attached, no verb raises these: while a segment that was removed or retired has no
     successor that can be attached, reads miss, writes are announced when it can, and ``health()`` says why.
     """
-    kind = Bypass if os.environ.get(DISABLE) == "1" else Cache
-    called = service_name(service)
-    return kind(spec_for(namespace, config, private)._replace(service=called))
+    spec = spec_for(namespace, config, private)._replace(service=service_name(service))
+    return kind_of_cache()(spec)
+
+
+def kind_of_cache() -> type[Cache]:
+    """``Bypass`` in an environment with ``CACHEE_DISABLE=1``, else ``Cache``."""
+    return Bypass if os.environ.get(DISABLE) == "1" else Cache
 
 
 def spec_for(

@@ -44,7 +44,7 @@ from cachee_shm.statements import is_read
 if TYPE_CHECKING:
     from cachee_shm.segment import Segment
 
-__all__ = ["Transaction", "transaction"]
+__all__ = ["Transaction", "snapshot", "transaction"]
 
 if TYPE_CHECKING:
     Kept = tuple[Segment, int, bytes]  # kind and name
@@ -230,7 +230,7 @@ def _keeps(segment: Segment, kind: int, name: bytes) -> bool:
     return waits
 
 
-def _snapshot(segment: Segment) -> int | bool | None:
+def snapshot(segment: Segment) -> int | bool | None:
     """The token of a load that runs here; None: the one of now; False: it must not be stored."""
     oldest: int | None = None
     for each in _open():
@@ -242,7 +242,7 @@ def _snapshot(segment: Segment) -> int | bool | None:
     return oldest
 
 
-_core.transaction_hooks(_hides, _keeps, _snapshot)
+_core.transaction_hooks(_hides, _keeps, snapshot)
 
 
 @contextmanager

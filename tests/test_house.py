@@ -28,10 +28,10 @@ FLOORS = {
         ["cache"],
         ["bypass"],
         ["attaching", "transactions"],
-        ["backing"],
+        ["backing", "late"],
         ["cachelib"],
         [
-            *("__init__", "cli", "sqlalchemy", "django", "http", "testing"),
+            *("__init__", "cli", "sqlalchemy", "http", "testing"),
             *("aiocache", "cashews", "celery", "dogpile", "flask", "jinja", "litestar", "starlette"),
         ],
     ],

@@ -12,11 +12,10 @@ def test_all_that_is_named_is_there():
     assert [path for path in named if not (ROOT / path).exists()] == []
 
 
-def test_a_file_is_one_unit_and_files_that_share_databases_or_ports_are_another():
+def test_a_file_is_one_unit_and_files_that_share_a_database_are_another():
     assert {workers.unit(f"tests/a/test_b.py::{name}") for name in "xy"} == {"tests/a/test_b.py"}
     shared = [f"tests/cachee_shm/test_{name}.py::x" for name in ("django", "sqlalchemy")]
     assert {workers.unit(nodeid) for nodeid in shared} == {"databases"}
-    assert {workers.unit(f"tests/bench/test_{name}.py::x") for name in ("bench", "far")} == {"benches"}
 
 
 def test_no_two_workers_are_given_the_same_port_nor_one_that_the_kernel_gives(monkeypatch):

@@ -35,9 +35,8 @@ LONGEST_FIRST = (
     "tests/cachee_shm/test_reentry.py",
     "tests/bridge/test_synced_hosts.py",
 )
-TOGETHER = {
-    "tests/bench/": "benches",  # their rivals' servers have ports that are chosen once for all
-    "tests/cachee_shm/test_django.py": "databases",  # which take long to start
+TOGETHER = {  # files whose tests share what takes long to start
+    "tests/cachee_shm/test_django.py": "databases",
     "tests/cachee_shm/test_sqlalchemy.py": "databases",
 }
 
@@ -45,7 +44,7 @@ TOGETHER = {
 def unit(nodeid: str) -> str:
     """What is run by one process as a whole: the test's file, or a group of files."""
     file = nodeid.partition("::")[0]
-    return next((group for begin, group in TOGETHER.items() if file.startswith(begin)), file)
+    return TOGETHER.get(file, file)
 
 
 def rank(nodeid: str) -> int:

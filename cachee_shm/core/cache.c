@@ -641,9 +641,9 @@ int cache_touch(struct attachment *a, uint64_t hash, const void *key, uint32_t k
 }
 
 /* The page is not looked at again here: what was read counts once the copy's was confirmed. */
-static enum incr add_up(const struct entry_ref *e, int64_t by, int64_t *sum)
+static enum incr add_up(const struct entry_ref *e, int64_t by, bool adopts, int64_t *sum)
 {
-    if (entry_type(e) != TYPE_INT64 || e->value_bytes != sizeof *sum || !entry_local(e))
+    if (entry_type(e) != TYPE_INT64 || e->value_bytes != sizeof *sum || !(adopts || entry_local(e)))
         return INCR_OTHER;
     return __builtin_add_overflow((int64_t)load_relaxed(entry_value(e)), by, sum) ? INCR_OVERFLOW : INCR_DONE;
 }
@@ -653,19 +653,20 @@ static bool incr_copy(struct attachment *a, const struct entry_ref *e, const str
     uint64_t expires = entry_expires_ms(e);
     if (!copy_to(a, e, at))
         return false;
-    a64 *value_at = page_at(a, at->page, at->off) + (entry_value(e) - e->at);
-    store_relaxed(value_at, (uint64_t)sum);
+    a64 *copy = page_at(a, at->page, at->off);
+    store_relaxed(copy + (entry_value(e) - e->at), (uint64_t)sum);
+    store_relaxed(&copy[ENTRY_EXPIRES_FLAGS], load_relaxed(&copy[ENTRY_EXPIRES_FLAGS]) | ENTRY_LOCAL);
     return swap_in(a, e, at, expires ? expires + entry_grace_ms(e) : 0);
 }
 
-static enum incr incr(struct attachment *a, uint64_t hash, const void *key, uint32_t key_bytes, int64_t by, int64_t *sum)
+static enum incr incr(struct attachment *a, uint64_t hash, const void *key, uint32_t key_bytes, int64_t by, bool adopts, int64_t *sum)
 {
     for (int tries = 0; tries < CHANGE_TRIES_MAX; tries++) {
         struct entry_ref e;
         struct place at;
         if (cache_find(a, hash, key, key_bytes, &e) != FOUND)
             return INCR_MISSED;
-        enum incr result = add_up(&e, by, sum);
+        enum incr result = add_up(&e, by, adopts, sum);
         if (!entry_confirm(&e))
             continue;
         if (result != INCR_DONE)
@@ -678,8 +679,8 @@ static enum incr incr(struct attachment *a, uint64_t hash, const void *key, uint
     return INCR_NO_ROOM;
 }
 
-enum incr cache_incr(struct attachment *a, uint64_t hash, const void *key, uint32_t key_bytes, int64_t by, int64_t *sum)
+enum incr cache_incr(struct attachment *a, uint64_t hash, const void *key, uint32_t key_bytes, int64_t by, bool adopts, int64_t *sum)
 {
-    enum incr result = incr(a, hash, key, key_bytes, by, sum);
+    enum incr result = incr(a, hash, key, key_bytes, by, adopts, sum);
     return is_orphaned(a, clock_ms(a)) ? INCR_GONE : result; /* a count is local: no value in the successor is older */
 }

@@ -102,15 +102,16 @@ int cache_touch(struct attachment *a, uint64_t hash, const void *key, uint32_t k
 enum incr {
     INCR_DONE,
     INCR_MISSED,   /* no value of this key is here */
-    INCR_OTHER,    /* the value is no 64-bit integer, or not a local one */
+    INCR_OTHER,    /* the value is no 64-bit integer, or not a local one and not to be adopted */
     INCR_OVERFLOW, /* the sum is not a 64-bit integer */
     INCR_GONE,     /* the segment is retired: nothing of it counts */
     INCR_NO_ROOM,  /* every page is held by a live process, or others changed the key at each of many tries */
 };
 
 /* Add to a local integer; *sum is what it is then. Of concurrent calls none is lost. Its lifetime stays. But for
- * INCR_DONE nothing happened. */
-enum incr cache_incr(struct attachment *a, uint64_t hash, const void *key, uint32_t key_bytes, int64_t by, int64_t *sum);
+ * INCR_DONE nothing happened. `adopts`: an integer that was set for all hosts becomes one of this host by it; what other
+ * hosts hold stays as it is. */
+enum incr cache_incr(struct attachment *a, uint64_t hash, const void *key, uint32_t key_bytes, int64_t by, bool adopts, int64_t *sum);
 
 /* Housekeeping: sweep what the dead left, if nobody has for half a second; retire a segment that is damaged or whose name
  * leads elsewhere. Whoever begins a verb of any kind calls cache_look_after first, before it looks whether the segment is

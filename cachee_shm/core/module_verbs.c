@@ -612,27 +612,28 @@ static PyObject *no_sum(enum incr why, PyObject *key)
     return why == INCR_MISSED ? Py_NewRef(Py_None) : NULL;
 }
 
-static enum incr incr_once(SegmentObject *s, const struct key *k, int64_t by, int64_t *sum)
+static enum incr incr_once(SegmentObject *s, const struct key *k, int64_t by, bool adopts, int64_t *sum)
 {
-    return s->a.stand_in ? INCR_GONE : cache_incr(&s->a, hash_key(s->a.hash_key, k->bytes, k->n), k->bytes, k->n, by, sum);
+    return s->a.stand_in ? INCR_GONE : cache_incr(&s->a, hash_key(s->a.hash_key, k->bytes, k->n), k->bytes, k->n, by, adopts, sum);
 }
 
-/* For host.py: incr(key, delta) -> the sum, or None where there is no value. */
+/* For host.py and django: incr(key, delta, adopts=False) -> the sum, or None where there is no value. */
 static PyObject *Segment_incr(SegmentObject *s, PyObject *const *args, Py_ssize_t n)
 {
     struct key k;
     int overflow;
     int64_t sum;
-    if (n != 2)
-        return fail(PyExc_TypeError, "_incr takes 2 arguments");
+    bool adopts = n == 3 && args[2] == Py_True;
+    if (n != 2 && n != 3)
+        return fail(PyExc_TypeError, "_incr takes 2 or 3 arguments");
     int64_t by = PyLong_AsLongLongAndOverflow(args[1], &overflow);
     if (PyErr_Occurred() || !key_from(args[0], &k) || !enter(s))
         return NULL;
-    enum incr result = overflow ? INCR_OVERFLOW : incr_once(s, &k, by, &sum);
+    enum incr result = overflow ? INCR_OVERFLOW : incr_once(s, &k, by, adopts, &sum);
     if (result == INCR_GONE && !s->a.stand_in) { /* it has left one that had a successor */
         if (!enter(s))
             return NULL;
-        result = incr_once(s, &k, by, &sum);
+        result = incr_once(s, &k, by, adopts, &sum);
     }
     return result == INCR_DONE ? PyLong_FromLongLong(sum) : no_sum(result, args[0]);
 }

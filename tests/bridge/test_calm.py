@@ -235,21 +235,6 @@ def test_a_sum_without_an_echo_makes_nothing_fresh(peer):
     assert peer.fresh() == set()
 
 
-def test_after_a_time_without_echoes_all_that_it_covers_is_served_again_at_the_next_tick(peer):
-    """A namespace whose own turn is later does not wait for it."""
-    peer.calm()
-    peer.calm()
-    assert not any(peer.node.isolated(name) for name in NAMESPACES)
-    while not all(peer.node.isolated(name) for name in NAMESPACES):
-        peer.cable.now += 0.5
-        peer.tick()
-        peer.say(Calm(1, 0, (), (), 1, 1))  # it is heard, but echoes nothing
-    peer.calm()
-    peer.cable.now += 0.001
-    peer.tick()
-    assert not any(peer.node.isolated(name) for name in NAMESPACES)
-
-
 def test_it_is_charged_for_what_is_added_up(peer):
     link = peer.node.mesh._links[1]
     before = link.budget.owed

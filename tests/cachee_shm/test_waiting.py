@@ -1,7 +1,6 @@
 """One load per host: who waits for whom, for how long, and what they get."""
 
 import asyncio
-import contextvars
 import gc
 import sys
 import threading
@@ -626,46 +625,3 @@ def test_what_is_thrown_into_a_load_comes_out_of_its_loader_and_gives_everything
     gc.collect()
     assert cache._holds() == (0, 0, 0)
     assert unraisable == []
-
-
-def test_what_telling_a_waiter_raises_as_a_load_is_dropped_is_reported_and_the_waiter_goes_on(
-    cache, monkeypatch
-):
-    unraisable = []
-    monkeypatch.setattr(sys, "unraisablehook", lambda args: unraisable.append(args.exc_type))
-    told = []
-
-    def waker(*call):
-        def wake():
-            told.append(call)
-            if len(told) == 1:
-                raise KeyError
-            return partial(*call)()
-
-        return wake
-
-    monkeypatch.setattr(waiting, "partial", waker)
-
-    class Future:
-        def __await__(self):
-            yield "a future"
-
-    async def never():
-        await Future()
-
-    async def loads():
-        return "loaded"
-
-    async def main():
-        kept = cache._judge(5.0, 0, None, (), False, False, 0.0, 0, 0.0)
-        dropped = cache._aload("a", never, (), kept, *cache._arrive("a", kept[3], kept[4]), False, 0)
-        contextvars.Context().run(next, dropped.__await__())  # and no coroutine closes it
-        waiter = asyncio.create_task(cache.aget_or_load("a", loads))
-        while not cache.stats()["lease_waits"]:
-            await asyncio.sleep(0)
-        del dropped
-        gc.collect()
-        return await waiter
-
-    assert asyncio.run(main()) == "loaded"
-    assert unraisable == [KeyError]

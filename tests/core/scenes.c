@@ -225,7 +225,7 @@ int64_t counted(struct attachment *a)
 void incr_counter(struct attachment *a)
 {
     int64_t sum;
-    cache_incr(a, counter.hash, counter.text, counter.bytes, 1, &sum);
+    cache_incr(a, counter.hash, counter.text, counter.bytes, 1, false, &sum);
 }
 
 /* As host.py does it: the first call begins the count. */
@@ -236,7 +236,7 @@ void count_up(struct attachment *a)
     w.type = TYPE_INT64;
     w.local = true;
     for (int tries = 0; tries < 4; tries++)
-        if (cache_incr(a, counter.hash, counter.text, counter.bytes, 1, &sum) == INCR_DONE || cache_add(a, &w) == STORED)
+        if (cache_incr(a, counter.hash, counter.text, counter.bytes, 1, false, &sum) == INCR_DONE || cache_add(a, &w) == STORED)
             return;
     REQUIRE(false, "a counter is missed, and cannot be added");
 }

@@ -179,12 +179,12 @@ static void check_incr_works(struct attachment *a)
 {
     int64_t sum, before;
     set_counter(a, INT64_MAX - 1);
-    enum incr result = cache_incr(a, counter.hash, counter.text, counter.bytes, 1, &sum);
+    enum incr result = cache_incr(a, counter.hash, counter.text, counter.bytes, 1, false, &sum);
     REQUIRE(result == INCR_DONE && sum == INT64_MAX && counted(a) == sum, "incr does not work: %d", (int)result);
     before = counted(a);
-    result = cache_incr(a, counter.hash, counter.text, counter.bytes, 1, &sum);
+    result = cache_incr(a, counter.hash, counter.text, counter.bytes, 1, false, &sum);
     REQUIRE(result == INCR_OVERFLOW && counted(a) == before, "a sum too large for 64 bits: %d", (int)result);
-    result = cache_incr(a, target.hash, target.text, target.bytes, 1, &sum);
+    result = cache_incr(a, target.hash, target.text, target.bytes, 1, false, &sum);
     REQUIRE(result == INCR_OTHER && number_read(a) == 20, "incr of what is no number: %d", (int)result);
 }
 

@@ -361,7 +361,7 @@ static void counter_step(struct worker *w)
     struct named_key k = key_named(&w->a, COUNTERS_BASE + c);
     uint64_t floor = load_acquire(&model->counter[c].floor);
     int64_t sum;
-    enum incr result = cache_incr(&w->a, k.hash, k.text, k.bytes, 1, &sum);
+    enum incr result = cache_incr(&w->a, k.hash, k.text, k.bytes, 1, false, &sum);
     REQUIRE(result == INCR_DONE, "incr: %d", (int)result);
     REQUIRE((uint64_t)sum > floor, "counter %u was %llu, and is %lld after one was added", c, (unsigned long long)floor, (long long)sum);
     uint64_t last = atomic_exchange(&model->counter[c].reached[sum % HISTORY], (uint64_t)sum);

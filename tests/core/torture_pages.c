@@ -398,7 +398,7 @@ static void check_old_counts_are_dead(void)
     w.local = true;
     REQUIRE(cache_set(&a, &w) == STORED, "set");
     for (uint32_t i = 0; i < 2 * a.geo.page_bytes / sizeof sum; i++)
-        REQUIRE(cache_incr(&a, k.hash, k.text, k.bytes, 1, &sum) == INCR_DONE, "incr %u", i);
+        REQUIRE(cache_incr(&a, k.hash, k.text, k.bytes, 1, false, &sum) == INCR_DONE, "incr %u", i);
     REQUIRE(dead_in_sealed(&a) >= a.geo.page_bytes / 2, "of two pages of old counts %llu bytes are known to be dead",
             (unsigned long long)dead_in_sealed(&a));
     segment_detach(&a);

@@ -174,7 +174,7 @@ static void count_key(struct worker *w, uint64_t n)
     first.local = true;
     one_more(&model->key[n % KEPT].begun, n);
     for (int tries = 0;; tries++) {
-        enum incr result = cache_incr(&w->a, k.hash, k.text, k.bytes, 1, &sum);
+        enum incr result = cache_incr(&w->a, k.hash, k.text, k.bytes, 1, false, &sum);
         REQUIRE(result == INCR_DONE || result == INCR_MISSED, "incr: %d", (int)result);
         if (result == INCR_DONE || cache_add(&w->a, &first) == STORED)
             break;

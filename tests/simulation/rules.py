@@ -418,7 +418,7 @@ RULES: dict[str, tuple[Callable[[], list[Patch]], str, int]] = {
         (_a_lapped_peer_is_sent_nothing, "block kill_bridge", 8),
         (_a_lapped_peer_is_not_told_of_a_clear, "lap", 0),
         (_a_map_says_nothing_of_tags, "lap", 22),
-        (_a_map_counts_when_its_fences_are_up, "block kill_bridge", 73),
+        (_a_map_counts_when_its_fences_are_up, "block kill_bridge", 42),
         (_a_map_that_is_being_applied_is_overtaken, "lossy block", 14),
         (_a_lapped_peer_is_told_what_was_not_announced, "block kill_bridge", 76),
         (_a_new_incarnation_is_not_flushed, "block crash", 28),
@@ -426,7 +426,7 @@ RULES: dict[str, tuple[Callable[[], list[Patch]], str, int]] = {
         (_a_host_that_was_cut_off_believes_in_births, "estrange", 4),
         (_who_has_written_nothing_is_believed, "estrange", 4),
         (_what_is_unheard_does_not_isolate, "estrange", 4),
-        (_time_ends_isolation, "block", 17),
+        (_time_ends_isolation, "block", 15),
         (_a_beat_is_fresh_when_it_arrives, "fill_buffers", 8),
         (_a_head_counts_before_it_is_applied, "stall_pump", 7),
         (_the_head_is_the_pumps_position, "stall_pump", 16),
@@ -457,7 +457,7 @@ RULES: dict[str, tuple[Callable[[], list[Patch]], str, int]] = {
         (_who_left_goes_on_at_its_tail, "leave", 73),
         (_a_namespace_that_is_gone_is_not_evicted, "lazy reborn", 1),
         (_a_namespace_that_is_gone_is_waited_for, "lazy crash", 0),
-        (_a_relays_word_is_fresh_when_it_arrives, "relays block cut_off", 48),
+        (_a_relays_word_is_fresh_when_it_arrives, "relays block cut_off", 17),
     )
 }
 """Each with the disasters that need it, and a seed that shows it (a change of the code may blind it)."""

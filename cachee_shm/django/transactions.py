@@ -1,14 +1,11 @@
-"""Django: its transactions and the cache.
+"""Django's transactions and the cache: what ``cachee_shm.transactions`` has to be told.
 
-    INSTALLED_APPS = [..., "cachee_shm.django.Transactions"]
+Functions of ``transaction.on_commit`` run after what was invalidated has been announced. In autocommit
+there is no transaction: each statement is committed as it returns.
 
-From then on ``cachee_shm.transactions`` rules what is read, loaded and invalidated within
-``transaction.atomic``, for each database; so it does with ATOMIC_REQUESTS, durable blocks, savepoints, and
-without autocommit. Functions of ``transaction.on_commit`` run after what was invalidated has been
-announced. In autocommit there is no transaction: each statement is committed as it returns.
-
-A ``TestCase`` wraps each test in a transaction that is never committed. After its first write, the cache is
-bypassed. Test what is cached in a ``TransactionTestCase``.
+A ``TestCase`` wraps each test in a transaction that is never committed. Django marks it, and does not count
+it where it asks whether a block is the outermost one; nor is it a transaction here. Within it, the
+outermost block of the code under test is one, which ends with its savepoint.
 """
 
 from __future__ import annotations
@@ -17,26 +14,14 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-from django.apps import AppConfig
 from django.db import connections
 from django.db.backends.signals import connection_created
 
 from cachee_shm.transactions import Transaction
 
-__all__ = ["Transactions", "may_write", "watch"]
+__all__ = ["OURS", "may_write", "watch"]
 
 OURS = "cachee_shm_transaction"  # an attribute of django's connections
-
-
-class Transactions(AppConfig):  # type: ignore[misc]  # django has no types
-    """The application that watches transactions."""
-
-    name = "cachee_shm.django"
-    label = "cachee_shm"
-    verbose_name = "Cachee"
-
-    def ready(self) -> None:
-        watch()
 
 
 def watch() -> None:
@@ -74,11 +59,27 @@ def _watch(connection: Any) -> None:
     connection._rollback = _ending(connection, connection._rollback, False)
     connection._close = _ending(connection, connection._close, False)
     connection.set_autocommit = _setting_autocommit(connection, connection.set_autocommit)
+    connection.savepoint_commit = _leaving(connection, connection.savepoint_commit, True)
+    connection.savepoint_rollback = _leaving(connection, connection.savepoint_rollback, False)
+    begun = _transaction_of(connection) if connection.connection is not None else None
+    if begun is not None:
+        begun.may_write()  # nobody has seen its statements so far
+
+
+def _is_of_a_test(connection: Any) -> bool:
+    """Whether all open blocks are those that a ``TestCase`` is wrapped in."""
+    blocks = connection.atomic_blocks
+    return bool(blocks) and all(block._from_testcase for block in blocks)
 
 
 def _transaction_of(connection: Any) -> Transaction | None:
     """None where each statement is committed by itself."""
     if connection.autocommit:
+        return None
+    if _is_of_a_test(connection):
+        left = _taken(connection)  # of a block without a savepoint
+        if left is not None:
+            left.committed()
         return None
     transaction = getattr(connection, OURS)
     if transaction is None:
@@ -142,6 +143,19 @@ def _ending(connection: Any, method: Callable[..., None], is_commit: bool) -> Ca
             transaction.committed() if is_commit else transaction.rolled_back()
 
     return ends
+
+
+def _leaving(connection: Any, method: Callable[[str], None], is_commit: bool) -> Callable[[str], None]:
+    """The end of a savepoint; then that of the transaction, if it was a test's outermost block."""
+
+    @wraps(method)
+    def leaves(sid: str) -> None:
+        method(sid)
+        transaction = _taken(connection) if _is_of_a_test(connection) else None
+        if transaction is not None:
+            transaction.committed() if is_commit else transaction.rolled_back()
+
+    return leaves
 
 
 def _setting_autocommit(connection: Any, method: Callable[..., None]) -> Callable[..., None]:

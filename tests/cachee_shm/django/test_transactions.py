@@ -1,6 +1,7 @@
 """Transactions of django on real databases: the stale row without the helper, and none with it."""
 
 import asyncio
+import contextlib
 import contextvars
 
 import pytest
@@ -8,9 +9,9 @@ import pytest
 from tests import machine
 
 machine.require("Django")
-import django  # noqa: E402
 import pymysql  # noqa: E402
-from django.conf import settings  # noqa: E402
+
+import cachee_shm.django  # noqa: E402
 
 KEY = "user:1"
 LEVELS = ["READ COMMITTED", "REPEATABLE READ"]
@@ -36,8 +37,8 @@ def configuration(server, engine, level):
 
 
 @pytest.fixture(scope="module")
-def project(postgres, mariadb):
-    """A project with both databases at both levels; "-other" is another connection to the same."""
+def databases(project, postgres, mariadb):
+    """Both databases at both levels; "-other" is another connection to the same."""
     pymysql.install_as_MySQLdb()
     databases = {"default": {}}
     for name, server, engine in (
@@ -47,16 +48,26 @@ def project(postgres, mariadb):
         for level in LEVELS:
             for other in ("", "-other"):
                 databases[f"{name} {level}{other}"] = configuration(server, engine, level)
-    settings.configure(DATABASES=databases, USE_TZ=True)
-    django.setup()
-    yield databases
     from django.db import connections
 
+    of_before = project.DATABASES
+    use(databases)
+    yield databases
     connections.close_all()
+    use(of_before)
+
+
+def use(databases):
+    from django.conf import settings
+    from django.db import connections
+
+    settings.DATABASES = databases
+    vars(connections).pop("settings", None)
+    connections._settings = None
 
 
 @pytest.fixture(params=[f"{name} {level}" for name in ("postgres", "mariadb") for level in LEVELS])
-def alias(request, project):
+def alias(request, databases):
     from django.db import connections
 
     with connections[request.param].cursor() as cursor:
@@ -69,7 +80,11 @@ def alias(request, project):
 
 
 def forget(alias):
+    """Its connections; new ones are watched by nobody until somebody asks."""
     from django.db import connections
+    from django.db.backends.signals import connection_created
+
+    connection_created.disconnect(dispatch_uid=cachee_shm.django.OURS)
 
     for name in (alias, f"{alias}-other"):
         connections[name].close()
@@ -78,13 +93,7 @@ def forget(alias):
 
 @pytest.fixture
 def watching():
-    from django.db.backends.signals import connection_created
-
-    import cachee_shm.django
-
     cachee_shm.django.watch()
-    yield
-    connection_created.disconnect(dispatch_uid=cachee_shm.django.OURS)
 
 
 @pytest.fixture(params=[False, True], ids=["without", "with"])
@@ -157,7 +166,7 @@ def test_an_old_snapshot_fills_no_old_row(cache, alias, watched):
 
 
 @pytest.fixture
-def one(project):
+def one(databases):
     from django.db import connections
 
     alias = "postgres READ COMMITTED"
@@ -309,3 +318,43 @@ def test_an_async_view_reads_past_the_cache_once_a_thread_of_its_has_written(cac
         return seen, cache.get(KEY)
 
     assert asyncio.run(view()) == (None, "cached")
+
+
+@contextlib.contextmanager
+def of_a_test_case(alias):
+    """As TestCase wraps each test."""
+    block = atomic(alias)
+    block._from_testcase = True
+    with pytest.raises(Undone), block:
+        yield
+        raise Undone
+
+
+def test_the_block_that_a_test_case_is_wrapped_in_is_no_transaction(cache, one, watching):
+    with of_a_test_case(one):
+        update(one)
+        cache.set(KEY, "cached")
+        assert cache.get(KEY) == "cached"
+
+
+def test_within_a_test_case_the_outermost_block_of_the_code_is_the_transaction(cache, one, watching):
+    with of_a_test_case(one):
+        with atomic(one):
+            with atomic(one):
+                update(one)
+                cache.delete(KEY)
+            what_others_read(cache, one)
+            assert cache.get(KEY) is None  # it has written
+        assert KEY not in cache
+        undone(one, update, one, "never")
+        assert cache.get_or_load(KEY, name_in, one) == "new"
+        assert cache.get(KEY) == "new"
+
+
+def test_a_transaction_that_began_before_anybody_watched_is_one_that_writes(cache, one):
+    with atomic(one):
+        update(one)
+        cachee_shm.django.watch()
+        assert cache.get_or_load(KEY, name_in, one) == "new"
+        assert KEY not in cache
+    assert what_others_read(cache, one) == "new"

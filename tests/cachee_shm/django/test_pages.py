@@ -1,0 +1,92 @@
+"""Responses come back as they were, without pickle."""
+
+import datetime
+
+import pytest
+
+from tests import machine
+
+machine.require("Django")
+
+
+@pytest.fixture
+def cache(caches):
+    """Of a namespace without pickle."""
+    return caches["other"]
+
+
+def plain():
+    from django.http import HttpResponse
+
+    response = HttpResponse(
+        "größe", status=404, headers={"X-A": "1", "Content-Language": "de"}, charset="latin-1"
+    )
+    response.set_cookie("a", "b c", max_age=60, httponly=True, samesite="Lax")
+    response.set_cookie("d", expires=datetime.datetime(2030, 1, 1))
+    return response
+
+
+def json():
+    from django.http import JsonResponse
+
+    return JsonResponse({"a": [1, 2]}, status=201, reason="Made")
+
+
+def not_modified():
+    from django.http import HttpResponseNotModified
+
+    return HttpResponseNotModified()
+
+
+def redirect():
+    from django.http import HttpResponseRedirect
+
+    return HttpResponseRedirect("/elsewhere")
+
+
+def template():
+    from django.template import engines
+    from django.template.response import SimpleTemplateResponse
+
+    text = engines["django"].from_string("hello {{ name }}")
+    return SimpleTemplateResponse(text, {"name": "Ada"}).render()
+
+
+@pytest.mark.parametrize("make", [plain, json, not_modified, redirect, template])
+def test_a_response_comes_back_as_it_was(cache, make):
+    response = make()
+    cache.set("page", response)
+    for found in (cache.get("page"), cache.get_many(["page"])["page"], cache.get_or_set("page", None)):
+        assert type(found) is type(response)
+        assert found.serialize() == response.serialize()
+        assert (found.status_code, found.reason_phrase, found.charset) == (
+            response.status_code,
+            response.reason_phrase,
+            response.charset,
+        )
+        assert found.cookies.output() == response.cookies.output()
+
+
+def test_a_response_from_the_cache_is_nobody_elses(cache):
+    cache.set("page", plain())
+    cache.get("page")["X-A"] = "2"
+    assert cache.get("page")["X-A"] == "1"
+
+
+def test_a_class_that_is_no_response_is_a_miss(cache):
+    from cachee_shm.django.pages import Page
+
+    class Says:
+        def __getstate__(self):
+            return {"headers": {}, "cookies": {}}
+
+    Says.__module__, Says.__qualname__ = "subprocess", "Popen"
+    cache.shm.set(":1:page", Page(Says()))
+    assert cache.get("page") is None
+
+
+def test_a_template_response_that_is_not_rendered_is_refused_as_by_django(cache):
+    from django.template.response import ContentNotRenderedError, SimpleTemplateResponse
+
+    with pytest.raises(ContentNotRenderedError):
+        cache.set("page", SimpleTemplateResponse("a.html"))
