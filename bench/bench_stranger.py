@@ -44,7 +44,7 @@ while True:
 """
 ASKS = """
 import select, socket, sys
-from cachee_bridge.frames import *
+from cachee_bridge.wire.frames import *
 sock = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
 decoder = Decoder(FRAME_BYTES_MAX)
 sock.sendall(encode(Hello(MAGIC, VERSION_MIN, "loud", 1, bytes(range(32)), "none", "", "")))

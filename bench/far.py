@@ -17,8 +17,8 @@ from multiprocessing.connection import Connection
 
 import uvloop
 
-from cachee_bridge.frames import FRAME_BYTES_MAX, Decoder, Frame
-from cachee_bridge.timer import Timer
+from cachee_bridge.shell.timer import Timer
+from cachee_bridge.wire.frames import FRAME_BYTES_MAX, Decoder, Frame
 from cachee_shm.errors import BridgeError
 
 PROCESSES = multiprocessing.get_context("spawn")

@@ -22,7 +22,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from cachee_bridge.fanout import Fanout
+from cachee_bridge.routing.fanout import Fanout
 
 Turn = dict[str, Any]
 Tree = dict[str, list[str]]

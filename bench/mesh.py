@@ -24,7 +24,7 @@ from measuring import Apart
 from namespaces import Loopback, Place
 
 import cachee_shm
-from cachee_bridge.doorbell import queue_name
+from cachee_bridge.shell.doorbell import queue_name
 from cachee_shm.segment import bridge_socket, segment_path
 
 NAMESPACE = "bench"

@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 from cachee_bridge import __main__ as command
-from cachee_bridge import transport
+from cachee_bridge.carriers import transport
 
 
 def main() -> int:

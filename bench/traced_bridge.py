@@ -19,8 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from cachee_bridge import __main__ as command
-from cachee_bridge import fanout, link, paths, shell, stream, transport
-from cachee_bridge.frames import Frame
+from cachee_bridge.carriers import transport
+from cachee_bridge.links import link
+from cachee_bridge.protocol import paths
+from cachee_bridge.routing import fanout
+from cachee_bridge.shell import shell
+from cachee_bridge.streams import stream
+from cachee_bridge.wire.frames import Frame
 
 now_ns = time.monotonic_ns
 paths.LINGER_S = 1.0  # nothing that is timed depends on it

@@ -95,7 +95,7 @@ def segment_path(host: str, namespace: str) -> str:
 
 
 def bridge_socket(host: str) -> str:
-    """Where the host's bridge answers `cachee peers`; see control.py there."""
+    """Where the host's bridge answers `cachee peers`; see operator_socket.py there."""
     return f"/dev/shm/cachee.{host}.sock"
 
 

@@ -35,84 +35,26 @@ FLOORS = {
             *("aiocache", "cashews", "celery", "dogpile", "flask", "jinja", "litestar", "starlette"),
         ],
     ],
-    "cachee_bridge": [
-        ["identity", "seal", "budget", "pace", "logs", "strangers", "gate", "owners", "reasons"],
-        ["frames", "config", "effects", "ports", "discovery", "dials", "addresses", "freshness", "roll"],
-        [
-            "versions",
-            "stream",
-            "repair",
-            "buckets",
-            "relays",
-            "fanout",
-            "auth",
-            "removal",
-            "members",
-            "bulletin",
-            "calm",
-        ],
-        ["link", "relaying", "exchange"],
-        ["isolation", "gossip", "membership", "paths", "intake", "views", "mesh"],
-        [
-            "boottime",
-            "tls",
-            "credentials",
-            "accepting",
-            "names",
-            "own",
-            "transport",
-            "resolver",
-            "control",
-            "report",
-            "pump",
-            "doorbell",
-            "notify",
-            "timer",
-            "older",
-            "segments",
-            "shell",
-            "daemon",
-            "__main__",
-            "__init__",
-        ],
-    ],
 }
 SOURCES = {"cachee_shm": ROOT / "cachee_shm", "cachee_bridge": ROOT / "bridge" / "cachee_bridge"}
 
-# The protocol is a function of bytes, records and `now`: what would make it anything else is not imported.
-PROTOCOL = {
-    "identity",
-    "seal",
-    "budget",
-    "pace",
-    "strangers",
-    "gate",
-    "frames",
-    "effects",
+# The bridge's sub-packages: each imports only itself and those above it.
+BRIDGE = [
+    "wire",
     "ports",
-    "addresses",
-    "freshness",
-    "stream",
-    "repair",
-    "fanout",
-    "auth",
-}
-PROTOCOL |= {
-    "versions",
-    "buckets",
-    "discovery",
-    "removal",
-    "bulletin",
-    "members",
-    "link",
-    "relays",
-    "relaying",
-    "exchange",
+    "streams",
+    "sources",
     "membership",
-    "intake",
-    "paths",
-    "mesh",
-}
+    "links",
+    "routing",
+    "protocol",
+    "system",
+    "carriers",
+    "shell",
+    "daemon",
+]
+# The protocol is a function of bytes, records and `now`: what would make it anything else is not imported.
+PROTOCOL = BRIDGE[: BRIDGE.index("protocol") + 1]
 NO_INPUT_OUTPUT = {
     "asyncio",
     "socket",
@@ -149,6 +91,7 @@ MADE_BY_TOOLS = {
     ".ruff_cache",
 }
 FILE_LINES_MAX = 700
+BRIDGE_DEPTH_MAX, BRIDGE_LINES_MAX, BRIDGE_METHODS_MAX = 14, 700, 66
 
 
 def files(*suffixes: str) -> list[Path]:
@@ -264,10 +207,73 @@ def test_the_package_does_not_know_its_commands_nor_the_bridge():
         assert not [name for name in imported(path) if name.startswith(("cachee_bridge", "cachee_shm.cli"))]
 
 
+# The bridge
+
+
+def bridge_modules() -> dict[str, Path]:
+    """By name below cachee_bridge: "wire.frames"."""
+    folder = SOURCES["cachee_bridge"]
+    return {
+        ".".join(path.relative_to(folder).with_suffix("").parts): path
+        for path in sorted(folder.rglob("*.py"))
+    }
+
+
+def bridge_imports() -> dict[str, set[str]]:
+    """Of each module of the bridge, those of the bridge that it imports, also inside of a function."""
+    names = bridge_modules()
+    graph = {}
+    for module, path in names.items():
+        wanted = {name.removeprefix("cachee_bridge.") for name in imported(path) if "cachee_bridge" in name}
+        graph[module] = {name if name in names else name.rpartition(".")[0] for name in wanted} - {module}
+    return graph
+
+
+def package_of(module: str) -> str:
+    return module.partition(".")[0] if "." in module else "top"
+
+
+def test_every_module_of_the_bridge_stands_in_a_sub_package():
+    assert {package_of(module) for module in bridge_modules()} == {*BRIDGE, "top"}
+    assert {module for module in bridge_modules() if package_of(module) == "top"} == {"__init__", "__main__"}
+
+
+def test_a_sub_package_of_the_bridge_imports_only_those_above_it():
+    order = [*BRIDGE, "top"]
+    upward = [
+        f"{module} imports {other}"
+        for module, others in bridge_imports().items()
+        for other in others
+        if order.index(package_of(other)) > order.index(package_of(module))
+    ]
+    assert upward == []
+
+
+def test_imports_of_the_bridge_have_no_cycle_and_are_not_deep():
+    graph, depth = bridge_imports(), 0
+    while graph:
+        ends = {module for module, others in graph.items() if not others & graph.keys()}
+        assert ends, f"a cycle among {sorted(graph)}"
+        graph = {module: others for module, others in graph.items() if module not in ends}
+        depth += 1
+    assert depth <= BRIDGE_DEPTH_MAX
+
+
+@pytest.mark.parametrize("path", bridge_modules().values(), ids=name_of)
+def test_a_file_of_the_bridge_is_short_and_its_classes_small(path):
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= BRIDGE_LINES_MAX
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ClassDef):
+            verbs = [
+                child for child in node.body if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef)
+            ]
+            assert len(verbs) <= BRIDGE_METHODS_MAX, f"{node.name} has {len(verbs)} methods"
+
+
 def test_the_protocol_does_no_input_and_output_and_knows_no_segment():
-    for module in sorted(PROTOCOL):
-        path = SOURCES["cachee_bridge"] / f"{module}.py"
-        for name in imported(path) if path.exists() else ():
+    for module, path in bridge_modules().items():
+        for name in imported(path) if package_of(module) in PROTOCOL else ():
             top, _, rest = name.partition(".")
             assert top not in NO_INPUT_OUTPUT, f"{name_of(path)} imports {name}"
             assert top != "cachee_shm" or rest.startswith("errors"), f"{name_of(path)} imports {name}"

@@ -16,10 +16,10 @@ from collections.abc import Mapping, Sequence
 
 import uvloop
 
-from cachee_bridge.daemon import Daemon, credentials_of, settings
-from cachee_bridge.frames import VERSION, VERSION_MIN
-from cachee_bridge.logs import Lines, Mistakes
-from cachee_bridge.notify import Notifier
+from cachee_bridge.daemon.daemon import Daemon, credentials_of, settings
+from cachee_bridge.system.logs import Lines, Mistakes
+from cachee_bridge.system.notify import Notifier
+from cachee_bridge.wire.frames import VERSION, VERSION_MIN
 from cachee_shm import __version__, _core
 from cachee_shm.config import PICKLE_WARNING, Config, NamespaceTable, hash_key, load
 from cachee_shm.errors import BridgeRunning, CacheeError, ConfigError, ListenRefused

@@ -10,7 +10,7 @@
  *             7 KEY_UNKNOWN  hash u64            evict unconditionally: the outcome of the write is unknown (wire 3)
  *
  * 6 is no record: a lapped peer is sent a map instead, see relay_buckets.h. A host of wire 2 is sent KEY in the place of
- * KEY_UNKNOWN: bridge/cachee_bridge/versions.py.
+ * KEY_UNKNOWN: bridge/cachee_bridge/links/versions.py.
  */
 #ifndef CACHEE_RELAY_H
 #define CACHEE_RELAY_H

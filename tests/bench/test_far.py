@@ -7,7 +7,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bench"))
 
 from far import Copies, Reader
 
-from cachee_bridge.frames import Beat, Frame, encode
+from cachee_bridge.wire.frames import Beat, Frame, encode
 
 
 def passed(*pieces):

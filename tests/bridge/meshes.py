@@ -7,9 +7,9 @@ from collections import defaultdict
 from dataclasses import replace
 from typing import Any
 
-from cachee_bridge.effects import Close, Connect, Discover, GoOn, Log, Pause, Resume, Send, ServeUntil
-from cachee_bridge.identity import Identity
-from cachee_bridge.mesh import Mesh, Settings
+from cachee_bridge.ports.effects import Close, Connect, Discover, GoOn, Log, Pause, Resume, Send, ServeUntil
+from cachee_bridge.protocol.mesh import Mesh, Settings
+from cachee_bridge.wire.identity import Identity
 from tests.stand_in.ring import Shape
 from tests.stand_in.segment import Segment
 from tests.stand_in.wire import APPLIED_AS, parse

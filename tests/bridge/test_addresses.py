@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from cachee_bridge import addresses as addresses_module
-from cachee_bridge.addresses import ADDRESSES_MAX, FAILURES_MAX, OWN_LOOK_S, AddressBook
+from cachee_bridge.membership import addresses as addresses_module
+from cachee_bridge.membership.addresses import ADDRESSES_MAX, FAILURES_MAX, OWN_LOOK_S, AddressBook
 
 
 def nobody(name: str) -> bool:

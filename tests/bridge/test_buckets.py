@@ -9,20 +9,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cachee_shm
-from cachee_bridge import buckets
-from cachee_bridge.buckets import (
+from cachee_bridge.streams import buckets
+from cachee_bridge.streams.buckets import (
     EVICT_WORDS,
     HEADER,
     MAP_BYTES_MAX,
     PIECE_BYTES,
     Arriving,
-    Mending,
+    MapApplication,
     Taken,
     is_piece,
     pieces_of,
     read_piece,
 )
-from cachee_bridge.frames import PAYLOAD_ALL, PAYLOAD_BYTES_MAX
+from cachee_bridge.wire.frames import PAYLOAD_ALL, PAYLOAD_BYTES_MAX
 from tests.bridge.meshes import FakeStore, key
 
 RANGE = (21, 90)
@@ -160,11 +160,11 @@ class TestMending:
         store.words = 2 * EVICT_WORDS + 5
         store.write(key(1))
         store.hold(1, EVICT_WORDS + 1, 2 * EVICT_WORDS + 1)
-        mending = Mending(store, 3, 90, store.map)
+        mending = MapApplication(store, 3, 90, store.map)
         assert (store.mended, mending.evicted) == ([(3, store.map)], 0)
         assert [mending.go_on() for _ in range(4)] == [False, False, False, True]  # fences again, then words
         assert (mending.evicted, store.entries) == (3, {})
 
     def test_what_is_no_map_is_refused(self):
         with pytest.raises(ValueError):
-            Mending(FakeStore(), 3, 90, b"\xff")
+            MapApplication(FakeStore(), 3, 90, b"\xff")

@@ -1,6 +1,6 @@
 """The bucket of bytes that a peer may use."""
 
-from cachee_bridge.budget import BURST_S, DEBT_S, Budget
+from cachee_bridge.wire.budget import BURST_S, DEBT_S, Budget
 
 
 def test_a_burst_is_a_seconds_worth():

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cachee_bridge.credentials import Credentials, read_secrets
+from cachee_bridge.carriers.credentials import Credentials, read_secrets
 from cachee_shm.config import Bridge, Config
 from cachee_shm.errors import ConfigError
 from tests.bridge.certificates import YESTERDAY, Authority

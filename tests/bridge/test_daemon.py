@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from cachee_bridge import daemon as daemon_module
-from cachee_bridge.daemon import Daemon, credentials_of
-from cachee_bridge.daemon import settings as settings_of
-from cachee_bridge.mesh import Settings
-from cachee_bridge.notify import Notifier
+from cachee_bridge.daemon import daemon as daemon_module
+from cachee_bridge.daemon.daemon import Daemon, credentials_of
+from cachee_bridge.daemon.daemon import settings as settings_of
+from cachee_bridge.protocol.mesh import Settings
+from cachee_bridge.system.notify import Notifier
 from cachee_shm.config import Config
 from cachee_shm.errors import BridgeRunning, ConfigError, ListenRefused, SegmentRetired
 
@@ -78,7 +78,7 @@ def test_beyond_loopback_a_peer_without_a_secret_is_refused(
     peer: str, secret: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = {"web-2.far": ["192.0.2.7"], "half.far": ["127.0.0.1", "192.0.2.7"]}
-    monkeypatch.setattr("cachee_bridge.names.look_up", names.__getitem__)
+    monkeypatch.setattr("cachee_bridge.carriers.names.look_up", names.__getitem__)
     with pytest.raises(ListenRefused, match=r"bridge\.peers: .* is beyond this machine.*nothing was started"):
         settings(config_of(listen="127.0.0.1:1", peers=["127.0.0.1:2", peer]))
     settings(config_of(listen="127.0.0.1:1", peers=[peer], secret_file=str(secret)))
@@ -97,8 +97,8 @@ def test_names_that_do_not_resolve_hold_up_no_start_and_are_judged_when_they_are
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ended = threading.Event()
-    monkeypatch.setattr("cachee_bridge.names.look_up", lambda name: ended.wait(60) and [])
-    monkeypatch.setattr("cachee_bridge.daemon.LOOK_UP_S", 0.05)
+    monkeypatch.setattr("cachee_bridge.carriers.names.look_up", lambda name: ended.wait(60) and [])
+    monkeypatch.setattr("cachee_bridge.daemon.daemon.LOOK_UP_S", 0.05)
     settings(config_of(listen="127.0.0.1:1", peers=[f"web-{number}:1" for number in range(60)]))
     ended.set()
 

@@ -6,9 +6,9 @@ import random
 
 import pytest
 
-from cachee_bridge import dials as dials_module
-from cachee_bridge.addresses import ADDRESSES_MAX, FAILURES_MAX, AddressBook
-from cachee_bridge.dials import TOLD_CALLING_MAX, TOLD_DIALS_MAX, Dials
+from cachee_bridge.membership import dials as dials_module
+from cachee_bridge.membership.addresses import ADDRESSES_MAX, FAILURES_MAX, AddressBook
+from cachee_bridge.membership.dials import TOLD_CALLING_MAX, TOLD_DIALS_MAX, Dials
 from tests.bridge.meshes import Cable, FakeStore
 
 

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from cachee_bridge.discovery import ABSENCES, HURRY_S, TTL_S_MAX, TTL_S_MIN, Discovery
+from cachee_bridge.membership.discovery import ABSENCES, HURRY_S, TTL_S_MAX, TTL_S_MIN, Discovery
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import posix_ipc
 import pytest
 import uvloop
 
-from cachee_bridge.doorbell import Doorbell, DoorbellUnavailable, queue_name
+from cachee_bridge.shell.doorbell import Doorbell, DoorbellUnavailable, queue_name
 from cachee_shm.errors import BridgeRunning
 
 WITH_QUEUES = pytest.mark.needs("message queues")
@@ -88,7 +88,7 @@ def test_a_clean_exit_unlinks_the_queue(host: str) -> None:
 
 @WITH_QUEUES
 def test_after_a_crash_a_writer_that_has_the_queue_open_is_still_heard(host: str) -> None:
-    script = f"import os, cachee_bridge.doorbell as d; d.Doorbell.create({host!r}, None); os._exit(9)"
+    script = f"import os, cachee_bridge.shell.doorbell as d; d.Doorbell.create({host!r}, None); os._exit(9)"
     subprocess.run([sys.executable, "-c", script], check=False, env={**os.environ, "PYTHONPATH": "bridge:."})
     writer = posix_ipc.MessageQueue(queue_name(host))
     bell = Doorbell.create(host, None)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from cachee_bridge import fanout
-from cachee_bridge.fanout import Fanout, links_of, step_of
+from cachee_bridge.routing import fanout
+from cachee_bridge.routing.fanout import Fanout, links_of, step_of
 
 
 def mesh(count, fanout=2, regions=("",)):

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cachee_bridge import frames
-from cachee_bridge.frames import (
+from cachee_bridge.wire import frames
+from cachee_bridge.wire.frames import (
     FRAME_BYTES_MAX,
     Auth,
     Beat,

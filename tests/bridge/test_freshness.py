@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cachee_bridge.freshness import WAITING_MAX, Freshness
+from cachee_bridge.streams.freshness import WAITING_MAX, Freshness
 
 
 def test_nothing_heard_is_not_fresh():
@@ -12,13 +12,13 @@ def test_nothing_heard_is_not_fresh():
 
 def test_a_head_that_is_applied_counts_from_the_sending_of_the_stamp():
     freshness = Freshness()
-    freshness.told(stamp=5.0, head=10, cursor=10)
+    freshness.head_heard(stamp=5.0, head=10, cursor=10)
     assert freshness.at == 5.0
 
 
 def test_a_head_that_is_not_applied_yet_counts_when_it_is():
     freshness = Freshness()
-    freshness.told(5.0, head=10, cursor=9)
+    freshness.head_heard(5.0, head=10, cursor=9)
     assert freshness.at == float("-inf")
     freshness.applied(10)
     assert freshness.at == 5.0
@@ -26,14 +26,14 @@ def test_a_head_that_is_not_applied_yet_counts_when_it_is():
 
 def test_a_beat_that_lay_in_a_link_makes_nothing_fresher_than_its_stamp():
     freshness = Freshness()
-    freshness.told(50.0, head=10, cursor=10)
-    freshness.told(5.0, head=8, cursor=10)
+    freshness.head_heard(50.0, head=10, cursor=10)
+    freshness.head_heard(5.0, head=8, cursor=10)
     assert freshness.at == 50.0
 
 
 def test_heads_of_a_former_incarnation_do_not_count():
     freshness = Freshness()
-    freshness.told(5.0, head=10, cursor=0)
+    freshness.head_heard(5.0, head=10, cursor=0)
     freshness.restarted()
     freshness.applied(10)
     assert freshness.at == float("-inf")
@@ -42,7 +42,7 @@ def test_heads_of_a_former_incarnation_do_not_count():
 def test_a_source_that_writes_without_end_still_becomes_fresh_bit_by_bit():
     freshness = Freshness()
     for beat in range(10 * WAITING_MAX):
-        freshness.told(float(beat), head=beat * 10 + 10, cursor=0)
+        freshness.head_heard(float(beat), head=beat * 10 + 10, cursor=0)
     freshness.applied(10)
     assert freshness.at == 0.0
     freshness.applied(10 * 10 * WAITING_MAX)
@@ -56,7 +56,7 @@ def test_it_is_never_fresher_than_what_was_applied(steps):
     for is_word, amount in steps:
         if is_word:
             tail += amount
-            freshness.told(float(tail), tail, cursor)
+            freshness.head_heard(float(tail), tail, cursor)
         else:
             cursor = min(tail, cursor + amount)
             freshness.applied(cursor)

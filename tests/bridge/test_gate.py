@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from cachee_bridge import gate as gate_module
-from cachee_bridge.gate import (
+from cachee_bridge.carriers import gate as gate_module
+from cachee_bridge.carriers.gate import (
     ACCEPTS_BURST,
     ACCEPTS_PER_S,
     ADDRESS_PER_S,

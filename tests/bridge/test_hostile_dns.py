@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 import pytest
 import uvloop
 
-from cachee_bridge import resolver as resolver_module
-from cachee_bridge.resolver import Resolver, Unresolved
+from cachee_bridge.shell import resolver as resolver_module
+from cachee_bridge.shell.resolver import Resolver, Unresolved
 
 Does = Callable[[socket.socket], None]
 

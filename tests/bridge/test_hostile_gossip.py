@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from cachee_bridge.dials import TOLD_DIALS_MAX
-from cachee_bridge.frames import PeerAddress, Peers, encode
+from cachee_bridge.membership.dials import TOLD_DIALS_MAX
+from cachee_bridge.wire.frames import PeerAddress, Peers, encode
 from tests.bridge.meshes import Cable, FakeStore, Node
 
 

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from cachee_bridge import accepting, gate, transport
-from cachee_bridge.names import Names
-from cachee_bridge.own import Own
+from cachee_bridge.carriers import accepting, gate, transport
+from cachee_bridge.carriers.names import Names
+from cachee_bridge.carriers.own import Own
 from tests.bridge.test_transport import Side, linked, run, until
 
 

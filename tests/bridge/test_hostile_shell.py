@@ -4,8 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from cachee_bridge import shell as shell_module
-from cachee_bridge.effects import Close, Connect, Discover, Effect, GoOn, Log, Pause, Resume, Send, ServeUntil
+from cachee_bridge.ports.effects import (
+    Close,
+    Connect,
+    Discover,
+    Effect,
+    GoOn,
+    Log,
+    Pause,
+    Resume,
+    Send,
+    ServeUntil,
+)
+from cachee_bridge.shell import shell as shell_module
 from cachee_shm.errors import BridgeRunning, SegmentRetired
 from tests.bridge.test_shell import Side, perform, run, until
 

@@ -9,8 +9,8 @@ import struct
 
 import pytest
 
-from cachee_bridge import transport
-from cachee_bridge.tls import Files
+from cachee_bridge.carriers import transport
+from cachee_bridge.carriers.tls import Files
 from tests.bridge.certificates import Authority
 from tests.bridge.test_transport import Side, until
 from tests.bridge.test_transport_tls import linked, run
@@ -142,7 +142,7 @@ def test_a_library_that_raises_what_nobody_expects_costs_its_connection_only(
         def mistaken(tls: ssl.SSLObject) -> None:
             raise RuntimeError("on purpose")
 
-        monkeypatch.setattr("cachee_bridge.tls._alternative_names", mistaken)
+        monkeypatch.setattr("cachee_bridge.carriers.tls._alternative_names", mistaken)
         client = Client(authority.issue("web-3"), right.port)
         await client.shake()
         await until(lambda: right.seen.events("refused"))

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cachee_bridge.identity import Identity, identity_of
+from cachee_bridge.wire.identity import Identity, identity_of
 from cachee_shm.errors import AuthError
 
 

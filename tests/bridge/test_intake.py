@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from cachee_bridge.budget import MESSAGE_BYTES, ROW_BYTES
-from cachee_bridge.effects import Effect, GoOn, Pause, Resume, Send
-from cachee_bridge.frames import (
+from cachee_bridge.ports.effects import Effect, GoOn, Pause, Resume, Send
+from cachee_bridge.protocol.intake import BUDGETS_MAX, SLICE_COST
+from cachee_bridge.protocol.mesh import Mesh
+from cachee_bridge.streams.stream import PACK_BYTES
+from cachee_bridge.wire.budget import MESSAGE_BYTES, ROW_BYTES
+from cachee_bridge.wire.frames import (
     FRAME_BYTES_MAX,
     Beat,
     Decoder,
@@ -21,9 +24,6 @@ from cachee_bridge.frames import (
     Sync,
     encode,
 )
-from cachee_bridge.intake import BUDGETS_MAX, SLICE_COST
-from cachee_bridge.mesh import Mesh
-from cachee_bridge.stream import PACK_BYTES
 from tests.bridge.meshes import Cable, FakeStore, Node, key
 
 NOW = 100.0

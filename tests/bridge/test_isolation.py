@@ -2,10 +2,10 @@
 
 import pytest
 
-from cachee_bridge.frames import FRAME_BYTES_MAX, PAYLOAD_ALL, ROWS_MAX, Beat, Decoder
-from cachee_bridge.identity import Identity
-from cachee_bridge.isolation import PERIOD_S, TELL_S
-from cachee_bridge.members import Members
+from cachee_bridge.protocol.isolation import PERIOD_S, TELL_S
+from cachee_bridge.sources.members import Members
+from cachee_bridge.wire.frames import FRAME_BYTES_MAX, PAYLOAD_ALL, ROWS_MAX, Beat, Decoder
+from cachee_bridge.wire.identity import Identity
 from tests.bridge.meshes import Cable, FakeStore, key
 
 
@@ -163,7 +163,7 @@ class TestMoreNamespacesThanAMessageHolds:
         cable.settle()
         cable.run(0.5)
         assert a.mesh.left()
-        assert not b.mesh._exchange.members[names[-1]].inboxes
+        assert not b.mesh._session.members[names[-1]].sources
 
     def test_are_none_of_those_that_one_has_and_the_other_has_not(self, cable):
         names = [f"n{number:04}" for number in range(ROWS_MAX)]
@@ -173,7 +173,7 @@ class TestMoreNamespacesThanAMessageHolds:
         assert not a.isolated()
 
     def test_and_more_than_a_peer_remembers_are_refused_alone(self, cable, monkeypatch):
-        monkeypatch.setattr("cachee_bridge.exchange.NAMESPACES_MAX", 2)
+        monkeypatch.setattr("cachee_bridge.protocol.session.NAMESPACES_MAX", 2)
         names = ["n1", "n2", "shop"]
         a, b = (cable.node(name, ("a", "b"), {each: FakeStore() for each in names}) for name in ("a", "b"))
         cable.run(3.0)
@@ -242,7 +242,7 @@ class TestWhatManyNamespacesCost:
         cable.settle()
         heard.clear()
         b.write(key(1), namespace="n7")
-        assert a.mesh._exchange.touched == {"n7"}
+        assert a.mesh._session.touched == {"n7"}
         a.mesh.tick(cable.now)
         assert heard == ["n7"]
 
@@ -289,7 +289,7 @@ class TestWhatManyNamespacesCost:
         for namespace, outbox in next(iter(a.mesh._up.values())).outboxes.items():
             outbox.next = lambda next=outbox.next, namespace=namespace: asked.append(namespace) or next()
         link = a.mesh._up["b"]
-        link.pace.beaten(cable.now, 60.0, 0.1)
+        link.beat_schedule.beaten(cable.now, 60.0, 0.1)
         cable.carried.clear()
         a.write(key(1), namespace="n7")
         for _ in range(4):

@@ -2,8 +2,9 @@
 
 import pytest
 
-from cachee_bridge.budget import Budget
-from cachee_bridge.frames import (
+from cachee_bridge.links.link import ALLOWANCE_BYTES, HEARD_MAX, HEARD_S, UNREAD_BYTES_MAX, Link, LinkState
+from cachee_bridge.wire.budget import Budget
+from cachee_bridge.wire.frames import (
     AGE_UNKNOWN,
     FRAME_BYTES_MAX,
     HANDSHAKE_BYTES_MAX,
@@ -23,8 +24,7 @@ from cachee_bridge.frames import (
     Sync,
     encode,
 )
-from cachee_bridge.identity import Identity
-from cachee_bridge.link import ALLOWANCE_BYTES, HEARD_MAX, HEARD_S, UNREAD_BYTES_MAX, Link, LinkState
+from cachee_bridge.wire.identity import Identity
 from cachee_shm.errors import AuthError, FrameError
 from tests.bridge.meshes import SECRET
 
@@ -244,13 +244,13 @@ class TestCertificates:
         link = link_of("b", False, identity=self.SHOP)
         link.shake(hello("a"))
         with pytest.raises(AuthError, match="speaks of namespace 'news', and its certificate allows shop"):
-            link.judge(message)
+            link.check_allowed(message)
 
     @pytest.mark.parametrize("message", [Sync(), Leave("bye", ()), Replay("shop", "b", 1, 1), State(())])
     def test_what_is_allowed_is_not(self, message):
         link = link_of("b", False, identity=self.SHOP)
         link.shake(hello("a"))
-        link.judge(message)
+        link.check_allowed(message)
 
 
 def test_an_end_that_speaks_tls_to_one_that_does_not_is_told_so():

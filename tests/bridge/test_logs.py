@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from cachee_bridge import logs
-from cachee_bridge.logs import Lines, Mistakes
+from cachee_bridge.system import logs
+from cachee_bridge.system.logs import Lines, Mistakes
 
 F_SETPIPE_SZ = 1031
 WAIT_S = 20.0

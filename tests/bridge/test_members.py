@@ -2,12 +2,12 @@
 
 import pytest
 
-from cachee_bridge import members as members_module
-from cachee_bridge.frames import PAYLOAD_ALL, FinalHead, Frame
-from cachee_bridge.members import Members
-from cachee_bridge.reasons import Reason
-from cachee_bridge.repair import Rung
-from cachee_bridge.roll import Roll
+from cachee_bridge.ports.reasons import Reason
+from cachee_bridge.sources import members as members_module
+from cachee_bridge.sources.members import Members
+from cachee_bridge.sources.register import Register
+from cachee_bridge.streams.repair import Rung
+from cachee_bridge.wire.frames import PAYLOAD_ALL, FinalHead, Frame
 from tests.bridge.meshes import FakeStore, key
 
 LOST_AFTER = 2.0
@@ -19,12 +19,12 @@ def store() -> FakeStore:
 
 
 def members_of(store: FakeStore, now: float = 100.0) -> Members:
-    return Members("shop", store, LOST_AFTER, 0.2, now, Roll())
+    return Members("shop", store, LOST_AFTER, 0.2, now, Register())
 
 
 def fresh(members: Members, name: str, stamp: float) -> None:
-    inbox = members.inboxes[name]
-    inbox.told(inbox.cursor, stamp)
+    inbox = members.sources[name]
+    inbox.head_heard(inbox.cursor, stamp)
 
 
 def met(store: FakeStore, *names: str, cursor: int = 5) -> None:
@@ -92,25 +92,25 @@ class TestMeeting:
     def test_a_source_that_joins_a_host_that_was_never_cut_off_empties_nothing(self, store):
         members = members_of(store)
         members.extended(100.0, False)
-        members.judge(101.0)
+        members.look_for_gaps(101.0)
         assert members.meet("web-2", 1, 9, 101.0) == (Rung.FROM_BIRTH, 0)
         assert store.applied == []
 
     def test_after_one_isolation_it_does_because_somebody_unknown_may_have_come_and_gone(self, store):
         members = members_of(store)
         members.extended(100.0, False)
-        members.judge(102.5)
+        members.look_for_gaps(102.5)
         members.extended(102.5, False)
         assert members.meet("web-2", 1, 9, 102.6).rung is Rung.FLUSH
 
     def test_a_flush_makes_good_what_may_have_been_missed(self, store):
         members = members_of(store)
         members.extended(100.0, False)
-        members.judge(102.5)
+        members.look_for_gaps(102.5)
         members.meet("web-2", 1, 9, 102.5)
         fresh(members, "web-2", 102.5)
         members.extended(102.5, False)
-        members.judge(102.7)
+        members.look_for_gaps(102.7)
         assert members.meet("web-3", 1, 9, 102.7).rung is Rung.FROM_BIRTH
 
     def test_a_bridge_that_starts_on_a_used_segment_does_not_know_what_happened_before(self, store):
@@ -131,7 +131,7 @@ class TestMeeting:
         store.source_store(store.source_open("web-2"), 7, 5)
         members = members_of(store)
         assert members.meet("web-2", 6, 99, 100.0).rung is Rung.IMPOSSIBLE
-        assert (members.inboxes["web-2"].incarnation, store.applied) == (7, [])
+        assert (members.sources["web-2"].incarnation, store.applied) == (7, [])
 
     def test_a_slot_that_was_opened_and_never_kept_is_met_anew(self, store):
         store.source_open("web-2")
@@ -146,7 +146,7 @@ class TestLeaving:
         met(store, "web-2", cursor=5)
         members = members_of(store)
         self.leave(members, head=5)
-        assert members.inboxes == {}
+        assert members.sources == {}
         assert store.sources() == []
         assert members.extended(100.0, False) == 102.0
 
@@ -155,7 +155,7 @@ class TestLeaving:
         members = members_of(store)
         self.leave(members, head=7)
         assert members.extended(100.0, False) is None
-        members.inboxes["web-2"].receive(Frame("shop", "web-2", 1, 6, 7, b""))
+        members.sources["web-2"].receive(Frame("shop", "web-2", 1, 6, 7, b""))
         assert members.settle("web-2")
         assert store.sources() == []
 
@@ -163,7 +163,7 @@ class TestLeaving:
         met(store, "web-2", cursor=5)
         members = members_of(store)
         self.leave(members, head=0, incarnation=2)
-        assert "web-2" in members.inboxes
+        assert "web-2" in members.sources
 
     def test_who_returns_with_its_segment_goes_on_where_it_left(self, store):
         met(store, "web-2", cursor=5)
@@ -203,7 +203,7 @@ def members(store: FakeStore) -> Members:
 def pass_time(members: Members, start: float, end: float, heard: str = "web-3") -> None:
     """By ticks of a second, the last one at `end`."""
     for now in [*(start + step for step in range(int(end - start))), end]:
-        members.judge(now)
+        members.look_for_gaps(now)
         if heard:
             fresh(members, heard, now)
         members.removed(now)
@@ -241,7 +241,7 @@ class TestRemoving:
     def test_forgets_the_member_and_remembers_where_it_was(self, members, store):
         remove(members, 103.0)
         pass_time(members, 103.0, 113.0)
-        assert "web-2" not in members.inboxes
+        assert "web-2" not in members.sources
         assert members.cursor("web-2") == (1, 5)
         assert [row[1:] for row in store.forgotten()] == [("web-2", 1, 5)]
         assert members.stale(113.0) == []
@@ -272,7 +272,7 @@ class TestRemoving:
         fresh(members, "web-3", 106.0)
         assert members.extended(106.0, False) is None  # what web-3 said until now is not enough
         assert members.isolated(106.0)
-        members.inboxes["web-2"].receive(Frame("shop", "web-2", 1, 6, 9, key(1)))
+        members.sources["web-2"].receive(Frame("shop", "web-2", 1, 6, 9, key(1)))
         fresh(members, "web-2", 106.5)
         assert members.extended(106.6, False) == 108.0
 
@@ -308,13 +308,13 @@ class TestRemoving:
     def test_one_does_not_end_isolation_from_another(self, members, store):
         remove(members, 103.0)
         pass_time(members, 103.0, 113.0, heard="")
-        assert "web-2" not in members.inboxes
+        assert "web-2" not in members.sources
         assert members.isolated(113.0)
 
     def test_of_an_address_where_nobody_answered_is_got_over_alike(self, members, store):
         for name in ("web-2", "web-3"):
             fresh(members, name, 103.0)
-        members.judge(103.0)
+        members.look_for_gaps(103.0)
         assert members.extended(103.0, hindered=True) is None
         assert members.expect_no_more("web-9:1", 103.0)
         line = store.tail
@@ -353,7 +353,7 @@ class TestComingBackAfterARemoval:
     def test_and_was_never_followed_before_evicts_all(self, members, store, restarted):
         members.refuse("web-9", Reason.HASH_KEY)
         assert members.remove("web-9", 114.0)
-        for name in members.inboxes:
+        for name in members.sources:
             fresh(members, name, 125.0)
         assert members.removed(125.0) == {"web-9"}
         if restarted:
@@ -365,7 +365,7 @@ class TestComingBackAfterARemoval:
 
     def test_is_known_to_the_next_bridge_too(self, members, store):
         again = members_of(store, now=114.0)
-        assert "web-2" not in again.inboxes
+        assert "web-2" not in again.sources
         assert again.meet("web-2", 1, 9, 114.0) == (Rung.GO_ON, 5)
 
 
@@ -420,7 +420,7 @@ class TestPolicies:
         fresh(members, "web-2", 100.0)
         members.extended(100.0, False)
         store.serve_until = 102_000
-        members.judge(105.0)
+        members.look_for_gaps(105.0)
         fresh(members, "web-2", 105.0)
         assert members.extended(105.0, False) == 107.0
         return members

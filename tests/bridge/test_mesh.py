@@ -2,10 +2,10 @@
 
 import pytest
 
-from cachee_bridge.buckets import EVICT_WORDS, read_piece
-from cachee_bridge.effects import Connect, Log, Send, ServeUntil
-from cachee_bridge.frames import PAYLOAD_ALL, Decoder, Frame, Hello, encode
-from cachee_bridge.mesh import HANDSHAKE_S, HANDSHAKES_MAX
+from cachee_bridge.ports.effects import Connect, Log, Send, ServeUntil
+from cachee_bridge.protocol.mesh import HANDSHAKE_S, HANDSHAKES_MAX
+from cachee_bridge.streams.buckets import EVICT_WORDS, read_piece
+from cachee_bridge.wire.frames import PAYLOAD_ALL, Decoder, Frame, Hello, encode
 from cachee_shm.errors import AuthError
 from tests.bridge.meshes import SECRET, Cable, FakeStore, Node, key
 from tests.stand_in.ring import Shape
@@ -559,7 +559,7 @@ class TestTheShellsSide:
 
 
 def test_who_came_once_and_has_no_address_here_is_not_remembered_for_ever(cable, monkeypatch):
-    monkeypatch.setattr("cachee_bridge.mesh.ADDRESSES_MAX", 5)
+    monkeypatch.setattr("cachee_bridge.protocol.mesh.ADDRESSES_MAX", 5)
     a, _ = two(cable)
     for number in range(20):
         guest = cable.node(f"guest-{number}", ("a",), address="")

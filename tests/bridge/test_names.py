@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 import uvloop
 
-from cachee_bridge import names as names_module
-from cachee_bridge.names import ADDRESSES_MAX, Names, is_address, look_up
+from cachee_bridge.carriers import names as names_module
+from cachee_bridge.carriers.names import ADDRESSES_MAX, Names, is_address, look_up
 
 WAIT_S = 20.0
 Test = Callable[[Names], Awaitable[None]]
@@ -166,7 +166,7 @@ def test_addresses_in_figures_ask_nobody() -> None:
 
 HANGS_FOR_EVER = """
 import asyncio, time, uvloop
-from cachee_bridge.names import Names
+from cachee_bridge.carriers.names import Names
 
 async def main():
     names = Names(asyncio.get_running_loop(), lambda name: time.sleep(1000))

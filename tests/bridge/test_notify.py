@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cachee_bridge.notify import Notifier
+from cachee_bridge.system.notify import Notifier
 
 
 class Manager:

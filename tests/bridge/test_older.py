@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import cachee_shm
-from cachee_bridge.segments import Segments
+from cachee_bridge.daemon.segments import Segments
 from cachee_shm import Cache, _core
 from cachee_shm.config import Config
 from cachee_shm.errors import LayoutMismatch

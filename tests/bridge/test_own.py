@@ -2,7 +2,7 @@
 
 import pytest
 
-from cachee_bridge.own import Own, interfaces
+from cachee_bridge.carriers.own import Own, interfaces
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ from cachee_shm import Cache
 from tests.bridge.hosts import Host, hosts, until
 
 NAMES_FROM_A_FILE = """
-from cachee_bridge import addresses, names
+from cachee_bridge.carriers import names
+from cachee_bridge.membership import addresses
 addresses.OWN_LOOK_S = 0.3
 names.look_up = lambda name: open({path!r}).read().split()
 """

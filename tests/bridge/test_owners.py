@@ -19,9 +19,9 @@ import posix_ipc
 import pytest
 import uvloop
 
-from cachee_bridge.control import Control
-from cachee_bridge.doorbell import Doorbell, DoorbellUnavailable, queue_name
-from cachee_bridge.owners import wrong_owner
+from cachee_bridge.daemon.operator_socket import OperatorSocket
+from cachee_bridge.shell.doorbell import Doorbell, DoorbellUnavailable, queue_name
+from cachee_bridge.system.owners import wrong_owner
 
 STRANGER, GROUP = 65534, 4242
 
@@ -136,7 +136,7 @@ def test_a_strangers_socket_is_not_taken_over() -> None:
         return sock
 
     async def main() -> None:
-        control = Control(str(path), None, lambda request: {})
+        control = OperatorSocket(str(path), None, lambda request: {})
         with pytest.raises(PermissionError, match=rf"belongs to user {STRANGER}.*`rm "):
             await control.open()
         control.close()
@@ -155,7 +155,7 @@ def test_what_is_no_socket_is_not_removed(tmp_path: Path) -> None:
     path.write_text("somebody's")
 
     async def main() -> None:
-        control = Control(str(path), None, lambda request: {})
+        control = OperatorSocket(str(path), None, lambda request: {})
         with pytest.raises(PermissionError, match="is no socket"):
             await control.open()
         control.close()

@@ -4,8 +4,9 @@ from collections import Counter
 
 import pytest
 
-from cachee_bridge import paths, relaying
-from cachee_bridge.frames import (
+from cachee_bridge.protocol import paths
+from cachee_bridge.routing import relaying
+from cachee_bridge.wire.frames import (
     PREFIX,
     ROWS_MAX,
     Beat,
@@ -18,14 +19,14 @@ from cachee_bridge.frames import (
     decode,
     encode,
 )
-from cachee_bridge.identity import Identity
+from cachee_bridge.wire.identity import Identity
 from tests.bridge.meshes import Cable, FakeStore, key
 
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch):
     monkeypatch.setattr(paths, "LINGER_S", 0.5)
-    monkeypatch.setattr(paths, "DOUBT_S", 1.0)
+    monkeypatch.setattr(paths, "DISTRUST_S", 1.0)
 
 
 @pytest.fixture
@@ -101,7 +102,7 @@ class TestMoreHostsThanFanout:
     def test_do_not_count_as_out_of_reach(self, cable):
         nodes = mesh(cable)
         cable.run(5.0)
-        assert all(members.whole for node in nodes for members in node.mesh._exchange.members.values())
+        assert all(members.whole for node in nodes for members in node.mesh._session.members.values())
 
     def test_up_to_it_nothing_is_relayed(self, cable):
         nodes = mesh(cable, 3)
@@ -380,7 +381,7 @@ class TestWhereEverybodyGoesAround:
         nodes = mesh(cable, 3)
         a, b, c = nodes
         for who, at, source in ((a, b, c), (b, c, a), (c, a, b)):
-            who.mesh._exchange.relaying.follow(who.mesh._up[at.name], source.name)
+            who.mesh._session.relaying.follow(who.mesh._up[at.name], source.name)
             who.mesh._flush()
             cable.settle()
         return nodes
@@ -396,11 +397,11 @@ class TestWhereEverybodyGoesAround:
         nodes = mesh(cable, 5, fanout=32)
         a, b, c, d, e = nodes
         for who, at in ((a, b), (b, c), (c, a)):
-            who.mesh._exchange.relaying.follow(who.mesh._up[at.name], d.name)
+            who.mesh._session.relaying.follow(who.mesh._up[at.name], d.name)
             who.mesh._flush()
             cable.settle()
         for node in (a, b, c):  # of whom the source has just asked
-            node.mesh._exchange.relaying._eager[d.name] = cable.now + 1.0
+            node.mesh._session.relaying._eager[d.name] = cable.now + 1.0
         cable.carried.clear()
         late, row = (Cursor("shop", d.name, d.store.incarnation, at, e.name) for at in (1, 2))
         for word in (row, late, row):  # the same, and an older one
@@ -480,7 +481,7 @@ def test_a_relayed_cursor_beyond_this_ring_is_not_believed(cable, ahead):
     a, b, c = mesh(cable, 3)
     a.write(key(7))
     cable.run(0.5)
-    relaying, known = a.mesh._exchange.relaying, dict(a.store.acked)
+    relaying, known = a.mesh._session.relaying, dict(a.store.acked)
     for cursor, incarnation in (
         (a.store.tail + ahead, a.store.incarnation),
         (a.store.tail, a.store.incarnation + 1),

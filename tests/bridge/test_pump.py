@@ -14,10 +14,10 @@ import pytest
 import uvloop
 
 import cachee_shm
-from cachee_bridge import pump as pump_module
-from cachee_bridge.doorbell import MESSAGES_MAX, Doorbell
-from cachee_bridge.pump import Pump
-from cachee_bridge.segments import Segments
+from cachee_bridge.daemon.segments import Segments
+from cachee_bridge.shell import pump as pump_module
+from cachee_bridge.shell.doorbell import MESSAGES_MAX, Doorbell
+from cachee_bridge.shell.pump import Pump
 from cachee_shm.config import Config
 from tests import machine
 from tests.bridge.fakes import FakeRing

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from cachee_bridge.addresses import ADDRESSES_MAX
-from cachee_bridge.credentials import Credentials
-from cachee_bridge.frames import FRAME_BYTES_MAX, HANDSHAKE_BYTES_MAX
-from cachee_bridge.link import ALLOWANCE_BYTES, BEATS_BYTES
-from cachee_bridge.transport import HANDSHAKES_MAX
+from cachee_bridge.carriers.credentials import Credentials
+from cachee_bridge.carriers.transport import HANDSHAKES_MAX
+from cachee_bridge.links.link import ALLOWANCE_BYTES, BEATS_BYTES
+from cachee_bridge.membership.addresses import ADDRESSES_MAX
+from cachee_bridge.wire.frames import FRAME_BYTES_MAX, HANDSHAKE_BYTES_MAX
 from cachee_shm.config import loads
 
 FOLDER = Path(__file__).resolve().parents[2] / "bridge"

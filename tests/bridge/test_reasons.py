@@ -8,10 +8,10 @@ from typing import get_args
 
 import pytest
 
-from cachee_bridge.frames import PAYLOAD_ALL
-from cachee_bridge.identity import Identity
-from cachee_bridge.reasons import ENDS, Reason
-from cachee_bridge.report import report
+from cachee_bridge.daemon.snapshot import snapshot
+from cachee_bridge.ports.reasons import ENDS, Reason
+from cachee_bridge.wire.frames import PAYLOAD_ALL
+from cachee_bridge.wire.identity import Identity
 from cachee_shm.health import BridgeState
 from tests.bridge.meshes import Cable, FakeStore, key
 
@@ -44,14 +44,14 @@ def test_each_row_says_what_ends_it_and_names_a_test_that_is_there(reason):
 
 @pytest.mark.parametrize("reason", Reason)
 def test_each_reason_is_given_somewhere_and_says_its_end(reason):
-    given = [path for path in (BRIDGE / "cachee_bridge").glob("*.py") if path.name != "reasons.py"]
+    given = [path for path in (BRIDGE / "cachee_bridge").rglob("*.py") if path.name != "reasons.py"]
     assert any(f"Reason.{reason.name}" in path.read_text() for path in given)
     assert "{" not in ENDS[reason].format(who="web-1")
 
 
 def test_each_place_that_holds_serve_until_back_is_known():
     """Who adds one gives it a reason, then counts it here."""
-    members = (BRIDGE / "cachee_bridge" / "members.py").read_text()
+    members = (BRIDGE / "cachee_bridge" / "sources" / "members.py").read_text()
     heard = members.split("def _heard(")[1].split("\n    def ")[0]
     assert re.findall(r"\bif (.*):", heard) == ["hindered or self.refused.keys() - self.removal.names"]
     assert re.findall(r"return (.*)", heard) == ['float("-inf")', "fresh + self._lost_after_s"]
@@ -66,7 +66,7 @@ def cable() -> Cable:
 
 def why(cable, node, namespace="shop"):
     """(reason, who, end) of all that `cachee peers` tells."""
-    rows = report(node.name, node.mesh, cable.now)["namespaces"]
+    rows = snapshot(node.name, node.mesh, cable.now)["namespaces"]
     (row,) = [row for row in rows if row["namespace"] == namespace]
     return [(each["reason"], each["who"], each["end"]) for each in row["why"]]
 
@@ -152,7 +152,7 @@ def test_another_hash_key_ends_with_one_key_or_with_a_farewell(cable):
 
 
 def test_a_surplus_ends_when_the_peer_has_fewer_namespaces(cable, monkeypatch):
-    monkeypatch.setattr("cachee_bridge.exchange.NAMESPACES_MAX", 2)
+    monkeypatch.setattr("cachee_bridge.protocol.session.NAMESPACES_MAX", 2)
     names = ["n1", "n2", "shop"]
     a, b = (cable.node(name, ("a", "b"), {each: FakeStore() for each in names}) for name in "ab")
     cable.run(3.0)

@@ -20,7 +20,7 @@ from tests.bridge.hosts import WAIT_S, Host, hosts, until
 from tests.bridge.test_synced_hosts import SHORT_S, well
 from tests.bridge.test_two_bridges import fill, gone, whole
 
-SOON = "import cachee_bridge.paths as paths; paths.LINGER_S = paths.DOUBT_S = 1.0"
+SOON = "import cachee_bridge.protocol.paths as paths; paths.LINGER_S = paths.DISTRUST_S = 1.0"
 Mesh = list[Host]
 
 

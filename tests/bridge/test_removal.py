@@ -2,7 +2,7 @@
 
 import pytest
 
-from cachee_bridge.removal import Removal
+from cachee_bridge.sources.removal import Removal
 from tests.bridge.meshes import FakeStore, key
 
 

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from cachee_bridge.repair import FRUITLESS_MAX, Ask, Asker, Rung, contact
+from cachee_bridge.streams.repair import FRUITLESS_MAX, Ask, Asker, Rung, contact
 
 
 def test_the_same_incarnation_goes_on_from_the_cursor():

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cachee_bridge.seal import SEAL_BYTES, Seal
+from cachee_bridge.wire.seal import SEAL_BYTES, Seal
 from cachee_shm.errors import AuthError
 
 KEY, OTHER = b"k" * 32, b"o" * 32

@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 from cachee_bridge.__main__ import EXIT_CONFIG
-from cachee_bridge.frames import (
+from cachee_bridge.carriers.tls import Files
+from cachee_bridge.wire.frames import (
     FRAME_BYTES_MAX,
     MAGIC,
     VERSION_MIN,
@@ -33,7 +34,6 @@ from cachee_bridge.frames import (
     Sync,
     encode,
 )
-from cachee_bridge.tls import Files
 from tests.bridge.certificates import YESTERDAY, Authority, table
 from tests.bridge.hosts import WAIT_S, Host, hosts, until
 from tests.bridge.relay import Relay, flipped, relay

@@ -14,7 +14,7 @@ from glob import glob
 import pytest
 
 import cachee_shm
-from cachee_bridge.segments import OPENERS, Segments
+from cachee_bridge.daemon.segments import OPENERS, Segments
 from cachee_shm import segment
 from cachee_shm.config import Config
 from cachee_shm.errors import BridgeRunning, ProcessLimit, SegmentRetired

@@ -11,11 +11,11 @@ import pytest
 import uvloop
 
 import cachee_shm
-from cachee_bridge import buckets
-from cachee_bridge.effects import Close, Connect, Effect, Log, ServeUntil
-from cachee_bridge.mesh import Settings
-from cachee_bridge.shell import Grid, Shell
-from cachee_bridge.tls import Contexts
+from cachee_bridge.carriers.tls import Contexts
+from cachee_bridge.ports.effects import Close, Connect, Effect, Log, ServeUntil
+from cachee_bridge.protocol.mesh import Settings
+from cachee_bridge.shell.shell import Grid, Shell
+from cachee_bridge.streams import buckets
 from cachee_shm import Cache
 from cachee_shm.errors import BridgeRunning, SegmentRetired
 from tests.workers import free_ports
@@ -235,7 +235,7 @@ def test_a_segment_lost_while_a_frame_is_applied_ends_the_shell(
                     raise lost("to nobody, or to another")
                 return getattr(right.cache, name)
 
-        right.shell.mesh._exchange.members["shop"].inboxes["left"]._store = Lost()  # type: ignore[assignment]
+        right.shell.mesh._session.members["shop"].sources["left"]._store = Lost()  # type: ignore[assignment]
         left.cache.delete("k")
         await until(lambda: right.broken)
         assert isinstance(right.broken[0], lost)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from cachee_bridge.tls import Contexts
+from cachee_bridge.carriers.tls import Contexts
 from tests.bridge.certificates import Authority
 from tests.bridge.relay import Change, cut_off, flipped, later, left_out, relay, repeated
 from tests.bridge.test_shell import Side, until

@@ -14,7 +14,7 @@ from tests.bridge.test_two_bridges import isolated, meet
 
 SILENT_NAMES = """
 import time
-from cachee_bridge import names
+from cachee_bridge.carriers import names
 names.look_up = lambda name: time.sleep(1000)
 """
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cachee_bridge.strangers import FIRSTS_MAX, KINDS_MAX, PERIOD_S, Strangers
+from cachee_bridge.shell.strangers import FIRSTS_MAX, KINDS_MAX, PERIOD_S, Strangers
 
 
 def test_the_first_of_a_reason_is_told_at_once_and_the_others_are_counted() -> None:

@@ -2,10 +2,10 @@
 
 import pytest
 
-from cachee_bridge import buckets, stream
-from cachee_bridge.buckets import EVICT_WORDS, read_piece
-from cachee_bridge.frames import PAYLOAD_ALL, Frame
-from cachee_bridge.stream import Inbox, Outbox, Packer, Verdict
+from cachee_bridge.streams import buckets, stream
+from cachee_bridge.streams.buckets import EVICT_WORDS, read_piece
+from cachee_bridge.streams.stream import Inbox, Outbox, Packer, Verdict
+from cachee_bridge.wire.frames import PAYLOAD_ALL, Frame
 from cachee_shm.errors import FrameError
 from tests.bridge.meshes import FakeStore, key
 
@@ -205,7 +205,7 @@ class TestInbox:
         ],
     )
     def test_a_frame_is_judged_by_incarnation_and_range(self, store, sent, verdict):
-        assert inbox_of(store, cursor=10).judge(sent) is verdict
+        assert inbox_of(store, cursor=10).verdict_of(sent) is verdict
 
     def test_what_is_applied_is_evicted_first_and_only_then_is_the_cursor_kept(self, store):
         inbox = inbox_of(store, cursor=10)
@@ -249,19 +249,19 @@ class TestInbox:
         store.words = 2 * EVICT_WORDS
         store.write(key(1))
         store.hold(1, EVICT_WORDS + 1)
-        assert inbox.receive(frame(11, 30, read_piece(store, 0, 1))) is Verdict.MENDING
+        assert inbox.receive(frame(11, 30, read_piece(store, 0, 1))) is Verdict.MAP
         assert (inbox.cursor, store.stored, store.mended) == (10, [], [(inbox.index, store.map)])
         for _ in range(2):
-            assert inbox.mend() is None
+            assert inbox.apply_map() is None
             assert (inbox.cursor, store.stored) == (10, [])
-        assert inbox.mend().evicted == 2
+        assert inbox.apply_map().evicted == 2
         assert (inbox.cursor, store.cursor_of("web-1"), inbox.repairs.maps) == (30, 30, 1)
 
     def test_pieces_are_kept_and_nothing_is_done_until_the_last(self, store, small):
         inbox = inbox_of(store, cursor=10)
         assert inbox.receive(frame(11, 30, read_piece(store, 0, 1))) is Verdict.KEPT
         assert (inbox.cursor, store.stored, store.mended) == (10, [], [])
-        assert inbox.receive(frame(11, 30, read_piece(store, 0, 2))) is Verdict.MENDING
+        assert inbox.receive(frame(11, 30, read_piece(store, 0, 2))) is Verdict.MAP
         assert store.mended == [(inbox.index, store.map)]
 
     def test_a_piece_whose_predecessor_was_lost_is_a_gap(self, store, small):
@@ -275,7 +275,7 @@ class TestInbox:
         assert not inbox.held_back
         assert inbox.receive(frame(31, 32, key(1))) is Verdict.WAITS
         assert inbox.held_back
-        while inbox.mend() is None:
+        while inbox.apply_map() is None:
             assert inbox.cursor == 10
         assert inbox.cursor == 30
         assert store.applied == []
@@ -284,7 +284,7 @@ class TestInbox:
         inbox = inbox_of(store, cursor=10)
         inbox.receive(frame(11, 30, read_piece(store, 0, 1)))
         inbox.begin(5, 3, flush=True)
-        assert inbox.mend() is None
+        assert inbox.apply_map() is None
         assert (inbox.cursor, store.cursor_of("web-1")) == (3, 3)
 
     def test_and_pieces_that_came_before_it(self, store, small):
@@ -304,16 +304,16 @@ class TestInbox:
         store.map = b"\xff"
         with pytest.raises(FrameError):
             inbox.receive(frame(11, 30, read_piece(store, 0, 1)))
-        assert (inbox.cursor, store.stored, inbox.mending) == (10, [], None)
+        assert (inbox.cursor, store.stored, inbox.applying) == (10, [], None)
 
     def test_a_map_that_arrives_or_is_applied_is_progress(self, store, small):
         inbox = inbox_of(store, cursor=10)
         store.words = 40 * EVICT_WORDS
         for _ in range(2 * stream.STUCK_BEATS):
-            assert not inbox.told(40, None)
+            assert not inbox.head_heard(40, None)
             inbox.receive(frame(11, 30, read_piece(store, 0, 1)))
         inbox.receive(frame(11, 30, read_piece(store, 0, 2)))
-        assert not any(inbox.told(40, None) for _ in range(2 * stream.STUCK_BEATS))
+        assert not any(inbox.head_heard(40, None) for _ in range(2 * stream.STUCK_BEATS))
 
     def test_each_rung_is_counted(self, store):
         inbox = inbox_of(store, cursor=10)
@@ -330,13 +330,13 @@ class TestInbox:
     def test_being_behind_is_traffic_and_without_progress_for_some_beats_it_is_a_loss(self, store):
         inbox = inbox_of(store, cursor=10)
         for last in range(11, 30):
-            assert not inbox.told(40, None)
+            assert not inbox.head_heard(40, None)
             inbox.receive(frame(last, last))
-        assert [inbox.told(40, None) for _ in range(6)] == [False, False, False, False, True, True]
+        assert [inbox.head_heard(40, None) for _ in range(6)] == [False, False, False, False, True, True]
 
     def test_a_head_that_is_already_passed_makes_nothing_fresh(self, store):
         inbox = inbox_of(store, cursor=10)
-        inbox.told(9, stamp=5.0)
+        inbox.head_heard(9, stamp=5.0)
         assert inbox.freshness.at == float("-inf")
 
     def test_leaving_counts_when_the_cursor_has_reached_the_final_head(self, store):
@@ -349,6 +349,6 @@ class TestInbox:
     def test_who_writes_after_leaving_has_not_left(self, store):
         inbox = inbox_of(store, cursor=10)
         inbox.final = 12
-        inbox.told(13, None)
+        inbox.head_heard(13, None)
         inbox.receive(frame(11, 13))
         assert not inbox.departed()

@@ -9,7 +9,7 @@ import select
 import pytest
 import uvloop
 
-from cachee_bridge.timer import Timer
+from cachee_bridge.shell.timer import Timer
 
 
 def test_it_wakes_an_event_loop_once_for_each_shot() -> None:

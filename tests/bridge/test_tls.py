@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from cachee_bridge.tls import Channel, Contexts, Files, load
+from cachee_bridge.carriers.tls import Channel, Contexts, Files, load
 from cachee_shm.errors import AuthError, ConfigError
 from tests.bridge.certificates import TOMORROW, YESTERDAY, Authority, pem_of
 
@@ -274,7 +274,8 @@ def test_nobody_is_asked_for_a_passphrase(authority: Authority, tmp_path: Path) 
     """OpenSSL asks at the terminal, and a daemon would wait there for ever."""
     locked, _ = faults(authority, authority, tmp_path)["key with a passphrase"]
     program = (
-        f"from cachee_bridge.tls import *\ntry: load({locked!r})\nexcept Exception as error: print(error)"
+        "from cachee_bridge.carriers.tls import *\n"
+        f"try: load({locked!r})\nexcept Exception as error: print(error)"
     )
     pid, terminal = pty.fork()
     if not pid:

@@ -11,9 +11,9 @@ from collections.abc import Awaitable, Callable, Collection
 import pytest
 import uvloop
 
-from cachee_bridge import transport
-from cachee_bridge.identity import Identity
-from cachee_bridge.transport import Network
+from cachee_bridge.carriers import transport
+from cachee_bridge.carriers.transport import Network
+from cachee_bridge.wire.identity import Identity
 from tests.workers import free_ports
 
 WAIT_S = 20.0

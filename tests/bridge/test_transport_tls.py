@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 import uvloop
 
-from cachee_bridge import transport
-from cachee_bridge.tls import Contexts, Files
+from cachee_bridge.carriers import transport
+from cachee_bridge.carriers.tls import Contexts, Files
 from tests.bridge.certificates import YESTERDAY, Authority
 from tests.bridge.test_transport import Side, until
 

@@ -6,8 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cachee_bridge.budget import Budget
-from cachee_bridge.frames import (
+from cachee_bridge.links.link import Link, LinkState
+from cachee_bridge.links.versions import OFFER, RANDOM_BYTES, Encoder, agreed, greeting, lowered, newest_of
+from cachee_bridge.ports.settings import Settings
+from cachee_bridge.streams.stream import Packer
+from cachee_bridge.wire.budget import Budget
+from cachee_bridge.wire.frames import (
     FRAME_BYTES_MAX,
     SINCE,
     VERSION,
@@ -20,10 +24,6 @@ from cachee_bridge.frames import (
     Sync,
     encode,
 )
-from cachee_bridge.link import Link, LinkState
-from cachee_bridge.ports import Settings
-from cachee_bridge.stream import Packer
-from cachee_bridge.versions import OFFER, RANDOM_BYTES, Encoder, agreed, greeting, lowered, newest_of
 from cachee_shm.errors import AuthError, FrameError
 from tests.bridge.meshes import SECRET, Cable, FakeStore, key
 from tests.bridge.test_link import shake, words

@@ -10,7 +10,8 @@ from __future__ import annotations
 from functools import cache
 from typing import Any, get_args, get_origin, get_type_hints
 
-from cachee_bridge.frames import (
+from cachee_bridge.links.versions import lowered
+from cachee_bridge.wire.frames import (
     FRAME_BYTES_MAX,
     HANDSHAKE_BYTES_MAX,
     PREFIX,
@@ -20,8 +21,7 @@ from cachee_bridge.frames import (
     Message,
     encode,
 )
-from cachee_bridge.seal import SEAL_BYTES, Seal
-from cachee_bridge.versions import lowered
+from cachee_bridge.wire.seal import SEAL_BYTES, Seal
 from cachee_shm.errors import AuthError, FrameError
 from tests.fuzz.script import Script
 

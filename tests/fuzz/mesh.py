@@ -13,10 +13,14 @@ says what an input's script makes up. Meanwhile v and g write, and time passes.
 
 from __future__ import annotations
 
-from cachee_bridge import auth
-from cachee_bridge.addresses import ADDRESSES_MAX
-from cachee_bridge.effects import Send
-from cachee_bridge.frames import (
+from cachee_bridge.links.link import UNREAD_BYTES_MAX, Link, LinkState, microseconds
+from cachee_bridge.links.versions import OFFER, RANDOM_BYTES
+from cachee_bridge.membership.addresses import ADDRESSES_MAX
+from cachee_bridge.ports.effects import Send
+from cachee_bridge.protocol.mesh import HANDSHAKES_MAX
+from cachee_bridge.streams.freshness import WAITING_MAX
+from cachee_bridge.wire import auth
+from cachee_bridge.wire.frames import (
     PAYLOAD_ALL,
     PREFIX,
     ROWS_MAX,
@@ -29,12 +33,8 @@ from cachee_bridge.frames import (
     decode,
     encode,
 )
-from cachee_bridge.freshness import WAITING_MAX
-from cachee_bridge.identity import Identity
-from cachee_bridge.link import UNREAD_BYTES_MAX, Link, LinkState, microseconds
-from cachee_bridge.mesh import HANDSHAKES_MAX
-from cachee_bridge.seal import SEAL_BYTES, Seal
-from cachee_bridge.versions import OFFER, RANDOM_BYTES
+from cachee_bridge.wire.identity import Identity
+from cachee_bridge.wire.seal import SEAL_BYTES, Seal
 from tests.bridge.meshes import SECRET, Cable, FakeStore, Node, key
 from tests.fuzz.script import Script
 
@@ -105,9 +105,9 @@ class World(Cable):
                 attacker.check(link)
         if not self.believed:
             assert self.foreign() == 0
-        for members in self.v.mesh._exchange.members.values():
-            assert all(len(inbox.freshness._waiting) <= WAITING_MAX for inbox in members.inboxes.values())
-            assert len(members.inboxes) <= SOURCES_MAX
+        for members in self.v.mesh._session.members.values():
+            assert all(len(inbox.freshness._waiting) <= WAITING_MAX for inbox in members.sources.values())
+            assert len(members.sources) <= SOURCES_MAX
 
     def foreign(self) -> int:
         """How much of what v applied is not g's, and how many sources it has beside g."""

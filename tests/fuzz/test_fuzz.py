@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cachee_bridge.frames import Decoder
+from cachee_bridge.wire.frames import Decoder
 from cachee_shm.errors import FrameError
 from tests.fuzz.__main__ import BYTES_MAX, random_inputs
 from tests.fuzz.script import LEN, ROWS, Script

@@ -20,21 +20,7 @@ SIMULATED = (
     "simulation/test_simulation.py::test_no_disaster_breaks_an_invariant[0]",
     "simulation/test_simulation.py::test_no_removal_and_no_sleep_breaks_an_invariant",
 )
-NOT_SIMULATED = {  # of the bridge: shell, processes and files
-    *(
-        "__init__",
-        "__main__",
-        "accepting",
-        "boottime",
-        "control",
-        "credentials",
-        "daemon",
-        "doorbell",
-        "gate",
-    ),
-    *("logs", "names", "notify", "older", "own", "owners", "pump", "report", "resolver", "segments", "shell"),
-    *("strangers", "timer", "tls", "transport"),
-}
+NOT_SIMULATED = ("", "system", "carriers", "shell", "daemon")  # of the bridge: processes, sockets and files
 
 # Programs of tests/core, in the order in which they run.
 PROGRAMS: dict[str, tuple[str, ...]] = {
@@ -223,45 +209,59 @@ ALSO: dict[str, tuple[str, ...]] = {
         "cachee_shm/cli/test_peers",
     ),
     "cachee_shm/cli/processes": ("cachee_shm/cli/test_segments", "cachee_shm/cli/test_keys"),
-    "bridge/cachee_bridge/__init__": ("bridge/test_main",),
     "bridge/cachee_bridge/__main__": ("bridge/test_main",),
-    "bridge/cachee_bridge/accepting": ("bridge/test_hostile_network", "bridge/test_shell"),
-    "bridge/cachee_bridge/bulletin": ("bridge/test_synced_hosts",),
-    "bridge/cachee_bridge/calm": ("bridge/test_versions",),
-    "bridge/cachee_bridge/doorbell": ("bridge/test_pump", "bridge/test_owners"),
-    "bridge/cachee_bridge/exchange": ("bridge/test_mesh_proofs", "bridge/test_bulletin"),
-    "bridge/cachee_bridge/gossip": (
+    "bridge/cachee_bridge/carriers/accepting": ("bridge/test_hostile_network", "bridge/test_shell"),
+    "bridge/cachee_bridge/sources/peer_status": ("bridge/test_synced_hosts",),
+    "bridge/cachee_bridge/links/ledger": ("bridge/test_versions",),
+    "bridge/cachee_bridge/shell/doorbell": ("bridge/test_pump", "bridge/test_owners"),
+    "bridge/cachee_bridge/protocol/session": ("bridge/test_mesh_proofs", "bridge/test_peer_status"),
+    "bridge/cachee_bridge/protocol/gossip": (
         "bridge/test_mesh",
         "bridge/test_addresses",
         "bridge/test_hostile_gossip",
     ),
-    "bridge/cachee_bridge/members": ("bridge/test_membership", "bridge/test_roll", "bridge/test_isolation"),
-    "bridge/cachee_bridge/names": ("bridge/test_hostile_dns",),
-    "bridge/cachee_bridge/older": ("bridge/test_versions_layouts",),
-    "bridge/cachee_bridge/own": ("bridge/test_hostile_network",),
-    "bridge/cachee_bridge/segments": ("bridge/test_older", "bridge/test_shell"),
-    "bridge/cachee_bridge/strangers": ("bridge/test_hostile_network",),
-    "bridge/cachee_bridge/versions": ("bridge/test_calm", "fuzz/test_fuzz"),
-    "bridge/cachee_bridge/views": ("bridge/test_exchange", "bridge/test_report", "bridge/test_control"),
-    "bridge/cachee_bridge/mesh": (
+    "bridge/cachee_bridge/sources/members": (
+        "bridge/test_belonging",
+        "bridge/test_register",
+        "bridge/test_isolation",
+    ),
+    "bridge/cachee_bridge/carriers/names": ("bridge/test_hostile_dns",),
+    "bridge/cachee_bridge/daemon/older": ("bridge/test_versions_layouts",),
+    "bridge/cachee_bridge/carriers/own": ("bridge/test_hostile_network",),
+    "bridge/cachee_bridge/daemon/segments": ("bridge/test_older", "bridge/test_shell"),
+    "bridge/cachee_bridge/shell/strangers": ("bridge/test_hostile_network",),
+    "bridge/cachee_bridge/links/versions": ("bridge/test_ledger", "fuzz/test_fuzz"),
+    "bridge/cachee_bridge/protocol/views": (
+        "bridge/test_session",
+        "bridge/test_snapshot",
+        "bridge/test_operator_socket",
+    ),
+    "bridge/cachee_bridge/protocol/mesh": (
         "bridge/test_mesh_proofs",
-        "bridge/test_bulletin",
-        "bridge/test_report",
+        "bridge/test_peer_status",
+        "bridge/test_snapshot",
         "bridge/test_two_bridges",
     ),
-    "bridge/cachee_bridge/shell": ("bridge/test_shell_attacked", "bridge/test_two_bridges"),
-    "bridge/cachee_bridge/transport": ("bridge/test_transport_tls", "bridge/test_two_bridges"),
-    "bridge/cachee_bridge/daemon": ("bridge/test_main", "bridge/test_two_bridges"),
-    "bridge/cachee_bridge/frames": ("fuzz/test_fuzz",),
-    "bridge/cachee_bridge/tls": ("bridge/test_transport_tls", "bridge/test_secure_bridges"),
-    "bridge/cachee_bridge/credentials": ("bridge/test_secure_bridges",),
-    "bridge/cachee_bridge/auth": ("bridge/test_mesh_proofs", "bridge/test_shell_attacked"),
-    "bridge/cachee_bridge/resolver": ("bridge/test_discovered_hosts",),
-    "bridge/cachee_bridge/effects": ("bridge/test_mesh", "bridge/test_shell"),
-    "bridge/cachee_bridge/ports": ("bridge/test_daemon", "bridge/test_mesh"),
-    "bridge/cachee_bridge/relaying": ("bridge/test_relays", "bridge/test_paths", "bridge/test_relayed_hosts"),
-    "bridge/cachee_bridge/relays": ("bridge/test_paths",),
-    "bridge/cachee_bridge/paths": ("bridge/test_relayed_hosts",),
+    "bridge/cachee_bridge/shell/shell": ("bridge/test_shell_attacked", "bridge/test_two_bridges"),
+    "bridge/cachee_bridge/carriers/transport": ("bridge/test_transport_tls", "bridge/test_two_bridges"),
+    "bridge/cachee_bridge/daemon/daemon": ("bridge/test_main", "bridge/test_two_bridges"),
+    "bridge/cachee_bridge/wire/frames": ("fuzz/test_fuzz",),
+    "bridge/cachee_bridge/carriers/tls": ("bridge/test_transport_tls", "bridge/test_secure_bridges"),
+    "bridge/cachee_bridge/carriers/credentials": ("bridge/test_secure_bridges",),
+    "bridge/cachee_bridge/wire/auth": ("bridge/test_mesh_proofs", "bridge/test_shell_attacked"),
+    "bridge/cachee_bridge/shell/resolver": ("bridge/test_discovered_hosts",),
+    "bridge/cachee_bridge/ports/effects": ("bridge/test_mesh", "bridge/test_shell"),
+    "bridge/cachee_bridge/ports/store": ("bridge/test_daemon", "bridge/test_mesh"),
+    "bridge/cachee_bridge/ports/settings": ("bridge/test_daemon", "bridge/test_mesh"),
+    "bridge/cachee_bridge/ports/views": ("bridge/test_daemon", "bridge/test_mesh"),
+    "bridge/cachee_bridge/links/relayed": ("bridge/test_relay_log", "bridge/test_paths"),
+    "bridge/cachee_bridge/routing/relaying": (
+        "bridge/test_relay_log",
+        "bridge/test_paths",
+        "bridge/test_relayed_hosts",
+    ),
+    "bridge/cachee_bridge/streams/relay_log": ("bridge/test_paths",),
+    "bridge/cachee_bridge/protocol/paths": ("bridge/test_relayed_hosts",),
 }
 
 
@@ -291,9 +291,10 @@ def tests(root: Path, path: str) -> list[str]:
     folder = "bridge/" if path.startswith("bridge/") else "cachee_shm/"
     below = stem.removeprefix("bridge/cachee_bridge/").removeprefix("cachee_shm/")
     parent, _, name = below.rpartition("/")
-    own = f"{folder}{'' if path.startswith(CORE) else parent and parent + '/'}test_{name}.py"
+    flat = path.startswith((CORE, "bridge/"))  # the bridge's tests stand in one folder
+    own = f"{folder}{'' if flat else parent and parent + '/'}test_{name}.py"
     named = [test if "::" in test else f"{test}.py" for test in ALSO.get(stem, ())]
     wanted = [own, *named] if (root / "tests" / own).exists() else named
-    if folder == "bridge/" and name not in NOT_SIMULATED:
+    if folder == "bridge/" and parent not in NOT_SIMULATED:
         wanted += [PROTOCOL, *SIMULATED]
     return [f"tests/{test}" for test in dict.fromkeys(wanted)]

@@ -127,7 +127,7 @@ def test_no_mirror_is_named_for_a_file_that_is_gone():
     stems = {name.rpartition(".")[0] for name in drawing.files(ROOT)}
     assert mirrors.ALSO.keys() - stems == set()
     assert {f"{mirrors.CORE}{key.partition('.')[0]}" for key in mirrors.PROGRAMS} - stems == set()
-    assert {f"bridge/cachee_bridge/{name}" for name in mirrors.NOT_SIMULATED} - stems == set()
+    assert all((ROOT / "bridge/cachee_bridge" / folder).is_dir() for folder in mirrors.NOT_SIMULATED)
 
 
 def test_every_argument_for_a_survivor_is_one():
@@ -184,7 +184,7 @@ def mutant_at(path: str, before: bytes, after: bytes):
 
 
 def test_a_broken_line_of_python_is_killed_and_the_file_is_put_back(workshop):
-    path = "bridge/cachee_bridge/budget.py"
+    path = "bridge/cachee_bridge/wire/budget.py"
     source = (workshop.tree / path).read_bytes()
     mutant = next(mutant for mutant in drawing.order(ROOT, 1, path) if mutant.operator == "return")
     assert workshop.try_mutant(mutant) == "tests/bridge/test_budget.py"

@@ -11,19 +11,20 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from cachee_bridge import exchange, members
-from cachee_bridge.addresses import AddressBook
-from cachee_bridge.buckets import Mending
-from cachee_bridge.calm import Ledger, positions_of
-from cachee_bridge.discovery import Discovery
-from cachee_bridge.exchange import Exchange
-from cachee_bridge.frames import PAYLOAD_ALL, Beat, Calm, FinalHead, Frame
-from cachee_bridge.freshness import Freshness
-from cachee_bridge.link import Link
-from cachee_bridge.members import Members
-from cachee_bridge.membership import Membership
-from cachee_bridge.repair import Contact, Rung
-from cachee_bridge.stream import Inbox, Outbox, Verdict
+from cachee_bridge.links.ledger import Ledger, positions_of
+from cachee_bridge.links.link import Link
+from cachee_bridge.membership.addresses import AddressBook
+from cachee_bridge.membership.discovery import Discovery
+from cachee_bridge.protocol import session
+from cachee_bridge.protocol.belonging import Belonging
+from cachee_bridge.protocol.session import Session
+from cachee_bridge.sources import members
+from cachee_bridge.sources.members import Members
+from cachee_bridge.streams.buckets import MapApplication
+from cachee_bridge.streams.freshness import Freshness
+from cachee_bridge.streams.repair import Contact, Rung
+from cachee_bridge.streams.stream import Inbox, Outbox, Verdict
+from cachee_bridge.wire.frames import PAYLOAD_ALL, Beat, Calm, FinalHead, Frame
 from cachee_shm.errors import BridgeError
 from tests.simulation import world
 from tests.simulation.leases import Leases
@@ -38,28 +39,28 @@ Patch = tuple[Any, str, Any]
 
 
 def _a_gap_is_applied_over() -> list[Patch]:
-    judge = Inbox.judge
+    verdict_of = Inbox.verdict_of
 
     def heedless(self: Inbox, frame: Frame) -> Verdict:
-        verdict = judge(self, frame)
+        verdict = verdict_of(self, frame)
         return Verdict.APPLIED if verdict is Verdict.GAP else verdict
 
-    return [(Inbox, "judge", heedless)]
+    return [(Inbox, "verdict_of", heedless)]
 
 
 def _old_frames_are_applied_again() -> list[Patch]:
-    judge = Inbox.judge
+    verdict_of = Inbox.verdict_of
 
     def heedless(self: Inbox, frame: Frame) -> Verdict:
-        verdict = judge(self, frame)
+        verdict = verdict_of(self, frame)
         return Verdict.APPLIED if verdict is Verdict.DUPLICATE else verdict
 
-    return [(Inbox, "judge", heedless)]
+    return [(Inbox, "verdict_of", heedless)]
 
 
 def _the_cursor_moves_before_the_eviction() -> list[Patch]:
     def hasty(self: Inbox, frame: Frame) -> Verdict:
-        verdict = self.judge(frame)
+        verdict = self.verdict_of(frame)
         if verdict is Verdict.APPLIED:
             self._keep(frame.last)
             if frame.payload:
@@ -70,7 +71,7 @@ def _the_cursor_moves_before_the_eviction() -> list[Patch]:
 
 
 def _nobody_asks_again() -> list[Patch]:
-    return [(Exchange, "_ask", lambda *arguments: None)]
+    return [(Session, "_ask", lambda *arguments: None)]
 
 
 def _a_lapped_peer_is_sent_nothing() -> list[Patch]:
@@ -97,26 +98,26 @@ def _a_map_says_nothing_of_tags() -> list[Patch]:
 
 
 def _a_map_counts_when_its_fences_are_up() -> list[Patch]:
-    def hasty(self: Inbox) -> Mending | None:
-        mending, self.mending = self.mending, None
-        if mending is not None:
-            self._keep(mending.last)
-        return mending
+    def hasty(self: Inbox) -> MapApplication | None:
+        applying, self.applying = self.applying, None
+        if applying is not None:
+            self._keep(applying.last)
+        return applying
 
-    return [(Inbox, "mend", hasty)]
+    return [(Inbox, "apply_map", hasty)]
 
 
 def _a_map_that_is_being_applied_is_overtaken() -> list[Patch]:
-    judge = Inbox.judge
+    verdict_of = Inbox.verdict_of
 
     def heedless(self: Inbox, frame: Frame) -> Verdict:
-        mending, self.mending = self.mending, None
+        applying, self.applying = self.applying, None
         try:
-            return judge(self, frame)
+            return verdict_of(self, frame)
         finally:
-            self.mending = mending
+            self.applying = applying
 
-    return [(Inbox, "judge", heedless)]
+    return [(Inbox, "verdict_of", heedless)]
 
 
 def _a_lapped_peer_is_told_what_was_not_announced() -> list[Patch]:
@@ -164,7 +165,7 @@ def _time_ends_isolation() -> list[Patch]:
     extended = Members.extended
 
     def forgetful(self: Members, now: float, hindered: bool) -> float | None:
-        for inbox in self.inboxes.values():
+        for inbox in self.sources.values():
             if now - inbox.freshness.at > 1.5:
                 inbox.freshness.at = now
         return extended(self, now, hindered)
@@ -186,7 +187,7 @@ def _a_head_counts_before_it_is_applied() -> list[Patch]:
     def naive(self: Freshness, stamp: float, head: int, cursor: int) -> None:
         self.at = max(self.at, stamp)
 
-    return [(Freshness, "told", naive)]
+    return [(Freshness, "head_heard", naive)]
 
 
 def _the_head_is_the_pumps_position() -> list[Patch]:
@@ -196,7 +197,7 @@ def _the_head_is_the_pumps_position() -> list[Patch]:
             found[namespace] = (incarnation, known[namespace].store.pump_cursor), cursor
         return found
 
-    return [(exchange, "positions_of", late)]
+    return [(session, "positions_of", late)]
 
 
 def _a_calm_beat_is_believed_although_a_cursor_is_behind() -> list[Patch]:
@@ -206,7 +207,7 @@ def _a_calm_beat_is_believed_although_a_cursor_is_behind() -> list[Patch]:
         return {namespace for namespace, at in known.items() if self.told.pairs.get(namespace) != at}
 
     return [
-        (Exchange, "_agrees", lambda self, link, named, calm: True),
+        (Session, "_agrees", lambda self, link, named, calm: True),
         (Ledger, "news", unacknowledged),
     ]
 
@@ -224,7 +225,7 @@ def _a_restart_begins_at_the_head() -> list[Patch]:
     meet = Members.meet
 
     def hasty(self: Members, name: str, incarnation: int, tail: int, *when: Any) -> Contact:
-        inbox = self.inboxes.get(name)
+        inbox = self.sources.get(name)
         if inbox is not None and inbox.incarnation == incarnation and inbox.cursor < tail:
             inbox._keep(tail)
         return meet(self, name, incarnation, tail, *when)
@@ -241,7 +242,7 @@ def _healing_does_not_count() -> list[Patch]:
 
     def blind(self: Members, now: float, hindered: bool) -> float | None:
         self.home.at = now
-        with patch.object(self.home, "told", lambda *word: None):
+        with patch.object(self.home, "head_heard", lambda *word: None):
             return extended(self, now, hindered)
 
     return [(Members, "extended", blind)]
@@ -289,10 +290,10 @@ def _an_answer_that_names_nobody_is_believed() -> list[Patch]:
 
 
 def _discovery_is_not_waited_for() -> list[Patch]:
-    def impatient(self: Membership, met: Callable[[str], bool]) -> list[str]:
+    def impatient(self: Belonging, met: Callable[[str], bool]) -> list[str]:
         return self._book.unanswered(met)
 
-    return [(Membership, "unanswered", impatient)]
+    return [(Belonging, "unanswered", impatient)]
 
 
 def _a_zombie_goes_on() -> list[Patch]:
@@ -364,19 +365,19 @@ def _a_lower_incarnation_goes_on_where_the_higher_one_was() -> list[Patch]:
 
 
 def _who_runs_backwards_loses_its_link() -> list[Patch]:
-    contact_ = Exchange._contact
+    contact_ = Session._contact
 
-    def strict(self: Exchange, link: Link, known: Members, incarnation: int, tail: int, now: float) -> bool:
+    def strict(self: Session, link: Link, known: Members, incarnation: int, tail: int, now: float) -> bool:
         followed = contact_(self, link, known, incarnation, tail, now)
         if link.name in known.refused:
             raise BridgeError("a ring cannot run backwards; the link is closed")
         return followed
 
-    return [(Exchange, "_contact", strict)]
+    return [(Session, "_contact", strict)]
 
 
 def _nobody_draws_a_higher_incarnation() -> list[Patch]:
-    return [(Exchange, "_outdone", lambda *arguments: False)]
+    return [(Session, "_outdone", lambda *arguments: False)]
 
 
 def _a_farewell_leaves_no_mark() -> list[Patch]:

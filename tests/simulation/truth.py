@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from tests.simulation.watched import namespace_of
 
 if TYPE_CHECKING:
-    from cachee_bridge.frames import Frame
+    from cachee_bridge.wire.frames import Frame
     from tests.simulation.watched import Watched
 
 

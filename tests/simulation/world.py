@@ -13,14 +13,14 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from unittest.mock import patch
 
-from cachee_bridge import addresses as addresses_module
-from cachee_bridge import buckets as buckets_module
-from cachee_bridge import discovery as discovery_module
-from cachee_bridge import link as link_module
-from cachee_bridge import mesh as mesh_module
-from cachee_bridge import paths as paths_module
-from cachee_bridge import stream as stream_module
-from cachee_bridge.mesh import Settings
+from cachee_bridge.links import link as link_module
+from cachee_bridge.membership import addresses as addresses_module
+from cachee_bridge.membership import discovery as discovery_module
+from cachee_bridge.protocol import mesh as mesh_module
+from cachee_bridge.protocol import paths as paths_module
+from cachee_bridge.protocol.mesh import Settings
+from cachee_bridge.streams import buckets as buckets_module
+from cachee_bridge.streams import stream as stream_module
 from cachee_shm import loading as loading_module
 from tests.simulation.host import Host
 from tests.simulation.loading import poll
@@ -151,7 +151,7 @@ class World:
         with self._small_limits():
             self.at(self.rng.expovariate(1.0) * self.trouble_s, self._trouble)
             self._until(CHAOS_S)
-            self._mend()
+            self._apply_map()
             self._until(CHAOS_S + SETTLE_S)
         for host in self.hosts.values():
             for segment in host.segments.values():
@@ -178,7 +178,7 @@ class World:
                 (mesh_module, "HANDSHAKE_S", 1.0),
                 (paths_module, "REVIEW_S", 0.1),
                 (paths_module, "PATIENCE", self.patience),
-                (paths_module, "DOUBT_S", 1.0),
+                (paths_module, "DISTRUST_S", 1.0),
                 (paths_module, "DETOUR_S", 0.3),
                 (paths_module, "LINGER_S", 0.5),
                 (discovery_module, "TTL_S_MIN", 0.1),
@@ -541,7 +541,7 @@ class World:
         self.say(f"-- {host.name} {'is suspended' if suspended else 'sleeps'} for {seconds:.3f}")
         host.sleep(seconds, suspended)
 
-    def _mend(self) -> None:
+    def _apply_map(self) -> None:
         self.say("== rest")
         self.resting = True
         self.named = set(self.names)

@@ -61,7 +61,7 @@ def read_map(data: bytes) -> tuple[Bits, Bits]:
 
 
 class Segment(Sources):
-    """The whole model: `cachee_bridge.ports.Store`, and the verbs of workers."""
+    """The whole model: `cachee_bridge.ports.store.Store`, and the verbs of workers."""
 
     def __init__(self, shape: Shape | None = None, incarnation: int = 1) -> None:
         super().__init__(shape or Shape(), incarnation)

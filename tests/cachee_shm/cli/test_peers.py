@@ -90,12 +90,12 @@ def test_who_is_linked_is_not_forgotten_nor_who_is_unknown(pair, capsys):
 
 
 SLOW_DOOR = """
-import asyncio, cachee_bridge.control as control
-opened = control.Control.open
+import asyncio, cachee_bridge.daemon.operator_socket as control
+opened = control.OperatorSocket.open
 async def slowly(self):
     await asyncio.sleep(0.5)
     await opened(self)
-control.Control.open = slowly
+control.OperatorSocket.open = slowly
 """
 
 

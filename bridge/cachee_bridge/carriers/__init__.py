@@ -1,0 +1,1 @@
+"""What carries bytes: sockets, TLS, names of hosts, and the gate before strangers."""

@@ -1,0 +1,1 @@
+"""The process: its segments, its operator's socket, its end."""

@@ -1,0 +1,107 @@
+"""Two wires in one mesh: how both ends of a link agree on one, and how a newer message is said in the older.
+
+    HELLO.version    the oldest wire that the sender speaks
+    HELLO.nonce      | 24 random bytes | "cachee", 0 | newest u8 |     newest: the newest wire that it speaks
+                     or 32 random bytes: a bridge of wire 2, which knows no more than HELLO.version
+
+Both ends speak the lower one of the two newest wires. If that is below the oldest of either end, the link is
+closed with a line that names the wires of both.
+
+A bridge of wire 2 closes a link whose HELLO says anything but 2, and takes any nonce. So the offer stands in
+the nonce, where it costs no second dial. Both HELLOs whole are what the two proofs of a secret are made over
+(auth.py), and what the keys of the seals are made of; TLS guards them where there are certificates. Whoever
+takes the offer away on the way, so that both ends would fall back to the older wire, breaks the proof.
+
+What wire 2 cannot say:
+
+    message of wire 3       said in wire 2
+    FRAME with KEY_UNKNOWN  FRAME with KEY: an unconditional eviction, and nothing says why
+    CALM                    BEAT with a row for each namespace (session.py sees to it)
+"""
+
+from __future__ import annotations
+
+from cachee_bridge.ports.settings import Settings
+from cachee_bridge.wire.frames import (
+    MAGIC,
+    NONCE_BYTES,
+    SINCE,
+    VERSION,
+    VERSION_MIN,
+    Frame,
+    Hello,
+    Message,
+    encode,
+    unspoken,
+)
+from cachee_shm.errors import FrameError
+
+OFFER = b"cachee\0"
+RANDOM_BYTES = NONCE_BYTES - len(OFFER) - 1
+"""192 bits: no nonce comes twice. That one of wire 2 ends like an offer happens once in 2^56 links."""
+KEY, KEY_UNKNOWN = 1, 7
+RECORD_BYTES = {KEY: 9, 2: 17, 3: 9, 4: 1, 5: 1, KEY_UNKNOWN: 9}
+"""By kind of record: core/relay.h."""
+
+
+def greeting(settings: Settings, name: str, instance: int, random: bytes) -> Hello:
+    """What a side says first. `random`: RANDOM_BYTES of randomness, for this link alone."""
+    mode = "secret" if settings.secrets else "none"
+    nonce = random + OFFER + bytes((settings.newest_wire,))
+    return Hello(MAGIC, VERSION_MIN, name, instance, nonce, mode, settings.address, settings.region)
+
+
+def newest_of(hello: Hello) -> int:
+    """The newest wire that the sender of `hello` speaks."""
+    offers = hello.nonce[RANDOM_BYTES:-1] == OFFER
+    return hello.nonce[-1] if offers else hello.version
+
+
+def agreed(mine: Hello, theirs: Hello) -> int:
+    """The wire that both ends speak. FrameError when there is none."""
+    newest = newest_of(theirs)
+    if newest < theirs.version:
+        raise FrameError(f"a HELLO that offers protocol {theirs.version} to {newest}; the link is closed")
+    version = min(newest_of(mine), newest)
+    if version < max(mine.version, theirs.version):
+        raise unspoken(theirs.version, newest)
+    return version
+
+
+def lowered(message: Message, version: int) -> Message | None:
+    """`message` as the wire `version` says it; None where it has no word for it."""
+    if SINCE[type(message)] > version:
+        return None
+    if version < 3 and isinstance(message, Frame):
+        return _lowered_frame(message)
+    return message
+
+
+def _lowered_frame(frame: Frame) -> Frame:
+    """With each KEY_UNKNOWN as a KEY. A segment packed or accepted the payload, or it is a piece of a map."""
+    payload = bytearray(frame.payload)
+    at = 0
+    while at < len(payload):
+        kind = payload[at]
+        if kind == KEY_UNKNOWN:
+            payload[at] = KEY
+        at += RECORD_BYTES.get(kind, len(payload))
+    return frame if payload == frame.payload else frame._replace(payload=bytes(payload))
+
+
+class Encoder:
+    """Says messages in one wire. Remembers the newest one: what several links are sent is encoded once, if it
+    is one object."""
+
+    def __init__(self, version: int = VERSION) -> None:
+        self._version = version
+        self._message: Message | None = None
+        self._encoded = b""
+
+    def __call__(self, message: Message) -> bytes:
+        """b"": this wire cannot say it."""
+        if self._message is not message:
+            said = lowered(message, self._version) if self._version < VERSION else message
+            self._encoded = encode(said) if said is not None else b""
+            self._message = message
+        return self._encoded

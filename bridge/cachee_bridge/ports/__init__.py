@@ -1,0 +1,1 @@
+"""What the protocol core asks of others, is told, wants done, and shows."""

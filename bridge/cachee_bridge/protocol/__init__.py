@@ -1,0 +1,1 @@
+"""The protocol core: all links and namespaces of a host. Bytes and `now` in, effects out."""

@@ -1,0 +1,160 @@
+"""Who belongs to the mesh no more, without having said so: removal, as opposed to leaving.
+
+    who is removed         a member, or a peer that cannot be followed, that has been silent and not linked
+                           for lost_after, and
+      by discovery         can be at no address that is configured or named: each leads to somebody else, who
+                           is linked, or to this host
+      by the operator      was named to `forget`
+      by forget_after      was so for longer
+    an address is removed  at which nobody ever answered: by the same three
+
+What a removal does to a namespace is in removal.py. Whoever is linked is never removed, whatever the DNS or
+an operator says of it: it would be met again at once.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Collection
+
+from cachee_bridge.membership.addresses import AddressBook
+from cachee_bridge.membership.discovery import Discovery
+from cachee_bridge.ports.settings import Settings
+from cachee_bridge.ports.views import DiscoveryView
+from cachee_bridge.protocol.session import Say, Session
+from cachee_shm.errors import NotForgotten
+
+Known = Callable[[str], bool]
+"""What is asked of a name: whether it is linked now, or has ever been since the start."""
+When = Callable[[str], float]
+"""The same: when its last link ended."""
+
+
+LOOK_S = 0.25
+
+
+class Belonging:
+    def __init__(self, book: AddressBook, session: Session, settings: Settings, say: Say) -> None:
+        self._book, self._session, self._settings, self._say = book, session, settings, say
+        self._doomed: set[str] = set()
+        """By the operator."""
+        self._next_look = float("-inf")
+        self.discovery: Discovery | None = None
+
+    # Discovery
+
+    def discover(self, what: str, rng: random.Random, now: float) -> None:
+        """Ask for peers there. Until the first answer, whoever is there isolates this host."""
+        self.discovery = Discovery(what, rng, now)
+
+    def discovered(self, addresses: Collection[str], ttl_s: float, met: Known, now: float) -> None:
+        """An answer. An address at which nobody ever answered is removed when it is not named any more."""
+        assert self.discovery is not None
+        discovery, failures = self.discovery, self.discovery.failures
+        if not discovery.answered(len(addresses), ttl_s, now):
+            reason = f"it names nobody, and has named {discovery.named} addresses before"
+            self.failed(reason, now)
+            return
+        self._next_look = now
+        if failures or discovery.answers == 1:
+            self._say("info", f"{discovery.what} names {len(addresses)} addresses")
+        before = set(self._book.unanswered(met))
+        for address in self._book.discovered(addresses, now):
+            if address in before:
+                self._expect_no_more(address, "discovery does not name it any more", now)
+
+    def failed(self, reason: str, now: float) -> None:
+        """No answer: who was known stays."""
+        assert self.discovery is not None
+        if self.discovery.failed(reason, now) == 1:
+            text = f"no answer from {self.discovery.what}: {reason}; who is known stays; it is asked again"
+            self._say("warning", text)
+
+    def unanswered(self, met: Known) -> list[str]:
+        """Why this host is isolated, whatever it hears from those that are met: addresses, mostly."""
+        asked = self.discovery
+        silent = [asked.what] if asked is not None and not asked.answers else []
+        return silent + self._book.unanswered(met)
+
+    def lost(self, now: float) -> None:
+        """A link has gone."""
+        if self.discovery is not None:
+            self.discovery.hurry(now)
+
+    def discovery_view(self) -> DiscoveryView | None:
+        """For people."""
+        asked = self.discovery
+        if asked is None:
+            return None
+        return DiscoveryView(asked.what, asked.named, asked.answered_at, asked.failure)
+
+    # The operator
+
+    def forget(self, who: str, is_up: Known, met: Known, now: float) -> str:
+        """Remove a peer (by name) or an address at which nobody answered; what will happen, in words.
+
+        NotForgotten, with the reason, when nothing will.
+        """
+        if who in self._book.unanswered(met):
+            self._book.give_up(who)
+            self._expect_no_more(who, "the operator says so", now)
+            return f"nobody is waited for at {who} any more"
+        if is_up(who):
+            raise NotForgotten(f"{who} is linked; nothing was changed; stop its bridge first")
+        if who not in self._session.waited_for():
+            raise NotForgotten(f"no peer {who} is waited for; nothing was changed; see `cachee peers`")
+        self._doomed.add(who)
+        self._next_look = now
+        return f"{who} is removed as soon as it has been silent for lost_after"
+
+    # At every tick
+
+    def look(self, is_up: Known, parted_at: When, now: float) -> None:
+        """Begin and end removals. All is looked at each LOOK_S, or at once when there is news."""
+        if now < self._next_look:
+            return
+        self._next_look = now + LOOK_S
+        self._doomed = {name for name in self._doomed if not is_up(name)}
+        for name in sorted(name for name in self._session.waited_for() if not is_up(name)):
+            silent_s = now - max(parted_at(name), self._session.heard_at(name))
+            if silent_s > self._settings.lost_after_s:
+                self._remove_if_due(name, silent_s, is_up, now)
+        self._give_up_silent_addresses(now)
+        for namespace in sorted(self._session.register.removing):
+            for name in sorted(self._session.members[namespace].removed(now)):
+                self._session.touched.add(namespace)
+                self._say("info", f"namespace {namespace} has forgotten {name}", peer=name)
+        self._doomed = self._doomed and self._doomed & self._session.waited_for()
+
+    def _remove_if_due(self, name: str, silent_s: float, is_up: Known, now: float) -> None:
+        asked, patience_s = self.discovery, self._settings.forget_after_s
+        if name in self._doomed:
+            self._remove(name, "the operator says so", now)
+        elif asked is not None and asked.settled and not self._book.expects(name, is_up):
+            self._remove(name, "discovery does not name it any more", now)
+        elif patience_s is not None and silent_s > patience_s:
+            self._remove(name, "forget_after has passed", now)
+
+    def _remove(self, name: str, reason: str, now: float) -> None:
+        begun = [members.remove(name, now) for members in self._session.members.values()]
+        if any(begun):
+            self._session.touched.update(self._session.members)
+            self._book.left(name)
+            self._tell_removal(name, reason)
+
+    def _expect_no_more(self, address: str, reason: str, now: float) -> None:
+        begun = [members.expect_no_more(address, now) for members in self._session.members.values()]
+        if any(begun):
+            self._session.touched.update(self._session.members)
+            self._tell_removal(address, reason)
+
+    def _give_up_silent_addresses(self, now: float) -> None:
+        patience_s = self._settings.forget_after_s
+        for address in self._book.nameless() if patience_s is not None else ():
+            if self._book.unanswered_since(address) + (patience_s or 0.0) < now:
+                self._book.give_up(address)
+                self._expect_no_more(address, "forget_after has passed", now)
+
+    def _tell_removal(self, who: str, reason: str) -> None:
+        text = f"{who} is no member any more: {reason}; what was loaded before stays capped, then goes"
+        self._say("warning", text, peer=who)

@@ -1,0 +1,141 @@
+"""What peers send, message by message: each is charged what it costs, and no link is heard for long.
+
+a slice    at most SLICE_COST of one link's messages, then the others have their turn. What is left of its
+           bytes waits in its decoder, and it is not read meanwhile (Pause); `go_on` gives it the next slice
+over       a peer that is over its budget is not read until it is within it again: what it has sent waits
+           in its decoder, at most one read of the socket, then in the kernels
+answers    a peer that asks for cursors (SYNC) is answered at the end of the slice, once, and is charged
+           for the answer's rows
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import closing
+
+from cachee_bridge.links.link import Link
+from cachee_bridge.ports.effects import Effect, Pause, Resume
+from cachee_bridge.protocol.session import Say, Session
+from cachee_bridge.streams.buckets import is_piece
+from cachee_bridge.streams.stream import PACK_BYTES
+from cachee_bridge.wire.budget import ROW_BYTES, Budget
+from cachee_bridge.wire.frames import Frame, Message
+from cachee_shm.errors import FrameError
+
+SLICE_COST = 64 * 1024
+"""In bytes of a budget, of which 16 MiB a second are two thirds of a core: about 3 ms. It is two usual
+frames, or 64 messages without anything in them."""
+BUDGETS_MAX = 4096
+HELD_SAID_S = 60.0
+"""How often it is said of one link that it is over its budget."""
+
+OnMessage = Callable[[Link, Message, float], None]
+Emit = Callable[[Effect], None]
+Guarded = Callable[..., None]
+"""guarded(link, now, call, *arguments): what the call raises costs the link."""
+
+
+class Intake:
+    """Of all links of one host."""
+
+    def __init__(
+        self, session: Session, on_message: OnMessage, guarded: Guarded, emit: Emit, say: Say
+    ) -> None:
+        self._session, self._on_message, self._guarded = session, on_message, guarded
+        self._emit, self._say = emit, say
+        self._waiting: dict[Link, None] = {}
+        """For their next slice, the next in turn first."""
+        self._budgets: dict[str, Budget] = {}
+        """By name of peers that are or were up, who came up last at the end."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether `go_on` has something to do."""
+        return bool(self._waiting)
+
+    def receive(self, link: Link, data: bytes, now: float, wire_bytes: int = 0) -> None:
+        """Bytes that have come on `link`, for which the peer has sent `wire_bytes`."""
+        link.heard_at = now
+        link.budget.owe(max(len(data), wire_bytes))
+        if link.held_since is not None or link in self._waiting:
+            link.decoder.keep(data)  # under way when it was paused
+        else:
+            self._hear(link, data, now)
+
+    def go_on(self, now: float) -> None:
+        """The next slice of what waits."""
+        if self._waiting:
+            link = next(iter(self._waiting))
+            del self._waiting[link]
+            self._hear(link, b"", now)
+
+    def read_on(self, links: Iterable[Link], now: float) -> None:
+        """Those that were over their budget and are not any more."""
+        for link in [known for known in links if known.release(now)]:
+            self._hear(link, b"", now)
+
+    def came_up(self, link: Link) -> None:
+        """A peer has one budget, however often it connects."""
+        known = self._budgets.pop(link.name, None)
+        if known is not None and known is not link.budget:
+            known.owe(link.budget.owed)
+            link.budget = known
+        self._budgets[link.name] = link.budget
+        if len(self._budgets) > BUDGETS_MAX:
+            del self._budgets[next(iter(self._budgets))]
+
+    def forget(self, link: Link) -> None:
+        """It is closed."""
+        link.is_closed = True
+        self._waiting.pop(link, None)
+
+    def _hear(self, link: Link, data: bytes, now: float) -> None:
+        """One slice; then the link is read on if nothing of it is left."""
+        self._guarded(link, now, self._slice, link, data, now)
+        if not link.is_closed:
+            self._guarded(link, now, self._answer, link, now)
+        if link.is_closed:
+            return
+        over = link.held_since is not None
+        if not over and link.decoder.has_message:
+            self._waiting[link] = None
+        if link.is_paused != (over or link in self._waiting):
+            link.is_paused = not link.is_paused
+            self._emit(Pause(link.number) if link.is_paused else Resume(link.number))
+
+    def _slice(self, link: Link, data: bytes, now: float) -> None:
+        ends_at = link.budget.owed + SLICE_COST
+        with closing(link.decoder.feed(data)) as messages:
+            for message in messages:
+                _check_length(message)
+                self._on_message(link, message, now)
+                if link.is_closed:
+                    return
+                if link.charge(message, now):
+                    self._hold(link, now)
+                    return
+                if link.budget.owed >= ends_at:
+                    return
+
+    def _answer(self, link: Link, now: float) -> None:
+        asked, link.syncs = link.syncs, {}
+        if asked:
+            rows = self._session.on_syncs(link, asked, now)
+            link.budget.owe(ROW_BYTES * rows)
+
+    def _hold(self, link: Link, now: float) -> None:
+        if now >= link.complain_at:
+            link.complain_at = now + HELD_SAID_S
+            budget = f"{link.budget.bytes_per_s / 2**20:g} MiB a second"
+            self._say(
+                "warning", f"{link} is over its peer_budget ({budget}): read more slowly", peer=link.name
+            )
+        link.hold(now)
+
+
+def _check_length(message: Message) -> None:
+    """A map comes in pieces and is applied in parts; keys are applied at once, 5 ms of them at most."""
+    if isinstance(message, Frame) and len(message.payload) > PACK_BYTES and not is_piece(message.payload):
+        raise FrameError(
+            f"a Frame with {len(message.payload)} bytes of keys; {PACK_BYTES} are taken; the link is closed"
+        )

@@ -1,0 +1,160 @@
+"""Until when each namespace may be served, what workers and people are told of it, and why not longer."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Sequence
+
+from cachee_bridge.ports.effects import Effect, Level, ServeUntil
+from cachee_bridge.ports.reasons import Reason, Why
+from cachee_bridge.ports.views import NamespaceView
+from cachee_bridge.protocol.session import Say, Session
+from cachee_bridge.sources.members import Members
+from cachee_bridge.sources.peer_status import milliseconds
+
+PERIOD_S = 0.15
+PERIOD_PART = 4
+"""Of lost_after, at the most: how often a namespace of which nothing new is heard is looked at."""
+TELL_S = 1.0
+"""How often workers are told how fresh each source's word is, where nothing else is new: people read it."""
+
+
+class Calm:
+    """Namespaces with the same members, all of which are fresh by what each says of all its namespaces: until
+    when they may be served is computed once for all, and written to each."""
+
+    def __init__(self, names: frozenset[str]) -> None:
+        self.names = names
+        self.namespaces: dict[str, Members] = {}
+        self.tell_at = float("-inf")
+
+
+class Isolation:
+    """Of all namespaces of one host. Looked at are those of which something was heard, and of the others each
+    in its turn: the calm ones together."""
+
+    def __init__(self, session: Session, lost_after_s: float, say: Say) -> None:
+        self._session, self._lost_after_s, self._say = session, lost_after_s, say
+        self._period_s = min(PERIOD_S, lost_after_s / PERIOD_PART)
+        self._turns: list[tuple[float, str]] = []
+        """A heap: when, and which namespace; of each, the one of `_turn_of` counts."""
+        self._turn_of: dict[str, float] = {}
+        self._calm: dict[frozenset[str], Calm] = {}
+        self._calm_of: dict[str, Calm] = {}
+        self._calm_at = float("-inf")
+        """When it is the turn of the calm ones."""
+        self._hindered = True
+        self._looked_at: set[str] = set()
+        """Since people were last told."""
+        self._isolated: set[str] = set()
+        """Namespaces of which it was said, and not taken back."""
+        self._effects: list[Effect] = []
+
+    def effects(self) -> list[Effect]:
+        """Each is returned once."""
+        effects, self._effects = self._effects, []
+        return effects
+
+    def extend(self, now: float, unanswered: Sequence[str]) -> None:
+        """How long may be served, and what workers are told of the peers. `unanswered`: addresses at which
+        nobody has answered yet; each isolates."""
+        self._look_at(self._due(now, bool(unanswered)), now, bool(unanswered))
+        if now >= self._calm_at:
+            self._calm_at = now + self._period_s
+            for calm in list(self._calm.values()):
+                self._extend_calm(calm, now, bool(unanswered))
+            self._look_at(self._due(now, bool(unanswered)), now, bool(unanswered))
+
+    def _look_at(self, namespaces: Sequence[str], now: float, hindered: bool) -> None:
+        """One by one."""
+        for namespace in namespaces:
+            members = self._session.members.get(namespace)
+            if members is None:
+                continue
+            members.bulletin.tell(members.sources, now, hindered)
+            if (until := members.extended(now, hindered)) is not None:
+                self._effects.append(ServeUntil((namespace,), until))
+            self._looked_at.add(namespace)
+            self._place(namespace, members, now)
+
+    def _due(self, now: float, hindered: bool) -> list[str]:
+        if hindered != self._hindered:
+            self._hindered = hindered
+            self._session.touched.update(self._session.members)
+        names, self._session.touched = self._session.touched, set()
+        names |= self._session.register.changed
+        self._session.register.changed = set()
+        while self._turns and self._turns[0][0] <= now:
+            turn, namespace = heapq.heappop(self._turns)
+            if self._turn_of.get(namespace) == turn:
+                names.add(namespace)
+        return sorted(names)
+
+    def _place(self, namespace: str, members: Members, now: float) -> None:
+        """Among the calm ones, or where it has a turn of its own."""
+        if (before := self._calm_of.pop(namespace, None)) is not None:
+            del before.namespaces[namespace]
+            if not before.namespaces:
+                del self._calm[before.names]
+        if members.is_calm(now):
+            names = frozenset(members.sources)
+            calm = self._calm_of[namespace] = self._calm.setdefault(names, Calm(names))
+            calm.namespaces[namespace] = members
+            self._turn_of.pop(namespace, None)
+        else:
+            turn = self._turn_of[namespace] = now + self._period_s
+            heapq.heappush(self._turns, (turn, namespace))
+
+    def _extend_calm(self, calm: Calm, now: float, hindered: bool) -> None:
+        """Those that are calm no more are looked at one by one."""
+        words = {name: self._session.register.word(name).fresh_at for name in calm.names}
+        until = min([now, *words.values()]) + self._lost_after_s
+        if hindered or until < now:
+            self._session.touched.update(calm.namespaces)
+            return
+        fresh_ms: dict[str, int] = {}
+        if now >= calm.tell_at:
+            calm.tell_at = now + TELL_S
+            fresh_ms = {name: milliseconds(at) for name, at in words.items()}
+        counts_until_ms = milliseconds(now + self._lost_after_s)
+        extended = []
+        for namespace, members in calm.namespaces.items():
+            if not members.is_calm(now):
+                self._session.touched.add(namespace)
+                continue
+            members.bulletin.go_on(members.sources, fresh_ms, counts_until_ms)
+            if members.go_on(now, until):
+                extended.append(namespace)
+        if extended:
+            self._effects.append(ServeUntil(tuple(extended), until))
+
+    def tell(self, now: float, unanswered: Sequence[str]) -> None:
+        """People, of each change."""
+        looked_at, self._looked_at = self._looked_at, set()
+        for namespace in sorted(looked_at):
+            members = self._session.members[namespace]
+            isolated = members.isolated(now)
+            if isolated == (namespace in self._isolated):
+                continue
+            self._isolated.symmetric_difference_update((namespace,))
+            late = ", ".join([*members.stale(now), *unanswered])
+            text = f"isolated: nothing fresh from {late}" if isolated else "no longer isolated"
+            level: Level = "warning" if isolated and not members.starting else "info"
+            self._say(level, f"namespace {namespace} is {text}", namespace=namespace)
+
+    def views(
+        self, now: float, unanswered: Sequence[str], is_reached: Callable[[str], bool]
+    ) -> list[NamespaceView]:
+        """For people and health. `is_reached`: the named peer is linked, or heard through a relay."""
+        views = []
+        for _, members in sorted(self._session.members.items()):
+            why: list[Why] = []
+            if members.isolated(now):
+                why = [*map(_expected, unanswered), *members.why(now, is_reached)]
+            views.append(members.view(now, list(unanswered), why))
+        return views
+
+
+def _expected(what: str) -> Why:
+    """An address ("host:port"), or what discovery asks for ("dns:NAME:PORT", "srv:NAME")."""
+    return Why(Reason.DISCOVERY if what.startswith(("dns:", "srv:")) else Reason.UNANSWERED, what)

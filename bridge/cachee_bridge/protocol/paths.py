@@ -1,0 +1,192 @@
+"""By which way each source is followed, and whom this host has to be linked to.
+
+    fewer peers than `fanout`    everybody directly
+    more                         each by the way that fanout.py names, over those that can be reached
+    who can be reached by none   by way of any other host, one after another, until one has heard of it
+
+A path is changed by asking the next before the last is let go: the source goes on being followed where it was
+until its new relay has said that it sends. Whoever a relay leaves in doubt (its log does not reach back, its
+word grows old, its link is lost, it names a life of the source or a namespace that is not known here) is
+followed directly, and that again is changed only when a relay has shown that it can.
+
+Each life of a bridge meets each host directly, once. A link through which neither end follows anything is
+closed after a while by who dialled it.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable
+
+from cachee_bridge.links.link import Link
+from cachee_bridge.membership.addresses import AddressBook
+from cachee_bridge.ports.settings import Settings
+from cachee_bridge.protocol.session import Say, Session
+from cachee_bridge.routing.fanout import Fanout
+
+REVIEW_S = 0.3
+PATIENCE = 0.75
+"""Of lost_after: a source that has not been fresh for so long is looked for elsewhere."""
+DETOUR_S = 1.0
+"""From one host that is asked for it to the next."""
+DISTRUST_S = 5.0
+"""For so long a source is followed directly before a relay is tried again."""
+BEATS_MIN = 8
+"""In lost_after. A relay's word is some beats old; with fewer, everybody is followed directly."""
+LINGER_S = 5.0
+"""A link that nobody needs, and so long after the last time that somebody was not heard any more."""
+
+
+class Paths:
+    def __init__(self, name: str, settings: Settings, session: Session, book: AddressBook, say: Say) -> None:
+        self._session, self._book, self._say = session, book, say
+        self._lost_after_s = settings.lost_after_s
+        self._relays = settings.lost_after_s >= BEATS_MIN * settings.heartbeat_s
+        self._fanout = Fanout(name, settings.region, settings.fanout)
+        self._regions: dict[str, str] = {}
+        """Of all who were linked in this life of the bridge."""
+        self._parted: dict[str, float] = {}
+        """Who was linked, and when that ended."""
+        self._unneeded: dict[int, float] = {}
+        """Links through which nothing is followed, and since when."""
+        self._next = 0.0
+        self.wanted: set[str] | None = None
+        """Whom to be linked to; None = everybody."""
+        self._late: set[str] = set()
+        """Members of whom nothing fresh has come for a while."""
+        self._troubled_at = float("-inf")
+        """When another became so."""
+        self.relayed: dict[str, str] = {}
+        """Who is not linked, and fresh all the same; by way of whom."""
+
+    def linked(self, link: Link) -> None:
+        """It is up."""
+        self._session.relaying.linked(link)
+        self._regions[link.name] = link.region
+        self._parted.pop(link.name, None)
+        self._next = 0.0
+
+    def unlinked(self, link: Link, now: float) -> None:
+        """It is up no more, and no other to that host is."""
+        self._session.uncover(link.name)
+        if self._carries(link):
+            self._parted[link.name] = now
+        self._next = 0.0
+
+    def wants(self, name: str) -> bool:
+        """Whether a link to it is needed, for what it announces or relays."""
+        return self.wanted is None or name in self.wanted
+
+    def spares(self, name: str) -> bool:
+        """Whether it is heard by way of others, and well so."""
+        return name in self.relayed and not self.wants(name)
+
+    def ordered(self, up: Iterable[Link]) -> list[Link]:
+        """Those first whom others wait for."""
+        if self.wanted is None:
+            return list(up)
+        return sorted(up, key=lambda link: not self._fanout.relays(link.name))
+
+    def review(self, up: dict[str, Link], now: float) -> list[Link]:
+        """To be called at every tick: follow by other ways where there are better ones. Links to be closed,
+        since nobody needs them."""
+        if now < self._next or not self._relays:
+            return []
+        self._next = now + REVIEW_S
+        self._take_news(up)
+        relaying, members = self._session.relaying, self._session.missed()
+        names = members | up.keys()
+        relaying.forget_all_but(names)
+        self._parted = {name: at for name, at in self._parted.items() if now < at + DISTRUST_S}
+        self.relayed = {name: way for name in sorted(members - up.keys()) if (way := self._way(name, now))}
+        reachable = self.relayed.keys() - self._parted.keys() | up.keys()
+        self._regions = {name: region for name, region in self._regions.items() if name in names}
+        self._fanout.settle({name: self._regions.get(name, "") for name in reachable})
+        before, self._late = self._late, {name for name in members if self._is_late(name, now)}
+        if not self._late <= before:
+            self._troubled_at = now
+        quiet = not (self._late or self.relayed) and self.wanted is None
+        if quiet and self._fanout.direct and all_direct(up):
+            return []
+        self.wanted = set()
+        for source in sorted(names):
+            self._choose(source, source in members, up, now)
+        for link in up.values():
+            for source in sorted(link.follows - names):
+                relaying.unfollow(link, source)
+        if self._fanout.direct and all_direct(up):
+            self.wanted = None
+        return self._surplus(up, now)
+
+    def _take_news(self, up: dict[str, Link]) -> None:
+        """What relays have told, and what came of it."""
+        relaying = self._session.relaying
+        while relaying.last_resorts:
+            name, namespace = relaying.last_resorts.pop()
+            text = f"{name}, namespace {namespace}: nobody who can be reached has what it wrote; evicted all"
+            self._say("warning", text, peer=name)
+        while relaying.left:
+            name = relaying.left.pop()
+            if name not in up and not self._session.is_missed(name):
+                self._book.left(name)
+
+    def _way(self, name: str, now: float) -> str:
+        """Who relays it, "" if nobody does or it is not fresh."""
+        through = self._session.relaying.through(name)
+        fresh = self._session.is_fresh(name, now - self._lost_after_s)
+        return through[0].name if through and fresh else ""
+
+    def _choose(self, source: str, member: bool, up: dict[str, Link], now: float) -> None:
+        relaying, feeder = self._session.relaying, source
+        if member and not self._is_distrusted(source, now):
+            feeder = self._fanout.feeder(source)
+            if feeder in up and not self._session.may_relay(up[feeder]):
+                feeder = source
+        assert self.wanted is not None
+        self.wanted.add(feeder)
+        late = source in self._late
+        ways = [up[feeder]] if feeder in up else []
+        ways += self._detour(source, up, now) if late else []
+        for link in ways:
+            if source not in link.follows:
+                relaying.follow(link, source)
+        if ways and (late or feeder == source or source in ways[0].relayed.served):
+            for other in relaying.through(source):
+                if other not in ways and not (late and source in other.relayed.served):
+                    relaying.unfollow(other, source)
+
+    def _detour(self, source: str, up: dict[str, Link], now: float) -> list[Link]:
+        """Whoever may have heard of it: each in turn."""
+        others = [up[name] for name in sorted(up) if name != source and self._session.may_relay(up[name])]
+        turn = zlib.crc32(source.encode()) + int(now / DETOUR_S)
+        return [others[turn % len(others)]] if others else []
+
+    def _is_late(self, source: str, now: float) -> bool:
+        return not self._session.is_fresh(source, now - PATIENCE * self._lost_after_s)
+
+    def _is_distrusted(self, source: str, now: float) -> bool:
+        """Or now becomes so: its relay should have said more by now."""
+        distrusted = self._session.relaying.distrusted
+        if now >= distrusted.get(source, float("-inf")) + DISTRUST_S:
+            if source not in self._late:
+                distrusted.pop(source, None)
+                return False
+            distrusted[source] = now
+        return True
+
+    def _carries(self, link: Link) -> bool:
+        """Whether either end hears of anybody by it. To ask in vain for who is dead is not that."""
+        return not (link.follows | link.followed) <= self._late
+
+    def _surplus(self, up: dict[str, Link], now: float) -> list[Link]:
+        idle = [
+            link
+            for link in up.values()
+            if link.dialled and not (self._carries(link) or self.wants(link.name) or link.leaving)
+        ]
+        self._unneeded = {link.number: self._unneeded.get(link.number, now) for link in idle}
+        return [link for link in idle if max(self._unneeded[link.number], self._troubled_at) + LINGER_S < now]
+
+
+def all_direct(up: dict[str, Link]) -> bool:
+    return all(link.follows == {name} for name, link in up.items())

@@ -1,0 +1,120 @@
+"""What a relay keeps of a source, and what it has passed on of it.
+
+    frames as they were applied here     | 1..40 | 41..41 | 42..90 | ......
+                                            start ^ (dropped before)      ^ end
+
+The positions are the source's: who is sent a frame cannot tell, but by the link, that a relay sent it. The
+log is contiguous. Where this host itself has jumped (a map of buckets, a flush), it begins anew behind the
+jump: who lacks what lies before must ask the source.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from itertools import islice
+
+from cachee_bridge.streams.buckets import is_piece
+from cachee_bridge.wire.frames import PAYLOAD_ALL, Frame
+
+LOG_BYTES = 1 << 20
+"""Of one source: a socket that is slow for a moment. All logs together have LOGS_BYTES, in equal parts."""
+LOGS_BYTES = 8 << 20
+FRAME_COST = 128
+"""Bytes that an entry takes beside its payload."""
+
+
+def may_be_relayed(payload: bytes) -> bool:
+    """Maps and ALL stand for what this host has missed; another may have missed less."""
+    return not is_piece(payload) and payload != PAYLOAD_ALL
+
+
+class Log:
+    def __init__(self, incarnation: int, cursor: int) -> None:
+        """`cursor`: how far the source has been applied here."""
+        self.incarnation, self.start, self.end = incarnation, cursor, cursor
+        self.number = 0
+        """Of the oldest frame; the next has one more."""
+        self._frames: deque[Frame] = deque()
+        self._bytes = 0
+
+    def begin(self, incarnation: int, cursor: int) -> None:
+        """Anew, behind a jump, over which nobody is sent: also who had been sent all has missed something."""
+        self.number += len(self._frames) + 1
+        self._frames.clear()
+        self._bytes = 0
+        self.incarnation, self.start, self.end = incarnation, cursor, cursor
+
+    def add(self, frame: Frame, bytes_max: int) -> None:
+        """It has just been applied, and the cursor is its last."""
+        gap = frame.incarnation != self.incarnation or frame.first > self.end + 1
+        if gap or not may_be_relayed(frame.payload):
+            self.begin(frame.incarnation, frame.last)
+            return
+        self._frames.append(frame)
+        self._bytes += FRAME_COST + len(frame.payload)
+        self.end = frame.last
+        while self._bytes > bytes_max and len(self._frames) > 1:
+            dropped = self._frames.popleft()
+            self.number += 1
+            self._bytes -= FRAME_COST + len(dropped.payload)
+            self.start = dropped.last
+
+    def frame(self, number: int) -> Frame | None:
+        """None: it is still to come."""
+        at = number - self.number
+        return self._frames[at] if at < len(self._frames) else None
+
+    def after(self, cursor: int) -> int:
+        """The number of the first frame that reaches beyond `cursor`."""
+        at = len(self._frames)
+        while at and self._frames[at - 1].last > cursor:
+            at -= 1
+        return self.number + at
+
+    def bytes_after(self, cursor: int) -> int:
+        """What it takes to send all that follows `cursor`."""
+        frames = islice(self._frames, self.after(cursor) - self.number, None)
+        return sum(FRAME_COST + len(frame.payload) for frame in frames)
+
+
+class RelayOutbox:
+    """What one link has been sent of a source's log. Comes to life when the peer asks."""
+
+    def __init__(self, namespace: str, source: str, log: Log) -> None:
+        self._namespace, self._source, self._log = namespace, source, log
+        self._incarnation = 0
+        self._cursor = self._scanned = 0
+        """Between the two is nothing that evicts, and it has not been sent."""
+        self._number = -1
+
+    def ask(self, incarnation: int, first: int) -> None:
+        """The peer wants first.. of that life of the source."""
+        log = self._log
+        self._incarnation = incarnation
+        self._cursor = self._scanned = first - 1
+        self._number = log.after(first - 1) if incarnation == log.incarnation and first > log.start else -1
+
+    @property
+    def serves(self) -> bool:
+        """Whether the peer is sent all that it asked for."""
+        return self._incarnation == self._log.incarnation and self._number >= self._log.number
+
+    def next(self) -> Frame | None:
+        """The next frame with something in it, or None."""
+        while self.serves and (frame := self._log.frame(self._number)) is not None:
+            self._number += 1
+            first, self._scanned = min(frame.first, self._cursor + 1), max(self._scanned, frame.last)
+            if frame.payload:
+                self._cursor = self._scanned
+                return self._range(first, frame.payload)
+        return None
+
+    def empty(self) -> Frame | None:
+        """A frame for the range in which nothing was the source's own."""
+        if not self.serves or self._scanned <= self._cursor:
+            return None
+        first, self._cursor = self._cursor + 1, self._scanned
+        return self._range(first, b"")
+
+    def _range(self, first: int, payload: bytes) -> Frame:
+        return Frame(self._namespace, self._source, self._incarnation, first, self._scanned, payload)

@@ -1,0 +1,75 @@
+"""Both sides prove that they know the shared secret, and neither sends it.
+
+    dialler                                acceptor
+       HELLO(nonce d)  -------------------->
+             <--------------------  HELLO(nonce a)
+       AUTH(HMAC(secret, "dialler" + transcript)) ->      checks; answers only if it is right
+             <-  AUTH(HMAC(secret, "acceptor" + transcript))
+       checks
+
+The transcript is both HELLOs, whole, so a name, an instance or a mode changed on the way fails. The role is
+in the MAC, so a side's own proof cannot be reflected; the nonces are fresh, so it cannot be replayed. From
+then on each message bears a seal (seal.py), whose key is made of the secret and of the same transcript.
+
+While a secret is being changed a host holds two. The dialler sends a MAC with each, in its order; the
+acceptor takes the first that it knows and answers with that one, so both know which it is. So hosts may be
+given (new, old) one by one in any order, and (new) alone once all have it.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Sequence
+
+import msgpack
+
+from cachee_bridge.wire.frames import Hello
+from cachee_bridge.wire.seal import Seal
+from cachee_shm.errors import AuthError
+
+DIALLER = b"dialler"
+ACCEPTOR = b"acceptor"
+SECRET_BYTES_MIN = 16
+"""Whoever sees a proof can try secrets against it at leisure: 128 bits, or it is no secret."""
+
+
+def check_secrets(secrets: Sequence[bytes]) -> None:
+    """AuthError when a secret cannot be used. Nothing else has happened."""
+    if len(secrets) > 2:
+        raise AuthError(f"{len(secrets)} secrets; a current and a previous one are accepted")
+    if any(len(secret) < SECRET_BYTES_MIN for secret in secrets):
+        raise AuthError(
+            f"a secret of less than {SECRET_BYTES_MIN} bytes; make one with: head -c 32 /dev/urandom | base64"
+        )
+
+
+def transcript(dialler: Hello, acceptor: Hello) -> bytes:
+    """What both sides have said, unambiguously."""
+    packed: bytes = msgpack.packb((dialler, acceptor), use_bin_type=True)
+    return packed
+
+
+def prove(secrets: Sequence[bytes], role: bytes, said: bytes) -> tuple[bytes, ...]:
+    """One MAC for each secret."""
+    return tuple(_mac(secret, role, said) for secret in secrets)
+
+
+def verify(secrets: Sequence[bytes], role: bytes, said: bytes, macs: Sequence[bytes]) -> bytes | None:
+    """The secret by which the first fitting one of `macs` was made, None if it is none of `secrets`. The time
+    taken says nothing about them."""
+    found = None
+    for mac in reversed(macs):
+        for secret in secrets:
+            if hmac.compare_digest(_mac(secret, role, said), mac):
+                found = secret
+    return found
+
+
+def seals(secret: bytes, said: bytes) -> tuple[Seal, Seal]:
+    """Of what the dialler sends on this link, and of what the acceptor sends."""
+    dialler, acceptor = (_mac(secret, b"seals of the " + role, said) for role in (DIALLER, ACCEPTOR))
+    return Seal(dialler), Seal(acceptor)
+
+
+def _mac(secret: bytes, purpose: bytes, said: bytes) -> bytes:
+    return hmac.digest(secret, b"cachee 1 " + purpose + b" " + said, "sha256")

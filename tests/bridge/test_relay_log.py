@@ -1,0 +1,117 @@
+"""What a relay keeps of a source, and what it has passed on of it."""
+
+from cachee_bridge.streams.relay_log import FRAME_COST, Log, RelayOutbox
+from cachee_bridge.wire.frames import PAYLOAD_ALL, Frame
+from tests.bridge.meshes import key
+
+MAX = 1 << 20
+
+
+def frame(first, last, payload=b"\x01" + bytes(8), incarnation=4):
+    return Frame("shop", "web-1", incarnation, first, last, payload)
+
+
+def log_of(*frames, cursor=10):
+    log = Log(4, cursor)
+    for each in frames:
+        log.add(each, MAX)
+    return log
+
+
+def outbox(log, first=11, incarnation=4):
+    made = RelayOutbox("shop", "web-1", log)
+    made.ask(incarnation, first)
+    return made
+
+
+def ranges(box):
+    frames = []
+    while (one := box.next()) is not None:
+        frames.append((one.first, one.last, one.payload))
+    return frames
+
+
+class TestWhoAsks:
+    def test_is_sent_what_follows_in_the_positions_of_the_source(self):
+        log = log_of(frame(11, 12, key(1)), frame(13, 20, key(2)))
+        assert ranges(outbox(log)) == [(11, 12, key(1)), (13, 20, key(2))]
+        assert ranges(outbox(log, 13)) == [(13, 20, key(2))]
+
+    def test_is_sent_what_comes_later(self):
+        log = log_of()
+        box = outbox(log)
+        assert box.next() is None and box.serves
+        log.add(frame(11, 11, key(1)), MAX)
+        assert ranges(box) == [(11, 11, key(1))]
+
+    def test_from_the_middle_of_a_frame_is_sent_all_of_it(self):
+        assert ranges(outbox(log_of(frame(11, 20, key(1))), 15)) == [(11, 20, key(1))]
+
+    def test_for_what_is_not_there_any_more_is_not_served(self):
+        log = log_of(frame(11, 12))
+        assert not outbox(log, 10).serves
+        assert ranges(outbox(log, 10)) == []
+
+    def test_for_another_life_of_the_source_is_not_served(self):
+        assert not outbox(log_of(), incarnation=5).serves
+        assert not outbox(log_of(), incarnation=3).serves
+
+    def test_ahead_of_the_relay_waits_for_it(self):
+        log = log_of()
+        box = outbox(log, 14)
+        assert box.serves
+        log.add(frame(11, 13, key(1)), MAX)
+        log.add(frame(14, 14, key(2)), MAX)
+        assert ranges(box)[-1] == (14, 14, key(2))
+
+    def test_and_is_slow_is_served_no_more_once_the_log_has_lost_what_it_lacks(self):
+        log = log_of()
+        box = outbox(log)
+        for position in (11, 12, 13):
+            log.add(frame(position, position), 2 * (FRAME_COST + 9))
+        assert not box.serves and box.next() is None
+
+
+class TestRangesWithoutPayload:
+    def test_ride_in_the_next_frame(self):
+        log = log_of(frame(11, 13, b""), frame(14, 14, key(1)))
+        assert ranges(outbox(log)) == [(11, 14, key(1))]
+
+    def test_are_sent_alone_when_they_are_asked_for(self):
+        box = outbox(log_of(frame(11, 13, b""), frame(14, 15, b"")))
+        assert box.empty() is None
+        assert ranges(box) == []
+        assert box.empty() == frame(11, 15, b"")
+        assert box.empty() is None
+
+
+class TestTheLog:
+    def test_begins_anew_behind_a_jump_of_this_host(self):
+        log = log_of(frame(11, 12))
+        box = outbox(log, 13)
+        log.add(frame(20, 21), MAX)
+        assert (log.start, log.end) == (21, 21)
+        assert not box.serves
+
+    def test_begins_anew_behind_what_stands_for_what_this_host_has_missed(self):
+        for payload in (PAYLOAD_ALL, b"\x06\x01\x01"):
+            log = log_of(frame(11, 12), frame(13, 20, payload))
+            assert log.start == 20
+            assert not outbox(log, 13).serves
+
+    def test_begins_anew_with_another_life_of_the_source(self):
+        log = log_of(frame(11, 12))
+        log.add(frame(1, 2, incarnation=5), MAX)
+        assert (log.incarnation, log.start) == (5, 2)
+
+    def test_keeps_its_newest_frames_within_its_bytes(self):
+        log = log_of()
+        for position in range(11, 111):
+            log.add(frame(position, position), 10 * (FRAME_COST + 9))
+        assert (log.start, log.end) == (100, 110)
+        assert len(ranges(outbox(log, 101))) == 10
+
+    def test_keeps_the_last_frame_however_large(self):
+        log = log_of()
+        log.add(frame(11, 12, bytes(MAX)), 100)
+        assert outbox(log).serves
