@@ -1,5 +1,7 @@
 """dogpile.cache's tests of any backend, which its wheel contains, for ours."""
 
+import os
+
 import pytest
 from dogpile.cache import register_backend
 from dogpile.testing.fixtures import (
@@ -24,6 +26,14 @@ class Backend(CacheeBackend):
 
 register_backend("cachee_shm.closed", __name__, "Backend")
 NAMESPACE = {"arguments": {"namespace": "test", "config": PICKLING}}
+
+
+@pytest.fixture(autouse=True, scope="session")
+def removed():
+    yield
+    for name in os.listdir("/dev/shm"):
+        if name.startswith(f"cachee.{PICKLING['host']['name']}."):
+            os.unlink(f"/dev/shm/{name}")
 
 
 @pytest.fixture(autouse=True)
