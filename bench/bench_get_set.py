@@ -7,7 +7,7 @@ are str, made beforehand, except where the title says otherwise; values are byte
   cachee             a host of a mesh: a default_ttl, a real bridge, and four peers linked to it, each with a
                      bridge of its own. No turn begins before the peers have applied what was written
   cachee, local      a segment without a bridge and without a lifetime
-  cachee, near       the same with near_cache_entries, for the dict: its process keeps the decoded object
+  cachee, near       the same with near_cache and near_objects, for the dict: its process keeps the object
   msgpack.unpackb    decoding the dict's packed bytes, with no cache around it
 
 dict, cachebox and theine return the object that they hold; all others make a new one from shared bytes, or
@@ -315,7 +315,7 @@ def main() -> None:
         others = stack.enter_context(rivals.rivals(len(keys), cores))
         ours = stack.enter_context(mesh.mesh("here", PEERS, memory, cores))
         alone = stack.enter_context(mesh.local("local", memory))
-        near = stack.enter_context(mesh.local("near", "16MiB", near_cache_entries=1024))
+        near = stack.enter_context(mesh.local("near", "16MiB", near_cache="256KiB", near_objects=True))
         stores = {US: cachee(ours.cache), LOCAL: cachee(alone), **others}
         bench = Bench(stores, cachee(near), keys, ours.settle, chosen.quick, chosen.repeats)
         targets = run(bench)

@@ -74,7 +74,8 @@ NAMESPACES_MAX = 1024
 PEERS_MAX = 4095  # a ring record has 12 bits for its source, and 0 is the host itself
 MEMORY_BYTES_MIN = 2 << 20
 MEMORY_BYTES_MAX = 64 << 30  # an index word has 20 bits for its page of 64 KiB
-NEAR_CACHE_ENTRIES_MAX = 1 << 20  # of each process: about 150 bytes a slot beside the objects
+NEAR_CACHE_BYTES_MAX = 1 << 30  # the 64th part of MEMORY_BYTES_MAX
+NEAR_CACHE_SHARE = 64  # the near cache of a process has at most this fraction of the namespace's memory: 1/64
 HASH_KEY_BYTES_MIN = 16
 HASH_KEY_BYTES_MAX = 64  # the most that keyed BLAKE2b takes
 COMPRESS_BYTES_MIN = 64  # less than that is never smaller for it
@@ -127,6 +128,16 @@ def _size(value: object) -> int:
 
 def _size_or_never(value: object) -> int | None:
     return None if value is None or value == "never" else _size(value)
+
+
+def _size_or_nothing(value: object) -> int:
+    return 0 if value == "0" else _size(value)
+
+
+def _objects(value: object) -> bool | str:
+    if value is True or value is False or value == "copy":
+        return value
+    raise ValueError("not true, false or copy")
 
 
 def _host_name(value: str) -> str:
@@ -285,11 +296,17 @@ class Defaults(Table):
         le=1,
         description="a number from 0 to 1: by up to this share, lifetimes of what is loaded are shorter",
     )
-    near_cache_entries: int = Field(
+    near_cache: Annotated[int, BeforeValidator(_size_or_nothing)] = Field(
         default=0,
         ge=0,
-        le=NEAR_CACHE_ENTRIES_MAX,
-        description=f"a whole number from 0 to {NEAR_CACHE_ENTRIES_MAX}",
+        le=NEAR_CACHE_BYTES_MAX,
+        description='the size that each process keeps of what it reads, such as "4MiB", up to 1GiB '
+        f'{SIZE_UNITS}, or "0" for none',
+    )
+    near_objects: Annotated[bool | str, BeforeValidator(_objects)] = Field(
+        default=False,
+        description='true, false or "copy": whether the near cache keeps decoded objects that can change, '
+        "and gives all callers the same one, or each a copy",
     )
     compress: Annotated[int | None, BeforeValidator(_size_or_never)] = Field(
         default=None,
@@ -385,7 +402,8 @@ class NamespaceConfig:
     isolation_ttl: float
     unknown_ttl: float
     jitter: float
-    near_cache_entries: int
+    near_cache: int
+    near_objects: bool | str
     compress: int | None
     pickle: bool
     hash_key: bytes
@@ -449,7 +467,9 @@ class Config(Table):
         merged = NamespaceTable.model_construct(
             **{key: getattr(table, key) for table in given for key in sorted(table.model_fields_set)}
         )
-        return NamespaceConfig(name=name, hash_key=hash_key(self, name), **merged.model_dump())
+        found = merged.model_dump()
+        found["near_cache"] = min(merged.near_cache, merged.memory // NEAR_CACHE_SHARE)
+        return NamespaceConfig(name=name, hash_key=hash_key(self, name), **found)
 
 
 NAMESPACE_NAMES = "1 to 64 letters, digits, '-' and '_'"

@@ -54,6 +54,7 @@ __all__ = [
 EMBEDDED_MEMORY_BYTES = 32 << 20
 EMBEDDED_NAMESPACE = "default"
 NAMESPACE = re.compile(r"[A-Za-z0-9_-]{1,64}")  # config.NAMESPACE, without importing pydantic
+NEAR_OBJECTS = (False, True, "copy")  # as module.h numbers them
 ON_ISOLATION = ("cap", "flush", "serve")  # as attachment.h numbers them
 STDERR = 2
 SHARED_MEMORY = "/dev/shm"  # where Linux keeps what shm_open makes
@@ -75,7 +76,8 @@ class Spec(NamedTuple):
     has_bridge: bool
     isolation_ttl_ms: int
     default_ttl_ms: int
-    near_cache_entries: int = 0
+    near_bytes: int = 0  # of each process
+    near_objects: int = 0  # 1: shared; 2: copied
     on_isolation: str = "cap"
     pickle: bool = False
     compress_bytes: int | None = None
@@ -132,7 +134,8 @@ def spec_of(config: Config, namespace: str | None) -> Spec:
         has_bridge=config.bridge is not None,
         isolation_ttl_ms=round(table.isolation_ttl * 1000),
         default_ttl_ms=round((table.default_ttl or 0) * 1000),
-        near_cache_entries=table.near_cache_entries,
+        near_bytes=table.near_cache,
+        near_objects=NEAR_OBJECTS.index(table.near_objects),
         on_isolation=table.on_isolation,
         pickle=table.pickle,
         compress_bytes=table.compress,
@@ -256,7 +259,8 @@ class Segment(_core.Segment):
             spec.isolation_ttl_ms,
             ON_ISOLATION.index(spec.on_isolation),
             spec.default_ttl_ms,
-            spec.near_cache_entries,
+            spec.near_bytes,
+            spec.near_objects,
             spec.doorbell,
             self._codec.encode,
             self._codec.decoders,

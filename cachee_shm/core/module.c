@@ -231,8 +231,13 @@ static enum attach_result attach_to(struct attachment *a, int fd, const struct s
     return result <= ATTACH_CREATED ? segment_join(a, config) : result;
 }
 
+struct near_wish {
+    uint64_t bytes_max;
+    uint32_t objects;
+};
+
 /* The object goes on with this attachment. What it owes is announced before anything else. */
-static bool go_on_with(SegmentObject *s, const struct attachment *next, uint32_t near_entries)
+static bool go_on_with(SegmentObject *s, const struct attachment *next, const struct near_wish *wish)
 {
     uint32_t life = s->a.life;
     struct near_taken near = near_take(s);
@@ -245,12 +250,12 @@ static bool go_on_with(SegmentObject *s, const struct attachment *next, uint32_t
     s->orphan_second = 0; /* look at it now */
     if (s->orphan)
         orphan_watch(s);
-    bool good = near_open(s, near_entries);
+    bool good = near_open(s, wish->bytes_max, wish->objects);
     near_release(near);
     return good;
 }
 
-static bool attach(SegmentObject *s, int fd, struct segment_config *config, uint32_t near_entries)
+static bool attach(SegmentObject *s, int fd, struct segment_config *config, const struct near_wish *wish)
 {
     bool again = s->open, attached = false;
     struct attachment *next = PyMem_Malloc(sizeof *next);
@@ -270,25 +275,27 @@ static bool attach(SegmentObject *s, int fd, struct segment_config *config, uint
         segment_detach(next);
         say_closed();
     } else
-        attached = go_on_with(s, next, near_entries);
+        attached = go_on_with(s, next, wish);
     PyMem_Free(next);
     return attached;
 }
 
-/* _attach(fd, name, memory, host, hash_key, has_name, has_bridge, isolation_ttl_ms, on_isolation, default_ttl_ms, near_entries,
- * doorbell, encode, decoders, compress_bytes, follows); compress_bytes is 0 for none.
+/* _attach(fd, name, memory, host, hash_key, has_name, has_bridge, isolation_ttl_ms, on_isolation, default_ttl_ms, near_bytes,
+ * near_objects, doorbell, encode, decoders, compress_bytes, follows); compress_bytes is 0 for none.
  * takes fd over. Called again, it leaves the old segment for the new one. Raises OSError where a system call failed. */
 static PyObject *Segment_attach(SegmentObject *s, PyObject *args)
 {
     struct segment_config config = {0};
     int fd, has_bridge, has_name, follows;
-    uint32_t near_entries, on_isolation;
+    uint32_t on_isolation;
+    struct near_wish wish;
     uint64_t memory, isolation_ttl_ms, default_ttl_ms, compress_bytes;
     PyObject *hash_key, *encode, *decoders;
-    if (!PyArg_ParseTuple(args, "isO&sOppO&O&O&O&sOO!O&p:_attach",
+    if (!PyArg_ParseTuple(args, "isO&sOppO&O&O&O&O&sOO!O&p:_attach",
                           &fd, &config.name, number64_from, &memory, &config.host, &hash_key, &has_name,
                           &has_bridge, number64_from, &isolation_ttl_ms, number32_from, &on_isolation,
-                          number64_from, &default_ttl_ms, number32_from, &near_entries, &config.doorbell_name,
+                          number64_from, &default_ttl_ms, number64_from, &wish.bytes_max,
+                          number32_from, &wish.objects, &config.doorbell_name,
                           &encode, &PyTuple_Type, &decoders, number64_from, &compress_bytes, &follows) ||
         !hash_key_from(hash_key, &config))
         return NULL;
@@ -303,7 +310,7 @@ static PyObject *Segment_attach(SegmentObject *s, PyObject *args)
     s->decoders = Py_NewRef(decoders);
     s->compress_bytes = compress_bytes && compress_bytes < PY_SSIZE_T_MAX ? (Py_ssize_t)compress_bytes : PY_SSIZE_T_MAX;
     s->follows = follows;
-    bool attached = attach(s, fd, &config, near_entries);
+    bool attached = attach(s, fd, &config, &wish);
     uint64_t total_bytes = s->a.geo.total_bytes;
     Py_XDECREF(old_encode); /* last: it may run Python code */
     Py_XDECREF(old_decoders);

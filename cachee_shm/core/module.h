@@ -67,7 +67,10 @@ typedef struct SegmentObject {
     uint64_t fence_seen; /* the highest fencing number of a lock that this object has had, of whatever segment */
     uint32_t attachments; /* how often this object was attached, modulo 2^12 in tokens */
     struct near_slot *near; /* module_near.c; NULL without a near cache */
-    uint32_t near_sets, near_turn;
+    struct near_head *near_heads;
+    uint32_t near_sets, near_turn, near_hand;
+    uint64_t near_bytes, near_bytes_max;
+    uint8_t near_objects; /* enum near_objects */
     uint64_t near_hits; /* of this process */
     struct FlightObject *flights; /* module_loading.c: the loads of this process that others may wait for */
     PyObject *encode, *decoders; /* of codec.py: a callable; a tuple of them, by type tag */
@@ -219,14 +222,21 @@ struct near_taken {
     struct near_slot *slots;
     uint32_t count;
 };
-bool near_open(SegmentObject *s, uint32_t entries);
+enum near_objects { NEAR_NONE, NEAR_SHARED, NEAR_COPIES }; /* what is kept of objects that can change */
+bool near_open(SegmentObject *s, uint64_t bytes_max, uint32_t objects); /* 0: no near cache */
 struct near_taken near_take(SegmentObject *s);
 void near_release(struct near_taken taken);
 int near_traverse(const SegmentObject *s, visitproc visit, void *arg);
 uint32_t near_count(const SegmentObject *s);
 /* True: answered, with a new reference in *out, and its entry, unless nothing was found. Both need a verb that has entered. */
 bool near_find(SegmentObject *s, PyObject *key, const struct key *k, struct entry_ref *e, enum finding *found, PyObject **out);
-void near_keep(SegmentObject *s, PyObject *key, const struct key *k, const struct entry_ref *e, PyObject *value);
+/* What the caller gets for a value that near_find returned: the value, or a copy. It takes `value` over. It may run Python code
+ * (the garbage collector), so the segment is not read after it. NULL: an error is set. */
+PyObject *near_given(const SegmentObject *s, PyObject *value);
+/* Keeps a value that was read and perhaps decoded. `attachments` is s->attachments before the decoding, which may run any code:
+ * a value of another attachment is not kept. */
+void near_keep(SegmentObject *s, uint32_t attachments, PyObject *key, const struct key *k, const struct entry_ref *e,
+               PyObject *value);
 
 /* module_bridge.c: a source's slot. NULL: an error is set. */
 struct source_slot *source_at(SegmentObject *s, unsigned int i);

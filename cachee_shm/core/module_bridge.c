@@ -526,6 +526,7 @@ static void look_at_numbers(SegmentObject *s, struct numbers *n)
     if (s->near) {
         note(n, "near_hits", s->near_hits);
         note(n, "near_entries", near_count(s));
+        note(n, "near_bytes", s->near_bytes);
     }
 }
 

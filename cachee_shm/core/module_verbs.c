@@ -1,14 +1,6 @@
 /* module_verbs.c - get, set, delete and their kin. See module.h. */
 #include "module_transactions.h"
 
-/* Keep a decoded object near, unless decoding it, which may run anything, left its segment for another. */
-static void keep_near(SegmentObject *s, uint32_t attachments, PyObject *key, const struct key *k, const struct entry_ref *e,
-                      PyObject *value)
-{
-    if (entry_type(e) >= TYPE_CODEC && s->open && s->attachments == attachments)
-        near_keep(s, key, k, e, value);
-}
-
 static void note_age(const SegmentObject *s, const struct entry_ref *e, enum finding f, struct age *age)
 {
     if (unlikely(age != NULL) && f != FOUND_NOTHING)
@@ -25,7 +17,7 @@ static ALWAYS_INLINE int fetch_once(SegmentObject *s, PyObject *key_object, PyOb
     enum finding f;
     if (unlikely(s->near != NULL) && near_find(s, key_object, &k, &e, &f, out)) {
         note_age(s, &e, f, age);
-        return f;
+        return *out && !(*out = near_given(s, *out)) ? -1 : (int)f;
     }
     uint64_t hash = hash_key(s->a.hash_key, k.bytes, k.n);
     for (int tries = 0; tries < GET_TRIES_MAX; tries++) {
@@ -38,7 +30,7 @@ static ALWAYS_INLINE int fetch_once(SegmentObject *s, PyObject *key_object, PyOb
         if (unlikely(r == READ_ERROR))
             return -1;
         if (r == READ_OK && unlikely(s->near != NULL))
-            keep_near(s, attachments, key_object, &k, &e, *out);
+            near_keep(s, attachments, key_object, &k, &e, *out);
         if (likely(r == READ_OK))
             return f;
         if (r == READ_GARBAGE) {

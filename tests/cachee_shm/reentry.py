@@ -50,7 +50,8 @@ from cachee_shm.segment import embedded, private  # noqa: E402
 
 MEMORY = 2 << 20
 POINTS_MAX = 1000
-SPEC = private(embedded(None))._replace(memory_bytes=MEMORY, near_cache_entries=8)
+SHARED, COPIES = 1, 2  # near_objects, as module.h numbers it
+SPEC = private(embedded(None))._replace(memory_bytes=MEMORY, near_bytes=4096, near_objects=SHARED)
 KEY = struct.pack("<Q", 7)
 MAP = b"\x03\x03\xff\xff"
 
@@ -74,6 +75,13 @@ class Keys:
         return iter(["t", "s", "u", "none"])
 
 
+# Of a cache that gives copies of what is near: those verbs copy.
+COPYING = {
+    "get": [("d",), ("e",)],
+    "lookup": [("d",)],
+    "get_many": [(["d", "e", "s"],)],
+    "__getitem__": [("d",)],
+}
 REST = (False, 0.0, 0.0, 0.0)  # of _judge: what get_or_load is rarely asked for
 
 CALLS = {
@@ -365,8 +373,8 @@ SCENES = [
 NOT_VERBS = {"_attach", "__new__", "__init__", "__repr__", "__doc__", "__module__", "__dict__", "__weakref__"}
 
 
-def cache_with_values():
-    cache = cachee_shm.Cache(SPEC)
+def cache_with_values(near_objects):
+    cache = cachee_shm.Cache(SPEC._replace(near_objects=near_objects))
     cache.bridge_acquire()
     for name in ("web-1", "web-2", "web-3"):
         index = cache.source_open(name)
@@ -381,12 +389,16 @@ def cache_with_values():
         "f": 0.5,
         "b": b"x",
         "n": None,
+        "d": {"a": [1, {"b": [2]}], "c": {}},
+        "e": [[1], {"a": 2}],
     }.items():
         cache.set(key, value, tags=["x"] if key == "t" else [])
     cache.set("count", 1, local=True)
-    for n in range(8):  # the near cache is full: whoever comes in pushes another out
-        cache.set(f"near-{n}", (n,))
+    for n in range(12):  # the near cache is full: whoever comes in pushes another out
+        cache.set(f"near-{n}", (n,) if near_objects == SHARED else [n])
         cache.get(f"near-{n}")
+    assert 0 < cache.stats()["near_entries"] <= 8
+    cache.get("d")  # it is near, "e" is not
     return cache
 
 
@@ -419,9 +431,9 @@ class Hook:
             self.act(self.cache)
 
 
-def ran_to_its_end(name, call, at, act):
+def ran_to_its_end(name, call, at, act, near_objects):
     """Whether the verb had fewer points than that."""
-    cache = cache_with_values()
+    cache = cache_with_values(near_objects)
     hook = Hook(cache, at, act)
     _core._reentry(hook)
     try:
@@ -442,11 +454,11 @@ def ran_to_its_end(name, call, at, act):
     return hook.seen < at
 
 
-def run(name, call):
+def run(name, call, near_objects=SHARED):
     points = 0
     for act in (close, attach_anew, move):
         for at in range(1, POINTS_MAX):
-            if ran_to_its_end(name, call, at, act):
+            if ran_to_its_end(name, call, at, act, near_objects):
                 points += at - 1
                 break
         else:
@@ -466,6 +478,14 @@ def main():
         for arguments in CALLS.get(name, ANY):
             points += run(
                 name, lambda cache, name=name, arguments=arguments: getattr(cache, name)(*arguments)
+            )
+    for name, calls in COPYING.items():
+        print(f"{name}, copies", flush=True)
+        for arguments in calls:
+            points += run(
+                name,
+                lambda cache, name=name, arguments=arguments: getattr(cache, name)(*arguments),
+                COPIES,
             )
     for scene in SCENES:
         print(scene.__name__, flush=True)

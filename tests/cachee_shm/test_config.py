@@ -237,8 +237,8 @@ REFUSED = [
     ({"defaults": {"default_ttl": "-1s"}}, "defaults.default_ttl: found '-1s'; accepted: a duration such as"),
     ({"defaults": {"default_ttl": "0s"}}, "defaults.default_ttl: found '0s'; accepted: a duration such as"),
     (
-        {"defaults": {"near_cache_entries": -1}},
-        "defaults.near_cache_entries: found -1; accepted: a whole number from 0 to 1048576",
+        {"defaults": {"near_cache": "4"}},
+        "defaults.near_cache: found '4'; accepted: the size that each process keeps of what it reads, such",
     ),
     (
         {"defaults": {"pickle": True}},
@@ -253,7 +253,15 @@ REFUSED = [
     ),
     ({"namespaces": {"a": {"compress": "5B"}}}, "namespaces.a.compress: found '5B'; accepted: the size"),
     ({"defaults": {"compress": 4096}}, "defaults.compress: found 4096; accepted: the size from which on"),
-    ({"namespaces": {"a": {"near_cache_entries": "64"}}}, "namespaces.a.near_cache_entries: found '64'; acc"),
+    ({"namespaces": {"a": {"near_cache": "2GiB"}}}, "namespaces.a.near_cache: found '2GiB'; accepted: the"),
+    (
+        {"namespaces": {"a": {"near_cache_entries": 64}}},
+        "namespaces.a.near_cache_entries: an unknown key; accepted: memory, default_ttl",
+    ),
+    (
+        {"namespaces": {"a": {"near_objects": "yes"}}},
+        "namespaces.a.near_objects: found 'yes'; accepted: true, false or \"copy\"",
+    ),
     ({"defaults": {"default_ttl": "5 m"}}, '(units: ms, s, min, h, d), or "never"'),
     (
         {"defaults": {"default_ttl": "nan s"}},

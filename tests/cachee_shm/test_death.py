@@ -234,7 +234,7 @@ VERBS_MAX = 12  # one each 0.25 s
 
 @pytest.mark.parametrize("verb", VERBS.values(), ids=VERBS)
 def test_on_a_quiet_host_any_verb_pays_what_a_dead_process_owes(cache, config, verb):
-    config["namespaces"]["shop"]["near_cache_entries"] = 64
+    config["namespaces"]["shop"] |= {"near_cache": "64KiB", "near_objects": True}
     with cachee_shm.attach(config=config) as seldom:
         seldom.set_many({"owed": "old", "there": 1})
         seldom.set("object", {"a": [1]})

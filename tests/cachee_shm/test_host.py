@@ -105,7 +105,7 @@ def test_peers_hear_nothing_of_a_counter(cache):
 
 
 def test_a_counter_that_is_read_is_the_last_sum_also_by_a_near_cache(config):
-    config["namespaces"] = {"default": {"near_cache_entries": 64}}
+    config["namespaces"] = {"default": {"near_cache": "64KiB"}}
     with cachee_shm.attach(config=config) as cache:
         for n in range(100):
             assert cache.host.incr("hits", initial=0) == cache.get("hits") == n + 1
@@ -259,7 +259,7 @@ def test_what_other_hosts_may_hold_is_not_compared(host, cache):
 
 
 def test_peers_hear_nothing_of_cas_and_a_near_cache_sees_each(config):
-    config["namespaces"] = {"default": {"near_cache_entries": 64}}
+    config["namespaces"] = {"default": {"near_cache": "64KiB"}}
     with cachee_shm.attach(config=config) as cache:
         assert cache.host.cas("a", [0], None)
         for n in range(50):

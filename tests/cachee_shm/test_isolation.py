@@ -146,7 +146,7 @@ def test_serve_does_not_lengthen_a_lifetime(host):
 
 @pytest.mark.parametrize("policy", ["cap", "flush", "serve"])
 def test_every_policy_holds_for_decoded_objects_of_the_near_cache_too(host, config, policy):
-    config["namespaces"]["shop"]["near_cache_entries"] = 64
+    config["namespaces"]["shop"] |= {"near_cache": "64KiB", "near_objects": True}
     cache = host(policy)
     start = cache.now_ms()
     cache.set("a", {"old": 1})

@@ -249,7 +249,7 @@ def test_a_sliding_value_keeps_its_tags_its_etag_and_its_grace(cache, load, cloc
 
 
 def test_near_hits_lengthen_it_too(config, clock):
-    config["namespaces"]["shop"]["near_cache_entries"] = 8
+    config["namespaces"]["shop"] |= {"near_cache": "64KiB", "near_objects": True}
     with cachee_shm.attach(config=config) as cache:
         now = cache.now_ms()
         cache.get_or_load("a", Origin({"n": 1}), ttl=100, sliding=10)

@@ -6,6 +6,7 @@ import mmap
 import os
 import random
 import struct
+import sys
 import threading
 import weakref
 from contextlib import closing
@@ -15,22 +16,24 @@ from pydantic import BaseModel
 
 import cachee_shm
 from cachee_shm import codec
+from cachee_shm.attaching import spec_for
 from tests.cachee_shm.processes import child, forked, in_fork
 
-ENTRIES = 64
+NEAR_BYTES = 64 * 1024
 WIRE_KEY, WIRE_CLEAR, WIRE_ALL = 1, 4, 5
 
 
 @pytest.fixture
 def near_config(config):
-    config["namespaces"]["shop"]["near_cache_entries"] = ENTRIES
+    config["namespaces"]["shop"] |= {"near_cache": "64KiB", "near_objects": True}
     return config
 
 
 @pytest.fixture
 def near(near_config):
-    """A cache with a near cache; its clock stands."""
-    with cachee_shm.attach(config=near_config) as cache:
+    """A cache with a near cache that nothing falls out of; its clock stands."""
+    spec = spec_for("shop", near_config, False)._replace(near_bytes=16 << 20)
+    with cachee_shm.Cache(spec) as cache:
         cache._freeze(cache.now_ms())
         yield cache
 
@@ -82,11 +85,112 @@ def test_a_decoded_object_is_returned_again_as_long_as_it_is_the_value(near, val
     assert near.stats()["hits"] == 6
 
 
-def test_what_needs_no_decoding_is_not_kept(near):
-    for value in (b"bytes", "ascii", "ü", 1, 1.5, True, None):
+@pytest.mark.parametrize("objects", [False, True, "copy"])
+@pytest.mark.parametrize("value", [b"bytes" * 9, "ascii", "ü", 1 << 40, 1.5, 1 << 80])
+def test_what_cannot_change_is_kept_when_it_is_read_again(config, value, objects):
+    config["namespaces"]["shop"] |= {"near_cache": "64KiB", "near_objects": objects}
+    with cachee_shm.attach(config=config) as near:
         near.set("a", value)
-        assert near.get("a") == near.get("a") == value
+        reads = [near.get("a")]
+        is_decoded = value == 1 << 80
+        assert near.stats()["near_entries"] == is_decoded
+        reads += [near.get("a") for _ in range(3)]
+        assert reads == [value] * 4 and reads[3] is reads[2]
+        assert (near.stats()["near_hits"] > 0, near.stats()["near_entries"]) == (True, 1)
+        near.set("a", "new")
+        assert near.get("a") == "new"
+
+
+def test_what_is_neither_is_not_kept(near):
+    for value in (True, None):
+        near.set("a", value)
+        assert [near.get("a") for _ in range(3)] == [value] * 3
     assert (near.stats()["near_hits"], near.stats()["near_entries"]) == (0, 0)
+
+
+def test_objects_that_can_change_are_kept_only_where_the_configuration_says_so(config):
+    config["namespaces"]["shop"]["near_cache"] = "64KiB"
+    with cachee_shm.attach(config=config) as near:
+        near.set("a", [1])
+        assert near.get("a") is not near.get("a")
+        assert near.stats()["near_entries"] == 0
+
+
+@pytest.mark.parametrize("value", [[1, [2, {"a": [3]}]], {"a": {"b": [1, "x"]}, "c": 1.5}])
+def test_each_caller_may_change_the_copy_that_it_gets(config, value):
+    config["namespaces"]["shop"] |= {"near_cache": "64KiB", "near_objects": "copy"}
+
+    def spoil(one):
+        for each in list(one.values()) if isinstance(one, dict) else list(one):
+            if isinstance(each, (dict, list)):
+                spoil(each)
+        one.clear()
+
+    with cachee_shm.attach(config=config) as near:
+        near.set("a", value)
+        for _ in range(4):
+            got = near.get("a")
+            assert got == value
+            spoil(got)
+        assert near.stats()["near_hits"] == 3
+        near.set("b", Item(name="x"))  # what is no plain dict or list is decoded each time
+        assert near.get("b") is not near.get("b") and near.get("b").seen == []
+
+
+def test_keys_that_are_read_once_each_push_nothing_out(config):
+    config["namespaces"]["shop"]["near_cache"] = "64KiB"
+    with cachee_shm.attach(config=config) as near:
+        near.set_many({f"k{i}": b"x" * 50 for i in range(2000)})
+        hot = [near.get("k0") for _ in range(3)][-1]
+        before = near.stats()
+        for i in range(1, 2000):
+            near.get(f"k{i}")
+        after = near.stats()
+        assert (after["near_entries"], after["near_bytes"]) == (1, before["near_bytes"])
+        assert near.get("k0") is hot
+
+
+def test_a_value_that_is_too_large_pushes_nothing_out(config):
+    config["namespaces"]["shop"]["near_cache"] = "64KiB"
+    with cachee_shm.attach(config=config) as near:
+        for i in range(1000):  # far more than there are slots
+            near.set(f"k{i}", i << 33)
+            near.get(f"k{i}"), near.get(f"k{i}")
+        before = near.stats()
+        near.set_many({f"huge-{i}": b"x" * 40_000 for i in range(20)})
+        for i in range(20):
+            near.get(f"huge-{i}"), near.get(f"huge-{i}"), near.get(f"huge-{i}")
+        after = near.stats()
+        assert before["near_entries"] > 50
+        for name in ("near_entries", "near_bytes", "near_hits"):
+            assert after[name] == before[name]
+
+
+@pytest.mark.parametrize("size", [10, 300, 3000])
+def test_its_bytes_are_counted_and_never_more_than_it_was_told(config, size):
+    config["namespaces"]["shop"]["near_cache"] = "64KiB"
+    with cachee_shm.attach(config=config) as near:
+        empty = near.stats()["near_bytes"]
+        assert 0 < empty <= NEAR_BYTES // 2
+        near.set("one", b"x" * size)
+        near.get("one"), near.get("one")
+        assert near.stats()["near_bytes"] - empty == sys.getsizeof("one") + sys.getsizeof(b"x" * size)
+        for i in range(1000):
+            near.set(f"k{i}", "ü" * size)
+            near.get(f"k{i}"), near.get(f"k{i}")
+            assert near.stats()["near_bytes"] <= NEAR_BYTES
+        assert near.stats()["near_entries"] > 1
+        near.set("huge", b"x" * 40_000)  # one value does not take the room of all others
+        assert near.get("huge") is not near.get("huge")
+
+
+def test_it_is_at_most_a_64th_of_the_namespace_s_memory_and_off_by_default(config):
+    config["namespaces"]["shop"]["near_cache"] = "1GiB"
+    with cachee_shm.attach(config=config) as near:
+        assert near.spec.near_bytes == near.spec.memory_bytes // 64
+    del config["namespaces"]["shop"]["near_cache"]
+    with cachee_shm.attach(config=config) as cache:
+        assert cache.spec.near_bytes == 0 and "near_bytes" not in cache.stats()
 
 
 def test_the_object_that_was_set_is_the_caller_s_and_is_not_returned(near):
@@ -119,15 +223,15 @@ def test_a_key_of_another_class_that_hashes_as_it_likes_is_read_all_the_same(nea
     assert near.stats()["near_hits"] == 0
 
 
-def test_it_holds_no_more_than_it_was_told_and_lets_the_others_go(near):
-    kept = {}
+def test_it_holds_no_more_than_it_was_told_and_lets_the_others_go(near_config):
+    near, kept = cachee_shm.attach(config=near_config), {}
     for number in range(5000):
         near.set(f"key-{number}", Item(name=str(number)))
         kept[number] = weakref.ref(near.get(f"key-{number}"))
     gc.collect()
     alive = [number for number, item in kept.items() if item() is not None]
-    assert len(alive) == near.stats()["near_entries"] <= ENTRIES
-    assert len(alive) > ENTRIES // 2
+    assert len(alive) == near.stats()["near_entries"] > 16
+    assert near.stats()["near_bytes"] <= NEAR_BYTES
     near.close()
     gc.collect()
     assert [item for item in kept.values() if item() is not None] == []

@@ -39,7 +39,7 @@ QUIET = """
     PySet_GET_SIZE PyThread_get_thread_ident PyTuple_Check PyTuple_CheckExact PyTuple_GET_ITEM
     PyTuple_GET_SIZE PyTuple_SET_ITEM
     PyUnicode_1BYTE_DATA PyUnicode_AsUTF8 PyUnicode_AsUTF8AndSize PyUnicode_Check
-    PyUnicode_CheckExact PyUnicode_CompareWithASCIIString PyUnicode_DATA
+    PyUnicode_KIND PyUnicode_CheckExact PyUnicode_CompareWithASCIIString PyUnicode_DATA
     PyUnicode_GET_LENGTH PyUnicode_IS_COMPACT_ASCII PyUnicode_New Py_NewRef Py_TYPE Py_VISIT Py_XNewRef
 """
 # As the module is imported, before there is a segment.

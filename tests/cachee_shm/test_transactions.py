@@ -57,7 +57,7 @@ def test_from_its_first_write_on_it_reads_nothing(cache):
 
 
 def test_near_objects_are_hidden_too(config):
-    config["namespaces"]["shop"]["near_cache_entries"] = 64
+    config["namespaces"]["shop"] |= {"near_cache": "64KiB", "near_objects": True}
     with cachee_shm.attach(config=config) as cache:
         cache.set("a", {"x": 1})
         assert cache.get("a") is cache.get("a")
