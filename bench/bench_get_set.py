@@ -7,7 +7,8 @@ are str, made beforehand, except where the title says otherwise; values are byte
   cachee             a host of a mesh: a default_ttl, a real bridge, and four peers linked to it, each with a
                      bridge of its own. No turn begins before the peers have applied what was written
   cachee, local      a segment without a bridge and without a lifetime
-  cachee, near       the same with near_cache and near_objects, for the dict: its process keeps the object
+  cachee, near       with near_cache, which is off by default: this process keeps what it reads. For the hot
+                     key of 100 bytes it is a host of the mesh; for the dict, a local one with near_objects
   msgpack.unpackb    decoding the dict's packed bytes, with no cache around it
 
 dict, cachebox and theine return the object that they hold; all others make a new one from shared bytes, or
@@ -15,16 +16,22 @@ from what a server sent. Nothing is timed before every subject was seen to hold 
 core of its own where there are two or more, bridges have the others, servers all of them. A slow rival does
 fewer operations in its turn: as many as take 60 ms, and the next ones in the next turn. "Random": keys are
 read in another order than that in which they were stored.
+
+The last table sets what near_cache saves beside what it costs: the hot read, and the memory of 8 workers that
+have each read all keys twice. A worker's memory is what a forked process adds to its private pages by this.
 """
 
 from __future__ import annotations
 
+import gc
+import os
 import random
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from itertools import repeat
+from pathlib import Path
 from typing import Any
 
 import mesh
@@ -33,8 +40,13 @@ import rivals
 from measuring import Target, apart, interleaved, ratio, save, start, table, targets_table
 from rivals import Store, cachee
 
+import cachee_shm
+
 PEERS = 4
 MANY = 100
+WORKERS = 8
+NEAR_BYTES = 4 << 20
+NEAR_SHARE = 64  # of the memory, as the configuration bounds it
 TURN_MS = 60.0
 SETS_MOST = 16_000  # in a turn: half of the ring, so that no peer is lapped
 LEAST_CALLS = 10
@@ -51,6 +63,7 @@ HOT = "user:4711"
 US, LOOP, LOCAL, NEAR = "cachee", "the loop alone", "cachee, local", "cachee, near"
 UNPACK = "msgpack.unpackb"
 SINGLE = "cachee: get"
+GET_HOT = "get, one hot key, 100 bytes"
 
 Turn = Callable[[], float]
 Samples = dict[str, list[float]]
@@ -106,6 +119,7 @@ class Bench:
         self,
         stores: dict[str, Store],
         near: Store,
+        near_hot: Store,
         keys: list[str],
         settle: Callable[[], None],
         quick: bool,
@@ -113,6 +127,7 @@ class Bench:
     ) -> None:
         self.stores = stores
         self.near = near
+        self.near_hot = near_hot
         self.keys = keys
         self.reads = random.Random(2).sample(keys, len(keys))
         self.settle = settle
@@ -159,7 +174,8 @@ class Bench:
     def get_hot(self) -> Samples:
         turns: dict[str, Turn] = {LOOP: lambda: loop_alone(repeat(HOT, self.hot_most), self.hot_most)}
         turns |= {name: self.hot(store.get, HOT) for name, store in self.stores.items()}
-        return self.measure("get, one hot key, 100 bytes", turns)
+        turns[NEAR] = self.hot(self.near_hot.get, HOT)
+        return self.measure(GET_HOT, turns)
 
     def get_random(self) -> Samples:
         turns: dict[str, Turn] = {LOOP: lambda: loop_alone(self.reads, len(self.reads))}
@@ -264,6 +280,10 @@ def run(bench: Bench) -> list[Target]:
     set_hot, set_random = bench.set_hot(), bench.set_random()
     many = bench.get_many()
     bench.set_many()
+
+    def near_to(rival: str) -> float | None:
+        return ratio(hot[NEAR], hot[rival]) if rival in hot else None
+
     asked = [
         ("S1", "get, hot", hot, "cachebox", 1.1),
         ("S1", "get, hot", hot, "warp_cache", 0.33),
@@ -280,9 +300,70 @@ def run(bench: Bench) -> list[Target]:
             Target(name, f"{what}: cachee / {rival}", compared(samples, rival), limit)
             for name, what, samples, rival, limit in asked
         ),
+        Target("S1", "get, hot: cachee, near / cachebox", near_to("cachebox"), 0.9),
+        Target("S1", "get, hot: cachee, near / dict", near_to("dict"), 1.6),
         Target("S3", "get of a dict: cachee, near / dict", ratio(value[NEAR], value["dict"]), 1.6),
         Target("S2", f"get_many of {MANY}, for a key: it / get", ratio(many[US], many[SINGLE]), 0.65),
     ]
+
+
+def private_bytes() -> int:
+    """What this process has in pages that it shares with nobody."""
+    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+    return 1024 * sum(int(line.split()[1]) for line in lines if line.startswith("Private_"))
+
+
+def grown_by(fill: Callable[[], object]) -> int:
+    """The private bytes that `fill`, and what it returns, add to a forked process."""
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            gc.disable()  # it would write into every page that is still shared
+            before = private_bytes()
+            filled = fill()
+            os.write(write, str(private_bytes() - before).encode())
+            del filled
+        finally:
+            os._exit(0)
+    os.close(write)
+    grown = os.read(read, 64)
+    os.close(read)
+    os.waitpid(pid, 0)
+    if not grown:
+        raise SystemExit("the process whose memory was to be measured has failed")
+    return int(grown)
+
+
+def gain_and_memory(bench: Bench, off: cachee_shm.Cache, on: cachee_shm.Cache) -> str:
+    """The hot read with and without near_cache, and what a host holds once its workers have read all keys."""
+
+    def dict_of_all() -> object:
+        return {key[:1] + key[1:]: VALUE[:1] + VALUE[1:] for key in bench.keys}
+
+    def read_all(cache: cachee_shm.Cache) -> Callable[[], None]:
+        def read() -> None:
+            for key in bench.keys:
+                own_key = key[:1] + key[1:]  # the key object of a request is the worker's own
+                cache.get(own_key)
+                cache.get(own_key)
+
+        return read
+
+    hot = bench.sections[GET_HOT]
+    rows = []
+    for name, label, shared, fill in (
+        (US, "near_cache off", off.spec.memory_bytes, read_all(off)),
+        (NEAR, f"near_cache {on.spec.near_bytes >> 10} KiB", on.spec.memory_bytes, read_all(on)),
+        ("dict", "a dict in each", 0, dict_of_all),
+    ):
+        each = grown_by(fill)
+        sizes = (shared, each, shared + WORKERS * each)
+        rows.append(
+            (label, f"{statistics.median(hot[name]):,.0f}", *(f"{size / 1e6:,.1f}" for size in sizes))
+        )
+    title = f"near_cache: the hot read, and the memory of {WORKERS} workers and {len(bench.keys):,} keys"
+    return table(title, ("", "get, ns", "shared, MB", "each, MB", f"all {WORKERS}, MB"), rows)
 
 
 def draw(sections: dict[str, Samples]) -> Callable[[Any], None]:
@@ -315,10 +396,14 @@ def main() -> None:
         others = stack.enter_context(rivals.rivals(len(keys), cores))
         ours = stack.enter_context(mesh.mesh("here", PEERS, memory, cores))
         alone = stack.enter_context(mesh.local("local", memory))
+        spec = ours.cache.spec
+        near_bytes = min(NEAR_BYTES, spec.memory_bytes // NEAR_SHARE)
+        near_hot = stack.enter_context(cachee_shm.Cache(spec._replace(near_bytes=near_bytes)))
         near = stack.enter_context(mesh.local("near", "16MiB", near_cache="256KiB", near_objects=True))
         stores = {US: cachee(ours.cache), LOCAL: cachee(alone), **others}
-        bench = Bench(stores, cachee(near), keys, ours.settle, chosen.quick, chosen.repeats)
+        bench = Bench(stores, cachee(near), cachee(near_hot), keys, ours.settle, chosen.quick, chosen.repeats)
         targets = run(bench)
+        print(gain_and_memory(bench, ours.cache, near_hot))
     print(targets_table(targets))
     save(chosen.out, "get_set", {"ns_per_operation": bench.sections}, targets, draw(bench.sections))
 

@@ -27,7 +27,7 @@ TABLES = {  # besides the targets'
     "bench_fanout": 2,
     "bench_flood": 1,
     "bench_frameworks": 4,
-    "bench_get_set": 8,
+    "bench_get_set": 9,
     "bench_herd": 1,
     "bench_hit_ratio": 2,
     "bench_host_death": 1,
