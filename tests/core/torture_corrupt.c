@@ -137,7 +137,7 @@ static a64 *somewhere_in(enum region r, struct chance *c)
 }
 
 /* A word that could be one of this region. */
-static uint64_t likely(enum region r, uint64_t word, struct chance *c)
+static uint64_t likely_word(enum region r, uint64_t word, struct chance *c)
 {
     uint32_t page = chance_below(c, target.geo.page_count);
     uint64_t generation = page_generation(load_relaxed(&target.page_words[page]));
@@ -183,7 +183,7 @@ static uint64_t mangled(enum region r, uint64_t word, struct chance *c)
         return load_relaxed(anywhere_in(r, c));
     case 5:
     case 6:
-        return likely(r, word, c);
+        return likely_word(r, word, c);
     default:
         return word ^ 1ull << chance_below(c, 64);
     }
