@@ -22,7 +22,8 @@
  * be one that the other process's verb, which has returned, should have evicted, nor at any instruction after it. (This finds what racing does not: races
  * of three or four instructions.)
  *
- * Points: images where anything but value bytes changed; interleavings just before and just after each such change: all
+ * Points: images where anything but value bytes and doubts changed (a map, and a flush, raise 512 doubts, each of which would
+ * be a point; what they promise is the simulator's); interleavings just before and just after each such change: all
  * of them for some pairs of verbs, a random sample of the others within the seconds given. `torture_steps N all`: all,
  * but of verbs of more than LONG_STEPS instructions.
  *
@@ -91,10 +92,16 @@ static void check_images(const struct scene *s, const unsigned char *bytes, uint
     tally(IMAGES);
 }
 
+static bool changed_since(const unsigned char *last)
+{
+    uint64_t doubts = here.geo.doubts_at, after = doubts + (sizeof(a64) << INTENT_BUCKET_BITS);
+    /* The value bytes behind pages_at count once a word names them. */
+    return memcmp(last, here.base, doubts) != 0 || memcmp(last + after, here.base + after, here.geo.pages_at - after) != 0;
+}
+
 /* Run the verb once; at every change check its death, and note the points. Returns their number. */
 static uint32_t step_through(const struct scene *s, uint32_t *points, bool check)
 {
-    uint64_t watched = here.geo.pages_at; /* the value bytes behind it count once a word names them */
     unsigned char *last = malloc(here.geo.total_bytes);
     uint32_t n = 0, steps = 0, first = 0;
     begin_run();
@@ -104,7 +111,7 @@ static uint32_t step_through(const struct scene *s, uint32_t *points, bool check
         REQUIRE(++steps < STEPS_MAX, "%s: does not end", s->name);
         if (!all_points && n > 0 && steps - first > STEPS_IN_CHECK)
             break;
-        if (memcmp(last, here.base, watched) == 0)
+        if (!changed_since(last))
             continue;
         memcpy(last, here.base, here.geo.total_bytes);
         first = n == 0 ? steps : first;
