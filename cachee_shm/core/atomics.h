@@ -50,8 +50,8 @@
 #include <string.h>
 
 /* Which way a branch mostly goes: what it rarely runs is put out of the way. */
-#define likely(condition) __builtin_expect((condition), 1)
-#define unlikely(condition) __builtin_expect((condition), 0)
+#define LIKELY(condition) __builtin_expect((condition), 1)
+#define UNLIKELY(condition) __builtin_expect((condition), 0)
 /* A hit runs these; or it does not, and would save registers for them. The compiler, which counts callers, guesses wrong. */
 #define ALWAYS_INLINE inline __attribute__((always_inline))
 #define NEVER_INLINE __attribute__((noinline))

@@ -45,7 +45,7 @@ static ALWAYS_INLINE enum finding judge_age(struct attachment *a, const struct e
         return FOUND_NOTHING;
     if (a->has_bridge) {
         uint64_t until_ms = load_acquire(&a->header->serve_until_ms);
-        if (unlikely(now_ms > until_ms) && withheld(a, e, now_ms, until_ms))
+        if (UNLIKELY(now_ms > until_ms) && withheld(a, e, now_ms, until_ms))
             return FOUND_NOTHING;
     }
     if (!entry_expired(e, now_ms))
@@ -66,7 +66,7 @@ static void doubt_fences(struct attachment *a, const struct entry_ref *e)
 
 static ALWAYS_INLINE enum finding judge(struct attachment *a, const struct entry_ref *e)
 {
-    if (likely(entry_valid(a, e)))
+    if (LIKELY(entry_valid(a, e)))
         return judge_age(a, e);
     doubt_fences(a, e);
     return FOUND_NOTHING;
@@ -75,7 +75,7 @@ static ALWAYS_INLINE enum finding judge(struct attachment *a, const struct entry
 /* A use of what was found. */
 static enum finding used(struct attachment *a, const struct entry_ref *e, enum finding f)
 {
-    if (unlikely(entry_slides(e)) && f == FOUND)
+    if (UNLIKELY(entry_slides(e)) && f == FOUND)
         slide(a, e);
     return f;
 }

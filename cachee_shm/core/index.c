@@ -107,9 +107,9 @@ static ALWAYS_INLINE bool find_in(const struct attachment *a, a64 *bucket, uint6
         if ((word ^ tag_bits) & (INDEX_TAG_MASK | INDEX_PENDING))
             continue;
         bool matches = entry_open(a, word, e) && e->hash == hash;
-        if (unlikely(!matches))
+        if (UNLIKELY(!matches))
             fence_acquire(); /* PAGE */
-        if (unlikely(((load_relaxed(&bucket[i]) ^ word) & ~INDEX_FREQ_MASK) != 0)) /* carried on under our eyes, or another's now */
+        if (UNLIKELY(((load_relaxed(&bucket[i]) ^ word) & ~INDEX_FREQ_MASK) != 0)) /* carried on under our eyes, or another's now */
             tries++, i--;
         else if (matches && e->key_bytes == key_bytes && racing_equal(entry_key(e), key, key_bytes)) {
             e->word_at = &bucket[i];
@@ -132,6 +132,21 @@ bool index_find(struct attachment *a, uint64_t hash, const void *key, uint32_t k
     uint32_t first = first_bucket(a, hash);
     return find_in(a, bucket_at(a, first), tag_bits_of(hash), hash, key, key_bytes, e) ||
            find_in_second(a, first, hash, key, key_bytes, e);
+}
+
+void index_prefetch_entry(const struct attachment *a, uint64_t hash)
+{
+    a64 *bucket = bucket_at(a, first_bucket(a, hash));
+    int i = index_seek(bucket, 0, tag_bits_of(hash));
+    if (i == BUCKET_WORDS)
+        return;
+    uint64_t word = load_relaxed(&bucket[i]);
+    uint32_t page = (word >> INDEX_PAGE_SHIFT) & INDEX_PAGE_BITS, off = (uint32_t)(word >> INDEX_OFF_SHIFT) * ENTRY_UNIT;
+    if (page >= a->geo.page_count || off > a->geo.page_bytes - ENTRY_HEADER_WORDS * 8)
+        return;
+    __builtin_prefetch(&a->page_words[page]);
+    __builtin_prefetch(page_at(a, page, off));
+    __builtin_prefetch(page_at(a, page, off) + 8); /* the next line: most entries have two or three */
 }
 
 /* The word names page, offset and 11 bits of the generation. If the page has the whole generation now, it had it when the
@@ -167,7 +182,7 @@ bool entry_valid(const struct attachment *a, const struct entry_ref *e)
     uint64_t position = e->version >> 1;
     bool quiet = load_acquire(&h->clear_own) <= position && load_acquire(&h->clear_remote) <= position &&
                  load_acquire(&h->ranges_moved) <= position; /* FENCE */
-    return (likely(quiet) || passed_over(a, e, position)) && (e->tags == 0 || tags_stand(a, e, position));
+    return (LIKELY(quiet) || passed_over(a, e, position)) && (e->tags == 0 || tags_stand(a, e, position));
 }
 
 /* ---- the verdict ---- */

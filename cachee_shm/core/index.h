@@ -36,6 +36,9 @@ static inline void index_prefetch(const struct attachment *a, uint64_t hash)
     prefetch_to_write(c.bucket[1]);
 }
 
+/* The same, after index_prefetch: its entry, if it is where most are. */
+void index_prefetch_entry(const struct attachment *a, uint64_t hash);
+
 /* Find the visible entry of a key. The copy that follows must be confirmed (entry_confirm). */
 bool index_find(struct attachment *a, uint64_t hash, const void *key, uint32_t key_bytes, struct entry_ref *e);
 

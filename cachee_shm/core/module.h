@@ -108,7 +108,7 @@ bool enter_as_bridge(SegmentObject *s); /* for what the bridge alone writes: nor
 static ALWAYS_INLINE bool enter(SegmentObject *s)
 {
     bool nothing_due = s->open && !s->orphan && segment_is_ours(&s->a) && !cache_look_due(&s->a) && !segment_retired(&s->a);
-    return likely(nothing_due) || enter_after_all_else(s);
+    return LIKELY(nothing_due) || enter_after_all_else(s);
 }
 
 /* module_values.c: Python objects to plain ones and back. False: an error is set. */
@@ -144,7 +144,7 @@ bool value_is_plain(PyObject *o, int depth);
 /* Most keys are ASCII. */
 static ALWAYS_INLINE bool key_from(PyObject *o, struct key *k)
 {
-    if (unlikely(!PyUnicode_Check(o) || !PyUnicode_IS_COMPACT_ASCII(o) || PyUnicode_GET_LENGTH(o) > KEY_BYTES_MAX))
+    if (UNLIKELY(!PyUnicode_Check(o) || !PyUnicode_IS_COMPACT_ASCII(o) || PyUnicode_GET_LENGTH(o) > KEY_BYTES_MAX))
         return key_from_any(o, k);
     k->bytes = (PyASCIIObject *)o + 1; /* as PyUnicode_DATA, which asks again what kind of str it is */
     k->n = (uint32_t)PyUnicode_GET_LENGTH(o);
@@ -155,7 +155,7 @@ static ALWAYS_INLINE bool key_from(PyObject *o, struct key *k)
 static ALWAYS_INLINE bool parse_args(const char *verb, const char *const *names, int required, int most, PyObject *const *args,
                               Py_ssize_t n, PyObject *kwnames, PyObject **out)
 {
-    if (unlikely(kwnames || n < required || n > most))
+    if (UNLIKELY(kwnames || n < required || n > most))
         return parse_any_args(verb, names, required, most, args, n, kwnames, out);
     for (int i = 0; i < most; i++)
         out[i] = i < n ? args[i] : NULL;

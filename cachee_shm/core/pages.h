@@ -119,7 +119,7 @@ bool entry_read_more(const struct attachment *a, struct entry_ref *e);
 /* Read the entry at a place whose page word was just loaded. False: lengths that cannot be. */
 static inline bool entry_read(const struct attachment *a, uint32_t page, uint32_t off, struct entry_ref *e)
 {
-    if (unlikely(off > a->geo.page_bytes - ENTRY_HEADER_WORDS * 8))
+    if (UNLIKELY(off > a->geo.page_bytes - ENTRY_HEADER_WORDS * 8))
         return false;
     const a64 *at = page_at(a, page, off);
     e->at = at;
@@ -132,7 +132,7 @@ static inline bool entry_read(const struct attachment *a, uint32_t page, uint32_
     e->version = version_word >> ENTRY_VERSION_SHIFT;
     e->key_bytes = version_word & ENTRY_KEY_BITS;
     e->value_bytes = e->stored_word & ENTRY_LENGTH_BITS;
-    if (unlikely((e->stored_word & ENTRY_MORE_BITS) != 0))
+    if (UNLIKELY((e->stored_word & ENTRY_MORE_BITS) != 0))
         return entry_read_more(a, e);
     e->lifetime = 0;
     e->tags = 0;
