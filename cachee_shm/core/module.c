@@ -469,6 +469,7 @@ static int exec_module(PyObject *module)
         gather(methods, own_methods);
         gather(methods, module_verbs);
         gather(methods, module_cas);
+        gather(methods, module_incr);
         gather(methods, module_bridge);
         gather(methods, module_loading);
         gather(methods, module_peers);

@@ -253,6 +253,7 @@ extern PyMethodDef module_loading[];
 bool writing_ready(PyObject *module); /* module_writing.c: its types */
 bool locks_ready(PyObject *module); /* module_lock.c: its type */
 extern PyMethodDef module_cas[];    /* module_cas.c */
+extern PyMethodDef module_incr[];   /* module_incr.c */
 extern PyMethodDef module_bridge[]; /* module_bridge.c */
 extern PyMethodDef module_peers[];  /* module_peers.c */
 extern PyGetSetDef module_attributes[];

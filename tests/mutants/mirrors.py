@@ -81,6 +81,7 @@ ALSO: dict[str, tuple[str, ...]] = {
     f"{CORE}cas": ("cachee_shm/test_host",),
     f"{CORE}writes": ("cachee_shm/test_cache", "cachee_shm/test_host"),
     f"{CORE}module_cas": ("cachee_shm/test_host", "cachee_shm/test_faces"),
+    f"{CORE}module_incr": ("cachee_shm/test_host", "cachee_shm/test_faces"),
     f"{CORE}msgpack": ("cachee_shm/test_msgpack", "cachee_shm/test_codec"),
     f"{CORE}lock": ("cachee_shm/test_locks",),
     f"{CORE}module_lock": ("cachee_shm/test_locks", "cachee_shm/test_interrupted", "cachee_shm/test_faces"),
