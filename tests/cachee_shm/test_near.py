@@ -150,6 +150,17 @@ def test_keys_that_are_read_once_each_push_nothing_out(config):
         assert near.get("k0") is hot
 
 
+def test_a_key_that_is_read_again_and_again_stays_while_others_come_and_go(config):
+    config["namespaces"]["shop"]["near_cache"] = "64KiB"
+    with cachee_shm.attach(config=config) as near:
+        near.set("hot", b"x" * 50)
+        hot = [near.get("hot") for _ in range(3)][-1]
+        for i in range(2000):
+            near.set(f"k{i}", b"x" * 50)
+            near.get(f"k{i}"), near.get(f"k{i}")
+            assert near.get("hot") is hot
+
+
 def test_a_value_that_is_too_large_pushes_nothing_out(config):
     config["namespaces"]["shop"]["near_cache"] = "64KiB"
     with cachee_shm.attach(config=config) as near:
@@ -180,8 +191,20 @@ def test_its_bytes_are_counted_and_never_more_than_it_was_told(config, size):
             near.get(f"k{i}"), near.get(f"k{i}")
             assert near.stats()["near_bytes"] <= NEAR_BYTES
         assert near.stats()["near_entries"] > 1
-        near.set("huge", b"x" * 40_000)  # one value does not take the room of all others
-        assert near.get("huge") is not near.get("huge")
+
+
+def test_a_value_for_which_too_little_room_was_made_is_not_kept(config):
+    config["namespaces"]["shop"]["near_cache"] = "64KiB"
+    most = 1 << 20
+    spec = spec_for("shop", config, False)._replace(near_bytes=most)
+    with cachee_shm.Cache(spec) as near:
+        for i in range(3000):  # each of them used, so that a pass of the hand frees none
+            near.set(f"k{i}", b"x" * 300)
+            near.get(f"k{i}"), near.get(f"k{i}"), near.get(f"k{i}")
+        for i in range(10):
+            near.set(f"large-{i}", b"x" * 100_000)
+            near.get(f"large-{i}"), near.get(f"large-{i}")
+            assert near.stats()["near_bytes"] <= most
 
 
 def test_it_is_at_most_a_64th_of_the_namespace_s_memory_and_off_by_default(config):
