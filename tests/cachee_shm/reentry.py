@@ -51,7 +51,7 @@ from cachee_shm.segment import embedded, private  # noqa: E402
 MEMORY = 2 << 20
 POINTS_MAX = 1000
 SHARED, COPIES = 1, 2  # near_objects, as module.h numbers it
-SPEC = private(embedded(None))._replace(memory_bytes=MEMORY, near_bytes=4096, near_objects=SHARED)
+SPEC = private(embedded(None))._replace(memory_bytes=MEMORY, near_bytes=8192, near_objects=SHARED)
 KEY = struct.pack("<Q", 7)
 MAP = b"\x03\x03\xff\xff"
 
@@ -394,10 +394,10 @@ def cache_with_values(near_objects):
     }.items():
         cache.set(key, value, tags=["x"] if key == "t" else [])
     cache.set("count", 1, local=True)
-    for n in range(12):  # the near cache is full: whoever comes in pushes another out
+    for n in range(24):  # the near cache is full: whoever comes in pushes another out
         cache.set(f"near-{n}", (n,) if near_objects == SHARED else [n])
         cache.get(f"near-{n}")
-    assert 0 < cache.stats()["near_entries"] <= 8
+    assert 0 < cache.stats()["near_entries"] < 24
     cache.get("d")  # it is near, "e" is not
     return cache
 
