@@ -509,6 +509,8 @@ enum store cache_fill(struct attachment *a, struct write *w, uint64_t token, uin
     if (token > ring_tail(a) || fence_of(a, w->hash) > token)
         return refuse_fill(a, w);
     uint64_t doubt_ms = doubt_until(a, w->hash);
+    if (started_ms < doubt_ms && doubt_ms <= now_ms)
+        return refuse_fill(a, w); /* read in the doubt, stored behind it: nothing would end it */
     w->last_ms = doubt_ms > now_ms ? doubt_ms : 0; /* its last write may still happen: until it is announced again */
     w->grace_ms = w->last_ms ? 0 : w->grace_ms;
     if (!write_reserve(a, w, &at, now_ms)) {

@@ -281,6 +281,28 @@ def test_the_kind_goes_over_the_wire_and_caps_the_fills_of_a_peer(short):
     bridge.close()
 
 
+def test_what_a_peer_read_before_the_doubt_ended_and_stores_after_it_is_not_kept(short):
+    """Where the announcing host has died, no second announcement would end it."""
+    short["namespaces"]["shop"]["on_isolation"] = "serve"
+    bridge, peer = Bridge(short), attach(short)
+    now = peer.now_ms()
+    peer._freeze(now)
+    source = bridge.segment.source_open("a")
+    bridge.segment.apply(source, bytes([KEY_UNKNOWN]) + peer._hash("a").to_bytes(8, "little"))
+
+    def load(ms):
+        peer._freeze(peer.now_ms() + ms)
+        return "row"
+
+    assert peer.get_or_load("a", load, 1000) == "row"
+    assert peer.get("a") is None
+    assert peer.get_or_load("a", load, 1000) == "row"  # begun after the doubt
+    assert peer.get("a") == "row"
+    peer._freeze(None)
+    peer.close()
+    bridge.close()
+
+
 class Refused(Exception):
     def __init__(self, *args, sqlstate=None):
         super().__init__(*args)

@@ -18,6 +18,7 @@ from tests.simulation.truth import DEBT_S, Broken
 from tests.simulation.watched import LOCAL, BridgeKilled, Halfway, Watched, key_hash, range_of
 from tests.simulation.zombies import Held
 from tests.stand_in.entries import FRESH
+from tests.stand_in.wire import KEY
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -404,6 +405,8 @@ class Host:
             return self.delete_tag(segment, rng.choice(self.world.tags[segment.namespace]))
         if dice < self.world.writes * 0.25:
             return self.local(segment)
+        if self.world.doubts is not None and self.world.doubts.random() < 0.3:
+            return self.unsure(self.world.doubts, segment, key)
         dies = rng.choice(("before", "half", "stops")) if rng.random() < self.world.deaths else ""
         return self.writing(segment, key, how, dies)
 
@@ -456,6 +459,44 @@ class Host:
             truth.returned(self.name, key, version)
         else:
             self._announced(segment, {key: version})
+
+    def unsure(self, rng: random.Random, segment: Watched, key: int) -> Steps:
+        """A commit is sent, and never answered. It takes effect up to unknown_ttl later, in a database that
+        outlives this host. The first announcement is made now, the second when it is due."""
+        yield self._load_time()
+        truth, ttl_s = self.world.truth, segment.unknown_ttl_ms / 1000
+        (tag,), keys = self.world.tags_of(key), [key]
+        wide = self.world.doubts_tags and rng.random() < 0.3
+        if wide:
+            keys = [each for each in self.world.keys[segment.namespace] if tag in self.world.tags_of(each)]
+            segment.delete_tag_unknown(tag)
+        else:
+            segment.delete_unknown(key)
+        for each in keys:
+            doubt = truth.doubt(segment, each, self.world.value(each), segment.tail, wide)
+            self.world.at(rng.uniform(0.0, ttl_s), lambda doubt=doubt: truth.takes_effect(doubt))
+        self._announced(segment, {each: truth.version(each) for each in keys})
+        self.world.at(ttl_s, lambda life=self.life: self._keep_house(segment, life))
+
+    def _keep_house(self, segment: Watched, life: int) -> None:
+        """As any process of the host does now and then."""
+        if life != self.life:
+            return
+        if self.world.now >= self.asleep_until:
+            for position, kind, key in segment.pay_dues():
+                tagged = [
+                    each for each in self.world.keys[segment.namespace] if key in self.world.tags_of(each)
+                ]
+                versions = {
+                    each: self.world.truth.version(each) for each in ([key] if kind == KEY else tagged)
+                }
+                self.world.truth.announce(segment, position, versions)
+                for each, version in versions.items():
+                    self.world.truth.returned(self.name, each, version)
+            if self.bridge is not None:
+                self.bridge.pump()
+        if segment.dues:
+            self.world.at(0.05, lambda: self._keep_house(segment, life))
 
     def delete_tag(self, segment: Watched, tag: int) -> Steps:
         keys = [key for key in self.world.keys[segment.namespace] if tag in self.world.tags_of(key)]

@@ -33,7 +33,16 @@ from tests.simulation.truth import Broken
 from tests.simulation.zombies import Held
 from tests.stand_in.entries import FRESH, MISS, Entry
 from tests.stand_in.segment import Segment
-from tests.stand_in.wire import APPLIED_AS, KEY, SET, WIRE_BUCKETS, WIRE_CLEAR, WIRE_SET
+from tests.stand_in.wire import (
+    APPLIED_AS,
+    KEY,
+    SET,
+    WIRE_BUCKETS,
+    WIRE_CLEAR,
+    WIRE_KEY,
+    WIRE_SET,
+    WIRE_UNKNOWN,
+)
 
 Patch = tuple[Any, str, Any]
 
@@ -409,6 +418,34 @@ def _a_namespace_that_is_gone_is_waited_for() -> list[Patch]:
     return [(Members, "drop_absent", lambda self, name, now: False)]
 
 
+def _fills_in_doubt_are_not_capped() -> list[Patch]:
+    return [(Segment, "doubted_until", lambda self, key: 0)]
+
+
+def _an_unknown_outcome_is_announced_once() -> list[Patch]:
+    return [(Segment, "pay_dues", lambda self: [])]
+
+
+def _a_load_that_outlasts_the_doubt_is_stored() -> list[Patch]:
+    fill = Segment.fill
+
+    def lenient(
+        self: Segment, key: int, value: Any, token: int, started_ms: int, *how: Any, **kept: Any
+    ) -> bool:
+        return fill(self, key, value, token, self.now_ms(), *how, **kept)
+
+    return [(Segment, "fill", lenient)]
+
+
+def _a_peer_takes_an_unknown_outcome_for_a_known_one() -> list[Patch]:
+    apply_one = Segment.apply_one
+
+    def forgetful(self: Segment, source: int, kind: int, key: int, digest: int) -> None:
+        apply_one(self, source, WIRE_KEY if kind == WIRE_UNKNOWN else kind, key, digest)
+
+    return [(Segment, "apply_one", forgetful)]
+
+
 RULES: dict[str, tuple[Callable[[], list[Patch]], str, int]] = {
     rule.__name__.strip("_").replace("_", "-"): (rule, shown_by, seed)
     for rule, shown_by, seed in (
@@ -458,6 +495,10 @@ RULES: dict[str, tuple[Callable[[], list[Patch]], str, int]] = {
         (_who_left_goes_on_at_its_tail, "leave", 73),
         (_a_namespace_that_is_gone_is_not_evicted, "lazy reborn", 1),
         (_a_namespace_that_is_gone_is_waited_for, "lazy crash", 0),
+        (_fills_in_doubt_are_not_capped, "unknown crash", 15),
+        (_an_unknown_outcome_is_announced_once, "unknown", 1),
+        (_a_load_that_outlasts_the_doubt_is_stored, "unknown crash", 36),
+        (_a_peer_takes_an_unknown_outcome_for_a_known_one, "unknown crash", 36),
         (_a_relays_word_is_fresh_when_it_arrives, "relays block cut_off", 17),
     )
 }

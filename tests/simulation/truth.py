@@ -11,6 +11,9 @@ I5  a range is applied whole or not at all: a bridge killed in the middle of it 
     (its records then count for no floor; that they are all applied later is I1 and I3)
 I6  a frame that evicts anything stands for an announcement in its range, or for one made since
 I7  what workers are told that a peer has applied of their ring, it has
+I13 after the second announcement of a write of unknown outcome no older row is served (I1); without it, none
+    later than twice unknown_ttl after a host has applied the first. (Once that, where no later doubt in its
+    range of hashes moved the cap.)
 I11 whoever writes after its host's farewell, with no bridge, finds a mark that says so
 I12 a local value is evicted by no other host
 and nothing outside its namespace. I8 to I10, of loading, are told in loading.py.
@@ -60,6 +63,20 @@ class Word(NamedTuple):
     """When its own host must have evicted what is older: later, if its worker died in the middle."""
 
 
+@dataclass
+class Doubt:
+    """A commit that was sent, and not answered."""
+
+    key: int
+    value: int
+    life: Life
+    position: int
+    ends_ms: dict[str, int]
+    """Per host that has applied its first announcement, by that host's clock."""
+    version: int | None = None
+    """None: it has not taken effect."""
+
+
 DEBT_S = 2.0
 """Within this time some verb of the living pays what a dead worker owed."""
 
@@ -76,6 +93,8 @@ class Truth:
         self.announced: dict[Life, list[Announcement]] = defaultdict(list)
         self.by_key: dict[int, list[Word]] = defaultdict(list)
         """Per key hash, every announcement."""
+        self.doubts: dict[int, list[Doubt]] = defaultdict(list)
+        """Per key hash."""
         self.floors: dict[tuple[str, int], int] = defaultdict(int)
         self.met: dict[tuple[str, Life], float] = {}
         """When a host, since it was booted, first kept a cursor of a life."""
@@ -109,10 +128,48 @@ class Truth:
         return self.values[key][-1]
 
     def commit(self, key: int, value: int) -> int:
-        """A new version; the value may be an old one."""
+        """A new version; the value may be an old one. Who wrote the row before, and has not committed yet,
+        holds its lock: that commit comes first."""
+        for doubt in self.doubts[key]:
+            self.takes_effect(doubt)
+        return self._commit(key, value)
+
+    def _commit(self, key: int, value: int) -> int:
         self.values[key].append(value)
         self.counts["commits"] += 1
         return self.version(key)
+
+    # Writes of unknown outcome
+
+    def doubt(self, segment: Watched, key: int, value: int, position: int, wide: bool) -> Doubt:
+        """`wide`: by a tag, which only its own host caps fills for."""
+        life = Life(segment.host, segment.namespace, segment.incarnation)
+        ends_ms = {segment.host: segment.now_ms() + segment.unknown_ttl_ms}
+        made = Doubt(key, value, life, -1 if wide else position, ends_ms)
+        self.doubts[key].append(made)
+        self.counts["doubts"] += 1
+        return made
+
+    def takes_effect(self, doubt: Doubt) -> None:
+        if doubt.version is None:
+            doubt.version = self._commit(doubt.key, doubt.value)
+
+    def _heard(self, segment: Watched, life: Life, after: int, upto: int) -> None:
+        """`segment` has applied so much of this life."""
+        for doubts in self.doubts.values():
+            for doubt in doubts:
+                if doubt.life == life and after < doubt.position <= upto:
+                    doubt.ends_ms.setdefault(segment.host, segment.now_ms() + segment.unknown_ttl_ms)
+
+    def _not_in_doubt(self, segment: Watched, key: int, version: int) -> None:
+        for doubt in self.doubts[key]:
+            ends_ms = doubt.ends_ms.get(segment.host)
+            ended = ends_ms is not None and segment.now_ms() > ends_ms + segment.unknown_ttl_ms
+            if ended and doubt.version is not None and version < doubt.version:
+                raise Broken(
+                    f"I13 {segment.host} {segment.namespace}: key {key:x} version {version} is served "
+                    f"{segment.now_ms() - (ends_ms or 0)} ms after the doubt about {doubt.version} ended"
+                )
 
     # Announcements
 
@@ -184,12 +241,18 @@ class Truth:
         was = Life(segment.host, segment.namespace, segment.incarnation)
         now = was._replace(incarnation=incarnation)
         self.announced[now] = self.announced[was]
+        for doubts in self.doubts.values():
+            for doubt in doubts:
+                doubt.life = now if doubt.life == was else doubt.life
         if was in self.configured:
             self.configured[now] = self.configured[was]
         self.counts["raised"] += 1
 
     def crashed(self, host: str, segments: Iterable[Watched]) -> None:
         """It knows nobody any more."""
+        for doubts in self.doubts.values():
+            for doubt in doubts:
+                doubt.ends_ms.pop(host, None)
         self.ended |= {Life(host, segment.namespace, segment.incarnation) for segment in segments}
         self.gone = {known: at for known, at in self.gone.items() if known[0] != host}
         self.met = {known: at for known, at in self.met.items() if known[0] != host}
@@ -214,6 +277,7 @@ class Truth:
         self.applied[segment.host, life] = now[1]
         self.reached[segment.host, life] = max(self.reached[segment.host, life], now[1])
         covered_from = was[1] if was[0] == now[0] else 0
+        self._heard(segment, life, covered_from, now[1])
         for announcement in self.announced[life]:
             if covered_from < announcement.position <= now[1]:
                 for key, version in announcement.versions.items():
@@ -244,7 +308,9 @@ class Truth:
     def served(self, segment: Watched, key: int, value: int) -> None:
         """One read."""
         self.counts["served"] += 1
-        self._not_too_stale(segment, key, self.at_least_floor(segment, key, value))
+        version = self.at_least_floor(segment, key, value)
+        self._not_too_stale(segment, key, version)
+        self._not_in_doubt(segment, key, version)
 
     def lives(self, segment: Watched, key: int, expires_ms: int) -> None:
         """I8, by the clock of the segment's host; 0 is no end."""

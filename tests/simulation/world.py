@@ -32,6 +32,7 @@ CHAOS_S = 8.0
 SETTLE_S = 5.0
 LOST_AFTER_S = 1.0
 ISOLATION_TTL_S = 0.5
+UNKNOWN_TTL_MS = 1000
 
 
 class World:
@@ -83,6 +84,7 @@ class World:
         self._choose_membership(random.Random(f"membership {seed}"), only.split())
         self._choose_more(random.Random(f"more {seed}"), only.split())
         self._choose_fanout(random.Random(f"fanout {seed}"), only.split())
+        self._choose_doubts(random.Random(f"doubts {seed}"), only.split())
         self.hosts = {name: Host(name, self) for name in self.names}
 
     def _choose_membership(self, rng: random.Random, only: list[str]) -> None:
@@ -139,6 +141,14 @@ class World:
         self.names += [f"h{number}" for number in range(len(self.names), count)]
         self.named = set(self.names)
         self.regions = {name: rng.choice("xy") if regions else "" for name in self.names}
+
+    def _choose_doubts(self, rng: random.Random, only: list[str]) -> None:
+        """Whether commits are lost. Of a tag, fills are capped at home alone: none is lost where a host may
+        end with its due."""
+        lost = "unknown" in only or (not only and rng.random() < 0.3)
+        self.doubts = rng if lost else None
+        names = {each.__name__ for each in self.disasters}
+        self.doubts_tags = not names & {"_crash", "_leave", "_vanish", "_estrange", "_reborn", "_blind"}
 
     # Time
 
@@ -204,6 +214,7 @@ class World:
             self.truth.configured[life] = self.now
         number = self.namespaces.index(namespace) + 1
         segment = Watched(self.truth, host.name, namespace, number, incarnation, self.ring_slots, host.clock)
+        segment.unknown_ttl_ms = UNKNOWN_TTL_MS if self.doubts is not None else 0
         segment.on_isolation, segment.isolation_ttl_s = self.on_isolation, ISOLATION_TTL_S
         return segment
 

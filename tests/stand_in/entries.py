@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +18,7 @@ from tests.stand_in.wire import (
     RANGE_BITS,
     SET,
     TAG,
+    UNKNOWN,
     digest_bits,
     range_of,
 )
@@ -75,6 +77,12 @@ class Entries(Ring):
         self.serve_until = 0
         self.on_isolation = "cap"
         self.isolation_ttl_s = 30.0
+        self.unknown_ttl_ms = 0
+        self.doubts: dict[int, int] = defaultdict(int)
+        """When fills end, per range of hashes: some write there may or may not have happened."""
+        self.doubt_of_all_ms = 0
+        self.dues: list[tuple[int, int, int]] = []
+        """(ms, kind, hash) of second announcements."""
         self.debts: list[int] = []
         """Hashes of writes and `writing` blocks whose worker died."""
         self.range_debts: list[int] = []
@@ -222,10 +230,14 @@ class Entries(Ring):
         version, held = token << 1 | 1, self.entries.get(key)
         if token > self.tail or self.fence_of(key) > token or self.wide_fence(tags, local) > token:
             return False
-        if held is not None and held.version > version:
+        doubted, now = self.doubted_until(key), self.now_ms()
+        if started_ms < doubted <= now or (held is not None and held.version > version):
             return False
         made = self._entry(key, value, ttl_ms, tags, local)
-        self.entries[key] = replace(made, version=version, stored_ms=started_ms, grace_ms=grace_ms)
+        ends, grace_ms = self.capped(key, made.expires_ms), grace_ms if doubted <= now else 0
+        self.entries[key] = replace(
+            made, version=version, stored_ms=started_ms, grace_ms=grace_ms, expires_ms=ends
+        )
         return True
 
     def delete(self, key: int) -> bool:
@@ -244,7 +256,7 @@ class Entries(Ring):
         if entry is None or state != FRESH:
             return False
         expires = self.now_ms() + ttl_ms if ttl_ms else 0
-        self.entries[key] = replace(entry, ttl_ms=ttl_ms, expires_ms=expires)
+        self.entries[key] = replace(entry, ttl_ms=ttl_ms, expires_ms=self.capped(key, expires))
         return True
 
     def incr(self, key: int, by: int) -> int | None:
@@ -256,6 +268,43 @@ class Entries(Ring):
             raise NotACounter
         self.entries[key] = replace(entry, value=entry.value + by)
         return int(self.entries[key].value)
+
+    # Writes of unknown outcome: see doubt.h
+
+    def doubt(self, key: int) -> None:
+        self.doubts[range_of(key)] = max(self.doubts[range_of(key)], self.now_ms() + self.unknown_ttl_ms)
+
+    def doubt_all(self) -> None:
+        self.doubt_of_all_ms = max(self.doubt_of_all_ms, self.now_ms() + self.unknown_ttl_ms)
+
+    def doubted_until(self, key: int) -> int:
+        return max(self.doubts[range_of(key)], self.doubt_of_all_ms)
+
+    def capped(self, key: int, expires_ms: int) -> int:
+        doubted = self.doubted_until(key)
+        return min(expires_ms or doubted, doubted) if doubted > self.now_ms() else expires_ms
+
+    def delete_unknown(self, key: int) -> None:
+        """The first announcement: the doubt, the due, the record."""
+        self.doubt(key)
+        self.dues.append((self.now_ms() + self.unknown_ttl_ms, KEY, key))
+        self.kill_lower(key, self.append(KEY, key, own=True, digest=UNKNOWN) << 1)
+
+    def delete_tag_unknown(self, tag: int) -> None:
+        """It goes to peers as a plain one: there no fill is capped, and the second one is all they have."""
+        self.doubt_all()
+        self.dues.append((self.now_ms() + self.unknown_ttl_ms, TAG, tag))
+        self.delete_tag(tag)
+
+    def pay_dues(self) -> list[tuple[int, int, int]]:
+        """The second announcements: (position, kind, hash) of each."""
+        paid = [due for due in self.dues if due[0] <= self.now_ms()]
+        self.dues = [due for due in self.dues if due not in paid]
+        announced = [(self.append(kind, key, own=True), kind, key) for _, kind, key in paid]
+        for position, kind, key in announced:
+            if kind == KEY:
+                self.kill_lower(key, position << 1)
+        return announced
 
     # Debts
 

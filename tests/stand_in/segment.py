@@ -101,6 +101,8 @@ class Segment(Sources):
         """A set whose value is not there any more is an eviction."""
         if record.kind in (TAG, CLEAR):
             return (WIRE_TAG, record.hash, 0) if record.kind == TAG else (WIRE_CLEAR, 0, 0)
+        if record.kind == KEY and record.digest == UNKNOWN:
+            return WIRE_UNKNOWN, record.hash, 0
         entry = self.entries.get(record.hash)
         announced = entry is not None and entry.version == record.position << 1
         if record.kind in (SET, ADD) and entry is not None and announced:
@@ -164,6 +166,10 @@ class Segment(Sources):
     def apply_one(self, source: int, kind: int, key: int, digest: int) -> None:
         """A fresh position, its fence, then the eviction."""
         bits = digest_bits(digest) if kind == WIRE_SET else UNKNOWN if kind == WIRE_UNKNOWN else 0
+        if kind == WIRE_UNKNOWN:
+            self.doubt(key)
+        elif kind == WIRE_ALL:
+            self.doubt_all()
         position = self.append(APPLIED_AS[kind], key, source=source, digest=bits)
         entry = self.entries.get(key)
         kept = kind == WIRE_SET and entry is not None and self.digest(entry) == digest
@@ -182,6 +188,7 @@ class Segment(Sources):
         if at == first:
             self.step()
             self.mark()
+            self.doubt_all()
             version = self.append(KEY, EVERY_KEY, source=source)
         left = _Steps(max(steps, 1))
         at -= first

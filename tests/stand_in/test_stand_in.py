@@ -41,7 +41,7 @@ class Pair:
         self.rng = random.Random(seed)
         policy = self.rng.choice(("cap", "cap", "flush", "serve"))
         options = {"memory": "2MiB", "on_isolation": policy, "isolation_ttl": "30s"}
-        options["unknown_ttl"] = "0s"  # the model shortens no lifetimes: test_unknown_outcome.py does
+        options["unknown_ttl"] = "0s"  # as in the model: the simulator switches doubts on
         self.real = cachee_shm.attach(config=with_bridge({**config, "namespaces": {"shop": options}}))
         assert self.real.bridge_acquire()
         self.model = Segment(Shape(), self.real.incarnation)

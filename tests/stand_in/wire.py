@@ -26,7 +26,7 @@ EVERY_KEY, EVERY_KEY_DONE = 0, 1
 RANGE, RANGE_BITS = 2, 9
 """The digest bits of an own KEY that is about all keys with the same leading bits, and how many bits."""
 UNKNOWN = 3
-"""The digest bits of a KEY whose outcome is unknown. This model does not shorten fills behind it."""
+"""The digest bits of a KEY whose outcome is unknown."""
 
 
 def range_of(key: int) -> int:
