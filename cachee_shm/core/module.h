@@ -111,6 +111,17 @@ static ALWAYS_INLINE bool enter(SegmentObject *s)
     return LIKELY(nothing_due) || enter_after_all_else(s);
 }
 
+/* Where what was taken in an attachment (a lease, a lock) is given back: outside of a verb, perhaps long after it. NULL: the object
+ * has another attachment by now, or this is a forked child. It looks as enter() does, for the file may have been cut. Runs no
+ * Python code. */
+static inline struct attachment *attachment_still(SegmentObject *s, uint32_t attachments)
+{
+    if (!s->open || s->attachments != attachments || !segment_is_ours(&s->a))
+        return NULL;
+    cache_look_after(&s->a);
+    return &s->a;
+}
+
 /* module_values.c: Python objects to plain ones and back. False: an error is set. */
 struct key {
     const void *bytes;

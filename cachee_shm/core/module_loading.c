@@ -229,8 +229,9 @@ static void land(struct driver *d)
 
 void load_give_back(struct driver *d)
 {
-    if (d->hold.index != NO_LEASE && d->s->open && d->s->attachments == d->attachments && segment_is_ours(&d->s->a))
-        lease_release(&d->s->a, &d->hold);
+    struct attachment *a = d->hold.index != NO_LEASE ? attachment_still(d->s, d->attachments) : NULL;
+    if (a)
+        lease_release(a, &d->hold);
     d->hold.index = NO_LEASE;
 }
 
@@ -430,8 +431,9 @@ static PyObject *fall_back(struct driver *d)
 
 void load_note_duration(struct driver *d)
 {
-    if (d->flight && d->s->open && d->s->attachments == d->attachments)
-        lease_note(&d->s->a, d->hash, clock_real_ms() - d->flight->began_ms);
+    struct attachment *a = d->flight ? attachment_still(d->s, d->attachments) : NULL;
+    if (a)
+        lease_note(a, d->hash, clock_real_ms() - d->flight->began_ms);
 }
 
 PyObject *load_found(PyObject *value) { return Py_BuildValue("(iNO)", IS_FOUND, value, Py_None); }

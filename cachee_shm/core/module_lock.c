@@ -68,9 +68,8 @@ static int Hold_traverse(HoldObject *h, visitproc visit, void *arg)
 /* The segment in which it was taken, if that is the present one. Runs no Python code. */
 static struct attachment *taken_in(HoldObject *h)
 {
-    SegmentObject *s = h->s;
-    bool same = h->open && s->open && segment_is_ours(&s->a) && !s->a.stand_in && h->attachments == s->attachments;
-    return same ? &s->a : NULL;
+    struct attachment *a = h->open ? attachment_still(h->s, h->attachments) : NULL;
+    return a && !a->stand_in ? a : NULL;
 }
 
 static bool is_lost(struct attachment *a) { return segment_retired(a) || roster_gone(a, clock_ms(a)); }

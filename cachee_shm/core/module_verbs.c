@@ -111,13 +111,15 @@ static PyObject *Segment_find(SegmentObject *s, PyObject *const *args, Py_ssize_
 enum { ASKED_AHEAD = 16 };
 
 /* What the next lookups will wait for is asked for, of all of them at once: first their buckets, then their entries. A hint: it
- * changes nothing, and the lookups begin anew. */
-static void ask_ahead(const SegmentObject *s, PyObject *held, Py_ssize_t from)
+ * changes nothing, and the lookups begin anew. It reads buckets, so it enters: the file may have been cut. False: an error is set. */
+static bool ask_ahead(SegmentObject *s, PyObject *held, Py_ssize_t from)
 {
     uint64_t hashes[ASKED_AHEAD];
     int count = 0;
     struct key k;
-    for (Py_ssize_t i = from; s->open && i < PyTuple_GET_SIZE(held) && count < ASKED_AHEAD; i++, count++) {
+    if (!enter(s))
+        return false;
+    for (Py_ssize_t i = from; i < PyTuple_GET_SIZE(held) && count < ASKED_AHEAD; i++, count++) {
         if (!key_from(PyTuple_GET_ITEM(held, i), &k)) /* keys_held has seen to it */
             break;
         hashes[count] = hash_key(s->a.hash_key, k.bytes, k.n);
@@ -125,15 +127,15 @@ static void ask_ahead(const SegmentObject *s, PyObject *held, Py_ssize_t from)
     }
     for (int i = 0; i < count; i++)
         index_prefetch_entry(&s->a, hashes[i]);
+    return true;
 }
 
 static PyObject *Segment_get_many(SegmentObject *s, PyObject *keys)
 {
     PyObject *held = keys_held(keys), *hits = held ? PyDict_New() : NULL, *value;
     for (Py_ssize_t i = 0; hits && i < PyTuple_GET_SIZE(held); i++) {
-        if (i % ASKED_AHEAD == 0)
-            ask_ahead(s, held, i);
-        int found = fetch_fresh(s, PyTuple_GET_ITEM(held, i), &value);
+        bool ahead = i % ASKED_AHEAD != 0 || ask_ahead(s, held, i);
+        int found = ahead ? fetch_fresh(s, PyTuple_GET_ITEM(held, i), &value) : -1;
         if (found < 0 || (found && PyDict_SetItem(hits, PyTuple_GET_ITEM(held, i), value) < 0))
             Py_CLEAR(hits);
         if (found > 0)

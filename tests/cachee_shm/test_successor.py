@@ -22,7 +22,7 @@ from cachee_shm.errors import (
     SegmentBusy,
     SegmentError,
 )
-from tests.cachee_shm.processes import child, in_fork, until
+from tests.cachee_shm.processes import child, children, in_fork, until
 
 
 def file_of(config, namespace="shop"):
@@ -123,6 +123,38 @@ def test_a_file_that_somebody_cuts_is_left_at_the_next_look(cache, config):
     time.sleep(1.1)  # who touches it before a look is due gets a SIGBUS from the kernel
     assert cache.set("k", 2)
     assert cache.get("k") == 2
+
+
+FIRST_AFTER_A_CUT = """
+keys = [f'k{i}' for i in range(40)]
+def until_cut(*asked):
+    say('ready')
+    wait()
+    return {key: 1 for key in asked[0]} if asked else 1
+def held():
+    with cache.host.lock('held') as lock:
+        until_cut()
+        return lock.held()
+def released():
+    lock = cache.host.lock('released').__enter__()
+    until_cut()
+    return lock.release()
+say([lambda: until_cut() and cache.get_many(keys), held, released,
+     lambda: cache.get_or_load('a', until_cut), lambda: cache.get_or_load_many(['b', 'c'], until_cut),
+][arguments['number']]())
+"""
+
+
+def test_whatever_is_the_first_to_touch_a_cut_file_looks_before(cache, config):
+    cache.set_many({f"k{i}": i for i in range(40)})
+    with children(FIRST_AFTER_A_CUT, 5, config=config) as all_five:
+        assert [each.line() for each in all_five] == ["ready"] * 5
+        cut(file_of(config))
+        time.sleep(1.1)
+        for each in all_five:
+            each.tell()
+        said = [each.end() for each in all_five]
+    assert said == [["{}"], ["False"], ["False"], ["1"], ["{'b': 1, 'c': 1}"]]
 
 
 def test_a_daemon_s_successor_is_above_its_predecessor_though_the_wall_clock_was_set_back(cache, config):
