@@ -230,7 +230,7 @@ class CacheeCache(BaseCache):  # type: ignore[misc]  # django has no types
         """For a load: encoded once, here, so that a value without an encoding is the caller's error."""
         value = Page(value) if isinstance(value, HttpResponse) else value
         running = _core.flight.get(None)
-        if running is not None and running.owner is not None:
+        if running is not None and running.owner is self.shm:  # not another cache's load around this one
             try:
                 running.stores = Unchanged(value, Encoded(*self.shm._codec.encode(value)), None)
             except Unserializable as error:

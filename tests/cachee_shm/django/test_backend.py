@@ -327,3 +327,15 @@ def test_without_a_configuration_it_is_a_cache_that_misses(project, caplog, opti
         every_verb(CacheeCache("", {"OPTIONS": options}))  # another thread's
     assert len(lines_of(caplog)) == 1 and "cannot be attached" in lines_of(caplog)[0]
     assert not cache.health().ok and cache.health().error
+
+
+def test_without_a_configuration_it_makes_its_values_within_another_caches_load_too(caches, project):
+    from cachee_shm.django import CacheeCache
+
+    unconfigured = CacheeCache("", {"OPTIONS": {"config": "/nonexistent/cachee.toml"}})
+
+    def within():
+        return [unconfigured.get_or_set("inner", lambda: "made")]
+
+    assert caches["default"].get_or_set("outer", within) == ["made"]
+    assert caches["default"].get("outer") == ["made"]
