@@ -3,9 +3,12 @@
 Three places of Django ask the cache, make what it misses, and set that: the cache middleware
 (``cache_page``), the ``cache`` tag of templates, and the sessions of ``cached_db`` as they are read from
 the database. What they set is a copy of what they have just read, so it is a fill. They are known by two
-signs, and both must be there: the key's beginning, which Django reserves for them, and the function that
-calls. A ``set`` of anybody else is a write, also after a miss, and also of such a key: after get, miss,
-INSERT and set another host may hold a cached "not found", and only an announcement ends that.
+signs, and both must be there: the key's beginning, which Django reserves for them, and the function of
+Django that calls. Between that function and the backend there may be wrappers: those of a tracer, or the
+verbs of a subclass. So the caller is the nearest frame that is Django's own. Application code that a template
+calls has a nearer frame of Django around it, and is no fill. A ``set`` of anybody else is a write, also after
+a miss, and also of such a key: after get, miss, INSERT and set another host may hold a cached "not found",
+and only an announcement ends that.
 
 A ``set`` has to be paired with its own miss: the position of the ring at an earlier one refuses too much,
 and at a later one too little. The tag and the sessions ask and set in one call, so the frame is the same.
@@ -45,6 +48,7 @@ REQUESTS_OWN = "_cachee_misses"  # an attribute of Django's requests
 
 URL = re.compile(r"\.([0-9a-f]{32})(?:\.|$)")  # an MD5, in the keys of a page and of its headers
 KEPT_MAX = 64  # of one thread or task
+WRAPPERS_MAX = 16  # frames between Django's function and the backend
 
 
 class Miss(NamedTuple):
@@ -65,6 +69,7 @@ NONE: dict[Subject, Kept] = {}
 
 def missed(cache: Cache, key: str, caller: FrameType) -> None:
     """Say that ``caller`` has not found this key of ``SPACES``: it may make it now."""
+    caller = _of_django(caller)
     place = _place(caller)
     if place in ONE_CALL:
         _keep((id(cache), key), (id(caller), Miss(*cache._token())))
@@ -77,6 +82,7 @@ def missed(cache: Cache, key: str, caller: FrameType) -> None:
 
 def since(cache: Cache, key: str, caller: FrameType) -> Miss | None:
     """The miss that ``caller`` fills by setting this key of ``SPACES``; None: it is a write."""
+    caller = _of_django(caller)
     place = _place(caller)
     if place in ONE_CALL:
         who, miss = kept.get(NONE).get((id(cache), key), (None, None))
@@ -91,6 +97,18 @@ def since(cache: Cache, key: str, caller: FrameType) -> Miss | None:
     else:
         return None
     return miss and _as_of_its_transaction(cache, miss)
+
+
+def _of_django(caller: FrameType) -> FrameType:
+    """The nearest frame of Django, past those of wrappers; ``caller`` itself where there is none."""
+    frame: FrameType | None = caller
+    for _ in range(WRAPPERS_MAX):
+        if frame is None:
+            break
+        if str(frame.f_globals.get("__name__")).startswith("django."):
+            return frame
+        frame = frame.f_back
+    return caller
 
 
 def _place(caller: FrameType) -> tuple[str | None, str]:

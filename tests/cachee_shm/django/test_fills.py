@@ -153,6 +153,58 @@ def test_a_set_of_a_fragments_key_by_other_code_is_a_write(cache):
     assert announced(cache.shm, lambda: cache.set(key, "mine")) == 1
 
 
+# Verbs that somebody has wrapped: a tracer, or a subclass
+
+
+@pytest.fixture(params=[1, 3])
+def wrapped(cache, monkeypatch, request):
+    """Calls of `get` and `set` come through so many functions of other modules, as with a tracer."""
+
+    def passing(verb, depth):
+        return verb if depth == 0 else passing(lambda *args, **kwargs: verb(*args, **kwargs), depth - 1)
+
+    for name in ("get", "set"):
+        monkeypatch.setattr(type(cache), name, passing(getattr(type(cache), name), request.param))
+    return cache
+
+
+def test_a_page_whose_verbs_are_wrapped_is_a_fill(wrapped, page):
+    assert announced(wrapped.shm, lambda: page("of web-1")) == 0
+    assert page("of web-2") == "of web-1"
+    wrapped.clear()
+    assert page("old", before_it_answers=wrapped.clear) == "old"
+    assert page("new") == "new"
+
+
+def test_a_fragment_whose_verbs_are_wrapped_is_a_fill(wrapped):
+    assert announced(wrapped.shm, lambda: rendered(FRAGMENT, name="Ada")) == 0
+    wrapped.clear()
+    assert rendered(FRAGMENT, name=Invalidates(wrapped)) == "hello old"
+    assert rendered(FRAGMENT, name="Ada") == "hello Ada"
+
+
+def test_a_session_whose_verbs_are_wrapped_is_a_fill(wrapped, sessions):
+    kind = logged_in(sessions)
+    assert announced(wrapped.shm, kind(KEY).load) == 0
+
+
+class Writes:
+    """A name whose text sets the very fragment that it is a part of."""
+
+    def __init__(self, cache):
+        self.cache = cache
+
+    def __str__(self):
+        from django.core.cache.utils import make_template_fragment_key
+
+        self.cache.set(make_template_fragment_key("greeting"), "mine")
+        return "old"
+
+
+def test_application_code_within_a_fragment_writes(wrapped):
+    assert announced(wrapped.shm, lambda: rendered(FRAGMENT, name=Writes(wrapped))) == 1
+
+
 # Sessions
 
 
