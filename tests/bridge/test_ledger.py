@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from cachee_bridge.links.ledger import SUM_MAX, part_of, sum_of
 from cachee_bridge.links.link import microseconds
 from cachee_bridge.links.versions import OFFER, RANDOM_BYTES
-from cachee_bridge.protocol.session import COMPARED_BYTES
+from cachee_bridge.protocol.beats import COMPARED_BYTES
 from cachee_bridge.wire.budget import MESSAGE_BYTES
 from cachee_bridge.wire.frames import (
     FRAME_BYTES_MAX,

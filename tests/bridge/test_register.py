@@ -159,7 +159,7 @@ def sums_are_right(node):
     """What is kept of each link is what a count of everything gives."""
     known = node.mesh._session
     for link in node.mesh._up.values():
-        ledger = known._ledger(link)
+        ledger = known.beats._ledger(link)
         ledger.expect(known.members, link.name, link)
         pairs = {
             namespace: expected_of(known.members[namespace], link.name, link.acked.get(namespace))

@@ -215,6 +215,11 @@ ALSO: dict[str, tuple[str, ...]] = {
     "bridge/cachee_bridge/sources/peer_status": ("bridge/test_synced_hosts",),
     "bridge/cachee_bridge/links/ledger": ("bridge/test_versions",),
     "bridge/cachee_bridge/shell/doorbell": ("bridge/test_pump", "bridge/test_owners"),
+    "bridge/cachee_bridge/protocol/beats": (
+        "bridge/test_session",
+        "bridge/test_ledger",
+        "bridge/test_register",
+    ),
     "bridge/cachee_bridge/protocol/session": ("bridge/test_mesh_proofs", "bridge/test_peer_status"),
     "bridge/cachee_bridge/protocol/gossip": (
         "bridge/test_mesh",
@@ -245,6 +250,7 @@ ALSO: dict[str, tuple[str, ...]] = {
     ),
     "bridge/cachee_bridge/shell/shell": ("bridge/test_shell_attacked", "bridge/test_two_bridges"),
     "bridge/cachee_bridge/carriers/transport": ("bridge/test_transport_tls", "bridge/test_two_bridges"),
+    "bridge/cachee_bridge/daemon/requests": ("bridge/test_daemon", "bridge/test_operator_socket"),
     "bridge/cachee_bridge/daemon/daemon": ("bridge/test_main", "bridge/test_two_bridges"),
     "bridge/cachee_bridge/wire/frames": ("fuzz/test_fuzz",),
     "bridge/cachee_bridge/carriers/tls": ("bridge/test_transport_tls", "bridge/test_secure_bridges"),

@@ -15,7 +15,8 @@ from cachee_bridge.links.ledger import Ledger, positions_of
 from cachee_bridge.links.link import Link
 from cachee_bridge.membership.addresses import AddressBook
 from cachee_bridge.membership.discovery import Discovery
-from cachee_bridge.protocol import session
+from cachee_bridge.protocol import beats
+from cachee_bridge.protocol.beats import Beats
 from cachee_bridge.protocol.belonging import Belonging
 from cachee_bridge.protocol.session import Session
 from cachee_bridge.sources import members
@@ -80,7 +81,7 @@ def _the_cursor_moves_before_the_eviction() -> list[Patch]:
 
 
 def _nobody_asks_again() -> list[Patch]:
-    return [(Session, "_ask", lambda *arguments: None)]
+    return [(Session, "ask", lambda *arguments: None)]
 
 
 def _a_lapped_peer_is_sent_nothing() -> list[Patch]:
@@ -206,7 +207,7 @@ def _the_head_is_the_pumps_position() -> list[Patch]:
             found[namespace] = (incarnation, known[namespace].store.pump_cursor), cursor
         return found
 
-    return [(session, "positions_of", late)]
+    return [(beats, "positions_of", late)]
 
 
 def _a_calm_beat_is_believed_although_a_cursor_is_behind() -> list[Patch]:
@@ -216,7 +217,7 @@ def _a_calm_beat_is_believed_although_a_cursor_is_behind() -> list[Patch]:
         return {namespace for namespace, at in known.items() if self.told.pairs.get(namespace) != at}
 
     return [
-        (Session, "_agrees", lambda self, link, named, calm: True),
+        (Beats, "_agrees", lambda self, link, named, calm: True),
         (Ledger, "news", unacknowledged),
     ]
 
@@ -386,7 +387,7 @@ def _who_runs_backwards_loses_its_link() -> list[Patch]:
 
 
 def _nobody_draws_a_higher_incarnation() -> list[Patch]:
-    return [(Session, "_outdone", lambda *arguments: False)]
+    return [(Session, "outdone", lambda *arguments: False)]
 
 
 def _a_farewell_leaves_no_mark() -> list[Patch]:

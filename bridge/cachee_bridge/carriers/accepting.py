@@ -15,8 +15,10 @@ import os
 import socket
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from cachee_bridge.carriers.gate import Gate
+if TYPE_CHECKING:
+    from cachee_bridge.carriers.gate import Gate
 
 BACKLOG_MAX = 256  # a mesh that reconnects after a switch's restart comes all at once
 AT_ONCE = 16

@@ -13,12 +13,15 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+from typing import TYPE_CHECKING
 
 from cachee_bridge.carriers.tls import Contexts, Files, load
 from cachee_bridge.wire.auth import check_secrets
-from cachee_bridge.wire.identity import Limits
 from cachee_shm.config import Bridge, check_regular
 from cachee_shm.errors import AuthError, ConfigError
+
+if TYPE_CHECKING:
+    from cachee_bridge.wire.identity import Limits
 
 SECRET_BYTES_MAX = 4096
 

@@ -28,16 +28,18 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Coroutine
 from functools import partial, wraps
-from typing import Any, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from cachee_bridge.carriers.accepting import Listener, bound, plain
 from cachee_bridge.carriers.gate import Gate, network_of
 from cachee_bridge.carriers.names import Names, is_loopback
 from cachee_bridge.carriers.own import Own
-from cachee_bridge.carriers.tls import Channel, Contexts
 from cachee_bridge.system.logs import Mistakes
-from cachee_bridge.wire.identity import Identity
 from cachee_shm.errors import AuthError
+
+if TYPE_CHECKING:
+    from cachee_bridge.carriers.tls import Channel, Contexts
+    from cachee_bridge.wire.identity import Identity
 
 LINKS_MAX = 8192  # one each way for every host that a ring record can name
 CONNECT_TIMEOUT_S = 3.0  # a SYN and its first repetition

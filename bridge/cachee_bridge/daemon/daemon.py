@@ -22,30 +22,30 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cachee_bridge.carriers.credentials import Credentials
 from cachee_bridge.carriers.names import is_loopback, look_up_all
 from cachee_bridge.daemon.operator_socket import OperatorSocket
+from cachee_bridge.daemon.requests import Requests
 from cachee_bridge.daemon.segments import Segments
-from cachee_bridge.daemon.snapshot import snapshot
 from cachee_bridge.protocol.mesh import Settings
 from cachee_bridge.shell.doorbell import Doorbell, DoorbellUnavailable
 from cachee_bridge.shell.pump import SLOW_US
 from cachee_bridge.shell.shell import Resolver, Shell
-from cachee_bridge.system.clock import clock
 from cachee_bridge.system.logs import Mistakes
-from cachee_bridge.system.notify import Notifier
 from cachee_shm.config import Bridge, Config, split_address
 from cachee_shm.errors import (
     BridgeError,
     BridgeRunning,
     ConfigError,
     ListenRefused,
-    NotForgotten,
     SegmentRetired,
 )
 from cachee_shm.segment import bridge_socket
+
+if TYPE_CHECKING:
+    from cachee_bridge.system.notify import Notifier
 
 CARE_S = 1.0
 DRAIN_LOOK_S = 0.1
@@ -192,9 +192,8 @@ class Daemon:
 
     async def _open_door(self, shell: Shell) -> OperatorSocket:
         host = self._config.host
-        control = OperatorSocket(
-            bridge_socket(host.name), host.gid(), lambda request: self._answer(shell, request)
-        )
+        requests = Requests(host.name, shell, self._mistakes)
+        control = OperatorSocket(bridge_socket(host.name), host.gid(), requests.answer)
         await self._open(control)
         return control
 
@@ -203,29 +202,6 @@ class Daemon:
             await control.open()
         except OSError as error:
             self._mistakes.tell("`cachee peers` will find no bridge here", error)
-
-    def _answer(self, shell: Shell, request: dict[str, Any]) -> dict[str, Any]:
-        try:
-            return self._answered(shell, request)
-        except Exception as error:
-            self._mistakes.tell("an answer to the operator", error)
-            return {"error": f"a mistake in the bridge: {error!r}; see its log"}
-
-    def _answered(self, shell: Shell, request: dict[str, Any]) -> dict[str, Any]:
-        if request.get("do") == "peers":
-            return snapshot(self._config.host.name, shell.mesh, clock())
-        if request.get("do") == "forget" and isinstance(request.get("who"), str):
-            return self._forget(shell, request["who"])
-        return {"error": "this bridge knows peers and forget; nothing was changed"}
-
-    def _forget(self, shell: Shell, who: str) -> dict[str, Any]:
-        log.info("the operator forgets %r", who)
-        try:
-            return {"done": shell.mesh.forget(who, clock())}
-        except NotForgotten as error:
-            return {"error": str(error)}
-        finally:
-            shell.perform()
 
     async def _care(self, shell: Shell, segments: Segments, door: OperatorSocket) -> None:
         """The work of every second, until a signal or a failure."""

@@ -11,11 +11,14 @@ import logging
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 from cachee_bridge.daemon.older import SHARED_MEMORY, Search, Segment
 from cachee_shm import segment
-from cachee_shm.config import Config
 from cachee_shm.errors import BridgeRunning, CacheeError, SegmentBusy, SegmentRetired
+
+if TYPE_CHECKING:
+    from cachee_shm.config import Config
 
 OPENERS = 16
 """Segments that are opened at the same time. To make one takes a sleep of two ticks of the coarse clock, 9

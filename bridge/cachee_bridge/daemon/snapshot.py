@@ -7,10 +7,11 @@ All times are seconds before now; None is never.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cachee_bridge.ports.views import NamespaceView
-from cachee_bridge.protocol.mesh import Mesh, PeerView, StreamView
+if TYPE_CHECKING:
+    from cachee_bridge.ports.views import NamespaceView
+    from cachee_bridge.protocol.mesh import Mesh, PeerView, StreamView
 
 
 def snapshot(host: str, mesh: Mesh, now: float) -> dict[str, Any]:

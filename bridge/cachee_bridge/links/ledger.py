@@ -27,9 +27,10 @@ import struct
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from cachee_bridge.sources.members import Members
+if TYPE_CHECKING:
+    from cachee_bridge.sources.members import Members
 
 Position = tuple[int, int]
 """(incarnation, position in the ring)."""

@@ -25,12 +25,12 @@ import hmac
 from collections import deque
 from collections.abc import Iterable, Sequence
 from enum import Enum, auto
+from typing import TYPE_CHECKING
 
 from cachee_bridge.links.beat_schedule import BeatSchedule
 from cachee_bridge.links.ledger import Ledger
 from cachee_bridge.links.relayed import Relayed
 from cachee_bridge.links.versions import Encoder, agreed
-from cachee_bridge.streams.stream import Outbox
 from cachee_bridge.wire import auth
 from cachee_bridge.wire.budget import MESSAGE_BYTES, ROW_BYTES, Budget
 from cachee_bridge.wire.frames import (
@@ -51,9 +51,12 @@ from cachee_bridge.wire.frames import (
     namespaces_of,
     rows_of,
 )
-from cachee_bridge.wire.identity import Identity, Limits
-from cachee_bridge.wire.seal import Seal
 from cachee_shm.errors import AuthError, FrameError
+
+if TYPE_CHECKING:
+    from cachee_bridge.streams.stream import Outbox
+    from cachee_bridge.wire.identity import Identity, Limits
+    from cachee_bridge.wire.seal import Seal
 
 ALLOWANCE_BYTES = 256 * 1024
 """Two usual frames under way: enough to keep a socket busy while Python packs the next."""

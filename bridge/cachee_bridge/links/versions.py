@@ -21,7 +21,8 @@ What wire 2 cannot say:
 
 from __future__ import annotations
 
-from cachee_bridge.ports.settings import Settings
+from typing import TYPE_CHECKING
+
 from cachee_bridge.wire.frames import (
     MAGIC,
     NONCE_BYTES,
@@ -35,6 +36,9 @@ from cachee_bridge.wire.frames import (
     unspoken,
 )
 from cachee_shm.errors import FrameError
+
+if TYPE_CHECKING:
+    from cachee_bridge.ports.settings import Settings
 
 OFFER = b"cachee\0"
 RANDOM_BYTES = NONCE_BYTES - len(OFFER) - 1

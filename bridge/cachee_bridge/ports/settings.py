@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from cachee_bridge.wire.frames import VERSION
-from cachee_bridge.wire.identity import Limits
+
+if TYPE_CHECKING:
+    from cachee_bridge.wire.identity import Limits
 
 
 @dataclass(frozen=True)

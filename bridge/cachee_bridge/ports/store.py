@@ -5,11 +5,8 @@ from __future__ import annotations
 from typing import Protocol
 
 
-class Store(Protocol):
-    """The port to one namespace: a structural subset of `cachee_shm._core.Segment`. No method blocks.
-
-    Positions are those of this segment's ring: 1 is the first record, 0 means "nothing yet".
-    """
+class OwnRing(Protocol):
+    """This host's own ring of one namespace: what is sent to peers."""
 
     @property
     def incarnation(self) -> int:
@@ -60,6 +57,10 @@ class Store(Protocol):
         """Bytes at.. of the map of all that this host announced after `cursor`, as its tables are now."""
         ...
 
+
+class Applying(Protocol):
+    """What peers announced, applied here."""
+
     def fence_map(
         self, source: int, buckets: bytes, version: int, at: int, max_steps: int, /
     ) -> tuple[int, int]:
@@ -82,6 +83,18 @@ class Store(Protocol):
     def apply(self, source: int, payload: bytes, /) -> int:
         """Fences, then evictions, of a whole payload; how many. ValueError: malformed, none applied."""
         ...
+
+    def draw_line(self) -> int:
+        """A position of its own; what is asked of the origin from now on is not below it."""
+        ...
+
+    def evict_before(self, position: int, /) -> None:
+        """All that was stored or asked for before a line."""
+        ...
+
+
+class SourceTable(Protocol):
+    """The sources of one namespace, kept in the segment: they outlive a bridge."""
 
     def sources(self) -> list[tuple[int, str, int, int]]:
         """(index, name, incarnation, cursor) of every source met and not forgotten."""
@@ -107,13 +120,9 @@ class Store(Protocol):
         """Like `sources`, of those set aside; index 0, without a name, for all whom there was no room for."""
         ...
 
-    def draw_line(self) -> int:
-        """A position of its own; what is asked of the origin from now on is not below it."""
-        ...
 
-    def evict_before(self, position: int, /) -> None:
-        """All that was stored or asked for before a line."""
-        ...
+class Readers(Protocol):
+    """What workers read: until when they may serve, and how their peers are."""
 
     @property
     def serve_until(self) -> int:
@@ -145,3 +154,10 @@ class Store(Protocol):
     def sync_asked(self) -> int:
         """Up to where some worker waits for the peers to have applied this ring; 0 = none ever did."""
         ...
+
+
+class Store(OwnRing, Applying, SourceTable, Readers, Protocol):
+    """The port to one namespace: a structural subset of `cachee_shm._core.Segment`. No method blocks.
+
+    Positions are those of this segment's ring: 1 is the first record, 0 means "nothing yet".
+    """

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from cachee_bridge.ports.reasons import Why
+if TYPE_CHECKING:
+    from cachee_bridge.ports.reasons import Why
 
 
 @dataclass

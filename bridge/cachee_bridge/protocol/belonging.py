@@ -16,13 +16,16 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING
 
-from cachee_bridge.membership.addresses import AddressBook
 from cachee_bridge.membership.discovery import Discovery
-from cachee_bridge.ports.settings import Settings
 from cachee_bridge.ports.views import DiscoveryView
-from cachee_bridge.protocol.session import Say, Session
 from cachee_shm.errors import NotForgotten
+
+if TYPE_CHECKING:
+    from cachee_bridge.membership.addresses import AddressBook
+    from cachee_bridge.ports.settings import Settings
+    from cachee_bridge.protocol.session import Say, Session
 
 Known = Callable[[str], bool]
 """What is asked of a name: whether it is linked now, or has ever been since the start."""

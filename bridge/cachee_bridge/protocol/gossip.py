@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
-from cachee_bridge.links.link import Link
-from cachee_bridge.membership.addresses import AddressBook
 from cachee_bridge.wire.frames import ROWS_MAX, PeerAddress, Peers
+
+if TYPE_CHECKING:
+    from cachee_bridge.links.link import Link
+    from cachee_bridge.membership.addresses import AddressBook
 
 
 class Gossip:

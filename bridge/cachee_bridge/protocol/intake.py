@@ -12,15 +12,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import closing
+from typing import TYPE_CHECKING
 
 from cachee_bridge.links.link import Link
 from cachee_bridge.ports.effects import Effect, Pause, Resume
-from cachee_bridge.protocol.session import Say, Session
 from cachee_bridge.streams.buckets import is_piece
 from cachee_bridge.streams.stream import PACK_BYTES
 from cachee_bridge.wire.budget import ROW_BYTES, Budget
 from cachee_bridge.wire.frames import Frame, Message
 from cachee_shm.errors import FrameError
+
+if TYPE_CHECKING:
+    from cachee_bridge.protocol.session import Say, Session
 
 SLICE_COST = 64 * 1024
 """In bytes of a budget, of which 16 MiB a second are two thirds of a core: about 3 ms. It is two usual
@@ -120,7 +123,7 @@ class Intake:
     def _answer(self, link: Link, now: float) -> None:
         asked, link.syncs = link.syncs, {}
         if asked:
-            rows = self._session.on_syncs(link, asked, now)
+            rows = self._session.beats.on_syncs(link, asked, now)
             link.budget.owe(ROW_BYTES * rows)
 
     def _hold(self, link: Link, now: float) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from cachee_bridge.ports.effects import Effect, Level, ServeUntil
 from cachee_bridge.ports.reasons import Reason, Why
-from cachee_bridge.ports.views import NamespaceView
-from cachee_bridge.protocol.session import Say, Session
-from cachee_bridge.sources.members import Members
 from cachee_bridge.sources.peer_status import milliseconds
+
+if TYPE_CHECKING:
+    from cachee_bridge.ports.views import NamespaceView
+    from cachee_bridge.protocol.session import Say, Session
+    from cachee_bridge.sources.members import Members
 
 PERIOD_S = 0.15
 PERIOD_PART = 4

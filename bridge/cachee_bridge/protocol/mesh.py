@@ -35,6 +35,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from cachee_bridge.links.link import Link, LinkState, microseconds
 from cachee_bridge.links.versions import RANDOM_BYTES, greeting
@@ -68,8 +69,10 @@ from cachee_bridge.wire.frames import (
     Sync,
     printable,
 )
-from cachee_bridge.wire.identity import Identity
 from cachee_shm.errors import BridgeError, BridgeRunning, FrameError, PeerConflict
+
+if TYPE_CHECKING:
+    from cachee_bridge.wire.identity import Identity
 
 __all__ = ["Mesh", "PeerView", "Settings", "Store", "StreamView"]
 
@@ -442,7 +445,7 @@ class Mesh:
             )
         if rival.up and rival.rival_at is None:
             rival.rival_at, rival.rival_instance = now, link.instance
-            self._session.beat(rival, now)
+            self._session.beats.beat(rival, now)
 
     def _on_state(self, link: Link, state: State, now: float) -> None:
         """The peer's namespaces. With the first one the link is up."""
@@ -524,7 +527,7 @@ class Mesh:
             self._book.works(link.name)
             if link.rival_at is not None and beat.echo >= microseconds(link.rival_at):
                 link.rival_at, link.outlived = None, (link.rival_instance, now)
-        self._session.on_beat(link, beat, stamp, now)
+        self._session.beats.on_beat(link, beat, stamp, now)
 
     def _on_peers(self, message: Peers, now: float) -> None:
         for peer in message.peers:
@@ -539,7 +542,7 @@ class Mesh:
             link.leaving = True
             self._say("info", f"{link.name} leaves for good", peer=link.name)
             self._session.on_leave(link, leave, now)
-            self._session.beat(link, now)
+            self._session.beats.beat(link, now)
             return
         level: Level = "info" if link.up else "warning" if link.dialled else "debug"
         self._say(level, f"{link} closes the link: {leave.reason}", peer=link.name)
@@ -609,9 +612,9 @@ class Mesh:
             self._session.register.lost_at = now
 
     def _beats(self, now: float) -> None:
-        self._session.heads.are_known = False
+        self._session.beats.heads.are_known = False
         for link in self._up.values():
-            self._session.beat_if_due(link, now)
+            self._session.beats.beat_if_due(link, now)
             if link.room() and self._session.unacked(link):
                 link.send(Sync())
 

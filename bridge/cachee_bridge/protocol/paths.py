@@ -17,12 +17,15 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from cachee_bridge.links.link import Link
-from cachee_bridge.membership.addresses import AddressBook
-from cachee_bridge.ports.settings import Settings
-from cachee_bridge.protocol.session import Say, Session
 from cachee_bridge.routing.fanout import Fanout
+
+if TYPE_CHECKING:
+    from cachee_bridge.links.link import Link
+    from cachee_bridge.membership.addresses import AddressBook
+    from cachee_bridge.ports.settings import Settings
+    from cachee_bridge.protocol.session import Say, Session
 
 REVIEW_S = 0.3
 PATIENCE = 0.75

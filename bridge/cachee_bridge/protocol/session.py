@@ -21,14 +21,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
 
-from cachee_bridge.links.beat_schedule import calm_heartbeats
-from cachee_bridge.links.ledger import Heads, Ledger, Pair, positions_of
-from cachee_bridge.links.link import BEATS_BYTES, Link, LinkState
+from cachee_bridge.links.link import Link, LinkState
 from cachee_bridge.ports.reasons import Reason
-from cachee_bridge.ports.settings import Settings
-from cachee_bridge.ports.store import Store
-from cachee_bridge.routing.relaying import Relaying, in_parts
+from cachee_bridge.protocol.beats import Beats
+from cachee_bridge.routing.relaying import Relaying
 from cachee_bridge.sources.members import Members
 from cachee_bridge.sources.register import Register
 from cachee_bridge.streams.buckets import PIECE_BYTES, is_piece
@@ -38,17 +36,11 @@ from cachee_bridge.wire.budget import WORDS_BYTES
 from cachee_bridge.wire.frames import (
     EXISTS,
     GONE,
-    HOPS_MAX,
     PAYLOAD_ALL,
     ROWS_MAX,
-    SENT,
     UNSERVED,
-    Beat,
-    Calm,
-    Cursor,
     FinalHead,
     Frame,
-    Head,
     Leave,
     NamespaceState,
     Replay,
@@ -56,6 +48,10 @@ from cachee_bridge.wire.frames import (
     Sync,
 )
 from cachee_shm.errors import BridgeError, FrameError, SegmentError
+
+if TYPE_CHECKING:
+    from cachee_bridge.ports.settings import Settings
+    from cachee_bridge.ports.store import Store
 
 Say = Callable[..., None]
 """say(level, text, **fields): a line for people."""
@@ -68,10 +64,6 @@ INCARNATION_BITS = 32
 INCARNATION_MAX = 2**64 - 2 ** (INCARNATION_BITS + 1)
 """From here on none is drawn that is higher."""
 COMPLAINTS_S = 60.0
-COMPARED_BYTES = 16
-"""Of a budget (budget.py), for each namespace whose positions are added up to compare a sum."""
-CALM_WIRE = 3
-"""A peer of an older wire is told a row for each namespace."""
 NO_ROW = NamespaceState("", 1, 0, 1)
 RAISE_S = 1.0
 """Between two raises of one namespace: each has its peers evict all that is older."""
@@ -84,8 +76,6 @@ class Session:
         self._name, self._settings, self._rng, self._say = name, settings, rng, say
         self.links: Mapping[int, Link] = {}
         """All links of this host, whatever their state; the mesh's own."""
-        heartbeat_s = settings.heartbeat_s
-        self._calm_s = heartbeat_s * calm_heartbeats(heartbeat_s, settings.lost_after_s)
         self.members: dict[str, Members] = {}
         self.relaying = Relaying(name, settings, self.members)
         self._packers: dict[str, Packer] = {}
@@ -106,7 +96,7 @@ class Session:
         """By namespace, when its incarnation was last raised."""
         self._entered_at = float("-inf")
         """When a namespace came last."""
-        self.heads = Heads()
+        self.beats = Beats(name, settings, self)
 
     def enter(self, namespace: str, store: Store, now: float) -> None:
         """A namespace of this host, or a new life of one."""
@@ -210,7 +200,7 @@ class Session:
             link.share(row.namespace)
             self._begin_outbox(link, members)
         if link.name in members.refused:
-            self.beat(link, now)  # its cursor tells the peer which incarnation is known here
+            self.beats.beat(link, now)  # its cursor tells the peer which incarnation is known here
             return
         inbox = members.sources[link.name]
         inbox.linked()
@@ -330,7 +320,7 @@ class Session:
             )
         members = self.members[frame.namespace]
         link.stirred.add(frame.namespace)
-        inbox = self._follow(link, members, frame.incarnation, frame.last, now)
+        inbox = self.follow(link, members, frame.incarnation, frame.last, now)
         if inbox is None:
             return
         verdict = inbox.receive(frame)
@@ -339,7 +329,7 @@ class Session:
         if verdict is Verdict.APPLIED:
             self.relaying.applied(frame)
         if verdict is Verdict.GAP:
-            self._ask(link, members, inbox, now)
+            self.ask(link, members, inbox, now)
         elif verdict is Verdict.MAP:
             link.budget.owe(members.store.map_bytes)
             self._apply_map(members, link.name, link)
@@ -381,7 +371,7 @@ class Session:
         if inbox.held_back:
             self.relaying.ask_all(members, name)
 
-    def _follow(self, link: Link, members: Members, incarnation: int, tail: int, now: float) -> Inbox | None:
+    def follow(self, link: Link, members: Members, incarnation: int, tail: int, now: float) -> Inbox | None:
         """The peer's inbox, adopting a higher incarnation. None: the word is about what is over."""
         known = members.cursor(link.name)
         if known is None:
@@ -391,7 +381,7 @@ class Session:
             return None
         return members.sources.get(link.name)
 
-    def _ask(self, link: Link, members: Members, inbox: Inbox, now: float) -> None:
+    def ask(self, link: Link, members: Members, inbox: Inbox, now: float) -> None:
         ask = inbox.asker.behind(inbox.cursor, now)
         if ask is Ask.REPLAY:
             inbox.repairs.replays += 1
@@ -407,96 +397,6 @@ class Session:
                 f"{inbox.asker.fruitless} times; the link is closed and made anew"
             )
 
-    def on_beat(self, link: Link, beat: Beat | Calm, stamp: float | None, now: float) -> None:
-        """`stamp`: when the stamp that it echoes left here, in seconds; None = it echoes none."""
-        self._on_rows(link, beat, stamp, now)
-        if isinstance(beat, Calm):
-            self._on_rest(link, beat, stamp, now)
-
-    def _on_rows(self, link: Link, beat: Beat | Calm, stamp: float | None, now: float) -> None:
-        if not link.dialled:
-            link.beat_schedule.answer(now, self._settings.heartbeat_s)
-        for head in beat.heads:
-            known_at = None if stamp is None else stamp - head.age_us / 1e6
-            self.touched.add(head.namespace)
-            if head.source != link.name:
-                self.relaying.on_head(link, head, known_at, now)
-            elif head.namespace in link.shared:
-                self._on_head(link, head, known_at, now)
-        for cursor in beat.cursors:
-            if (cursor.source, cursor.holder) == (self._name, link.name):
-                self._on_cursor(link, cursor, now)
-            else:
-                self.relaying.on_cursor(link, cursor, now)
-
-    def _on_rest(self, link: Link, calm: Calm, stamp: float | None, now: float) -> None:
-        """The shared namespaces that no row is about: all are as the sums say, or nothing of it counts."""
-        named = {head.namespace for head in calm.heads if head.source == link.name} & link.shared
-        if not self._agrees(link, named, calm):
-            if now >= link.asked_rows_at + self._settings.heartbeat_s:
-                link.asked_rows_at = now
-                link.send(Sync("", HOPS_MAX))  # to be answered, and passed on to nobody
-            return
-        word = self.register.word(link.name)
-        if stamp is None or stamp < word.fresh_at:
-            return
-        if word.fresh_at + self._settings.lost_after_s / 2 < stamp:
-            self.touched |= word.covered
-        for namespace in word.covered & named:
-            self.members[namespace].cover(link.name, False)
-        word.fresh_at = stamp
-        word.heard(stamp)
-        for namespace in (word.apart & link.shared) - named:
-            self.touched.add(namespace)
-            inbox = self.members[namespace].sources[link.name]
-            inbox.head_heard(inbox.cursor, stamp)
-            self.members[namespace].cover(link.name, True)
-
-    def _agrees(self, link: Link, named: set[str], calm: Calm) -> bool:
-        """Whether all heads but those that are named are applied here, and the peer has acknowledged what it
-        says."""
-        ledger = self._ledger(link)
-        compared = len(named) + ledger.expect(self.members, link.name, link)
-        link.budget.owe(COMPARED_BYTES * compared)
-        return ledger.expected.without(named) == (calm.heads_sum, calm.cursors_sum)
-
-    def _ledger(self, link: Link) -> Ledger:
-        """With all that has changed of the peer's rings here."""
-        word = self.register.word(link.name)
-        if word.stirred:
-            link.ledger.change(word.stirred)
-            word.stirred = set()
-        return link.ledger
-
-    def on_syncs(self, link: Link, syncs: Iterable[Sync], now: float) -> int:
-        """One answer to all of them; how many rows and messages it took."""
-        link.relayed.told_at = float("-inf")
-        return self.beat(link, now) + sum(self.relaying.on_sync(link, sync, now) for sync in syncs)
-
-    def _on_head(self, link: Link, head: Head, stamp: float | None, now: float) -> None:
-        members = self.members[head.namespace]
-        inbox = self._follow(link, members, head.incarnation, head.head, now)
-        if inbox is None or head.incarnation < inbox.incarnation:
-            return
-        if inbox.head_heard(head.head, stamp):
-            self._ask(link, members, inbox, now)
-        members.settle(link.name)
-
-    def _on_cursor(self, link: Link, cursor: Cursor, now: float) -> None:
-        """How far the peer has applied this host's ring."""
-        if cursor.namespace not in link.shared:
-            return
-        members = self.members[cursor.namespace]
-        if self._outdone(link, members, cursor.incarnation, cursor.cursor, now):
-            return
-        if cursor.incarnation == members.store.incarnation:
-            link.acked[cursor.namespace] = cursor.cursor
-            link.ledger.change((cursor.namespace,))
-            members.acked(link.name, cursor.cursor)
-            outbox = link.outboxes.get(cursor.namespace)
-            if outbox is None or cursor.cursor >= outbox.carried:
-                link.unconfirmed.discard(cursor.namespace)
-
     def on_replay(self, link: Link, replay: Replay, now: float) -> None:
         if replay.source != self._name:
             self.relaying.on_replay(link, replay)
@@ -506,13 +406,13 @@ class Session:
                 f"a Replay of {replay.source}, namespace {replay.namespace}, asked of {self._name}"
             )
         members = self.members[replay.namespace]
-        if self._outdone(link, members, replay.incarnation, replay.first - 1, now):
+        if self.outdone(link, members, replay.incarnation, replay.first - 1, now):
             return
         if replay.incarnation == members.store.incarnation:
             link.outboxes[replay.namespace].ask(replay.first)
             self.pump(link, replay.namespace)
 
-    def _outdone(self, link: Link, members: Members, incarnation: int, cursor: int, now: float) -> bool:
+    def outdone(self, link: Link, members: Members, incarnation: int, cursor: int, now: float) -> bool:
         """Whether the peer knows more of this host's ring than this host has written: an earlier life of it
         was born under a clock that was ahead, or the segment is an old copy. The ring goes on under a higher
         incarnation, which its peers meet as a new one."""
@@ -622,56 +522,6 @@ class Session:
             if outbox is not None and (frame := outbox.empty()) is not None:
                 link.stirred.add(namespace)
                 link.send(frame)
-
-    def beat_if_due(self, link: Link, now: float) -> None:
-        """At each heartbeat; what it lacks is sent at each."""
-        self.pump(link)
-        is_calm = link.beat_schedule.is_calm(now)
-        if link.beat_schedule.due(now, not link.unconfirmed):
-            self.beat(link, now, whole=is_calm, calmly=is_calm and link.version >= CALM_WIRE)
-
-    def beat(self, link: Link, now: float, whole: bool = True, calmly: bool = False) -> int:
-        """Heads, cursors, stamp, echo; how many rows. Not `whole`: only of namespaces in which anything
-        moved since they were told. `calmly`: of these in rows, and of the others in sums. Left out only if
-        the socket has been full for long."""
-        self.pump(link)
-        if link.room():
-            self.send_empty(link)
-        if not link.room(BEATS_BYTES):
-            return 0
-        stirred, link.stirred = link.stirred, set()
-        moved = (stirred | link.unconfirmed) & link.shared
-        ledger = self._ledger(link)
-        told = self._news(link, moved) if calmly else None
-        calmly = told is not None
-        if told is None:
-            told = positions_of(self.members, link.name, link.shared if whole else moved)
-        ledger.tell(link, told)
-        heads = tuple(Head(ns, self._name, *at[0], 0, SENT) for ns, at in sorted(told.items()) if at[0])
-        held = ((ns, told[ns][1]) for ns in sorted(told))
-        cursors = tuple(Cursor(ns, link.name, *at, self._name) for ns, at in held if at is not None)
-        more_heads, more_cursors = self.relaying.rows(link, now)
-        stamp, echo = link.stamp(now), link.heard_stamp
-        if calmly:
-            link.send(Calm(stamp, echo, heads, cursors, *ledger.told.without(told)))
-            heads, cursors = (), ()
-        if more_heads or more_cursors or not calmly:
-            for part in in_parts(Beat(stamp, echo, (*heads, *more_heads), (*cursors, *more_cursors))):
-                link.send(part)
-        heartbeat_s = self._settings.heartbeat_s
-        calm_s = heartbeat_s if link.relays else self._calm_s
-        link.beat_schedule.beaten(now, calm_s if whole else None, heartbeat_s)
-        return 2 * len(told) + len(more_heads) + len(more_cursors)
-
-    def _news(self, link: Link, moved: set[str]) -> dict[str, Pair] | None:
-        """What a calm heartbeat has rows of. None: of more than go into one message."""
-        self.heads.look(self.members, self.relaying.links())
-        known = positions_of(self.members, link.name, link.ledger.candidates(link, moved))
-        news = link.ledger.news(link, known, moved)
-        if len(news) > ROWS_MAX:
-            return None
-        link.ledger.settle(known.keys() - news)
-        return {namespace: known[namespace] for namespace in news}
 
     # Leaving, and what people see
 

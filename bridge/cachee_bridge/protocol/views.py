@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from cachee_bridge.links.link import Link
 from cachee_bridge.ports.views import StreamView
-from cachee_bridge.protocol.session import Session
+
+if TYPE_CHECKING:
+    from cachee_bridge.links.link import Link
+    from cachee_bridge.protocol.session import Session
 
 
 def streams_of(session: Session, name: str, link: Link | None) -> dict[str, StreamView]:

@@ -16,11 +16,8 @@ whatever a relay says that does not fit what is known raises a doubt, and who is
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from cachee_bridge.links.link import Link
-from cachee_bridge.ports.settings import Settings
-from cachee_bridge.ports.store import Store
-from cachee_bridge.sources.members import Members
 from cachee_bridge.streams.buckets import is_piece
 from cachee_bridge.streams.relay_log import LOG_BYTES, LOGS_BYTES, Log, RelayOutbox
 from cachee_bridge.streams.repair import Ask
@@ -44,6 +41,12 @@ from cachee_bridge.wire.frames import (
     Sync,
 )
 from cachee_shm.errors import FrameError
+
+if TYPE_CHECKING:
+    from cachee_bridge.links.link import Link
+    from cachee_bridge.ports.settings import Settings
+    from cachee_bridge.ports.store import Store
+    from cachee_bridge.sources.members import Members
 
 EAGER_S = 1.0
 """So long after a source has asked for cursors, those of its followers are passed on at once."""

@@ -26,10 +26,12 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import cycle, islice
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from cachee_bridge.shell.doorbell import Doorbell
 from cachee_bridge.shell.timer import Timer
+
+if TYPE_CHECKING:
+    from cachee_bridge.shell.doorbell import Doorbell
 
 STEPS_US = (50, 100)  # doubling: a look that finds nothing is the dear kind
 THICK_S = sum(STEPS_US) / 1e6

@@ -21,9 +21,8 @@ import math
 import random
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from cachee_bridge.carriers.tls import Contexts
 from cachee_bridge.carriers.transport import Network, host_of
 from cachee_bridge.ports.effects import (
     Close,
@@ -39,14 +38,17 @@ from cachee_bridge.ports.effects import (
     ServeUntil,
 )
 from cachee_bridge.protocol.mesh import Mesh, Settings, Store
-from cachee_bridge.shell.doorbell import Doorbell
 from cachee_bridge.shell.pump import Pump, Ring
 from cachee_bridge.shell.strangers import Strangers
 from cachee_bridge.system.clock import clock
 from cachee_bridge.system.logs import Mistakes
-from cachee_bridge.wire.identity import Identity
 from cachee_shm.config import split_address
 from cachee_shm.errors import BridgeRunning, SegmentRetired
+
+if TYPE_CHECKING:
+    from cachee_bridge.carriers.tls import Contexts
+    from cachee_bridge.shell.doorbell import Doorbell
+    from cachee_bridge.wire.identity import Identity
 
 TICK_S_MIN = 0.001  # uvloop's timers count milliseconds; less would spin
 GRID_S_MAX = 0.1

@@ -23,9 +23,9 @@ room, it may be anybody's: then no newcomer is taken for one.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from cachee_bridge.ports.reasons import Reason, Why
-from cachee_bridge.ports.store import Store
 from cachee_bridge.ports.views import NamespaceView
 from cachee_bridge.sources.peer_status import PeerStatus
 from cachee_bridge.sources.register import Listed, Register
@@ -35,6 +35,9 @@ from cachee_bridge.streams.repair import Contact, Rung, contact
 from cachee_bridge.streams.stream import Inbox
 from cachee_bridge.wire.frames import PAYLOAD_ALL, FinalHead
 from cachee_shm.errors import SegmentError
+
+if TYPE_CHECKING:
+    from cachee_bridge.ports.store import Store
 
 DEPARTED_MAX = 4096
 NO_SLOT = 0

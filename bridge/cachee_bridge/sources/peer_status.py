@@ -12,9 +12,11 @@ nothing counts for as long after the start: who waits for peers shall not be tol
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from cachee_bridge.ports.store import Store
-from cachee_bridge.streams.stream import Inbox
+if TYPE_CHECKING:
+    from cachee_bridge.ports.store import Store
+    from cachee_bridge.streams.stream import Inbox
 
 
 class PeerStatus:

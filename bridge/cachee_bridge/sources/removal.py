@@ -18,7 +18,10 @@ nothing to wait for, and evicts at the line.
 
 from __future__ import annotations
 
-from cachee_bridge.ports.store import Store
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cachee_bridge.ports.store import Store
 
 
 class Removal:

@@ -19,8 +19,10 @@ from __future__ import annotations
 import struct
 import zlib
 from enum import Enum, auto
+from typing import TYPE_CHECKING
 
-from cachee_bridge.ports.store import Store
+if TYPE_CHECKING:
+    from cachee_bridge.ports.store import Store
 
 BUCKETS = 6
 """First byte of such a payload, and what `Store.missed` says where one is needed."""

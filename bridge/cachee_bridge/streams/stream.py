@@ -22,8 +22,8 @@ applied whole: coalesced records cannot be told apart, and evicting twice is saf
 from __future__ import annotations
 
 from enum import Enum, auto
+from typing import TYPE_CHECKING
 
-from cachee_bridge.ports.store import Store
 from cachee_bridge.ports.views import Repairs
 from cachee_bridge.streams.buckets import (
     BUCKETS,
@@ -38,6 +38,9 @@ from cachee_bridge.streams.freshness import Freshness, Word
 from cachee_bridge.streams.repair import Asker
 from cachee_bridge.wire.frames import PAYLOAD_ALL, Frame
 from cachee_shm.errors import FrameError
+
+if TYPE_CHECKING:
+    from cachee_bridge.ports.store import Store
 
 PACK_RECORDS = 4096
 """Ring positions in one frame: 70 KB if each is a KEY_SET, and 30 us of C."""

@@ -20,12 +20,15 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import msgpack
 
-from cachee_bridge.wire.frames import Hello
 from cachee_bridge.wire.seal import Seal
 from cachee_shm.errors import AuthError
+
+if TYPE_CHECKING:
+    from cachee_bridge.wire.frames import Hello
 
 DIALLER = b"dialler"
 ACCEPTOR = b"acceptor"
