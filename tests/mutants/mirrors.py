@@ -53,6 +53,7 @@ PROGRAMS: dict[str, tuple[str, ...]] = {
     "segment": ("segment", "roster", "corrupt"),
     "span": ("pages", "index", "relay", "steps"),
     "survey": ("corrupt", "segment"),
+    "writes.h": ("relay", "index", "steps"),
 }
 
 DEAR = {"steps", "corrupt"}  # programs that take as long as a file of tests
