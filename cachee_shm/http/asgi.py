@@ -143,10 +143,16 @@ class CacheeMiddleware:
         decided: Callable[[str], None] = lambda outcome: None,
     ) -> None:
         recording = Recording(visit, Recorder(visit, scope[TAGS]), send, decided)
+
+        async def receiving() -> Message:
+            message = await receive()
+            recording.received(message)
+            return message
+
         headers = scope["headers"]
         scope["headers"] = [pair for pair in headers if pair[0].lower() not in CONDITIONS]
         try:
-            await self.app(scope, receive, recording)
+            await self.app(scope, receiving, recording)
             await recording.ended()
         except Exception:
             await recording.raised()
@@ -221,6 +227,11 @@ class Recording:
         self._start: Message | None = None  # while it is held back
         self._passes = False
         self._answered = False  # by this object; what else the application sends is for nobody
+        self._has_body = False
+
+    def received(self, message: Message) -> None:
+        """What the application has received: HTTP/2 has bodies that no field announces. No key has them."""
+        self._has_body = self._has_body or bool(message.get("body"))
 
     async def __call__(self, message: Message) -> None:
         if self._answered:
@@ -241,13 +252,15 @@ class Recording:
             await self._answer(FAILED, stale)
             return
         fields, self._start = _fields_of(message)
-        if message.get("trailers") or not self._recorder.begin(message["status"], fields):
+        begins = self._recorder.begin(message["status"], fields)
+        if message.get("trailers") or self._has_body or not begins:
             await self._give_up()
 
     async def _add(self, message: Message) -> None:
         body, more = message.get("body", b""), message.get("more_body", False)
         is_bounded = self._recorder.is_bounded(None if more else len(body))
-        if not self._recorder.add(body) or not is_bounded or not (more or self._recorder.is_whole):
+        may_grow = self._recorder.add(body) and is_bounded and not self._has_body
+        if not may_grow or not (more or self._recorder.is_whole):
             await self._give_up(more)
         elif not more:
             await self._answer(*self._recorder.end())

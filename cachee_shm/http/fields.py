@@ -19,7 +19,7 @@ VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 DIRECTIVE = re.compile(
     r'[ \t]*([!#$%&\'*+.^_`|~\w-]+)(?:=("(?:[^"\\]|\\.)*"|[^\s",]*))?[ \t]*(?:,|\Z)', re.ASCII
 )
-ENTITY_TAG = re.compile(r'[ \t]*(?:W/)?("[\x21\x23-\x7e\x80-\xff]*")[ \t]*(?:,|\Z)')
+ENTITY_TAG = re.compile(r'[ \t,]*(?:W/)?("[\x21\x23-\x7e\x80-\xff]*")[ \t]*(?:,|\Z)')
 
 
 class Fields:
@@ -148,7 +148,7 @@ def entity_tags(text: str) -> set[str] | None:
     """The opaque parts of ``If-None-Match``, quotes included; ``{"*"}`` for a star; None if malformed."""
     if text.strip() == "*":
         return {"*"}
-    found, at = set(), 0
+    found, at, text = set(), 0, text.rstrip(" \t,")  # empty elements of a list count for nothing
     while at < len(text):
         match = ENTITY_TAG.match(text, at)
         if match is None:

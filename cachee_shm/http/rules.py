@@ -40,7 +40,9 @@ REWRITES = (
 )
 """Fields that make applications answer for another URI or method. They are in no key."""
 HOST_CLAIMS = ("x-forwarded-host", "x-forwarded-server", "x-host")
-SCHEME_CLAIMS = ("x-forwarded-proto", "x-forwarded-scheme", "x-url-scheme")
+SCHEME_CLAIMS = ("x-forwarded-proto", "x-forwarded-protocol", "x-forwarded-scheme", "x-url-scheme")
+TLS_CLAIMS = ("x-forwarded-ssl", "front-end-https")  # on, or off
+PORT_CLAIMS = ("x-forwarded-port",)
 
 
 class Policy(NamedTuple):
@@ -116,14 +118,29 @@ def _is_unkeyed(request: Request, policy: Policy) -> bool:
         return True
     hosts = [host for name in HOST_CLAIMS for host in fields.all(name)]
     schemes = [scheme for name in SCHEME_CLAIMS for scheme in fields.all(name)]
+    schemes += [_scheme_of_tls(said) for name in TLS_CLAIMS for said in fields.all(name)]
+    ports = [claimed.strip() for name in PORT_CLAIMS for claimed in fields.all(name)]
     for pair in (fields.joined("forwarded") or "").replace(",", ";").split(";"):
         name, _, value = pair.strip().partition("=")
-        hosts += [value.strip('"')] if name.lower() == "host" else []
-        schemes += [value.strip('"')] if name.lower() == "proto" else []
+        name, value = name.rstrip().lower(), value.strip(' \t"')
+        hosts += [value] if name == "host" else []
+        schemes += [value] if name == "proto" else []
     port = PREFERRED_PORTS[request.scheme]
+    if any(claimed != _port_of(request.host, port) for claimed in ports):
+        return True
     return any(host.strip().lower().removesuffix(port) != request.host for host in hosts) or any(
         scheme.strip().lower() != request.scheme for scheme in schemes
     )
+
+
+def _scheme_of_tls(said: str) -> str:
+    return {"on": "https", "off": "http"}.get(said.strip().lower(), "")
+
+
+def _port_of(host: str, preferred: str) -> str:
+    """The digits of the port. ``preferred``: that of the scheme, which a host without one has."""
+    named = host.rpartition(":")[2]
+    return named if ":" in host and named.isdigit() else preferred[1:]
 
 
 # What a request asks of a cache

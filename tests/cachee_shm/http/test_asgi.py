@@ -65,6 +65,41 @@ def test_a_hundred_requests_at_once_are_one_load(shm_cache) -> None:
     assert len(loads) == 1
 
 
+def test_a_page_that_was_made_of_a_body_without_a_length_is_not_stored(shm_cache) -> None:
+    """HTTP/2 announces no body by a field. Whether it is read before or after the response began."""
+
+    def reading(is_early: bool) -> Application:
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            start = {"type": "http.response.start", "status": 200, "headers": FRESH}
+            read = (await receive())["body"] if is_early else b""
+            await send(start)
+            await send({"type": "http.response.body", "body": read or (await receive())["body"] or b"page"})
+
+        return app
+
+    async def ask_with(front: CacheeMiddleware, path: str, body: bytes) -> bytes:
+        scope = {"type": "http", "method": "GET", "scheme": "http", "path": path}
+        messages: list[Any] = []
+
+        async def receive() -> Any:
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        async def send(message: Any) -> None:
+            messages.append(message)
+
+        await front({**scope, "headers": [(b"host", HOST.encode())]}, receive, send)
+        return body_of(messages)
+
+    async def asks() -> None:
+        for is_early in (True, False):
+            front, path = site(reading(is_early), shm_cache), f"/{is_early}"
+            assert await ask_with(front, path, b"poison") == b"poison"
+            assert await ask_with(front, path, b"") == b"page"
+            assert await ask_with(front, path, b"poison") == b"page"
+
+    asyncio.run(asks())
+
+
 def test_whoever_waits_for_what_is_not_stored_goes_on_at_once(shm_cache) -> None:
     """A stream without an end does not hold up the next one."""
     began = []

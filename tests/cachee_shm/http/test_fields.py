@@ -77,6 +77,7 @@ def test_dates_have_three_forms(text: str, seconds: int | None) -> None:
     [
         ('"a"', {'"a"'}),
         ('"a", W/"b" ,"c,d"', {'"a"', '"b"', '"c,d"'}),
+        (',, "a" , ,"b", ', {'"a"', '"b"'}),
         (" * ", {"*"}),
         ('"a", b', None),
         ('w/"a"', None),

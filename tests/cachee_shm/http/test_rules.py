@@ -132,6 +132,11 @@ PASSING = {
     "X-Forwarded-Host": {"x_forwarded_host": "evil.example"},
     "X-Forwarded-Proto": {"x_forwarded_proto": "https"},
     "Forwarded": {"forwarded": "for=1.2.3.4;host=evil.example"},
+    "Forwarded with spaces": {"forwarded": "for=1.2.3.4; Host = evil.example"},
+    "X-Forwarded-Port": {"x_forwarded_port": "8443"},
+    "X-Forwarded-Protocol": {"x_forwarded_protocol": "https"},
+    "X-Forwarded-Ssl": {"x_forwarded_ssl": "on"},
+    "Front-End-Https": {"front_end_https": "on"},
     "X-Original-URL": {"x_original_url": "/admin"},
     "X-HTTP-Method-Override": {"x_http_method_override": "POST"},
     "a control character": {"accept_language": "en\x01"},
@@ -159,6 +164,7 @@ def test_claims_of_a_proxy_that_agree_with_the_request_change_nothing(site: Site
     assert site.get(x_forwarded_host=HOST, x_forwarded_proto="http", x_forwarded_for="1.2.3.4").is_hit
     assert site.get(forwarded=f'for=1.2.3.4;host="{HOST}";proto=http').is_hit
     assert site.get(host=f"{HOST}:80").is_hit
+    assert site.get(x_forwarded_port="80", x_forwarded_ssl="off").is_hit
 
 
 def test_what_is_in_the_key(make_site) -> None:
