@@ -106,6 +106,7 @@ struct attachment {
     void *create_lock;        /* held while this process makes the segment */
     uint64_t incarnation_seen; /* the file's, when it was opened; 0: it had none */
     bool left_seen;           /* the same of its mark that the bridge has left */
+    uint64_t lock_fence_seen; /* and of the last fencing number of its locks */
     bool stand_in;            /* no file: private memory that stores nothing, until a segment can be attached */
     void *lock_page; /* its mapping holds the slot's byte lock: the kernel drops it at death */
     uint32_t slot;

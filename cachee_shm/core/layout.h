@@ -257,7 +257,7 @@ struct header {
     _Alignas(64) a64 doorbell;       /* 1 = the bridge sleeps: the bridge arms, a writer disarms by CAS */
     _Alignas(64) a64 sweep_at_ms;    /* any process, by CAS: when the next sweep is due */
     a64 roster_high;                 /* any process, raised: roster slots ever used */
-    a64 lock_fence;                  /* any process, by CAS, only upwards: the last fencing number that was drawn, see lock.h */
+    a64 lock_fence;                  /* any process, by CAS, only upwards: the last fencing number that was drawn, here or before, see lock.h */
 };
 
 /* ---- what every layout keeps ----

@@ -10,9 +10,6 @@ enum {
     PATIENCE = 16,      /* so many tries find the same claim before it is removed */
 };
 
-/* Damaged bytes: no clock gets there before the year 2116. */
-static const uint64_t FENCE_MAX = 1ull << 62;
-
 static const uint64_t HELD = 1; /* of the mark */
 
 static uint32_t way(const struct attachment *a, uint64_t hash, uint32_t i)
@@ -130,13 +127,15 @@ static uint64_t draw(struct attachment *a, uint64_t above)
     above = above > now ? above : now;
     for (uint32_t tries = 0; tries < RAISE_TRIES_MAX; tries++) {
         uint64_t next = (seen > above ? seen : above) + 1;
-        if (seen >= FENCE_MAX || next >= FENCE_MAX)
+        if (seen >= LOCK_FENCE_MAX || next >= LOCK_FENCE_MAX)
             return 0;
         if (cas(last, &seen, next))
             return next;
     }
     return 0;
 }
+
+void lock_see_fence(struct attachment *a, uint64_t seen) { raise_max(&a->header->lock_fence, seen); }
 
 /* ---- the verbs ---- */
 

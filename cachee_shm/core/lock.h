@@ -4,8 +4,9 @@
  * which it ends although its holder lives. Locks stand in a table of their own: no key collides with one, and none is evicted.
  *
  * Each acquisition has a fencing number. It is drawn from header.lock_fence, which is never lower than the wall clock in
- * nanoseconds, so that it also grows across segments (as incarnations do). A store that keeps the highest number it has seen
- * refuses what a late holder sends.
+ * nanoseconds, and is raised to that of each earlier segment by whoever comes from there: it also grows across segments (as
+ * incarnations do), though the clock was set back. A store that keeps the highest number it has seen refuses what a late
+ * holder sends.
  *
  * A name may stand in any of LOCK_WAYS places. Taking a lock is three steps, each one CAS:
  *
@@ -36,6 +37,7 @@ enum lock {
 enum { LOCK_WAYS = 16 };
 
 #define NOBODY UINT32_MAX
+#define LOCK_FENCE_MAX (1ull << 62) /* from here on it is damaged bytes: no clock gets there before the year 2116 */
 #define LOCK_TTL_MS_MAX (1ull << 42) /* a century */
 
 struct lock_wish {
@@ -60,5 +62,8 @@ bool lock_is_held(const struct attachment *a, const struct lock_hold *hold);
 
 /* Give it back. False: it was not held any more, and nothing happened to whoever has it now. */
 bool lock_release(struct attachment *a, struct lock_hold *hold);
+
+/* An earlier segment of this name had drawn the fencing number `seen`: each that is drawn here is above it. */
+void lock_see_fence(struct attachment *a, uint64_t seen);
 
 #endif

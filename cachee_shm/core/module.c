@@ -1,6 +1,7 @@
 /* module.c - the type: attaching, closing, forking, and the verbs gathered. See module.h. */
 #include "module_transactions.h"
 
+#include "lock.h"
 #include "peers.h"
 
 #include <errno.h>
@@ -32,8 +33,10 @@ static bool say_closed(void)
 }
 
 /* What the next segment of this name is to know of this one. `incarnation` 0: there is none. */
-static void see(SegmentObject *s, uint64_t incarnation, bool left)
+static void see(SegmentObject *s, uint64_t incarnation, bool left, uint64_t lock_fence)
 {
+    if (lock_fence > s->fence_seen && lock_fence < LOCK_FENCE_MAX)
+        s->fence_seen = lock_fence;
     if (incarnation > s->incarnation_seen)
         s->incarnation_seen = incarnation;
     if (incarnation)
@@ -45,7 +48,7 @@ static bool set_apart(SegmentObject *s, bool orphaned)
 {
     uint32_t life = s->a.life;
     bool owes = orphaned && cache_owes_clear(&s->a);
-    see(s, load_acquire(&s->a.header->incarnation), peers_left(&s->a));
+    see(s, load_acquire(&s->a.header->incarnation), peers_left(&s->a), load_acquire(&s->a.header->lock_fence));
     struct attachment *left = PyMem_Malloc(sizeof *left);
     if (!left || !segment_stand_in(&s->a, left)) {
         PyMem_Free(left);
@@ -246,6 +249,7 @@ static bool go_on_with(SegmentObject *s, const struct attachment *next, const st
     s->a = *next;
     remember(s);
     blocks_move(s, life);
+    lock_see_fence(&s->a, s->fence_seen);
     pay_owed(s);
     s->orphan_second = 0; /* look at it now */
     if (s->orphan)
@@ -266,7 +270,7 @@ static bool attach(SegmentObject *s, int fd, struct segment_config *config, cons
     config->incarnation_seen = s->incarnation_seen;
     config->left_seen = s->left_seen;
     enum attach_result result = attach_to(next, fd, config);
-    see(s, next->incarnation_seen, next->left_seen);
+    see(s, next->incarnation_seen, next->left_seen, next->lock_fence_seen);
     if (result == ATTACH_NO_SPACE)
         orphan_forget(s); /* there is room for one of them */
     if (result != ATTACHED)

@@ -64,7 +64,7 @@ typedef struct SegmentObject {
     struct open_block *blocks;
     uint32_t block_count, block_room;
     uint64_t block_number; /* the last given */
-    uint64_t fence_seen; /* the highest fencing number of a lock that this object has had, of whatever segment */
+    uint64_t fence_seen; /* the highest fencing number of a lock that this object knows of, of whatever segment of this name */
     uint32_t attachments; /* how often this object was attached, modulo 2^12 in tokens */
     struct near_slot *near; /* module_near.c; NULL without a near cache */
     struct near_head *near_heads;

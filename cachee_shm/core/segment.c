@@ -408,7 +408,7 @@ static void see_header(struct attachment *a)
     struct header h;
     if (!read_header(a->fd, &h) || h.magic != LAYOUT_MAGIC)
         return;
-    a->incarnation_seen = load_relaxed(&h.incarnation);
+    a->incarnation_seen = load_relaxed(&h.incarnation), a->lock_fence_seen = load_relaxed(&h.lock_fence);
     a->left_seen = load_relaxed(&h.bridge_left) != 0;
 }
 

@@ -16,7 +16,7 @@ import cachee_shm
 from cachee_shm.errors import Closed, LockTimeout, SegmentError
 from tests.cachee_shm.processes import child, children, forked, in_fork
 from tests.cachee_shm.test_event_loops import LIBRARIES
-from tests.cachee_shm.test_successor import Obstacle
+from tests.cachee_shm.test_successor import Obstacle, file_of
 
 LONG_S = 60.0
 
@@ -99,6 +99,32 @@ def test_each_fencing_number_is_above_all_before_it_also_in_a_new_segment(cache,
     assert fences == sorted(set(fences))
     assert fences[0] > 0
     assert fences[-1] < 1 << 63
+
+
+def with_clock_set_back(cache, config):
+    """As if an hour had been taken from the wall clock: the number that the next one must be above."""
+    with cache.host.lock("a") as held:
+        last = held.fence
+    ahead = last + 3600 * 10**9
+    with open(file_of(config), "r+b") as file:
+        file.seek(file.read(1 << 16).index(last.to_bytes(8, "little")))
+        file.write(ahead.to_bytes(8, "little"))
+    return ahead
+
+
+def test_the_fences_of_a_successor_are_above_its_predecessor_s_though_the_wall_clock_was_set_back(
+    cache, config
+):
+    with cachee_shm.attach(config=config) as other:
+        ahead = with_clock_set_back(cache, config)
+        cache.retire()
+        with other.host.lock("a") as by_one_that_had_none:
+            assert by_one_that_had_none.fence > ahead
+        ahead = with_clock_set_back(cache, config)
+        cache.retire()
+    cache.close()
+    with cachee_shm.attach(config=config) as newcomer, newcomer.host.lock("a") as held:
+        assert held.fence > ahead
 
 
 def test_a_fencing_number_before_the_first_block_is_an_error(lock):

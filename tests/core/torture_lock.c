@@ -8,7 +8,10 @@
  */
 #include "hash.h"
 #include "lock.h"
-#include "torture.h"
+#include "scenes.h"
+
+#include <signal.h>
+#include <sys/ptrace.h>
 
 enum { SEGMENT_BYTES = 1 << 20, WORKERS = 4, NAMES = 6, SPOTS = 300, SHORT_MS = 2 };
 enum { TAKEN, HELD_, LOST, DOUBLE, BACKWARD };
@@ -59,7 +62,7 @@ static void work(int number, uint64_t seed)
     while (!torture_over()) {
         uint32_t name = chance_below(&c, NAMES);
         bool outstays = name == 0 && chance_below(&c, 50) == 0; /* the others have no end: their holders never meet */
-        struct lock_hold hold, other;
+        struct lock_hold hold, second;
         uint64_t hash = key_named(&a, crowd[name]).hash;
         if (take(&a, hash, name == 0 ? SHORT_MS : 0, &hold) != LOCK_TAKEN) {
             tally(HELD_);
@@ -67,7 +70,7 @@ static void work(int number, uint64_t seed)
         }
         tally(TAKEN);
         if (name)
-            REQUIRE(take(&a, hash, 0, &other) == LOCK_HELD, "a lock that is held here was taken again");
+            REQUIRE(take(&a, hash, 0, &second) == LOCK_HELD, "a lock that is held here was taken again");
         if (name)
             hold_for_a_while(&a, name, &hold, me, chance_below(&c, SPOTS));
         if (outstays)
@@ -89,11 +92,11 @@ static void check_at_rest(void)
     nap_us(1000 * SHORT_MS * 8);
     for (uint32_t name = 0; name < NAMES; name++) {
         uint64_t hash = key_named(&a, crowd[name]).hash;
-        struct lock_hold hold, other;
+        struct lock_hold hold, second;
         REQUIRE(lock_holder(&a, hash) == NOBODY, "the lock of name %u is held by nobody alive", name);
         REQUIRE(take(&a, hash, 0, &hold) == LOCK_TAKEN, "the lock of name %u cannot be taken from the dead", name);
         REQUIRE(hold.fence > load_acquire(&last_fence[name]), "the fencing number of name %u went back", name);
-        REQUIRE(take(&a, hash, 0, &other) == LOCK_HELD, "a lock was lost");
+        REQUIRE(take(&a, hash, 0, &second) == LOCK_HELD, "a lock was lost");
         REQUIRE(lock_holder(&a, hash) == a.slot, "the holder is not named");
         REQUIRE(lock_release(&a, &hold) && !lock_release(&a, &hold), "released once, and once only");
     }
@@ -127,7 +130,7 @@ static void check_holders(void)
 {
     struct attachment a, b, heir;
     struct segment_config config = plain_config(SEGMENT_BYTES);
-    struct lock_hold hold, other;
+    struct lock_hold hold, second;
     int fd = memory_file();
     attach_to(&a, fd, &config);
     attach_to(&b, fd, &config);
@@ -139,19 +142,58 @@ static void check_holders(void)
     attach_to(&heir, fd, &config);
     REQUIRE(heir.slot == slot, "the heir got slot %u, not %u", heir.slot, slot);
     REQUIRE(!lock_is_held(&heir, &hold), "the heir of a slot holds the lock of whoever had it before");
-    REQUIRE(take(&b, hash, 0, &other) == LOCK_TAKEN && other.fence > hold.fence, "the dead holder's lock cannot be taken");
-    REQUIRE(!lock_release(&heir, &hold) && lock_is_held(&b, &other), "an old hold gave the present holder's lock back");
-    REQUIRE(lock_release(&b, &other), "released");
+    REQUIRE(take(&b, hash, 0, &second) == LOCK_TAKEN && second.fence > hold.fence, "the dead holder's lock cannot be taken");
+    REQUIRE(!lock_release(&heir, &hold) && lock_is_held(&b, &second), "an old hold gave the present holder's lock back");
+    REQUIRE(lock_release(&b, &second), "released");
 
     b.frozen_ms = heir.frozen_ms = 1000;
     REQUIRE(take(&b, hash, 500, &hold) == LOCK_TAKEN, "a lock that nobody holds");
     b.frozen_ms = heir.frozen_ms = 1499;
-    REQUIRE(take(&heir, hash, 500, &other) == LOCK_HELD && lock_is_held(&b, &hold), "a lock ended before its time");
+    REQUIRE(take(&heir, hash, 500, &second) == LOCK_HELD && lock_is_held(&b, &hold), "a lock ended before its time");
     b.frozen_ms = heir.frozen_ms = 1500;
     REQUIRE(!lock_is_held(&b, &hold), "a holder whose time is over believes that it holds the lock");
-    REQUIRE(take(&heir, hash, 500, &other) == LOCK_TAKEN && other.fence > hold.fence, "a lock outlived its time");
-    REQUIRE(!lock_release(&b, &hold) && lock_is_held(&heir, &other), "a late holder gave the next one's lock back");
+    REQUIRE(take(&heir, hash, 500, &second) == LOCK_TAKEN && second.fence > hold.fence, "a lock outlived its time");
+    REQUIRE(!lock_release(&b, &hold) && lock_is_held(&heir, &second), "a late holder gave the next one's lock back");
     segment_detach(&heir);
+    segment_detach(&b);
+    close(fd);
+}
+
+enum { CLAIM_STEPS_MAX = 100000 };
+
+static void take_when_told(void *with)
+{
+    struct attachment *a = with;
+    struct lock_hold hold;
+    raise(SIGSTOP);
+    take(a, key_named(a, 1).hash, 0, &hold);
+    raise(SIGSTOP);
+}
+
+/* A process stands right behind its claim: it has not looked yet what else there is. */
+static void check_a_claim_and_what_comes_after_it(void)
+{
+    struct attachment a, b;
+    struct segment_config config = plain_config(SEGMENT_BYTES);
+    struct lock_hold hold;
+    int fd = memory_file();
+    attach_to(&a, fd, &config);
+    attach_to(&b, fd, &config);
+    uint64_t hash = key_named(&a, 1).hash;
+    uint32_t first = reduce32((uint32_t)hash, lock_slots(&a.geo));
+    pair128 *claimed = &a.locks[first].held, *later = &a.locks[(first + 1) % lock_slots(&a.geo)].held;
+    pid_t pid = traced_child(take_when_told, &a);
+    int steps = 0;
+    for (; !load_acquire(&claimed->meta) && steps < CLAIM_STEPS_MAX; steps++)
+        resume(pid, PTRACE_SINGLESTEP);
+    REQUIRE(steps < CLAIM_STEPS_MAX && !(load_acquire(&claimed->hash) & 1), "no claim was seen");
+    REQUIRE(cas128(later, 0, 0, roster_holder(&b, hash), load_acquire(&claimed->hash) + 2), "a later claim");
+    REQUIRE(take(&b, key_named(&b, 2).hash, 0, &hold) == LOCK_TAKEN, "another name's lock is held by nobody");
+    REQUIRE(resume(pid, PTRACE_CONT) == SIGSTOP && lock_holder(&a, hash) == a.slot, "the earlier claim gave way to the later one");
+    REQUIRE(load_acquire(&later->meta) == 0, "a later claim was left, and may be confirmed too");
+    REQUIRE(load_acquire(&claimed->hash) >> 1 > hold.fence, "a number that was drawn before the look is the fencing number");
+    end_child(pid);
+    segment_detach(&a);
     segment_detach(&b);
     close(fd);
 }
@@ -188,6 +230,10 @@ int main(int argc, char **argv)
     check_full();
     check_holders();
     check_left_overs();
+    if (can_trace())
+        check_a_claim_and_what_comes_after_it();
+    else
+        printf("lock: a claim and what comes after it: SKIPPED, ptrace is forbidden here\n");
     file = memory_file();
     gather_crowd();
     for (int part = 0; part < 2; part++) {
