@@ -8,7 +8,8 @@
     {% endcache %}
 
 The tag's arguments are the seconds that the fragment lives (none: for ever) and the parts of its key; other
-parts make another fragment. Without any the template's name and the line are its key. Nested tags are fine.
+parts make another fragment. Without any the template's name and the line are its key, and for a second tag of
+the line its number; a template that has no name needs a key. Nested tags are fine.
 
     {% cache 300, "sidebar", user.id, tags=["user:%d" % user.id] %}
 
@@ -66,7 +67,7 @@ class Fragments(Extension):
             else:
                 parts.append(parser.parse_expression())
         if not parts:
-            parts = [nodes.Const(parser.name or parser.filename or ""), nodes.Const(line)]
+            parts = [nodes.Const(part) for part in _place_of(parser, line)]
         body = parser.parse_statements(("name:endcache",), drop_needle=True)
         call = self.call_method(self._method(), [ttl, nodes.List(parts), tags])
         return nodes.CallBlock(call, [], [], body).set_lineno(line)
@@ -87,6 +88,16 @@ class Fragments(Extension):
     def _marked(self, text: str) -> str:
         """A fragment is rendered already: where templates are escaped, it is not escaped again."""
         return Markup(text) if self.environment.autoescape else text
+
+
+def _place_of(parser: Parser, line: int) -> list[str | int]:
+    """The key of a tag that has none."""
+    name = parser.name or parser.filename
+    if name is None:
+        parser.fail("a fragment of a template without a name needs a key: {% cache 300, 'sidebar' %}", line)
+    seen: dict[int, int] = vars(parser).setdefault("cachee_shm_fragments", {})
+    seen[line] = seen.get(line, 0) + 1
+    return [name, line] if seen[line] == 1 else [name, line, seen[line]]
 
 
 def _text_of(caller: Callable[[], str]) -> str:

@@ -57,6 +57,21 @@ def test_without_a_key_it_is_that_of_its_place(shm_cache):
         assert environment.get_template("c").render() == "c 3"
 
 
+def test_without_a_key_each_of_a_line_is_one_of_its_own(shm_cache):
+    environment = environment_in(shm_cache)
+    inner = "{% cache none %}{{ slow('b') }}{% endcache %}"
+    environment.loader.mapping.update(a="{% cache none %}{{ slow('a') }}{% endcache %} " + 2 * inner)
+    assert [environment.get_template("a").render() for _ in range(2)] == ["a 1 b 2b 3"] * 2
+
+
+def test_without_a_key_a_template_without_a_name_is_an_error(shm_cache):
+    """Any two of them would be one fragment."""
+    from jinja2 import TemplateSyntaxError
+
+    with pytest.raises(TemplateSyntaxError, match="needs a key"):
+        environment_in(shm_cache).from_string("{% cache 60 %}x{% endcache %}")
+
+
 def test_fragments_may_be_nested_and_are_not_escaped_twice(shm_cache):
     environment = environment_in(shm_cache, autoescape=True)
     template = environment.from_string(
