@@ -41,26 +41,36 @@ def lifespan(
     """A lifespan that attaches before the first request and detaches after the last.
 
     ``namespace``, ``config``: as of ``cachee_shm.attach``. ``inner``: the application's own lifespan, which
-    runs within this one; what it yields is kept.
+    runs within this one; what it yields is kept. Applications that are mounted in this one have its cache.
 
     Where the namespace cannot be attached, the application starts all the same, with a cache that misses.
     """
 
     @asynccontextmanager
-    async def spans(app: Any) -> AsyncIterator[Mapping[str, Any]]:
+    async def spans(app: Any) -> AsyncIterator[Mapping[str, Any] | None]:
         backing = Backing(namespace, config)
-        setattr(app.state, STATE, backing)
+        for each in _with_mounted(app):
+            setattr(each.state, STATE, backing)
         _ = backing.cache  # attached before the first request
         try:
             if inner is None:
-                yield {}
+                yield None  # a state would need a server that supports one
             else:
                 async with inner(app) as state:
-                    yield state or {}
+                    yield state
         finally:
             backing.close()
 
     return spans
+
+
+def _with_mounted(app: Any) -> list[Any]:
+    """The application, and those that are mounted in it at any depth: Starlette runs the lifespan of none."""
+    found = [app]
+    for each in found:
+        mounted = (getattr(route, "app", None) for route in getattr(each, "routes", ()))
+        found += [one for one in mounted if hasattr(one, "state") and one not in found]
+    return found
 
 
 def cache_of(request: HTTPConnection) -> Cache:

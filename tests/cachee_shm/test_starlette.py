@@ -93,6 +93,41 @@ def test_the_applications_own_lifespan_runs_within(config):
     assert said == [False, False]
 
 
+def test_a_mounted_application_has_the_cache_of_the_one_that_it_is_mounted_in(config):
+    from fastapi.testclient import TestClient
+    from starlette.applications import Starlette
+    from starlette.routing import Mount
+
+    from cachee_shm import starlette
+
+    inner = fastapi_app(None)
+    between = Starlette(routes=[Mount("/inner", app=inner)])
+    app = fastapi_app(starlette.lifespan("test", config=config))
+    app.mount("/between", between)
+    with TestClient(app) as client:
+        assert client.get("/between/inner/users/1").json() == client.get("/users/1").json() == {"id": 1}
+        assert inner.state.calls == [1] and app.state.calls == []
+
+
+def test_a_server_without_a_state_of_the_lifespan_starts_the_application(config):
+    import asyncio
+
+    from cachee_shm import starlette
+
+    received = iter(["lifespan.startup", "lifespan.shutdown"])
+    sent = []
+
+    async def receive():
+        return {"type": next(received)}
+
+    async def send(message):
+        sent.append(message["type"])
+
+    app = fastapi_app(starlette.lifespan("test", config=config))
+    asyncio.run(app({"type": "lifespan", "asgi": {"version": "3.0"}}, receive, send))
+    assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+
+
 def test_no_page_fails_without_a_cache(config):
     from fastapi.testclient import TestClient
 
