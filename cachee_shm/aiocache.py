@@ -33,7 +33,7 @@ from aiocache.base import API, SENTINEL, BaseCache
 from aiocache.lock import RedLock
 from aiocache.serializers import NullSerializer
 
-from cachee_shm.backing import Backing, count, fitting, unpicklable
+from cachee_shm.backing import Backing, count, fitting, lasting, unpicklable
 from cachee_shm.errors import Unserializable, ValueTooLarge
 
 if TYPE_CHECKING:
@@ -279,7 +279,7 @@ class CacheeCache(BaseCache):  # type: ignore[misc]
     def _lifetime(self, ttl: Any) -> float | None:
         """No lifetime, and one of 0, is for ever; what is over already is Cachee's 0."""
         s = self.ttl if ttl is SENTINEL else ttl
-        return max(0.0, s) if s else None
+        return lasting(max(0.0, s)) if s else None
 
     def _store(self, name: str, stored: Any, lifetime: float | None, tags: tuple[str, ...]) -> bool:
         cache, token = self._backing.cache, filling.get({}).get(name)

@@ -29,13 +29,24 @@ if TYPE_CHECKING:
 
     Source = str | os.PathLike[str] | Mapping[str, Any] | Config | None
 
-__all__ = ["Backing", "Missing", "count", "fitting", "guarded", "remaining_s", "seconds_of", "unpicklable"]
+__all__ = [
+    "Backing",
+    "Missing",
+    "count",
+    "fitting",
+    "guarded",
+    "lasting",
+    "remaining_s",
+    "seconds_of",
+    "unpicklable",
+]
 
 RETRY_S = 1.0
 STAND_IN_BYTES = 1 << 20
 LOCK_S = 1.0  # how long a count waits for another process that is making a value a counter
 POLL_S = 0.0005
 TRIES = 64
+LASTING_S_MAX = 1e10  # three centuries
 
 
 class Missing(Bypass):
@@ -146,6 +157,11 @@ def fitting(key: str) -> str:
 def seconds_of(timeout: float | timedelta) -> float:
     """A number of seconds or a ``timedelta``, as seconds."""
     return timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+
+
+def lasting(seconds: float) -> float | None:
+    """A lifetime of any length as one that the cache takes: what no clock tells is for ever."""
+    return seconds if seconds < LASTING_S_MAX else None
 
 
 def unpicklable(error: Unserializable, cache: Cache) -> Unserializable:

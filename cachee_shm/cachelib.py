@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from cachelib.base import BaseCache
 from cachelib.serializers import SimpleSerializer
 
-from cachee_shm.backing import Backing, count, fitting, unpicklable
+from cachee_shm.backing import Backing, count, fitting, lasting, unpicklable
 from cachee_shm.errors import Unserializable, ValueTooLarge
 
 if TYPE_CHECKING:
@@ -136,10 +136,10 @@ class CacheeCache(BaseCache):
     def _key(self, key: str) -> str:
         return fitting(self.key_prefix + key) if type(key) is str else key
 
-    def _ttl(self, timeout: int | dt.timedelta | None) -> int | None:
+    def _ttl(self, timeout: int | dt.timedelta | None) -> float | None:
         """Cachelib's 0 is Cachee's None, for ever; what is over already is Cachee's 0."""
         s = self._normalize_timeout(timeout)
-        return None if s == 0 else max(0, s)
+        return None if s == 0 else lasting(max(0, s))
 
     def _stored(self, value: Any) -> Any:
         return value if self.serializer is CODECS else self.serializer.dumps(value)

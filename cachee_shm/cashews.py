@@ -33,7 +33,7 @@ from cashews.backends.interface import NOT_EXIST, UNLIMITED, Backend
 from cashews.utils import Bitarray
 from cashews.wrapper.backend_settings import register_backend
 
-from cachee_shm.backing import Backing, count, fitting, guarded, remaining_s, unpicklable
+from cachee_shm.backing import Backing, count, fitting, guarded, lasting, remaining_s, unpicklable
 from cachee_shm.errors import Unserializable, ValueTooLarge
 
 if TYPE_CHECKING:
@@ -288,7 +288,7 @@ class CacheeBackend(Backend):
 
 def _lifetime(expire: float | None) -> float | None:
     """No lifetime, and one of 0, is for ever; what is over already is Cachee's 0."""
-    return max(0.0, expire) if expire else None
+    return lasting(max(0.0, expire)) if expire else None
 
 
 def _bits_of(key: str) -> str:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from litestar.stores.base import NamespacedStore
 
-from cachee_shm.backing import Backing, fitting, remaining_s, seconds_of
+from cachee_shm.backing import Backing, fitting, lasting, remaining_s, seconds_of
 from cachee_shm.errors import ValueTooLarge
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class CacheeStore(NamespacedStore):
 
     async def set(self, key: str, value: str | bytes, expires_in: int | timedelta | None = None) -> None:
         name, data = self._name(key), value.encode() if isinstance(value, str) else value
-        lifetime = max(0.0, seconds_of(expires_in)) if expires_in else None
+        lifetime = lasting(max(0.0, seconds_of(expires_in))) if expires_in else None
         token = looked_for.get(("", 0, 0)) if _is_response_cache(sys._getframe(1)) else ("", 0, 0)
         try:
             if token[0] == name:
@@ -100,7 +100,7 @@ class CacheeStore(NamespacedStore):
             looked_for.set((name, *cache._token()))
         value: bytes | None = cache.get(name)
         if renew_for and value is not None and remaining_s(cache, name) is not None:
-            cache.touch(name, seconds_of(renew_for))
+            cache.touch(name, lasting(seconds_of(renew_for)))
         return value
 
     async def delete(self, key: str) -> None:

@@ -144,9 +144,10 @@ def test_lifetimes_and_namespaces(shm_cache):
             await cache.set("a", 1)
             await cache.set("b", 1, ttl=None)
             await cache.set("c", 1, ttl=-1)
+            await cache.set("d", 1, ttl=10**18)
             assert await cache.get("c") is None
             clock.tick(11)
-            assert await cache.multi_get(["a", "b"]) == [None, 1]
+            assert await cache.multi_get(["a", "b", "d"]) == [None, 1, 1]
         await cache.set("a", 2, namespace="other:")
         assert await cache.get("a", namespace="other:") == 2
         await cache.clear(namespace="shop:")

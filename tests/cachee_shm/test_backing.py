@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from cachee_shm import _core, backing
-from cachee_shm.backing import Backing, count, fitting, seconds_of
+from cachee_shm.backing import Backing, count, fitting, lasting, seconds_of
 from cachee_shm.errors import NotACounter
 
 
@@ -108,6 +108,10 @@ def test_long_keys_keep_apart():
 def test_a_timedelta_is_its_seconds():
     assert seconds_of(timedelta(minutes=1)) == 60
     assert seconds_of(5) == 5
+
+
+def test_a_lifetime_that_no_clock_tells_is_for_ever():
+    assert [lasting(s) for s in (0, 0.5, 10**18, float("inf"))] == [0, 0.5, None, None]
 
 
 def test_counting_goes_on_from_a_value_that_was_set(shm_cache):

@@ -1,5 +1,7 @@
 """cachelib's cache; its own tests run in tests/foreign."""
 
+import sys
+
 import pytest
 
 from cachee_shm.errors import InvalidKey, Unserializable
@@ -21,6 +23,11 @@ def test_a_negative_timeout_is_over_already(cache):
     cache.set("a", 1)
     assert cache.set("a", 2, timeout=-1)
     assert cache.get("a") is None
+
+
+def test_a_timeout_that_no_clock_tells_is_for_ever(cache):
+    assert cache.set("a", 1, timeout=sys.maxsize) and cache.add("b", 1, timeout=sys.maxsize)
+    assert cache.get_many("a", "b") == [1, 1]
 
 
 def test_clear_with_a_prefix_spares_what_has_none(cache, shm_cache):

@@ -129,6 +129,8 @@ def test_locks_counters_sets_and_bits_are_this_hosts(shm_cache):
         assert await cache.unlock("lock", "me")
         assert await cache.incr("n", 2, expire=10) == 2
         assert await cache.get_expire("n") == 10
+        assert await cache.incr("m", 2, expire=10**18) == 2
+        assert await cache.get_expire("m") == -1
         assert await cache.incr_bits("bits", 0, 3) == (1, 1)
         assert await cache.get_bits("bits", 0, 1, 3) == (1, 0, 1)
         assert [await cache.slice_incr("slice", 0, end, maxvalue=2) for end in (5, 6, 7)] == [1, 2, 2]

@@ -34,6 +34,8 @@ def test_values_are_bytes_and_live_as_long_as_they_should(shm_cache):
         with frozen_clock(shm_cache) as clock:
             await store.set("b", b"bytes", 10)
             await store.set("c", b"bytes", timedelta(seconds=10))
+            await store.set("d", b"bytes", 10**18)
+            assert await store.expires_in("d") == -1
             clock.tick(4)
             assert await store.expires_in("b") == 6
             assert await store.get("c", renew_for=timedelta(minutes=1)) == b"bytes"
