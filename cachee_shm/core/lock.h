@@ -38,6 +38,7 @@ enum { LOCK_WAYS = 16 };
 
 #define NOBODY UINT32_MAX
 #define LOCK_FENCE_MAX (1ull << 62) /* from here on it is damaged bytes: no clock gets there before the year 2116 */
+#define LOCK_FENCE_KEPT_MAX (LOCK_FENCE_MAX - (1ull << 60)) /* what is above is not taken into the next segment, to be damaged again */
 #define LOCK_TTL_MS_MAX (1ull << 42) /* a century */
 
 struct lock_wish {

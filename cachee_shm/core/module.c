@@ -35,8 +35,7 @@ static bool say_closed(void)
 /* What the next segment of this name is to know of this one. `incarnation` 0: there is none. */
 static void see(SegmentObject *s, uint64_t incarnation, bool left, uint64_t lock_fence)
 {
-    if (lock_fence > s->fence_seen && lock_fence < LOCK_FENCE_MAX)
-        s->fence_seen = lock_fence;
+    fence_seen(s, lock_fence);
     if (incarnation > s->incarnation_seen)
         s->incarnation_seen = incarnation;
     if (incarnation)

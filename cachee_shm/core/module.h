@@ -263,6 +263,7 @@ bool loading_ready(PyObject *module); /* module_loading.c: its types */
 extern PyMethodDef module_loading[];
 bool writing_ready(PyObject *module); /* module_writing.c: its types */
 bool locks_ready(PyObject *module); /* module_lock.c: its type */
+void fence_seen(SegmentObject *s, uint64_t fence); /* of a lock: those of later segments are above it, unless it is garbage */
 extern PyMethodDef module_cas[];    /* module_cas.c */
 extern PyMethodDef module_incr[];   /* module_incr.c */
 extern PyMethodDef module_bridge[]; /* module_bridge.c */

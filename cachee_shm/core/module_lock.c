@@ -19,6 +19,12 @@ typedef struct {
     bool open;            /* taken, and not yet given back */
 } HoldObject;
 
+void fence_seen(SegmentObject *s, uint64_t fence)
+{
+    if (fence > s->fence_seen && fence <= LOCK_FENCE_KEPT_MAX)
+        s->fence_seen = fence;
+}
+
 /* None: no end. */
 static bool ttl_of(PyObject *ttl, uint64_t *ms)
 {
@@ -129,7 +135,7 @@ static PyObject *Hold_take(HoldObject *h, PyObject *unused)
         h->holder = NOBODY;
         enum lock result = h->s->a.stand_in ? LOCK_CORRUPT : take_once(h, &k);
         if (result == LOCK_TAKEN) {
-            h->s->fence_seen = h->hold.fence;
+            fence_seen(h->s, h->hold.fence);
             h->attachments = h->s->attachments;
             h->open = true;
         }

@@ -101,15 +101,19 @@ def test_each_fencing_number_is_above_all_before_it_also_in_a_new_segment(cache,
     assert fences[-1] < 1 << 63
 
 
-def with_clock_set_back(cache, config):
-    """As if an hour had been taken from the wall clock: the number that the next one must be above."""
+def overwritten(cache, config, number):
+    """The last fencing number of the segment is this function of it from now on."""
     with cache.host.lock("a") as held:
         last = held.fence
-    ahead = last + 3600 * 10**9
     with open(file_of(config), "r+b") as file:
         file.seek(file.read(1 << 16).index(last.to_bytes(8, "little")))
-        file.write(ahead.to_bytes(8, "little"))
-    return ahead
+        file.write(number(last).to_bytes(8, "little"))
+    return number(last)
+
+
+def with_clock_set_back(cache, config):
+    """As if an hour had been taken from the wall clock: the number that the next one must be above."""
+    return overwritten(cache, config, lambda last: last + 3600 * 10**9)
 
 
 def test_the_fences_of_a_successor_are_above_its_predecessor_s_though_the_wall_clock_was_set_back(
@@ -125,6 +129,17 @@ def test_the_fences_of_a_successor_are_above_its_predecessor_s_though_the_wall_c
     cache.close()
     with cachee_shm.attach(config=config) as newcomer, newcomer.host.lock("a") as held:
         assert held.fence > ahead
+
+
+@pytest.mark.parametrize("left", [0, 1, 2, 10])
+def test_a_damaged_fencing_number_is_left_behind_with_its_segment(cache, config, lock, left):
+    overwritten(cache, config, lambda last: (1 << 62) - left)
+    for _ in range(left // 2 + 2):
+        with lock("a"):
+            pass
+    before = cache.incarnation
+    with lock("a"):
+        assert cache.incarnation == before
 
 
 def test_a_fencing_number_before_the_first_block_is_an_error(lock):
