@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import os
 import sys
 import threading
 import warnings
@@ -36,6 +37,15 @@ TTL_MAX_S = 1e10  # three centuries: longer is for ever
 attached: dict[str, Cache | Nowhere] = {}
 """Of this process, by what they were attached with: Django makes a backend for each thread and task."""
 attaching = threading.Lock()
+
+
+def _in_a_forked_child() -> None:
+    """The thread that was attaching is not in the child."""
+    global attaching
+    attaching = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_in_a_forked_child)
 
 
 class CacheeCache(BaseCache):  # type: ignore[misc]  # django has no types
