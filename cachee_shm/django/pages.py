@@ -20,6 +20,7 @@ __all__ = ["Page"]
 
 OF_THE_SERVER: dict[str, Any] = {"_handler_class": None, "_resource_closers": []}
 """Of one request, in every response."""
+DEPTH_MAX = 4  # at which data of Django REST framework has a class of its own
 
 
 class Page:
@@ -39,8 +40,23 @@ def _lowered(page: Page) -> list[Any]:
         [name, morsel.value, morsel.coded_value, dict(morsel)]
         for name, morsel in state.pop("cookies").items()
     ]
+    state = {name: _as_pickled(value, DEPTH_MAX) for name, value in state.items()}
     kind = type(response)
     return [kind.__module__, kind.__qualname__, headers, cookies, state]
+
+
+def _as_pickled(value: Any, depth: int) -> Any:
+    """With plain dicts and lists for what pickles as them: the data of REST framework's serializers."""
+    kind: Any = type(value)
+    if depth and kind is dict:
+        return {key: _as_pickled(each, depth - 1) for key, each in value.items()}
+    if depth and kind is list:
+        return [_as_pickled(each, depth - 1) for each in value]
+    if isinstance(value, (dict, list)) and kind.__reduce__ is not object.__reduce__:
+        reduced = value.__reduce_ex__(2)
+        if reduced[0] in (dict, list) and len(reduced) == 2:
+            return _as_pickled(reduced[0](*reduced[1]), depth)
+    return value
 
 
 def _restored(parts: Any) -> Page:

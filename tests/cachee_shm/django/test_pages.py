@@ -90,3 +90,24 @@ def test_a_template_response_that_is_not_rendered_is_refused_as_by_django(cache)
 
     with pytest.raises(ContentNotRenderedError):
         cache.set("page", SimpleTemplateResponse("a.html"))
+
+
+def test_data_of_a_serializer_comes_back_as_it_pickles(cache):
+    """Django REST framework's have a reference to the serializer, and pickle as plain ones without it."""
+    from django.http import HttpResponse
+
+    class ReturnDict(dict):
+        def __reduce__(self):
+            return (dict, (dict(self),))
+
+    class ReturnList(list):
+        def __reduce__(self):
+            return (list, (list(self),))
+
+    response = HttpResponse("page")
+    response.data = {"count": 1, "results": ReturnList([ReturnDict(a=1)])}
+    cache.set("page", response)
+    found = cache.get("page").data
+    assert found == response.data == {"count": 1, "results": [{"a": 1}]}
+    assert [type(found["results"]), type(found["results"][0])] == [list, dict]
+    assert type(response.data["results"]) is ReturnList
