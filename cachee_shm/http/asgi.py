@@ -124,6 +124,9 @@ class CacheeMiddleware:
             if outcome == LEADS:
                 try:
                     await self._load(visit, scope, receive, send, flight.land)
+                except asyncio.CancelledError:
+                    flight.land(REFUSED)  # one of those who wait loads it, and the others wait on
+                    raise
                 finally:
                     flight.land(FAILED)
                 return
