@@ -46,6 +46,7 @@ __all__ = ["CacheeCache"]
 Verb = Callable[..., Coroutine[Any, Any, Any]]
 Token = tuple[int, int]
 
+WRAPPERS_MAX = 6  # frames between aiocache's decorators and the backend
 TOKENS_MAX = 64  # of one task: keys that it has looked for, and may store
 POLL_S, POLL_MAX_S = 0.0005, 0.02
 LEASE_MAX_S = 60.0
@@ -304,6 +305,10 @@ class CacheeCache(BaseCache):  # type: ignore[misc]
 
     def _watch(self, caller: Any, keys: Callable[[], Any], namespace: Any) -> None:
         """Whether a decorator of aiocache reads or stores: it remembers, or knows, where the ring was."""
+        for _ in range(WRAPPERS_MAX):  # subclasses and tracers wrap the verbs
+            if caller.f_back is None or str(caller.f_globals.get("__name__")).startswith("aiocache."):
+                break
+            caller = caller.f_back
         is_decorator = caller.f_globals.get("__name__") == "aiocache.decorators"
         does = caller.f_code.co_name if is_decorator else ""
         if does == "get_from_cache":

@@ -45,6 +45,7 @@ __all__ = ["CacheeBackend"]
 
 CALLS_MAX = 24  # between a decorator and the backend: cashews' wrapper, and its middlewares
 TOKENS_MAX = 64  # of one task: keys that it has looked for, and may store
+VERBS = {"get", "set", "get_many", "set_many"}
 BEGINNINGS_MAX = 3
 ALL = "cashews:"
 TAG = "_tag:"  # what cashews puts before a tag to make it the key of a set
@@ -316,11 +317,19 @@ def _remember(key: str, cache: Cache) -> None:
     tokens.set(kept)
 
 
+def _module_of(frame: Any) -> str:
+    return str(frame.f_globals.get("__name__"))
+
+
 def _call_site(frame: Any) -> tuple[bool, Iterable[str]]:
     """Whether a decorator of cashews or ``get_or_set`` is calling, and with which tags."""
     tags: Iterable[str] = ()
     for _ in range(CALLS_MAX):
-        module = "" if frame is None else frame.f_globals.get("__name__", "")
+        if frame is None or frame.f_code.co_name not in VERBS or _module_of(frame).startswith("cashews."):
+            break
+        frame = frame.f_back  # a verb of a subclass, which has called this one
+    for _ in range(CALLS_MAX):
+        module = "" if frame is None else _module_of(frame)
         if not module.startswith("cashews."):
             return False, tags
         if module.startswith("cashews.decorators.cache.") or frame.f_code.co_name == "get_or_set":

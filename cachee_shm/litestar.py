@@ -36,6 +36,7 @@ CALL_SITES = {
     ("litestar.routes.http", "_get_cached_response"),
     ("litestar.middleware.response_cache", "wrapped_send"),
 }
+WRAPPERS_MAX = 6  # frames between them and the store
 UNLIMITED = -1
 
 looked_for: ContextVar[tuple[str, int, int]] = ContextVar("cachee_shm.litestar.looked_for")
@@ -133,4 +134,9 @@ class CacheeStore(NamespacedStore):
 
 
 def _is_response_cache(frame: Any) -> bool:
-    return (frame.f_globals.get("__name__"), frame.f_code.co_name) in CALL_SITES
+    """Whether the nearest function of Litestar is one of these: subclasses and tracers wrap the verbs."""
+    for _ in range(WRAPPERS_MAX):
+        if frame is None or str(frame.f_globals.get("__name__")).startswith("litestar."):
+            break
+        frame = frame.f_back
+    return frame is not None and (frame.f_globals.get("__name__"), frame.f_code.co_name) in CALL_SITES

@@ -57,6 +57,32 @@ def test_what_a_decorator_stores_is_a_fill_and_a_set_is_a_write(shm_cache, kind,
     asyncio.run(story())
 
 
+def test_a_subclass_that_extends_the_verbs_fills_too(shm_cache):
+    from cachee_shm.aiocache import CacheeCache
+    from cachee_shm.backing import Backing
+
+    class Extended(CacheeCache):
+        async def get(self, *args, **kwargs):
+            return await super().get(*args, **kwargs)
+
+        async def set(self, *args, **kwargs):
+            return await super().set(*args, **kwargs)
+
+    async def story():
+        cache = Extended()
+        cache._backing = Backing(attached=shm_cache)
+
+        async def load(uid):
+            await cache.set(f"by the way {uid}", uid)
+            return uid
+
+        user = decorated(cache, load, ttl=60)
+        assert [await user(1), await user(1)] == [1, 1]
+        assert (shm_cache.stats()["fills"], shm_cache.stats()["sets"]) == (1, 1)
+
+    asyncio.run(story())
+
+
 def test_many_are_filled_too_and_a_fill_in_the_background(shm_cache):
     async def story():
         cache = cache_in(shm_cache)

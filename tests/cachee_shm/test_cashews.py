@@ -51,6 +51,33 @@ def test_what_a_decorator_stores_is_a_fill_and_a_set_is_a_write(shm_cache):
     asyncio.run(story())
 
 
+def test_a_subclass_that_extends_the_verbs_fills_too(shm_cache):
+    from cachee_shm.cashews import CacheeBackend
+
+    class Extended(CacheeBackend):
+        async def get(self, *args, **kwargs):
+            return await super().get(*args, **kwargs)
+
+        async def set(self, *args, **kwargs):
+            return await super().set(*args, **kwargs)
+
+    async def story():
+        cache = made(shm_cache)
+        next(iter(cache._backends.values())).__class__ = Extended
+
+        @cache(ttl="1m", key="user:{uid}", tags=["team"])
+        async def user(uid):
+            await cache.set(f"by the way {uid}", uid)
+            return uid
+
+        assert [await user(1), await user(1)] == [1, 1]
+        assert shm_cache.stats()["fills"] == 1  # the value of the decorator, and not the one by the way
+        await cache.delete_tags("team")
+        assert await cache.get("user:1") is None
+
+    asyncio.run(story())
+
+
 def test_what_was_loaded_before_an_invalidation_is_not_stored_after_it(shm_cache):
     async def story():
         cache = made(shm_cache)

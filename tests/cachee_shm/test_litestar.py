@@ -90,6 +90,25 @@ def test_a_cached_response_is_a_fill(shm_cache):
         assert shm_cache.stats()["fills"] == 1
 
 
+def test_a_subclass_that_extends_the_verbs_fills_too(shm_cache):
+    from litestar.testing import TestClient
+
+    from cachee_shm.backing import Backing
+    from cachee_shm.litestar import CacheeStore
+
+    class Extended(CacheeStore):
+        async def get(self, *args, **kwargs):
+            return await super().get(*args, **kwargs)
+
+        async def set(self, *args, **kwargs):
+            return await super().set(*args, **kwargs)
+
+    store = Extended("pages", backing=Backing(attached=shm_cache))
+    with TestClient(application(shm_cache, [], store)) as client:
+        assert client.get("/").text == client.get("/").text == "page 1"
+        assert (shm_cache.stats()["fills"], shm_cache.stats()["sets"]) == (1, 0)
+
+
 def test_a_page_that_was_rendered_before_an_invalidation_is_not_stored_after_it(shm_cache):
     from litestar import Litestar, get
     from litestar.testing import TestClient
