@@ -29,6 +29,7 @@ def _told_by_the_system(pid: int, command: str) -> str:
             if process.name()[:15] != command[:15]:
                 return f"{command}  (of another pid namespace)"
         line = " ".join(words)[:COMMAND_MAX] or command
-        return f"{memory / MIB:6.0f} MiB  {times.user + times.system:7.1f} s  {line}"
+        shown = "".join(each if each.isprintable() else "?" for each in line)
+        return f"{memory / MIB:6.0f} MiB  {times.user + times.system:7.1f} s  {shown}"
     except psutil.Error:
         return f"{command}  (nothing more may be known of it)"

@@ -283,7 +283,7 @@ struct rows {
 struct rows rows_for(uint32_t room, size_t row_bytes);
 void *rows_next(struct rows *rows);
 PyObject *rows_listed(struct rows *rows, PyObject *(*object_of)(const void *row)); /* frees them */
-PyObject *text_from(const char *bytes, size_t bytes_max); /* up to a zero; what is no UTF-8 is replaced */
+PyObject *text_from(const char *bytes, size_t bytes_max); /* up to a zero; what is no UTF-8, or would move a terminal, is replaced */
 
 /* A method that takes fast arguments, in the type that PyMethodDef wants. */
 #define FAST(f) (PyCFunction)(void (*)(void))(f)

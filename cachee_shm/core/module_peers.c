@@ -27,9 +27,23 @@ PyObject *rows_listed(struct rows *rows, PyObject *(*object_of)(const void *row)
     return list;
 }
 
+static PyObject *printable(PyObject *text)
+{
+    Py_ssize_t n = PyUnicode_GET_LENGTH(text);
+    Py_UCS4 *copy = PyUnicode_AsUCS4Copy(text);
+    for (Py_ssize_t i = 0; copy && i < n; i++)
+        copy[i] = Py_UNICODE_ISPRINTABLE(copy[i]) ? copy[i] : '?';
+    PyObject *shown = copy ? PyUnicode_FromKindAndData(PyUnicode_4BYTE_KIND, copy, n) : NULL;
+    PyMem_Free(copy);
+    return shown;
+}
+
 PyObject *text_from(const char *bytes, size_t bytes_max)
 {
-    return PyUnicode_DecodeUTF8(bytes, (Py_ssize_t)strnlen(bytes, bytes_max), "replace");
+    PyObject *text = PyUnicode_DecodeUTF8(bytes, (Py_ssize_t)strnlen(bytes, bytes_max), "replace");
+    PyObject *shown = text ? printable(text) : NULL;
+    Py_XDECREF(text);
+    return shown;
 }
 
 /* ---- the bridge ---- */

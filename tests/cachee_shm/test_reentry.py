@@ -38,7 +38,8 @@ QUIET = """
     PyObject_GC_Track PyObject_GC_UnTrack PyObject_Hash PyObject_TypeCheck PySequence_Check
     PySet_GET_SIZE PyThread_get_thread_ident PyTuple_Check PyTuple_CheckExact PyTuple_GET_ITEM
     PyTuple_GET_SIZE PyTuple_SET_ITEM
-    PyUnicode_1BYTE_DATA PyUnicode_AsUTF8 PyUnicode_AsUTF8AndSize PyUnicode_Check
+    PyUnicode_1BYTE_DATA PyUnicode_AsUCS4Copy PyUnicode_AsUTF8 PyUnicode_AsUTF8AndSize PyUnicode_Check
+    PyUnicode_FromKindAndData PyUnicode_FromString Py_UNICODE_ISPRINTABLE
     PyUnicode_KIND PyUnicode_CheckExact PyUnicode_CompareWithASCIIString PyUnicode_DATA
     PyUnicode_GET_LENGTH PyUnicode_IS_COMPACT_ASCII PyUnicode_New Py_NewRef Py_TYPE Py_VISIT Py_XNewRef
 """

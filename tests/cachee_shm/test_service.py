@@ -11,6 +11,7 @@ from cachee_shm.cli.processes import attached
 from cachee_shm.errors import ConfigError, LockTimeout
 from cachee_shm.service import program_name
 from tests.cachee_shm.processes import child, in_fork, until
+from tests.cachee_shm.test_successor import file_of
 
 
 def services(cache):
@@ -27,6 +28,21 @@ def test_a_process_is_called_as_it_said_wherever_it_is_named(config):
             cache.host.lock("a", wait=0),
         ):
             pass
+
+
+def test_no_name_in_a_damaged_roster_and_no_command_moves_a_terminal(config):
+    """Whoever may write the segment, or start a process, would write on the terminal of whoever looks."""
+    escape = "\x1b[2J\n\x9b1m ä"
+    program = "say('here'); wait()  # \x1b[2J\n"
+    with child(program, config=config) as one, cachee_shm.attach(config=config, service="checkout") as cache:
+        one.line()
+        with open(file_of(config), "r+b") as file:
+            file.seek(file.read(1 << 16).index(b"checkout"))
+            file.write(escape.encode())
+        assert "?[2J??1m ä" in services(cache)
+        assert all(line.isprintable() for line in attached(cache))
+        with cache.host.lock("a"), pytest.raises(LockTimeout, match=r"\(\?\[2J\?\?1m ä\)"):
+            cache.host.lock("a", wait=0).__enter__()
 
 
 def test_the_environment_names_it_unless_the_caller_does(config, monkeypatch):
