@@ -199,6 +199,8 @@ class CacheeCache(BaseCache):  # type: ignore[misc]
         cache = self._backing.cache
         try:
             is_new = cache.add(name, stored, self._lifetime(ttl), self._tags(namespace))
+        except ValueTooLarge as error:
+            return _not_cached(error)
         except Unserializable as error:
             raise unpicklable(error, cache) from error
         if not is_new and name in cache:
@@ -289,8 +291,7 @@ class CacheeCache(BaseCache):  # type: ignore[misc]
                 return cache._fill(name, stored, *token, lifetime, 0, tags, False)
             return cache.set(name, stored, lifetime, tags) or lifetime == 0
         except ValueTooLarge as error:
-            logging.getLogger(__name__).warning("not cached: %s", error)
-            return False
+            return _not_cached(error)
         except Unserializable as error:
             raise unpicklable(error, cache) from error
 
@@ -320,6 +321,11 @@ class CacheeCache(BaseCache):  # type: ignore[misc]
             filling.set({name: known[name] for name in names if name in known})
         elif filling.get({}):
             filling.set({})
+
+
+def _not_cached(error: ValueTooLarge) -> bool:
+    logging.getLogger(__name__).warning("not cached: %s", error)
+    return False
 
 
 def _plain(key: Any) -> str:

@@ -35,6 +35,7 @@ from cashews.wrapper.backend_settings import register_backend
 
 from cachee_shm.backing import Backing, count, fitting, guarded, lasting, remaining_s, unpicklable
 from cachee_shm.errors import Unserializable, ValueTooLarge
+from cachee_shm.segment import warn
 
 if TYPE_CHECKING:
     from cachee_shm.backing import Source
@@ -47,6 +48,7 @@ CALLS_MAX = 24  # between a decorator and the backend: cashews' wrapper, and its
 TOKENS_MAX = 64  # of one task: keys that it has looked for, and may store
 VERBS = {"get", "set", "get_many", "set_many"}
 BEGINNINGS_MAX = 3
+TAGS_MAX = 16  # of an entry: beginnings of its key, and cashews' tags
 ALL = "cashews:"
 TAG = "_tag:"  # what cashews puts before a tag to make it the key of a set
 
@@ -171,6 +173,11 @@ class CacheeBackend(Backend):
     ) -> bool:
         cache, name, lifetime = self._backing.cache, fitting(key), _lifetime(expire)
         every = (*_beginnings(key), *(ALL + TAG + tag for tag in tags))
+        if len(every) > TAGS_MAX:
+            warn("not cached: %r has %d tags, and room for %d", key, len(every), TAGS_MAX)
+            if token is None:
+                cache.delete(name)
+            return False
         if self._serializer:
             value = await self._serializer.encode(self, key=key, value=value, expire=expire)
         try:

@@ -161,6 +161,16 @@ def test_a_stampede_of_two_processes_is_one_load(tmp_path):
         asyncio.run(story(shm))
 
 
+def test_a_value_that_is_too_large_is_not_stored_and_fails_nothing(shm_cache, caplog):
+    async def story():
+        cache = cache_in(shm_cache)
+        assert [await verb("a", b"x" * (8 << 20)) for verb in (cache.set, cache.add)] == [False, False]
+        assert await cache.get("a") is None
+
+    asyncio.run(story())
+    assert caplog.text.count("not cached") == 2
+
+
 def test_lifetimes_and_namespaces(shm_cache):
     from cachee_shm.testing import frozen_clock
 

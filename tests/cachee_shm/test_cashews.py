@@ -119,6 +119,22 @@ def test_a_tag_drops_what_another_host_has_cached_with_it(shm_hosts):
     asyncio.run(story())
 
 
+def test_a_function_with_more_tags_than_an_entry_has_is_not_cached_and_works(shm_cache, caplog):
+    async def story():
+        cache, calls = made(shm_cache), []
+
+        @cache(ttl="1m", key="user:{uid}", tags=[f"tag{number}" for number in range(20)])
+        async def user(uid):
+            calls.append(uid)
+            return uid
+
+        assert [await user(1), await user(1)] == [1, 1] == calls
+        assert "not cached: 'user:1' has 22 tags" in caplog.text
+        await cache.delete_tags("tag19")
+
+    asyncio.run(story())
+
+
 def test_delete_match_drops_a_beginning_or_more_never_less(shm_cache):
     async def story():
         cache = made(shm_cache)
