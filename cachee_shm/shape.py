@@ -23,8 +23,8 @@ import sys
 import types
 import typing
 import weakref
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from itertools import zip_longest
 from typing import Any
 
 __all__ = ["member_digest", "shape_digest"]
@@ -85,12 +85,13 @@ def _shape_of(thing: Any) -> object:
     """What refused to be looked at refuses again; what a signal handler raised meanwhile is the caller's."""
     walk, again = Walk(), Walk()
     shape = walk.whole(thing)
-    if walk.refusals and again.whole(thing) != shape:
-        raise next(
-            one or other
-            for one, other in zip_longest(walk.refusals, again.refusals)
-            if type(one) is not type(other)
-        )
+    if walk.refusals:
+        again.whole(thing)
+        counts, counts_again = (Counter(map(type, each.refusals)) for each in (walk, again))
+        odd = (counts - counts_again) + (counts_again - counts)
+        for refusal in (*walk.refusals, *again.refusals):
+            if type(refusal) in odd:
+                raise refusal
     return shape
 
 

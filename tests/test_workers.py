@@ -14,7 +14,7 @@ def test_all_that_is_named_is_there():
 
 def test_a_file_is_one_unit_and_files_that_share_a_database_are_another():
     assert {workers.unit(f"tests/a/test_b.py::{name}") for name in "xy"} == {"tests/a/test_b.py"}
-    shared = [f"tests/cachee_shm/test_{name}.py::x" for name in ("django", "sqlalchemy")]
+    shared = [f"tests/cachee_shm/{name}.py::x" for name in ("django/test_transactions", "test_sqlalchemy")]
     assert {workers.unit(nodeid) for nodeid in shared} == {"databases"}
 
 

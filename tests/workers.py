@@ -36,7 +36,7 @@ LONGEST_FIRST = (
     "tests/bridge/test_synced_hosts.py",
 )
 TOGETHER = {  # files whose tests share what takes long to start
-    "tests/cachee_shm/test_django.py": "databases",
+    "tests/cachee_shm/django/test_transactions.py": "databases",
     "tests/cachee_shm/test_sqlalchemy.py": "databases",
 }
 
