@@ -43,6 +43,7 @@ sys.modules["msgpack"].__dict__.update(
     packb=lambda value, **_: pickle.dumps(value),
     unpackb=lambda data, ext_hook=None, **_: restored(pickle.loads(data), ext_hook),
 )
+sys.modules["msgspec"] = None  # type: ignore[assignment]  # where it is installed, it would be asked to decode what was pickled
 
 import cachee_shm  # noqa: E402
 from cachee_shm import _core  # noqa: E402
