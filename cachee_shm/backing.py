@@ -11,15 +11,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from cachee_shm.attaching import attach
 from cachee_shm.bypass import Bypass
 from cachee_shm.cache import Cache
-from cachee_shm.errors import CacheeError, NotACounter, Unserializable
+from cachee_shm.errors import CacheeError, NotACounter, NotLocal, SegmentError, Unserializable
 from cachee_shm.health import Health
 from cachee_shm.keys import WHOLE_BYTES_MAX, shortened
 from cachee_shm.segment import embedded, private, warn
@@ -32,9 +31,9 @@ if TYPE_CHECKING:
 __all__ = [
     "Backing",
     "Missing",
+    "changed",
     "count",
     "fitting",
-    "guarded",
     "lasting",
     "remaining_s",
     "seconds_of",
@@ -43,8 +42,6 @@ __all__ = [
 
 RETRY_S = 1.0
 STAND_IN_BYTES = 1 << 20
-LOCK_S = 1.0  # how long a count waits for another process that is making a value a counter
-POLL_S = 0.0005
 TRIES = 64
 LASTING_S_MAX = 1e10  # three centuries
 
@@ -180,54 +177,47 @@ def count(
 ) -> Any:
     """Add to the number of ``key`` on this host; ``initial`` is what a missing one counts as.
 
-    Counts are of this host alone: a value that was set for all hosts becomes one of this host's with its
-    first count, and other hosts keep their copies. Returns the sum. KeyError: there is none, and no
-    ``initial``. ``TypeError``: what is there is no number.
+    Counts are of this host alone. An integer that was set for all hosts becomes one of this host's with its
+    first count; it keeps its lifetime, and other hosts keep their copies. No count is lost. The sum of any
+    other number is set for all hosts, and of two such sums at once one may be lost. Returns the sum.
+    ``KeyError``: there is none, and no ``initial``. ``TypeError``: what is there is no number.
     """
     for _ in range(TRIES):
         try:
-            total = cache._incr(key, delta)
+            total = cache._incr(key, delta, True)
         except NotACounter:
-            return _made_a_counter(cache, key, delta, ttl, tags)
+            value, found = cache.lookup(key)
+            total = (value if found else 0) + delta
+            cache.set(key, total, ttl=ttl, tags=tags)
         if total is not None:
             return total
         if initial is None:
             raise KeyError(key)
-        if cache.add(key, initial + delta, ttl=ttl, tags=tags, local=True):
-            return initial + delta
-        if isinstance(cache, Bypass):
+        if cache.add(key, initial + delta, ttl=ttl, tags=tags, local=True) or isinstance(cache, Bypass):
             return initial + delta
     raise NotACounter(f"There is no room for a counter of {key!r}. It was not counted.")
 
 
-def _made_a_counter(cache: Cache, key: str, delta: int, ttl: Any, tags: tuple[str, ...]) -> Any:
-    """A value that ``set`` has stored, as a sum."""
-    with guarded(cache, key):
-        try:
-            total = cache._incr(key, delta)
-        except NotACounter:
-            value, found = cache.lookup(key)
-            total = (value if found else 0) + delta
-            is_counter = type(total) is int and -(1 << 63) <= total < 1 << 63
-            cache.set(key, total, ttl=ttl, tags=tags, local=is_counter)
-        return delta if total is None else total
+def changed(cache: Cache, key: str, change: Callable[[Any], tuple[Any, Any]], ttl: Any) -> Any:
+    """Replace this host's value of ``key`` by what ``change`` makes of it: no concurrent change is lost.
 
-
-@contextmanager
-def guarded(cache: Cache, key: str) -> Iterator[None]:
-    """A block in which a value of this host is read and written: of its processes, one at a time.
-
-    It is for a few verbs. Who does not get its turn within ``LOCK_S`` goes on.
+    ``change`` gets the value, None where there is none, and returns the new value and a result. It runs
+    again when another process was faster. Returns the result of its last run. Where the value cannot be
+    stored, it is as if it had been evicted.
     """
-    guard, end = f"{key[:512]}\0guard", time.monotonic() + LOCK_S
-    while not cache.add(guard, True, ttl=LOCK_S, local=True) and time.monotonic() < end:
-        if isinstance(cache, Bypass):
+    for _ in range(TRIES):
+        try:
+            value, token = cache.host.gets(key)
+        except NotLocal:  # it was set for all hosts: from now on it is this host's
+            new, result = change(cache.get(key))
+            cache.set(key, new, ttl, local=True)
+            return result
+        except SegmentError:  # this host has none at present
+            return change(None)[1]
+        new, result = change(value)
+        if cache.host.cas(key, new, token, ttl):
             break
-        time.sleep(POLL_S)
-    try:
-        yield
-    finally:
-        cache.set(guard, True, ttl=0, local=True)
+    return result
 
 
 def remaining_s(cache: Cache, key: str) -> float | None:

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -33,8 +33,8 @@ from cashews.backends.interface import NOT_EXIST, UNLIMITED, Backend
 from cashews.utils import Bitarray
 from cashews.wrapper.backend_settings import register_backend
 
-from cachee_shm.backing import Backing, count, fitting, guarded, lasting, remaining_s, unpicklable
-from cachee_shm.errors import Unserializable, ValueTooLarge
+from cachee_shm.backing import Backing, changed, count, fitting, lasting, remaining_s, unpicklable
+from cachee_shm.errors import NotLocal, SegmentError, Unserializable, ValueTooLarge
 from cachee_shm.segment import warn
 
 if TYPE_CHECKING:
@@ -238,35 +238,35 @@ class CacheeBackend(Backend):
         return await self.exists(key)
 
     async def unlock(self, key: str, value: Any) -> bool:
-        cache, name = self._backing.cache, fitting(key)
-        if cache.get(name) != value:
+        host, name = self._backing.cache.host, fitting(key)
+        try:
+            holder, token = host.gets(name)
+            return holder == value and token is not None and host.cas(name, None, token, 0)
+        except (NotLocal, SegmentError):  # it is no lock, or this host has no segment at present
             return False
-        cache.set(name, None, 0, local=True)
-        return True
 
     async def get_bits(self, key: str, *indexes: int, size: int = 1) -> tuple[int, ...]:
-        bits = _bits(self._backing.cache, _bits_of(key))
+        bits = _bits(self._backing.cache.get(_bits_of(key)))
         return tuple(bits.get(index, size) for index in indexes)
 
     async def incr_bits(self, key: str, *indexes: int, size: int = 1, by: int = 1) -> tuple[int, ...]:
-        cache, name = self._backing.cache, _bits_of(key)
-        with guarded(cache, name):
-            bits = _bits(cache, name)
-            result = tuple(bits.incr(index, size, by).get(index, size) for index in indexes)
-            cache.set(name, f"{bits.to_int():x}", None, local=True)
+        def add(stored: str | None) -> tuple[str, tuple[int, ...]]:
+            bits = _bits(stored)
+            counts = tuple(bits.incr(index, size, by).get(index, size) for index in indexes)
+            return f"{bits.to_int():x}", counts
+
+        result: tuple[int, ...] = changed(self._backing.cache, _bits_of(key), add, None)
         return result
 
     async def slice_incr(
         self, key: str, start: float, end: float, maxvalue: int, expire: float | None = None
     ) -> int:
-        cache, name = self._backing.cache, fitting(key)
-        with guarded(cache, name):
-            within = [each for each in cache.get(name, []) if start <= each < end]
-            if len(within) < maxvalue:
-                total, within = len(within) + 1, [*within, end]
-            else:
-                total = len(within)
-            cache.set(name, within, _lifetime(expire), local=True)
+        def add(ends: list[float] | None) -> tuple[list[float], int]:
+            within = [each for each in ends or () if start <= each < end]
+            within += [end] if len(within) < maxvalue else []
+            return within, len(within)
+
+        total: int = changed(self._backing.cache, fitting(key), add, _lifetime(expire))
         return total
 
     async def set_add(self, key: str, *values: str, expire: float | None = None) -> None:
@@ -276,22 +276,22 @@ class CacheeBackend(Backend):
         self._change_set(key, lambda members: members.difference_update(values), None)
 
     async def set_pop(self, key: str, count: int = 100) -> Iterable[str]:
-        popped: list[str] = []
         if key.startswith(TAG):
             self._backing.cache.delete_tags(ALL + key)  # also what other hosts have cached with it
 
-        def pop(members: set[str]) -> None:
-            popped.extend(members.pop() for _ in range(min(count, len(members))))
+        def pop(members: list[str] | None) -> tuple[list[str], list[str]]:
+            return (members or [])[count:], (members or [])[:count]
 
-        self._change_set(key, pop, None)
+        popped: list[str] = changed(self._backing.cache, fitting(key), pop, None)
         return popped
 
-    def _change_set(self, key: str, change: Any, expire: float | None) -> None:
-        cache, name = self._backing.cache, fitting(key)
-        with guarded(cache, name):
-            members = set(cache.get(name, ()))
+    def _change_set(self, key: str, change: Callable[[Any], None], expire: float | None) -> None:
+        def apply(stored: list[str] | None) -> tuple[list[str], None]:
+            members = set(stored or ())
             change(members)
-            cache.set(name, sorted(members), _lifetime(expire), local=True)
+            return sorted(members), None
+
+        changed(self._backing.cache, fitting(key), apply, _lifetime(expire))
 
 
 def _lifetime(expire: float | None) -> float | None:
@@ -303,9 +303,9 @@ def _bits_of(key: str) -> str:
     return fitting("\0bits:" + key)
 
 
-def _bits(cache: Cache, name: str) -> Any:
+def _bits(stored: str | None) -> Any:
     made: Any = Bitarray
-    return made(cache.get(name, "0"), base=16)
+    return made(stored or "0", base=16)
 
 
 def _beginnings(key: str) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from cachee_shm import _core, backing
-from cachee_shm.backing import Backing, count, fitting, lasting, seconds_of
+from cachee_shm.backing import Backing, changed, count, fitting, lasting, seconds_of
 from cachee_shm.errors import NotACounter
 
 
@@ -155,3 +155,32 @@ def test_a_sum_beyond_64_bits_is_kept_as_a_value(shm_cache):
     assert shm_cache.get("n") == 1 << 63
     with pytest.raises(NotACounter):
         shm_cache.host.incr("n")
+
+
+def test_no_change_of_a_value_is_lost_among_processes(config):
+    from cachee_shm import attach
+
+    def one_more(numbers):
+        return [*(numbers or []), len(numbers or [])], None
+
+    with attach("test", config=config) as cache:
+        cache.set("n", [], local=True)
+        children = []
+        for _ in range(4):
+            pid = os.fork()
+            if pid == 0:
+                try:
+                    for _ in range(50):
+                        changed(cache, "n", one_more, 60)
+                finally:
+                    os._exit(0)
+            children.append(pid)
+        for pid in children:
+            os.waitpid(pid, 0)
+        assert cache.get("n") == list(range(200))
+
+
+def test_a_changed_value_that_was_set_for_all_hosts_becomes_this_hosts(shm_cache):
+    shm_cache.set("a", [1])
+    assert changed(shm_cache, "a", lambda value: ([*value, 2], "done"), 60) == "done"
+    assert shm_cache.host.gets("a")[0] == [1, 2]
