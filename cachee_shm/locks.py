@@ -70,8 +70,8 @@ class Lock:
         return self._hold.held()
 
     def release(self) -> bool:
-        """Give the lock back before the block ends. False: it was not held any more (see ``held``), and
-        whoever has it now keeps it."""
+        """Give the lock back before the block ends. False: this block did not hold it any more (see
+        ``held``). Another holder, if there is one, keeps it."""
         return self._hold.release()
 
     def __enter__(self) -> Lock:
@@ -171,7 +171,8 @@ class Waiting:
 
 
 class Looks:
-    """Is there still something to wait for? Always yes at first: whoever has just tried in vain yields."""
+    """Whether a waiter goes on waiting. The first call is always True: the waiter has just tried, so it
+    pauses before it tries again."""
 
     def __init__(self, hold: _core.Hold, waiting: Waiting) -> None:
         self.hold = hold

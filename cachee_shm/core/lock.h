@@ -61,7 +61,7 @@ uint32_t lock_holder(const struct attachment *a, uint64_t hash);
 /* Is it this process's still? Not after a fork, nor in another attachment, nor once its time is over. */
 bool lock_is_held(const struct attachment *a, const struct lock_hold *hold);
 
-/* Give it back. False: it was not held any more, and nothing happened to whoever has it now. */
+/* Give the lock back. False: this hold had ended before. Another holder, if there is one, keeps the lock. */
 bool lock_release(struct attachment *a, struct lock_hold *hold);
 
 /* An earlier segment of this name had drawn the fencing number `seen`: each that is drawn here is above it. */

@@ -104,7 +104,7 @@ SegmentObject *segments_open(void); /* all of this process, by `next` */
 bool enter_as_bridge(SegmentObject *s); /* for what the bridge alone writes: nor may another have taken its place */
 
 /* Be ready for a verb: open, ours after a fork, not retired. False: an error is set. Where no segment can be had, enter() is
- * true all the same, and s->a is a stand-in: reads miss, writes are remembered by owe_key and its kin. */
+ * true too, and s->a is a stand-in: reads miss, and the owe_ functions below remember each write. */
 static ALWAYS_INLINE bool enter(SegmentObject *s)
 {
     bool nothing_due = s->open && !s->orphan && segment_is_ours(&s->a) && !cache_look_due(&s->a) && !segment_retired(&s->a);

@@ -394,8 +394,8 @@ static bool fill(struct driver *d, PyObject *value, PyObject **encoded, PyObject
     return true;
 }
 
-/* What a refresh must not store takes the old value's place all the same: that is dropped on every host, once the
- * transaction that writes has ended. */
+/* A refresh whose result must not be stored deletes the old value: on every host, when the open transaction that writes has
+ * ended. */
 static bool drop_refreshed(struct driver *d)
 {
     PyObject *done = PyObject_CallMethod((PyObject *)d->s, "delete", "O", d->key);

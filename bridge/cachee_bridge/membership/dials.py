@@ -2,7 +2,7 @@
 
     trusted   expected addresses, and those where their host has answered
     told      what peers say: few are dialled at a time (TOLD_DIALS_MAX, TOLD_CALLING_MAX)
-    resting   their host is linked, or heard by way of others: they are not dialled until `wake`
+    resting   their host is linked, or a relay passes on its records: they are not dialled until `wake`
     neither   an address that is being dialled: it is put in again when that ends
 
 An address that is put in again gets a new number. An entry with an old number is skipped when its time comes.

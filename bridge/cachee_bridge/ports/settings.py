@@ -28,7 +28,8 @@ class Settings:
     peer_budget: float = 16 << 20
     """Bytes a second that one peer may send, with what they cost beside (budget.py)."""
     fanout: int = 32
-    """Peers in the own region; with more, most are sent to by way of others (fanout.py)."""
+    """A host with at most so many peers in its region sends to each of them. With more, it sends to some, and
+    these relay to the others (fanout.py)."""
     heartbeat_s: float = 0.1
     lost_after_s: float = 2.0
     forget_after_s: float | None = None

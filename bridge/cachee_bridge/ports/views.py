@@ -54,8 +54,8 @@ class PeerView:
     address: str
     """Where it is dialled, "" = it dials us."""
     state: str
-    """"self" | "up" | "relayed" (fresh, by way of `through`) | "down" (a member that is neither) |
-    "connecting" | "waiting" (to dial again)."""
+    """Of a peer: "up" (linked), "relayed" (not linked, but `through` relays its records, and they are fresh)
+    or "down". Of an address: "self" (it leads to this host), "connecting" or "waiting" (to dial again)."""
     since: float = float("-inf")
     """When it came to be up or down (the bridge's start, if it was never up since), on the mesh's clock; -inf
     for an address."""

@@ -1,1 +1,1 @@
-"""What a namespace knows of each source: who is a member, who is refused, who is being removed."""
+"""The sources of a namespace: members, those that cannot be followed, and those that are being removed."""
