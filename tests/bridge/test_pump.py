@@ -330,6 +330,19 @@ def test_a_bell_that_a_writer_has_disarmed_and_not_rung_is_armed_again_at_the_ne
     run(test, bell)
 
 
+def test_a_check_looks_at_each_of_a_few_rings_once(bell: Doorbell) -> None:
+    async def test(rig: Rig) -> None:
+        await until(rig.asleep)
+        looked: list[str] = []
+        look_at = rig.pump._look_at
+        rig.pump._look_at = lambda name, ring: looked.append(name) or look_at(name, ring)  # type: ignore[method-assign,func-returns-value]
+        for _ in range(3):
+            rig.pump.check()
+        assert looked == ["shop", "news"] * 3
+
+    run(test, bell)
+
+
 def test_a_ring_added_to_a_sleeping_pump_is_armed_too(bell: Doorbell) -> None:
     async def test(rig: Rig) -> None:
         await until(rig.asleep)

@@ -38,7 +38,7 @@ THICK_S = sum(STEPS_US) / 1e6
 SLOW_US = 3_000  # where no bell is to be trusted: 1.5 ms late on average, for about 1 % of a core
 HEAL_RECORDS_MAX = 4096  # a fraction of a millisecond; then what was healed is sent before more is healed
 CALM_S = 0.001
-TURNS = 16  # rings that are looked at beside the bell, at each check
+TURNS = 16  # rings that are looked at beside the bell, at each check; each of them once
 UNHEARD_COST = 10  # a write that rang no bell counts as many that did
 UNHEARD_MAX = 3 * UNHEARD_COST
 
@@ -156,7 +156,8 @@ class Pump:
 
     def _next_in_turn(self) -> list[str]:
         """A writer that died between its record and its ring has disarmed the bell: it is armed again."""
-        names = [name for name in islice(self._turns, TURNS) if name not in self._awake]
+        count = min(TURNS, len(self._rings))
+        names = [name for name in islice(self._turns, count) if name not in self._awake]
         if self._asleep and self._bell is not None:
             for name in names:
                 self._rings[name].bridge_sleep(True)
