@@ -83,8 +83,8 @@ def run(
     """Run Python with these arguments and return what it said. A run that fails is an assertion that fails,
     with the last lines of it.
 
-    The run does not see $CI. Others' suites expect the servers of their own CI where it is set: Flask-Caching's
-    then wants a Redis on port 6360, and starts one itself where it is not.
+    The run does not see $CI. Others' suites expect the servers of their own CI where it is set:
+    Flask-Caching's then wants a Redis on port 6360, and starts one itself where it is not.
     """
     inherited = {name: value for name, value in os.environ.items() if name != "CI"}
     done = subprocess.run(
