@@ -1,10 +1,14 @@
 """The wire: what is sent comes back as it was, and what is not a message is a FrameError."""
 
+import re
+from pathlib import Path
+
 import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cachee_bridge.streams.stream import PACK_BYTES
 from cachee_bridge.wire import frames
 from cachee_bridge.wire.frames import (
     FRAME_BYTES_MAX,
@@ -27,6 +31,7 @@ from cachee_bridge.wire.frames import (
     decode,
     encode,
 )
+from cachee_bridge.wire.seal import SEAL_BYTES
 from cachee_shm.errors import FrameError
 
 u64 = st.integers(0, 2**64 - 1)
@@ -259,3 +264,20 @@ def test_lists_are_bounded():
 def test_deep_nesting_is_refused():
     with pytest.raises(FrameError):
         decode(8, b"\x91" * 5000 + b"\xc0")
+
+
+def test_the_core_reads_and_writes_frames_by_the_limits_of_the_wire():
+    layout = Path(__file__).parents[2] / "cachee_shm" / "core" / "frame_layout.h"
+    assigned = re.findall(r"^ +(FRAME_\w+) = ([^,]+),", layout.read_text(), re.MULTILINE)
+    limits = {name: eval(value, {}) for name, value in assigned if "FRAME_" not in value}
+    head = b"".join(map(msgpack.packb, ("n" * 64, "s" * 63, 2**64 - 1)))
+    assert limits == {
+        "FRAME_TYPE": frames.NUMBERS[Frame],
+        "FRAME_PREFIX_BYTES": frames.PREFIX.size,
+        "FRAME_SEAL_BYTES": SEAL_BYTES,
+        "FRAME_BYTES_MAX": FRAME_BYTES_MAX,
+        "FRAME_KEYS_BYTES_MAX": PACK_BYTES,
+        "FRAME_HEAD_BYTES_MAX": 1 + len(head),
+        "FRAME_UINT_BYTES_MAX": len(msgpack.packb(2**64 - 1)),
+        "FRAME_BIN_HEADER_BYTES_MAX": len(msgpack.packb(bytes(2**16))) - 2**16,
+    }

@@ -33,6 +33,7 @@ PROGRAMS: dict[str, tuple[str, ...]] = {
     "doubt": ("corrupt", "relay", "roster"),
     "evict": ("pages", "index", "steps"),
     "fence": ("relay", "index", "ring", "roster", "steps"),
+    "frame_layout.h": (),  # by frames of the bridge's wire, from Python
     "hash.h": ("relay", "index"),
     "index": ("index", "relay", "steps", "pages"),
     "orphan": ("roster", "segment"),
@@ -75,6 +76,7 @@ ALSO: dict[str, tuple[str, ...]] = {
     f"{CORE}doubt": ("cachee_shm/test_unknown_outcome",),
     f"{CORE}evict": ("cachee_shm/test_memory", "cachee_shm/test_cache"),
     f"{CORE}fence": ("cachee_shm/test_cache", "cachee_shm/test_buckets"),
+    f"{CORE}frame_layout": ("bridge/test_frames",),
     f"{CORE}hash": ("cachee_shm/test_cache", "cachee_shm/test_buckets", "cachee_shm/test_codec"),
     f"{CORE}index": ("cachee_shm/test_cache", "cachee_shm/test_host"),
     f"{CORE}orphan": ("cachee_shm/test_successor", "cachee_shm/test_detached"),
