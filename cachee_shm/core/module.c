@@ -474,6 +474,8 @@ static int exec_module(PyObject *module)
         gather(methods, module_cas);
         gather(methods, module_incr);
         gather(methods, module_bridge);
+        gather(methods, module_sources);
+        gather(methods, module_statistics);
         gather(methods, module_loading);
         gather(methods, module_peers);
         gather(methods, module_transactions);

@@ -249,10 +249,11 @@ PyObject *near_given(const SegmentObject *s, PyObject *value);
 void near_keep(SegmentObject *s, uint32_t attachments, PyObject *key, const struct key *k, const struct entry_ref *e,
                PyObject *value);
 
-/* module_bridge.c: a source's slot. NULL: an error is set. */
+/* module_sources.c: a source's slot. NULL: an error is set. */
 struct source_slot *source_at(SegmentObject *s, unsigned int i);
 
-PyObject *ring_broken(SegmentObject *s); /* retires it; the error */
+/* module_bridge.c: retires the segment; the error. */
+PyObject *ring_broken(SegmentObject *s);
 
 /* module_older.c: the type Older. -1: an error is set. */
 int older_type_into(PyObject *module);
@@ -266,9 +267,11 @@ bool locks_ready(PyObject *module); /* module_lock.c: its type */
 void fence_seen(SegmentObject *s, uint64_t fence); /* of a lock: those of later segments are above it, unless it is garbage */
 extern PyMethodDef module_cas[];    /* module_cas.c */
 extern PyMethodDef module_incr[];   /* module_incr.c */
-extern PyMethodDef module_bridge[]; /* module_bridge.c */
-extern PyMethodDef module_peers[];  /* module_peers.c */
-extern PyGetSetDef module_attributes[];
+extern PyMethodDef module_bridge[];     /* module_bridge.c */
+extern PyMethodDef module_sources[];    /* module_sources.c */
+extern PyMethodDef module_statistics[]; /* module_statistics.c */
+extern PyGetSetDef module_attributes[]; /* module_statistics.c */
+extern PyMethodDef module_peers[];      /* module_peers.c */
 PyObject *Segment_subscript(SegmentObject *s, PyObject *key);
 int Segment_ass_subscript(SegmentObject *s, PyObject *key, PyObject *value);
 int Segment_contains(SegmentObject *s, PyObject *key);

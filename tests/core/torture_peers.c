@@ -25,7 +25,7 @@ enum { SYNCED, LACKING, ACKED, CHANGED };
 static int file;
 static a64 *applied; /* per slot, what is really so: never falls for the steady ones */
 
-/* As module_bridge.c opens a slot. */
+/* As module_sources.c opens a slot. */
 static void open_slot(struct attachment *a, uint32_t i)
 {
     peers_reset(&a->sources[i]);

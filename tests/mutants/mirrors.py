@@ -104,7 +104,6 @@ ALSO: dict[str, tuple[str, ...]] = {
         "cachee_shm/test_many_waiting",
     ),
     f"{CORE}module_bridge": (
-        "cachee_shm/test_sources",
         "cachee_shm/test_buckets",
         "cachee_shm/test_events",
         "cachee_shm/test_death",
@@ -135,6 +134,13 @@ ALSO: dict[str, tuple[str, ...]] = {
     ),
     f"{CORE}module_peers": ("cachee_shm/test_synced", "cachee_shm/test_health"),
     f"{CORE}module_reentry": ("cachee_shm/test_reentry",),
+    f"{CORE}module_sources": ("cachee_shm/test_sources", "cachee_shm/test_events"),
+    f"{CORE}module_statistics": (
+        "cachee_shm/test_segment",
+        "cachee_shm/test_cache",
+        "cachee_shm/test_host",
+        "cachee_shm/test_death",
+    ),
     f"{CORE}module_values": ("cachee_shm/test_codec", "cachee_shm/test_bad_input", "cachee_shm/test_cache"),
     f"{CORE}module_verbs": (
         "cachee_shm/test_cache",

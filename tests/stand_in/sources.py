@@ -1,4 +1,4 @@
-"""The source table, and what workers are told of peers. See module_bridge.c, peers.c."""
+"""The source table, and what workers are told of peers. See module_sources.c, peers.c."""
 
 from __future__ import annotations
 
