@@ -44,7 +44,8 @@ while True:
 """
 ASKS = """
 import select, socket, sys
-from cachee_bridge.wire.frames import *
+from cachee_bridge.wire.frames import FRAME_BYTES_MAX, VERSION_MIN, Decoder, encode
+from cachee_bridge.wire.messages import MAGIC, Hello, NamespaceState, State, Sync
 sock = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
 decoder = Decoder(FRAME_BYTES_MAX)
 sock.sendall(encode(Hello(MAGIC, VERSION_MIN, "loud", 1, bytes(range(32)), "none", "", "")))

@@ -18,7 +18,8 @@ from multiprocessing.connection import Connection
 import uvloop
 
 from cachee_bridge.shell.timer import Timer
-from cachee_bridge.wire.frames import FRAME_BYTES_MAX, Decoder, Frame
+from cachee_bridge.wire.frames import FRAME_BYTES_MAX, Decoder
+from cachee_bridge.wire.messages import Frame
 from cachee_shm.errors import BridgeError
 
 PROCESSES = multiprocessing.get_context("spawn")

@@ -25,7 +25,7 @@ from cachee_bridge.protocol import paths
 from cachee_bridge.routing import fanout
 from cachee_bridge.shell import shell
 from cachee_bridge.streams import stream
-from cachee_bridge.wire.frames import Frame
+from cachee_bridge.wire.messages import Frame
 
 now_ns = time.monotonic_ns
 paths.LINGER_S = 1.0  # nothing that is timed depends on it

@@ -7,7 +7,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bench"))
 
 from far import Copies, Reader
 
-from cachee_bridge.wire.frames import Beat, Frame, encode
+from cachee_bridge.wire.frames import encode
+from cachee_bridge.wire.messages import Beat, Frame
 
 
 def passed(*pieces):

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cachee_bridge.wire.auth import ACCEPTOR, DIALLER, check_secrets, prove, seals, transcript, verify
-from cachee_bridge.wire.frames import Hello
+from cachee_bridge.wire.messages import Hello
 from cachee_shm.errors import AuthError
 
 OLD, NEW, OTHER = (bytes([byte]) * 16 for byte in b"one")

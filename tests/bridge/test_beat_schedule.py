@@ -3,7 +3,8 @@
 import pytest
 
 from cachee_bridge.links.beat_schedule import BeatSchedule, calm_heartbeats
-from cachee_bridge.wire.frames import NUMBERS, PREFIX, Beat, Calm, Sync, encode
+from cachee_bridge.wire.frames import NUMBERS, PREFIX, encode
+from cachee_bridge.wire.messages import Beat, Calm, Sync
 from tests.bridge.meshes import Cable, key
 
 HEARTBEAT = 0.1

@@ -22,7 +22,8 @@ from cachee_bridge.streams.buckets import (
     pieces_of,
     read_piece,
 )
-from cachee_bridge.wire.frames import PAYLOAD_ALL, PAYLOAD_BYTES_MAX
+from cachee_bridge.wire.frames import PAYLOAD_BYTES_MAX
+from cachee_bridge.wire.messages import PAYLOAD_ALL
 from tests.bridge.meshes import FakeStore, key
 
 RANGE = (21, 90)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from cachee_bridge.membership.dials import TOLD_DIALS_MAX
-from cachee_bridge.wire.frames import PeerAddress, Peers, encode
+from cachee_bridge.wire.frames import encode
+from cachee_bridge.wire.messages import PeerAddress, Peers
 from tests.bridge.meshes import Cable, FakeStore, Node
 
 

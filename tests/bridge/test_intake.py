@@ -9,10 +9,9 @@ from cachee_bridge.protocol.intake import BUDGETS_MAX, SLICE_COST
 from cachee_bridge.protocol.mesh import Mesh
 from cachee_bridge.streams.stream import PACK_BYTES
 from cachee_bridge.wire.budget import MESSAGE_BYTES, ROW_BYTES
-from cachee_bridge.wire.frames import (
-    FRAME_BYTES_MAX,
+from cachee_bridge.wire.frames import FRAME_BYTES_MAX, Decoder, encode
+from cachee_bridge.wire.messages import (
     Beat,
-    Decoder,
     Follow,
     Frame,
     Hello,
@@ -22,7 +21,6 @@ from cachee_bridge.wire.frames import (
     Replay,
     State,
     Sync,
-    encode,
 )
 from tests.bridge.meshes import Cable, FakeStore, Node, key
 

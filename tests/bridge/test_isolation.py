@@ -4,8 +4,9 @@ import pytest
 
 from cachee_bridge.protocol.isolation import PERIOD_S, TELL_S
 from cachee_bridge.sources.members import Members
-from cachee_bridge.wire.frames import FRAME_BYTES_MAX, PAYLOAD_ALL, ROWS_MAX, Beat, Decoder
+from cachee_bridge.wire.frames import FRAME_BYTES_MAX, Decoder
 from cachee_bridge.wire.identity import Identity
+from cachee_bridge.wire.messages import PAYLOAD_ALL, ROWS_MAX, Beat
 from tests.bridge.meshes import Cable, FakeStore, key
 
 

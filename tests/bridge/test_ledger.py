@@ -11,13 +11,12 @@ from cachee_bridge.links.link import microseconds
 from cachee_bridge.links.versions import OFFER, RANDOM_BYTES
 from cachee_bridge.protocol.beats import COMPARED_BYTES
 from cachee_bridge.wire.budget import MESSAGE_BYTES
-from cachee_bridge.wire.frames import (
-    FRAME_BYTES_MAX,
+from cachee_bridge.wire.frames import FRAME_BYTES_MAX, Decoder, encode
+from cachee_bridge.wire.messages import (
     HOPS_MAX,
     Beat,
     Calm,
     Cursor,
-    Decoder,
     FinalHead,
     Frame,
     Head,
@@ -26,7 +25,6 @@ from cachee_bridge.wire.frames import (
     NamespaceState,
     State,
     Sync,
-    encode,
 )
 from tests.bridge.meshes import Cable, FakeStore, Node, key
 from tests.bridge.test_session import Peer

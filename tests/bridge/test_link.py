@@ -4,15 +4,13 @@ import pytest
 
 from cachee_bridge.links.link import ALLOWANCE_BYTES, HEARD_MAX, HEARD_S, UNREAD_BYTES_MAX, Link, LinkState
 from cachee_bridge.wire.budget import Budget
-from cachee_bridge.wire.frames import (
+from cachee_bridge.wire.frames import FRAME_BYTES_MAX, HANDSHAKE_BYTES_MAX, VERSION_MIN, Decoder, encode
+from cachee_bridge.wire.identity import Identity
+from cachee_bridge.wire.messages import (
     AGE_UNKNOWN,
-    FRAME_BYTES_MAX,
-    HANDSHAKE_BYTES_MAX,
-    VERSION_MIN,
     Auth,
     Beat,
     Cursor,
-    Decoder,
     FinalHead,
     Frame,
     Head,
@@ -22,9 +20,7 @@ from cachee_bridge.wire.frames import (
     Replay,
     State,
     Sync,
-    encode,
 )
-from cachee_bridge.wire.identity import Identity
 from cachee_shm.errors import AuthError, FrameError
 from tests.bridge.meshes import SECRET
 

@@ -7,7 +7,7 @@ from cachee_bridge.sources import members as members_module
 from cachee_bridge.sources.members import Members
 from cachee_bridge.sources.register import Register
 from cachee_bridge.streams.repair import Rung
-from cachee_bridge.wire.frames import PAYLOAD_ALL, FinalHead, Frame
+from cachee_bridge.wire.messages import PAYLOAD_ALL, FinalHead, Frame
 from tests.bridge.meshes import FakeStore, key
 
 LOST_AFTER = 2.0

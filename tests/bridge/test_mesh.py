@@ -5,7 +5,8 @@ import pytest
 from cachee_bridge.ports.effects import Connect, Log, Send, ServeUntil
 from cachee_bridge.protocol.mesh import HANDSHAKE_S, HANDSHAKES_MAX
 from cachee_bridge.streams.buckets import EVICT_WORDS, read_piece
-from cachee_bridge.wire.frames import PAYLOAD_ALL, Decoder, Frame, Hello, encode
+from cachee_bridge.wire.frames import Decoder, encode
+from cachee_bridge.wire.messages import PAYLOAD_ALL, Frame, Hello
 from cachee_shm.errors import AuthError
 from tests.bridge.meshes import SECRET, Cable, FakeStore, Node, key
 from tests.stand_in.ring import Shape

@@ -7,8 +7,9 @@ import pytest
 from cachee_bridge.ports.effects import Close, Send
 from cachee_bridge.protocol.mesh import HANDSHAKES_MAX, Mesh, Settings
 from cachee_bridge.streams.buckets import EVICT_WORDS, read_piece
-from cachee_bridge.wire.frames import NUMBERS, Frame, Leave, Replay, Sync, encode
+from cachee_bridge.wire.frames import NUMBERS, encode
 from cachee_bridge.wire.identity import Identity
+from cachee_bridge.wire.messages import Frame, Leave, Replay, Sync
 from cachee_shm.errors import AuthError
 from tests.bridge.meshes import SECRET, Cable, FakeStore, key
 from tests.bridge.test_mesh import two

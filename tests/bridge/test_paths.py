@@ -6,20 +6,9 @@ import pytest
 
 from cachee_bridge.protocol import paths
 from cachee_bridge.routing import relaying
-from cachee_bridge.wire.frames import (
-    PREFIX,
-    ROWS_MAX,
-    Beat,
-    Cursor,
-    Follow,
-    Frame,
-    Head,
-    Replay,
-    Sync,
-    decode,
-    encode,
-)
+from cachee_bridge.wire.frames import PREFIX, decode, encode
 from cachee_bridge.wire.identity import Identity
+from cachee_bridge.wire.messages import ROWS_MAX, Beat, Cursor, Follow, Frame, Head, Replay, Sync
 from tests.bridge.meshes import Cable, FakeStore, key
 
 

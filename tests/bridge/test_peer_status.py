@@ -4,7 +4,8 @@ import pytest
 
 from cachee_bridge.sources.peer_status import PeerStatus
 from cachee_bridge.streams.stream import Inbox
-from cachee_bridge.wire.frames import Sync, encode
+from cachee_bridge.wire.frames import encode
+from cachee_bridge.wire.messages import Sync
 from tests.bridge.meshes import Cable, FakeStore, key
 
 LOST_AFTER = 2.0

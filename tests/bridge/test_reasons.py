@@ -10,8 +10,8 @@ import pytest
 
 from cachee_bridge.daemon.snapshot import snapshot
 from cachee_bridge.ports.reasons import ENDS, Reason
-from cachee_bridge.wire.frames import PAYLOAD_ALL
 from cachee_bridge.wire.identity import Identity
+from cachee_bridge.wire.messages import PAYLOAD_ALL
 from cachee_shm.health import BridgeState
 from tests.bridge.meshes import Cable, FakeStore, key
 

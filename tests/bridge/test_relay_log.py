@@ -1,7 +1,7 @@
 """What a relay keeps of a source, and what it has passed on of it."""
 
 from cachee_bridge.streams.relay_log import FRAME_COST, Log, RelayOutbox
-from cachee_bridge.wire.frames import PAYLOAD_ALL, Frame
+from cachee_bridge.wire.messages import PAYLOAD_ALL, Frame
 from tests.bridge.meshes import key
 
 MAX = 1 << 20

@@ -18,11 +18,9 @@ import pytest
 
 from cachee_bridge.__main__ import EXIT_CONFIG
 from cachee_bridge.carriers.tls import Files
-from cachee_bridge.wire.frames import (
-    FRAME_BYTES_MAX,
+from cachee_bridge.wire.frames import FRAME_BYTES_MAX, VERSION_MIN, Decoder, encode
+from cachee_bridge.wire.messages import (
     MAGIC,
-    VERSION_MIN,
-    Decoder,
     FinalHead,
     Frame,
     Hello,
@@ -32,7 +30,6 @@ from cachee_bridge.wire.frames import (
     Replay,
     State,
     Sync,
-    encode,
 )
 from tests.bridge.certificates import YESTERDAY, Authority, table
 from tests.bridge.hosts import WAIT_S, Host, hosts, until

@@ -10,13 +10,12 @@ from cachee_bridge.protocol.session import NAMESPACES_MAX, RAISE_S
 from cachee_bridge.streams import buckets
 from cachee_bridge.streams.buckets import EVICT_WORDS, read_piece
 from cachee_bridge.wire.budget import MESSAGE_BYTES
-from cachee_bridge.wire.frames import (
-    FRAME_BYTES_MAX,
+from cachee_bridge.wire.frames import FRAME_BYTES_MAX, Decoder, encode
+from cachee_bridge.wire.messages import (
     PAYLOAD_ALL,
     ROWS_MAX,
     Beat,
     Cursor,
-    Decoder,
     FinalHead,
     Frame,
     Head,
@@ -26,7 +25,6 @@ from cachee_bridge.wire.frames import (
     Replay,
     State,
     Sync,
-    encode,
 )
 from cachee_shm.errors import SegmentError
 from tests.bridge.meshes import Cable, FakeStore, Node, key

@@ -5,7 +5,7 @@ import pytest
 from cachee_bridge.streams import buckets, stream
 from cachee_bridge.streams.buckets import EVICT_WORDS, read_piece
 from cachee_bridge.streams.stream import Inbox, Outbox, Packer, Verdict
-from cachee_bridge.wire.frames import PAYLOAD_ALL, Frame
+from cachee_bridge.wire.messages import PAYLOAD_ALL, Frame
 from cachee_shm.errors import FrameError
 from tests.bridge.meshes import FakeStore, key
 

@@ -18,7 +18,8 @@ import psutil
 import pytest
 
 from cachee_bridge.__main__ import EXIT_CONFIG, EXIT_FAILED, EXIT_RUNNING
-from cachee_bridge.wire.frames import MAGIC, VERSION_MIN, Hello, State, encode
+from cachee_bridge.wire.frames import VERSION_MIN, encode
+from cachee_bridge.wire.messages import MAGIC, Hello, State
 from cachee_shm import Cache
 from tests.bridge.hosts import WAIT_S, Host, hosts, until
 

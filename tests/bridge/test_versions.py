@@ -11,19 +11,8 @@ from cachee_bridge.links.versions import OFFER, RANDOM_BYTES, Encoder, agreed, g
 from cachee_bridge.ports.settings import Settings
 from cachee_bridge.streams.stream import Packer
 from cachee_bridge.wire.budget import Budget
-from cachee_bridge.wire.frames import (
-    FRAME_BYTES_MAX,
-    SINCE,
-    VERSION,
-    VERSION_MIN,
-    Auth,
-    Decoder,
-    Follow,
-    Frame,
-    Hello,
-    Sync,
-    encode,
-)
+from cachee_bridge.wire.frames import FRAME_BYTES_MAX, SINCE, VERSION, VERSION_MIN, Decoder, encode
+from cachee_bridge.wire.messages import Auth, Follow, Frame, Hello, Sync
 from cachee_shm.errors import AuthError, FrameError
 from tests.bridge.meshes import SECRET, Cable, FakeStore, key
 from tests.bridge.test_link import shake, words

@@ -15,12 +15,11 @@ from cachee_bridge.wire.frames import (
     FRAME_BYTES_MAX,
     HANDSHAKE_BYTES_MAX,
     PREFIX,
-    ROWS_MAX,
     VERSION_MIN,
     Decoder,
-    Message,
     encode,
 )
+from cachee_bridge.wire.messages import ROWS_MAX, Message
 from cachee_bridge.wire.seal import SEAL_BYTES, Seal
 from cachee_shm.errors import AuthError, FrameError
 from tests.fuzz.script import Script

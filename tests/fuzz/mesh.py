@@ -20,9 +20,10 @@ from cachee_bridge.ports.effects import Send
 from cachee_bridge.protocol.mesh import HANDSHAKES_MAX
 from cachee_bridge.streams.freshness import WAITING_MAX
 from cachee_bridge.wire import auth
-from cachee_bridge.wire.frames import (
+from cachee_bridge.wire.frames import PREFIX, decode, encode
+from cachee_bridge.wire.identity import Identity
+from cachee_bridge.wire.messages import (
     PAYLOAD_ALL,
-    PREFIX,
     ROWS_MAX,
     Auth,
     Beat,
@@ -30,10 +31,7 @@ from cachee_bridge.wire.frames import (
     Message,
     NamespaceState,
     State,
-    decode,
-    encode,
 )
-from cachee_bridge.wire.identity import Identity
 from cachee_bridge.wire.seal import SEAL_BYTES, Seal
 from tests.bridge.meshes import SECRET, Cable, FakeStore, Node, key
 from tests.fuzz.script import Script

@@ -13,7 +13,8 @@ from typing import Any
 import msgpack
 
 from cachee_bridge.links.versions import OFFER, RANDOM_BYTES
-from cachee_bridge.wire.frames import FRAME_BYTES_MAX, HANDSHAKE_BYTES_MAX, MAGIC, PREFIX, ROWS_MAX
+from cachee_bridge.wire.frames import FRAME_BYTES_MAX, HANDSHAKE_BYTES_MAX, PREFIX
+from cachee_bridge.wire.messages import MAGIC, ROWS_MAX
 
 EDGES = (0, 1, 2, 3, 20, 21, 63, 4095, 2**31, 2**32, 2**63 - 2, 2**63 - 1, 2**63, 2**64 - 1)
 DEEP = b"\x91" * 3000 + b"\xc0"

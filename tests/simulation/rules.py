@@ -25,7 +25,7 @@ from cachee_bridge.streams.buckets import MapApplication
 from cachee_bridge.streams.freshness import Freshness
 from cachee_bridge.streams.repair import Contact, Rung
 from cachee_bridge.streams.stream import Inbox, Outbox, Verdict
-from cachee_bridge.wire.frames import PAYLOAD_ALL, Beat, Calm, FinalHead, Frame
+from cachee_bridge.wire.messages import PAYLOAD_ALL, Beat, Calm, FinalHead, Frame
 from cachee_shm.errors import BridgeError
 from tests.simulation import world
 from tests.simulation.leases import Leases

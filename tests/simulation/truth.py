@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from tests.simulation.watched import namespace_of
 
 if TYPE_CHECKING:
-    from cachee_bridge.wire.frames import Frame
+    from cachee_bridge.wire.messages import Frame
     from tests.simulation.watched import Watched
 
 

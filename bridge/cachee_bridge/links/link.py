@@ -33,16 +33,12 @@ from cachee_bridge.links.relayed import Relayed
 from cachee_bridge.links.versions import Encoder, agreed
 from cachee_bridge.wire import auth
 from cachee_bridge.wire.budget import MESSAGE_BYTES, ROW_BYTES, Budget
-from cachee_bridge.wire.frames import (
+from cachee_bridge.wire.frames import FRAME_BYTES_MAX, HANDSHAKE_BYTES_MAX, VERSION, VERSION_MIN, Decoder
+from cachee_bridge.wire.messages import (
     AGE_UNKNOWN,
-    FRAME_BYTES_MAX,
-    HANDSHAKE_BYTES_MAX,
-    VERSION,
-    VERSION_MIN,
     Auth,
     Beat,
     Calm,
-    Decoder,
     Hello,
     Message,
     NamespaceState,

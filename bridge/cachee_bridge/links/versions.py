@@ -23,18 +23,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cachee_bridge.wire.frames import (
-    MAGIC,
-    NONCE_BYTES,
-    SINCE,
-    VERSION,
-    VERSION_MIN,
-    Frame,
-    Hello,
-    Message,
-    encode,
-    unspoken,
-)
+from cachee_bridge.wire.frames import SINCE, VERSION, VERSION_MIN, encode, unspoken
+from cachee_bridge.wire.messages import MAGIC, NONCE_BYTES, Frame, Hello, Message
 from cachee_shm.errors import FrameError
 
 if TYPE_CHECKING:

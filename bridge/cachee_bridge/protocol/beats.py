@@ -16,7 +16,7 @@ from cachee_bridge.links.beat_schedule import calm_heartbeats
 from cachee_bridge.links.ledger import Heads, positions_of
 from cachee_bridge.links.link import BEATS_BYTES
 from cachee_bridge.routing.relaying import in_parts
-from cachee_bridge.wire.frames import HOPS_MAX, ROWS_MAX, SENT, Beat, Calm, Cursor, Head, Sync
+from cachee_bridge.wire.messages import HOPS_MAX, ROWS_MAX, SENT, Beat, Calm, Cursor, Head, Sync
 
 if TYPE_CHECKING:
     from cachee_bridge.links.ledger import Ledger, Pair

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from cachee_bridge.wire.frames import ROWS_MAX, PeerAddress, Peers
+from cachee_bridge.wire.messages import ROWS_MAX, PeerAddress, Peers
 
 if TYPE_CHECKING:
     from cachee_bridge.links.link import Link

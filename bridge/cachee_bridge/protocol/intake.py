@@ -19,7 +19,7 @@ from cachee_bridge.ports.effects import Effect, Pause, Resume
 from cachee_bridge.streams.buckets import is_piece
 from cachee_bridge.streams.stream import PACK_BYTES
 from cachee_bridge.wire.budget import ROW_BYTES, Budget
-from cachee_bridge.wire.frames import Frame, Message
+from cachee_bridge.wire.messages import Frame, Message
 from cachee_shm.errors import FrameError
 
 if TYPE_CHECKING:

@@ -54,7 +54,7 @@ from cachee_bridge.protocol.session import Session
 from cachee_bridge.protocol.views import streams_of
 from cachee_bridge.wire import auth
 from cachee_bridge.wire.budget import Budget
-from cachee_bridge.wire.frames import (
+from cachee_bridge.wire.messages import (
     ROWS_MAX,
     Beat,
     Calm,

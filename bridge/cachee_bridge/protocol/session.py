@@ -33,7 +33,7 @@ from cachee_bridge.streams.buckets import PIECE_BYTES, is_piece
 from cachee_bridge.streams.repair import Ask, Rung
 from cachee_bridge.streams.stream import Inbox, Outbox, Packer, Verdict
 from cachee_bridge.wire.budget import WORDS_BYTES
-from cachee_bridge.wire.frames import (
+from cachee_bridge.wire.messages import (
     EXISTS,
     GONE,
     PAYLOAD_ALL,

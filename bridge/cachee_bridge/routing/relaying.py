@@ -22,7 +22,7 @@ from cachee_bridge.streams.buckets import is_piece
 from cachee_bridge.streams.relay_log import LOG_BYTES, LOGS_BYTES, Log, RelayOutbox
 from cachee_bridge.streams.repair import Ask
 from cachee_bridge.streams.stream import Inbox, Verdict
-from cachee_bridge.wire.frames import (
+from cachee_bridge.wire.messages import (
     AGE_UNKNOWN,
     HOPS_MAX,
     LACKED,

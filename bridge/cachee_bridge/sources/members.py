@@ -33,7 +33,7 @@ from cachee_bridge.sources.removal import Removal
 from cachee_bridge.streams.freshness import Freshness
 from cachee_bridge.streams.repair import Contact, Rung, contact
 from cachee_bridge.streams.stream import Inbox
-from cachee_bridge.wire.frames import PAYLOAD_ALL, FinalHead
+from cachee_bridge.wire.messages import PAYLOAD_ALL, FinalHead
 from cachee_shm.errors import SegmentError
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from collections import deque
 from itertools import islice
 
 from cachee_bridge.streams.buckets import is_piece
-from cachee_bridge.wire.frames import PAYLOAD_ALL, Frame
+from cachee_bridge.wire.messages import PAYLOAD_ALL, Frame
 
 LOG_BYTES = 1 << 20
 """Of one source: a socket that is slow for a moment. All logs together have LOGS_BYTES, in equal parts."""

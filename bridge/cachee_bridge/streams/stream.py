@@ -36,7 +36,7 @@ from cachee_bridge.streams.buckets import (
 )
 from cachee_bridge.streams.freshness import Freshness, Word
 from cachee_bridge.streams.repair import Asker
-from cachee_bridge.wire.frames import PAYLOAD_ALL, Frame
+from cachee_bridge.wire.messages import PAYLOAD_ALL, Frame
 from cachee_shm.errors import FrameError
 
 if TYPE_CHECKING:

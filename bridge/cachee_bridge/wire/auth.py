@@ -28,7 +28,7 @@ from cachee_bridge.wire.seal import Seal
 from cachee_shm.errors import AuthError
 
 if TYPE_CHECKING:
-    from cachee_bridge.wire.frames import Hello
+    from cachee_bridge.wire.messages import Hello
 
 DIALLER = b"dialler"
 ACCEPTOR = b"acceptor"
