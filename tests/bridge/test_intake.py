@@ -77,7 +77,7 @@ class Rig:
         return self.take()
 
     def cost(self, number: int) -> float:
-        return self.mesh._links[number].budget.owed
+        return self.mesh._links[number].throttle.budget.owed
 
 
 def sent(effects: list[Effect]) -> list[Message]:
@@ -108,7 +108,7 @@ def test_what_is_read_at_once_is_handled_in_slices_and_others_are_heard_between_
         effects = rig.go_on()
         slices.append(len(rig.handled) - before)
     assert max(slices) <= SLICE_COST / MESSAGE_BYTES
-    assert rig.handled.count((2, "Sync")) == syncs or rig.mesh._links[2].held_since is not None
+    assert rig.handled.count((2, "Sync")) == syncs or rig.mesh._links[2].throttle.held_since is not None
 
 
 def test_a_link_is_read_again_once_all_that_it_sent_is_handled_in_order() -> None:
@@ -183,7 +183,7 @@ def test_one_peer_is_answered_only_as_often_as_its_budget_allows() -> None:
     rig = Rig(100)
     rig.connect(2)
     before, answers = rig.cost(2), 0
-    while rig.mesh._links[2].held_since is None and answers < 10_000:
+    while rig.mesh._links[2].throttle.held_since is None and answers < 10_000:
         answers += count(rig.say(2, Sync()), Send)
     assert answers <= rig.mesh._settings.peer_budget / (200 * ROW_BYTES) + 1
     assert rig.cost(2) - before >= 0.9 * rig.mesh._settings.peer_budget
@@ -201,16 +201,16 @@ def test_what_a_peer_has_sent_for_its_bytes_is_charged_where_that_is_more() -> N
 def test_a_peer_that_connects_again_has_the_budget_that_it_had() -> None:
     rig = Rig()
     rig.connect(2)
-    while rig.mesh._links[2].held_since is None:
+    while rig.mesh._links[2].throttle.held_since is None:
         rig.bytes(2, SYNC * 60)
         rig.go_on()
     rig.mesh.link_closed(2, "reset", NOW)
     rig.connect(9, "web-2")
     rig.say(9, Sync())
-    assert rig.mesh._links[9].held_since is not None
+    assert rig.mesh._links[9].throttle.held_since is not None
     rig.connect(3)
     rig.say(3, Sync())
-    assert rig.mesh._links[3].held_since is None
+    assert rig.mesh._links[3].throttle.held_since is None
 
 
 def test_budgets_that_are_remembered_are_bounded() -> None:
@@ -220,7 +220,7 @@ def test_budgets_that_are_remembered_are_bounded() -> None:
     link = rig.mesh._links[2]
     assert link.peer is not None
     for number in range(BUDGETS_MAX + 50):
-        link.peer = link.peer._replace(name=f"made-up-{number}")
+        link.name = f"made-up-{number}"
         intake.came_up(link)
     assert len(intake._budgets) <= BUDGETS_MAX
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cachee_bridge.links.ledger import SUM_MAX, part_of, sum_of
-from cachee_bridge.links.link import microseconds
+from cachee_bridge.links.stamps import microseconds
 from cachee_bridge.links.versions import OFFER, RANDOM_BYTES
 from cachee_bridge.protocol.beats import COMPARED_BYTES
 from cachee_bridge.wire.budget import MESSAGE_BYTES
@@ -235,9 +235,9 @@ def test_a_sum_without_an_echo_makes_nothing_fresh(peer):
 
 def test_it_is_charged_for_what_is_added_up(peer):
     link = peer.node.mesh._links[1]
-    before = link.budget.owed
+    before = link.throttle.budget.owed
     peer.say(Calm(2, 0, (), (), 1, 1))
-    owed = link.budget.owed - before
+    owed = link.throttle.budget.owed - before
     assert owed == len(encode(Calm(2, 0, (), (), 1, 1))) + MESSAGE_BYTES + COMPARED_BYTES * len(NAMESPACES)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cachee_bridge.links.link import microseconds
+from cachee_bridge.links.stamps import microseconds
 from cachee_bridge.ports.effects import GoOn, Send
 from cachee_bridge.ports.reasons import Reason
 from cachee_bridge.protocol.mesh import GOSSIP_S
@@ -176,7 +176,7 @@ def test_a_request_is_answered_from_the_ring(peer):
 
 
 def test_what_is_sent_for_the_first_time_is_charged_to_nobody_and_what_is_asked_for_again_is(peer):
-    budget = peer.node.mesh._links[1].budget
+    budget = peer.node.mesh._links[1].throttle.budget
     peer.say(Replay("shop", "web-1", 7, 1))
     before = budget.owed
     assert [len(peer.write(key(number))) for number in (1, 2, 3)] == [1, 1, 1]

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cachee_bridge.links.link import Link, LinkState
+from cachee_bridge.links.link import Link
+from cachee_bridge.links.states import LinkState
 from cachee_bridge.links.versions import OFFER, RANDOM_BYTES, Encoder, agreed, greeting, lowered, newest_of
 from cachee_bridge.ports.settings import Settings
 from cachee_bridge.streams.stream import Packer
@@ -14,8 +15,8 @@ from cachee_bridge.wire.budget import Budget
 from cachee_bridge.wire.frames import FRAME_BYTES_MAX, SINCE, VERSION, VERSION_MIN, Decoder, encode
 from cachee_bridge.wire.messages import Auth, Follow, Frame, Hello, Sync
 from cachee_shm.errors import AuthError, FrameError
+from tests.bridge.link_ends import shake, words
 from tests.bridge.meshes import SECRET, Cable, FakeStore, key
-from tests.bridge.test_link import shake, words
 
 UNKNOWN = b"\x07" + bytes(8)
 RECORDS = {1: 9, 2: 17, 3: 9, 4: 1, 5: 1, 7: 9}

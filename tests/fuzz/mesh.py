@@ -13,7 +13,9 @@ says what an input's script makes up. Meanwhile v and g write, and time passes.
 
 from __future__ import annotations
 
-from cachee_bridge.links.link import UNREAD_BYTES_MAX, Link, LinkState, microseconds
+from cachee_bridge.links.link import UNREAD_BYTES_MAX, Link
+from cachee_bridge.links.stamps import microseconds
+from cachee_bridge.links.states import LinkState
 from cachee_bridge.links.versions import OFFER, RANDOM_BYTES
 from cachee_bridge.membership.addresses import ADDRESSES_MAX
 from cachee_bridge.ports.effects import Send
@@ -262,10 +264,10 @@ class Attacker:
         if self.identity is not None:
             assert link.shared <= {"shop"} and (link.name or "evil") == "evil"
         held = link.decoder.bytes_max + PREFIX.size + SEAL_BYTES
-        assert len(link.decoder._buffer) <= held + (self.chunk if link.held_since is not None else 0)
+        assert len(link.decoder._buffer) <= held + (self.chunk if link.throttle.held_since is not None else 0)
         assert link._under_way <= UNREAD_BYTES_MAX + REPLIES_BYTES
         assert len(link.theirs) <= ROWS_MAX
-        assert link.echoed <= microseconds(link.stamped_at)
+        assert link.stamps.echoed <= microseconds(link.stamps.stamped_at)
         assert set(link.outboxes) | set(link.acked) | link.shared <= set(self.world.v.stores)
 
 

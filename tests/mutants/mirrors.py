@@ -223,6 +223,9 @@ ALSO: dict[str, tuple[str, ...]] = {
     "bridge/cachee_bridge/carriers/accepting": ("bridge/test_hostile_network", "bridge/test_shell"),
     "bridge/cachee_bridge/sources/peer_status": ("bridge/test_synced_hosts",),
     "bridge/cachee_bridge/links/ledger": ("bridge/test_versions",),
+    "bridge/cachee_bridge/links/handshake": ("bridge/test_states", "bridge/test_versions"),
+    "bridge/cachee_bridge/links/link": ("bridge/test_states", "bridge/test_handshake"),
+    "bridge/cachee_bridge/links/throttle": ("bridge/test_link", "bridge/test_intake"),
     "bridge/cachee_bridge/shell/doorbell": ("bridge/test_pump", "bridge/test_owners"),
     "bridge/cachee_bridge/protocol/beats": (
         "bridge/test_session",
@@ -263,7 +266,7 @@ ALSO: dict[str, tuple[str, ...]] = {
     "bridge/cachee_bridge/daemon/daemon": ("bridge/test_main", "bridge/test_two_bridges"),
     "bridge/cachee_bridge/wire/fields": ("bridge/test_frames", "fuzz/test_fuzz"),
     "bridge/cachee_bridge/wire/frames": ("fuzz/test_fuzz",),
-    "bridge/cachee_bridge/wire/messages": ("bridge/test_frames", "bridge/test_link"),
+    "bridge/cachee_bridge/wire/messages": ("bridge/test_frames", "bridge/test_handshake"),
     "bridge/cachee_bridge/carriers/tls": ("bridge/test_transport_tls", "bridge/test_secure_bridges"),
     "bridge/cachee_bridge/carriers/credentials": ("bridge/test_secure_bridges",),
     "bridge/cachee_bridge/wire/auth": ("bridge/test_mesh_proofs", "bridge/test_shell_attacked"),

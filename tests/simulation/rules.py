@@ -13,6 +13,7 @@ from unittest.mock import patch
 
 from cachee_bridge.links.ledger import Ledger, positions_of
 from cachee_bridge.links.link import Link
+from cachee_bridge.links.stamps import Stamps
 from cachee_bridge.membership.addresses import AddressBook
 from cachee_bridge.membership.discovery import Discovery
 from cachee_bridge.protocol import beats
@@ -184,13 +185,13 @@ def _time_ends_isolation() -> list[Patch]:
 
 
 def _a_beat_is_fresh_when_it_arrives() -> list[Patch]:
-    on_beat = Link.on_beat
+    take = Stamps.take
 
-    def naive(self: Link, beat: Beat | Calm, now: float) -> float | None:
-        on_beat(self, beat, now)
+    def naive(self: Stamps, beat: Beat | Calm, now: float) -> float | None:
+        take(self, beat, now)
         return now
 
-    return [(Link, "on_beat", naive)]
+    return [(Stamps, "take", naive)]
 
 
 def _a_head_counts_before_it_is_applied() -> list[Patch]:
@@ -361,7 +362,7 @@ def _a_waiter_does_not_look_at_the_fence() -> list[Patch]:
 
 
 def _a_relays_word_is_fresh_when_it_arrives() -> list[Patch]:
-    return [(Link, "age_of", lambda self, at: 0)]
+    return [(Stamps, "age_of", lambda self, at: 0)]
 
 
 def _a_lower_incarnation_goes_on_where_the_higher_one_was() -> list[Patch]:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from cachee_bridge.links.beat_schedule import calm_heartbeats
 from cachee_bridge.links.ledger import Heads, positions_of
-from cachee_bridge.links.link import BEATS_BYTES
 from cachee_bridge.routing.relaying import in_parts
 from cachee_bridge.wire.messages import HOPS_MAX, ROWS_MAX, SENT, Beat, Calm, Cursor, Head, Sync
 
@@ -88,7 +87,7 @@ class Beats:
         says."""
         ledger = self._ledger(link)
         compared = len(named) + ledger.expect(self._session.members, link.name, link)
-        link.budget.owe(COMPARED_BYTES * compared)
+        link.throttle.budget.owe(COMPARED_BYTES * compared)
         return ledger.expected.without(named) == (calm.heads_sum, calm.cursors_sum)
 
     def _ledger(self, link: Link) -> Ledger:
@@ -144,7 +143,7 @@ class Beats:
         self._session.pump(link)
         if link.room():
             self._session.send_empty(link)
-        if not link.room(BEATS_BYTES):
+        if not link.has_room_for_beats():
             return 0
         stirred, link.stirred = link.stirred, set()
         moved = (stirred | link.unconfirmed) & link.shared
@@ -158,7 +157,7 @@ class Beats:
         held = ((ns, told[ns][1]) for ns in sorted(told))
         cursors = tuple(Cursor(ns, link.name, *at, self._name) for ns, at in held if at is not None)
         more_heads, more_cursors = self._session.relaying.rows(link, now)
-        stamp, echo = link.stamp(now), link.heard_stamp
+        stamp, echo = link.stamps.next(now), link.stamps.newest_heard
         if calmly:
             link.send(Calm(stamp, echo, heads, cursors, *ledger.told.without(told)))
             heads, cursors = (), ()

@@ -59,8 +59,8 @@ class Intake:
     def receive(self, link: Link, data: bytes, now: float, wire_bytes: int = 0) -> None:
         """Bytes that have come on `link`, for which the peer has sent `wire_bytes`."""
         link.heard_at = now
-        link.budget.owe(max(len(data), wire_bytes))
-        if link.held_since is not None or link in self._waiting:
+        link.throttle.budget.owe(max(len(data), wire_bytes))
+        if link.throttle.held_since is not None or link in self._waiting:
             link.decoder.keep(data)  # under way when it was paused
         else:
             self._hear(link, data, now)
@@ -74,16 +74,16 @@ class Intake:
 
     def read_on(self, links: Iterable[Link], now: float) -> None:
         """Those that were over their budget and are not any more."""
-        for link in [known for known in links if known.release(now)]:
+        for link in [known for known in links if known.throttle.release(now)]:
             self._hear(link, b"", now)
 
     def came_up(self, link: Link) -> None:
         """A peer has one budget, however often it connects."""
         known = self._budgets.pop(link.name, None)
-        if known is not None and known is not link.budget:
-            known.owe(link.budget.owed)
-            link.budget = known
-        self._budgets[link.name] = link.budget
+        if known is not None and known is not link.throttle.budget:
+            known.owe(link.throttle.budget.owed)
+            link.throttle.budget = known
+        self._budgets[link.name] = link.throttle.budget
         if len(self._budgets) > BUDGETS_MAX:
             del self._budgets[next(iter(self._budgets))]
 
@@ -99,41 +99,41 @@ class Intake:
             self._guarded(link, now, self._answer, link, now)
         if link.is_closed:
             return
-        over = link.held_since is not None
+        over = link.throttle.held_since is not None
         if not over and link.decoder.has_message:
             self._waiting[link] = None
-        if link.is_paused != (over or link in self._waiting):
-            link.is_paused = not link.is_paused
-            self._emit(Pause(link.number) if link.is_paused else Resume(link.number))
+        if link.throttle.is_paused != (over or link in self._waiting):
+            link.throttle.is_paused = not link.throttle.is_paused
+            self._emit(Pause(link.number) if link.throttle.is_paused else Resume(link.number))
 
     def _slice(self, link: Link, data: bytes, now: float) -> None:
-        ends_at = link.budget.owed + SLICE_COST
+        ends_at = link.throttle.budget.owed + SLICE_COST
         with closing(link.decoder.feed(data)) as messages:
             for message in messages:
                 _check_length(message)
                 self._on_message(link, message, now)
                 if link.is_closed:
                     return
-                if link.charge(message, now):
+                if link.throttle.charge(message, now):
                     self._hold(link, now)
                     return
-                if link.budget.owed >= ends_at:
+                if link.throttle.budget.owed >= ends_at:
                     return
 
     def _answer(self, link: Link, now: float) -> None:
         asked, link.syncs = link.syncs, {}
         if asked:
             rows = self._session.beats.on_syncs(link, asked, now)
-            link.budget.owe(ROW_BYTES * rows)
+            link.throttle.budget.owe(ROW_BYTES * rows)
 
     def _hold(self, link: Link, now: float) -> None:
         if now >= link.complain_at:
             link.complain_at = now + HELD_SAID_S
-            budget = f"{link.budget.bytes_per_s / 2**20:g} MiB a second"
+            budget = f"{link.throttle.budget.bytes_per_s / 2**20:g} MiB a second"
             self._say(
                 "warning", f"{link} is over its peer_budget ({budget}): read more slowly", peer=link.name
             )
-        link.hold(now)
+        link.throttle.hold(now)
 
 
 def _check_length(message: Message) -> None:

@@ -37,7 +37,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from cachee_bridge.links.link import Link, LinkState, microseconds
+from cachee_bridge.links.link import Link
+from cachee_bridge.links.stamps import microseconds
+from cachee_bridge.links.states import LinkState
 from cachee_bridge.links.versions import RANDOM_BYTES, greeting
 from cachee_bridge.membership.addresses import ADDRESSES_MAX, AddressBook
 from cachee_bridge.ports.effects import Close, Connect, Discover, Effect, GoOn, Level, Log, Proven, Send
@@ -298,7 +300,7 @@ class Mesh:
         if not self._unanswered:
             self.unmet()
         self._flush()
-        held = any(link.held_since is not None for link in self._links.values())
+        held = any(link.throttle.held_since is not None for link in self._links.values())
         due = now + HELD_LOOK_S if held else self._next_beat
         asked = float("inf") if discovery is None else discovery.next_due()
         return max(now, min(due, self._next_beat, self._book.next_due(self._needs_no_dial), asked))
@@ -378,7 +380,7 @@ class Mesh:
             self._close(link, str(error), now, "error" if serious else "warning" if link.dialled else "debug")
 
     def _on_message(self, link: Link, message: Message, now: float) -> None:
-        link.check_allowed(message)
+        link.check(message)
         if isinstance(message, Leave):
             self._on_leave(link, message, now)
         elif isinstance(message, State) and link.state in (LinkState.STATE, LinkState.UP):
@@ -401,7 +403,7 @@ class Mesh:
             if link.name in self._up:
                 self._gossip.teach_own(self._up[link.name])
         if self._wins(link, [rival for rival in self._links.values() if rival.claims(link)], now):
-            link.send_states(self._session.states(link))
+            link.accept(self._session.states(link))
 
     def _on_own_name(self, link: Link, now: float) -> None:
         if link.instance != self._instance:
@@ -439,7 +441,8 @@ class Mesh:
     def _ask_rival(self, rival: Link, link: Link, now: float) -> None:
         """PeerConflict if `rival` has shown that it lives since `link`'s other end last came."""
         instance, alive_at = rival.outlived
-        if instance == link.instance and link.opened_at >= alive_at:  # else it may be a dead one's late word
+        # A link that was opened before may bring a dead one's late word.
+        if instance == link.instance and link.stamps.opened_at >= alive_at:
             raise PeerConflict(
                 f"two live hosts are named {link.name!r}; the second is turned away; rename one"
             )
@@ -457,7 +460,7 @@ class Mesh:
             self._close(link, "another bridge of that name was up meanwhile; come again", now, "info")
             return
         link.was_late = rises and self._book.is_late(link.name, now, self._settings.lost_after_s)
-        link.raised()
+        link.on_state(state)
         self._up[link.name] = link
         self._paths.linked(link)
         if rises:
@@ -466,7 +469,7 @@ class Mesh:
             self._close(rival, "replaced by another link", now, "debug")
         for row in state.namespaces:
             # A STATE that ends a handshake was sent after this side's HELLO had come: as good as an echo.
-            self._session.meet(link, row, link.opened_at if rises else None, now)
+            self._session.meet(link, row, link.stamps.opened_at if rises else None, now)
         if rises:
             self._on_up(link, now)
         if len(state.namespaces) < ROWS_MAX and not link.told_all:
@@ -478,7 +481,7 @@ class Mesh:
         """A host that lost power may be heard once more, after it came back as another and was met: what it
         was is no news of what it is. Who lives after all comes again."""
         instance, since = self._came.get(link.name, (link.instance, 0.0))
-        return instance != link.instance and link.opened_at < since
+        return instance != link.instance and link.stamps.opened_at < since
 
     def _on_up(self, link: Link, now: float) -> None:
         self._effects.append(Proven(link.number))
@@ -522,7 +525,7 @@ class Mesh:
             raise FrameError(f"{type(message).__name__} in state UP; the link is closed")
 
     def _on_beat(self, link: Link, beat: Beat | Calm, now: float) -> None:
-        stamp = link.on_beat(beat, now)
+        stamp = link.stamps.take(beat, now)
         if stamp is not None:
             self._book.works(link.name)
             if link.rival_at is not None and beat.echo >= microseconds(link.rival_at):
@@ -678,7 +681,7 @@ class Mesh:
         link = self._up.get(name)
         address = (link.address or link.reach) if link is not None else self._book.of(name)
         streams = streams_of(self._session, name, link)
-        inbound, held = (not link.dialled, link.held) if link is not None else (False, 0)
+        inbound, held = (not link.dialled, link.throttle.times_held) if link is not None else (False, 0)
         through = "" if link is not None else self._paths.relayed.get(name, "")
         state = "up" if link else "relayed" if through else "down"
         return PeerView(name, address, state, self._moved_at(name), inbound, through, held, streams)

@@ -23,7 +23,7 @@ import random
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from cachee_bridge.links.link import Link, LinkState
+from cachee_bridge.links.states import LinkState
 from cachee_bridge.ports.reasons import Reason
 from cachee_bridge.protocol.beats import Beats
 from cachee_bridge.routing.relaying import Relaying
@@ -50,6 +50,7 @@ from cachee_bridge.wire.messages import (
 from cachee_shm.errors import BridgeError, FrameError, SegmentError
 
 if TYPE_CHECKING:
+    from cachee_bridge.links.link import Link
     from cachee_bridge.ports.settings import Settings
     from cachee_bridge.ports.store import Store
 
@@ -331,7 +332,7 @@ class Session:
         if verdict is Verdict.GAP:
             self.ask(link, members, inbox, now)
         elif verdict is Verdict.MAP:
-            link.budget.owe(members.store.map_bytes)
+            link.throttle.budget.owe(members.store.map_bytes)
             self._apply_map(members, link.name, link)
         elif verdict is Verdict.APPLIED and frame.payload == PAYLOAD_ALL:
             text = (
@@ -358,7 +359,7 @@ class Session:
         if inbox is None or inbox.applying is None:  # begun anew meanwhile
             return
         if link is not None:
-            link.budget.owe(WORDS_BYTES)
+            link.throttle.budget.owe(WORDS_BYTES)
         done = inbox.apply_map()
         if done is None:
             self._maps.append((members.namespace, name))
@@ -481,12 +482,12 @@ class Session:
             outbox = link.outboxes[turn]
             again, scanned = outbox.again, outbox.scanned
             frame = self._next(link, outbox)
-            link.budget.owe(max(0, min(outbox.scanned, outbox.looked) - scanned))
+            link.throttle.budget.owe(max(0, min(outbox.scanned, outbox.looked) - scanned))
             if frame is not None:
                 link.send(frame)
                 link.beat_schedule.sent()
                 if again:
-                    link.budget.owe(PIECE_BYTES if is_piece(frame.payload) else len(frame.payload))
+                    link.throttle.budget.owe(PIECE_BYTES if is_piece(frame.payload) else len(frame.payload))
                 link.hungry[turn] = None
                 link.stirred.add(turn)
                 if outbox.carried > link.acked.get(turn, 0):

@@ -274,7 +274,7 @@ class Relaying:
         if log is not None:
             outbox = RelayOutbox(replay.namespace, replay.source, log)
             outbox.ask(replay.incarnation, replay.first)
-            link.budget.owe(log.bytes_after(replay.first - 1))
+            link.throttle.budget.owe(log.bytes_after(replay.first - 1))
             link.relayed.outboxes[replay.namespace, replay.source] = outbox
             self._pump(link, outbox)
         link.relayed.told_at = float("-inf")
@@ -329,7 +329,7 @@ class Relaying:
         self._log(members, source)
         inbox, outbox = members.sources[source], link.relayed.outboxes.get((members.namespace, source))
         kind = OFFERED if outbox is None else SENT if outbox.serves else LACKED
-        age_us = link.age_of(inbox.freshness.at)
+        age_us = link.stamps.age_of(inbox.freshness.at)
         return Head(members.namespace, source, inbox.incarnation, inbox.cursor, age_us, kind)
 
     # How far others are
@@ -379,7 +379,7 @@ class Relaying:
         if said > had and now <= self._eager.get(row.source, float("-inf")):
             for way in self.through(row.source):
                 if way is not link and row.namespace in way.shared:
-                    way.send(Beat(way.stamp(now), way.heard_stamp, (), (row,)))
+                    way.send(Beat(way.stamps.next(now), way.stamps.newest_heard, (), (row,)))
 
     def on_sync(self, link: Link, sync: Sync, now: float) -> int:
         """A source asks how far its ring has been applied: so are those whom it is passed on to; how many."""
