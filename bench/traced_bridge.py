@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from cachee_bridge import __main__ as command
+from cachee_bridge.carriers import connection as connections
 from cachee_bridge.carriers import transport
 from cachee_bridge.links import link
 from cachee_bridge.protocol import paths
@@ -92,7 +93,7 @@ def main() -> int:
     link.Link.send, stream.Inbox.receive = send, receive  # type: ignore[method-assign]
     shell.Shell.perform, transport.Network.send = perform, write  # type: ignore[method-assign]
     shell.Shell._ring_moved = turn_of(shell.Shell._ring_moved)  # type: ignore[method-assign]
-    connection = transport._Connection
+    connection = connections.Connection
     connection._received = turn_of(connection._received)  # type: ignore[method-assign]
     try:
         return command.main()

@@ -9,10 +9,10 @@ import struct
 
 import pytest
 
-from cachee_bridge.carriers import transport
+from cachee_bridge.carriers import connection
 from cachee_bridge.carriers.tls import Files
 from tests.bridge.certificates import Authority
-from tests.bridge.test_transport import Side, until
+from tests.bridge.networks import Side, until
 from tests.bridge.test_transport_tls import linked, run
 
 CLIENT_HELLO = bytes.fromhex("16030100050100000100")
@@ -83,7 +83,7 @@ def test_garbage_ends_its_own_connection(authority: Authority, data: bytes) -> N
 def test_a_handshake_byte_by_byte_is_turned_away_in_time(
     authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transport, "HANDSHAKE_S", 0.2)
+    monkeypatch.setattr(connection, "HANDSHAKE_S", 0.2)
 
     async def test(left: Side, right: Side) -> None:
         await linked(left, right)

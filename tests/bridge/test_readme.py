@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cachee_bridge.carriers.credentials import Credentials
-from cachee_bridge.carriers.transport import HANDSHAKES_MAX
+from cachee_bridge.carriers.unproven import HANDSHAKES_MAX
 from cachee_bridge.links.link import ALLOWANCE_BYTES, BEATS_BYTES
 from cachee_bridge.membership.addresses import ADDRESSES_MAX
 from cachee_bridge.wire.frames import FRAME_BYTES_MAX, HANDSHAKE_BYTES_MAX

@@ -11,10 +11,10 @@ from collections.abc import Awaitable, Callable
 import pytest
 import uvloop
 
-from cachee_bridge.carriers import transport
+from cachee_bridge.carriers import connection, unproven
 from cachee_bridge.carriers.tls import Contexts, Files
 from tests.bridge.certificates import YESTERDAY, Authority
-from tests.bridge.test_transport import Side, until
+from tests.bridge.networks import Side, until
 
 ALERT, TLS_1_3 = b"\x15", b"\x16\x03"
 
@@ -217,7 +217,7 @@ def test_where_one_side_alone_speaks_tls_it_says_so(authority: Authority) -> Non
 def test_who_says_nothing_is_turned_away_after_a_time(
     authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transport, "HANDSHAKE_S", 0.2)
+    monkeypatch.setattr(connection, "HANDSHAKE_S", 0.2)
 
     async def test(left: Side, right: Side) -> None:
         with socket.create_connection(("127.0.0.1", right.port)) as silent:
@@ -237,7 +237,7 @@ def test_who_says_nothing_is_turned_away_after_a_time(
 def test_of_many_who_say_nothing_the_oldest_gives_way(
     authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transport, "HANDSHAKES_MAX", 3)
+    monkeypatch.setattr(unproven, "HANDSHAKES_MAX", 3)
 
     async def test(left: Side, right: Side) -> None:
         crowd = [socket.create_connection(("127.0.0.1", right.port)) for _ in range(5)]
@@ -299,7 +299,7 @@ def test_a_record_that_was_changed_on_the_way_ends_the_link_and_is_not_told_as_b
 def test_after_a_stop_no_handshake_goes_on_and_nothing_is_told(authority: Authority) -> None:
     async def test(left: Side, right: Side) -> None:
         with socket.create_connection(("127.0.0.1", right.port)) as stranger:
-            await until(lambda: right.network._unproven)
+            await until(lambda: len(right.network.unproven))
             right.network.stop()
             stranger.setblocking(False)
             assert await asyncio.get_running_loop().sock_recv(stranger, 1) == b""

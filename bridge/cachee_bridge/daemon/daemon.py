@@ -81,7 +81,7 @@ def settings(config: Config, credentials: Credentials) -> Settings:
 
 
 def _keep_to_loopback(source: str, bridge: Bridge) -> None:
-    """Names that do not resolve by now are looked at when they are dialled (Network.only_loopback)."""
+    """Names that do not resolve by now are looked at when they are dialled (Dialler.only_loopback)."""
     hosts = {split_address(address)[0]: address for address in bridge.peers}
     host, port = split_address(bridge.listen)
     found = look_up_all([host, *hosts], LOOK_UP_S)
@@ -291,7 +291,7 @@ class Daemon:
             self._on_broken,
             self._credentials.tls,
         )
-        shell.network.only_loopback = not self._credentials.given
+        shell.network.dialler.only_loopback = not self._credentials.given
         return shell
 
     def _make_bell(self) -> Doorbell | None:
