@@ -180,7 +180,7 @@ class Node:
         return "\n".join(log.text for log in self.said if not levels or log.level in levels)
 
     def state_of(self, name: str) -> str:
-        return next((peer.state for peer in self.mesh.peers() if peer.name == name), "unknown")
+        return next((peer.state for peer in self.mesh.views.peers() if peer.name == name), "unknown")
 
     def isolated(self, namespace: str = "shop") -> bool:
         return self.cable.now > self.serve_until.get(namespace, float("-inf"))

@@ -3,7 +3,7 @@
 import pytest
 
 from cachee_bridge.membership.discovery import ABSENCES
-from cachee_bridge.protocol.session import OWN_CERTIFICATE
+from cachee_bridge.protocol.namespaces import OWN_CERTIFICATE
 from cachee_shm.errors import NotForgotten
 from tests.bridge.meshes import Cable, FakeStore, Node, key
 
@@ -101,7 +101,7 @@ class TestDiscovery:
 
     def test_a_lost_link_makes_it_be_asked_soon(self, cable):
         a, b = discovered(cable, "a", "b")
-        answered = a.mesh._membership.discovery
+        answered = a.mesh._belonging.discovery
         answered._due = cable.now + 1000.0
         die(cable, b)
         asked = a.asked
@@ -381,18 +381,18 @@ class TestAFloodOfNames:
             b.mesh.stop(cable.now), cable.settle()
             cable.remove(b)
         cable.run(20.0)
-        assert len(a.mesh._since) == 0
-        assert [peer.name for peer in a.mesh.peers() if peer.state != "self"] == []
+        assert len(a.mesh._presence._since) == 0
+        assert [peer.name for peer in a.mesh.views.peers() if peer.state != "self"] == []
 
     def test_by_the_dns_is_dialled_and_dropped_with_the_next_answers(self, cable):
         a, _ = discovered(cable, "a", "b")
         for number in range(30):
             cable.dns = ["a", "b", *(f"c{number}-{each}" for each in range(20))]
             cable.run(1.0)
-        assert len(a.mesh.peers()) <= 2 + 20 * (ABSENCES + 1)
+        assert len(a.mesh.views.peers()) <= 2 + 20 * (ABSENCES + 1)
         cable.dns = ["a", "b"]
         cable.run(20.0)
-        assert len(a.mesh.peers()) == 2
+        assert len(a.mesh.views.peers()) == 2
 
 
 class TestANamespaceThatIsNotInThisHostsOwnCertificate:

@@ -19,7 +19,7 @@ def tell(cable: Cable, node: Node, liar: Node, *rows: PeerAddress) -> None:
     """As if the liar had said so on its link to the node."""
     there = next(back for other, back in cable.ends.values() if other is node)
     for number, (other, back) in cable.ends.items():
-        if other is node and cable.ends[back][0] is liar and number in liar.mesh._links:
+        if other is node and cable.ends[back][0] is liar and number in liar.mesh._links.by_number:
             there = back
     node.mesh.received(there, encode(Peers(rows)), cable.now)
     cable.settle()
@@ -47,13 +47,13 @@ def made_up(number: int) -> PeerAddress:
 
 def test_hosts_that_are_made_up_without_end_do_not_keep_a_host_from_being_ready(cable: Cable) -> None:
     a, liar = two(cable)
-    a.mesh._ready_once = False
+    a.mesh._readiness._was_ready = False
     for number in range(200):
         tell(cable, a, liar, made_up(number))
         cable.run(0.1)
-        if not a.mesh.unmet():
+        if not a.mesh.views.unmet():
             break
-    assert a.mesh.unmet() == []
+    assert a.mesh.views.unmet() == []
     assert number < 150
 
 

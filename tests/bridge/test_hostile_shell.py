@@ -60,7 +60,7 @@ def test_an_effect_that_raises_does_not_cost_the_rest_of_the_batch(effect: Effec
 @pytest.mark.parametrize("kind", [Send, Pause, Resume])
 def test_an_effect_that_raises_costs_its_link_which_is_made_anew(kind: type) -> None:
     async def test(left: Side, right: Side) -> None:
-        number = left.shell.mesh._up["right"].number
+        number = left.shell.mesh._links.up["right"].number
         performers = left.shell._performers
         right_one = performers[kind]
 
@@ -70,9 +70,9 @@ def test_an_effect_that_raises_costs_its_link_which_is_made_anew(kind: type) -> 
 
         performers[kind] = once
         perform(left.shell, [kind(number, b"") if kind is Send else kind(number)])
-        assert number not in left.shell.mesh._links
+        assert number not in left.shell.mesh._links.by_number
         await until(lambda: left.up() == ["right"] and right.up() == ["left"])
-        assert left.shell.mesh._up["right"].number != number
+        assert left.shell.mesh._links.up["right"].number != number
         assert not left.broken
 
     run(test)

@@ -164,7 +164,7 @@ class TestMoreNamespacesThanAMessageHolds:
         cable.settle()
         cable.run(0.5)
         assert a.mesh.left()
-        assert not b.mesh._session.members[names[-1]].sources
+        assert not b.mesh._session.namespaces.members[names[-1]].sources
 
     def test_are_none_of_those_that_one_has_and_the_other_has_not(self, cable):
         names = [f"n{number:04}" for number in range(ROWS_MAX)]
@@ -174,7 +174,7 @@ class TestMoreNamespacesThanAMessageHolds:
         assert not a.isolated()
 
     def test_and_more_than_a_peer_remembers_are_refused_alone(self, cable, monkeypatch):
-        monkeypatch.setattr("cachee_bridge.protocol.session.NAMESPACES_MAX", 2)
+        monkeypatch.setattr("cachee_bridge.protocol.meeting.NAMESPACES_MAX", 2)
         names = ["n1", "n2", "shop"]
         a, b = (cable.node(name, ("a", "b"), {each: FakeStore() for each in names}) for name in ("a", "b"))
         cable.run(3.0)
@@ -192,7 +192,7 @@ class TestAnOwnAddress:
         cable.run(3.0)
         assert not a.isolated()
         assert a.state_of("a") == "self"
-        assert a.mesh.unmet() == []
+        assert a.mesh.views.unmet() == []
         assert b.state_of("a") == "up"
 
     def test_is_waited_for_until_somebody_says_so(self, cable):
@@ -243,7 +243,7 @@ class TestWhatManyNamespacesCost:
         cable.settle()
         heard.clear()
         b.write(key(1), namespace="n7")
-        assert a.mesh._session.touched == {"n7"}
+        assert a.mesh._session.namespaces.touched == {"n7"}
         a.mesh.tick(cable.now)
         assert heard == ["n7"]
 
@@ -287,9 +287,9 @@ class TestWhatManyNamespacesCost:
         a, b = self.many(cable, 50)
         cable.run(3.0)
         asked = []
-        for namespace, outbox in next(iter(a.mesh._up.values())).outboxes.items():
+        for namespace, outbox in next(iter(a.mesh._links.up.values())).outboxes.items():
             outbox.next = lambda next=outbox.next, namespace=namespace: asked.append(namespace) or next()
-        link = a.mesh._up["b"]
+        link = a.mesh._links.up["b"]
         link.beat_schedule.beaten(cable.now, 60.0, 0.1)
         cable.carried.clear()
         a.write(key(1), namespace="n7")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from cachee_bridge.links.ledger import SUM_MAX, part_of, sum_of
 from cachee_bridge.links.stamps import microseconds
 from cachee_bridge.links.versions import OFFER, RANDOM_BYTES
-from cachee_bridge.protocol.beats import COMPARED_BYTES
+from cachee_bridge.protocol.beats_heard import COMPARED_BYTES
 from cachee_bridge.wire.budget import MESSAGE_BYTES
 from cachee_bridge.wire.frames import FRAME_BYTES_MAX, Decoder, encode
 from cachee_bridge.wire.messages import (
@@ -147,7 +147,7 @@ class Calmer(Peer):
         return self.say(Calm(1, stamp, tuple(heads), tuple(cursors), *sums))
 
     def fresh(self):
-        members = self.node.mesh._session.members
+        members = self.node.mesh._session.namespaces.members
         return {
             name for name in NAMESPACES if members[name].sources["web-2"].freshness.at > self.cable.now - 0.1
         }
@@ -192,7 +192,7 @@ def test_what_a_row_is_about_is_not_in_the_sum(peer):
 
 
 def test_rows_about_others_take_nothing_out_of_the_sum(peer):
-    peer.node.mesh._session.relaying.follow(peer.node.mesh._links[1], "web-3")
+    peer.node.mesh._session.following.follow(peer.node.mesh._links.by_number[1], "web-3")
     peer.calm(heads=(Head("news", "web-3", 4, 9, 0, 2),), news=21)
     assert "news" not in peer.fresh()
 
@@ -234,7 +234,7 @@ def test_a_sum_without_an_echo_makes_nothing_fresh(peer):
 
 
 def test_it_is_charged_for_what_is_added_up(peer):
-    link = peer.node.mesh._links[1]
+    link = peer.node.mesh._links.by_number[1]
     before = link.throttle.budget.owed
     peer.say(Calm(2, 0, (), (), 1, 1))
     owed = link.throttle.budget.owed - before
@@ -251,5 +251,5 @@ def test_on_another_link_it_covers_what_is_shared_there_and_nothing_else(peer):
     hello = Hello("cachee", 2, "web-2", 5, nonce, "none", "", "")
     for message in (hello, State(tuple(NamespaceState(name, 4, 20, 7) for name in ("shop", "news")))):
         mesh.received(2, encode(message), peer.cable.now)
-    assert mesh._up["web-2"].number == 2
-    assert mesh._session.register.word("web-2").covered == set()
+    assert mesh._links.up["web-2"].number == 2
+    assert mesh._session.namespaces.register.word("web-2").covered == set()

@@ -3,7 +3,8 @@
 import pytest
 
 from cachee_bridge.ports.effects import Connect, Log, Send, ServeUntil
-from cachee_bridge.protocol.mesh import HANDSHAKE_S, HANDSHAKES_MAX
+from cachee_bridge.protocol.link_ends import HANDSHAKE_S
+from cachee_bridge.protocol.opening import HANDSHAKES_MAX
 from cachee_bridge.streams.buckets import EVICT_WORDS, read_piece
 from cachee_bridge.wire.frames import Decoder, encode
 from cachee_bridge.wire.messages import PAYLOAD_ALL, Frame, Hello
@@ -205,7 +206,7 @@ class TestIsolation:
         a = cable.node("a", ("b", "b.example"))
         cable.run(1.0)
         assert not a.isolated()
-        assert [peer.name for peer in a.mesh.peers() if peer.state == "up"] == ["b"]
+        assert [peer.name for peer in a.mesh.views.peers() if peer.state == "up"] == ["b"]
 
     def test_a_silent_peer_isolates_after_lost_after_and_not_before(self, cable):
         a, _ = two(cable)
@@ -546,7 +547,7 @@ class TestTheShellsSide:
         a, b = two(cable)
         a.write(key(1), key(2))
         cable.run(0.3)
-        (view,) = [peer for peer in a.mesh.peers() if peer.name == "b"]
+        (view,) = [peer for peer in a.mesh.views.peers() if peer.name == "b"]
         stream = view.namespaces["shop"]
         assert (view.state, stream.lag, stream.acked) == ("up", 0, a.store.tail)
         assert stream.cursor == b.store.tail
@@ -560,13 +561,13 @@ class TestTheShellsSide:
 
 
 def test_who_came_once_and_has_no_address_here_is_not_remembered_for_ever(cable, monkeypatch):
-    monkeypatch.setattr("cachee_bridge.protocol.mesh.ADDRESSES_MAX", 5)
+    monkeypatch.setattr("cachee_bridge.protocol.readiness.ADDRESSES_MAX", 5)
     a, _ = two(cable)
     for number in range(20):
         guest = cable.node(f"guest-{number}", ("a",), address="")
         cable.run(0.3)
         cable.break_link(guest, a)
         cable.remove(guest)
-    assert len(a.mesh._met) <= 6
-    assert {"b"} < a.mesh._met
+    assert len(a.mesh._readiness._met) <= 6
+    assert {"b"} < a.mesh._readiness._met
     assert a.state_of("b") == "up"

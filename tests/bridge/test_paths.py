@@ -37,12 +37,12 @@ def mesh(cable, count=9, fanout=2, seconds=2.5, **settings):
 
 
 def linked(node):
-    return set(node.mesh._up)
+    return set(node.mesh._links.up)
 
 
 def through(node):
     """Whom `node` hears by way of whom."""
-    return {view.name: view.through for view in node.mesh.peers() if view.state == "relayed"}
+    return {view.name: view.through for view in node.mesh.views.peers() if view.state == "relayed"}
 
 
 def frames(cable):
@@ -77,7 +77,7 @@ class TestMoreHostsThanFanout:
         for node in nodes:
             assert not node.isolated()
             assert node.serve_until["shop"] > cable.now + 1.0
-            assert all(view.state in ("up", "relayed", "self") for view in node.mesh.peers())
+            assert all(view.state in ("up", "relayed", "self") for view in node.mesh.views.peers())
 
     def test_close_the_links_that_nobody_needs_and_do_not_dial_again(self, cable):
         nodes = mesh(cable)
@@ -91,7 +91,9 @@ class TestMoreHostsThanFanout:
     def test_do_not_count_as_out_of_reach(self, cable):
         nodes = mesh(cable)
         cable.run(5.0)
-        assert all(members.whole for node in nodes for members in node.mesh._session.members.values())
+        assert all(
+            members.whole for node in nodes for members in node.mesh._session.namespaces.members.values()
+        )
 
     def test_up_to_it_nothing_is_relayed(self, cable):
         nodes = mesh(cable, 3)
@@ -249,7 +251,7 @@ class TestAHostThatCannotBeLinked:
         cable.cut.clear()
         cable.run(3.0)
         assert not through(a) and linked(a) == {"b", "c"}
-        assert all(link.follows == {name} for name, link in a.mesh._up.items())
+        assert all(link.follows == {name} for name, link in a.mesh._links.up.items())
 
     def test_and_has_died_is_heard_out(self, cable):
         a, b, c = mesh(cable, 3)
@@ -357,7 +359,7 @@ class TestWhatARelayMaySay:
         nodes = mesh(cable)
         source, relay, node = relayed_pair(nodes)
         cable.carried.clear()
-        number = relay.mesh._up[source.name].number
+        number = relay.mesh._links.up[source.name].number
         relay.mesh.received(number, encode(Sync()), cable.now)
         cable.settle()
         assert Sync(source.name, 1) in said(cable, (relay.name, node.name))
@@ -370,15 +372,14 @@ class TestWhereEverybodyGoesAround:
         nodes = mesh(cable, 3)
         a, b, c = nodes
         for who, at, source in ((a, b, c), (b, c, a), (c, a, b)):
-            who.mesh._session.relaying.follow(who.mesh._up[at.name], source.name)
-            who.mesh._flush()
+            who.mesh._session.following.follow(who.mesh._links.up[at.name], source.name)
             cable.settle()
         return nodes
 
     def test_a_sync_comes_to_an_end(self, cable):
         a, b, _ = self.circle(cable)
         cable.carried.clear()
-        a.mesh.received(a.mesh._up[b.name].number, encode(Sync()), cable.now)
+        a.mesh.received(a.mesh._links.up[b.name].number, encode(Sync()), cable.now)
         cable.settle()
         assert sum(len(messages) for messages in cable.carried.values()) < 40
 
@@ -386,15 +387,14 @@ class TestWhereEverybodyGoesAround:
         nodes = mesh(cable, 5, fanout=32)
         a, b, c, d, e = nodes
         for who, at in ((a, b), (b, c), (c, a)):
-            who.mesh._session.relaying.follow(who.mesh._up[at.name], d.name)
-            who.mesh._flush()
+            who.mesh._session.following.follow(who.mesh._links.up[at.name], d.name)
             cable.settle()
         for node in (a, b, c):  # of whom the source has just asked
-            node.mesh._session.relaying._eager[d.name] = cable.now + 1.0
+            node.mesh._session.acknowledgements._eager[d.name] = cable.now + 1.0
         cable.carried.clear()
         late, row = (Cursor("shop", d.name, d.store.incarnation, at, e.name) for at in (1, 2))
         for word in (row, late, row):  # the same, and an older one
-            a.mesh.received(a.mesh._up[c.name].number, encode(Beat(1, 0, (), (word,))), cable.now)
+            a.mesh.received(a.mesh._links.up[c.name].number, encode(Beat(1, 0, (), (word,))), cable.now)
         cable.settle()
         assert row in [each for beat in said(cable, ("a", "d")) for each in beat.cursors]
         assert sum(len(messages) for messages in cable.carried.values()) < 40
@@ -470,15 +470,15 @@ def test_a_relayed_cursor_beyond_this_ring_is_not_believed(cable, ahead):
     a, b, c = mesh(cable, 3)
     a.write(key(7))
     cable.run(0.5)
-    relaying, known = a.mesh._session.relaying, dict(a.store.acked)
+    acks, known = a.mesh._session.acknowledgements, dict(a.store.acked)
     for cursor, incarnation in (
         (a.store.tail + ahead, a.store.incarnation),
         (a.store.tail, a.store.incarnation + 1),
     ):
         row = Cursor("shop", a.name, incarnation, cursor, c.name)
-        relaying.on_cursor(a.mesh._up[b.name], row, cable.now)
-        assert ("shop", c.name) not in relaying.acks
+        acks.on_cursor(a.mesh._links.up[b.name], row, cable.now)
+        assert ("shop", c.name) not in acks.of_own_ring
         assert a.store.acked == known
     row = Cursor("shop", a.name, a.store.incarnation, a.store.tail, c.name)
-    relaying.on_cursor(a.mesh._up[b.name], row, cable.now)
-    assert relaying.acks["shop", c.name] == a.store.tail
+    acks.on_cursor(a.mesh._links.up[b.name], row, cable.now)
+    assert acks.of_own_ring["shop", c.name] == a.store.tail

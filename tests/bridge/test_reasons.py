@@ -152,7 +152,7 @@ def test_another_hash_key_ends_with_one_key_or_with_a_farewell(cable):
 
 
 def test_a_surplus_ends_when_the_peer_has_fewer_namespaces(cable, monkeypatch):
-    monkeypatch.setattr("cachee_bridge.protocol.session.NAMESPACES_MAX", 2)
+    monkeypatch.setattr("cachee_bridge.protocol.meeting.NAMESPACES_MAX", 2)
     names = ["n1", "n2", "shop"]
     a, b = (cable.node(name, ("a", "b"), {each: FakeStore() for each in names}) for name in "ab")
     cable.run(3.0)

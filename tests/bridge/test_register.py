@@ -33,7 +33,7 @@ def hosts_of(cable, count, **settings):
 
 
 def agrees_with_the_namespaces(node):
-    known = node.mesh._session
+    known = node.mesh._session.namespaces
     for index, held in ((known.register.members, "sources"), (known.register.refused, "refused")):
         there = {}
         for namespace, members in known.members.items():
@@ -77,17 +77,17 @@ def test_the_index_is_right_while_members_come_go_and_are_removed():
     cable.run(3.0)
     a.mesh.forget("b", cable.now)
     cable.run(1.0)
-    assert a.mesh._session.register.removing == set(a.mesh._session.members)
+    assert a.mesh._session.namespaces.register.removing == set(a.mesh._session.namespaces.members)
     agrees_with_the_namespaces(a)
     cable.run(15.0)
     agrees_with_the_namespaces(a)
-    assert not a.mesh._session.register.members
+    assert not a.mesh._session.namespaces.register.members
 
 
 def test_a_member_of_one_more_namespace_is_not_fresh_there_by_what_it_said_before():
     cable = Cable()
     a, _ = hosts_of(cable, 3)
-    held = a.mesh._session
+    held = a.mesh._session.namespaces
     assert held.is_fresh("b", cable.now - 1.0)
     held.members["shop"]._changed("b")
     held.members["shop"].sources["b"].freshness.at = float("-inf")
@@ -157,9 +157,9 @@ def test_what_this_host_has_not_healed_at_home_is_isolated_alone():
 
 def sums_are_right(node):
     """What is kept of each link is what a count of everything gives."""
-    known = node.mesh._session
-    for link in node.mesh._up.values():
-        ledger = known.beats._ledger(link)
+    known = node.mesh._session.namespaces
+    for link in node.mesh._links.up.values():
+        ledger = known.ledger_of(link)
         ledger.expect(known.members, link.name, link)
         pairs = {
             namespace: expected_of(known.members[namespace], link.name, link.acked.get(namespace))
@@ -219,4 +219,4 @@ def test_what_is_kept_for_others_is_looked_at_when_there_are_other_hosts_than_be
     a.mesh.forget("b", cable.now)
     cable.run(15.0)
     assert relaying._logs == {}
-    assert relaying._lives == {}
+    assert a.mesh._session.following._lives == {}

@@ -5,8 +5,10 @@ import pytest
 from cachee_bridge.links.stamps import microseconds
 from cachee_bridge.ports.effects import GoOn, Send
 from cachee_bridge.ports.reasons import Reason
-from cachee_bridge.protocol.mesh import GOSSIP_S
-from cachee_bridge.protocol.session import NAMESPACES_MAX, RAISE_S
+from cachee_bridge.ports.settings import Settings
+from cachee_bridge.protocol.incarnations import RAISE_S
+from cachee_bridge.protocol.meeting import NAMESPACES_MAX
+from cachee_bridge.protocol.rounds import GOSSIP_S
 from cachee_bridge.streams import buckets
 from cachee_bridge.streams.buckets import EVICT_WORDS, read_piece
 from cachee_bridge.wire.budget import MESSAGE_BYTES
@@ -42,7 +44,7 @@ class Peer:
 
     def meet(self):
         """A new link. The one before is gone."""
-        if self.node.mesh._links:
+        if self.node.mesh._links.by_number:
             self.node.mesh.link_closed(1, "reset", self.cable.now)
         self.decoder = Decoder(FRAME_BYTES_MAX)
         self.node.mesh.link_opened(1, None, self.cable.now, "10.0.0.9")
@@ -94,7 +96,7 @@ class Peer:
 
     @property
     def view(self):
-        (seen,) = [peer for peer in self.node.mesh.peers() if peer.name == "web-2"]
+        (seen,) = [peer for peer in self.node.mesh.views.peers() if peer.name == "web-2"]
         return seen.namespaces["shop"]
 
     @property
@@ -176,7 +178,7 @@ def test_a_request_is_answered_from_the_ring(peer):
 
 
 def test_what_is_sent_for_the_first_time_is_charged_to_nobody_and_what_is_asked_for_again_is(peer):
-    budget = peer.node.mesh._links[1].throttle.budget
+    budget = peer.node.mesh._links.by_number[1].throttle.budget
     peer.say(Replay("shop", "web-1", 7, 1))
     before = budget.owed
     assert [len(peer.write(key(number))) for number in (1, 2, 3)] == [1, 1, 1]
@@ -189,7 +191,7 @@ def test_what_is_sent_for_the_first_time_is_charged_to_nobody_and_what_is_asked_
 
 def test_what_the_peer_has_not_acknowledged_is_told_at_each_heartbeat_until_it_has(peer):
     def told():
-        peer.cable.now += peer.node.mesh._settings.heartbeat_s
+        peer.cable.now += Settings().heartbeat_s
         return any(isinstance(message, Beat) and message.heads for message in peer.tick())
 
     peer.say(Replay("shop", "web-1", 7, 1))
@@ -351,7 +353,7 @@ def test_so_does_a_cursor_in_a_beat_at_most_once_a_second(peer):
 def test_what_was_acknowledged_under_the_former_incarnation_counts_no_more(peer):
     peer.store.write(key(1))
     peer.beat(20, cursors=(Cursor("shop", "web-1", 7, 1, "web-2"),))
-    link = peer.node.mesh._links[1]
+    link = peer.node.mesh._links.by_number[1]
     assert link.acked == {"shop": 1}
     peer.say(Replay("shop", "web-1", 8, 1))
     assert link.acked == {}
@@ -486,7 +488,7 @@ def test_it_is_met_again_when_there_is_room(monkeypatch):
 
 
 def test_a_peer_with_namespaces_without_end_is_not_remembered_whole(peer):
-    link = peer.node.mesh._links[1]
+    link = peer.node.mesh._links.by_number[1]
     for number in range(2 * NAMESPACES_MAX // ROWS_MAX):
         rows = (NamespaceState(f"n{number}-{row}", 1, 0, 7) for row in range(ROWS_MAX))
         peer.say(State(tuple(rows)))
@@ -513,15 +515,15 @@ def test_the_late_word_of_a_host_that_came_back_as_another_is_no_news(peer):
     peer.hear()
     assert peer.node.closed == ["another bridge of that name was up meanwhile; come again"]
     assert not peer.node.texts("error")
-    assert not mesh._session.members["shop"].refused
+    assert not mesh._session.namespaces.members["shop"].refused
     mesh.link_opened(4, None, now + 0.3, "10.0.0.3")
     opens(4, 7, 6)
-    assert "web-3" in mesh._up
+    assert "web-3" in mesh._links.up
 
 
 def test_those_refused_under_ever_new_names_are_not_all_kept(peer, monkeypatch):
     monkeypatch.setattr("cachee_bridge.sources.members.REFUSED_MAX", 3)
-    members = peer.node.mesh._session.members["shop"]
+    members = peer.node.mesh._session.namespaces.members["shop"]
     for number in range(9):
         members.refuse(f"n{number}", Reason.HASH_KEY)
     assert set(members.refused) == {"n0", "n1", "n2"}

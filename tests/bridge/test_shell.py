@@ -48,7 +48,7 @@ class Side:
         await self.shell.start("127.0.0.1", self.port, [f"127.0.0.1:{peer}" for peer in peers])
 
     def up(self) -> list[str]:
-        return [peer.name for peer in self.shell.mesh.peers() if peer.state == "up"]
+        return [peer.name for peer in self.shell.mesh.views.peers() if peer.state == "up"]
 
 
 def run(test: Callable[[Side, Side], Awaitable[None]]) -> None:
@@ -149,7 +149,8 @@ def test_serve_until_reaches_the_segment_in_its_own_milliseconds() -> None:
 def perform(shell: Shell, effects: list[Effect]) -> None:
     """As if the mesh had wanted just these."""
     shell.mesh.effects()
-    shell.mesh._effects.extend(effects)
+    for effect in effects:
+        shell.mesh._effects.add(effect)
     shell.perform()
 
 
@@ -197,7 +198,7 @@ def test_a_mistake_that_a_link_sets_off_costs_that_link_only(
         received = left.shell.mesh.received
 
         def mistaken(link: int, data: bytes, now: float, wire_bytes: int) -> None:
-            if link != left.shell.mesh._up["right"].number:  # both dialled: that one gives way
+            if link != left.shell.mesh._links.up["right"].number:  # both dialled: that one gives way
                 received(link, data, now, wire_bytes)
                 return
             monkeypatch.setattr(left.shell.mesh, "received", received)
@@ -235,7 +236,7 @@ def test_a_segment_lost_while_a_frame_is_applied_ends_the_shell(
                     raise lost("to nobody, or to another")
                 return getattr(right.cache, name)
 
-        right.shell.mesh._session.members["shop"].sources["left"]._store = Lost()  # type: ignore[assignment]
+        right.shell.mesh._session.namespaces.members["shop"].sources["left"]._store = Lost()  # type: ignore[assignment]
         left.cache.delete("k")
         await until(lambda: right.broken)
         assert isinstance(right.broken[0], lost)

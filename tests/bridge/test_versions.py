@@ -84,7 +84,9 @@ class TestAgreement:
     def test_nonces_of_this_release_differ_in_their_random_part(self):
         cable = Cable()
         node = cable.node("a")
-        nonces = {node.mesh._hello().nonce for _ in range(10)}
+        for number in range(10):
+            node.mesh.link_opened(number, None, cable.now)
+        nonces = {link.handshake.mine.nonce for link in node.mesh._links.by_number.values()}
         assert len({nonce[:RANDOM_BYTES] for nonce in nonces}) == 10
         assert {nonce[RANDOM_BYTES:] for nonce in nonces} == {OFFER + bytes([VERSION])}
 
@@ -164,7 +166,7 @@ class TestMesh:
         spoken = {
             (node.name, link.name): link.version
             for node in (new, old, other)
-            for link in node.mesh._up.values()
+            for link in node.mesh._links.up.values()
         }
         assert spoken == {
             ("a", "b"): 2,

@@ -19,7 +19,7 @@ from cachee_bridge.links.states import LinkState
 from cachee_bridge.links.versions import OFFER, RANDOM_BYTES
 from cachee_bridge.membership.addresses import ADDRESSES_MAX
 from cachee_bridge.ports.effects import Send
-from cachee_bridge.protocol.mesh import HANDSHAKES_MAX
+from cachee_bridge.protocol.opening import HANDSHAKES_MAX
 from cachee_bridge.streams.freshness import WAITING_MAX
 from cachee_bridge.wire import auth
 from cachee_bridge.wire.frames import PREFIX, decode, encode
@@ -80,7 +80,7 @@ class World(Cable):
         assert self.v.state_of("g") == self.g.state_of("v") == "up"
 
     def link(self, number: int) -> Link | None:
-        return self.v.mesh._links.get(number)
+        return self.v.mesh._links.by_number.get(number)
 
     def write(self, node: Node) -> None:
         payload = key(2**32 + len(self.written[node.name]))
@@ -96,8 +96,8 @@ class World(Cable):
     # What must hold
 
     def check(self) -> None:
-        assert "g" in self.v.mesh._up and "v" in self.g.mesh._up
-        links = self.v.mesh._links
+        assert "g" in self.v.mesh._links.up and "v" in self.g.mesh._links.up
+        links = self.v.mesh._links.by_number
         assert sum(not (link.dialled or link.up) for link in links.values()) <= HANDSHAKES_MAX
         assert sum(1 for _ in self.v.mesh._book) <= ADDRESSES_MAX
         for number, link in links.items():
@@ -105,7 +105,7 @@ class World(Cable):
                 attacker.check(link)
         if not self.believed:
             assert self.foreign() == 0
-        for members in self.v.mesh._session.members.values():
+        for members in self.v.mesh._session.namespaces.members.values():
             assert all(len(inbox.freshness._waiting) <= WAITING_MAX for inbox in members.sources.values())
             assert len(members.sources) <= SOURCES_MAX
 

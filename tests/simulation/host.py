@@ -174,7 +174,7 @@ class Bridge:
 
     def _answer(self) -> None:
         """What the DNS says by now."""
-        discovery = self.mesh._membership.discovery
+        discovery = self.mesh._belonging.discovery
         named = self.world.answer(self.name, empty=discovery is not None and discovery.named > 0)
         if named is None:
             self._do(lambda: self.mesh.discovery_failed("no server", self.now))

@@ -17,9 +17,11 @@ from cachee_bridge.links.stamps import Stamps
 from cachee_bridge.membership.addresses import AddressBook
 from cachee_bridge.membership.discovery import Discovery
 from cachee_bridge.protocol import beats
-from cachee_bridge.protocol.beats import Beats
+from cachee_bridge.protocol.beats_heard import BeatsHeard
 from cachee_bridge.protocol.belonging import Belonging
-from cachee_bridge.protocol.session import Session
+from cachee_bridge.protocol.contacts import Contacts
+from cachee_bridge.protocol.incarnations import Incarnations
+from cachee_bridge.protocol.receiving import Receiving
 from cachee_bridge.sources import members
 from cachee_bridge.sources.members import Members
 from cachee_bridge.streams.buckets import MapApplication
@@ -82,7 +84,7 @@ def _the_cursor_moves_before_the_eviction() -> list[Patch]:
 
 
 def _nobody_asks_again() -> list[Patch]:
-    return [(Session, "ask", lambda *arguments: None)]
+    return [(Receiving, "ask", lambda *arguments: None)]
 
 
 def _a_lapped_peer_is_sent_nothing() -> list[Patch]:
@@ -218,7 +220,7 @@ def _a_calm_beat_is_believed_although_a_cursor_is_behind() -> list[Patch]:
         return {namespace for namespace, at in known.items() if self.told.pairs.get(namespace) != at}
 
     return [
-        (Beats, "_agrees", lambda self, link, named, calm: True),
+        (BeatsHeard, "_agrees", lambda self, link, named, calm: True),
         (Ledger, "news", unacknowledged),
     ]
 
@@ -376,19 +378,19 @@ def _a_lower_incarnation_goes_on_where_the_higher_one_was() -> list[Patch]:
 
 
 def _who_runs_backwards_loses_its_link() -> list[Patch]:
-    contact_ = Session._contact
+    make = Contacts.make
 
-    def strict(self: Session, link: Link, known: Members, incarnation: int, tail: int, now: float) -> bool:
-        followed = contact_(self, link, known, incarnation, tail, now)
+    def strict(self: Contacts, link: Link, known: Members, incarnation: int, tail: int, now: float) -> bool:
+        followed = make(self, link, known, incarnation, tail, now)
         if link.name in known.refused:
             raise BridgeError("a ring cannot run backwards; the link is closed")
         return followed
 
-    return [(Session, "_contact", strict)]
+    return [(Contacts, "make", strict)]
 
 
 def _nobody_draws_a_higher_incarnation() -> list[Patch]:
-    return [(Session, "outdone", lambda *arguments: False)]
+    return [(Incarnations, "outdone", lambda *arguments: False)]
 
 
 def _a_farewell_leaves_no_mark() -> list[Patch]:

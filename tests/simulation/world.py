@@ -16,7 +16,7 @@ from unittest.mock import patch
 from cachee_bridge.links import link as link_module
 from cachee_bridge.membership import addresses as addresses_module
 from cachee_bridge.membership import discovery as discovery_module
-from cachee_bridge.protocol import mesh as mesh_module
+from cachee_bridge.protocol import link_ends as link_ends_module
 from cachee_bridge.protocol import paths as paths_module
 from cachee_bridge.protocol.mesh import Settings
 from cachee_bridge.streams import buckets as buckets_module
@@ -185,7 +185,7 @@ class World:
                 (buckets_module, "PIECE_BYTES", self.piece_bytes),
                 (buckets_module, "EVICT_WORDS", self.evict_words),
                 (addresses_module, "OWN_LOOK_S", 2 * (CHAOS_S + SETTLE_S)),
-                (mesh_module, "HANDSHAKE_S", 1.0),
+                (link_ends_module, "HANDSHAKE_S", 1.0),
                 (paths_module, "REVIEW_S", 0.1),
                 (paths_module, "PATIENCE", self.patience),
                 (paths_module, "DISTRUST_S", 1.0),
@@ -451,8 +451,8 @@ class World:
         """Some operator is impatient: with somebody who is dead, or who only cannot be reached."""
         bridge = self._some_host().bridge
         if bridge is not None and bridge.alive:
-            silent = bridge.mesh._membership.unanswered(bridge.mesh._met.__contains__)
-            lost = [name for name in self.names if name != bridge.name and name not in bridge.mesh._up]
+            silent = bridge.mesh._belonging.unanswered(bridge.mesh._readiness.is_met)
+            lost = [name for name in self.names if name != bridge.name and name not in bridge.mesh._links.up]
             who = self.rng.choice([*silent, *lost] or self.names)
             self.say(f"-- the operator of {bridge.name} forgets {who}")
             bridge.forget(who)

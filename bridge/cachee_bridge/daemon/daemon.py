@@ -302,7 +302,7 @@ class Daemon:
             return None
 
     def _tell_status(self, shell: Shell, segments: Segments) -> None:
-        up, peers = shell.mesh.tally()
+        up, peers = shell.mesh.views.tally()
         status = f"{len(segments.held)} namespaces, {up} of {peers} peers up"
         if status != self._status:
             self._status = status

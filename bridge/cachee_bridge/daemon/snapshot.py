@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 def snapshot(host: str, mesh: Mesh, now: float) -> dict[str, Any]:
     """Everything, ready for JSON."""
-    namespaces = mesh.namespaces(now)
-    unmet = mesh.unmet()
+    namespaces = mesh.views.namespaces(now)
+    unmet = mesh.views.unmet()
     return {
         "host": host,
         "ready": not unmet,
         "unmet": unmet,
         "discovery": _discovery(mesh, now),
         "namespaces": [_namespace(view, now) for view in namespaces],
-        "peers": [_peer(view, namespaces, now) for view in mesh.peers()],
+        "peers": [_peer(view, namespaces, now) for view in mesh.views.peers()],
     }
 
 
@@ -33,7 +33,7 @@ def _ago(when: float, now: float) -> float | None:
 
 
 def _discovery(mesh: Mesh, now: float) -> dict[str, Any] | None:
-    view = mesh.discovery()
+    view = mesh.views.discovery()
     if view is None:
         return None
     return {

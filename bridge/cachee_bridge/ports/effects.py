@@ -8,10 +8,13 @@ link comes after its bytes (the shell flushes, for a bounded time, then closes).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 Level = Literal["debug", "info", "warning", "error"]
+Say = Callable[..., None]
+"""say(level, text, **fields): a line for people."""
 
 
 @dataclass(frozen=True)

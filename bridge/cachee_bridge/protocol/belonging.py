@@ -24,8 +24,9 @@ from cachee_shm.errors import NotForgotten
 
 if TYPE_CHECKING:
     from cachee_bridge.membership.addresses import AddressBook
+    from cachee_bridge.ports.effects import Say
     from cachee_bridge.ports.settings import Settings
-    from cachee_bridge.protocol.session import Say, Session
+    from cachee_bridge.protocol.namespaces import Namespaces
 
 Known = Callable[[str], bool]
 """What is asked of a name: whether it is linked now, or has ever been since the start."""
@@ -37,8 +38,8 @@ LOOK_S = 0.25
 
 
 class Belonging:
-    def __init__(self, book: AddressBook, session: Session, settings: Settings, say: Say) -> None:
-        self._book, self._session, self._settings, self._say = book, session, settings, say
+    def __init__(self, book: AddressBook, namespaces: Namespaces, settings: Settings, say: Say) -> None:
+        self._book, self._namespaces, self._settings, self._say = book, namespaces, settings, say
         self._doomed: set[str] = set()
         """By the operator."""
         self._next_look = float("-inf")
@@ -104,7 +105,7 @@ class Belonging:
             return f"nobody is waited for at {who} any more"
         if is_up(who):
             raise NotForgotten(f"{who} is linked; nothing was changed; stop its bridge first")
-        if who not in self._session.waited_for():
+        if who not in self._namespaces.waited_for():
             raise NotForgotten(f"no peer {who} is waited for; nothing was changed; see `cachee peers`")
         self._doomed.add(who)
         self._next_look = now
@@ -118,16 +119,16 @@ class Belonging:
             return
         self._next_look = now + LOOK_S
         self._doomed = {name for name in self._doomed if not is_up(name)}
-        for name in sorted(name for name in self._session.waited_for() if not is_up(name)):
-            silent_s = now - max(parted_at(name), self._session.heard_at(name))
+        for name in sorted(name for name in self._namespaces.waited_for() if not is_up(name)):
+            silent_s = now - max(parted_at(name), self._namespaces.heard_at(name))
             if silent_s > self._settings.lost_after_s:
                 self._remove_if_due(name, silent_s, is_up, now)
         self._give_up_silent_addresses(now)
-        for namespace in sorted(self._session.register.removing):
-            for name in sorted(self._session.members[namespace].removed(now)):
-                self._session.touched.add(namespace)
+        for namespace in sorted(self._namespaces.register.removing):
+            for name in sorted(self._namespaces.members[namespace].removed(now)):
+                self._namespaces.touched.add(namespace)
                 self._say("info", f"namespace {namespace} has forgotten {name}", peer=name)
-        self._doomed = self._doomed and self._doomed & self._session.waited_for()
+        self._doomed = self._doomed and self._doomed & self._namespaces.waited_for()
 
     def _remove_if_due(self, name: str, silent_s: float, is_up: Known, now: float) -> None:
         asked, patience_s = self.discovery, self._settings.forget_after_s
@@ -139,16 +140,16 @@ class Belonging:
             self._remove(name, "forget_after has passed", now)
 
     def _remove(self, name: str, reason: str, now: float) -> None:
-        begun = [members.remove(name, now) for members in self._session.members.values()]
+        begun = [members.remove(name, now) for members in self._namespaces.members.values()]
         if any(begun):
-            self._session.touched.update(self._session.members)
+            self._namespaces.touched.update(self._namespaces.members)
             self._book.left(name)
             self._tell_removal(name, reason)
 
     def _expect_no_more(self, address: str, reason: str, now: float) -> None:
-        begun = [members.expect_no_more(address, now) for members in self._session.members.values()]
+        begun = [members.expect_no_more(address, now) for members in self._namespaces.members.values()]
         if any(begun):
-            self._session.touched.update(self._session.members)
+            self._namespaces.touched.update(self._namespaces.members)
             self._tell_removal(address, reason)
 
     def _give_up_silent_addresses(self, now: float) -> None:

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from cachee_bridge.wire.messages import ROWS_MAX, PeerAddress, Peers
 
 if TYPE_CHECKING:
     from cachee_bridge.links.link import Link
+    from cachee_bridge.links.link_table import LinkTable
     from cachee_bridge.membership.addresses import AddressBook
+    from cachee_bridge.protocol.paths import Paths
+    from cachee_bridge.protocol.readiness import Readiness
 
 
 class Gossip:
-    def __init__(self, book: AddressBook, up: Mapping[str, Link]) -> None:
-        """`up`: by name, the links that are up; the mesh's own."""
-        self._book, self._up = book, up
+    def __init__(
+        self, name: str, book: AddressBook, links: LinkTable, paths: Paths, readiness: Readiness
+    ) -> None:
+        self._name, self._book, self._links = name, book, links
+        self._paths, self._readiness = paths, readiness
+
+    def on_peers(self, message: Peers, now: float) -> None:
+        """Addresses that a peer knows of. What leads to a host that is reached already is not needed."""
+        for peer in message.peers:
+            if peer.name == self._name:
+                if self._book.told_self(peer.address, now):
+                    self._readiness.look()
+            elif not self._paths.reaches(peer.name):
+                self._book.learn(peer.name, peer.address, now)
 
     def teach(self, link: Link, about: Iterable[str]) -> None:
         """The addresses of the hosts that are linked, or heard through a relay."""
@@ -30,6 +44,6 @@ class Gossip:
             link.send(Peers(tuple(rows[:ROWS_MAX])))
 
     def _where(self, name: str) -> str:
-        up = self._up.get(name)
+        up = self._links.up.get(name)
         gone, reach = (up.leaving, up.reach) if up is not None else (False, "")
         return "" if gone else reach or self._book.of(name)

@@ -15,25 +15,24 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from cachee_bridge.links.link import Link
-from cachee_bridge.ports.effects import Effect, Pause, Resume
+from cachee_bridge.ports.effects import Pause, Resume
 from cachee_bridge.streams.buckets import is_piece
 from cachee_bridge.streams.stream import PACK_BYTES
-from cachee_bridge.wire.budget import ROW_BYTES, Budget
+from cachee_bridge.wire.budget import ROW_BYTES
 from cachee_bridge.wire.messages import Frame, Message
 from cachee_shm.errors import FrameError
 
 if TYPE_CHECKING:
-    from cachee_bridge.protocol.session import Say, Session
+    from cachee_bridge.protocol.beats import Beats
+    from cachee_bridge.protocol.collected import Collected
 
 SLICE_COST = 64 * 1024
 """In bytes of a budget, of which 16 MiB a second are two thirds of a core: about 3 ms. It is two usual
 frames, or 64 messages without anything in them."""
-BUDGETS_MAX = 4096
 HELD_SAID_S = 60.0
 """How often it is said of one link that it is over its budget."""
 
 OnMessage = Callable[[Link, Message, float], None]
-Emit = Callable[[Effect], None]
 Guarded = Callable[..., None]
 """guarded(link, now, call, *arguments): what the call raises costs the link."""
 
@@ -41,19 +40,16 @@ Guarded = Callable[..., None]
 class Intake:
     """Of all links of one host."""
 
-    def __init__(
-        self, session: Session, on_message: OnMessage, guarded: Guarded, emit: Emit, say: Say
-    ) -> None:
-        self._session, self._on_message, self._guarded = session, on_message, guarded
-        self._emit, self._say = emit, say
+    def __init__(self, beats: Beats, on_message: OnMessage, guarded: Guarded, effects: Collected) -> None:
+        self._beats, self._on_message, self._guarded, self._effects = beats, on_message, guarded, effects
         self._waiting: dict[Link, None] = {}
-        """For their next slice, the next in turn first."""
-        self._budgets: dict[str, Budget] = {}
-        """By name of peers that are or were up, who came up last at the end."""
+        """For their next slice, the next in turn first. Closed links are dropped when their turn comes."""
 
     @property
     def waits(self) -> bool:
         """Whether `go_on` has something to do."""
+        while self._waiting and (link := next(iter(self._waiting))).is_closed:
+            del self._waiting[link]
         return bool(self._waiting)
 
     def receive(self, link: Link, data: bytes, now: float, wire_bytes: int = 0) -> None:
@@ -67,7 +63,7 @@ class Intake:
 
     def go_on(self, now: float) -> None:
         """The next slice of what waits."""
-        if self._waiting:
+        if self.waits:
             link = next(iter(self._waiting))
             del self._waiting[link]
             self._hear(link, b"", now)
@@ -76,21 +72,6 @@ class Intake:
         """Those that were over their budget and are not any more."""
         for link in [known for known in links if known.throttle.release(now)]:
             self._hear(link, b"", now)
-
-    def came_up(self, link: Link) -> None:
-        """A peer has one budget, however often it connects."""
-        known = self._budgets.pop(link.name, None)
-        if known is not None and known is not link.throttle.budget:
-            known.owe(link.throttle.budget.owed)
-            link.throttle.budget = known
-        self._budgets[link.name] = link.throttle.budget
-        if len(self._budgets) > BUDGETS_MAX:
-            del self._budgets[next(iter(self._budgets))]
-
-    def forget(self, link: Link) -> None:
-        """It is closed."""
-        link.is_closed = True
-        self._waiting.pop(link, None)
 
     def _hear(self, link: Link, data: bytes, now: float) -> None:
         """One slice; then the link is read on if nothing of it is left."""
@@ -104,7 +85,7 @@ class Intake:
             self._waiting[link] = None
         if link.throttle.is_paused != (over or link in self._waiting):
             link.throttle.is_paused = not link.throttle.is_paused
-            self._emit(Pause(link.number) if link.throttle.is_paused else Resume(link.number))
+            self._effects.add(Pause(link.number) if link.throttle.is_paused else Resume(link.number))
 
     def _slice(self, link: Link, data: bytes, now: float) -> None:
         ends_at = link.throttle.budget.owed + SLICE_COST
@@ -123,14 +104,14 @@ class Intake:
     def _answer(self, link: Link, now: float) -> None:
         asked, link.syncs = link.syncs, {}
         if asked:
-            rows = self._session.beats.on_syncs(link, asked, now)
+            rows = self._beats.answer(link, asked, now)
             link.throttle.budget.owe(ROW_BYTES * rows)
 
     def _hold(self, link: Link, now: float) -> None:
         if now >= link.complain_at:
             link.complain_at = now + HELD_SAID_S
             budget = f"{link.throttle.budget.bytes_per_s / 2**20:g} MiB a second"
-            self._say(
+            self._effects.say(
                 "warning", f"{link} is over its peer_budget ({budget}): read more slowly", peer=link.name
             )
         link.throttle.hold(now)

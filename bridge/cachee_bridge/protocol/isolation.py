@@ -11,8 +11,10 @@ from cachee_bridge.ports.reasons import Reason, Why
 from cachee_bridge.sources.peer_status import milliseconds
 
 if TYPE_CHECKING:
+    from cachee_bridge.ports.effects import Say
     from cachee_bridge.ports.views import NamespaceView
-    from cachee_bridge.protocol.session import Say, Session
+    from cachee_bridge.protocol.namespaces import Namespaces
+    from cachee_bridge.protocol.readiness import Readiness
     from cachee_bridge.sources.members import Members
 
 PERIOD_S = 0.15
@@ -36,8 +38,9 @@ class Isolation:
     """Of all namespaces of one host. Looked at are those of which something was heard, and of the others each
     in its turn: the calm ones together."""
 
-    def __init__(self, session: Session, lost_after_s: float, say: Say) -> None:
-        self._session, self._lost_after_s, self._say = session, lost_after_s, say
+    def __init__(self, namespaces: Namespaces, readiness: Readiness, lost_after_s: float, say: Say) -> None:
+        self._namespaces, self._readiness = namespaces, readiness
+        self._lost_after_s, self._say = lost_after_s, say
         self._period_s = min(PERIOD_S, lost_after_s / PERIOD_PART)
         self._turns: list[tuple[float, str]] = []
         """A heap: when, and which namespace; of each, the one of `_turn_of` counts."""
@@ -58,20 +61,20 @@ class Isolation:
         effects, self._effects = self._effects, []
         return effects
 
-    def extend(self, now: float, unanswered: Sequence[str]) -> None:
-        """How long may be served, and what workers are told of the peers. `unanswered`: addresses at which
-        nobody has answered yet; each isolates."""
-        self._look_at(self._due(now, bool(unanswered)), now, bool(unanswered))
+    def extend(self, now: float) -> None:
+        """How long may be served, and what workers are told of the peers."""
+        hindered = bool(self._readiness.unanswered)
+        self._look_at(self._due(now, hindered), now, hindered)
         if now >= self._calm_at:
             self._calm_at = now + self._period_s
             for calm in list(self._calm.values()):
-                self._extend_calm(calm, now, bool(unanswered))
-            self._look_at(self._due(now, bool(unanswered)), now, bool(unanswered))
+                self._extend_calm(calm, now, hindered)
+            self._look_at(self._due(now, hindered), now, hindered)
 
     def _look_at(self, namespaces: Sequence[str], now: float, hindered: bool) -> None:
         """One by one."""
         for namespace in namespaces:
-            members = self._session.members.get(namespace)
+            members = self._namespaces.members.get(namespace)
             if members is None:
                 continue
             members.bulletin.tell(members.sources, now, hindered)
@@ -83,10 +86,10 @@ class Isolation:
     def _due(self, now: float, hindered: bool) -> list[str]:
         if hindered != self._hindered:
             self._hindered = hindered
-            self._session.touched.update(self._session.members)
-        names, self._session.touched = self._session.touched, set()
-        names |= self._session.register.changed
-        self._session.register.changed = set()
+            self._namespaces.touched.update(self._namespaces.members)
+        names, self._namespaces.touched = self._namespaces.touched, set()
+        names |= self._namespaces.register.changed
+        self._namespaces.register.changed = set()
         while self._turns and self._turns[0][0] <= now:
             turn, namespace = heapq.heappop(self._turns)
             if self._turn_of.get(namespace) == turn:
@@ -110,10 +113,10 @@ class Isolation:
 
     def _extend_calm(self, calm: Calm, now: float, hindered: bool) -> None:
         """Those that are calm no more are looked at one by one."""
-        words = {name: self._session.register.word(name).fresh_at for name in calm.names}
+        words = {name: self._namespaces.register.word(name).fresh_at for name in calm.names}
         until = min([now, *words.values()]) + self._lost_after_s
         if hindered or until < now:
-            self._session.touched.update(calm.namespaces)
+            self._namespaces.touched.update(calm.namespaces)
             return
         fresh_ms: dict[str, int] = {}
         if now >= calm.tell_at:
@@ -123,7 +126,7 @@ class Isolation:
         extended = []
         for namespace, members in calm.namespaces.items():
             if not members.is_calm(now):
-                self._session.touched.add(namespace)
+                self._namespaces.touched.add(namespace)
                 continue
             members.bulletin.go_on(members.sources, fresh_ms, counts_until_ms)
             if members.go_on(now, until):
@@ -131,26 +134,24 @@ class Isolation:
         if extended:
             self._effects.append(ServeUntil(tuple(extended), until))
 
-    def tell(self, now: float, unanswered: Sequence[str]) -> None:
+    def tell(self, now: float) -> None:
         """People, of each change."""
         looked_at, self._looked_at = self._looked_at, set()
         for namespace in sorted(looked_at):
-            members = self._session.members[namespace]
+            members = self._namespaces.members[namespace]
             isolated = members.isolated(now)
             if isolated == (namespace in self._isolated):
                 continue
             self._isolated.symmetric_difference_update((namespace,))
-            late = ", ".join([*members.stale(now), *unanswered])
+            late = ", ".join([*members.stale(now), *self._readiness.unanswered])
             text = f"isolated: nothing fresh from {late}" if isolated else "no longer isolated"
             level: Level = "warning" if isolated and not members.starting else "info"
             self._say(level, f"namespace {namespace} is {text}", namespace=namespace)
 
-    def views(
-        self, now: float, unanswered: Sequence[str], is_reached: Callable[[str], bool]
-    ) -> list[NamespaceView]:
+    def views(self, now: float, is_reached: Callable[[str], bool]) -> list[NamespaceView]:
         """For people and health. `is_reached`: the named peer is linked, or heard through a relay."""
-        views = []
-        for _, members in sorted(self._session.members.items()):
+        views, unanswered = [], self._readiness.unanswered
+        for _, members in sorted(self._namespaces.members.items()):
             why: list[Why] = []
             if members.isolated(now):
                 why = [*map(_expected, unanswered), *members.why(now, is_reached)]

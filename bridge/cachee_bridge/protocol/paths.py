@@ -16,16 +16,18 @@ closed after a while by who dialled it.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from cachee_bridge.routing.fanout import Fanout
 
 if TYPE_CHECKING:
     from cachee_bridge.links.link import Link
+    from cachee_bridge.links.link_table import LinkTable
     from cachee_bridge.membership.addresses import AddressBook
+    from cachee_bridge.ports.effects import Say
     from cachee_bridge.ports.settings import Settings
-    from cachee_bridge.protocol.session import Say, Session
+    from cachee_bridge.protocol.session import Session
 
 REVIEW_S = 0.3
 PATIENCE = 0.75
@@ -41,8 +43,11 @@ LINGER_S = 5.0
 
 
 class Paths:
-    def __init__(self, name: str, settings: Settings, session: Session, book: AddressBook, say: Say) -> None:
-        self._session, self._book, self._say = session, book, say
+    def __init__(
+        self, name: str, settings: Settings, session: Session, links: LinkTable, book: AddressBook, say: Say
+    ) -> None:
+        self._namespaces, self._following = session.namespaces, session.following
+        self._relaying, self._links, self._book, self._say = session.relaying, links, book, say
         self._lost_after_s = settings.lost_after_s
         self._relays = settings.lost_after_s >= BEATS_MIN * settings.heartbeat_s
         self._fanout = Fanout(name, settings.region, settings.fanout)
@@ -64,14 +69,13 @@ class Paths:
 
     def linked(self, link: Link) -> None:
         """It is up."""
-        self._session.relaying.linked(link)
         self._regions[link.name] = link.region
         self._parted.pop(link.name, None)
         self._next = 0.0
 
     def unlinked(self, link: Link, now: float) -> None:
         """It is up no more, and no other to that host is."""
-        self._session.uncover(link.name)
+        self._namespaces.uncover(link.name)
         if self._carries(link):
             self._parted[link.name] = now
         self._next = 0.0
@@ -84,22 +88,38 @@ class Paths:
         """Whether it is heard by way of others, and well so."""
         return name in self.relayed and not self.wants(name)
 
-    def ordered(self, up: Iterable[Link]) -> list[Link]:
-        """Those first whom others wait for."""
+    def reaches(self, name: str) -> bool:
+        """Whether `name` is linked, or heard by way of others."""
+        return name in self._links.up or name in self.relayed
+
+    def reached(self) -> list[str]:
+        """All names of which that is true."""
+        return sorted(self.relayed.keys() | self._links.up.keys())
+
+    def ordered(self) -> list[Link]:
+        """The links that are up, those first whom others wait for."""
+        up = self._links.up.values()
         if self.wanted is None:
             return list(up)
         return sorted(up, key=lambda link: not self._fanout.relays(link.name))
 
-    def review(self, up: dict[str, Link], now: float) -> list[Link]:
+    def review(self, now: float) -> list[Link]:
         """To be called at every tick: follow by other ways where there are better ones. Links to be closed,
         since nobody needs them."""
         if now < self._next or not self._relays:
             return []
         self._next = now + REVIEW_S
-        self._take_news(up)
-        relaying, members = self._session.relaying, self._session.missed()
+        before = self.relayed, self.wanted
+        unneeded = self._reviewed(now)
+        if (self.relayed, self.wanted) != before:
+            self._book.reach_changed()
+        return unneeded
+
+    def _reviewed(self, now: float) -> list[Link]:
+        self._take_news()
+        up, members = self._links.up, self._namespaces.missed()
         names = members | up.keys()
-        relaying.forget_all_but(names)
+        self._relaying.keep(names)
         self._parted = {name: at for name, at in self._parted.items() if now < at + DISTRUST_S}
         self.relayed = {name: way for name in sorted(members - up.keys()) if (way := self._way(name, now))}
         reachable = self.relayed.keys() - self._parted.keys() | up.keys()
@@ -113,63 +133,64 @@ class Paths:
             return []
         self.wanted = set()
         for source in sorted(names):
-            self._choose(source, source in members, up, now)
+            self._choose(source, source in members, now)
         for link in up.values():
             for source in sorted(link.follows - names):
-                relaying.unfollow(link, source)
+                self._following.unfollow(link, source)
         if self._fanout.direct and all_direct(up):
             self.wanted = None
-        return self._surplus(up, now)
+        return self._surplus(now)
 
-    def _take_news(self, up: dict[str, Link]) -> None:
+    def _take_news(self) -> None:
         """What relays have told, and what came of it."""
-        relaying = self._session.relaying
-        while relaying.last_resorts:
-            name, namespace = relaying.last_resorts.pop()
+        following = self._following
+        while following.last_resorts:
+            name, namespace = following.last_resorts.pop()
             text = f"{name}, namespace {namespace}: nobody who can be reached has what it wrote; evicted all"
             self._say("warning", text, peer=name)
-        while relaying.left:
-            name = relaying.left.pop()
-            if name not in up and not self._session.is_missed(name):
+        while following.left:
+            name = following.left.pop()
+            if name not in self._links.up and not self._namespaces.is_missed(name):
                 self._book.left(name)
 
     def _way(self, name: str, now: float) -> str:
         """Who relays it, "" if nobody does or it is not fresh."""
-        through = self._session.relaying.through(name)
-        fresh = self._session.is_fresh(name, now - self._lost_after_s)
+        through = self._following.through(name)
+        fresh = self._namespaces.is_fresh(name, now - self._lost_after_s)
         return through[0].name if through and fresh else ""
 
-    def _choose(self, source: str, member: bool, up: dict[str, Link], now: float) -> None:
-        relaying, feeder = self._session.relaying, source
+    def _choose(self, source: str, member: bool, now: float) -> None:
+        following, feeder, up = self._following, source, self._links.up
         if member and not self._is_distrusted(source, now):
             feeder = self._fanout.feeder(source)
-            if feeder in up and not self._session.may_relay(up[feeder]):
+            if feeder in up and not self._namespaces.may_relay(up[feeder]):
                 feeder = source
         assert self.wanted is not None
         self.wanted.add(feeder)
         late = source in self._late
         ways = [up[feeder]] if feeder in up else []
-        ways += self._detour(source, up, now) if late else []
+        ways += self._detour(source, now) if late else []
         for link in ways:
             if source not in link.follows:
-                relaying.follow(link, source)
+                following.follow(link, source)
         if ways and (late or feeder == source or source in ways[0].relayed.served):
-            for other in relaying.through(source):
+            for other in following.through(source):
                 if other not in ways and not (late and source in other.relayed.served):
-                    relaying.unfollow(other, source)
+                    following.unfollow(other, source)
 
-    def _detour(self, source: str, up: dict[str, Link], now: float) -> list[Link]:
+    def _detour(self, source: str, now: float) -> list[Link]:
         """Whoever may have heard of it: each in turn."""
-        others = [up[name] for name in sorted(up) if name != source and self._session.may_relay(up[name])]
+        up = self._links.up
+        others = [up[name] for name in sorted(up) if name != source and self._namespaces.may_relay(up[name])]
         turn = zlib.crc32(source.encode()) + int(now / DETOUR_S)
         return [others[turn % len(others)]] if others else []
 
     def _is_late(self, source: str, now: float) -> bool:
-        return not self._session.is_fresh(source, now - PATIENCE * self._lost_after_s)
+        return not self._namespaces.is_fresh(source, now - PATIENCE * self._lost_after_s)
 
     def _is_distrusted(self, source: str, now: float) -> bool:
         """Or now becomes so: its relay should have said more by now."""
-        distrusted = self._session.relaying.distrusted
+        distrusted = self._following.distrusted
         if now >= distrusted.get(source, float("-inf")) + DISTRUST_S:
             if source not in self._late:
                 distrusted.pop(source, None)
@@ -181,15 +202,15 @@ class Paths:
         """Whether either end hears of anybody by it. To ask in vain for who is dead is not that."""
         return not (link.follows | link.followed) <= self._late
 
-    def _surplus(self, up: dict[str, Link], now: float) -> list[Link]:
+    def _surplus(self, now: float) -> list[Link]:
         idle = [
             link
-            for link in up.values()
+            for link in self._links.up.values()
             if link.dialled and not (self._carries(link) or self.wants(link.name) or link.leaving)
         ]
         self._unneeded = {link.number: self._unneeded.get(link.number, now) for link in idle}
         return [link for link in idle if max(self._unneeded[link.number], self._troubled_at) + LINGER_S < now]
 
 
-def all_direct(up: dict[str, Link]) -> bool:
+def all_direct(up: Mapping[str, Link]) -> bool:
     return all(link.follows == {name} for name, link in up.items())

@@ -1,34 +1,97 @@
-"""What people see of one peer: its streams in both directions, by namespace."""
+"""What people see of the mesh: peers, their streams, namespaces, discovery."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from cachee_bridge.ports.views import StreamView
+from cachee_bridge.ports.views import DiscoveryView, NamespaceView, PeerView, StreamView
 
 if TYPE_CHECKING:
     from cachee_bridge.links.link import Link
+    from cachee_bridge.links.link_table import LinkTable
+    from cachee_bridge.membership.addresses import AddressBook
+    from cachee_bridge.protocol.belonging import Belonging
+    from cachee_bridge.protocol.isolation import Isolation
+    from cachee_bridge.protocol.paths import Paths
+    from cachee_bridge.protocol.presence import Presence
+    from cachee_bridge.protocol.readiness import Readiness
     from cachee_bridge.protocol.session import Session
 
 
-def streams_of(session: Session, name: str, link: Link | None) -> dict[str, StreamView]:
-    """Of the namespaces where `name` is a member; `link`: to it, if one is up."""
-    views = {}
-    for namespace in sorted(session.register.members.get(name, ())):
-        members = session.members[namespace]
-        inbox = members.sources[name]
-        acked = session.relaying.acks.get((namespace, name), 0)
-        acked = max(acked, link.acked.get(namespace, 0)) if link is not None else acked
-        outbox = link.outboxes.get(namespace) if link is not None else None
-        views[namespace] = StreamView(
-            inbox.incarnation,
-            inbox.cursor,
-            inbox.head,
-            acked,
-            members.store.tail - acked,
-            inbox.freshness.at,
-            replace(inbox.repairs),
-            outbox.lapped if outbox is not None else 0,
-        )
-    return views
+class Views:
+    """For logs, the operator's socket and health."""
+
+    def __init__(
+        self,
+        links: LinkTable,
+        session: Session,
+        book: AddressBook,
+        paths: Paths,
+        presence: Presence,
+        isolation: Isolation,
+        belonging: Belonging,
+        readiness: Readiness,
+    ) -> None:
+        self._links, self._session, self._book = links, session, book
+        self._paths, self._presence, self._isolation = paths, presence, isolation
+        self._belonging, self._readiness = belonging, readiness
+
+    def tally(self) -> tuple[int, int]:
+        """How many peers are up, of how many that `peers` would name, but for this host itself."""
+        up = self._links.up
+        names = self._session.namespaces.missed().union(up)
+        others = (known for known in self._book if not known.is_self)
+        return len(up), len(names) + sum(known.name not in names for known in others)
+
+    def peers(self) -> list[PeerView]:
+        """Linked peers, members, and addresses that lead to neither."""
+        names = self._session.namespaces.missed().union(self._links.up)
+        views = [self._peer(name) for name in sorted(names)]
+        for known in self._book:
+            if known.name is None or known.name not in names:
+                state = "self" if known.is_self else "connecting" if known.dialling else "waiting"
+                views.append(PeerView(known.name or "", known.address, state))
+        return views
+
+    def namespaces(self, now: float) -> list[NamespaceView]:
+        """Until when each may be served, and why not longer."""
+        return self._isolation.views(now, self._paths.reaches)
+
+    def discovery(self) -> DiscoveryView | None:
+        """None where peers are configured."""
+        return self._belonging.discovery_view()
+
+    def unmet(self) -> list[str]:
+        """Hosts that this host knows of and has not met since its start; empty from when all were met."""
+        return self._readiness.unmet()
+
+    def _peer(self, name: str) -> PeerView:
+        link = self._links.up.get(name)
+        address = (link.address or link.reach) if link is not None else self._book.of(name)
+        inbound, held = (not link.dialled, link.throttle.times_held) if link is not None else (False, 0)
+        through = "" if link is not None else self._paths.relayed.get(name, "")
+        state = "up" if link else "relayed" if through else "down"
+        since = self._presence.since(name)
+        return PeerView(name, address, state, since, inbound, through, held, self._streams(name, link))
+
+    def _streams(self, name: str, link: Link | None) -> dict[str, StreamView]:
+        """Both directions, of the namespaces where `name` is a member."""
+        views, session = {}, self._session
+        for namespace in sorted(session.namespaces.register.members.get(name, ())):
+            members = session.namespaces.members[namespace]
+            inbox = members.sources[name]
+            acked = session.acknowledgements.of_own_ring.get((namespace, name), 0)
+            acked = max(acked, link.acked.get(namespace, 0)) if link is not None else acked
+            outbox = link.outboxes.get(namespace) if link is not None else None
+            views[namespace] = StreamView(
+                inbox.incarnation,
+                inbox.cursor,
+                inbox.head,
+                acked,
+                members.store.tail - acked,
+                inbox.freshness.at,
+                replace(inbox.repairs),
+                outbox.lapped if outbox is not None else 0,
+            )
+        return views
