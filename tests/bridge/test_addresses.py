@@ -1,28 +1,14 @@
 """Where to dial, and when."""
 
-import random
-
 import pytest
 
-from cachee_bridge.membership import addresses as addresses_module
-from cachee_bridge.membership.addresses import ADDRESSES_MAX, FAILURES_MAX, OWN_LOOK_S, AddressBook
-
-
-def nobody(name: str) -> bool:
-    return False
-
-
-def everybody(name: str) -> bool:
-    return True
+from cachee_bridge.membership.addresses import ADDRESSES_MAX, OWN_LOOK_S, AddressBook
+from tests.bridge.books import due, everybody, fail_often, named, new_book, nobody, up
 
 
 @pytest.fixture
 def book() -> AddressBook:
-    return AddressBook("web-1", first_s=0.1, max_s=5.0, rng=random.Random(1))
-
-
-def due(book: AddressBook, now: float, up=nobody, missed=nobody) -> list[str]:
-    return book.due(now, up, missed)
+    return new_book()
 
 
 def test_a_configured_address_is_dialled_at_once_and_only_once_at_a_time(book):
@@ -60,7 +46,7 @@ class TestAnOwnAddress:
     @pytest.fixture(autouse=True)
     def dialled(self, book):
         book.configure("web-1:1", 0.0)
-        assert book.unanswered(nobody) == ["web-1:1"]
+        assert book.awaited.unanswered(nobody) == ["web-1:1"]
         due(book, 0.0)
 
     def again(self, book, now, *dialled):
@@ -71,7 +57,7 @@ class TestAnOwnAddress:
     def test_isolates_nobody_and_is_dialled_again_each_ten_seconds(self, book):
         book.found_self("web-1:1", "10.0.0.5", 0.0)
         assert book.failed("web-1:1", 0.0, ["10.0.0.5"]) == 0
-        assert book.unanswered(nobody) == []
+        assert book.awaited.unanswered(nobody) == []
         assert due(book, 0.9 * OWN_LOOK_S - 0.1) == []
         assert 0.9 * OWN_LOOK_S <= book.next_due(nobody) <= OWN_LOOK_S
         assert due(book, OWN_LOOK_S) == ["web-1:1"]
@@ -83,30 +69,30 @@ class TestAnOwnAddress:
         assert book.is_own("web-1:1", 0.0)
         assert due(book, 10.0) == ["web-1:1"]
         book.answered("web-1:1", "web-2")
-        assert book.unanswered(nobody) == ["web-1:1"]
-        assert book.of("web-2") == "web-1:1"
+        assert book.awaited.unanswered(nobody) == ["web-1:1"]
+        assert book.table.of("web-2") == "web-1:1"
 
     def test_by_the_interfaces_is_one_no_more_once_a_dial_has_left_this_host(self, book):
         assert book.is_own("web-1:1", 0.0)
         assert not book.is_own("web-1:1", 1.0)  # no news
         self.again(book, 11.0, "10.0.0.5")
-        assert book.unanswered(nobody) == ["web-1:1"]
+        assert book.awaited.unanswered(nobody) == ["web-1:1"]
         assert due(book, 11.5) == ["web-1:1"]
 
     def test_that_answered_is_one_until_it_has_another_ip_address_and_is_silent(self, book):
         book.found_self("web-1:1", "10.0.0.5", 0.0)
         self.again(book, 10.0, "10.0.0.5")
-        assert book.unanswered(nobody) == []
+        assert book.awaited.unanswered(nobody) == []
         self.again(book, 20.0, "10.0.0.6")
-        assert book.unanswered(nobody) == ["web-1:1"]
+        assert book.awaited.unanswered(nobody) == ["web-1:1"]
 
     def test_of_which_a_peer_told_is_one_until_it_has_another_ip_address_and_is_silent(self, book):
         assert book.told_self("web-1:1", 0.0)
         self.again(book, 10.0, "10.0.0.5")
         self.again(book, 20.0, "10.0.0.5")
-        assert book.unanswered(nobody) == []
+        assert book.awaited.unanswered(nobody) == []
         self.again(book, 30.0, "10.0.0.6")
-        assert book.unanswered(nobody) == ["web-1:1"]
+        assert book.awaited.unanswered(nobody) == ["web-1:1"]
         assert not book.told_self("web-1:1", 30.0)  # the peer may have asked long ago
         assert book.is_own("web-1:1", 30.0)
 
@@ -114,13 +100,13 @@ class TestAnOwnAddress:
         book.is_own("web-1:1", 0.0)
         self.again(book, 10.0)
         self.again(book, 20.0)
-        assert book.unanswered(nobody) == []
+        assert book.awaited.unanswered(nobody) == []
 
     def test_where_another_host_has_answered_is_no_own_one_and_is_dialled_again(self, book):
         book.answered("web-1:1", "web-2")
         assert not book.is_own("web-1:1", 0.0)
         assert due(book, 10.0) == ["web-1:1"]
-        assert book.of("web-2") == "web-1:1"
+        assert book.table.of("web-2") == "web-1:1"
 
     def test_that_only_peers_told_of_is_dialled_when_they_say_so_again(self, book):
         book.learn("web-2", "web-2:1", 0.0)
@@ -132,55 +118,33 @@ class TestAnOwnAddress:
         assert "web-2:1" in due(book, 31.0)
 
 
-def test_a_configured_address_isolates_until_a_host_that_was_met_has_answered_there(book):
-    book.configure("web-2:1", 0.0)
-    assert book.unanswered(everybody) == ["web-2:1"]
-    book.answered("web-2:1", "web-2")
-    assert book.unanswered(nobody) == ["web-2:1"]
-    assert book.unanswered(everybody) == []
-
-
-def test_two_addresses_of_one_host_are_both_answered_by_it(book):
-    for address in ("web-2:1", "10.0.0.2:1"):
-        book.configure(address, 0.0)
-        book.answered(address, "web-2")
-    assert book.unanswered(everybody) == []
-
-
 def test_a_learned_address_is_dialled_and_isolates_nobody(book):
     book.learn("web-3", "web-3:1", 0.0)
     assert due(book, 1.0) == ["web-3:1"]
-    assert book.unanswered(nobody) == []
+    assert book.awaited.unanswered(nobody) == []
 
 
 def test_ones_own_name_is_not_learned(book):
     book.learn("web-1", "web-9:1", 0.0)
-    assert list(book) == []
+    assert list(book.table) == []
 
 
 def test_what_is_learned_is_bounded(book):
     for number in range(ADDRESSES_MAX + 10):
         book.learn(f"web-{number + 2}", f"web-{number + 2}:1", 0.0)
-    assert len(list(book)) == ADDRESSES_MAX
-
-
-def fail_often(book: AddressBook, address: str, missed=nobody) -> None:
-    for _ in range(FAILURES_MAX + 1):
-        due(book, 1e9, missed=missed)
-        book.failed(address, 0.0)
-    due(book, 1e9, missed=missed)
+    assert len(list(book.table)) == ADDRESSES_MAX
 
 
 def test_a_learned_address_where_nobody_answers_is_dropped(book):
     book.learn("web-3", "web-3:1", 0.0)
     fail_often(book, "web-3:1")
-    assert list(book) == []
+    assert list(book.table) == []
 
 
 def test_but_not_while_its_host_is_missed(book):
     book.learn("web-3", "web-3:1", 0.0)
     fail_often(book, "web-3:1", missed=everybody)
-    assert [known.address for known in book] == ["web-3:1"]
+    assert [known.address for known in book.table] == ["web-3:1"]
 
 
 def test_a_configured_address_is_never_dropped(book):
@@ -188,15 +152,15 @@ def test_a_configured_address_is_never_dropped(book):
     fail_often(book, "web-2:1")
     book.answered("web-2:1", "web-2")
     book.left("web-2")
-    assert [known.address for known in book] == ["web-2:1"]
+    assert [known.address for known in book.table] == ["web-2:1"]
 
 
 def test_who_has_left_is_dropped_and_may_be_learned_again(book):
     book.learn("web-3", "web-3:1", 0.0)
     book.left("web-3")
-    assert list(book) == []
+    assert list(book.table) == []
     book.learn("web-3", "web-3:1", 5.0)
-    assert [known.address for known in book] == ["web-3:1"]
+    assert [known.address for known in book.table] == ["web-3:1"]
 
 
 def test_a_lost_host_is_dialled_soon_at_its_other_addresses(book):
@@ -215,94 +179,15 @@ def test_a_link_that_works_makes_the_next_failure_the_first_again(book):
     assert book.failed("web-2:1", 0.0) == 1
 
 
-def test_a_host_is_out_of_reach_when_it_is_somewhere_and_not_linked_for_long(book):
-    book.learn("web-3", "web-3:1", 10.0)
-    book.answered("web-3:1", "web-3")
-    assert not book.out_of_reach(11.0, nobody, lost_after_s=2.0)
-    assert book.out_of_reach(13.0, nobody, lost_after_s=2.0)
-    book.reach_changed()
-    assert not book.out_of_reach(13.0, everybody, lost_after_s=2.0)
-
-
-def test_a_host_that_peers_only_tell_of_makes_nobody_else_doubted(book):
-    book.learn("made-up", "10.0.0.9:1", 10.0)
-    assert not book.out_of_reach(99.0, nobody, lost_after_s=2.0)
-    assert not book.is_late("made-up", 11.0, lost_after_s=2.0)
-    assert book.is_late("made-up", 13.0, lost_after_s=2.0)
-    assert not book.is_late("web-4", 13.0, lost_after_s=2.0)
-
-
-def test_who_could_not_be_reached_is_late_also_when_its_address_was_dropped(book):
-    book.learn("web-3", "web-3:1", 0.0)
-    fail_often(book, "web-3:1")
-    due(book, 1.0)
-    assert not list(book)
-    assert book.is_late("web-3", 1.0, lost_after_s=1e6)
-    assert not book.is_late("web-4", 1.0, lost_after_s=1e6)
-
-
-def test_where_too_many_could_not_be_reached_anybody_may_be_one_of_them(book, monkeypatch):
-    monkeypatch.setattr(addresses_module, "ADDRESSES_MAX", 3)
-    for number in range(5):
-        book._note_unreached(f"made-up-{number}")
-    assert book.is_late("web-4", 1.0, lost_after_s=1e6)
-    assert len(book._unreached) <= 4
-
-
-def test_an_address_that_a_peer_tells_of_is_waited_for_for_two_dials_and_only_early(book):
-    book.learn("web-3", "web-3:1", 1.0)
-    book.learn("web-4", "web-4:1", 9.0)
-    assert book.unmet(nobody, 5.0) == ["web-3:1"]
-    book.failed("web-3:1", 2.0)
-    assert book.unmet(nobody, 5.0) == ["web-3:1"]
-    book.failed("web-3:1", 3.0)
-    assert book.unmet(nobody, 5.0) == []
-    book.configure("web-4:1", 9.0)
-    assert book.unmet(nobody, 5.0) == ["web-4:1"]
-
-
-def test_a_host_that_has_left_is_not_out_of_reach_until_somebody_has_seen_it_again(book):
-    book.configure("web-2:1", 0.0)
-    book.answered("web-2:1", "web-2")
-    book.left("web-2")
-    assert not book.out_of_reach(99.0, nobody, lost_after_s=2.0)
-    book.learn("web-2", "web-2:1", 99.0)
-    assert not book.out_of_reach(100.0, nobody, lost_after_s=2.0)
-    assert book.out_of_reach(102.0, nobody, lost_after_s=2.0)
-
-
-def test_the_address_of_a_name_is_known_once_it_answered(book):
-    book.configure("10.0.0.2:1", 0.0)
-    assert book.of("web-2") == ""
-    book.answered("10.0.0.2:1", "web-2")
-    assert book.of("web-2") == "10.0.0.2:1"
-
-
-def test_of_those_that_left_only_who_has_an_address_here_is_remembered(book):
-    book.configure("web-2:1", 10.0)
-    book.answered("web-2:1", "web-2")
-    for name in ("web-2", *(f"n{number}" for number in range(100))):
-        book.left(name)
-    assert book._left == {"web-2"}
-
-
 # Discovery
-
-
-def named(book: AddressBook, *addresses: str, now: float = 0.0) -> list[str]:
-    return book.discovered(addresses, now)
-
-
-def up(*names: str):
-    return lambda name: name in names
 
 
 def test_a_discovered_address_is_dialled_at_once_and_isolates_like_a_configured_one(book):
     assert named(book, "web-2:1", now=5.0) == []
     assert due(book, 5.0) == ["web-2:1"]
-    assert book.unanswered(everybody) == ["web-2:1"]
+    assert book.awaited.unanswered(everybody) == ["web-2:1"]
     book.answered("web-2:1", "web-2")
-    assert book.unanswered(everybody) == []
+    assert book.awaited.unanswered(everybody) == []
 
 
 def test_an_address_is_named_no_more_after_two_answers_in_a_row_without_it(book):
@@ -312,7 +197,7 @@ def test_an_address_is_named_no_more_after_two_answers_in_a_row_without_it(book)
     assert named(book, "web-3:1") == []
     assert named(book, "web-3:1") == ["web-2:1"]
     assert named(book, "web-3:1") == []
-    assert [known.address for known in book] == ["web-3:1"]
+    assert [known.address for known in book.table] == ["web-3:1"]
 
 
 def test_one_where_somebody_answered_is_kept_like_a_learned_one_and_isolates_nobody(book):
@@ -320,57 +205,19 @@ def test_one_where_somebody_answered_is_kept_like_a_learned_one_and_isolates_nob
     book.answered("web-2:1", "web-2")
     named(book, "web-3:1"), named(book, "web-3:1")
     assert "web-2:1" in due(book, 1.0)
-    assert book.unanswered(nobody) == ["web-3:1"]
+    assert book.awaited.unanswered(nobody) == ["web-3:1"]
     fail_often(book, "web-2:1")
-    assert [known.address for known in book] == ["web-3:1"]
+    assert [known.address for known in book.table] == ["web-3:1"]
 
 
 def test_one_that_is_being_dialled_when_it_is_named_no_more_is_dropped_after_that(book):
     named(book, "web-2:1", "web-3:1")
     due(book, 0.0)
     named(book, "web-3:1"), named(book, "web-3:1")
-    assert not book.out_of_reach(99.0, up("web-3"), lost_after_s=1e6)
+    assert not book.absent.out_of_reach(99.0, up("web-3"), lost_after_s=1e6)
     book.failed("web-2:1", 1.0)
     due(book, 99.0)
-    assert [known.address for known in book] == ["web-3:1"]
-
-
-def test_a_configured_address_is_expected_whatever_discovery_names(book):
-    book.configure("web-2:1", 0.0)
-    named(book, "web-2:1", "web-3:1")
-    named(book, "web-3:1"), named(book, "web-3:1")
-    assert "web-2:1" in book.unanswered(everybody)
-
-
-def test_a_host_is_expected_at_its_own_address_and_where_nobody_else_is_linked(book):
-    named(book, "web-1:1", "web-2:1", "web-3:1")
-    book.is_own("web-1:1", 0.0)
-    book.answered("web-2:1", "web-2")
-    assert book.expects("web-9", up("web-2"))
-    book.answered("web-3:1", "web-3")
-    assert not book.expects("web-9", up("web-2", "web-3"))
-    assert book.expects("web-3", up("web-2"))
-    assert book.expects("web-9", up("web-2"))  # it may have come to web-3's address
-
-
-def test_where_nothing_is_expected_nobody_is(book):
-    book.learn("web-3", "web-3:1", 0.0)
-    assert not book.expects("web-3", nobody)
-
-
-def test_a_given_up_address_isolates_nobody_until_somebody_has_answered_there(book):
-    book.configure("web-2:1", 0.0)
-    book.give_up("web-2:1")
-    assert book.unanswered(everybody) == []
-    assert due(book, 0.0) == ["web-2:1"]
-    book.answered("web-2:1", "web-2")
-    assert book.unanswered(nobody) == ["web-2:1"]
-
-
-def test_behind_a_given_up_address_there_may_be_a_writer_whom_nobody_met(book):
-    book.configure("web-2:1", 0.0)
-    book.give_up("web-2:1")
-    assert book.out_of_reach(3.0, nobody, lost_after_s=2.0)
+    assert [known.address for known in book.table] == ["web-3:1"]
 
 
 def test_what_is_said_on_a_link_costs_the_addresses_of_that_host_and_a_tick_none(book, monkeypatch):
@@ -389,16 +236,16 @@ def test_what_is_said_on_a_link_costs_the_addresses_of_that_host_and_a_tick_none
             visits.append("items")
             return super().items()
 
-    book._book = Counted(book._book)
+    book.table._addresses = Counted(book.table._addresses)
     book.works("h7")
-    book.out_of_reach(0.0, everybody, lost_after_s=2.0)
+    book.absent.out_of_reach(0.0, everybody, lost_after_s=2.0)
     visits.clear()
     for number in range(100):
         book.works("h7")
-        assert book.of("h9") == "h9:1"
+        assert book.table.of("h9") == "h9:1"
         assert due(book, float(number), up=everybody) == []
         assert book.next_due(everybody) == float("inf")
-        assert not book.out_of_reach(float(number), everybody, lost_after_s=2.0)
+        assert not book.absent.out_of_reach(float(number), everybody, lost_after_s=2.0)
     assert visits == []
 
 

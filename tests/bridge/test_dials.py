@@ -60,9 +60,9 @@ def full(book):
     for number in range(ADDRESSES_MAX):
         book.configure(f"h{number}:1", 0.0)
     for address in book.due(0.0, nobody, nobody):
-        book._book[address].failures = 8  # so that they are spread over seconds
+        book.table._addresses[address].failures = 8  # so that they are spread over seconds
         book.failed(address, 0.0)
-    book._book = Counted(book._book)
+    book.table._addresses = Counted(book.table._addresses)
 
 
 def test_a_tick_on_which_one_of_4096_dials_fails_looks_at_that_one(book, visits):
@@ -70,14 +70,14 @@ def test_a_tick_on_which_one_of_4096_dials_fails_looks_at_that_one(book, visits)
     now = book.next_due(nobody)
     dialled = book.due(now, nobody, nobody)
     for _ in range(50):
-        book._book.looks = 0
+        book.table._addresses.looks = 0
         visits.clear()
         book.failed(dialled[0], now)
         now = book.next_due(nobody)
         dialled = book.due(now, nobody, nobody)
         assert dialled
         assert len(visits) <= 8 * (1 + len(dialled))
-        assert book._book.looks == 0
+        assert book.table._addresses.looks == 0
 
 
 def test_a_name_is_found_without_a_look_at_the_others_though_addresses_change(book):
@@ -85,11 +85,11 @@ def test_a_name_is_found_without_a_look_at_the_others_though_addresses_change(bo
     for number in range(100):
         book.answered(f"h{number}:1", f"n{number}")
         book.works(f"n{number}")
-        assert book.of(f"n{number}") == f"h{number}:1"
-        assert not book.is_late(f"n{number}", 0.0, lost_after_s=2.0)
+        assert book.table.of(f"n{number}") == f"h{number}:1"
+        assert not book.absent.is_late(f"n{number}", 0.0, lost_after_s=2.0)
         book.linked(f"n{number}")
         book.lost(f"n{number}", 1.0)
-    assert book._book.looks == 0
+    assert book.table._addresses.looks == 0
 
 
 def test_addresses_are_dialled_in_the_order_of_their_times_and_told_ones_few_at_a_time(book):
@@ -97,8 +97,8 @@ def test_addresses_are_dialled_in_the_order_of_their_times_and_told_ones_few_at_
         book.learn(f"n{number}", f"h{number}:1", 0.0)
     first = book.due(9.0, nobody, nobody)
     assert len(first) == TOLD_DIALS_MAX
-    assert {book._book[address].due for address in first} == set(
-        sorted(known.due for known in book)[:TOLD_DIALS_MAX]
+    assert {book.table._addresses[address].due for address in first} == set(
+        sorted(known.due for known in book.table)[:TOLD_DIALS_MAX]
     )
     assert first == sorted(first, key=lambda address: int(address[1:-2]))
     under_way = list(first)
@@ -137,7 +137,7 @@ def test_an_address_that_is_dropped_is_dialled_no_more(book):
         book.failed("h1:1", 0.0)
     assert book.due(1e9, nobody, nobody) == []
     assert book.next_due(nobody) == float("inf")
-    assert list(book) == []
+    assert list(book.table) == []
 
 
 def test_entries_that_no_longer_count_are_skipped():
@@ -161,11 +161,11 @@ def test_a_tick_of_a_mesh_with_4096_silent_addresses_looks_at_none_that_is_not_d
     node = cable.node("a", [f"h{number}" for number in range(ADDRESSES_MAX)], {"shop": FakeStore()})
     cable.run(0.1)
     book = node.mesh._book
-    for known in book:
+    for known in book.table:
         known.dialling = True
-    book._book = Counted(book._book)
+    book.table._addresses = Counted(book.table._addresses)
     for _ in range(20):
         cable.now += 0.1
         node.mesh.tick(cable.now)
-    assert book._book.looks == 0
+    assert book.table._addresses.looks == 0
     assert node.isolated("shop")

@@ -14,7 +14,7 @@ from unittest.mock import patch
 from cachee_bridge.links.ledger import Ledger, positions_of
 from cachee_bridge.links.link import Link
 from cachee_bridge.links.stamps import Stamps
-from cachee_bridge.membership.addresses import AddressBook
+from cachee_bridge.membership.awaited import Awaited
 from cachee_bridge.membership.discovery import Discovery
 from cachee_bridge.protocol import beats
 from cachee_bridge.protocol.beats_heard import BeatsHeard
@@ -171,7 +171,7 @@ def _who_has_written_nothing_is_believed() -> list[Patch]:
 
 
 def _what_is_unheard_does_not_isolate() -> list[Patch]:
-    return [(AddressBook, "unanswered", lambda self, met: [])]
+    return [(Awaited, "unanswered", lambda self, met: [])]
 
 
 def _time_ends_isolation() -> list[Patch]:
@@ -304,7 +304,7 @@ def _an_answer_that_names_nobody_is_believed() -> list[Patch]:
 
 def _discovery_is_not_waited_for() -> list[Patch]:
     def impatient(self: Belonging, met: Callable[[str], bool]) -> list[str]:
-        return self._book.unanswered(met)
+        return self._book.awaited.unanswered(met)
 
     return [(Belonging, "unanswered", impatient)]
 

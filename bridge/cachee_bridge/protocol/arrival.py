@@ -69,7 +69,7 @@ class Arrival:
         if rival is None and self._presence.is_outdated(link):
             self._ends.close(link, "another bridge of that name was up meanwhile; come again", now, "info")
             return False
-        link.was_late = self._book.is_late(link.name, now, self._lost_after_s)
+        link.was_late = self._book.absent.is_late(link.name, now, self._lost_after_s)
         link.on_state(state)
         self._links.raise_(link)
         self._session.namespaces.uncover(link.name)

@@ -62,7 +62,7 @@ class Belonging:
         self._next_look = now
         if failures or discovery.answers == 1:
             self._say("info", f"{discovery.what} names {len(addresses)} addresses")
-        before = set(self._book.unanswered(met))
+        before = set(self._book.awaited.unanswered(met))
         for address in self._book.discovered(addresses, now):
             if address in before:
                 self._expect_no_more(address, "discovery does not name it any more", now)
@@ -78,7 +78,7 @@ class Belonging:
         """Why this host is isolated, whatever it hears from those that are met: addresses, mostly."""
         asked = self.discovery
         silent = [asked.what] if asked is not None and not asked.answers else []
-        return silent + self._book.unanswered(met)
+        return silent + self._book.awaited.unanswered(met)
 
     def lost(self, now: float) -> None:
         """A link has gone."""
@@ -99,7 +99,7 @@ class Belonging:
 
         NotForgotten, with the reason, when nothing will.
         """
-        if who in self._book.unanswered(met):
+        if who in self._book.awaited.unanswered(met):
             self._book.give_up(who)
             self._expect_no_more(who, "the operator says so", now)
             return f"nobody is waited for at {who} any more"
@@ -134,7 +134,7 @@ class Belonging:
         asked, patience_s = self.discovery, self._settings.forget_after_s
         if name in self._doomed:
             self._remove(name, "the operator says so", now)
-        elif asked is not None and asked.settled and not self._book.expects(name, is_up):
+        elif asked is not None and asked.settled and not self._book.awaited.expects(name, is_up):
             self._remove(name, "discovery does not name it any more", now)
         elif patience_s is not None and silent_s > patience_s:
             self._remove(name, "forget_after has passed", now)
@@ -154,8 +154,8 @@ class Belonging:
 
     def _give_up_silent_addresses(self, now: float) -> None:
         patience_s = self._settings.forget_after_s
-        for address in self._book.nameless() if patience_s is not None else ():
-            if self._book.unanswered_since(address) + (patience_s or 0.0) < now:
+        for address in self._book.awaited.nameless() if patience_s is not None else ():
+            if self._book.table.unanswered_since(address) + (patience_s or 0.0) < now:
                 self._book.give_up(address)
                 self._expect_no_more(address, "forget_after has passed", now)
 

@@ -39,11 +39,11 @@ class Gossip:
 
     def teach_own(self, link: Link) -> None:
         """At which addresses the peer itself has answered: it may not reach them from inside."""
-        rows = [PeerAddress(link.name, at) for at in self._book.answering(link.name)]
+        rows = [PeerAddress(link.name, at) for at in self._book.table.answering(link.name)]
         if rows:
             link.send(Peers(tuple(rows[:ROWS_MAX])))
 
     def _where(self, name: str) -> str:
         up = self._links.up.get(name)
         gone, reach = (up.leaving, up.reach) if up is not None else (False, "")
-        return "" if gone else reach or self._book.of(name)
+        return "" if gone else reach or self._book.table.of(name)

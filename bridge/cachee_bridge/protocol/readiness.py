@@ -39,7 +39,7 @@ class Readiness:
         """A link to `name` is up. Beyond the bound, peers without an address are dropped: none is dialled."""
         self._told_until = min(self._told_until, now + self._lost_after_s)
         if len(self._met) >= ADDRESSES_MAX:
-            self._met &= {known.name or "" for known in self._book}.union(self._links.up)
+            self._met &= {known.name or "" for known in self._book.table}.union(self._links.up)
         self._met.add(name)
         self._looked_at = None
 
@@ -57,6 +57,6 @@ class Readiness:
         if self._was_ready:
             return []
         asked = self._belonging.unanswered(self.is_met)
-        unmet = list(dict.fromkeys([*asked, *self._book.unmet(self.is_met, self._told_until)]))
+        unmet = list(dict.fromkeys([*asked, *self._book.awaited.unmet(self.is_met, self._told_until)]))
         self._was_ready = not unmet
         return unmet

@@ -61,7 +61,7 @@ class Rounds:
         self._ends.close_silent(now, self._lost_after_s)
         if now >= self._next_reach:
             self._next_reach = now + REACH_S
-            if self._book.out_of_reach(now, self._paths.reaches, self._lost_after_s - REACH_S):
+            if self._book.absent.out_of_reach(now, self._paths.reaches, self._lost_after_s - REACH_S):
                 self._session.namespaces.register.lost_at = now
         for link in self._paths.review(now):
             self._ends.close(link, "both ends hear of each other by way of others", now, "debug")

@@ -41,14 +41,14 @@ class Views:
         """How many peers are up, of how many that `peers` would name, but for this host itself."""
         up = self._links.up
         names = self._session.namespaces.missed().union(up)
-        others = (known for known in self._book if not known.is_self)
+        others = (known for known in self._book.table if not known.is_self)
         return len(up), len(names) + sum(known.name not in names for known in others)
 
     def peers(self) -> list[PeerView]:
         """Linked peers, members, and addresses that lead to neither."""
         names = self._session.namespaces.missed().union(self._links.up)
         views = [self._peer(name) for name in sorted(names)]
-        for known in self._book:
+        for known in self._book.table:
             if known.name is None or known.name not in names:
                 state = "self" if known.is_self else "connecting" if known.dialling else "waiting"
                 views.append(PeerView(known.name or "", known.address, state))
@@ -68,7 +68,7 @@ class Views:
 
     def _peer(self, name: str) -> PeerView:
         link = self._links.up.get(name)
-        address = (link.address or link.reach) if link is not None else self._book.of(name)
+        address = (link.address or link.reach) if link is not None else self._book.table.of(name)
         inbound, held = (not link.dialled, link.throttle.times_held) if link is not None else (False, 0)
         through = "" if link is not None else self._paths.relayed.get(name, "")
         state = "up" if link else "relayed" if through else "down"
