@@ -11,7 +11,6 @@ answers    a peer that asks for cursors (SYNC) is answered at the end of the sli
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from contextlib import closing
 from typing import TYPE_CHECKING
 
 from cachee_bridge.links.link import Link
@@ -89,21 +88,21 @@ class Intake:
 
     def _slice(self, link: Link, data: bytes, now: float) -> None:
         ends_at = link.throttle.budget.owed + SLICE_COST
-        with closing(link.decoder.feed(data)) as messages:
-            for message in messages:
-                _check_length(message)
-                self._on_message(link, message, now)
-                if link.is_closed:
-                    return
-                if link.throttle.charge(message, now):
-                    self._hold(link, now)
-                    return
-                if link.throttle.budget.owed >= ends_at:
-                    return
+        link.decoder.keep(data)
+        while (message := link.decoder.take()) is not None:
+            _check_length(message)
+            self._on_message(link, message, now)
+            if link.is_closed:
+                return
+            if link.throttle.charge(message, now):
+                self._hold(link, now)
+                return
+            if link.throttle.budget.owed >= ends_at:
+                return
 
     def _answer(self, link: Link, now: float) -> None:
-        asked, link.syncs = link.syncs, {}
-        if asked:
+        if link.syncs:
+            asked, link.syncs = link.syncs, {}
             rows = self._beats.answer(link, asked, now)
             link.throttle.budget.owe(ROW_BYTES * rows)
 

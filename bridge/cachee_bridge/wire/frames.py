@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Generator
+from collections.abc import Iterator
 from typing import Any
 
 import msgpack
@@ -180,45 +180,49 @@ class Decoder:
     def has_message(self) -> bool:
         """Whether a whole message is kept, or what cannot be the beginning of one."""
         try:
-            return self._next(0) is not None
+            return self._next() is not None
         except (FrameError, AuthError):
             return True
 
     def keep(self, data: bytes) -> None:
-        """For the next feed()."""
+        """For the next take() or feed()."""
         self._buffer += data
 
-    def feed(self, data: bytes) -> Generator[Message, None, None]:
-        """The messages that `data` completes, lazily. Exhaust or close it before feeding again: what was not
-        taken is kept. FrameError and AuthError end the link."""
-        self.keep(data)
-        done = 0
-        try:
-            while (whole := self._next(done)) is not None:
-                end, number = whole
-                start, done = done, end
-                yield decode(number, self._body(start, end), self.version)
-        finally:
-            del self._buffer[:done]
-
-    def _next(self, at: int) -> tuple[int, int] | None:
-        """(end, type) of the message at `at`, its seal included; None when it is not whole yet."""
-        if len(self._buffer) - at < PREFIX.size:
+    def take(self) -> Message | None:
+        """The next message, None if it has not all come. FrameError and AuthError end the link."""
+        whole = self._next()
+        if whole is None:
             return None
-        length, number = PREFIX.unpack_from(self._buffer, at)
+        end, number = whole
+        try:
+            return decode(number, self._body(end), self.version)
+        finally:
+            del self._buffer[:end]
+
+    def feed(self, data: bytes) -> Iterator[Message]:
+        """The messages that `data` completes, one by one. What is not taken is kept."""
+        self.keep(data)
+        while (message := self.take()) is not None:
+            yield message
+
+    def _next(self) -> tuple[int, int] | None:
+        """(end, type) of the next message, its seal included; None when it is not whole yet."""
+        if len(self._buffer) < PREFIX.size:
+            return None
+        length, number = PREFIX.unpack_from(self._buffer)
         if not 1 <= length <= self.bytes_max:
-            raise self._unreadable(at, length)
-        end = at + PREFIX.size - 1 + length + (SEAL_BYTES if self.seal is not None else 0)
+            raise self._unreadable(length)
+        end = PREFIX.size - 1 + length + (SEAL_BYTES if self.seal is not None else 0)
         return (end, number) if end <= len(self._buffer) else None
 
-    def _body(self, start: int, end: int) -> bytes:
+    def _body(self, end: int) -> bytearray:
         if self.seal is not None:
             end -= SEAL_BYTES
-            self.seal.check(self._buffer[start:end], bytes(self._buffer[end : end + SEAL_BYTES]))
-        return bytes(self._buffer[start + PREFIX.size : end])
+            self.seal.check(self._buffer[:end], bytes(self._buffer[end : end + SEAL_BYTES]))
+        return self._buffer[PREFIX.size : end]
 
-    def _unreadable(self, at: int, length: int) -> FrameError | AuthError:
-        if self.bytes_max == HANDSHAKE_BYTES_MAX and self._buffer[at : at + 2] in TLS_RECORDS:
+    def _unreadable(self, length: int) -> FrameError | AuthError:
+        if self.bytes_max == HANDSHAKE_BYTES_MAX and self._buffer[:2] in TLS_RECORDS:
             return AuthError(
                 "the other end speaks TLS, and this host does not; the link is closed; give both hosts a "
                 "[bridge.tls], or neither"

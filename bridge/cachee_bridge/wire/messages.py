@@ -194,4 +194,8 @@ def namespaces_of(message: Message) -> list[str]:
 
 def rows_of(message: Message) -> int:
     """How many rows its lists have."""
-    return sum(len(field) for field in message if type(field) is tuple)
+    rows = 0
+    for field in message:
+        if type(field) is tuple:
+            rows += len(field)
+    return rows
