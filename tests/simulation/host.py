@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Generator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cachee_bridge.ports.effects import Close, Connect, Discover, GoOn, Log, Send, ServeUntil
@@ -37,7 +38,7 @@ class Bridge:
         self.host, self.name, self.world = host, host.name, world
         self.alive = True
         self.hung_until = self.stalled_until = 0.0
-        self._waiting: list[Callable[[], None]] = []
+        self._waiting: list[Callable[[], object]] = []
         self._ticks_at = -1.0
         self._said: list[str] = []
         settings = world.settings(host.name)
@@ -87,7 +88,7 @@ class Bridge:
         """Heal at home, then send."""
         for namespace, segment in self.host.segments.items():
             if segment.pump_cursor != segment.tail and namespace in self.held:
-                self._do(lambda ns=namespace: self._pump(ns, self.held[ns]))
+                self._do(partial(self._pump, namespace, self.held[namespace]))
 
     def stall(self, seconds: float) -> None:
         """The pump does not come to its turn; the mesh does."""
@@ -97,6 +98,7 @@ class Bridge:
     def _pump(self, namespace: str, segment: Held) -> None:
         if self.world.now < self.stalled_until:
             return
+        segment.check()  # an ousted bridge throws no dice
         segment.heal(segment.pump_cursor, self.world.rng.choice((2, 4096)))
         self.mesh.ring_moved(namespace, self.now)
         if segment.pump_cursor != segment.tail:
@@ -136,7 +138,7 @@ class Bridge:
         if not self.alive:
             return
         if self.world.now < self.hung_until:
-            self._waiting.append(call)  # type: ignore[arg-type]
+            self._waiting.append(call)
             return
         try:
             call()
@@ -238,12 +240,12 @@ class Host:
         for namespace in others:
             if self.world.lazy and self.life > 1:
                 delay = self.world.more.choice((0.2, 1.0, 5.0, 30.0))
-                self.world.at(delay, lambda ns=namespace, life=self.life: self._use(ns, life))
+                self.world.at(delay, partial(self._use, namespace, self.life))
             else:
                 self.segments[namespace] = self.world.segment(self, namespace)
         self.world.at(self.world.rng.choice((0.0, 0.0, 0.5)), self.start_bridge)
         for _ in range(self.world.workers):
-            self.world.at(self.world.rng.uniform(0.0, 0.3), lambda life=self.life: self._work(life))
+            self.world.at(self.world.rng.uniform(0.0, 0.3), partial(self._work, self.life))
 
     def _use(self, namespace: str, life: int) -> None:
         """A worker attaches to a namespace that the host does not have; its bridge finds it a while later."""
@@ -301,7 +303,7 @@ class Host:
             return
         self.asleep_until = self.world.now + seconds
         if not clock_runs:
-            self.world.at(seconds, lambda life=self.life: self._wake(life, seconds))
+            self.world.at(seconds, partial(self._wake, self.life, seconds))
         if self.bridge is not None and self.bridge.alive:
             self.bridge.hang(seconds)
         if self.zombie is not None and self.zombie.alive:
@@ -475,9 +477,9 @@ class Host:
             segment.delete_unknown(key)
         for each in keys:
             doubt = truth.doubt(segment, each, self.world.value(each), segment.tail, wide)
-            self.world.at(rng.uniform(0.0, ttl_s), lambda doubt=doubt: truth.takes_effect(doubt))
+            self.world.at(rng.uniform(0.0, ttl_s), partial(truth.takes_effect, doubt))
         self._announced(segment, {each: truth.version(each) for each in keys})
-        self.world.at(ttl_s, lambda life=self.life: self._keep_house(segment, life))
+        self.world.at(ttl_s, partial(self._keep_house, segment, self.life))
 
     def _keep_house(self, segment: Watched, life: int) -> None:
         """As any process of the host does now and then."""
@@ -532,7 +534,7 @@ class Host:
         """A worker has died: a later verb of somebody on this host pays its debts, within two seconds."""
         rng, shared = self.world.more, self.world.more.random() < 0.2
         (segment.range_debts if shared else segment.debts).append(range_of(key) if shared else key)
-        self.world.at(rng.uniform(0.0, DEBT_S), lambda life=self.life: self._pay(life))
+        self.world.at(rng.uniform(0.0, DEBT_S), partial(self._pay, self.life))
 
     def _pay(self, life: int) -> None:
         if life != self.life:
@@ -547,7 +549,7 @@ class Host:
     def sweep(self) -> None:
         """The debts of dead workers are announced."""
         for segment in self.segments.values():
-            owed = [(key,) for key in segment.debts]
+            owed: list[tuple[int, ...]] = [(key,) for key in segment.debts]
             for bits in sorted(set(segment.range_debts)):
                 keys = self.world.keys[segment.namespace]
                 owed.append(tuple(key for key in keys if range_of(key) == bits))

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from tests.simulation.loading import Caller
+from typing import Protocol
 
 LOADS_MAX = 2
+
+
+class Holder(Protocol):
+    """Who loads."""
+
+    closed: bool
+    """It is dead."""
 
 
 @dataclass(eq=False)
 class Lease:
     """One load under way; its holder may be dead."""
 
-    holder: Caller
+    holder: Holder
     token: int
     began: float
     late: bool = False
@@ -52,6 +56,6 @@ class Leases:
         self.by_key.setdefault(key, []).append(lease)
         return True
 
-    def release(self, key: int, holder: Caller) -> None:
+    def release(self, key: int, holder: Holder) -> None:
         left = [lease for lease in self.by_key.get(key, []) if lease.holder is not holder]
         self.by_key[key] = left

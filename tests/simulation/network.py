@@ -58,7 +58,7 @@ class Network:
         self,
         rng: random.Random,
         now: Callable[[], float],
-        at: Callable[[float, Callable[[], None]], None],
+        at: Callable[[float, Callable[[], object]], None],
     ) -> None:
         """`at(delay, call)` calls later."""
         self._rng, self._now, self._at = rng, now, at

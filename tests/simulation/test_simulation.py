@@ -6,8 +6,13 @@ import sys
 
 import pytest
 
+from cachee_bridge.ports.store import Store
+from cachee_shm.errors import BridgeRunning
+from tests.cachee_shm.test_zombies import ARGUMENTS
 from tests.simulation import rules
 from tests.simulation.world import World, run
+from tests.simulation.zombies import Held
+from tests.stand_in.segment import Segment
 
 SEEDS = int(os.environ.get("CACHEE_SEEDS", "30"))
 BATCH = 10
@@ -59,6 +64,23 @@ def test_a_seed_is_the_same_world_each_time():
         return told, dict(world.truth.counts)
 
     assert story(11) == story(11)
+
+
+@pytest.mark.parametrize("verb", sorted(ARGUMENTS.keys() & vars(Held).keys()))
+def test_a_bridge_whose_place_was_taken_is_refused_each_verb(verb):
+    segment = Segment()
+    segment.bridge_generation, segment.namespace = 0, "a"
+    ousted = Held(segment)
+    Held(segment)
+    before = segment.tail, segment.slots
+    with pytest.raises(BridgeRunning):
+        getattr(ousted, verb)(*ARGUMENTS[verb])
+    assert (segment.tail, segment.slots) == before
+
+
+def test_it_has_every_verb_that_a_mesh_calls():
+    asked = {name for name in dir(Store) if not name.startswith("_")}
+    assert asked <= vars(Held).keys()
 
 
 IN_A_PROCESS = """

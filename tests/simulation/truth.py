@@ -91,6 +91,7 @@ class Truth:
         self.values: dict[int, list[int]] = defaultdict(lambda: [0])
         """Per key hash, the value of each origin version."""
         self.announced: dict[Life, list[Announcement]] = defaultdict(list)
+        """In the order of their positions."""
         self.by_key: dict[int, list[Word]] = defaultdict(list)
         """Per key hash, every announcement."""
         self.doubts: dict[int, list[Doubt]] = defaultdict(list)
@@ -179,7 +180,10 @@ class Truth:
     def announce(self, segment: Watched, position: int, versions: dict[int, int], owed: bool = False) -> None:
         """`owed`: the verb's worker died in it. On its own host others pay its debts, and have a while."""
         life = Life(segment.host, segment.namespace, segment.incarnation)
-        self.announced[life].append(Announcement(self.now, position, versions))
+        announced = self.announced[life]
+        if announced and announced[-1].position > position:
+            raise Broken(f"{life} announces {position} after {announced[-1].position}")
+        announced.append(Announcement(self.now, position, versions))
         if life in self.gone_silent and not segment.left:
             raise Broken(f"I11 {life} writes after its farewell, without a bridge, and finds no mark")
         for key, version in versions.items():
@@ -263,7 +267,8 @@ class Truth:
     def sent(self, frame: Frame) -> None:
         """One frame leaves its source, or a relay."""
         life = Life(frame.source, frame.namespace, frame.incarnation)
-        if frame.payload and not any(each.position >= frame.first for each in self.announced[life]):
+        announced = self.announced[life]
+        if frame.payload and not (announced and announced[-1].position >= frame.first):
             raise Broken(
                 f"I6 {life} announced nothing in {frame.first}..{frame.last}, and sends {frame.payload!r}"
             )
@@ -278,8 +283,10 @@ class Truth:
         self.reached[segment.host, life] = max(self.reached[segment.host, life], now[1])
         covered_from = was[1] if was[0] == now[0] else 0
         self._heard(segment, life, covered_from, now[1])
-        for announcement in self.announced[life]:
-            if covered_from < announcement.position <= now[1]:
+        for announcement in reversed(self.announced[life]):
+            if announcement.position <= covered_from:
+                break
+            if announcement.position <= now[1]:
                 for key, version in announcement.versions.items():
                     self.returned(segment.host, key, version)
         self.counts["cursors"] += 1
@@ -322,7 +329,9 @@ class Truth:
         """I1 for what is served or stored; which version it is. (A slow load may be old when it is
         stored.)"""
         values = self.values[key]
-        version = max((number for number, had in enumerate(values) if had == value), default=-1)
+        version = len(values) - 1
+        while version >= 0 and values[version] != value:
+            version -= 1
         floor = self.floors[segment.host, key]
         if version < floor:
             raise Broken(

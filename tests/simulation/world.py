@@ -42,7 +42,7 @@ class World:
         self.resting = False
         self.truth = Truth(ISOLATION_TTL_S, LOST_AFTER_S)
         self.network = Network(rng, lambda: self.now, self.at)
-        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._events: list[tuple[float, int, Callable[[], object]]] = []
         self._count = 0
         self._story = story
         self._incarnation = 0
@@ -152,7 +152,7 @@ class World:
 
     # Time
 
-    def at(self, delay: float, call: Callable[[], None]) -> None:
+    def at(self, delay: float, call: Callable[[], object]) -> None:
         self._count += 1
         heapq.heappush(self._events, (self.now + delay, self._count, call))
 
@@ -440,8 +440,8 @@ class World:
         self.say(f"-- {one} ~> {other} takes {seconds:.3f}, in {steps} steps")
         for step in range(steps):
             latency = seconds * (step + 1) / steps
-            self.at(0.15 * step, lambda latency=latency: self._delay(one, other, latency))
-        self.at(0.15 * steps + 2 * self._while(), lambda: self.network.latency.pop((one, other), None))
+            self.at(0.15 * step, partial(self._delay, one, other, latency))
+        self.at(0.15 * steps + 2 * self._while(), partial(self.network.latency.pop, (one, other), None))
 
     def _delay(self, one: str, other: str, seconds: float) -> None:
         if not self.resting:
