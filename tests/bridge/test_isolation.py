@@ -3,7 +3,7 @@
 import pytest
 
 from cachee_bridge.protocol.isolation import PERIOD_S, TELL_S
-from cachee_bridge.sources.members import Members
+from cachee_bridge.sources.horizon import Horizon
 from cachee_bridge.wire.frames import FRAME_BYTES_MAX, Decoder
 from cachee_bridge.wire.identity import Identity
 from cachee_bridge.wire.messages import PAYLOAD_ALL, ROWS_MAX, Beat
@@ -222,13 +222,13 @@ class TestWhatManyNamespacesCost:
     def heard(self, monkeypatch):
         """Each time that a namespace is looked at."""
         looked_at = []
-        extended = Members.extended
+        extended = Horizon.extended
 
         def counted(self, now, hindered):
             looked_at.append(self.namespace)
             return extended(self, now, hindered)
 
-        monkeypatch.setattr(Members, "extended", counted)
+        monkeypatch.setattr(Horizon, "extended", counted)
         return looked_at
 
     def many(self, cable, count):
@@ -252,13 +252,13 @@ class TestWhatManyNamespacesCost:
         a, _ = self.many(cable, 20)
         cable.run(3.0)
         heard.clear()
-        served_on, goes_on = [], Members.go_on
+        served_on, goes_on = [], Horizon.go_on
 
         def counted(self, now, until):
             served_on.append(self.namespace)
             return goes_on(self, now, until)
 
-        monkeypatch.setattr(Members, "go_on", counted)
+        monkeypatch.setattr(Horizon, "go_on", counted)
         cable.run(2.0)
         assert heard == []
         assert set(served_on) == set(a.stores)

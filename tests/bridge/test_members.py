@@ -3,7 +3,7 @@
 import pytest
 
 from cachee_bridge.ports.reasons import Reason
-from cachee_bridge.sources import members as members_module
+from cachee_bridge.sources import departures
 from cachee_bridge.sources.members import Members
 from cachee_bridge.sources.register import Register
 from cachee_bridge.streams.repair import Rung
@@ -34,47 +34,47 @@ def met(store: FakeStore, *names: str, cursor: int = 5) -> None:
 
 class TestServing:
     def test_a_host_alone_may_serve_while_its_bridge_lives(self, store):
-        assert members_of(store).extended(100.0, hindered=False) == 102.0
+        assert members_of(store).horizon.extended(100.0, hindered=False) == 102.0
 
     def test_the_oldest_word_of_any_member_counts(self, store):
         met(store, "web-2", "web-3")
         members = members_of(store)
         fresh(members, "web-2", 99.0)
-        assert members.extended(100.0, False) is None
+        assert members.horizon.extended(100.0, False) is None
         fresh(members, "web-3", 98.5)
-        assert members.extended(100.0, False) == 100.5
+        assert members.horizon.extended(100.0, False) == 100.5
 
     def test_members_met_in_a_former_life_of_the_bridge_count(self, store):
         met(store, "web-2")
-        assert members_of(store).extended(100.0, False) is None
+        assert members_of(store).horizon.extended(100.0, False) is None
 
     def test_an_unanswered_address_hinders(self, store):
-        assert members_of(store).extended(100.0, hindered=True) is None
+        assert members_of(store).horizon.extended(100.0, hindered=True) is None
 
     def test_a_refused_peer_isolates(self, store):
         members = members_of(store)
         members.refuse("web-2", Reason.HASH_KEY)
-        assert members.extended(100.0, False) is None
-        assert members.stale(100.0) == ["web-2"]
+        assert members.horizon.extended(100.0, False) is None
+        assert members.horizon.stale(100.0) == ["web-2"]
 
     def test_it_is_never_shortened_and_not_repeated(self, store):
         members = members_of(store)
-        assert members.extended(100.0, False) == 102.0
+        assert members.horizon.extended(100.0, False) == 102.0
         met(store, "web-2")
         members.meet("web-2", 1, 0, 100.0)
-        assert members.extended(100.0, False) is None
-        assert members.until == 102.0
+        assert members.horizon.extended(100.0, False) is None
+        assert members.horizon.until == 102.0
 
     def test_time_alone_isolates_and_never_ends_it(self, store):
         met(store, "web-2")
         members = members_of(store)
         fresh(members, "web-2", 100.0)
-        members.extended(100.0, False)
-        assert not members.isolated(102.0)
+        members.horizon.extended(100.0, False)
+        assert not members.horizon.isolated(102.0)
         for now in (102.1, 1000.0, 1e9):
-            assert members.extended(now, False) is None
-            assert members.isolated(now)
-            assert members.stale(now) == ["web-2"]
+            assert members.horizon.extended(now, False) is None
+            assert members.horizon.isolated(now)
+            assert members.horizon.stale(now) == ["web-2"]
 
 
 class TestMeeting:
@@ -91,39 +91,39 @@ class TestMeeting:
 
     def test_a_source_that_joins_a_host_that_was_never_cut_off_empties_nothing(self, store):
         members = members_of(store)
-        members.extended(100.0, False)
-        members.look_for_gaps(101.0)
+        members.horizon.extended(100.0, False)
+        members.horizon.look_for_gaps(101.0)
         assert members.meet("web-2", 1, 9, 101.0) == (Rung.FROM_BIRTH, 0)
         assert store.applied == []
 
     def test_after_one_isolation_it_does_because_somebody_unknown_may_have_come_and_gone(self, store):
         members = members_of(store)
-        members.extended(100.0, False)
-        members.look_for_gaps(102.5)
-        members.extended(102.5, False)
+        members.horizon.extended(100.0, False)
+        members.horizon.look_for_gaps(102.5)
+        members.horizon.extended(102.5, False)
         assert members.meet("web-2", 1, 9, 102.6).rung is Rung.FLUSH
 
     def test_a_flush_makes_good_what_may_have_been_missed(self, store):
         members = members_of(store)
-        members.extended(100.0, False)
-        members.look_for_gaps(102.5)
+        members.horizon.extended(100.0, False)
+        members.horizon.look_for_gaps(102.5)
         members.meet("web-2", 1, 9, 102.5)
         fresh(members, "web-2", 102.5)
-        members.extended(102.5, False)
-        members.look_for_gaps(102.7)
+        members.horizon.extended(102.5, False)
+        members.horizon.look_for_gaps(102.7)
         assert members.meet("web-3", 1, 9, 102.7).rung is Rung.FROM_BIRTH
 
     def test_a_bridge_that_starts_on_a_used_segment_does_not_know_what_happened_before(self, store):
         store.write(b"\x01" * 9)
         members = members_of(store)
-        members.extended(100.0, False)
+        members.horizon.extended(100.0, False)
         assert members.meet("web-2", 1, 9, 101.0).rung is Rung.FLUSH
 
     def test_a_new_incarnation_flushes_even_then(self, store):
         met(store, "web-2", cursor=5)
         members = members_of(store)
         fresh(members, "web-2", 100.0)
-        members.extended(100.0, False)
+        members.horizon.extended(100.0, False)
         assert members.meet("web-2", 2, 0, 100.0) == (Rung.FLUSH, 0)
         assert store.payloads() == [PAYLOAD_ALL]
 
@@ -148,13 +148,13 @@ class TestLeaving:
         self.leave(members, head=5)
         assert members.sources == {}
         assert store.sources() == []
-        assert members.extended(100.0, False) == 102.0
+        assert members.horizon.extended(100.0, False) == 102.0
 
     def test_but_only_when_all_it_wrote_is_applied(self, store):
         met(store, "web-2", cursor=5)
         members = members_of(store)
         self.leave(members, head=7)
-        assert members.extended(100.0, False) is None
+        assert members.horizon.extended(100.0, False) is None
         members.sources["web-2"].receive(Frame("shop", "web-2", 1, 6, 7, b""))
         assert members.settle("web-2")
         assert store.sources() == []
@@ -175,10 +175,10 @@ class TestLeaving:
 
     def test_who_returns_with_a_new_one_empties_nothing_when_nobody_was_cut_off_meanwhile(self, store):
         members = members_of(store)
-        members.extended(100.0, False)
+        members.horizon.extended(100.0, False)
         members.meet("web-2", 1, 0, 100.0)
         self.leave(members, head=0)
-        members.extended(100.1, False)
+        members.horizon.extended(100.1, False)
         assert members.meet("web-2", 2, 8, 100.2) == (Rung.FROM_BIRTH, 0)
         assert store.applied == []
 
@@ -196,24 +196,24 @@ def members(store: FakeStore) -> Members:
     members = members_of(store)
     for name in ("web-2", "web-3"):
         fresh(members, name, 100.0)
-    assert members.extended(100.0, False) == 102.0
+    assert members.horizon.extended(100.0, False) == 102.0
     return members
 
 
 def pass_time(members: Members, start: float, end: float, heard: str = "web-3") -> None:
     """By ticks of a second, the last one at `end`."""
     for now in [*(start + step for step in range(int(end - start))), end]:
-        members.look_for_gaps(now)
+        members.horizon.look_for_gaps(now)
         if heard:
             fresh(members, heard, now)
         members.removed(now)
-        members.extended(now, False)
+        members.horizon.extended(now, False)
 
 
 def remove(members: Members, now: float = 103.0) -> None:
     pass_time(members, 100.0, now)
     assert members.remove("web-2", now)
-    members.extended(now, False)
+    members.horizon.extended(now, False)
 
 
 class TestRemoving:
@@ -232,10 +232,10 @@ class TestRemoving:
         remove(members, 103.0)
         line = store.tail
         pass_time(members, 103.0, 112.9)
-        assert members.isolated(112.9)
+        assert members.horizon.isolated(112.9)
         assert (store.evicted_before, store.applied) == ([], [])
         pass_time(members, 103.0, 113.0)
-        assert not members.isolated(113.0)
+        assert not members.horizon.isolated(113.0)
         assert store.evicted_before == [line]
 
     def test_forgets_the_member_and_remembers_where_it_was(self, members, store):
@@ -244,7 +244,7 @@ class TestRemoving:
         assert "web-2" not in members.sources
         assert members.cursor("web-2") == (1, 5)
         assert [row[1:] for row in store.forgotten()] == [("web-2", 1, 5)]
-        assert members.stale(113.0) == []
+        assert members.horizon.stale(113.0) == []
 
     @pytest.mark.parametrize("policy", ["flush", "serve"])
     def test_has_nothing_to_wait_for_where_nothing_is_capped(self, members, store, policy):
@@ -252,7 +252,7 @@ class TestRemoving:
         remove(members, 103.0)
         line = store.tail
         pass_time(members, 103.0, 103.1)
-        assert not members.isolated(103.1)
+        assert not members.horizon.isolated(103.1)
         assert store.evicted_before == [line]
 
     def test_is_off_when_the_member_comes_back_and_nothing_is_evicted(self, members, store):
@@ -260,7 +260,7 @@ class TestRemoving:
         assert members.meet("web-2", 1, 5, 104.0) == (Rung.GO_ON, 5)
         fresh(members, "web-2", 104.0)
         pass_time(members, 103.0, 104.1)
-        assert not members.isolated(104.1)
+        assert not members.horizon.isolated(104.1)
         fresh(members, "web-2", 120.0)
         pass_time(members, 103.0, 120.0)
         assert (store.evicted_before, store.applied) == ([], [])
@@ -270,18 +270,18 @@ class TestRemoving:
         pass_time(members, 103.0, 106.0)
         members.meet("web-2", 1, 9, 106.0)
         fresh(members, "web-3", 106.0)
-        assert members.extended(106.0, False) is None  # what web-3 said until now is not enough
-        assert members.isolated(106.0)
+        assert members.horizon.extended(106.0, False) is None  # what web-3 said until now is not enough
+        assert members.horizon.isolated(106.0)
         members.sources["web-2"].receive(Frame("shop", "web-2", 1, 6, 9, key(1)))
         fresh(members, "web-2", 106.5)
-        assert members.extended(106.6, False) == 108.0
+        assert members.horizon.extended(106.6, False) == 108.0
 
     def test_an_unanswered_address_hinders_at_its_end_too(self, members, store):
         remove(members, 103.0)
         pass_time(members, 103.0, 112.9)
         fresh(members, "web-3", 113.0)
         assert members.removed(113.0) == {"web-2"}
-        assert members.extended(113.0, hindered=True) is None
+        assert members.horizon.extended(113.0, hindered=True) is None
 
     def test_is_off_when_the_member_comes_back_and_cannot_be_followed(self, members, store):
         members.refuse("web-9", Reason.HASH_KEY)
@@ -292,8 +292,8 @@ class TestRemoving:
             fresh(members, "web-2", now)
             fresh(members, "web-3", now)
             members.removed(now)
-            assert members.extended(now, False) is None
-        assert members.stale(120.0) == ["web-9"]
+            assert members.horizon.extended(now, False) is None
+        assert members.horizon.stale(120.0) == ["web-9"]
 
     def test_of_a_peer_that_cannot_be_followed_ends_what_that_isolates(self, members, store):
         fresh(members, "web-2", 103.0)
@@ -302,26 +302,26 @@ class TestRemoving:
         assert members.remove("web-9", 103.0)
         fresh(members, "web-2", 113.0)
         pass_time(members, 103.0, 113.0)
-        assert not members.isolated(113.0)
+        assert not members.horizon.isolated(113.0)
         assert members.refused == {}
 
     def test_one_does_not_end_isolation_from_another(self, members, store):
         remove(members, 103.0)
         pass_time(members, 103.0, 113.0, heard="")
         assert "web-2" not in members.sources
-        assert members.isolated(113.0)
+        assert members.horizon.isolated(113.0)
 
     def test_of_an_address_where_nobody_answered_is_got_over_alike(self, members, store):
         for name in ("web-2", "web-3"):
             fresh(members, name, 103.0)
-        members.look_for_gaps(103.0)
-        assert members.extended(103.0, hindered=True) is None
+        members.horizon.look_for_gaps(103.0)
+        assert members.horizon.extended(103.0, hindered=True) is None
         assert members.expect_no_more("web-9:1", 103.0)
         line = store.tail
         fresh(members, "web-2", 113.0)
         pass_time(members, 103.0, 113.0)
         assert store.evicted_before == [line]
-        assert not members.isolated(113.0)
+        assert not members.horizon.isolated(113.0)
 
     def test_of_an_address_that_has_isolated_nobody_yet_is_nothing(self, members, store):
         assert not members.expect_no_more("web-9:1", 101.0)
@@ -358,8 +358,8 @@ class TestComingBackAfterARemoval:
         assert members.removed(125.0) == {"web-9"}
         if restarted:
             members = members_of(store, now=125.0)
-        members._make_whole(126.0)
-        members.until = 200.0
+        members.horizon.make_whole(126.0)
+        members.horizon.until = 200.0
         assert members.meet("web-8", 1, 3, 126.0).rung is Rung.FROM_BIRTH
         assert members.meet("web-9", 7, 9, 126.0) == (Rung.FLUSH, 9)
 
@@ -392,23 +392,24 @@ class TestBirthsAfterARemoval:
         assert members.meet("web-9", 1, 3, 103.0).rung is Rung.FLUSH
 
     def test_are_not_once_somebody_is_forgotten_by_name_too(self, members, store, monkeypatch):
-        monkeypatch.setattr(members_module, "DEPARTED_MAX", 1)
+        monkeypatch.setattr(departures, "DEPARTED_MAX", 1)
         remove(members, 103.0)
         pass_time(members, 103.0, 113.0)
         assert members.meet("web-8", 1, 3, 113.0).rung is Rung.FROM_BIRTH
         assert members.remove("web-3", 125.0)
         members.removed(135.0)
-        assert (len(members.forgotten), members.cursor("web-2")) == (2, None)
-        members.whole = True
+        assert (set(members.departures.removed), members.cursor("web-2")) == ({"web-3"}, None)
+        assert not members.departures.removed_is_complete
+        members.horizon.whole = True
         fresh(members, "web-8", 135.0)
-        members.extended(135.0, False)
+        members.horizon.extended(135.0, False)
         assert members.meet("web-9", 1, 3, 135.0).rung is Rung.FLUSH
 
     def test_are_not_where_the_segment_had_no_room_for_one_that_was_forgotten(self, members, store):
         store.source_set_aside(0)
         again = members_of(store, now=114.0)
-        again.whole = True
-        again.extended(114.0, False)
+        again.horizon.whole = True
+        again.horizon.extended(114.0, False)
         assert again.meet("web-9", 1, 3, 114.0).rung is Rung.FLUSH
 
 
@@ -418,11 +419,11 @@ class TestPolicies:
         store.serve_until = 101_000
         members = members_of(store)
         fresh(members, "web-2", 100.0)
-        members.extended(100.0, False)
+        members.horizon.extended(100.0, False)
         store.serve_until = 102_000
-        members.look_for_gaps(105.0)
+        members.horizon.look_for_gaps(105.0)
         fresh(members, "web-2", 105.0)
-        assert members.extended(105.0, False) == 107.0
+        assert members.horizon.extended(105.0, False) == 107.0
         return members
 
     def test_flush_evicts_all_before_isolation_ends_once(self, store):
@@ -430,7 +431,7 @@ class TestPolicies:
         members = self.cut_off_and_back(store)
         assert store.applied == [(0, PAYLOAD_ALL)]
         fresh(members, "web-2", 106.0)
-        members.extended(106.0, False)
+        members.horizon.extended(106.0, False)
         assert len(store.applied) == 1
 
     @pytest.mark.parametrize("policy", ["cap", "serve"])
@@ -442,7 +443,7 @@ class TestPolicies:
     def test_flush_knows_from_the_segment_whether_readers_were_isolated_while_no_bridge_ran(self, store):
         store.on_isolation = "flush"
         store.serve_until = 101_000
-        members_of(store, now=100.0).extended(100.0, False)
+        members_of(store, now=100.0).horizon.extended(100.0, False)
         assert store.applied == []
-        members_of(store, now=200.0).extended(200.0, False)
+        members_of(store, now=200.0).horizon.extended(200.0, False)
         assert store.applied == [(0, PAYLOAD_ALL)]

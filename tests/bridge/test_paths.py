@@ -92,7 +92,9 @@ class TestMoreHostsThanFanout:
         nodes = mesh(cable)
         cable.run(5.0)
         assert all(
-            members.whole for node in nodes for members in node.mesh._session.namespaces.members.values()
+            members.horizon.whole
+            for node in nodes
+            for members in node.mesh._session.namespaces.members.values()
         )
 
     def test_up_to_it_nothing_is_relayed(self, cable):

@@ -51,12 +51,12 @@ def test_each_reason_is_given_somewhere_and_says_its_end(reason):
 
 def test_each_place_that_holds_serve_until_back_is_known():
     """Who adds one gives it a reason, then counts it here."""
-    members = (BRIDGE / "cachee_bridge" / "sources" / "members.py").read_text()
-    heard = members.split("def _heard(")[1].split("\n    def ")[0]
-    assert re.findall(r"\bif (.*):", heard) == ["hindered or self.refused.keys() - self.removal.names"]
+    horizon = (BRIDGE / "cachee_bridge" / "sources" / "horizon.py").read_text()
+    heard = horizon.split("def _heard(")[1].split("\n    def ")[0]
+    assert re.findall(r"\bif (.*):", heard) == ["hindered or self._refused.keys() - self._removal.names"]
     assert re.findall(r"return (.*)", heard) == ['float("-inf")', "fresh + self._lost_after_s"]
-    extended = members.split("def extended(")[1].split("\n    def ")[0]
-    assert "if heard <= self.until or self.removal.under_way:" in extended
+    extended = horizon.split("def extended(")[1].split("\n    def ")[0]
+    assert "if heard <= self.until or self._removal.under_way:" in extended
 
 
 @pytest.fixture

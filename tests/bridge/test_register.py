@@ -8,6 +8,7 @@ import pytest
 
 from cachee_bridge.links import ledger as calm
 from cachee_bridge.links.ledger import NOTHING, expected_of, sum_of
+from cachee_bridge.sources.horizon import Horizon
 from cachee_bridge.sources.members import Members
 from cachee_bridge.sources.peer_status import PeerStatus
 from cachee_bridge.sources.register import Listed, Register
@@ -125,7 +126,7 @@ def test_a_write_has_one_namespace_looked_at_for_isolation_however_many_there_ar
     cable = Cable()
     a, b = hosts_of(cable, count)
     calls = []
-    with counted(calls, Members, "extended"), counted(calls, PeerStatus, "tell"):
+    with counted(calls, Horizon, "extended"), counted(calls, PeerStatus, "tell"):
         cable.run(3.0)
         assert calls == []
         a.write(key(1))

@@ -25,7 +25,7 @@ def test_nothing_is_evicted_when_a_removal_begins(removal, store):
 def test_beginning_twice_is_beginning_once(removal, store):
     removal.begin("web-2", 100.0)
     assert not removal.begin("web-2", 105.0)
-    assert (store.tail, removal.ends_at(10.0)) == (1, 110.0)
+    assert (store.tail, removal.ends_at()) == (1, 110.0)
 
 
 def test_at_its_end_goes_what_lies_before_the_line_and_nothing_that_came_since(removal, store):
@@ -33,14 +33,14 @@ def test_at_its_end_goes_what_lies_before_the_line_and_nothing_that_came_since(r
     store.write(key(1), key(2))
     assert removal.end() == {"web-2"}
     assert store.evicted_before == [1]
-    assert removal.ends_at(10.0) == float("inf")
+    assert removal.ends_at() == float("inf")
 
 
 def test_one_line_does_for_all_and_is_that_of_the_last(removal, store):
     removal.begin("web-2", 100.0)
     store.write(key(1))
     removal.begin("web-3", 105.0)
-    assert removal.ends_at(10.0) == 115.0
+    assert removal.ends_at() == 115.0
     assert removal.end() == {"web-2", "web-3"}
     assert store.evicted_before == [3]
 
@@ -50,14 +50,14 @@ def test_who_comes_back_is_not_removed_and_nothing_is_evicted_for_it(removal):
     removal.cancel("web-2")
     assert not removal.under_way
     assert not removal.rely()
-    assert removal.ends_at(10.0) == float("inf")
+    assert removal.ends_at() == float("inf")
 
 
 def test_where_a_birth_was_believed_because_of_the_line_it_is_kept_whoever_comes_back(removal, store):
     removal.begin("web-2", 100.0)
     assert removal.rely()
     removal.cancel("web-2")
-    assert (removal.under_way, removal.ends_at(10.0)) == (True, 110.0)
+    assert (removal.under_way, removal.ends_at()) == (True, 110.0)
     assert removal.end() == set()
     assert store.evicted_before == [1]
     assert not removal.under_way

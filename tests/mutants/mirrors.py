@@ -266,6 +266,8 @@ ALSO: dict[str, tuple[str, ...]] = {
         "bridge/test_addresses",
         "bridge/test_hostile_gossip",
     ),
+    "bridge/cachee_bridge/sources/departures": ("bridge/test_members", "bridge/test_belonging"),
+    "bridge/cachee_bridge/sources/horizon": ("bridge/test_members", "bridge/test_isolation"),
     "bridge/cachee_bridge/sources/members": (
         "bridge/test_belonging",
         "bridge/test_register",

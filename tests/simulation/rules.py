@@ -23,6 +23,7 @@ from cachee_bridge.protocol.contacts import Contacts
 from cachee_bridge.protocol.incarnations import Incarnations
 from cachee_bridge.protocol.receiving import Receiving
 from cachee_bridge.sources import members
+from cachee_bridge.sources.horizon import Horizon
 from cachee_bridge.sources.members import Members
 from cachee_bridge.streams.buckets import MapApplication
 from cachee_bridge.streams.freshness import Freshness
@@ -175,15 +176,15 @@ def _what_is_unheard_does_not_isolate() -> list[Patch]:
 
 
 def _time_ends_isolation() -> list[Patch]:
-    extended = Members.extended
+    extended = Horizon.extended
 
-    def forgetful(self: Members, now: float, hindered: bool) -> float | None:
-        for inbox in self.sources.values():
+    def forgetful(self: Horizon, now: float, hindered: bool) -> float | None:
+        for inbox in self._sources.values():
             if now - inbox.freshness.at > 1.5:
                 inbox.freshness.at = now
         return extended(self, now, hindered)
 
-    return [(Members, "extended", forgetful)]
+    return [(Horizon, "extended", forgetful)]
 
 
 def _a_beat_is_fresh_when_it_arrives() -> list[Patch]:
@@ -251,14 +252,14 @@ def _empty_ranges_are_never_sent() -> list[Patch]:
 
 
 def _healing_does_not_count() -> list[Patch]:
-    extended = Members.extended
+    extended = Horizon.extended
 
-    def blind(self: Members, now: float, hindered: bool) -> float | None:
+    def blind(self: Horizon, now: float, hindered: bool) -> float | None:
         self.home.at = now
         with patch.object(self.home, "head_heard", lambda *word: None):
             return extended(self, now, hindered)
 
-    return [(Members, "extended", blind)]
+    return [(Horizon, "extended", blind)]
 
 
 def _applying_takes_no_position() -> list[Patch]:
@@ -401,8 +402,8 @@ def _who_left_goes_on_at_its_tail() -> list[Patch]:
     meet = Members.meet
 
     def hasty(self: Members, name: str, incarnation: int, tail: int, *when: Any) -> Contact:
-        if self.departed.get(name, (0, 0))[0] == incarnation:
-            self.departed[name] = incarnation, tail
+        if self.departures.left.get(name, (0, 0))[0] == incarnation:
+            self.departures.left[name] = incarnation, tail
         return meet(self, name, incarnation, tail, *when)
 
     return [(Members, "meet", hasty)]

@@ -60,7 +60,7 @@ class Contacts:
             return True
         members.refused.take(link.name)
         if step.rung is Rung.FLUSH:
-            level = "info" if members.starting else "warning"
+            level = "info" if members.horizon.starting else "warning"
             self._say(level, f"{what}: what it wrote before is unknown here; evicted all", peer=link.name)
         elif step.rung is Rung.FROM_BIRTH:
             self._say("info", f"{what}: new, followed from its first record", peer=link.name)

@@ -77,8 +77,8 @@ class Isolation:
             members = self._namespaces.members.get(namespace)
             if members is None:
                 continue
-            members.bulletin.tell(members.sources, now, hindered)
-            if (until := members.extended(now, hindered)) is not None:
+            members.peer_status.tell(members.sources, now, hindered)
+            if (until := members.horizon.extended(now, hindered)) is not None:
                 self._effects.append(ServeUntil((namespace,), until))
             self._looked_at.add(namespace)
             self._place(namespace, members, now)
@@ -128,8 +128,8 @@ class Isolation:
             if not members.is_calm(now):
                 self._namespaces.touched.add(namespace)
                 continue
-            members.bulletin.go_on(members.sources, fresh_ms, counts_until_ms)
-            if members.go_on(now, until):
+            members.peer_status.go_on(members.sources, fresh_ms, counts_until_ms)
+            if members.horizon.go_on(now, until):
                 extended.append(namespace)
         if extended:
             self._effects.append(ServeUntil(tuple(extended), until))
@@ -139,13 +139,13 @@ class Isolation:
         looked_at, self._looked_at = self._looked_at, set()
         for namespace in sorted(looked_at):
             members = self._namespaces.members[namespace]
-            isolated = members.isolated(now)
+            isolated = members.horizon.isolated(now)
             if isolated == (namespace in self._isolated):
                 continue
             self._isolated.symmetric_difference_update((namespace,))
-            late = ", ".join([*members.stale(now), *self._readiness.unanswered])
+            late = ", ".join([*members.horizon.stale(now), *self._readiness.unanswered])
             text = f"isolated: nothing fresh from {late}" if isolated else "no longer isolated"
-            level: Level = "warning" if isolated and not members.starting else "info"
+            level: Level = "warning" if isolated and not members.horizon.starting else "info"
             self._say(level, f"namespace {namespace} is {text}", namespace=namespace)
 
     def views(self, now: float, is_reached: Callable[[str], bool]) -> list[NamespaceView]:
@@ -153,9 +153,9 @@ class Isolation:
         views, unanswered = [], self._readiness.unanswered
         for _, members in sorted(self._namespaces.members.items()):
             why: list[Why] = []
-            if members.isolated(now):
-                why = [*map(_expected, unanswered), *members.why(now, is_reached)]
-            views.append(members.view(now, list(unanswered), why))
+            if members.horizon.isolated(now):
+                why = [*map(_expected, unanswered), *members.horizon.why(now, is_reached)]
+            views.append(members.horizon.view(now, list(unanswered), why))
         return views
 
 

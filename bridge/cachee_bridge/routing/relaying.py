@@ -168,8 +168,8 @@ class Relaying:
             members = self._members.get(namespace)
             if members is not None and namespace in link.shared and source in members.sources:
                 yield self._head(link, members, source)
-            elif members is not None and source in members.departed:
-                incarnation, cursor = members.departed[source]
+            elif members is not None and source in members.departures.left:
+                incarnation, cursor = members.departures.left[source]
                 yield Head(namespace, source, incarnation, cursor, AGE_UNKNOWN, LEFT)
             elif namespace in lives and link.allows(namespace):
                 yield Head(namespace, source, lives[namespace], 0, AGE_UNKNOWN, LACKED)

@@ -66,9 +66,11 @@ class Removal:
         self.names.discard(name)
         self.whole &= self.under_way
 
-    def ends_at(self, hold_s: float) -> float:
-        """When what lies before the line is not served any more; inf if nobody is being removed."""
-        return self.drawn_at + hold_s if self.under_way else float("inf")
+    def ends_at(self) -> float:
+        """When what lies before the line is not served any more; inf if no member is being removed."""
+        if not self.under_way:
+            return float("inf")
+        return self.drawn_at + (self._store.isolation_ttl_s if self._store.on_isolation == "cap" else 0.0)
 
     def end(self) -> set[str]:
         """Evict what lies before the line; who is removed."""
