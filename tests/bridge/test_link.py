@@ -18,12 +18,22 @@ def test_an_end_that_speaks_tls_to_one_that_does_not_is_told_so():
 
 
 class TestWhichOfTwoLinksStays:
-    def test_both_ends_choose_the_one_that_the_smaller_name_dialled(self):
-        for a_dials in (True, False):
-            at_a, at_b = link_of("a", a_dials), link_of("b", not a_dials)
-            at_a.shake(hello("b"))
-            at_b.shake(hello("a"))
-            assert at_a.prefers_dialler() is at_b.prefers_dialler() is a_dials
+    def links(self, a_dials):
+        """At both ends, a link that `a` has dialled or not."""
+        at_a, at_b = link_of("a", a_dials), link_of("b", not a_dials)
+        at_a.shake(hello("b"))
+        at_b.shake(hello("a"))
+        return at_a, at_b
+
+    def test_both_ends_keep_the_one_that_the_smaller_name_dialled(self):
+        (by_a_at_a, by_a_at_b), (by_b_at_a, by_b_at_b) = self.links(True), self.links(False)
+        assert by_a_at_a.replaces(by_b_at_a) and by_a_at_b.replaces(by_b_at_b)
+        assert not by_b_at_a.replaces(by_a_at_a) and not by_b_at_b.replaces(by_a_at_b)
+
+    def test_of_two_that_one_end_dialled_it_keeps_its_first_and_the_other_end_follows(self):
+        (first_at_a, first_at_b), (last_at_a, last_at_b) = self.links(True), self.links(True)
+        assert not last_at_a.replaces(first_at_a)
+        assert last_at_b.replaces(first_at_b)
 
 
 @pytest.mark.parametrize(

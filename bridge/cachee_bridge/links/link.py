@@ -12,6 +12,7 @@ socket has drained (the records stay in the ring), and after some beats more no 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import InitVar, dataclass, field
 from typing import TYPE_CHECKING
 
 from cachee_bridge.links.beat_schedule import BeatSchedule
@@ -44,93 +45,124 @@ allowance with a frame, beats and news of peers beyond it are half of this."""
 ENCODERS = {version: Encoder(version) for version in range(VERSION_MIN, VERSION + 1)}
 
 
+@dataclass(eq=False, repr=False)
 class Link:
-    def __init__(
+    """Only the mesh makes one: it knows which links there are (link_table.py)."""
+
+    number: int
+    """Never used twice on this host."""
+    address: str | None
+    """Where it was dialled; None when the peer dialled."""
+    remote_host: str
+    """The IP address of the other end."""
+    hello: InitVar[Hello]
+    """What this side says first."""
+    secrets: InitVar[Sequence[bytes]]
+    ready: list[Link]
+    """Links with bytes to send: this one is added when it has the first."""
+    now: InitVar[float]
+    budget: InitVar[Budget]
+    identity: InitVar[Identity | None] = None
+    """What the peer's certificate says, None without TLS."""
+
+    # Who the peer is
+
+    handshake: Handshake = field(init=False)
+    state: LinkState = LinkState.HELLO
+    peer: Hello | None = None
+    """What the peer says of itself; None before its HELLO has come."""
+    name: str = ""
+    """The peer's name, "" before its HELLO has come. Proven from PROVEN on."""
+    version: int = VERSION_MIN
+    """The wire that both ends speak, once the peer's HELLO has come. What it cannot say is not sent."""
+    was_late: bool = False
+    """While the link comes up: peers told of the peer long before it could be reached."""
+    leaving: bool = False
+    """The peer has said that it leaves for good."""
+    is_closed: bool = False
+
+    # Another bridge that shows the same name (protocol/arbiter.py)
+
+    rival_at: float | None = None
+    """When a rival showed this name; None once this link has given a sign of life since."""
+    rival_instance: int = 0
+    outlived: tuple[int, float] = (0, 0.0)
+    """The rival after whose claim this link has given a sign of life, and when."""
+
+    # What comes
+
+    stamps: Stamps = field(init=False)
+    throttle: Throttle = field(init=False)
+    decoder: Decoder = field(init=False, default_factory=lambda: Decoder(HANDSHAKE_BYTES_MAX))
+    heard_at: float = field(init=False)
+    """When bytes of the peer last came."""
+    complain_at: float = field(init=False)
+    """When people are told again that the peer is over its budget, or claims what cannot be."""
+    syncs: dict[Sync, None] = field(default_factory=dict)
+    """What the peer has asked for in this slice, to be answered at its end."""
+
+    # Namespaces
+
+    theirs: dict[str, NamespaceState] = field(default_factory=dict)
+    """The peer's namespaces, as it last told them."""
+    told_all: bool = False
+    """The peer has told all its namespaces once."""
+    surplus: bool = False
+    """The peer has more namespaces than are remembered."""
+    shared: set[str] = field(default_factory=set)
+    """Namespaces that both ends have, and whose hash key is the same at both."""
+    acked: dict[str, int] = field(default_factory=dict)
+    """How far the peer has applied this host's rings, as it last told."""
+    ledger: Ledger = field(default_factory=Ledger)
+    """What the peer was told of each shared namespace, and what is expected in its sums."""
+    asked_rows_at: float = float("-inf")
+    """When the peer was last asked for rows, because its sums differed from those expected."""
+    beat_schedule: BeatSchedule = field(default_factory=BeatSchedule)
+
+    # What is sent of this host's rings
+
+    outboxes: dict[str, Outbox] = field(default_factory=dict)
+    hungry: dict[str, None] = field(default_factory=dict)
+    """Namespaces of which there may be more to send than there was room for, in turn."""
+    blank: dict[str, None] = field(default_factory=dict)
+    """Namespaces of which a range is still to be sent that has nothing of this host's in it."""
+    unconfirmed: set[str] = field(default_factory=set)
+    """Namespaces of which the peer has not acknowledged yet all that it was sent."""
+    stirred: set[str] = field(default_factory=set)
+    """Namespaces in which anything was sent or came since the last beat."""
+    asked: dict[str, int] = field(default_factory=dict)
+    """By namespace, the position for which the peer was last asked to acknowledge at once."""
+
+    # Sources that are relayed
+
+    follows: set[str] = field(default_factory=set)
+    """Sources that are asked of the peer: itself from UP on, others if it is to relay them."""
+    followed: set[str] = field(default_factory=set)
+    """Sources that the peer asks of this host."""
+    relayed: Relayed = field(default_factory=Relayed)
+
+    _seal: Seal | None = None
+    _under_way: int = 0
+    """Bytes that were sent since the socket last drained."""
+    _out: list[bytes] = field(default_factory=list)
+    """What is to be written next."""
+
+    def __post_init__(
         self,
-        number: int,
-        address: str | None,
-        remote_host: str,
         hello: Hello,
         secrets: Sequence[bytes],
-        ready: list[Link],
         now: float,
         budget: Budget,
-        identity: Identity | None = None,
+        identity: Identity | None,
     ) -> None:
-        """`address` is where it was dialled, None when the peer dialled; `remote_host` is the IP address of
-        the other end; `hello` is what this side says; in `ready` are links with something to send; `identity`
-        is what the other end's certificate says, None without TLS."""
-        self.number = number
-        self.address = address
-        self.handshake = Handshake(hello, address is not None, secrets, identity)
-        self.name = ""
-        """The peer's name, "" before it has said it. Proven from PROVEN on."""
-        self.version = VERSION_MIN
-        """The wire that both ends speak, once the peer's HELLO has come; what it cannot say is not sent."""
-        self.state = LinkState.HELLO
-        self.stamps = Stamps(now)
-        self.heard_at = now
-        """When bytes of the peer last came."""
-        self.rival_at: float | None = None
-        """When another life of a bridge showed this name, while it is open whether this one still lives."""
-        self.rival_instance = 0
-        self.outlived: tuple[int, float] = (0, 0.0)
-        """The rival after whose claim this link has given a sign of life, and when."""
-        self.leaving = False
-        self.theirs: dict[str, NamespaceState] = {}
-        """The peer's namespaces as it last told them; `shared` are those that both have and agree about."""
-        self.told_all = False
-        """The last part of its namespaces has come."""
-        self.surplus = False
-        """It has more than are remembered."""
-        self.shared: set[str] = set()
-        self.outboxes: dict[str, Outbox] = {}
-        self.acked: dict[str, int] = {}
-        """How far the peer has applied this host's rings, as it last told."""
-        self.hungry: dict[str, None] = {}
-        """Namespaces of which there may be more to send than there was room for, in turn."""
-        self.blank: dict[str, None] = {}
-        """Those of which a range without anything of this host's is still to be sent."""
-        self.unconfirmed: set[str] = set()
-        """Those of which the peer has not said that it has all it was sent."""
-        self.stirred: set[str] = set()
-        """Those in which anything was sent or came since the last beat."""
-        self.ledger = Ledger()
-        """What the peer was told of each shared namespace, and what is expected in its sums."""
-        self.asked_rows_at = float("-inf")
-        """When the peer was last asked for rows, since its sums were others than this host's."""
-        self.asked: dict[str, int] = {}
-        """For which position it was last asked to tell that, out of turn."""
-        self.beat_schedule = BeatSchedule()
-        self.follows: set[str] = set()
-        """Sources that are asked of the peer: itself from UP on, others if it is to relay them."""
-        self.followed: set[str] = set()
-        """Sources that the peer asks of this host."""
-        self.relayed = Relayed()
-        self.decoder = Decoder(HANDSHAKE_BYTES_MAX)
-        self.throttle = Throttle(budget)
-        self.complain_at = now
-        """When people are told again that the peer is over its budget, or claims what cannot be."""
-        self.is_closed = False
-        self.was_late = False
-        """While it comes up: peers told of the peer long before it could be reached."""
-        self.syncs: dict[Sync, None] = {}
-        """What the peer has asked for in this slice, to be answered at its end."""
-        self._seal: Seal | None = None
-        self.remote_host = remote_host
-        self._under_way = 0
-        self._out: list[bytes] = []
-        self._ready = ready
+        self.handshake = Handshake(hello, self.dialled, secrets, identity)
+        self.stamps, self.throttle = Stamps(now), Throttle(budget)
+        self.heard_at = self.complain_at = now
         self.send(hello)
 
     @property
     def dialled(self) -> bool:
         return self.address is not None
-
-    @property
-    def peer(self) -> Hello | None:
-        """What the peer says of itself; None before its HELLO has come."""
-        return self.handshake.peer
 
     @property
     def instance(self) -> int:
@@ -180,7 +212,7 @@ class Link:
             data += self._seal.of(data)
         self._under_way += len(data)
         if not self._out:
-            self._ready.append(self)
+            self.ready.append(self)
         self._out.append(data)
 
     def sent(self) -> list[bytes]:
@@ -201,11 +233,6 @@ class Link:
 
     # Two links to one host
 
-    def prefers_dialler(self) -> bool:
-        """Of two links between two hosts, both keep the one that the smaller name dialled; whether it is
-        this."""
-        return self.dialled == (self.handshake.mine.name < self.name)
-
     def claims(self, other: Link) -> bool:
         """Whether this already is the link to the host that `other` leads to. The dialler decides, so its
         STATE is a claim."""
@@ -213,12 +240,14 @@ class Link:
         return same and (self.up or (self.dialled and self.state is LinkState.STATE))
 
     def replaces(self, rival: Link) -> bool:
-        """Of two links to the same life of the same host; both ends answer alike.
+        """Whether this link stays, of two to the same life of the same host. Both ends answer alike.
 
-        Dialled by the same side: the dialler keeps its first, and the acceptor follows it to what it dialled
-        last.
+        If each end dialled one, the link stays that the smaller name dialled. If one end dialled both, it
+        keeps its first, and the acceptor follows it to the one that it dialled last.
         """
-        return self.prefers_dialler() if self.dialled != rival.dialled else not self.dialled
+        if self.dialled != rival.dialled:
+            return self.dialled == (self.handshake.mine.name < self.name)
+        return not self.dialled
 
     # Namespaces
 
@@ -254,7 +283,7 @@ class Link:
         state = after(self.state, message)
         if isinstance(message, Hello):
             answer = self.handshake.on_hello(message)
-            self.name = message.name
+            self.peer, self.name = message, message.name
             self.version = self.decoder.version = self.handshake.version
             self.state = state if self.handshake.needs_proof else WITHOUT_MESSAGE[state]
         else:
