@@ -1,9 +1,10 @@
 """A shop whose hosts agree: FastAPI in front, SQLite behind, Cachee between.
 
-Three rules, and no invalidation code beyond them:
+Four rules, and no invalidation code beyond them:
   1. Every read goes through `get_or_load`: what is not in the host's shared cache is loaded once and kept.
   2. A write that knows the new row wraps the database's commit in `cache.writing` and hands the row over.
   3. A write that does not is followed by `cache.delete`, after its commit.
+  4. What is made of many rows carries a tag. Whoever changes one of the rows drops the tag, after the rows.
 All workers of this host then see the write at once, and every other host drops its copy within a millisecond.
 """
 
@@ -13,12 +14,14 @@ import socket
 
 import database
 from fastapi import FastAPI, HTTPException
-from pydantic import BaseModel
+from fastapi.responses import RedirectResponse
+from pydantic import BaseModel, Field
 
 import cachee_shm
 
 app = FastAPI(title="Shop")
 cache = cachee_shm.attach("shop")
+ARRIVED_S = 1.0  # how long a redirect waits for the other hosts
 host = os.environ.get("SHOP_HOST") or socket.gethostname()
 
 
@@ -28,6 +31,10 @@ class NewPrice(BaseModel):
 
 class Order(BaseModel):
     quantity: int
+
+
+class Discount(BaseModel):
+    percent: int = Field(ge=1, le=99)
 
 
 @app.get("/products/{id}")
@@ -51,12 +58,61 @@ async def read_page(id: int) -> dict[str, database.Row]:
     return {"product": product, "price": price}
 
 
+@app.get("/catalogue/{category}")
+async def read_catalogue(category: int) -> list[database.Row]:
+    page = await cache.aget_or_load(
+        f"catalogue:{category}",
+        asyncio.to_thread,
+        load_catalogue,
+        category,
+        ttl=60,
+        tags=[f"category:{category}"],
+    )
+    if not page:
+        raise HTTPException(404)
+    return page
+
+
+def load_catalogue(category: int) -> list[database.Row]:
+    """One page of many rows. Those that this host does not have are loaded by one query a table."""
+    ids = database.category(category)
+    products = cache.get_or_load_many([f"product:{id}" for id in ids], load_products, ttl=60)
+    prices = cache.get_or_load_many([f"price:{id}" for id in ids], load_prices, ttl=60)
+    rows = [(found(products[f"product:{id}"]), found(prices[f"price:{id}"])) for id in ids]
+    return [
+        {"id": product["id"], "title": product["title"], "cents": price["cents"], "version": price["version"]}
+        for product, price in rows
+    ]
+
+
+def load_products(keys: list[str]) -> dict[str, database.Row]:
+    rows = database.products(int(key.removeprefix("product:")) for key in keys)
+    return {f"product:{id}": row for id, row in rows.items()}
+
+
+def load_prices(keys: list[str]) -> dict[str, database.Row]:
+    rows = database.prices(int(key.removeprefix("price:")) for key in keys)
+    return {f"price:{id}": row for id, row in rows.items()}
+
+
 @app.put("/prices/{id}")
 def set_price(id: int, new: NewPrice) -> database.Row:
     with cache.writing(f"price:{id}") as w:
         price = found(database.set_price(id, new.cents))
         w.set(price, ttl=60)
+    product = found(cache.get_or_load(f"product:{id}", database.product, id, ttl=60))
+    cache.delete_tags(f"category:{product['category']}")
     return answer(price)
+
+
+@app.post("/catalogue/{category}/discounts")
+def discount(category: int, new: Discount) -> RedirectResponse:
+    """Whichever host the redirect leads to, it shows the new prices."""
+    ids = database.discount(category, new.percent)
+    cache.delete_many([f"price:{id}" for id in ids])
+    cache.delete_tags(f"category:{category}")
+    cache.wait_synced(ARRIVED_S)
+    return RedirectResponse(f"/catalogue/{category}", status_code=303)
 
 
 @app.post("/users/{id}/visits")

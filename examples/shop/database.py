@@ -9,17 +9,20 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 Row = dict[str, Any]
 
 PATH = os.environ.get("SHOP_DATABASE", "shop.sqlite3")
+CATEGORY_PRODUCTS = 20  # so many products are in category 1, the next in category 2
 
 SCHEMA = """
 PRAGMA journal_mode = WAL;
-CREATE TABLE IF NOT EXISTS products (id INTEGER PRIMARY KEY, title TEXT, stock INTEGER, version INTEGER);
+CREATE TABLE IF NOT EXISTS products
+  (id INTEGER PRIMARY KEY, title TEXT, category INTEGER, stock INTEGER, version INTEGER);
+CREATE INDEX IF NOT EXISTS categories ON products (category);
 CREATE TABLE IF NOT EXISTS prices   (id INTEGER PRIMARY KEY, cents INTEGER, version INTEGER);
 CREATE TABLE IF NOT EXISTS users    (id INTEGER PRIMARY KEY, name TEXT, visits INTEGER, version INTEGER);
 CREATE TABLE IF NOT EXISTS history  (key TEXT, version INTEGER, at_ns INTEGER, PRIMARY KEY (key, version));
@@ -32,7 +35,8 @@ def create(path: str = PATH, *, products: int = 100, users: int = 50) -> None:
     db.executescript(SCHEMA)
     with db:
         for id in range(1, products + 1):
-            db.execute("INSERT OR IGNORE INTO products VALUES (?, ?, 1000, 1)", (id, f"Product {id}"))
+            row = (id, f"Product {id}", 1 + (id - 1) // CATEGORY_PRODUCTS)
+            db.execute("INSERT OR IGNORE INTO products VALUES (?, ?, ?, 1000, 1)", row)
             db.execute("INSERT OR IGNORE INTO prices VALUES (?, ?, 1)", (id, 100 * id))
         for id in range(1, users + 1):
             db.execute("INSERT OR IGNORE INTO users VALUES (?, ?, 0, 1)", (id, f"User {id}"))
@@ -49,6 +53,20 @@ def price(id: int) -> Row | None:
 
 def user(id: int) -> Row | None:
     return _row("SELECT * FROM users WHERE id = ?", id)
+
+
+def category(number: int) -> list[int]:
+    """The products of a category, by their ids."""
+    rows = _connection().execute("SELECT id FROM products WHERE category = ? ORDER BY id", (number,))
+    return [id for (id,) in rows]
+
+
+def products(ids: Iterable[int]) -> dict[int, Row]:
+    return _rows("SELECT * FROM products WHERE id IN ({})", ids)
+
+
+def prices(ids: Iterable[int]) -> dict[int, Row]:
+    return _rows("SELECT * FROM prices WHERE id IN ({})", ids)
 
 
 def set_price(id: int, cents: int) -> Row | None:
@@ -68,6 +86,19 @@ def visit(id: int) -> Row | None:
     return _write(
         f"user:{id}", "UPDATE users SET visits = visits + 1, version = version + 1 WHERE id = ?", id
     )
+
+
+def discount(category: int, percent: int) -> list[int]:
+    """Lowers every price of a category, in one transaction; the ids of those that are lower now."""
+    lower = (
+        "UPDATE prices SET cents = cents * (100 - ?) / 100, version = version + 1 "
+        "WHERE id IN (SELECT id FROM products WHERE category = ?) RETURNING id, version"
+    )
+    with _transaction() as db:
+        changed = db.execute(lower, (percent, category)).fetchall()
+        for id, version in changed:
+            _remember(db, f"price:{id}", version)
+    return [id for id, _ in changed]
 
 
 _thread = threading.local()
@@ -102,10 +133,19 @@ def _row(query: str, id: int) -> Row | None:
     return dict(row) if row else None
 
 
+def _rows(query: str, ids: Iterable[int]) -> dict[int, Row]:
+    asked = list(ids)
+    rows = _connection().execute(query.format(", ".join("?" * len(asked))), asked)
+    return {row["id"]: dict(row) for row in rows}
+
+
 def _write(key: str, update: str, *values: int) -> Row | None:
     with _transaction() as db:
         row = db.execute(update + " RETURNING *", values).fetchone()
         if row:
-            at_ns = time.monotonic_ns()
-            db.execute("INSERT INTO history VALUES (?, ?, ?)", (key, row["version"], at_ns))
+            _remember(db, key, row["version"])
     return dict(row) if row else None
+
+
+def _remember(db: sqlite3.Connection, key: str, version: int) -> None:
+    db.execute("INSERT INTO history VALUES (?, ?, ?)", (key, version, time.monotonic_ns()))

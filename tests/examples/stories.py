@@ -50,13 +50,23 @@ def run(example: str, *arguments: str, **environment: str) -> None:
 
 
 @contextlib.contextmanager
-def story(folder: Path, example: str, server: list[str], **environment: str) -> Iterator[list[Site]]:
-    """Both hosts of an example, its tables made, serving and linked. `server`: a module and its arguments."""
+def story(
+    folder: Path,
+    example: str,
+    server: list[str],
+    *,
+    create: tuple[str, ...] = ("app.py",),
+    **environment: str,
+) -> Iterator[list[Site]]:
+    """Both hosts of an example, its tables made, serving and linked. `server`: a module and its arguments.
+
+    `create`: what Python is given to make the tables.
+    """
     hosts = make_hosts(folder, None)
     with contextlib.ExitStack() as stack:
         for host in hosts:
             stack.callback(unlink, host.name)
-        run(example, "app.py", **environment, CACHEE_CONFIG=str(hosts[0].config))
+        run(example, *create, **environment, CACHEE_CONFIG=str(hosts[0].config))
         running: list[tuple[subprocess.Popen[bytes], Path]] = []
         stack.callback(_end, running)
         for host in hosts:
