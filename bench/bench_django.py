@@ -171,12 +171,7 @@ def locmem(room: Room) -> Iterator[Any]:
 @contextmanager
 def django_redis(room: Room) -> Iterator[Any]:
     module = rivals.wanted("django_redis.cache")
-    redis = rivals.wanted("redis")
-    path = room.folder / "django-redis"
-    command = ["redis-server", "--port", "0", "--unixsocket", str(path), "--save", "", "--appendonly", "no"]
-    with rivals.server([*command, "--dir", str(room.folder)], room):
-        client = redis.Redis(unix_socket_path=str(path))
-        rivals.ready(client.ping, redis.RedisError, "redis-server")
+    with rivals.redis_server(room) as path:
         yield module.RedisCache(f"unix://{path}", {})
 
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from measuring import Target, apart, interleaved, ratio, save, start, table, targets_table
-from rivals import Absent, Room, ready, server, wanted
+from rivals import Absent, Room, redis_server, wanted
 
 from cachee_shm import attach
 from cachee_shm.backing import Backing
@@ -54,17 +54,6 @@ class Face:
     get_many: Callable[[Sequence[str]], Any]
     is_async: bool = False
     is_slow: bool = False
-
-
-def redis_of(room: Room, stack: ExitStack) -> str:
-    """The socket of a server that lives as long as the stack."""
-    module, path = wanted("redis"), room.folder / "redis.sock"
-    command = ["redis-server", "--port", "0", "--unixsocket", str(path), "--save", "", "--appendonly", "no"]
-    stack.enter_context(server([*command, "--dir", str(room.folder)], room))
-    client = module.Redis(unix_socket_path=str(path))
-    ready(client.ping, module.RedisError, "redis-server")
-    client.close()
-    return str(path)
 
 
 def dogpile(room: Room, redis: Callable[[], str]) -> Iterator[tuple[str, Callable[[], Face]]]:
@@ -152,7 +141,7 @@ def faces(room: Room) -> Iterator[dict[str, dict[str, Face]]]:
 
         def redis() -> str:
             if not sockets:
-                sockets.append(redis_of(room, stack))
+                sockets.append(stack.enter_context(redis_server(room)))
             return sockets[0]
 
         found: dict[str, dict[str, Face]] = {}

@@ -41,7 +41,7 @@ name = "{name}"
 memory = "{memory}"
 default_ttl = "{ttl}"
 isolation_ttl = "{isolation_ttl}"
-
+{options}
 [bridge]
 listen = "{address}"
 peers = [{peers}]
@@ -193,10 +193,11 @@ def configured(
     places: Sequence[Place | Loopback] | None = None,
     isolation_ttl: str = "1h",
     proof: Proof = secret,
+    options: str = "",
 ) -> Iterator[list[Host]]:
     """Hosts whose bridges know each other, and `absent_peers` more at addresses where nobody listens.
 
-    What they leave on the machine is removed at the end.
+    `options`: more lines of the namespace. What they leave on the machine is removed at the end.
     """
     full = [f"bench-{name}-{os.getpid()}" for name in names]
     everywhere = [*(places or [LOOPBACK] * len(names)), *[LOOPBACK] * absent_peers]
@@ -215,6 +216,7 @@ def configured(
                 memory=memory[number],
                 ttl=ttl,
                 isolation_ttl=isolation_ttl,
+                options=options,
                 address=own,
                 peers=others,
             )
@@ -232,12 +234,13 @@ def mesh(
     absent_peers: int = 0,
     places: Sequence[Place | Loopback] | None = None,
     proof: Proof = secret,
+    options: str = "",
 ) -> Iterator[Mesh]:
-    """One host with a bridge and `peers` others that are linked to it; joined."""
+    """One host with a bridge and `peers` others that are linked to it; joined. See `configured`."""
     names = [name, *(f"{name}-peer{number}" for number in range(peers))]
     with ExitStack() as stack:
         hosts = stack.enter_context(
-            configured(names, [memory] * len(names), "1h", absent_peers, places, proof=proof)
+            configured(names, [memory] * len(names), "1h", absent_peers, places, proof=proof, options=options)
         )
         with apart.elsewhere():
             for host in hosts:

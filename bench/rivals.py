@@ -235,13 +235,21 @@ def pylibmc(room: Room) -> Iterator[Store]:
 
 
 @contextmanager
-def redis_py(room: Room) -> Iterator[Store]:
-    module = wanted("redis")
-    path = room.folder / "redis.sock"
-    command = ["redis-server", "--port", "0", "--unixsocket", str(path), "--save", "", "--appendonly", "no"]
+def redis_server(room: Room) -> Iterator[str]:
+    """The socket of a server that keeps nothing."""
+    module, path = wanted("redis"), str(room.folder / "redis.sock")
+    command = ["redis-server", "--port", "0", "--unixsocket", path, "--save", "", "--appendonly", "no"]
     with server([*command, "--dir", str(room.folder)], room):
-        client = module.Redis(unix_socket_path=str(path))
+        client = module.Redis(unix_socket_path=path)
         ready(client.ping, module.RedisError, "redis-server")
+        client.close()
+        yield path
+
+
+@contextmanager
+def redis_py(room: Room) -> Iterator[Store]:
+    with redis_server(room) as path:
+        client = wanted("redis").Redis(unix_socket_path=path)
 
         def fill(keys: Sequence[str], value: bytes) -> None:
             for at in range(0, len(keys), 1000):

@@ -54,8 +54,7 @@ def read_user(id: int) -> database.Row:
 
 @app.get("/pages/{id}")
 async def read_page(id: int) -> dict[str, database.Row]:
-    product, price = await asyncio.gather(read_product(id), read_price(id))
-    return {"product": product, "price": price}
+    return {"product": await read_product(id), "price": await read_price(id)}  # a hit waits for nothing
 
 
 @app.get("/catalogue/{category}")

@@ -38,6 +38,7 @@ TABLES = {  # besides the targets'
     "bench_repair": 1,
     "bench_restart": 1,
     "bench_scaling": 1,
+    "bench_shop": 2,
     "bench_stranger": 1,
     "bench_stopped_writer": 1 + (importlib.util.find_spec("warp_cache") is not None),  # one for each subject
     "bench_visible": 1,
@@ -57,6 +58,7 @@ LONG |= {
     "bench_herd",
     "bench_repair",
     "bench_restart",
+    "bench_shop",
     "bench_stranger",
     "bench_visible",
     "bench_wait_synced",

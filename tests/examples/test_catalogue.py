@@ -1,4 +1,4 @@
-"""The shop's catalogue: two hosts, each a bridge and gunicorn with two workers, on one database; real HTTP."""
+"""The shop's catalogue: two hosts, each a bridge and gunicorn with two workers, one database; real HTTP."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 
 import httpx
@@ -81,7 +82,7 @@ def test_a_new_price_leaves_the_pages_of_other_categories_alone(sites: list[Site
 
 
 def test_after_a_discount_the_redirect_shows_the_new_prices_on_either_host(sites: list[Site]) -> None:
-    """The prices of the page and the rows themselves, without a wait: `wait_synced` came before the answer."""
+    """The page and the rows themselves, at once: `wait_synced` came before the answer."""
     for number in range(10):
         writer, reader = sites[number % 2], sites[1 - number % 2]
         before = cents(reader, 3)
@@ -119,7 +120,7 @@ def test_no_page_shows_a_price_that_is_older_than_one_it_has_shown(sites: list[S
         for number in range(30):
             reprice(sites[number % 2], 21 + number % 3, 5000 + number)
         for versions in (each.result() for each in read):
-            for older, newer in zip(versions, versions[1:], strict=False):
+            for older, newer in pairwise(versions):
                 assert all(older[id] <= newer[id] for id in older)
     for site in sites:
         until(lambda site=site: cents(site, 2)[23] == 5029)
