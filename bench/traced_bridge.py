@@ -24,7 +24,7 @@ from cachee_bridge.carriers import transport
 from cachee_bridge.links import link
 from cachee_bridge.protocol import paths
 from cachee_bridge.routing import fanout
-from cachee_bridge.shell import shell
+from cachee_bridge.shell import inputs, shell
 from cachee_bridge.streams import stream
 from cachee_bridge.wire.messages import Frame
 
@@ -74,7 +74,7 @@ def receive(self: Any, frame: Any, call: Any = stream.Inbox.receive) -> Any:
     return verdict
 
 
-def perform(self: Any, call: Any = shell.Shell.perform) -> None:
+def perform(self: Any, call: Any = inputs.Inputs.perform) -> None:
     if not stack[-1].performed:
         stack[-1].performed = now_ns()
     call(self)
@@ -91,7 +91,7 @@ def write(self: Any, number: int, data: bytes, call: Any = transport.Network.sen
 def main() -> int:
     trace = Path(sys.argv.pop(1))
     link.Link.send, stream.Inbox.receive = send, receive  # type: ignore[method-assign]
-    shell.Shell.perform, transport.Network.send = perform, write  # type: ignore[method-assign]
+    inputs.Inputs.perform, transport.Network.send = perform, write  # type: ignore[method-assign]
     shell.Shell._ring_moved = turn_of(shell.Shell._ring_moved)  # type: ignore[method-assign]
     connection = connections.Connection
     connection._received = turn_of(connection._received)  # type: ignore[method-assign]

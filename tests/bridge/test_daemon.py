@@ -190,7 +190,7 @@ def test_the_service_manager_is_told_the_status_when_it_changes(monkeypatch: pyt
     monkeypatch.setattr(notifier, "status", told.append)
     daemon = Daemon(config_of(listen="127.0.0.1:1"), notifier)
     peers = [(0, 1), (0, 1), (1, 1), (1, 1), (0, 1)]
-    shell: Any = SimpleNamespace(mesh=SimpleNamespace(tally=lambda: peers.pop(0)))
+    shell: Any = SimpleNamespace(mesh=SimpleNamespace(views=SimpleNamespace(tally=lambda: peers.pop(0))))
     segments: Any = SimpleNamespace(held={"shop": None})
     while peers:
         daemon._tell_status(shell, segments)

@@ -16,9 +16,9 @@ from cachee_bridge.ports.effects import (
     Send,
     ServeUntil,
 )
-from cachee_bridge.shell import shell as shell_module
+from cachee_bridge.shell.ticks import TICKS_MISTAKEN_MAX
 from cachee_shm.errors import BridgeRunning, SegmentRetired
-from tests.bridge.test_shell import Side, perform, run, until
+from tests.bridge.shells import Side, perform, run, until
 
 
 class Mistaken(Exception):
@@ -47,7 +47,7 @@ def test_an_effect_that_raises_does_not_cost_the_rest_of_the_batch(effect: Effec
     async def test(left: Side, right: Side) -> None:
         shell = left.shell
         if not isinstance(effect, ServeUntil):
-            shell._performers[type(effect)] = mistaken
+            shell.performer.by_type[type(effect)] = mistaken
         if isinstance(effect, Discover):
             shell.mesh.discover("dns:nobody:1", 0.0)
         perform(shell, [effect, effect, ServeUntil(("shop",), 12.5)])
@@ -61,7 +61,7 @@ def test_an_effect_that_raises_does_not_cost_the_rest_of_the_batch(effect: Effec
 def test_an_effect_that_raises_costs_its_link_which_is_made_anew(kind: type) -> None:
     async def test(left: Side, right: Side) -> None:
         number = left.shell.mesh._links.up["right"].number
-        performers = left.shell._performers
+        performers = left.shell.performer.by_type
         right_one = performers[kind]
 
         def once(effect: Effect) -> None:
@@ -83,13 +83,13 @@ def test_ticks_that_raise_are_tried_again(monkeypatch: pytest.MonkeyPatch) -> No
         tick, failures = left.shell.mesh.tick, []
 
         def at_first(now: float) -> float:
-            if len(failures) < shell_module.TICKS_MISTAKEN_MAX - 1:
+            if len(failures) < TICKS_MISTAKEN_MAX - 1:
                 failures.append(now)
                 raise Mistaken
             return tick(now)
 
         monkeypatch.setattr(left.shell.mesh, "tick", at_first)
-        await until(lambda: len(failures) == shell_module.TICKS_MISTAKEN_MAX - 1)
+        await until(lambda: len(failures) == TICKS_MISTAKEN_MAX - 1)
         before = left.cache.serve_until
         await until(lambda: left.cache.serve_until > before)
         assert not left.broken
@@ -104,13 +104,13 @@ def test_a_machine_without_memory_or_descriptors_never_ends_the_shell(
         tick, failures = left.shell.mesh.tick, []
 
         def for_long(now: float) -> float:
-            if len(failures) < 3 * shell_module.TICKS_MISTAKEN_MAX:
+            if len(failures) < 3 * TICKS_MISTAKEN_MAX:
                 failures.append(now)
                 raise (MemoryError if len(failures) % 2 else OSError(24, "Too many open files"))
             return tick(now)
 
         monkeypatch.setattr(left.shell.mesh, "tick", for_long)
-        await until(lambda: len(failures) == 3 * shell_module.TICKS_MISTAKEN_MAX)
+        await until(lambda: len(failures) == 3 * TICKS_MISTAKEN_MAX)
         before = left.cache.serve_until
         await until(lambda: left.cache.serve_until > before)
         assert not left.broken

@@ -11,7 +11,7 @@ import uvloop
 from cachee_bridge.carriers.tls import Contexts
 from tests.bridge.certificates import Authority
 from tests.bridge.relay import Change, cut_off, flipped, later, left_out, relay, repeated
-from tests.bridge.test_shell import Side, until
+from tests.bridge.shells import Side, until
 from tests.workers import free_ports
 
 KEYS = [f"k{number}" for number in range(100)]

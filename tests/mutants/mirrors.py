@@ -294,6 +294,11 @@ ALSO: dict[str, tuple[str, ...]] = {
         "bridge/test_snapshot",
         "bridge/test_two_bridges",
     ),
+    "bridge/cachee_bridge/shell/inputs": ("bridge/test_hostile_shell", "bridge/test_shell"),
+    "bridge/cachee_bridge/shell/lines": ("bridge/test_performer", "bridge/test_strangers"),
+    "bridge/cachee_bridge/shell/performer": ("bridge/test_hostile_shell", "bridge/test_shell"),
+    "bridge/cachee_bridge/shell/question": ("bridge/test_hostile_shell", "bridge/test_discovered_hosts"),
+    "bridge/cachee_bridge/shell/ticks": ("bridge/test_hostile_shell", "bridge/test_shell"),
     "bridge/cachee_bridge/shell/shell": ("bridge/test_shell_attacked", "bridge/test_two_bridges"),
     "bridge/cachee_bridge/carriers/connection": (
         "bridge/test_transport",

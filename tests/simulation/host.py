@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from cachee_bridge.ports.effects import Close, Connect, Discover, GoOn, Log, Send, ServeUntil
 from cachee_bridge.protocol.mesh import Mesh
-from cachee_bridge.shell.shell import FOR_EVER_MS
+from cachee_bridge.shell.performer import FOR_EVER_MS
 from cachee_bridge.wire.frames import NUMBERS, PREFIX, decode
 from cachee_bridge.wire.messages import Frame
 from cachee_shm.errors import BridgeRunning, NotForgotten

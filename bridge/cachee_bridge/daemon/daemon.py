@@ -32,7 +32,8 @@ from cachee_bridge.daemon.segments import Segments
 from cachee_bridge.protocol.mesh import Settings
 from cachee_bridge.shell.doorbell import Doorbell, DoorbellUnavailable
 from cachee_bridge.shell.pump import SLOW_US
-from cachee_bridge.shell.shell import Resolver, Shell
+from cachee_bridge.shell.question import Resolver
+from cachee_bridge.shell.shell import Shell
 from cachee_bridge.system.logs import Mistakes
 from cachee_shm.config import Bridge, Config, split_address
 from cachee_shm.errors import (

@@ -45,4 +45,4 @@ class Requests:
         except NotForgotten as error:
             return {"error": str(error)}
         finally:
-            self._shell.perform()
+            self._shell.inputs.perform()

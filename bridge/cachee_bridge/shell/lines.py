@@ -1,0 +1,30 @@
+"""Lines of the log, as the shell writes them: one line each, whatever a peer put into its name."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cachee_bridge.ports.effects import Level
+
+LINE_CHARACTERS_MAX = 1000
+LEVELS: dict[Level, int] = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
+
+log = logging.getLogger("cachee_bridge")
+
+
+def write(level: Level, text: str) -> None:
+    """One line, if anybody reads lines of this level."""
+    if log.isEnabledFor(LEVELS[level]):
+        log.log(LEVELS[level], "%s", _printable(text))
+
+
+def _printable(text: str) -> str:
+    line = "".join(character if character.isprintable() else "?" for character in text)
+    return line[:LINE_CHARACTERS_MAX]
