@@ -10,7 +10,7 @@ import os
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache as remembered
 from itertools import islice
 from multiprocessing.connection import Connection
@@ -34,16 +34,24 @@ ENTRY_OVERHEAD_MIN = 48  # of memcached and of Cachee: how much to write needs n
 
 @dataclass(frozen=True)
 class Load:
-    """New keys with values of `least` to `most` bytes, log-uniform; so many of the sets overwrite instead."""
+    """New keys with values of `least` to `most` bytes, log-uniform; so many of the sets overwrite instead.
+
+    `entry_size` is what the configuration of Cachee says of them, if anything.
+    """
 
     name: str
     least: int
     most: int
     overwrites: float = 0.0
+    entry_size: str = ""
+
+    @property
+    def options(self) -> dict[str, str]:
+        return {"entry_size": self.entry_size} if self.entry_size else {}
 
     def upto(self, most: int) -> Load:
         """The same with no value beyond what a store takes."""
-        return Load(self.name, self.least, min(self.most, most), self.overwrites)
+        return replace(self, most=min(self.most, most))
 
     def size(self, draw: random.Random) -> int:
         if self.least == self.most:
@@ -146,7 +154,7 @@ def sizes_held(read: Callable[[list[str]], dict[str, bytes]], keys: Iterator[str
 
 def fill_cachee(load: Load, memory: int, writers: int, turn: int = 0) -> Held:
     """A segment, written full by so many processes at once; each turn draws other sizes and overwrites."""
-    config = mesh.local_config("memory", f"{memory}B")
+    config = mesh.local_config("memory", f"{memory}B", **load.options)
     with ExitStack() as stack:
         stack.callback(mesh.remove, config["host"]["name"])
         cache = stack.enter_context(cachee_shm.attach(mesh.NAMESPACE, config=config))

@@ -144,6 +144,7 @@ class Segment:
         fd: int,
         name: str,
         memory: int,
+        entry_bytes: int,
         host: str,
         hash_key: bytes | None,
         has_name: bool,
@@ -158,7 +159,7 @@ class Segment:
         decoders: tuple[Callable[[bytes], object], ...],
         compress_bytes: int,
         follows: bool,
-    ) -> int: ...
+    ) -> tuple[int, int]: ...
     def _find(self, key: str | bytes, counted: bool, /) -> tuple[int, Any]: ...
     def _find_early(self, key: str | bytes, times: float, /) -> tuple[int, Any, int]: ...
     def _stored(self, key: str | bytes, /) -> tuple[int, int, bytes]: ...

@@ -73,6 +73,7 @@ FILE_BYTES_MAX = 1 << 20  # a configuration of a thousand namespaces has about 1
 NAMESPACES_MAX = 1024
 PEERS_MAX = 4095  # a ring record has 12 bits for its source, and 0 is the host itself
 MEMORY_BYTES_MIN = 2 << 20
+ENTRY_BYTES_MIN, ENTRY_BYTES_MAX = 32, 64 << 10  # as core/geometry.h has them
 MEMORY_BYTES_MAX = 64 << 30  # an index word has 20 bits for its page of 64 KiB
 NEAR_CACHE_BYTES_MAX = 1 << 30  # the 64th part of MEMORY_BYTES_MAX
 NEAR_CACHE_SHARE = 64  # the near cache of a process has at most this fraction of the namespace's memory: 1/64
@@ -269,6 +270,13 @@ class Defaults(Table):
         le=MEMORY_BYTES_MAX,
         description=f'a size such as "256MiB", from 2MiB to 64GiB {SIZE_UNITS}',
     )
+    entry_size: Bytes = Field(
+        default=128,
+        ge=ENTRY_BYTES_MIN,
+        le=ENTRY_BYTES_MAX,
+        description='the size of a typical key and its value, such as "1KiB", from 32B to 64KiB '
+        f"{SIZE_UNITS}",
+    )
     default_ttl: Annotated[float | None, BeforeValidator(_duration_or_never)] = Field(
         default=None,
         ge=0.001,
@@ -397,6 +405,7 @@ class NamespaceConfig:
 
     name: str
     memory: int
+    entry_size: int
     default_ttl: float | None
     on_isolation: str
     isolation_ttl: float

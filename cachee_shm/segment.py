@@ -82,6 +82,7 @@ class Spec(NamedTuple):
     pickle: bool = False
     compress_bytes: int | None = None
     unknown_ttl_ms: int = 30_000
+    entry_bytes: int = 0  # of a typical entry, which the segment's tables are made for; 0: the core's default
     jitter: float = 0.0  # of the lifetimes of what is loaded
     service: str = ""  # what the roster calls this process; empty: by its program
 
@@ -140,6 +141,7 @@ def spec_of(config: Config, namespace: str | None) -> Spec:
         pickle=table.pickle,
         compress_bytes=table.compress,
         unknown_ttl_ms=round(table.unknown_ttl * 1000),
+        entry_bytes=table.entry_size,
         jitter=table.jitter,
     )
 
@@ -248,10 +250,11 @@ class Segment(_core.Segment):
 
     def _attach_file(self, fd: int) -> None:
         spec = self.spec
-        actual = self._attach(
+        actual, made_for = self._attach(
             fd,
             spec.path or spec.namespace,
             spec.memory_bytes,
+            spec.entry_bytes,
             spec.host,
             spec.hash_key,
             spec.path is not None,
@@ -276,6 +279,14 @@ class Segment(_core.Segment):
                 spec.path,
                 actual,
                 spec.memory_bytes,
+            )
+        elif made_for != (spec.entry_bytes or made_for):
+            warn(
+                "segment %s is made for entries of %d bytes, not the configured %d: the existing one wins "
+                "until the last process has left it, the bridge too",
+                spec.path,
+                made_for,
+                spec.entry_bytes,
             )
 
     def _judge_ttl(self, ttl: float | timedelta | EllipsisType | None, local: bool = False) -> None:

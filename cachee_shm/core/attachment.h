@@ -1,12 +1,12 @@
 /* attachment.h - one process's private view of a segment.
  *
- * Nothing here is shared. The geometry is copied and checked once at attach (segment.c); after that every
+ * Nothing here is shared. The geometry is computed and checked once at attach (geometry.h); after that every
  * offset read from shared memory is bounded by these numbers and never by numbers in the segment.
  */
 #ifndef CACHEE_ATTACHMENT_H
 #define CACHEE_ATTACHMENT_H
 
-#include "layout.h"
+#include "geometry.h"
 
 enum { NO_PAGE = UINT32_MAX };
 #define NO_BRIDGE UINT64_MAX
@@ -57,14 +57,6 @@ struct view { /* what the page words said when they were last looked through: se
 struct survey { /* of pages with tagged entries: see survey.c */
     uint64_t moved;      /* the tags' last event that it is about */
     uint32_t page, left; /* where it goes on, and for how many pages */
-};
-
-struct geometry {
-    uint64_t total_bytes;
-    uint32_t roster_slots, source_slots, lease_slots, ring_slots, tag_slots, bucket_count, page_count, page_bytes,
-        intent_slots, sketch_blocks, ghost_sets;
-    uint64_t roster_at, intents_at, range_fences_at, doubts_at, dues_at, sources_at, leases_at, locks_at, ring_at, fences_at, own_writes_at, tag_fences_at, own_tags_at,
-        index_at, page_words_at, page_notes_at, sketch_at, ghost_at, pages_at;
 };
 
 struct attachment {
@@ -149,16 +141,6 @@ struct attachment {
     uint32_t house_page;   /* where its next look at who holds the pages begins */
     uint64_t house_second; /* of the wall clock: in it, this process has looked whether housekeeping is due */
 };
-
-static inline uint32_t lock_slots(const struct geometry *g) { return g->lease_slots / LEASES_PER_LOCK; }
-
-/* Does the header say what this geometry is? */
-static inline bool geometry_is(const struct header *h, const struct geometry *g)
-{
-    return h->total_bytes == g->total_bytes && h->roster_slots == g->roster_slots && h->source_slots == g->source_slots &&
-           h->lease_slots == g->lease_slots && h->ring_slots == g->ring_slots && h->tag_slots == g->tag_slots &&
-           h->bucket_count == g->bucket_count && h->page_count == g->page_count && h->page_bytes == g->page_bytes;
-}
 
 /* segment.c, which alone maps memory: zeros in the place of a file that somebody cut. */
 void segment_map_zeros(struct attachment *a);

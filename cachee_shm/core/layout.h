@@ -25,9 +25,9 @@
  *   + sketch         ghost            ghost_sets x 16                 any process; advice, exact or not
  *   + ghost          pages            page_count x page_bytes         the page's owner
  *
- * Regions are rounded up to 64 bytes, pages start on 4 KiB. A page has 16 KiB, or 64 KiB from 128 MiB on. Offsets, never pointers. Whoever attaches copies
- * the geometry into its own memory once, checked against the file's size, and bounds every later offset by
- * that copy: shared memory is input. Everything else is read from the segment at each use.
+ * Regions are rounded up to 64 bytes, pages start on 4 KiB. A page has 16 or 64 KiB (geometry.c). Offsets, never pointers. Whoever attaches computes
+ * the geometry once, checks it against the header's counts and the file's size, and bounds every later offset by
+ * its own copy: shared memory is input. Everything else is read from the segment at each use.
  *
  * Words
  *
@@ -78,6 +78,8 @@
 /* Raised by whoever changes what a shared byte means, because the fingerprint sees sizes alone. 2: page_note.dead names
  * its life. 3: intents, leases and records changed their meaning. */
 #define LAYOUT_NUMBER 3u
+/* Raised by whoever changes what geometry.c makes of the same two numbers. */
+#define GEOMETRY_NUMBER 1u
 #define LAYOUT_MAGIC 0x3145454843414321ull /* "!CACHEE1" */
 
 enum {
@@ -258,6 +260,7 @@ struct header {
     _Alignas(64) a64 sweep_at_ms;    /* any process, by CAS: when the next sweep is due */
     a64 roster_high;                 /* any process, raised: roster slots ever used */
     a64 lock_fence;                  /* any process, by CAS, only upwards: the last fencing number that was drawn, here or before, see lock.h */
+    uint64_t entry_bytes;            /* creator: of a typical entry, which the tables are made for, see geometry.h */
 };
 
 /* ---- what every layout keeps ----
@@ -434,7 +437,7 @@ _Static_assert(KEY_BYTES_MAX <= ENTRY_KEY_BITS && TAGS_MAX <= ENTRY_TAGS_BITS, "
 #define LAYOUT_FINGERPRINT                                                                                             \
     ((uint64_t)LAYOUT_NUMBER << 56 ^ (uint64_t)sizeof(struct header) << 40 ^ (uint64_t)sizeof(struct roster_slot) << 28 ^ \
      (uint64_t)sizeof(struct source_slot) << 20 ^ (uint64_t)ENTRY_HEADER_WORDS << 16 ^ (uint64_t)ENTRY_UNIT << 4 ^        \
-     (uint64_t)sizeof(struct page_note) ^ (uint64_t)sizeof(struct lease_slot) << 32 ^ (uint64_t)sizeof(struct lock_slot) << 44 ^ (uint64_t)INTENT_BUCKET_BITS << 36 ^ (uint64_t)STAT_COUNT << 8)
+     (uint64_t)sizeof(struct page_note) ^ (uint64_t)sizeof(struct lease_slot) << 32 ^ (uint64_t)sizeof(struct lock_slot) << 44 ^ (uint64_t)INTENT_BUCKET_BITS << 36 ^ (uint64_t)STAT_COUNT << 8 ^ (uint64_t)GEOMETRY_NUMBER << 52)
 
 /* An entry is seen as words: all of it may be read while its page is being reused. */
 enum { ENTRY_HASH, ENTRY_VERSION, ENTRY_EXPIRES_FLAGS, ENTRY_STORED };

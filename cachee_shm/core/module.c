@@ -283,7 +283,7 @@ static bool attach(SegmentObject *s, int fd, struct segment_config *config, cons
     return attached;
 }
 
-/* _attach(fd, name, memory, host, hash_key, has_name, has_bridge, isolation_ttl_ms, on_isolation, default_ttl_ms, near_bytes,
+/* _attach(fd, name, memory, entry_bytes, host, hash_key, has_name, has_bridge, isolation_ttl_ms, on_isolation, default_ttl_ms, near_bytes,
  * near_objects, doorbell, encode, decoders, compress_bytes, follows); compress_bytes is 0 for none.
  * takes fd over. Called again, it leaves the old segment for the new one. Raises OSError where a system call failed. */
 static PyObject *Segment_attach(SegmentObject *s, PyObject *args)
@@ -292,10 +292,10 @@ static PyObject *Segment_attach(SegmentObject *s, PyObject *args)
     int fd, has_bridge, has_name, follows;
     uint32_t on_isolation;
     struct near_wish wish;
-    uint64_t memory, isolation_ttl_ms, default_ttl_ms, compress_bytes;
+    uint64_t memory, entry_bytes, isolation_ttl_ms, default_ttl_ms, compress_bytes;
     PyObject *hash_key, *encode, *decoders;
-    if (!PyArg_ParseTuple(args, "isO&sOppO&O&O&O&O&sOO!O&p:_attach",
-                          &fd, &config.name, number64_from, &memory, &config.host, &hash_key, &has_name,
+    if (!PyArg_ParseTuple(args, "isO&O&sOppO&O&O&O&O&sOO!O&p:_attach",
+                          &fd, &config.name, number64_from, &memory, number64_from, &entry_bytes, &config.host, &hash_key, &has_name,
                           &has_bridge, number64_from, &isolation_ttl_ms, number32_from, &on_isolation,
                           number64_from, &default_ttl_ms, number64_from, &wish.bytes_max,
                           number32_from, &wish.objects, &config.doorbell_name,
@@ -303,6 +303,7 @@ static PyObject *Segment_attach(SegmentObject *s, PyObject *args)
         !hash_key_from(hash_key, &config))
         return NULL;
     config.total_bytes = memory;
+    config.entry_bytes = entry_bytes;
     config.has_bridge = has_bridge;
     config.has_name = has_name;
     config.isolation_ttl_ms = isolation_ttl_ms;
@@ -314,10 +315,10 @@ static PyObject *Segment_attach(SegmentObject *s, PyObject *args)
     s->compress_bytes = compress_bytes && compress_bytes < PY_SSIZE_T_MAX ? (Py_ssize_t)compress_bytes : PY_SSIZE_T_MAX;
     s->follows = follows;
     bool attached = attach(s, fd, &config, &wish);
-    uint64_t total_bytes = s->a.geo.total_bytes;
+    unsigned long long total_bytes = s->a.geo.total_bytes, made_for = s->a.geo.entry_bytes;
     Py_XDECREF(old_encode); /* last: it may run Python code */
     Py_XDECREF(old_decoders);
-    return attached ? PyLong_FromUnsignedLongLong(total_bytes) : NULL;
+    return attached ? Py_BuildValue("KK", total_bytes, made_for) : NULL;
 }
 
 /* What is still owed has a last chance. */

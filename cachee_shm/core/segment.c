@@ -1,4 +1,4 @@
-/* segment.c - see segment.h. Layout and geometry are in layout.h; this file fills them in and checks them. */
+/* segment.c - see segment.h. Layout and geometry are in layout.h and geometry.h; this file fills them in and checks them. */
 #include "segment.h"
 
 #include <errno.h>
@@ -10,105 +10,13 @@
 #include <unistd.h>
 
 enum {
-    BYTES_PER_RING_SLOT = 4096,
-    RING_SLOTS_MIN = 512,
-    RING_SLOTS_MAX = 1 << 20,
-    BYTES_PER_ROSTER_SLOT = 16384,
-    ROSTER_SLOTS_MIN = 64,
-    BYTES_PER_SOURCE = 32768,
-    BYTES_PER_LEASE = 4096, /* of a small segment too, thousands of keys may be loaded at once */
-    LEASES_MIN = 512,
-    LEASES_MAX = 1 << 16,
-    SOURCES_MIN = 64,
     HUGE_PAGE_BYTES = 2 << 20,
     HUGE_PAGES_MS_MAX = 1000, /* of a creator, whom others wait for; the tables come first */
     FENCES_PER_SWEEP = 1 << 18, /* raised for a dead process's shared intents: some milliseconds */
     MADVISE_COLLAPSE = 25,    /* MADV_COLLAPSE, which older headers lack */
-    LARGE_PAGES_FROM = 128 << 20, /* below, many small pages serve the policy better than few large ones */
-    BYTES_PER_INDEX_WORD = 112,   /* of value memory: 8 bytes of index for a smallish entry, at 1.5 words an average one */
-    INDEX_WORDS_PER_SKETCH_BLOCK = 32, /* four counters of 4 bits for each */
-    INDEX_WORDS_PER_GHOST_SET = 16,    /* half a fingerprint of 16 bits for each */
 };
 
-/* ---- geometry ---- */
-
-static uint64_t clamp(uint64_t v, uint64_t low, uint64_t high) { return v < low ? low : v > high ? high : v; }
 static uint64_t align_up(uint64_t v, uint64_t to) { return (v + to - 1) / to * to; }
-
-static uint32_t power_of_two_below(uint64_t v)
-{
-    uint32_t p = 1;
-    while ((uint64_t)p * 2 <= v)
-        p *= 2;
-    return p;
-}
-
-/* How a segment of this size is divided. Everything but the page count follows from the size. */
-static void plan_counts(struct geometry *g, uint64_t total_bytes)
-{
-    g->total_bytes = total_bytes;
-    g->roster_slots = (uint32_t)clamp(total_bytes / BYTES_PER_ROSTER_SLOT, ROSTER_SLOTS_MIN, ROSTER_SLOTS_MAX);
-    g->source_slots = (uint32_t)clamp(total_bytes / BYTES_PER_SOURCE, SOURCES_MIN, SOURCE_SLOTS_MAX);
-    g->intent_slots = g->roster_slots * INTENTS_PER_ROSTER_SLOT;
-    g->lease_slots = (uint32_t)clamp(total_bytes / BYTES_PER_LEASE, LEASES_MIN, LEASES_MAX);
-    g->ring_slots = power_of_two_below(clamp(total_bytes / BYTES_PER_RING_SLOT, RING_SLOTS_MIN, RING_SLOTS_MAX));
-    g->tag_slots = g->ring_slots;
-    uint64_t fixed = HEADER_BYTES + (uint64_t)g->roster_slots * sizeof(struct roster_slot) +
-                     (uint64_t)g->intent_slots * sizeof(struct intent) +
-                     (uint64_t)g->source_slots * sizeof(struct source_slot) + (uint64_t)g->lease_slots * (sizeof(struct lease_slot) + sizeof(struct lock_slot) / LEASES_PER_LOCK) +
-                     (uint64_t)g->ring_slots * (sizeof(pair128) + FENCES_PER_RING_SLOT * 12 + 8 + 4) +
-                     (8 << INTENT_BUCKET_BITS) + 16 * 64 + HEADER_BYTES;
-    g->page_bytes = total_bytes < LARGE_PAGES_FROM ? PAGE_BYTES_SMALL : PAGE_BYTES_MAX;
-    uint64_t words_per_page = g->page_bytes / BYTES_PER_INDEX_WORD;
-    uint64_t per_page = g->page_bytes + 8 + sizeof(struct page_note) + words_per_page * 8 +
-                        words_per_page * SKETCH_BLOCK_WORDS * 8 / INDEX_WORDS_PER_SKETCH_BLOCK +
-                        words_per_page * GHOST_SET_WORDS * 8 / INDEX_WORDS_PER_GHOST_SET + 64;
-    uint64_t pages = total_bytes > fixed ? (total_bytes - fixed) / per_page : 0;
-    g->page_count = (uint32_t)clamp(pages, 0, PAGES_MAX - 1);
-    uint64_t words = g->page_count * words_per_page;
-    g->bucket_count = (uint32_t)(words / BUCKET_WORDS);
-    g->sketch_blocks = (uint32_t)(words / INDEX_WORDS_PER_SKETCH_BLOCK);
-    g->ghost_sets = (uint32_t)(words / INDEX_WORDS_PER_GHOST_SET);
-}
-
-static uint64_t place_region(uint64_t *at, uint64_t count, uint64_t each, uint64_t alignment)
-{
-    uint64_t start = align_up(*at, alignment);
-    *at = start + count * each;
-    return start;
-}
-
-/* Offsets follow from the counts. Returns the bytes needed. */
-static uint64_t plan_offsets(struct geometry *g)
-{
-    uint64_t at = HEADER_BYTES;
-    g->roster_at = place_region(&at, g->roster_slots, sizeof(struct roster_slot), 64);
-    g->intents_at = place_region(&at, g->intent_slots, sizeof(struct intent), 64);
-    g->range_fences_at = place_region(&at, 1 << INTENT_BUCKET_BITS, 8, 64);
-    g->doubts_at = place_region(&at, 1 << INTENT_BUCKET_BITS, 8, 64);
-    g->dues_at = place_region(&at, DUE_SLOTS, sizeof(pair128), 64);
-    g->sources_at = place_region(&at, g->source_slots, sizeof(struct source_slot), 64);
-    g->leases_at = place_region(&at, g->lease_slots, sizeof(struct lease_slot), 64);
-    g->locks_at = place_region(&at, lock_slots(g), sizeof(struct lock_slot), 64);
-    g->ring_at = place_region(&at, g->ring_slots, sizeof(pair128), 64);
-    g->fences_at = place_region(&at, (uint64_t)g->ring_slots * FENCES_PER_RING_SLOT, 8, 64);
-    g->own_writes_at = place_region(&at, (uint64_t)g->ring_slots * FENCES_PER_RING_SLOT, 4, 64);
-    g->tag_fences_at = place_region(&at, g->tag_slots, 8, 64);
-    g->own_tags_at = place_region(&at, g->tag_slots, 4, 64);
-    g->index_at = place_region(&at, g->bucket_count, BUCKET_WORDS * 8, 64);
-    g->page_words_at = place_region(&at, g->page_count, 8, 64);
-    g->page_notes_at = place_region(&at, g->page_count, sizeof(struct page_note), 64);
-    g->sketch_at = place_region(&at, g->sketch_blocks, SKETCH_BLOCK_WORDS * 8, 64);
-    g->ghost_at = place_region(&at, g->ghost_sets, GHOST_SET_WORDS * 8, 64);
-    g->pages_at = place_region(&at, g->page_count, g->page_bytes, HEADER_BYTES);
-    return at;
-}
-
-static bool plan(struct geometry *g, uint64_t total_bytes)
-{
-    plan_counts(g, total_bytes);
-    return g->page_count >= 4 && plan_offsets(g) <= total_bytes;
-}
 
 /* ---- creation ---- */
 
@@ -172,11 +80,17 @@ static void describe(struct header *h, const struct geometry *g)
     kept->own_tags_at = g->own_tags_at;
 }
 
+static uint64_t entry_bytes_of(const struct segment_config *config)
+{
+    return config->entry_bytes ? config->entry_bytes : ENTRY_BYTES_TYPICAL;
+}
+
 static void fill_header(struct header *h, const struct geometry *g, const struct segment_config *config)
 {
     h->magic = LAYOUT_MAGIC;
     h->fingerprint = LAYOUT_FINGERPRINT;
     h->total_bytes = g->total_bytes;
+    h->entry_bytes = g->entry_bytes;
     h->created_wall_ns = wall_ns();
     h->time_namespace = time_namespace();
     h->roster_slots = g->roster_slots;
@@ -313,7 +227,7 @@ static enum attach_result validate(const struct header *h, uint64_t file_bytes, 
         return ATTACH_GARBAGE;
     if (h->fingerprint != LAYOUT_FINGERPRINT)
         return ATTACH_LAYOUT;
-    if (h->total_bytes > file_bytes || !plan(g, h->total_bytes) || !geometry_is(h, g))
+    if (h->total_bytes > file_bytes || !geometry_plan(g, h->total_bytes, h->entry_bytes) || !geometry_is(h, g))
         return ATTACH_GARBAGE;
     if (h->time_namespace != time_namespace())
         return h->time_namespace && time_namespace() ? ATTACH_TIME_NAMESPACE : ATTACH_NO_PROC;
@@ -336,7 +250,7 @@ static enum attach_result remove_name(const struct attachment *a)
 static enum attach_result fill(struct attachment *a, const struct segment_config *config)
 {
     struct geometry g;
-    if (!plan(&g, config->total_bytes))
+    if (!geometry_plan(&g, config->total_bytes, entry_bytes_of(config)))
         return ATTACH_TOO_SMALL;
     enum attach_result result = reserve(a->fd, g.total_bytes);
     if (result != ATTACH_CREATED)
@@ -379,14 +293,16 @@ static enum attach_result retire_file(const struct attachment *a)
     return remove_name(a);
 }
 
-/* The configured size is another, and nobody is attached who would lose by it. */
+/* The configured sizes are others, and nobody is attached who would lose by it. */
 static bool is_outgrown(const struct attachment *a, const struct segment_config *config)
 {
     struct header h;
     struct geometry g;
     struct stat s;
-    return config->has_name && read_header(a->fd, &h) && h.total_bytes != config->total_bytes && fstat(a->fd, &s) == 0 &&
-           validate(&h, (uint64_t)s.st_size, &g, config) == ATTACHED && plan(&g, config->total_bytes) && !roster_in_use(a);
+    return config->has_name && read_header(a->fd, &h) &&
+           (h.total_bytes != config->total_bytes || h.entry_bytes != entry_bytes_of(config)) && fstat(a->fd, &s) == 0 &&
+           validate(&h, (uint64_t)s.st_size, &g, config) == ATTACHED &&
+           geometry_plan(&g, config->total_bytes, entry_bytes_of(config)) && !roster_in_use(a);
 }
 
 /* With the creation lock held, which a creator that dies leaves to the next, who begins again. */
@@ -650,7 +566,7 @@ static void begin_stand_in(struct attachment *a, unsigned char *base)
     a->stand_in = true;
     a->file_name[0] = 0;
     a->written = a->wrote_ms = a->span_hash = a->slot = 0;
-    plan(&a->geo, SEGMENT_BYTES_MIN);
+    geometry_plan(&a->geo, SEGMENT_BYTES_MIN, ENTRY_BYTES_TYPICAL);
     point_into(a);
     a->me = &a->roster[0];
     forget_pages(a);

@@ -6,6 +6,7 @@
 
 struct segment_config {
     uint64_t total_bytes;     /* wanted; an existing segment's size wins while anybody is attached to it */
+    uint64_t entry_bytes;     /* of a typical entry, for the geometry; 0: ENTRY_BYTES_TYPICAL. As total_bytes, the existing one wins */
     uint64_t hash_key[2];     /* the namespace's; has_hash_key false: random at creation, read from the segment after */
     uint64_t isolation_ttl_ms, default_ttl_ms;
     uint64_t incarnation_seen; /* the highest of this name's earlier segments that is known; 0: none is */

@@ -223,7 +223,7 @@ REFUSED = [
     ({"defaults": 1}, "defaults: found 1; accepted: a table: [defaults]"),
     (
         {"defaults": {"memmory": "1GiB"}},
-        "defaults.memmory: an unknown key; accepted: memory, default_ttl, on_is",
+        "defaults.memmory: an unknown key; accepted: memory, entry_size, def",
     ),
     ({"defaults": {"memory": 67108864}}, "defaults.memory: found 67108864; accepted: a size such as"),
     (
@@ -256,7 +256,7 @@ REFUSED = [
     ({"namespaces": {"a": {"near_cache": "2GiB"}}}, "namespaces.a.near_cache: found '2GiB'; accepted: the"),
     (
         {"namespaces": {"a": {"near_cache_entries": 64}}},
-        "namespaces.a.near_cache_entries: an unknown key; accepted: memory, default_ttl",
+        "namespaces.a.near_cache_entries: an unknown key; accepted: memory, entry_size",
     ),
     (
         {"namespaces": {"a": {"near_objects": "yes"}}},
@@ -285,7 +285,7 @@ REFUSED = [
     ({"namespaces": {"a.b": {}}}, "namespaces: found 'a.b'; accepted: 1 to 64 letters, digits, '-' and '_'"),
     ({"namespaces": {"ü": {}}}, "namespaces: found 'ü'; accepted: 1 to 64 letters"),
     ({"namespaces": {"a" * 65: {}}}, "accepted: 1 to 64 letters, digits, '-' and '_'"),
-    ({"namespaces": {"a": {"x": 1}}}, "namespaces.a.x: an unknown key; accepted: memory, default_ttl,"),
+    ({"namespaces": {"a": {"x": 1}}}, "namespaces.a.x: an unknown key; accepted: memory, entry_size,"),
     ({"namespaces": {"a": {"memory": []}}}, "namespaces.a.memory: found []; accepted: a size such as"),
     ({"namespaces": {"a": "1GiB"}}, "namespaces.a: found '1GiB'; accepted: tables: [namespaces.NAME]"),
     ({"bridge": []}, "bridge: found []; accepted: a table: [bridge]"),

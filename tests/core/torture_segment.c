@@ -173,6 +173,7 @@ static const struct wrong wrongs[] = {
     FIELD(magic, ATTACH_GARBAGE),       FIELD(fingerprint, ATTACH_LAYOUT),      FIELD(total_bytes, ATTACH_GARBAGE),
     FIELD(roster_slots, ATTACH_GARBAGE), FIELD(source_slots, ATTACH_GARBAGE),   FIELD(lease_slots, ATTACH_GARBAGE),
     FIELD(ring_slots, ATTACH_GARBAGE),  FIELD(tag_slots, ATTACH_GARBAGE),       FIELD(bucket_count, ATTACH_GARBAGE),
+    FIELD(entry_bytes, ATTACH_GARBAGE),
     FIELD(page_count, ATTACH_GARBAGE),  FIELD(hash_key, ATTACH_HASH_KEY),       FIELD(time_namespace, ATTACH_TIME_NAMESPACE),
 };
 
