@@ -67,7 +67,8 @@ class Events:
 
     Raises ``Lapped`` once when records were overwritten before they were read, or the segment was replaced:
     the cursor then stands at the present end of the ring and can be iterated further. An exception that comes
-    from outside (a signal handler's, a task's cancellation) loses no event: iterate further.
+    from outside (a signal handler's, a task's cancellation) loses no event: iterate further. On Python
+    3.10, a signal handler may raise at the very byte code that returns an event; that event is lost.
     """
 
     def __init__(self, segment: Segment, keys: Iterable[str | bytes] | None = None) -> None:
