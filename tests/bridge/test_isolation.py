@@ -2,6 +2,7 @@
 
 import pytest
 
+from cachee_bridge.ports.reasons import Reason
 from cachee_bridge.protocol.isolation import PERIOD_S, TELL_S
 from cachee_bridge.sources.horizon import Horizon
 from cachee_bridge.wire.frames import FRAME_BYTES_MAX, Decoder
@@ -305,3 +306,42 @@ class TestWhatManyNamespacesCost:
         assert {row.namespace for beat in beats for row in (*beat.heads, *beat.cursors)} <= {"n7"}
         assert b.stores["n7"].payloads()[-1] == key(1)
         assert link.acked["n7"] == a.stores["n7"].tail
+
+    def test_one_that_this_host_lacks_holds_up_no_other(self, cable, heard):
+        a, _ = self.many(cable, 3)
+        cable.run(3.0)
+        heard.clear()
+        a.mesh._session.namespaces.touched |= {"absent", "n1"}  # a peer's beat named both
+        a.mesh.tick(cable.now)
+        assert "n1" in heard
+
+    def test_one_that_is_calm_no_more_is_taken_out_of_those_that_are_served_on_together(
+        self, cable, heard, monkeypatch
+    ):
+        a, _ = self.many(cable, 5)
+        cable.run(3.0)
+        served_on, goes_on = [], Horizon.go_on
+
+        def counted(self, now, until):
+            served_on.append(self.namespace)
+            return goes_on(self, now, until)
+
+        monkeypatch.setattr(Horizon, "go_on", counted)
+        heard.clear()
+        a.stores["n0"].announce(key(1))  # and no pump heals it
+        cable.now += 2 * PERIOD_S
+        a.mesh.tick(cable.now)
+        assert sorted(served_on) == ["n1", "n2", "n3", "n4"]
+        assert heard == ["n0"]
+
+    def test_people_are_told_of_each_that_changes_and_of_no_other(self, cable):
+        a, _ = self.many(cable, 3)
+        cable.run(3.0)
+        a.said.clear()
+        namespaces = a.mesh._session.namespaces
+        namespaces.members["n2"].refuse("web-9", Reason.HASH_KEY)
+        namespaces.members["n2"].horizon.until = cable.now - 1.0
+        namespaces.touched |= {"n0", "n1", "n2"}
+        a.mesh.tick(cable.now)
+        cable.settle()
+        assert a.texts("warning") == "namespace n2 is isolated: nothing fresh from web-9"
