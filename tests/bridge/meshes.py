@@ -308,3 +308,16 @@ class Cable:
             other.mesh.ring_moved(namespace, self.now)
         if node.name not in self.full:
             node.mesh.writable(effect.link, self.now)
+
+
+def two(cable: Cable, **settings: Any) -> list[Node]:
+    """One identical configuration for both, as in production."""
+    nodes = [cable.node(name, ("a", "b"), **settings) for name in ("a", "b")]
+    cable.run(1.0)
+    return nodes
+
+
+def three(cable: Cable) -> list[Node]:
+    nodes = [cable.node(name, ("a", "b", "c")) for name in ("a", "b", "c")]
+    cable.run(1.0)
+    return nodes

@@ -27,7 +27,7 @@ from cachee_bridge.wire.messages import (
     Sync,
 )
 from tests.bridge.meshes import Cable, FakeStore, Node, key
-from tests.bridge.test_session import Peer
+from tests.bridge.peers import Peer
 
 NAMESPACES = ("shop", "news", "jobs")
 

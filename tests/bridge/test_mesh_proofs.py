@@ -4,54 +4,19 @@ import random
 
 import pytest
 
-from cachee_bridge.ports.effects import Close, Send
+from cachee_bridge.ports.effects import Send
 from cachee_bridge.protocol.mesh import Mesh, Settings
-from cachee_bridge.protocol.opening import HANDSHAKES_MAX
 from cachee_bridge.streams.buckets import EVICT_WORDS, read_piece
 from cachee_bridge.wire.frames import NUMBERS, encode
 from cachee_bridge.wire.identity import Identity
 from cachee_bridge.wire.messages import Frame, Leave, Replay, Sync
-from cachee_shm.errors import AuthError
-from tests.bridge.meshes import SECRET, Cable, FakeStore, key
-from tests.bridge.test_mesh import two
+from tests.bridge.meshes import Cable, FakeStore, key, two
 from tests.stand_in.ring import Shape
 
 
 @pytest.fixture
 def cable() -> Cable:
     return Cable()
-
-
-class TestLinksThatDoNotComeUp:
-    def test_are_told_once_for_each_reason(self, cable):
-        a = cable.node("a", ("b",))
-        told = ["b:1 cannot be reached: refused; it is dialled again"]
-        cable.run(3.0)
-        assert [log.text for log in a.said if "dialled again" in log.text] == told
-        for reason in ("no TLS there", "no TLS there", "another CA", "another CA"):
-            a.mesh.connect_failed("b:1", reason, cable.now)
-        cable.settle()
-        assert [log.text.split(": ")[1] for log in a.said if "dialled again" in log.text] == [
-            "refused; it is dialled again",
-            "no TLS there; it is dialled again",
-            "another CA; it is dialled again",
-        ]
-
-    def test_and_end_without_a_word_are_told_with_the_reason(self, cable):
-        a = cable.node("a", ("b",))
-        a.mesh.link_opened(7, "b:1", cable.now, "10.0.0.2")
-        a.mesh.link_closed(7, "the other end refuses this host's TLS: unknown ca", cable.now)
-        cable.settle()
-        assert "b:1 ended the link before it was up: the other end refuses" in a.texts("warning")
-
-    def test_of_strangers_the_oldest_gives_way_to_who_proves_himself(self, cable):
-        a = cable.node("a", secrets=(SECRET,))
-        for link in range(1000, 1001 + HANDSHAKES_MAX):
-            a.mesh.link_opened(link, None, cable.now, "10.0.0.9")
-        assert [effect.link for effect in a.mesh.effects() if isinstance(effect, Close)] == [1000]
-        cable.node("b", ("a",), secrets=(SECRET,))
-        cable.run(0.5)
-        assert a.state_of("b") == "up"
 
 
 def certified(cable, name, certificate, stores=("shop", "news"), **settings):
@@ -107,26 +72,6 @@ class TestCertificates:
         assert "it calls itself 'c', and its certificate is for 'b'" in a.texts("debug")
         assert a.state_of("c") == "unknown"
         assert c.state_of("a") != "up"
-
-    def test_a_changed_secret_holds_for_links_that_begin_from_then_on(self, cable):
-        a, b = two(cable, secrets=(SECRET,))
-        closed = len(a.closed), len(b.closed)
-        for node in (a, b):
-            node.mesh.renew((b"another secret of 16 bytes",))
-        cable.run(1.0)
-        assert a.state_of("b") == "up"
-        assert (len(a.closed), len(b.closed)) == closed
-        cable.break_link(a, b)
-        cable.run(1.0)
-        assert a.state_of("b") == "up"
-        c = cable.node("c", ("a",), secrets=(SECRET,))
-        cable.run(1.0)
-        assert c.state_of("a") != "up"
-
-    def test_a_secret_that_protects_nothing_is_not_taken(self, cable):
-        a, _ = two(cable, secrets=(SECRET,))
-        with pytest.raises(AuthError):
-            a.mesh.renew((b"short",))
 
 
 class TestBudget:

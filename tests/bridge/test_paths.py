@@ -8,7 +8,7 @@ from cachee_bridge.protocol import paths
 from cachee_bridge.routing import relaying
 from cachee_bridge.wire.frames import PREFIX, decode, encode
 from cachee_bridge.wire.identity import Identity
-from cachee_bridge.wire.messages import ROWS_MAX, Beat, Cursor, Follow, Frame, Head, Replay, Sync
+from cachee_bridge.wire.messages import Beat, Cursor, Follow, Frame, Head, Replay, Sync
 from tests.bridge.meshes import Cable, FakeStore, key
 
 
@@ -455,32 +455,3 @@ class TestWhatChangesAtOnce:
         assert all(len(linked(node)) == len(nodes) - 1 for node in nodes)
         cable.run(4.0)
         assert all(len(linked(node)) < len(nodes) - 1 for node in nodes)
-
-
-def test_a_beat_with_more_rows_than_a_message_takes_is_several():
-    head = Head("shop", "a", 1, 1, 0, 0)
-    cursors = tuple(Cursor("shop", "a", 1, number, "b") for number in range(2 * ROWS_MAX + 1))
-    parts = relaying.in_parts(Beat(5, 4, (head,), cursors))
-    assert [len(part.cursors) for part in parts] == [ROWS_MAX, ROWS_MAX, 1]
-    assert tuple(row for part in parts for row in part.cursors) == cursors
-    assert [part.heads for part in parts] == [(head,), (), ()]
-    assert all((part.stamp, part.echo) == (5, 4) for part in parts)
-
-
-@pytest.mark.parametrize("ahead", [1, 1 << 40])
-def test_a_relayed_cursor_beyond_this_ring_is_not_believed(cable, ahead):
-    a, b, c = mesh(cable, 3)
-    a.write(key(7))
-    cable.run(0.5)
-    acks, known = a.mesh._session.acknowledgements, dict(a.store.acked)
-    for cursor, incarnation in (
-        (a.store.tail + ahead, a.store.incarnation),
-        (a.store.tail, a.store.incarnation + 1),
-    ):
-        row = Cursor("shop", a.name, incarnation, cursor, c.name)
-        acks.on_cursor(a.mesh._links.up[b.name], row, cable.now)
-        assert ("shop", c.name) not in acks.of_own_ring
-        assert a.store.acked == known
-    row = Cursor("shop", a.name, a.store.incarnation, a.store.tail, c.name)
-    acks.on_cursor(a.mesh._links.up[b.name], row, cable.now)
-    assert acks.of_own_ring["shop", c.name] == a.store.tail
