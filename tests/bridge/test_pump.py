@@ -163,6 +163,18 @@ def test_rings_that_follow_closely_end_the_ringing(bell: Doorbell, monkeypatch: 
     run(test, bell)
 
 
+def test_a_ring_that_a_former_bridge_left_armed_is_disarmed_while_it_is_looked_at(bell: Doorbell) -> None:
+    async def test(rig: Rig) -> None:
+        ring = FakeRing()
+        ring.armed = True
+        rig.rings["blog"] = ring
+        rig.pump.add("blog", ring)
+        assert not ring.armed
+        await until(rig.asleep)
+
+    run(test, bell)
+
+
 def test_a_pace_that_only_the_last_look_meets_never_rings(bell: Doorbell) -> None:
     class Paced(FakeRing):
         def __init__(self) -> None:
