@@ -63,7 +63,7 @@ torture: build                          ## deaths, races, wrong bytes and the so
 	CACHEE_MODEL=whole $(PY) -m pytest --timeout=0 tests/core/test_model.py
 	$(MAKE) -C tests/core torture ROUNDS=$(ROUNDS)
 
-simulate: build                         ## the mesh under simulated disasters (SEEDS=2000); goes on where it was interrupted
+simulate: build                         ## the mesh under simulated disasters (SEEDS=2000), compiled; goes on where it was interrupted
 	$(PY) -m tests.simulation --campaign $(SEEDS)
 
 fuzz: build $(VENV)/.fuzz               ## the wire, guided by coverage (RUNS=100000 each), and the generated tests (EXAMPLES=20000)

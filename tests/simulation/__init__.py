@@ -1,7 +1,8 @@
 """A deterministic simulator: hosts, their segments, a network and an adversary around the real protocol core.
 
     python -m tests.simulation --seeds 2000    seeds 0..1999; each failure prints how to see it again
-    python -m tests.simulation --campaign 2000 the same, in all processors; goes on where it was interrupted
+    python -m tests.simulation --campaign 2000 the same, compiled, in all processors; goes on where it was
+                                               interrupted
     python -m tests.simulation --seed 42       one, with its story
     python -m tests.simulation --rules         each rule switched off, until a seed shows it
 
@@ -14,6 +15,8 @@
     world.py      virtual time, and the adversary
     rules.py      the rules, each as a switch
     campaign.py   many seeds, with a record of those that were run
+    compiled.py   the simulator and the protocol core compiled by mypyc, for a campaign
+    commands.py   what the command line asks for
 
 Nothing but the seed decides what happens.
 """

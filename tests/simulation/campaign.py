@@ -1,13 +1,17 @@
 """A campaign of many seeds, which goes on where it was interrupted.
 
+Compiled, if that can be done here (compiled.py): then some seeds are run both ways before it begins.
+
 `build/simulation/VERSION` belongs to one version of the sources. It has a line for each seed that was run:
 the seed, and how it failed, if it did. Whoever starts the campaign again runs the other seeds.
 """
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import multiprocessing
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -15,23 +19,27 @@ from concurrent.futures import ProcessPoolExecutor
 from itertools import islice
 from pathlib import Path
 
+from tests.simulation import compiled
 from tests.simulation.truth import Broken
-from tests.simulation.world import run
+from tests.simulation.world import fingerprint, run
 
 ROOT = Path(__file__).resolve().parents[2]
 DIRECTORY = ROOT / "build" / "simulation"
 TELL_EVERY_S = 60.0
+GARBAGE_MAX = 100_000
+"""So many objects more than were freed make Python look for garbage: a seed's worlds are few and large."""
+COMPARED = 3
 CHUNK, CHUNKS_AHEAD = 20, 4
 """Seeds are given out in chunks, and few of these at a time: what is under way at an interruption is lost."""
 
 
 def version() -> str:
-    """Of all Python sources of this repository that the simulator has imported."""
+    """Of all Python sources of this repository that the simulator has imported, compiled or not."""
     loaded = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
-    sources = sorted(path for path in map(Path, filter(None, loaded)) if path.is_relative_to(ROOT))
+    sources = {compiled.source_of(path) for path in map(Path, filter(None, loaded))}
     digest = hashlib.sha256()
-    for path in sources:
-        if path.suffix == ".py" and ".venv" not in path.parts:
+    for path in sorted(path for path in sources if path.is_relative_to(ROOT)):
+        if path.suffix == ".py" and ".venv" not in path.parts and path.exists():
             digest.update(str(path.relative_to(ROOT)).encode() + path.read_bytes())
     return digest.hexdigest()[:12]
 
@@ -65,6 +73,20 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
         yield int(seed), failure
 
 
+def _begin() -> None:
+    """Of a process that runs seeds: what was imported is never garbage."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GARBAGE_MAX)
+
+
+def differing(seeds: list[int]) -> list[int]:
+    """Those of them that end in another state than interpreted: the compiled simulator is not to be used."""
+    command = [sys.executable, "-m", "tests.simulation", "--fingerprints", *map(str, seeds)]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    return [seed for seed, interpreted in zip(seeds, said, strict=True) if fingerprint(seed) != interpreted]
+
+
 def results(seeds: list[int]) -> list[tuple[int, str]]:
     return [(seed, _failure(seed)) for seed in seeds]
 
@@ -81,7 +103,11 @@ def go_on(seeds: int, jobs: int, directory: Path = DIRECTORY, say: Callable[[str
     """Run what is missing of the seeds 0 to `seeds` - 1, in `jobs` processes. 1 if any has failed, else 0."""
     record, started, told_at = Record(directory, version()), time.monotonic(), time.monotonic()
     before = len(record.failures)
-    missing = iter([seed for seed in range(seeds) if seed not in record.failures])
+    to_run = [seed for seed in range(seeds) if seed not in record.failures]
+    if compiled.in_use() and (wrong := differing(to_run[:COMPARED])):
+        say(f"compiled, these seeds end in another state: {wrong}; use --interpreted, and find out why")
+        return 1
+    missing = iter(to_run)
 
     def progress() -> str:
         now = len(record.failures) - before
@@ -91,7 +117,7 @@ def go_on(seeds: int, jobs: int, directory: Path = DIRECTORY, say: Callable[[str
             f"{record.of_all_versions():,} seeds on all versions"
         )
 
-    with ProcessPoolExecutor(jobs, multiprocessing.get_context("fork")) as pool:
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("fork"), _begin) as pool:
         chunks = iter(lambda: list(islice(missing, CHUNK)), [])
         under_way = [pool.submit(results, chunk) for chunk in islice(chunks, jobs * CHUNKS_AHEAD)]
         while under_way:

@@ -555,8 +555,8 @@ class Host:
                 owed.append(tuple(key for key in keys if range_of(key) == bits))
             first = segment.tail + 1
             segment.sweep()
-            for position, keys in enumerate(owed, first):
-                versions = {key: self.world.truth.version(key) for key in keys}
+            for position, due in enumerate(owed, first):
+                versions = {key: self.world.truth.version(key) for key in due}
                 self.world.truth.announce(segment, position, versions)
 
     def _announced(self, segment: Watched, versions: dict[int, int]) -> None:

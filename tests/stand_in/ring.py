@@ -7,13 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tests.stand_in.wire import (
-    ADD,
     ALL,
     CLEAR,
     EVERY_KEY,
+    FENCED_KINDS,
     GUARDED,
     KEY,
-    KEY_KINDS,
     LOCAL,
     RANGE_BITS,
     TAG,
@@ -88,7 +87,7 @@ class Ring:
         return self.tail
 
     def _raise(self, record: Record) -> None:
-        if record.kind in (ADD, *KEY_KINDS) and not (record.kind == LOCAL and record.hash == EVERY_KEY):
+        if record.kind in FENCED_KINDS and not (record.kind == LOCAL and record.hash == EVERY_KEY):
             for bucket in self._buckets(record):
                 self.fences[bucket] = record.position
                 if record.own:

@@ -21,6 +21,8 @@ APPLIED_AS = {
 }
 KEY_KINDS = (KEY, SET, LOCAL, GUARDED)
 """Kinds that evict older values of their key."""
+FENCED_KINDS = (ADD, *KEY_KINDS)
+"""Kinds that raise the fence of their key's bucket."""
 EVERY_KEY, EVERY_KEY_DONE = 0, 1
 """The hash of a KEY that may be about any key, and its digest bits when all was evicted."""
 RANGE, RANGE_BITS = 2, 9
