@@ -1,27 +1,28 @@
 """What the backends of all frameworks share: a cache that cannot be attached is one that misses.
 
 A framework makes its backend as the application is imported, long before it is known whether the cache can be
-had. So a backend attaches at its first use. Where that fails, whatever the reason, it answers as an empty
-cache does, says so once in the log, fails its health check, and tries again each second. What was written
-meanwhile could not be announced: the namespace is cleared, on every host, before the first use of the cache
-that is attached at last.
+had. So a backend attaches at its first use. Where that fails, whatever the reason, a wrong configuration
+included, it is as with a segment that was removed under a worker: reads miss, the log says so once, the
+health check fails, and it is tried again each second. What is written meanwhile is remembered, up to a bound
+beyond which it is a ``clear()``, and announced before anything is read.
 """
 
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Iterable, Mapping
+import threading
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from cachee_shm.attaching import attach
+from cachee_shm.attaching import kind_of_cache, spec_for
 from cachee_shm.bypass import Bypass
 from cachee_shm.cache import Cache
-from cachee_shm.errors import CacheeError, NotACounter, NotLocal, SegmentError, Unserializable
+from cachee_shm.errors import ConfigError, NotACounter, NotLocal, SegmentError, Unserializable
 from cachee_shm.health import Health
 from cachee_shm.keys import WHOLE_BYTES_MAX, shortened
-from cachee_shm.segment import embedded, private, warn
+from cachee_shm.segment import EMBEDDED_NAMESPACE, NAMESPACE, Spec, embedded, private
+from cachee_shm.service import service_name
 
 if TYPE_CHECKING:
     from cachee_shm.config import Config
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Backing",
-    "Missing",
     "changed",
     "count",
     "fitting",
@@ -40,110 +40,92 @@ __all__ = [
     "unpicklable",
 ]
 
-RETRY_S = 1.0
-STAND_IN_BYTES = 1 << 20
+PATIENCE_S = 1.0  # of a first use, which a request waits for
+NAME_CHARACTERS = 64  # of a namespace whose name is none
 TRIES = 64
 LASTING_S_MAX = 1e10  # three centuries
-
-
-class Missing(Bypass):
-    """A cache that nobody shares: it finds nothing, keeps nothing, and knows that it has lost writes."""
-
-    why = ""
-    has_lost_writes = False
-
-    def set(self, *args: Any, **kwargs: Any) -> bool:
-        self.has_lost_writes = True
-        return super().set(*args, **kwargs)
-
-    def set_many(self, *args: Any, **kwargs: Any) -> list[Any]:
-        self.has_lost_writes = True
-        return super().set_many(*args, **kwargs)
-
-    def delete(self, key: str | bytes) -> bool:
-        self.has_lost_writes = True
-        return super().delete(key)
-
-    def delete_many(self, keys: Iterable[str | bytes]) -> None:
-        self.has_lost_writes = True
-        super().delete_many(keys)
-
-    def delete_tags(self, *tags: str) -> None:
-        self.has_lost_writes = True
-        super().delete_tags(*tags)
-
-    def clear(self) -> None:
-        self.has_lost_writes = True
-        super().clear()
-
-    def _set_fenced(self, *args: Any) -> bool:
-        self.has_lost_writes = True
-        return super()._set_fenced(*args)
-
-    def health(self) -> Health:
-        """That of a cache which cannot be attached: never ``ok``."""
-        return Health(False, self.why, "none", None, False, (), 0, 0)
 
 
 class Backing:
     """The cache of one backend: ``backing.cache`` is attached at its first use.
 
-    Once attached, ``cache`` is a plain attribute. Until then it is looked up anew each time.
+    However many threads use it first, one attachment is made. The others wait for it, a second at most.
     """
 
     cache: Cache
 
-    def __init__(self, namespace: str | None = None, config: Source = None, attached: Cache | None = None):
-        """``namespace``, ``config``: as of ``attach``. ``attached``: a cache to use instead of one's own."""
-        self._namespace, self._config = namespace, config
-        self._missing: Missing | None = None
-        self._next_try = 0.0
+    def __init__(
+        self,
+        namespace: str | None = None,
+        config: Source = None,
+        attached: Cache | None = None,
+        *,
+        private: bool = False,
+        service: str | None = None,
+    ):
+        """As of ``attach``; ``attached`` is a cache to use instead of one's own."""
+        self._namespace, self._config, self._private, self._service = namespace, config, private, service
         self._owns = attached is None
         if attached is not None:
             self.cache = attached
 
     def __getattr__(self, name: str) -> Any:
+        """``cache``, until it is a plain attribute."""
         if name != "cache":
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        if self._missing is not None and time.monotonic() < self._next_try:
-            return self._missing
-        return self._attached()
+        mine = First(kind_of_cache().unattached(self._placeholder(), self._found, PATIENCE_S))
+        first: First = self.__dict__.setdefault("_first", mine)
+        first.tried(first is mine)
+        self.cache = first.cache
+        if self.__dict__.get("_first") is not first:  # it was closed meanwhile
+            self.__dict__.pop("cache", None)
+        return first.cache
 
-    def _attached(self) -> Cache:
+    def _found(self) -> Spec:
+        """What the configuration says by now."""
         try:
-            cache = attach(self._namespace, config=self._config)
-        except CacheeError as error:
-            return self._without(error)
-        if self._missing is not None:
-            warn("namespace %s: attached at last", cache.namespace)
-            if self._missing.has_lost_writes:
-                cache.clear()
-        self.cache, self._missing = cache, None
-        return cache
+            spec = spec_for(self._namespace, self._config, self._private)
+        except (OSError, ImportError) as error:  # there may be no descriptor left for a file, or for pydantic
+            raise ConfigError(f"The configuration cannot be read: {error}. Nothing was attached.") from error
+        return spec._replace(service=service_name(self._service))
 
-    def _without(self, error: CacheeError) -> Missing:
-        self._next_try = time.monotonic() + RETRY_S
-        if self._missing is None:
-            self._missing = Missing(private(embedded(None)._replace(memory_bytes=STAND_IN_BYTES)))
-            warn(
-                "namespace %s cannot be attached: reads miss, what is written is announced nowhere until it "
-                "can, and the namespace is then cleared; it is tried each second: %s",
-                self._namespace or "(default)",
-                error,
-            )
-        self._missing.why = str(error)
-        return self._missing
+    def _placeholder(self) -> Spec:
+        """It takes any value, as nothing is stored: whether the namespace has pickle is not known yet."""
+        name = EMBEDDED_NAMESPACE if self._namespace is None else self._namespace
+        is_name = isinstance(name, str) and NAMESPACE.fullmatch(name)
+        shown = name if is_name else ascii(name)[:NAME_CHARACTERS]
+        return private(embedded(None))._replace(namespace=shown, pickle=True)
 
     def health(self) -> Health:
-        """``Cache.health``; not ``ok``, and why, while there is no cache."""
+        """``Cache.health``; not ``ok``, and why, while there is no segment."""
         return self.cache.health()
 
     def close(self) -> None:
         """Detach, if it was this backing that attached. A later use attaches again."""
-        cache = self.__dict__.get("cache")
-        if cache is not None and self._owns:
-            del self.cache
-            cache.close()
+        if not self._owns:
+            return
+        first: First | None = self.__dict__.pop("_first", None)
+        self.__dict__.pop("cache", None)
+        if first is not None:
+            first.cache.close()
+
+
+class First:
+    """A cache on its way to its first segment."""
+
+    def __init__(self, cache: Cache) -> None:
+        self.cache = cache
+        self._tried = threading.Event()
+
+    def tried(self, is_mine: bool) -> None:
+        """Try, or wait for the one who does. A forked child may wait in vain: it tries at its next verb."""
+        if not is_mine:
+            self._tried.wait(PATIENCE_S)
+            return
+        try:
+            _ = self.cache.tail  # any verb looks for the segment
+        finally:
+            self._tried.set()
 
 
 def fitting(key: str) -> str:
@@ -189,11 +171,16 @@ def count(
             value, found = cache.lookup(key)
             total = (value if found else 0) + delta
             cache.set(key, total, ttl=ttl, tags=tags)
+        except SegmentError:  # this host has none at present: every count begins anew
+            if not cache.detached:
+                raise
+            total = None
         if total is not None:
             return total
         if initial is None:
             raise KeyError(key)
-        if cache.add(key, initial + delta, ttl=ttl, tags=tags, local=True) or isinstance(cache, Bypass):
+        is_new = cache.add(key, initial + delta, ttl=ttl, tags=tags, local=True)
+        if is_new or cache.detached or isinstance(cache, Bypass):
             return initial + delta
     raise NotACounter(f"There is no room for a counter of {key!r}. It was not counted.")
 

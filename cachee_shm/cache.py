@@ -13,7 +13,7 @@ from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
-from cachee_shm.errors import Closed, SegmentError
+from cachee_shm.errors import CacheeError, Closed, ConfigError, SegmentError
 from cachee_shm.events import Events
 from cachee_shm.filling import Filling
 from cachee_shm.health import Health, health
@@ -22,15 +22,16 @@ from cachee_shm.loading import DEFAULT_TTL, TTL, Options, Writing, aload, load
 from cachee_shm.many import aload_many, judged
 from cachee_shm.many import load_many as fetch_many
 from cachee_shm.mistakes import refuse_unknown
-from cachee_shm.segment import Segment, warn
+from cachee_shm.segment import NO_FILE, Segment, warn
 from cachee_shm.synced import await_synced, wait_synced
 from cachee_shm.timeouts import Limits, aload_many_within, aload_within, load_many_within, load_within
 
 if TYPE_CHECKING:
-    from typing_extensions import Never, TypeVarTuple, Unpack
+    from typing_extensions import Never, Self, TypeVarTuple, Unpack
 
     Ts = TypeVarTuple("Ts")
     from cachee_shm.cached import AsyncCachedFunction, CachedFunction, Decorator, MakesKey
+    from cachee_shm.segment import Spec
 
 __all__ = ["Cache"]
 
@@ -53,43 +54,76 @@ class Cache(Segment):
     """One namespace's cache on this host, shared by every process that attaches to it."""
 
     _follows = True
+    _wanted: Callable[[], Spec] | None = None
+    """Of a cache that was never attached: it says to what it is to be."""
+    _patience_s = 0.0
+    """Of its first try: how long that waits for another process that is making the segment."""
+
+    @classmethod
+    def unattached(cls, spec: Spec, find: Callable[[], Spec], patience_s: float) -> Self:
+        """A cache whose first verb looks for its segment. Without one it misses; see ``_reattach``.
+
+        ``find`` returns what to attach to, or raises ``ConfigError``: it is asked again at each try. Until it
+        has returned something, the cache goes by ``spec``, of which nothing is attached. The first try alone
+        waits, at most ``patience_s`` seconds. Raises ``MemoryError`` alone.
+        """
+        made = cls.__new__(cls)
+        made._configure(spec)
+        made._wanted, made._patience_s = find, patience_s
+        made._attach_file(NO_FILE)
+        return made
 
     def _reattach(self) -> None:
         """Called by the core when the segment was retired or removed, and again until there is another.
 
         While there is none, this is a cache that misses: what it writes is remembered, and announced first.
         """
+        was_attached = self._wanted is None
         try:
-            self._try_to_open()
+            self._search()
         except Closed:
             raise
-        except SegmentError as error:
-            if not self.detached_because:
-                warn(
-                    "segment %s cannot be attached: reads miss and writes are announced later, until it can; "
-                    "it is tried each second: %s",
-                    self.name or "(private)",
-                    error,
-                )
-            self.detached_because = str(error)
-            without_segment.add(self)
+        except (ConfigError, SegmentError) as error:
+            self._missed_segment(error)
         else:
+            if was_attached and self.name:
+                warn("segment %s was retired or removed; attached to its successor", self.name)
+            elif self.detached_because:
+                warn("namespace %s: attached at last", self.namespace)
             self.detached_because = ""
             without_segment.discard(self)
-            if self.name:
-                warn("segment %s was retired or removed; attached to its successor", self.name)
+
+    def _search(self) -> None:
+        if self._wanted is None:
+            self._try_to_open()
+            return
+        patience_s, self._patience_s = self._patience_s, 0.0
+        self._configure(self._wanted())
+        self._open(patience_s)
+        self._wanted = None
+
+    def _missed_segment(self, error: CacheeError) -> None:
+        if not self.detached_because:
+            warn(
+                "%s cannot be attached: reads miss and writes are announced later, until it can; it is "
+                "tried each second: %s",
+                f"segment {self.name}" if self.name else f"namespace {self.namespace}",
+                error,
+            )
+        self.detached_because = str(error)
+        without_segment.add(self)
 
     def _never_announced(self) -> None:
         """Called by the core when it is closed before it could announce what it wrote."""
         warn(
             "segment %s could not be attached before close(): what was written since is announced nowhere; "
             "run `cachee segment rm` for that namespace, which empties it: %s",
-            self.name,
+            self.name or f"of namespace {self.namespace}",
             self.detached_because,
         )
 
-    def _open(self) -> None:
-        super()._open()
+    def _open(self, patience_s: float | None = None) -> None:
+        super()._open(patience_s)
         if self.spec.has_bridge and self._left():
             warn(
                 "namespace %s: the bridge of this host has left the mesh, and none has come back. What is "

@@ -34,6 +34,7 @@ from cashews.utils import Bitarray
 from cashews.wrapper.backend_settings import register_backend
 
 from cachee_shm.backing import Backing, changed, count, fitting, lasting, remaining_s, unpicklable
+from cachee_shm.bypass import Bypass
 from cachee_shm.errors import NotLocal, SegmentError, Unserializable, ValueTooLarge
 from cachee_shm.segment import warn
 
@@ -228,7 +229,10 @@ class CacheeBackend(Backend):
         return total
 
     async def set_lock(self, key: str, value: Any, expire: float) -> bool:
-        return self._backing.cache.add(fitting(key), value, _lifetime(expire), local=True)
+        """Where nothing can be stored, whoever asks has the lock: cashews would ask again without end."""
+        cache = self._backing.cache
+        is_mine = cache.add(fitting(key), value, _lifetime(expire), local=True)
+        return is_mine or cache.detached or isinstance(cache, Bypass)
 
     async def is_locked(self, key: str, wait: float | None = None, step: float = 0.1) -> bool:
         left = wait or 0.0

@@ -46,7 +46,8 @@ def cached_task(
     ``ttl``, ``key``, ``tags``: as of ``Cache.cached``; the key is made of the task's arguments.
     ``namespace``, ``config``: as of ``cachee_shm.attach``, which is called by the first process that runs
     or invalidates the task. ``options``: those of ``app.task``; a task with ``bind=True`` is refused
-    (``TypeError``), since ``self`` would be a part of its key. The task has ``invalidate(*args, **kwargs)``.
+    (``TypeError``), since ``self`` would be a part of its key. The task has ``invalidate(*args, **kwargs)``
+    and ``health()``, which is ``Cache.health``. Where the namespace cannot be attached, each task runs.
     """
     if options.get("bind"):
         raise TypeError("a cached task has no self. Nothing was registered. Leave bind=True out.")
@@ -70,6 +71,7 @@ def cached_task(
 
         task = app.task(**options)(run)
         task.invalidate = invalidate
+        task.health = backing.health
         return task
 
     return decorate

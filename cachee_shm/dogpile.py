@@ -42,7 +42,7 @@ Token: TypeAlias = tuple[int, int]
 CALL_SITES = {"gen_value", "get_or_create_multi"}
 """Functions of dogpile.cache.region that store what a creator has returned."""
 CALLS_MAX = 12  # between them and the backend: the region's own two, and proxies
-WAIT_S = 1e9  # as long as it takes: dogpile has no time-out here
+LOOK_S = 0.25  # of waiting for a lock, as long as it takes: so often it looks whether there is one
 
 
 class CacheeBackend(DogpileBackend):
@@ -163,8 +163,7 @@ class Mutex(CacheMutex):
             return False
         cache = self._backend.shm
         try:
-            with suppress(SegmentError):
-                self._lock = cache.host.lock(self._name(), ttl=None, wait=WAIT_S if wait else 0).__enter__()
+            self._lock = self._taken(cache, wait)
             self._backend.tokens[self._key] = cache._token()
         except LockTimeout:
             self._threads.release()
@@ -174,6 +173,18 @@ class Mutex(CacheMutex):
             raise
         return True
 
+    def _taken(self, cache: Cache, wait: bool) -> Lock | None:
+        """The lock of all processes; None: there is nowhere to keep it. ``LockTimeout``: another has it."""
+        while not cache.detached:
+            try:
+                return cache.host.lock(self._name(), ttl=None, wait=LOOK_S if wait else 0).__enter__()
+            except SegmentError:
+                return None
+            except LockTimeout:
+                if not wait:
+                    raise
+        return None
+
     def release(self) -> None:
         self._backend.tokens.pop(self._key, None)
         lock, self._lock = self._lock, None
@@ -182,7 +193,8 @@ class Mutex(CacheMutex):
         self._threads.release()
 
     def locked(self) -> bool:
-        return self._threads.locked() or not Hold(self._backend.shm, self._name(), None).free()
+        cache = self._backend.shm
+        return self._threads.locked() or not (cache.detached or Hold(cache, self._name(), None).free())
 
     def _name(self) -> str:
         return "dogpile:" + fitting(self._key)

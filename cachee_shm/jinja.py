@@ -29,6 +29,7 @@ from markupsafe import Markup
 
 from cachee_shm.backing import Backing
 from cachee_shm.cache import Cache
+from cachee_shm.health import Health
 from cachee_shm.keys import call_text
 
 __all__ = ["Fragments", "key"]
@@ -54,6 +55,10 @@ class Fragments(Extension):
         """What the environment was given, or the default namespace's; one that misses if it cannot be had."""
         given = self.environment.cachee_shm  # type: ignore[attr-defined]
         return given if isinstance(given, Cache) else self._backing.cache
+
+    def health(self) -> Health:
+        """``cachee_shm.Cache.health``; not ``ok`` while the namespace cannot be attached."""
+        return self.cache.health()
 
     def parse(self, parser: Parser) -> nodes.Node:
         line = next(parser.stream).lineno

@@ -57,6 +57,7 @@ NAMESPACE = re.compile(r"[A-Za-z0-9_-]{1,64}")  # config.NAMESPACE, without impo
 NEAR_OBJECTS = (False, True, "copy")  # as module.h numbers them
 ON_ISOLATION = ("cap", "flush", "serve")  # as attachment.h numbers them
 STDERR = 2
+NO_FILE = -1
 SHARED_MEMORY = "/dev/shm"  # where Linux keeps what shm_open makes
 ATTACH_WAIT_S = 10.0  # how long attach() waits for another process that is making the segment
 ACCESS_WAIT_S = 1.0  # and for one that has not yet set its mode
@@ -187,14 +188,18 @@ class Segment(_core.Segment):
         ``waits``: a bounded time for another process that is making the segment.
         """
         _require_the_interpreters_lock()
-        self.spec = spec
-        self.jitter = spec.jitter
-        self._codec = Codec(spec.namespace, spec.pickle, spec.compress_bytes, warn)
-        self.uncacheable: set[tuple[type, type]] = set()  # warned of: error and type of value, see loading.py
+        self._configure(spec)
         if waits:
             self._open()
         else:
             self._try_to_open()
+
+    def _configure(self, spec: Spec) -> None:
+        """What is to be attached, and how; it takes effect as it is attached."""
+        self.spec = spec
+        self.jitter = spec.jitter
+        self._codec = Codec(spec.namespace, spec.pickle, spec.compress_bytes, warn)
+        self.uncacheable: set[tuple[type, type]] = set()  # warned of: error and type of value, see loading.py
 
     @property
     def namespace(self) -> str:
@@ -220,15 +225,16 @@ class Segment(_core.Segment):
         state = "closed" if self.closed else "open"
         return f"<{type(self).__name__} {self.namespace!r} {self.name or 'private'} {state}>"
 
-    def _open(self) -> None:
+    def _open(self, patience_s: float | None = None) -> None:
         """Attach; wait, a bounded time, for another process that is making the segment or its mode."""
+        patience_s = ATTACH_WAIT_S if patience_s is None else patience_s
         began = time.monotonic()
         while True:
             try:
                 self._try_to_open()
                 return
             except (SegmentBusy, SegmentRetired, AccessDenied) as error:
-                wait_s = ACCESS_WAIT_S if isinstance(error, AccessDenied) else ATTACH_WAIT_S
+                wait_s = min(ACCESS_WAIT_S, patience_s) if isinstance(error, AccessDenied) else patience_s
                 if time.monotonic() - began >= wait_s:
                     raise
             time.sleep(POLL_S)
@@ -249,6 +255,7 @@ class Segment(_core.Segment):
         )
 
     def _attach_file(self, fd: int) -> None:
+        """``fd``: of the segment's file, or NO_FILE: nothing is found or stored until there is one."""
         spec = self.spec
         actual, made_for = self._attach(
             fd,
@@ -271,6 +278,8 @@ class Segment(_core.Segment):
             self._follows,
         )
         self._set_unknown_ttl(spec.unknown_ttl_ms)
+        if fd == NO_FILE:
+            return
         self._call(spec.service or service_name(None))
         if actual != spec.memory_bytes:
             warn(

@@ -28,7 +28,7 @@ FLOORS = {
         ["cache"],
         ["bypass"],
         ["attaching", "transactions"],
-        ["backing", "late"],
+        ["backing"],
         ["cachelib"],
         [
             *("__init__", "cli", "sqlalchemy", "http", "testing"),

@@ -42,6 +42,13 @@ static void see(SegmentObject *s, uint64_t incarnation, bool left, uint64_t lock
         s->left_seen = left;
 }
 
+/* The next verb without a segment tries for one at once. */
+static void try_anew(SegmentObject *s)
+{
+    s->try_at_ms = 0;
+    s->pause_ms = TRY_FIRST_MS;
+}
+
 /* Let go of a segment that must not be used any more. `orphaned`: others may have left debts in it. */
 static bool set_apart(SegmentObject *s, bool orphaned)
 {
@@ -59,8 +66,7 @@ static bool set_apart(SegmentObject *s, bool orphaned)
     orphan_keep(s, left);
     blocks_move(s, life);
     s->attachments = (s->attachments + 1) & 0xfff;
-    s->try_at_ms = 0;
-    s->pause_ms = TRY_FIRST_MS;
+    try_anew(s);
     near_release(near_take(s));
     return true;
 }
@@ -230,7 +236,7 @@ static enum attach_result attach_to(struct attachment *a, int fd, const struct s
         result = segment_create(a, config);
         Py_END_ALLOW_THREADS;
     }
-    return result <= ATTACH_CREATED ? segment_join(a, config) : result;
+    return result <= ATTACH_CREATED && !a->stand_in ? segment_join(a, config) : result;
 }
 
 struct near_wish {
@@ -248,8 +254,12 @@ static bool go_on_with(SegmentObject *s, const struct attachment *next, const st
     s->a = *next;
     remember(s);
     blocks_move(s, life);
-    lock_see_fence(&s->a, s->fence_seen);
-    pay_owed(s);
+    if (s->a.stand_in)
+        try_anew(s);
+    else {
+        lock_see_fence(&s->a, s->fence_seen);
+        pay_owed(s);
+    }
     s->orphan_second = 0; /* look at it now */
     if (s->orphan)
         orphan_watch(s);
@@ -285,7 +295,8 @@ static bool attach(SegmentObject *s, int fd, struct segment_config *config, cons
 
 /* _attach(fd, name, memory, entry_bytes, host, hash_key, has_name, has_bridge, isolation_ttl_ms, on_isolation, default_ttl_ms, near_bytes,
  * near_objects, doorbell, encode, decoders, compress_bytes, follows); compress_bytes is 0 for none.
- * takes fd over. Called again, it leaves the old segment for the new one. Raises OSError where a system call failed. */
+ * takes fd over; without one (-1) it begins without a segment. Called again, it leaves the old segment for the new one. Raises
+ * OSError where a system call failed. */
 static PyObject *Segment_attach(SegmentObject *s, PyObject *args)
 {
     struct segment_config config = {0};

@@ -478,13 +478,38 @@ static enum attach_result done(struct attachment *a, enum attach_result result)
     return result;
 }
 
+static bool put_stand_in(struct attachment *a)
+{
+    unsigned char *base = mmap(NULL, SEGMENT_BYTES_MIN, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (base == MAP_FAILED)
+        return false;
+    if (!make_alive_word(a)) {
+        munmap(base, SEGMENT_BYTES_MIN);
+        return false;
+    }
+    a->lock_page = a->bridge_lock = NULL;
+    a->fd = a->doorbell_fd = -1;
+    a->base = base;
+    a->stand_in = true;
+    a->file_name[0] = 0;
+    a->bridge_generation = a->written = a->wrote_ms = a->span_hash = a->slot = 0;
+    geometry_plan(&a->geo, SEGMENT_BYTES_MIN, ENTRY_BYTES_TYPICAL);
+    point_into(a);
+    a->me = &a->roster[0];
+    forget_pages(a);
+    store_relaxed(&a->header->serve_until_ms, UINT64_MAX);
+    store_release(&a->header->state, SEGMENT_RETIRED);
+    return true;
+}
+
 enum attach_result segment_begin(struct attachment *a, int fd, const struct segment_config *config)
 {
     memset(a, 0, sizeof *a);
-    a->frozen_ms = -1;
-    a->doorbell_fd = -1;
+    a->frozen_ms = a->doorbell_fd = -1;
     a->fd = fd;
     copy_config(a, config);
+    if (fd < 0)
+        return put_stand_in(a) ? ATTACHED : ATTACH_FAILED;
     return done(a, remember_file(a) ? begin_file(a, config) : ATTACH_FAILED);
 }
 
@@ -560,35 +585,10 @@ void segment_map_zeros(struct attachment *a)
     mmap(a->base, a->geo.total_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
 }
 
-static void begin_stand_in(struct attachment *a, unsigned char *base)
-{
-    a->base = base;
-    a->stand_in = true;
-    a->file_name[0] = 0;
-    a->written = a->wrote_ms = a->span_hash = a->slot = 0;
-    geometry_plan(&a->geo, SEGMENT_BYTES_MIN, ENTRY_BYTES_TYPICAL);
-    point_into(a);
-    a->me = &a->roster[0];
-    forget_pages(a);
-    store_relaxed(&a->header->serve_until_ms, UINT64_MAX);
-    store_release(&a->header->state, SEGMENT_RETIRED);
-}
-
 bool segment_stand_in(struct attachment *a, struct attachment *left)
 {
-    unsigned char *base = mmap(NULL, SEGMENT_BYTES_MIN, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     *left = *a;
-    if (base == MAP_FAILED)
-        return false;
-    if (!make_alive_word(a)) {
-        munmap(base, SEGMENT_BYTES_MIN);
-        return false;
-    }
-    a->lock_page = a->bridge_lock = NULL;
-    a->bridge_generation = 0;
-    a->fd = a->doorbell_fd = -1;
-    begin_stand_in(a, base);
-    return true;
+    return put_stand_in(a);
 }
 
 bool segment_after_fork(struct attachment *a)

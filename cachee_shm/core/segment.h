@@ -38,7 +38,8 @@ enum attach_result {
 
 /* Attach to the file behind fd (which the attachment then owns), creating its contents if it has none. Waits for nobody:
  * ATTACH_BUSY is to be tried again. Three steps, because the second takes long: whoever holds a lock of its own (module.c:
- * the interpreter's) lets it go meanwhile. After each that does not succeed nothing is attached, and fd is closed. */
+ * the interpreter's) lets it go meanwhile. After each that does not succeed nothing is attached, and fd is closed.
+ * segment_begin without a file (-1) puts a stand-in in the segment's place (see below): ATTACHED, and there is nothing to join. */
 enum attach_result segment_attach(struct attachment *a, int fd, const struct segment_config *config);
 enum attach_result segment_begin(struct attachment *a, int fd, const struct segment_config *config);
 enum attach_result segment_create(struct attachment *a, const struct segment_config *config); /* after ATTACH_EMPTY */

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import os
 import sys
-import threading
 import warnings
 from collections.abc import Callable, Iterable
 from types import FrameType
@@ -17,16 +15,14 @@ from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpResponse
 
 from cachee_shm import _core
+from cachee_shm.backing import Backing
 from cachee_shm.cache import Cache
 from cachee_shm.codec import Encoded
 from cachee_shm.django import checks, fills, transactions
-from cachee_shm.django.nowhere import Nowhere
 from cachee_shm.django.pages import Page
-from cachee_shm.errors import CacheeError, NotACounter, SegmentError, Unserializable, ValueTooLarge
+from cachee_shm.errors import NotACounter, SegmentError, Unserializable, ValueTooLarge
 from cachee_shm.health import Health
-from cachee_shm.late import attach_late
 from cachee_shm.loads import Unchanged
-from cachee_shm.segment import warn
 
 __all__ = ["CacheeCache"]
 
@@ -34,18 +30,8 @@ MISSING: Any = object()
 CHARACTERS_MAX = 250  # of a key that memcached takes, and that needs no closer look
 TTL_MAX_S = 1e10  # three centuries: longer is for ever
 
-attached: dict[str, Cache | Nowhere] = {}
-"""Of this process, by what they were attached with: Django makes a backend for each thread and task."""
-attaching = threading.Lock()
-
-
-def _in_a_forked_child() -> None:
-    """The thread that was attaching is not in the child."""
-    global attaching
-    attaching = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_in_a_forked_child)
+backings: dict[str, Backing] = {}
+"""Of this process, by what they attach: Django makes a backend for each thread and task."""
 
 
 class CacheeCache(BaseCache):  # type: ignore[misc]  # django has no types
@@ -192,7 +178,7 @@ class CacheeCache(BaseCache):  # type: ignore[misc]  # django has no types
         if ttl == 0:
             return []  # what is over at once has not failed
         try:
-            for each in failed if isinstance(self.shm, Cache) else ():
+            for each in failed:
                 self.shm._codec.encode(values[each])  # why it has failed, if that is the value's fault
         except Unserializable as error:
             raise explained(error, self.shm) from error
@@ -212,7 +198,9 @@ class CacheeCache(BaseCache):  # type: ignore[misc]  # django has no types
         except NotACounter:
             total = MISSING
         except SegmentError:
-            total = None  # it cannot be had: as if there were no count
+            if not self.shm.detached:
+                raise
+            total = None  # there is no segment at present: as if there were no count
         if total is MISSING:
             return super().incr(key, delta, version=version)
         if total is None:
@@ -339,21 +327,7 @@ def explained(error: Unserializable, cache: Cache) -> Unserializable:
 def shared(namespace: str | None, config: Any, private: bool, service: str | None) -> Cache:
     """This process's cache of a namespace. What cannot be attached misses, and the log says why, once."""
     name = repr((namespace, config, private, service))
-    with attaching:
-        found = attached.get(name)
-        if found is None or found.closed:
-            found = attached[name] = _attach(namespace, config, private, service)
-    return found  # type: ignore[return-value]  # Nowhere has the verbs that are used here
-
-
-def _attach(namespace: str | None, config: Any, private: bool, service: str | None) -> Cache | Nowhere:
-    try:
-        return attach_late(namespace, config=config, private=private, service=service)
-    except (CacheeError, OSError) as error:
-        warn(
-            "namespace %s cannot be attached: this cache misses, and other hosts hear of no write, until "
-            "this is corrected and the process is started again: %s",
-            namespace or "(the only one)",
-            error,
-        )
-        return Nowhere(str(error))
+    backing = backings.setdefault(name, Backing(namespace, config, private=private, service=service))
+    if backing.cache.closed:
+        backing.close()
+    return backing.cache

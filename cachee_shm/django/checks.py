@@ -40,7 +40,7 @@ def check_caches(**_: Any) -> list[checks.CheckMessage]:
             found.append(
                 checks.Error(
                     f"CACHES[{alias!r}] cannot be attached: {error}",
-                    hint="Until this is corrected, this cache misses, and other hosts hear of no write.",
+                    hint="Until this is corrected, this cache misses, and announces what it writes later.",
                     id="cachee_shm.E001",
                 )
             )

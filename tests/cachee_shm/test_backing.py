@@ -2,14 +2,18 @@
 
 import logging
 import os
+import threading
+import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
 
-from cachee_shm import _core, backing
+from cachee_shm import _core, attach, backing
 from cachee_shm.backing import Backing, changed, count, fitting, lasting, seconds_of
 from cachee_shm.errors import NotACounter
+from tests.cachee_shm.processes import MINUTE_S, child, in_fork, until
 
 
 @pytest.fixture
@@ -21,6 +25,28 @@ def config():
             os.unlink(f"/dev/shm/{name}")
 
 
+class Blocked:
+    """The segment's file, which may be out of reach: a folder stands in its place."""
+
+    def __init__(self, config):
+        self.path = f"/dev/shm/cachee.{config['host']['name']}.test.{_core.LAYOUT}"
+
+    def hide(self):
+        if os.path.exists(self.path):
+            os.rename(self.path, self.path + ".hidden")
+        os.mkdir(self.path)
+
+    def show(self):
+        os.rmdir(self.path)
+        if os.path.exists(self.path + ".hidden"):
+            os.rename(self.path + ".hidden", self.path)
+
+
+@pytest.fixture
+def blocked(config):
+    return Blocked(config)
+
+
 def test_nothing_is_attached_before_the_first_use(config):
     path = f"/dev/shm/cachee.{config['host']['name']}.test.{_core.LAYOUT}"
     held = Backing("test", config)
@@ -30,71 +56,231 @@ def test_nothing_is_attached_before_the_first_use(config):
     held.close()
 
 
-@pytest.mark.parametrize("namespace", ["elsewhere", "no name/"])
+@pytest.mark.parametrize("namespace", ["elsewhere", "no name/", "zero\0", 7])
 def test_a_namespace_that_is_not_to_be_had_is_a_cache_that_misses(config, caplog, namespace):
     held = Backing(namespace, config)
     with caplog.at_level(logging.WARNING, "cachee_shm"):
         for _ in range(3):
-            assert not held.cache.set("a", 1)
+            assert not held.cache.set("a", object())  # pickle might be allowed, where there is a namespace
             assert held.cache.get("a") is None
             assert held.cache.get_many(["a"]) == {}
             assert held.cache.get_or_load("a", lambda: 7) == 7
             assert not held.cache.delete("a")
+            assert count(held.cache, "n", 2, 5, 60) == 7
+            assert changed(held.cache, "c", lambda value: ([1], value), 60) is None
+            with pytest.raises(KeyError):
+                count(held.cache, "n", 2, None, 60)
     assert len(caplog.records) == 1
-    assert namespace in caplog.text
+    assert "cannot be attached" in caplog.text and repr(namespace).strip("'") in caplog.text
     assert not held.health().ok
-    assert namespace in held.health().error
+    assert repr(namespace).strip("'") in held.health().error
 
 
-def test_a_cache_that_comes_back_is_cleared_of_what_was_written_meanwhile(config, monkeypatch):
-    monkeypatch.setattr(backing, "RETRY_S", 0.0)
-    fails = True
-    attach = backing.attach
-
-    def sometimes(*args, **kwargs):
-        if fails:
-            raise backing.CacheeError("no room")
-        return attach(*args, **kwargs)
-
+def test_what_was_written_meanwhile_is_announced_first_and_nothing_else_is_lost(config, blocked):
     with attach("test", config=config) as other:
-        other.set("a", "old")
-        monkeypatch.setattr(backing, "attach", sometimes)
+        blocked.hide()
         held = Backing("test", config)
         held.cache.delete("a")
-        fails = False
-        assert held.cache.get("a") is None
-        assert other.get("a") is None
+        held.cache.set("b", "new")
+        assert not held.health().ok
+        blocked.show()
+        other.set_many({"a": "old", "b": "old", "c": "kept"})
+        assert until(lambda: held.cache.get("c")) == "kept"
+        assert held.cache.get_many(["a", "b", "c"]) == {"c": "kept"}
+        assert other.get_many(["a", "b", "c"]) == {"c": "kept"}
         assert held.health().ok
         held.close()
 
 
-def test_a_cache_that_was_only_read_meanwhile_is_kept_as_it_is(config, monkeypatch):
-    monkeypatch.setattr(backing, "RETRY_S", 0.0)
-    attach = backing.attach
+def test_beyond_what_can_be_remembered_all_is_cleared(config, blocked):
     with attach("test", config=config) as other:
-        other.set("a", "there")
-        monkeypatch.setattr(
-            backing, "attach", lambda *_, **__: (_ for _ in ()).throw(backing.CacheeError("no"))
-        )
+        blocked.hide()
         held = Backing("test", config)
-        assert held.cache.get("a") is None
-        monkeypatch.setattr(backing, "attach", attach)
-        assert held.cache.get("a") == "there"
+        for number in range(1025):
+            held.cache.delete(f"k{number}")
+        blocked.show()
+        other.set("another", "old")
+        assert until(lambda: held.health().ok)
+        assert other.get("another") is None
         held.close()
 
 
-def test_it_is_not_tried_at_each_verb(config, monkeypatch):
-    tries = []
+def test_a_cache_that_was_only_read_meanwhile_is_kept_as_it_is(config, blocked):
+    with attach("test", config=config) as other:
+        other.set("a", "there")
+        blocked.hide()
+        held = Backing("test", config)
+        assert held.cache.get("a") is None
+        blocked.show()
+        assert until(lambda: held.cache.get("a")) == "there"
+        held.close()
 
-    def fails(*args, **kwargs):
-        tries.append(1)
-        raise backing.CacheeError("no")
 
-    monkeypatch.setattr(backing, "attach", fails)
+def test_it_is_tried_each_second_and_not_at_each_verb(config, blocked, caplog):
     held = Backing("test", config)
-    for _ in range(100):
-        held.cache.get("a")
-    assert len(tries) == 1
+    tries = []
+    found = held._found
+    held._found = lambda: tries.append(1) or found()
+    blocked.hide()
+    began = time.monotonic()
+    with caplog.at_level(logging.WARNING, "cachee_shm"):
+        for _ in range(20_000):
+            held.cache.get("a")
+        passed = time.monotonic() - began
+        assert len(tries) <= 9 + passed  # 1, 8, 16 … 1,000 ms, then each second
+        blocked.show()
+        until(lambda: held.cache.get("a") is None and held.health().ok)
+    assert [record.getMessage() for record in caplog.records][1:] == ["namespace test: attached at last"]
+    held.close()
+
+
+def test_a_configuration_that_comes_later_is_read_then(config, tmp_path, caplog):
+    path = tmp_path / "cachee.toml"
+    held = Backing("test", path)
+    with caplog.at_level(logging.WARNING, "cachee_shm"):
+        assert held.cache.get("a") is None
+        held.cache.delete("a")
+        assert "cachee.toml" in held.health().error
+        path.write_text(f'[host]\nname = "{config["host"]["name"]}"\n[namespaces.test]\nmemory = "4MiB"\n')
+        with attach("test", config=config) as other:
+            other.set("a", "old")
+            assert until(lambda: held.health().ok)
+            assert other.get("a") is None
+    assert len(caplog.records) == 2
+    assert held.cache.spec.memory_bytes == 4 << 20
+    held.close()
+
+
+def at_once(count, function):
+    """Run it in so many threads; what they return."""
+    barrier = threading.Barrier(count)
+
+    def run():
+        barrier.wait()
+        return function()
+
+    with ThreadPoolExecutor(count) as pool:
+        return [each.result() for each in [pool.submit(run) for _ in range(count)]]
+
+
+def test_eight_threads_at_first_use_make_one_attachment(config):
+    for _ in range(20):
+        held = Backing("test", config)
+        used = at_once(8, lambda held=held: (held.cache, held.cache.set("a", 1), held.cache.get("a")))
+        assert {(id(cache), stored, value) for cache, stored, value in used} == {(id(held.cache), True, 1)}
+        assert len(held.cache.roster()) == 1
+        held.close()
+
+
+def test_threads_wait_a_bounded_time_for_another_that_attaches(config, monkeypatch):
+    monkeypatch.setattr(backing, "PATIENCE_S", 0.05)
+    goes_on = threading.Event()
+    held = Backing("test", config)
+    found = held._found
+    held._found = lambda: goes_on.wait(60) and found()
+    first = threading.Thread(target=lambda: held.cache)
+    first.start()
+    until(lambda: "_first" in vars(held))
+    assert at_once(4, lambda: (held.cache.set("a", 1), held.cache.get("a"))) == [(False, None)] * 4
+    goes_on.set()
+    first.join()
+    assert held.cache.set("a", 1) and held.cache.get("a") == 1
+    assert len(held.cache.roster()) == 1
+    held.close()
+
+
+def test_a_child_that_is_forked_while_a_thread_attaches_attaches_too(config, monkeypatch):
+    """A server's worker that another thread of its parent was busy in."""
+    monkeypatch.setattr(backing, "PATIENCE_S", 0.05)
+    goes_on, began = threading.Event(), threading.Event()
+    held = Backing("test", config)
+    found = held._found
+    held._found = lambda: (began.set(), goes_on.wait(60), found())[-1]
+    first = threading.Thread(target=lambda: held.cache)
+    first.start()
+    began.wait()
+
+    def child():
+        goes_on.set()
+        assert until(lambda: held.cache.set("a", 1))
+        assert held.cache.get("a") == 1
+
+    in_fork(child)
+    goes_on.set()
+    first.join()
+    held.close()
+
+
+MAKING = """
+from cachee_shm import segment
+made = segment._create_file
+def create(path, group):
+    fd = made(path, group)
+    import fcntl, struct
+    lock = struct.pack('hhqqi4x', fcntl.F_WRLCK, 0, segment._core.LOCK_BASE, 1, 0)
+    fcntl.fcntl(fd, fcntl.F_OFD_SETLK, lock)  # as the core holds it while it makes the segment
+    say('making'); wait()
+    os._exit(0)  # the lock goes with it, and the next one makes the segment
+segment._create_file = create
+cachee_shm.attach('test', config=arguments['wanted'])
+"""
+
+
+def test_a_first_use_waits_for_another_process_that_makes_the_segment(config, monkeypatch):
+    """As when all workers of a server start together."""
+    monkeypatch.setattr(backing, "PATIENCE_S", MINUTE_S)
+    with child(MAKING, wanted=config) as maker:
+        assert maker.line() == "making"
+        held = Backing("test", config)
+        threading.Timer(0.1, maker.tell).start()
+        assert held.cache.set("a", 1)
+        held.close()
+
+
+def test_it_misses_after_a_bounded_time(config, monkeypatch):
+    monkeypatch.setattr(backing, "PATIENCE_S", 0.05)
+    with child(MAKING, wanted=config) as maker:
+        assert maker.line() == "making"
+        held = Backing("test", config)
+        assert not held.cache.set("a", 1)
+        assert "has not finished" in held.health().error
+        maker.tell()
+        assert until(lambda: held.cache.set("a", 1))
+        held.close()
+
+
+def test_it_can_be_closed_and_used_again(config):
+    held = Backing("test", config)
+    assert held.cache.set("a", 1)
+    first = held.cache
+    held.close()
+    held.close()
+    assert first.closed
+    assert held.cache.get("a") == 1
+    held.close()
+
+
+def test_it_leaves_a_cache_open_that_it_was_given(config):
+    with attach("test", config=config) as given:
+        held = Backing(attached=given)
+        held.close()
+        assert held.cache is given and not given.closed
+
+
+def test_an_interrupted_first_use_is_tried_again(config):
+    held = Backing("test", config)
+    found = held._found
+
+    def interrupted():
+        held._found = found
+        raise KeyboardInterrupt
+
+    held._found = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        _ = held.cache
+    held.close()
+    assert held.cache.set("a", 1)
+    held.close()
 
 
 def test_long_keys_keep_apart():
@@ -130,8 +316,6 @@ def test_counting_goes_on_from_a_value_that_was_set(shm_cache):
 
 
 def test_no_count_is_lost_among_those_who_make_a_value_a_counter(config):
-    from cachee_shm import attach
-
     with attach("test", config=config) as cache:
         cache.set("n", 1000)
         children = []
@@ -158,8 +342,6 @@ def test_a_sum_beyond_64_bits_is_kept_as_a_value(shm_cache):
 
 
 def test_no_change_of_a_value_is_lost_among_processes(config):
-    from cachee_shm import attach
-
     def one_more(numbers):
         return [*(numbers or []), len(numbers or [])], None
 

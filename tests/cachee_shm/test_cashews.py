@@ -162,6 +162,26 @@ def test_keys_are_not_listed_and_the_error_says_so(shm_cache):
     asyncio.run(story())
 
 
+def test_nobody_waits_for_a_lock_that_cannot_be_kept(monkeypatch):
+    """cashews asks for it again without end."""
+    import cashews
+
+    monkeypatch.setenv("CACHEE_DISABLE", "1")
+
+    async def main():
+        cache = made(None, namespace="elsewhere")
+
+        @cache(ttl=60, key="k", lock=True)
+        async def page():
+            return "made"
+
+        assert await page() == "made"
+        async with cache.transaction(cashews.TransactionMode.LOCKED, timeout=1):
+            await cache.set("a", 1)
+
+    asyncio.run(asyncio.wait_for(main(), 60))
+
+
 def test_locks_counters_sets_and_bits_are_this_hosts(shm_cache):
     async def story():
         cache = made(shm_cache)

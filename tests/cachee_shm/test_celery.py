@@ -122,7 +122,7 @@ def test_nothing_is_attached_before_a_task_runs(monkeypatch):
     from cachee_shm import backing
     from cachee_shm.celery import cached_task
 
-    monkeypatch.setattr(backing, "attach", lambda *_, **__: pytest.fail("attached too early"))
+    monkeypatch.setattr(backing, "spec_for", lambda *_, **__: pytest.fail("attached too early"))
 
     @cached_task(Celery("tasks"), key="a:{x}")
     def task(x):

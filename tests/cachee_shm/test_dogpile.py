@@ -8,11 +8,13 @@ import sys
 import textwrap
 import threading
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from cachee_shm.errors import Unserializable
 from tests.cachee_shm.kept import Plain
+from tests.cachee_shm.test_successor import Obstacle
 
 pytestmark = pytest.mark.needs("frameworks")
 
@@ -202,6 +204,26 @@ def test_no_creator_fails_without_a_cache(config, caplog):
             assert not region.get("a")
     assert len(caplog.records) == 1
     assert not region.backend.health().ok
+
+
+def test_who_waits_for_a_creator_goes_on_alone_when_the_segment_is_gone(config):
+    region = region_of(arguments={"namespace": "test", "config": config})
+    other = region_of(arguments={"namespace": "test", "config": config}).backend
+    theirs = other.get_mutex("a")
+    theirs.acquire()
+    mine = region.backend.get_mutex("a")
+    assert not mine.acquire(False) and mine.locked()
+    with ThreadPoolExecutor(1) as pool:
+        waits = pool.submit(mine.acquire)
+        Obstacle(config, "test")
+        assert waits.result(60)
+    assert region.backend.shm.detached
+    mine.release()
+    assert not mine.locked()
+    assert region.get_or_create("a", lambda: "made") == "made"
+    theirs.release()
+    region.backend._backing.close()
+    other._backing.close()
 
 
 def test_two_hosts_with_values_of_their_own_leave_each_other_alone(shm_hosts):

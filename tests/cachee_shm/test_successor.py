@@ -32,8 +32,8 @@ def file_of(config, namespace="shop"):
 class Obstacle:
     """A file that nobody may believe stands where the successor would be."""
 
-    def __init__(self, config):
-        self.path = file_of(config)
+    def __init__(self, config, namespace="shop"):
+        self.path = file_of(config, namespace)
         os.unlink(self.path)
         with open(self.path, "wb") as file:
             file.write(b"anybody's")

@@ -196,8 +196,6 @@ ALSO: dict[str, tuple[str, ...]] = {
     "cachee_shm/transactions": ("cachee_shm/test_unknown_outcome", "cachee_shm/django/test_transactions"),
     "cachee_shm/django/__init__": ("cachee_shm/django/test_backend",),
     "cachee_shm/django/apps": ("cachee_shm/django/test_checks",),
-    "cachee_shm/django/nowhere": ("cachee_shm/django/test_backend",),
-    "cachee_shm/late": ("cachee_shm/django/test_backend",),
     "cachee_shm/filling": ("cachee_shm/http/test_pages",),
     "cachee_shm/http/__init__": ("cachee_shm/http/test_pages",),
     "cachee_shm/http/fields": ("cachee_shm/http/test_rules",),

@@ -4,7 +4,6 @@ import asyncio
 import inspect
 import logging
 import os
-import signal
 import threading
 import warnings
 
@@ -240,18 +239,6 @@ def test_all_threads_and_tasks_share_one_attachment(caches):
     for each in threads:
         each.join()
     assert set(map(id, seen)) == {id(caches["default"].shm)}
-
-
-def test_a_child_that_is_forked_while_a_thread_attaches_attaches_too(caches):
-    """A server's worker that another thread of its parent was busy in."""
-    from cachee_shm.django import backend
-
-    with backend.attaching:
-        pid = os.fork()
-        if pid == 0:
-            signal.alarm(10)  # instead of waiting for ever
-            os._exit(caches["default"].get("k", 7))
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
 
 
 def test_nothing_is_attached_before_the_first_use(caches, config):
