@@ -11,15 +11,18 @@ The cache may fail at any time: then a request is answered by the application, a
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from collections.abc import Callable, Iterable, MutableMapping
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urljoin, urlsplit
 
+from cachee_shm.backing import Backing
 from cachee_shm.errors import CacheeError
 from cachee_shm.http.fields import Fields, normalized
 from cachee_shm.http.rules import (
     FRESH,
+    PREFERRED_PORTS,
     UNUSABLE,
     VARY_MAX,
     Lifetime,
@@ -50,7 +53,8 @@ TAGS_MAX = 15  # an entry has 16; one is the URI's
 SHAPE_S = 86_400
 PASS_S = 60  # for so long loads of a URI that was not stored do not wait for each other
 REFRESH_S = 10  # so often at most a stale page is loaded in the background
-ATTACH_S = 1.0
+ENCODED_DOT = re.compile("%2e", re.IGNORECASE)
+PATH_CHARACTERS = "/:@!$&'()*+,;="  # that stand for themselves: RFC 3986, 3.3
 TTL_S_MAX = 31_536_000
 
 FOUND, STORED, REFUSED, PASSED, FAILED = "found", "stored", "refused", "passed", "failed"
@@ -76,21 +80,12 @@ class Pages:
     def __init__(self, cache: Cache | str, policy: Policy) -> None:
         """``cache``: a cache, or the name of a namespace, which is attached when the first request comes."""
         self.policy = policy
-        self._cache = None if isinstance(cache, str) else cache
-        self._namespace = cache if isinstance(cache, str) else ""
-        self._next_try = 0.0
+        self._backing = Backing(cache) if isinstance(cache, str) else Backing(attached=cache)
         self._warned: set[type] = set()
 
-    def cache(self) -> Cache | None:
-        if self._cache is None and time.monotonic() >= self._next_try:
-            from cachee_shm.attaching import attach
-
-            try:
-                self._cache = attach(self._namespace)
-            except TROUBLE as error:
-                self._next_try = time.monotonic() + ATTACH_S
-                self.failed(error)
-        return self._cache
+    @property
+    def cache(self) -> Cache:
+        return self._backing.cache
 
     def failed(self, error: BaseException) -> None:
         """One log line for each kind of error."""
@@ -109,24 +104,21 @@ class Pages:
         """None for a request that the cache has nothing to do with."""
         if passes(request, self.policy):
             return None
-        cache = self.cache()
-        if cache is None:
-            return None
-        visit = Visit(self, cache, request)
-        return visit if self.tried(visit.look, False) else None
+        visit = Visit(self, self.cache, request)
+        return visit if self.tried(visit.look, False) and not self.cache.detached else None
 
     def forget(self, request: Request, status: int, fields: Fields) -> None:
         """After an unsafe method: no host serves what was stored of its target any more (RFC 9111, 4.4)."""
-        cache = self.cache() if is_unsafe(request.method) and 200 <= status < 400 else None
-        if cache is None:
+        if not is_unsafe(request.method) or not 200 <= status < 400:
             return
         hosts = [request.host] if request.host in self.policy.hosts else sorted(self.policy.hosts)
         for host in hosts:
             uris = {(request.path, request.query)}
             for name in ("location", "content-location"):
-                uris |= set(_uris_of(fields.joined(name) or "", host, request))
+                for reference in fields.all(name):
+                    uris |= _uris_of(reference, host, request)
             tags = [_uri_tag(host, *uri) for uri in sorted(uris)]
-            self.tried(lambda tags=tags: cache.delete_tags(*tags), None)  # type: ignore[misc]
+            self.tried(lambda tags=tags: self.cache.delete_tags(*tags), None)  # type: ignore[misc]
 
 
 def _digest(*parts: object) -> str:
@@ -138,15 +130,25 @@ def _uri_tag(host: str, path: str, query: str) -> str:
     return f"http:uri:{_digest(host, path, query)}"
 
 
-def _uris_of(text: str, host: str, request: Request) -> Iterable[tuple[str, str]]:
-    """The path and query that a field of a response names, if it is of the same host."""
+def _uris_of(reference: str, host: str, request: Request) -> set[tuple[str, str]]:
+    """What a field of a response names, by RFC 3986, 5.2: its path and query, if it is of ``host``.
+
+    A host is one under both schemes, as in the tags of what is stored: where a proxy ends TLS, an application
+    names ``https`` in its answer to a request that came by ``http``.
+    """
+    own = quote(request.path.encode("utf-8", "surrogateescape"), PATH_CHARACTERS)
+    base = f"http://{host}{own}?{request.query}"
     try:
-        named = urlsplit(text)
+        named = urlsplit(urljoin(base, ENCODED_DOT.sub(".", reference)))
     except ValueError:
-        return
-    if named.path and (not named.netloc or named.netloc.lower() == host):
-        base = "" if named.path.startswith("/") else request.path.rpartition("/")[0] + "/"
-        yield base + unquote(named.path), named.query
+        return set()
+    port = PREFERRED_PORTS.get(named.scheme)
+    if port is None or named.netloc.lower().removesuffix(port) != host:
+        return set()
+    # Servers differ in what they make of bytes that are no UTF-8.
+    return {
+        (unquote(named.path or "/", errors=errors), named.query) for errors in ("replace", "surrogateescape")
+    }
 
 
 class Visit:

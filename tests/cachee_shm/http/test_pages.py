@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import logging
+import os
 from typing import Any
 
 import pytest
 
 from cachee_shm import attach
+from cachee_shm.backing import Backing
 from cachee_shm.errors import Closed
 from cachee_shm.http import tag
 from tests.cachee_shm.http.faces import FRESH, HOST, Reply, Site
+from tests.cachee_shm.processes import until
+from tests.conftest import unlink
 
 # Tags
 
@@ -91,7 +95,27 @@ def test_an_error_or_a_safe_method_forgets_nothing(site: Site, method: str, stat
         ("/b", True),
         ("b", True),
         (f"http://{HOST}/b", True),
+        (f"http://{HOST}:80/b", True),
+        (f"https://{HOST}/b", True),  # behind a proxy that ends TLS
+        (f"HTTP://{HOST.upper()}/b", True),
+        (f"//{HOST}/b", True),
+        ("../b", True),
+        ("x/../b", True),
+        ("./b", True),
+        ("/x/../../b", True),
+        ("/x/%2e%2E/b", True),
+        ("/%62", True),
+        ("b#part", True),
+        ("b/", False),
+        ("b?q=1", False),
+        ("?q=1", False),
+        ("..", False),
+        (f"http://{HOST}:81/b", False),
+        (f"http://user@{HOST}/b", False),
+        (f"ftp://{HOST}/b", False),
         ("http://evil.example/b", False),
+        ("//evil.example/b", False),
+        ("//evil.example/../b", False),
         ("http://[/b", False),
         ("", False),
     ],
@@ -104,6 +128,36 @@ def test_what_a_response_locates_on_the_same_host_is_forgotten_too(
     site.replies["/a"] = Reply({field: location}, status=201)
     site.get("/a", method="POST")
     assert site.get("/b").is_hit is not forgets
+
+
+@pytest.mark.parametrize(
+    ("target", "location", "named"),
+    [
+        ("/users/7/posts/", "../comments?page=1", "/users/7/comments?page=1"),
+        ("/users/7/posts", "comments", "/users/7/comments"),
+        ("/users/7/posts", "..", "/users/"),
+        ("/users/7/posts", "/", "/"),
+        ("/users/7/posts", f"http://{HOST}", "/"),
+        ("/users/7/posts?all", "?page=2", "/users/7/posts?page=2"),
+        ("/a%2Fb/c", "d", "/a%2Fb/d"),
+        ("/a b/c", "d", "/a b/d"),
+    ],
+)
+def test_what_a_response_locates_is_resolved_against_the_target(
+    site: Site, target: str, location: str, named: str
+) -> None:
+    site.get(named)
+    assert site.get(named).is_hit
+    site.replies[target.partition("?")[0]] = Reply({"location": location}, status=201)
+    site.get(target, method="POST")
+    assert not site.get(named).is_hit
+
+
+def test_each_line_of_a_repeated_field_is_looked_at(site: Site) -> None:
+    site.get("/b"), site.get("/c")
+    site.replies["/a"] = Reply([("Location", "/b"), ("Location", "/c")], status=201)
+    site.get("/a", method="POST")
+    assert not site.get("/b").is_hit and not site.get("/c").is_hit
 
 
 def test_a_write_by_a_host_that_is_not_listed_forgets_for_all_hosts(site: Site) -> None:
@@ -248,7 +302,7 @@ def test_whichever_verb_fails_the_page_comes(face: str, monkeypatch, verb: str) 
                     raise OSError("no more")
                 return getattr(cache, name)
 
-        site.app._pages._cache = Failing()
+        site.app._pages._backing = Backing(attached=Failing())
         assert [site.get().body for _ in range(3)] == [b"page"] * 3
         assert site.get(method="POST").status == 200
 
@@ -261,12 +315,25 @@ def test_a_closed_cache_fails_no_page(face: str) -> None:
     assert site.get().body == b"page"
 
 
-def test_a_namespace_that_cannot_be_had_is_tried_again(face: str, monkeypatch, tmp_path) -> None:
+def test_a_namespace_that_cannot_be_had_is_tried_again(face: str, monkeypatch, tmp_path, caplog) -> None:
+    host = f"pages-{os.getpid()}"
     config = tmp_path / "cachee.toml"
     config.write_text('[host]\nname = "a"\n[namespaces.other]\nmemory = "4MiB"\n')
     monkeypatch.setenv("CACHEE_CONFIG", str(config))
     site = Site(face, "pages")
-    assert [site.get().body for _ in range(2)] == [b"page"] * 2
+    with caplog.at_level(logging.WARNING):
+        assert [site.get().body for _ in range(2)] == [b"page"] * 2
+        assert site.loads == 2
+        site.get(method="POST")
+    assert len(caplog.records) == 1
+    config.write_text(f'[host]\nname = "{host}"\n[namespaces.pages]\nmemory = "4MiB"\n')
+    with attach("pages") as another:  # a worker that has a page, which the one without a segment has changed
+        Site(face, another).get()
+        until(lambda: site.app._pages.cache.health().ok)
+        assert not site.get().is_hit
+        assert site.get().is_hit
+    site.app._pages._backing.close()
+    unlink(f"cachee.{host}.")
 
 
 def test_garbage_in_the_cache_is_a_miss(site: Site, shm_cache) -> None:
