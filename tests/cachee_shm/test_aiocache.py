@@ -246,4 +246,4 @@ def test_no_call_fails_without_a_cache(caplog):
 
     with caplog.at_level(logging.WARNING, "cachee_shm"):
         asyncio.run(story())
-    assert [record.name for record in caplog.records if record.levelno >= logging.WARNING] == ["cachee_shm"]
+    assert caplog.text.count("cannot be attached") == 1

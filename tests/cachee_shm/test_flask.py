@@ -188,7 +188,7 @@ def test_no_page_fails_without_a_cache(caplog):
                 app.price(1)
                 app.cache.delete_memoized(app.price)
                 app.cache.clear()
-    assert [record.name for record in caplog.records] == ["cachee_shm"]
+    assert caplog.text.count("cannot be attached") == 1
     assert len(app.calls) == 6
     with app.test_request_context():
         assert not app.cache.cache.health().ok

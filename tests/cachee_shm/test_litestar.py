@@ -156,5 +156,5 @@ def test_no_page_fails_without_a_cache(caplog):
     ):
         assert [client.get("/").status_code for _ in range(3)] == [200] * 3
     assert len(calls) == 3
-    assert [record.name for record in caplog.records if record.name == "cachee_shm"] == ["cachee_shm"]
+    assert caplog.text.count("cannot be attached") == 1
     assert not store.health().ok
