@@ -213,7 +213,7 @@ def test_a_new_one_that_cannot_be_used_is_said_once_and_the_old_one_stays(
     assert [credentials.look() for _ in range(4)] == [False] * 4
     assert (credentials.tls, credentials.secrets) == before
     (line,) = [message for message in caplog.messages if told in message]
-    assert "what was in use stays in use" in line
+    assert "the bridge goes on with what it had read before" in line
     put(authority.issue("web-1", file="good"), files)
     assert [credentials.look(), credentials.look()] == [False, True]
     assert credentials.secrets == (OLD,)

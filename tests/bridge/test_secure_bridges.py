@@ -478,7 +478,7 @@ def test_a_broken_renewal_is_said_and_the_old_certificate_stays(
     files = authority_files(pair[0], authority)
     Path(files.cert).write_text("half a file")
     pair[0].signal(signal.SIGHUP)
-    said(pair[0], files.cert, "what was in use stays in use")
+    said(pair[0], files.cert, "the bridge goes on with what it had read before")
     pair[1].kill()
     meet(pair[1])
     tell(*pair)

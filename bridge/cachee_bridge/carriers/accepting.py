@@ -1,7 +1,7 @@
-"""Listening sockets: connections are taken from the kernel at a bounded rate, also without descriptors.
+"""Listening sockets: connections are accepted at a bounded rate, also when descriptors have run out.
 
 readable            at most AT_ONCE connections are accepted, then the event loop has its turn
-the gate is closed  the socket is not looked at for as long: whoever comes waits in the kernel's backlog
+the gate is closed  the socket is not read for as long: new connections wait in the kernel's backlog
 out of descriptors  a descriptor that is kept in reserve is given up for a moment, so that one connection
                     can be taken and closed; then the socket is not looked at for SCARCE_S
 """
@@ -50,7 +50,7 @@ class Listener:
         return int(self._sock.getsockname()[1])
 
     def close(self) -> None:
-        """Nobody is accepted any more."""
+        """Accepts no connection any more."""
         if self._paused is not None:
             self._paused.cancel()
         self._loop.remove_reader(self._sock.fileno())
@@ -96,7 +96,9 @@ class Listener:
             sock, address = self._sock.accept()
             sock.close()
             self._refused(plain(str(address[0])), int(address[1]), reason)
-        with contextlib.suppress(OSError):  # somebody else has taken it: tried again the next time
+        with contextlib.suppress(
+            OSError
+        ):  # another part of the process has taken it: tried again the next time
             self._reserve = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
 
     def _pause(self, seconds: float) -> None:

@@ -5,9 +5,9 @@ and what the kernel refuses is at most one allowance of the mesh. TCP_NOTSENT_LO
 short as well: what waits unsent grows old, while records that stay in the ring are coalesced, and fresh when
 they are sent.
 
-With TLS a connection is a link when the other end has proven a certificate, and everything above sees plain
-bytes. The tls.Channel is under our own hands, not in the event loop's TLS transport: that one keeps a buffer
-of its own under each write, so that nobody could say what is with the kernel. A TLS handshake may take
+With TLS a connection becomes a link when the other end has proven a certificate, and everything above sees
+plain bytes. The tls.Channel is driven here, not by the event loop's TLS transport: that one keeps a buffer
+of its own under each write, so it would be unknown how much the kernel has taken. A TLS handshake may take
 HANDSHAKE_S.
 
 What a method raises that the event loop calls ends this connection, and nothing else.
@@ -80,7 +80,7 @@ Method = TypeVar("Method", bound=Callable[..., None])
 
 
 def _alone(method: Method) -> Method:
-    """For every method of a connection that the event loop calls: what it raises ends that connection."""
+    """For each method of a connection that the event loop calls: an exception ends that connection."""
 
     @wraps(method)
     def guarded(self: Connection, *arguments: Any) -> None:
@@ -166,14 +166,14 @@ class Connection(asyncio.BufferedProtocol):
         self._transport.resume_reading()
 
     def fail(self, reason: str) -> None:
-        """It does not become a link; no word if it is one."""
+        """It does not become a link. Nothing is told if it is one already."""
         if not self.link and not self._over:
             self._over = True
             self._owner.failed(self, reason)
             self.close()
 
     def push_out(self) -> None:
-        """Others need its place."""
+        """A newer connection needs its place."""
         if self.link:
             self._lose("pushed out by newer links; it had proven nothing")
         else:
@@ -212,7 +212,7 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.abort()
 
     def spoil(self, error: Exception) -> None:
-        """A mistake of ours, or of a library that met bytes which it did not expect."""
+        """An exception from our own code, or from a library that met bytes which it did not expect."""
         self._owner.mistakes.tell("a connection is closed", error)
         reason = f"a mistake in the bridge: {error!r}"
         if self._over:
@@ -248,7 +248,7 @@ class Connection(asyncio.BufferedProtocol):
         self.link = self._owner.opened(self, identity)
 
     def _lose(self, reason: str) -> None:
-        """It ends, and not by our own will."""
+        """It ends, and not by close() or abort()."""
         if not self.link:
             self.fail(reason)
         elif not self._over:

@@ -67,7 +67,7 @@ class Credentials:
         try:
             self._reload()
         except ConfigError as error:
-            log.error("%s; what was in use stays in use until the file is put right", error)
+            log.error("%s; the bridge goes on with what it had read before; correct the file", error)
             return False
         self._warn_of_open_files()
         return True

@@ -19,9 +19,9 @@ HEARD_PER_S, HEARD_BURST = 50.0, 512
 """A TLS handshake costs 1 to 2 ms: 10 % of a core. The burst is a mesh of 500 hosts."""
 ADDRESS_PER_S = 20.0
 ADDRESSES_MAX = 1024
-"""That are counted one by one; beyond it the one that came longest ago is forgotten."""
+"""Addresses that are counted one by one. Beyond that, the one that came longest ago is forgotten."""
 IPV6_PREFIX_BITS = 64
-"""Whoever has one address of a network of IPv6 has all of them."""
+"""A sender with one address of an IPv6 network has all of them."""
 
 
 class _Bucket:

@@ -1,4 +1,4 @@
-"""Names of hosts become addresses, without anybody waiting for a name server that does not answer.
+"""Names of hosts become IP addresses, and a silent name server holds up no other name.
 
     ask(name)   an asker (a thread of its own) calls getaddrinfo; at most ASKERS_MAX at a time
     in time     its answer, which is also kept as the last good one
@@ -74,14 +74,14 @@ class Names:
         raise OSError(str(error)) from error
 
     def stop(self) -> None:
-        """Nobody is asked any more."""
+        """Asks no name server any more."""
         self._stopped = True
         for answer in (*self._waiting.values(), *self._asked.values()):
             answer.cancel()
         self._waiting.clear()
 
     def _begin(self) -> None:
-        """Give those that wait to askers, as far as there are any."""
+        """Start askers for the names that wait, as far as the bound allows."""
         while self._waiting and not self._stopped and len(self._asked) < self._askers_max:
             quick = next((name for name in self._waiting if name not in self._slow), None)
             if quick is None and len(self._asked.keys() & self._slow) >= self._askers_max // 2:
@@ -159,6 +159,6 @@ def is_address(host: str) -> bool:
 
 
 def _seen(answer: asyncio.Future[list[str]]) -> None:
-    """An answer that nobody waits for any more is no mistake."""
+    """An answer that comes after its deadline is not an error."""
     if not answer.cancelled():
         answer.exception()

@@ -48,7 +48,7 @@ class Own:
         return [address for address in found if address.partition("%")[0] not in hosts]
 
     def if_nobody_answers(self, found: Collection[str], port: int) -> bool:
-        """Whether nobody but this host can be meant, since no other host can reach what only loops back."""
+        """Whether only this host can be meant: addresses that loop back, reachable from no other host."""
         hosts = self._hosts(port)
         return bool(hosts and found) and all(map(is_loopback, found)) and not any(map(is_loopback, hosts))
 

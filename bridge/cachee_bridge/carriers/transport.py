@@ -1,4 +1,4 @@
-"""TCP under the mesh: bytes in, bytes out, and word when a socket has room again. It knows no frame.
+"""TCP under the mesh: bytes in, bytes out, and a call when a socket has room again. It knows no frame.
 
     Network.listen, connect   ->  Handler.opened, Handler.connect_failed
     a TLS handshake fails     ->  Handler.connect_failed, Handler.refused
@@ -34,16 +34,16 @@ READ_BYTES_MAX = 64 << 10  # at once, of one connection: 2,800 TLS records of on
 
 
 class Handler(Protocol):
-    """Who is told. No method may raise."""
+    """What the network calls. No method may raise."""
 
     def opened(self, link: int, address: str | None, remote_host: str, identity: Identity | None) -> None:
         """`address` is what was dialled, None for a link that came in; `identity` is None without TLS."""
 
     def refused(self, stranger: str, reason: str) -> None:
-        """Who came in from `stranger` ("host:port") is turned away, before there was a link."""
+        """A connection from `stranger` ("host:port") is closed before it was a link."""
 
     def connect_failed(self, address: str, reason: str, dialled: Collection[str]) -> None:
-        """A dial came to nothing. `dialled`: the IP addresses that it went to; none where none was known."""
+        """A dial has failed. `dialled`: the IP addresses that it went to; none if none was known."""
 
     def leads_here(self, address: str) -> None:
         """It is an address of this host itself, which was not dialled, or did not answer."""

@@ -1,8 +1,8 @@
 """Connections that came in, and whose other end has not proven yet who it is.
 
-There are at most HANDSHAKES_MAX of them, and so many only as leave the process some descriptors for itself.
-Then the oldest of the address with the most of them gives way, so that a stranger pushes out its own. What
-comes in passes the gate before (gate.py).
+There are at most HANDSHAKES_MAX of them, and fewer if the process would have too few descriptors left for
+itself. Then the oldest connection of the address with the most of them is closed, so a stranger pushes out
+its own. Each connection has passed the gate before (gate.py).
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
 """The bridge as a process: it starts, serves until it is told to stop, and says how it fares.
 
-    starting   the configuration is judged; doorbell and segments are taken (both refuse a second bridge)
+    starting   the configuration is checked; doorbell and segments are taken (both refuse a second bridge)
     serving    the shell relays; once a second: sweep, new namespaces, replaced segments, changed certificates
                and secrets (at once on SIGHUP), status, watchdog
     draining   told to stop while workers are attached: serves on until the last of them has left, for as long
                as the configuration allows; told once more: stops at once
-    stopping   with workers attached: a restart as far as peers can tell, who go on expecting this host
-               with none, and all written sent: farewell for good
+    stopping   with workers attached: peers take it for a restart, and go on expecting this host
+               with none attached, and everything sent: this host leaves for good
 
-What matters survives in the segments, so whatever goes wrong here is answered by a fresh start: of the shell
-when a segment was replaced under it, else of the process, by whoever watches it.
+All state that matters is in the segments. So an error here ends in a fresh start: of the shell if a segment
+was replaced under it, else of the process, by the service manager.
 """
 
 from __future__ import annotations
@@ -274,11 +274,15 @@ class Daemon:
         shell.pump.look()
         await self._drain(shell, segments)
         if not segments.leave():
-            log.info("stopping; workers are attached here, so peers go on expecting this host")
+            log.info(
+                "stopping without leaving: workers are attached here, so peers go on expecting this host"
+            )
         elif await shell.leave(LEAVE_S, lambda: self._at_once):
-            log.info("left for good: no worker is attached, and every linked peer has all that was written")
+            log.info("left for good: no worker is attached, and every linked peer has applied all writes")
         else:
-            log.warning("left, but not every linked peer has said that it has all that was written")
+            log.warning(
+                "left, but not all linked peers have acknowledged all writes: those still expect this host"
+            )
 
     def _make_shell(self, segments: Segments, bell: Doorbell | None) -> Shell:
         loop = asyncio.get_running_loop()

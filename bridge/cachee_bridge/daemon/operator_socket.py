@@ -1,10 +1,10 @@
-"""The operator's door: a socket in the file system, beside the segments, for whoever may open those.
+"""The operator socket: in the file system, beside the segments, for users who may open those.
 
     one line of JSON in                        one line of JSON out
-    {"do": "peers"}                            the report (snapshot.py)
+    {"do": "peers"}                            the snapshot (snapshot.py)
     {"do": "forget", "who": "web-3"}           {"done": "..."} or {"error": "..."}
 
-The file's mode is the guard, as it is for the segments: 0600, or 0660 to the configured group. It stands in
+The file's mode decides who may connect, as for the segments: 0600, or 0660 to the configured group. It is in
 /dev/shm because a worker or an operator in another container reaches the bridge's segments there, and nothing
 else of it. A bridge that was killed leaves the file behind; the next one of the host takes its place.
 """
@@ -25,13 +25,13 @@ from cachee_bridge.system.owners import wrong_owner
 REQUEST_BYTES_MAX = 4096
 PATIENCE_S = 5.0
 CLIENTS_MAX = 16
-"""An operator is one; a dashboard that asks each second is one more."""
+"""One operator, a dashboard that asks each second, and some more."""
 
 Answer = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 class OperatorSocket:
-    """A listening socket. All is done in the callback in which a question has become whole."""
+    """A listening socket. A request is answered in the callback in which its last byte has come."""
 
     def __init__(self, path: str, gid: int | None, answer: Answer) -> None:
         """`answer(request)` is called for each request that is an object; it does not raise."""

@@ -1,5 +1,4 @@
-"""What a bridge tells of itself: its peers and namespaces as plain values, for `cachee peers` and whoever
-else asks.
+"""The bridge's snapshot: its peers and namespaces as plain values, for `cachee peers` and other clients.
 
 All times are seconds before now; None is never.
 """

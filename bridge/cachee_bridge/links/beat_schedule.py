@@ -1,23 +1,23 @@
-"""When a link is beaten on: soon where something is open on it, seldom where nothing is.
+"""When a beat is due on a link: soon while something is unconfirmed on it, seldom while nothing is.
 
     since the heartbeat before         at this heartbeat
     a payload was sent or came         no beat: the next frame shows a gap sooner than a beat could
-    nothing, and something is open     a beat: the peer has not said yet that it has all it was sent, so the
-                                       last of it may be lost; or it was not told how far it is applied here
-    nothing, and all is told           no beat, until the calm pace is due
+    nothing, and something is open     a beat: the peer has not acknowledged all that it was sent, so the last
+                                       frame may be lost; or it has not been sent this host's newest cursor
+    nothing, and nothing is open       no beat, until the calm one is due
 
-A beat on a calm link keeps the word fresh and nothing more. The end that was dialled beats a heartbeat after
-the other, not with it, so that a stamp is back before the next one leaves. What moved a ring without being of
-its own host need not be confirmed by anybody: its range goes out with a calm beat as well.
+A calm beat keeps both ends fresh and does nothing more. The end that was dialled sends it a heartbeat after
+the other end, so that a stamp is back before the next one leaves. Records that were applied from peers
+advance the ring but are not announced, so no peer acknowledges them: their range is sent with a calm beat.
 """
 
 from __future__ import annotations
 
 CALM_HEARTBEATS = 3
 CALM_PART = 5
-"""Of lost_after, at the most. A stamp leaves, and comes back with a later beat: so the word of a peer that is
-well is never older than two fifths of lost_after (a quarter, by default), and what is left is for a network
-that stutters and a bridge that is restarted."""
+"""Calm beats are at most this part of lost_after apart. A stamp comes back with a later beat, so a healthy
+peer counts as heard two fifths of lost_after ago at worst (a quarter by default). The rest of lost_after is
+left for a network that stutters and for the restart of a bridge."""
 
 
 def calm_heartbeats(heartbeat_s: float, lost_after_s: float) -> int:
@@ -31,7 +31,7 @@ class BeatSchedule:
     def __init__(self) -> None:
         self._is_still = False
         self._told = False
-        """The newest beat said how far all is applied that has come."""
+        """The newest beat carried the cursors of all that has come."""
         self._next_at = float("-inf")
 
     def sent(self) -> None:
@@ -43,13 +43,13 @@ class BeatSchedule:
         self._is_still = self._told = False
 
     def beaten(self, now: float, calm_s: float | None, heartbeat_s: float) -> None:
-        """A beat leaves, whatever it was sent for. None: it spoke of what had moved alone."""
+        """A beat is sent, for whatever reason. `calm_s` is None if it has rows only of what had moved."""
         self._told = True
         if calm_s is not None:
             self._next_at = now + calm_s - heartbeat_s / 2
 
     def is_calm(self, now: float) -> bool:
-        """Whether the calm pace is due: everything is to be told."""
+        """Whether a calm beat is due, which covers every shared namespace."""
         return now >= self._next_at
 
     def answer(self, now: float, heartbeat_s: float) -> None:
@@ -57,6 +57,7 @@ class BeatSchedule:
         self._next_at = min(self._next_at, now + heartbeat_s / 2)
 
     def due(self, now: float, confirmed: bool) -> bool:
-        """To be asked once at each heartbeat. `confirmed`: the peer has said that it has all it was sent."""
+        """Whether a beat is due; to be called once at each heartbeat. `confirmed`: the peer has acknowledged
+        all that it was sent."""
         was_still, self._is_still = self._is_still, True
         return now >= self._next_at or (was_still and not (self._told and confirmed))

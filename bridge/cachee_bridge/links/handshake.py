@@ -1,15 +1,14 @@
 """The handshake of one link: each end says who it is, and proves it if there is something to prove it by.
 
-    no authentication    both send HELLO                      the peer is accepted as who it says it is
+    no authentication    both send HELLO                      the name in HELLO is accepted
     a secret             both send HELLO; the dialler sends   each end checks the proof of the other (auth.py)
                          AUTH; the acceptor checks it, and
                          answers with its own AUTH
     certificates         the carrier has checked that the     the name in HELLO must be one of the
                          certificate is one of the CA's       certificate's
 
-The dialler proves itself first: whoever merely connects learns a name and a nonce, and gets no proof to work
-on. Certificates and a secret work together too: each is checked.
-"""
+The dialler sends its proof first. So a stranger that only connects learns a name and a nonce, and no proof
+that it could try secrets against. Certificates and a secret may be used together: then both are checked."""
 
 from __future__ import annotations
 
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Handshake:
-    """Of one link: who the peer is, how that is proven, and what it may speak of."""
+    """Of one link: the peer's name, how it is proven, and the namespaces that its certificate allows."""
 
     def __init__(
         self, mine: Hello, dialled: bool, secrets: Sequence[bytes], identity: Identity | None

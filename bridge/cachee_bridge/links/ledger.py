@@ -1,25 +1,24 @@
-"""What a calm heartbeat says of the namespaces in which nothing moved: one sum in place of a row for each.
+"""Calm beats: one sum stands for all namespaces in which nothing moved, in place of a row for each.
 
     BEAT   a row for each namespace: on wire 2, when a link is new, and in answer to SYNC
     CALM   rows for what has changed since it was last told on this link, or is not acknowledged as it is,
-           and two sums over the rest:
-           of the sender's heads, and of the sender's cursors (how far it has applied the receiver's ring)
+           and two sums over the rest: of the sender's heads, and of the sender's cursors (how far it has
+           applied the receiver's rings)
 
 The receiver makes the same two sums: of its own cursors in the rings of the sender, and of what the sender
-has acknowledged. Equal sums of heads mean that each head of the rest is applied here, so the sender is fresh
-in all of these namespaces as of the stamp that came back (freshness.py). If a sum differs, none of the rest
-counts, and the receiver asks for the rows (SYNC), which are then treated as rows always are.
+has acknowledged. If the sums of heads are equal, the receiver has applied each of these heads, so the sender
+is fresh in all of these namespaces as of the stamp that came back (freshness.py). If a sum differs, nothing
+follows for any of these namespaces, and the receiver asks for the rows (SYNC).
 
 The sender reads the tail of each ring when it makes the sum, not how far its pump has come. So a record of a
 writer that died before it rang the doorbell is covered as well.
 
-Both ends keep their sums, and correct them by what has changed since. So a heartbeat costs what moved,
-however many namespaces there are, but for the look at the tails: one in a tick, however many links there are.
+Both ends keep their sums, and correct them by what has changed. So a heartbeat costs what moved, however many
+namespaces there are. Only the tails of all rings are read: once in a tick, however many links there are.
 
 A sum is one of 64-bit hashes, modulo 2^64, so it does not depend on an order. Two different sets of heads
-have the same sum once in 2^64. A peer that makes up sums could as well make up rows: it is believed in what
-it says of its own rings, and in nothing else.
-"""
+have the same sum once in 2^64. A peer that makes up sums could as well make up rows: a receiver takes a
+peer's word about the peer's own rings, and about nothing else."""
 
 from __future__ import annotations
 
@@ -35,12 +34,12 @@ if TYPE_CHECKING:
 Position = tuple[int, int]
 """(incarnation, position in the ring)."""
 Pair = tuple["Position | None", "Position | None"]
-"""Of one namespace. As it is told: the sender's head, and its cursor in the receiver's ring, None if it has
-none. As it is expected: how far the peer's ring is applied here, and how far the peer has acknowledged this
-host's."""
+"""Of one namespace. As told to the peer: this host's head, and its cursor in the peer's ring, None if it has
+none. As expected from the peer: how far the peer's ring is applied here, and how far the peer has
+acknowledged this host's ring."""
 SUM_MAX = 2**64 - 1
 PARTS_MAX = 16384
-"""Hashes that are remembered: those of what does not move are the same at each heartbeat."""
+"""Hashes that are remembered: a position that does not move has the same hash at each heartbeat."""
 NOTHING: Pair = (None, None)
 _POSITION = struct.Struct("<QQ")
 
@@ -107,7 +106,7 @@ class Ledger:
         self._to_expect.update(namespaces)
 
     def drop(self, namespace: str) -> None:
-        """It is shared no more."""
+        """The namespace is no longer shared."""
         for sums in (self.told, self.expected):
             sums.drop(namespace)
         self._to_tell.discard(namespace)
@@ -118,7 +117,8 @@ class Ledger:
         return (moved | self._to_tell) & link.shared
 
     def news(self, link: Sharing, known: Mapping[str, Pair], moved: set[str]) -> set[str]:
-        """Of which it has rows: what the peer was not told as it is, or has not acknowledged so."""
+        """Namespaces that need a row: the peer was told another position, or has not acknowledged this
+        one."""
         told, acked = self.told.pairs, link.acked
         return moved | {ns for ns, at in known.items() if told.get(ns) != at or _lacks(acked.get(ns), at)}
 
@@ -127,7 +127,7 @@ class Ledger:
         self._to_tell.difference_update(namespaces)
 
     def tell(self, link: Sharing, known: Mapping[str, Pair]) -> None:
-        """The peer is told this, or was."""
+        """The peer has been told these positions, or is told them now."""
         for namespace, pair in known.items():
             self.told.put(namespace, pair)
             if _lacks(link.acked.get(namespace), pair):
@@ -136,7 +136,7 @@ class Ledger:
                 self._to_tell.discard(namespace)
 
     def expect(self, members: Mapping[str, Members], name: str, link: Sharing) -> int:
-        """Brings what is expected up to date; of how many namespaces."""
+        """Updates the positions expected from the peer; returns for how many namespaces."""
         changed, self._to_expect = self._to_expect & link.shared, set()
         for namespace in changed:
             self.expected.put(namespace, expected_of(members[namespace], name, link.acked.get(namespace)))
@@ -152,7 +152,7 @@ class Heads:
         self._heads: dict[str, Position] = {}
 
     def look(self, members: Mapping[str, Members], links: Iterable[Ledgered]) -> None:
-        """At all rings, once in a tick: a writer that has died may have rung for nobody."""
+        """Reads the tail of each ring, once in a tick: a writer that died may not have rung the doorbell."""
         if self.are_known:
             return
         self.are_known, heads = True, self._heads

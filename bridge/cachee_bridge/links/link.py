@@ -35,11 +35,12 @@ if TYPE_CHECKING:
 ALLOWANCE_BYTES = 256 * 1024
 """Two usual frames under way: enough to keep a socket busy while Python packs the next."""
 BEATS_BYTES = 16 * 1024
-"""And some beats beyond it: a full socket must not stop the stamps, or both ends would isolate each other."""
+"""Beyond the allowance, for beats alone: a full socket must not stop the stamps, or both ends would isolate
+each other."""
 
 UNREAD_BYTES_MAX = FRAME_BYTES_MAX
-"""Under way when a link is looked at, whatever the peer asked for: the transport keeps what is not read. The
-allowance with a frame, beats and news of peers beyond it are half of this."""
+"""A link with more bytes under way than this is closed: its peer asks, and does not read. The allowance with
+a frame, beats and news of peers beyond it are half of this."""
 
 
 ENCODERS = {version: Encoder(version) for version in range(VERSION_MIN, VERSION + 1)}
@@ -78,7 +79,7 @@ class Link:
     was_late: bool = False
     """While the link comes up: peers told of the peer long before it could be reached."""
     leaving: bool = False
-    """The peer has said that it leaves for good."""
+    """The peer has announced that it leaves for good."""
     is_closed: bool = False
 
     # Another bridge that shows the same name (protocol/arbiter.py)
@@ -176,13 +177,13 @@ class Link:
 
     @property
     def relays(self) -> bool:
-        """Whether either end tells the other of third ones."""
+        """Whether either end relays other sources to the other."""
         return bool(self.relayed.outboxes) or not self.follows <= {self.name}
 
     @property
     def reach(self) -> str:
-        """Where the peer says that it can be dialled, "" = nowhere. A host part it cannot know is what is
-        seen here."""
+        """Where the peer says that it can be dialled, "" = nowhere. If it leaves the host part open, that is
+        the IP address from which it is seen here."""
         host, _, port = (self.peer.address if self.peer is not None else "").rpartition(":")
         if not port or port == "0":
             return ""
@@ -196,7 +197,7 @@ class Link:
 
     @property
     def proven(self) -> bool:
-        """Whether the peer is who it says it is; where nobody has to prove anything, whether it has said."""
+        """Whether the peer's name is proven. Without authentication: whether its HELLO has come."""
         return self.state not in (LinkState.HELLO, LinkState.AUTH)
 
     def __str__(self) -> str:
@@ -252,22 +253,22 @@ class Link:
     # Namespaces
 
     def share(self, namespace: str) -> None:
-        """Both ends have it, and agree about it."""
+        """Both ends have the namespace, under one hash key."""
         self.shared.add(namespace)
         self.ledger.change((namespace,))
 
     def unshare(self, namespace: str) -> None:
-        """No longer."""
+        """The namespace is no longer shared."""
         self.shared.discard(namespace)
         self.ledger.drop(namespace)
 
     @property
     def allows_all(self) -> bool:
-        """Whether the peer may speak of every namespace."""
+        """Whether the peer's certificate allows every namespace."""
         return self.handshake.limits is None
 
     def allows(self, namespace: str) -> bool:
-        """Whether the peer's certificate lets it speak of `namespace`, so that it may be told of it."""
+        """Whether the peer's certificate allows `namespace`. If not, the peer is not told about it either."""
         limits = self.handshake.limits
         return limits is None or namespace in limits
 
@@ -313,10 +314,10 @@ class Link:
     # Its end
 
     def silent(self, now: float, lost_after_s: float, handshake_s: float) -> str | None:
-        """Why it must be given up, or None. Data that comes without echoes is a path in one direction
-        only. Who is not read is not silent."""
+        """Why the link must be closed, or None. Data that comes without echoes means a path in one direction
+        only. A peer that is not read, because of its budget, is not silent."""
         if self._under_way > UNREAD_BYTES_MAX:
-            return f"it asks for more and does not read: {self._under_way} bytes lie here for it"
+            return f"the peer asks for more and does not read: {self._under_way} bytes wait here for it"
         if self.throttle.held_since is not None:
             return None
         if not self.up:
@@ -325,5 +326,5 @@ class Link:
         if heard_at + lost_after_s < now:
             return f"nothing heard for {now - heard_at:.1f} s"
         if echoed_at + 4 * lost_after_s < now:
-            return f"it has not heard this host for {now - echoed_at:.1f} s"
+            return f"the peer has not heard this host for {now - echoed_at:.1f} s"
         return None

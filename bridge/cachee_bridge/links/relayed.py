@@ -1,4 +1,4 @@
-"""What the two ends of a link have told each other of sources that are relayed: neither end's own."""
+"""Relayed sources on one link: sources other than the two ends, which one end passes on to the other."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ if TYPE_CHECKING:
 
 @dataclass
 class Relayed:
-    """What the two ends of a link have told each other of others."""
+    """Of one link."""
 
     ever_followed: set[str] = field(default_factory=set)
-    """Sources that the peer was ever asked for: it may speak of nobody else."""
+    """Sources that this host has ever asked the peer for. A word about another source is a FrameError."""
     served: set[str] = field(default_factory=set)
-    """Of those that it is asked for, whom it has said that it sends."""
+    """Sources that the peer has said that it sends to this host."""
     lacked: set[tuple[str, str]] = field(default_factory=set)
-    """(namespace, source) of which it has said that it cannot."""
+    """(namespace, source) of which the peer has said that it cannot send them."""
     outboxes: dict[tuple[str, str], RelayOutbox] = field(default_factory=dict)
-    """By (namespace, source), what the peer has been sent."""
+    """By (namespace, source), how far the peer has been sent it."""
     told_at: float = float("-inf")
-    """When it was last told of those whom it asks of this host."""
+    """When the peer was last told the heads of the sources that it follows here."""

@@ -1,13 +1,12 @@
-"""Stamps of a link's two ends, and their echoes: how old is what the peer says?
+"""Stamps of a link's two ends, and their echoes: how old a message of the peer may be.
 
 A stamp is the sender's clock in microseconds. The peer echoes the newest stamp that it has received. So when
 an echo comes back, this host knows by its own clock alone that the peer's message is no older than that
 stamp. The peer's newest stamp is kept here to be echoed.
 
 The last HEARD_MAX stamps of the peer are remembered with the times at which they came. By them a relay says
-how old its word about a source is, by the receiver's clock: the receiver's newest stamp, less the newest one
-that had come when the word was current.
-"""
+how old its report about a source is, by the receiver's clock: the receiver's newest stamp, less the newest
+one that had come when the report was current."""
 
 from __future__ import annotations
 
@@ -22,7 +21,8 @@ if TYPE_CHECKING:
 
 HEARD_MAX = 64
 HEARD_S = 0.05
-"""Stamps of the peer that are remembered, and how far apart: a relay's word seems older by up to HEARD_S."""
+"""Stamps of the peer that are remembered, and how far apart: a relay's report seems older by up to
+HEARD_S."""
 
 
 class Stamps:
@@ -67,7 +67,7 @@ class Stamps:
         return beat.echo / 1e6
 
     def age_of(self, at: float) -> int:
-        """How old a word is that was current at `at`, by the peer's clock, in microseconds.
+        """How old a report is that was current at `at`, by the peer's clock, in microseconds.
 
         That is the newest of the peer's stamps, less the newest that had come by then. AGE_UNKNOWN: none had.
         """

@@ -10,7 +10,7 @@
 
 The rules of this file:
 
-1. LEAVE is accepted in every state. It ends the link, or says that the peer leaves for good: the mesh looks.
+1. LEAVE is accepted in every state. It ends the link, or says that the peer leaves for good.
 2. A message that the table does not have for the state is a FrameError, and the link closes.
 3. A link never goes back to an earlier state. Its end is no state: a closed link is dropped.
 4. The tables below are the only place that says which message is accepted when. What a message does is

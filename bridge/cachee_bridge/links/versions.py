@@ -1,21 +1,21 @@
-"""Two wires in one mesh: how both ends of a link agree on one, and how a newer message is said in the older.
+"""Wire versions: how both ends of a link agree on one, and how a newer message is encoded in the older wire.
 
     HELLO.version    the oldest wire that the sender speaks
     HELLO.nonce      | 24 random bytes | "cachee", 0 | newest u8 |     newest: the newest wire that it speaks
-                     or 32 random bytes: a bridge of wire 2, which knows no more than HELLO.version
+                     or 32 random bytes: a bridge of wire 2, which speaks no newer one
 
 Both ends speak the lower one of the two newest wires. If that is below the oldest of either end, the link is
 closed with a line that names the wires of both.
 
-A bridge of wire 2 closes a link whose HELLO says anything but 2, and takes any nonce. So the offer stands in
-the nonce, where it costs no second dial. Both HELLOs whole are what the two proofs of a secret are made over
-(auth.py), and what the keys of the seals are made of; TLS guards them where there are certificates. Whoever
-takes the offer away on the way, so that both ends would fall back to the older wire, breaks the proof.
+A bridge of wire 2 closes a link whose HELLO says any other version, and accepts any nonce. So the offer is
+put into the nonce, and no second dial is needed. The proofs of a secret and the keys of the seals are
+computed over both HELLOs, whole (auth.py); with certificates, TLS protects the HELLOs. An attacker on the
+network who removes the offer, so that both ends would fall back to the older wire, makes the proof fail.
 
-What wire 2 cannot say:
+What wire 2 lacks:
 
-    message of wire 3       said in wire 2
-    FRAME with KEY_UNKNOWN  FRAME with KEY: an unconditional eviction, and nothing says why
+    message of wire 3       sent in wire 2
+    FRAME with KEY_UNKNOWN  FRAME with KEY: an unconditional eviction, without the reason
     CALM                    BEAT with a row for each namespace (session.py sees to it)
 """
 
@@ -39,7 +39,7 @@ RECORD_BYTES = {KEY: 9, 2: 17, 3: 9, 4: 1, 5: 1, KEY_UNKNOWN: 9}
 
 
 def greeting(settings: Settings, name: str, instance: int, random: bytes) -> Hello:
-    """What a side says first. `random`: RANDOM_BYTES of randomness, for this link alone."""
+    """The HELLO of this side. `random`: RANDOM_BYTES of randomness, for this link alone."""
     mode = "secret" if settings.secrets else "none"
     nonce = random + OFFER + bytes((settings.newest_wire,))
     return Hello(MAGIC, VERSION_MIN, name, instance, nonce, mode, settings.address, settings.region)
@@ -63,7 +63,7 @@ def agreed(mine: Hello, theirs: Hello) -> int:
 
 
 def lowered(message: Message, version: int) -> Message | None:
-    """`message` as the wire `version` says it; None where it has no word for it."""
+    """`message` as it is sent in the wire `version`; None if that wire has no message for it."""
     if SINCE[type(message)] > version:
         return None
     if version < 3 and isinstance(message, Frame):
@@ -84,8 +84,8 @@ def _lowered_frame(frame: Frame) -> Frame:
 
 
 class Encoder:
-    """Says messages in one wire. Remembers the newest one: what several links are sent is encoded once, if it
-    is one object."""
+    """Encodes messages in one wire. It remembers the last message: one object that several links are sent is
+    encoded once."""
 
     def __init__(self, version: int = VERSION) -> None:
         self._version = version
@@ -93,7 +93,7 @@ class Encoder:
         self._encoded = b""
 
     def __call__(self, message: Message) -> bytes:
-        """b"": this wire cannot say it."""
+        """b"": this wire has no message for it."""
         if self._message is not message:
             said = lowered(message, self._version) if self._version < VERSION else message
             self._encoded = encode(said) if said is not None else b""

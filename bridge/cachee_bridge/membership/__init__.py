@@ -1,1 +1,1 @@
-"""Where peers can be dialled, and who tells of them: configuration, gossip, DNS."""
+"""Where peers can be dialled, as the configuration, peers and the DNS say."""

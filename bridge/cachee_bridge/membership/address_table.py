@@ -11,18 +11,18 @@ class Address:
     address: str
     configured: bool
     since: float
-    """Nobody has been linked through it, or by the name it resolves to, since then."""
+    """Since when no link has been up through it, or to the host of its name."""
     place: int = 0
     """In the order in which the table came to know them."""
     name: str | None = None
     is_self: bool = False
     led_by: frozenset[str] | None = frozenset()
-    """The IP addresses by which it led to this host when that was last known. None: a peer has said so, and
-    they are not known yet. Empty: the interfaces say so, and a dial that goes out has left this host."""
+    """The IP addresses by which it led to this host when that was last found. None: a peer has said so, and
+    they are not known yet. Empty: the interfaces say so; a dial that leaves this host leads elsewhere."""
     led_away: bool = False
-    """It led to this host, and does no more."""
+    """It led to this host, and no longer does."""
     proven: bool = False
-    """`name` has answered there, and not only been told."""
+    """`name` has answered there. Otherwise only a peer has said so."""
     dialling: bool = False
     """From Connect until the link is refused, fails or closes."""
     failures: int = 0
@@ -32,7 +32,7 @@ class Address:
     absences: int = 0
     """Answers of discovery in a row without it."""
     given_up: bool = False
-    """Nobody has answered there, and nobody is waited for any more."""
+    """No host has answered there, and no answer is awaited any more."""
 
     @property
     def expected(self) -> bool:

@@ -1,20 +1,20 @@
-"""Where peers are dialled: configured addresses, those that discovery names, those learned from peers, and
-who answered there.
+"""Where peers are dialled: at addresses of the configuration, of discovery, and learned from peers.
 
-    an address is    expected while it is configured or named: it isolates until somebody has answered there
-                     resolved to a name, or to this host, by whoever proves its name there; at each answer;
-                     to this host also by its interfaces, or by a peer whom it has answered there
-    it is dialled    unless its name is linked already, by any address. One that leads to this host is dialled
-                     each OWN_LOOK_S: the name, or the IP address, may belong to another host by then
-    it leads here    no longer when another host answers there, or when the dial comes to nothing and went to
-                     other IP addresses than those that led here. Then it isolates as at the start
-    a wait           is uniform in 0..backoff (full jitter: all do not dial a restarted host at one instant)
-    a learned one    is only what a peer says. It isolates nobody, a new host waits for two dials of it at
+    an address is    expected while the configuration or discovery names it: it isolates this host until a
+                     host has answered there
+                     resolved to the name of the host that proves its name there, anew at each answer; or to
+                     this host, if its interfaces say so, or a peer whom it has answered there
+    it is dialled    unless the host of that name is linked already, by any address. An address that leads to
+                     this host is dialled each OWN_LOOK_S: its name may belong to another host by then
+    it leads here    until another host answers there, or a dial fails that went to other IP addresses than
+                     those that led here. Then it isolates as at the start
+    a wait           is uniform in 0..backoff (full jitter: not all hosts dial a restarted host at once)
+    a learned one    is only what a peer says. It does not isolate, a new host waits for two dials of it at
                      most, and few are dialled at a time. It is dropped when its host has left, or after
-                     FAILURES_MAX when nobody is missed there
+                     FAILURES_MAX if no member is missing there
 
-Peers repeat what they know, so what was dropped comes back if it should. An address that discovery does not
-name any more is from then on a learned one, if somebody ever answered there.
+Peers repeat what they know, so a dropped address comes back if a host lives there. An address that discovery
+names no more counts as learned from then on, if a host has ever answered there.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from cachee_bridge.membership.discovery import ABSENCES
 ADDRESSES_MAX = 4096
 """Configured and learned together: 8 times the largest mesh that was simulated."""
 OWN_LOOK_S = 10.0
-"""A dial of one's own address ends at the look at the interfaces, or costs a handshake with oneself."""
+"""Such a dial ends when the interfaces have been looked at, or costs a handshake with this host itself."""
 FAILURES_MAX = 20
 """About 80 s of dialling with the default backoff."""
 
@@ -44,10 +44,10 @@ class AddressBook:
         self.absent = Absent(table)
         self.awaited = Awaited(table, self.absent)
         self.changes = 0
-        """How often who may be where has changed: what is derived from it is kept until then."""
+        """Counts each change of an address. What is derived from the addresses is cached until it changes."""
         self._dials = Dials()
         self._failed: dict[str, Address] = {}
-        """Whose dials have failed since it was last looked at what is due: they may be dialled no more."""
+        """Addresses whose dials have failed since `due` was last called: these may have to be dropped."""
 
     def _changed(self, *changed: Address) -> None:
         """These are new, or something about them has changed."""
@@ -59,7 +59,7 @@ class AddressBook:
                 self.absent.changed()
 
     def reach_changed(self, name: str | None = None) -> None:
-        """A host became linked, heard through a relay, or needed, or is so no longer. None: any host."""
+        """Whether `name` is linked, relayed or needed may have changed. None: of any host."""
         self._dials.wake(name)
         self.absent.changed()
 
@@ -70,7 +70,7 @@ class AddressBook:
         self._changed(known)
 
     def discovered(self, addresses: Collection[str], now: float) -> list[str]:
-        """All that discovery names; which it named before and does not any more."""
+        """`addresses` are all that discovery names. Returns those that it named before and names no more."""
         self.changes += 1
         for address in addresses:
             known = self.table.get(address) or self.table.put(Address(address, False, now, due=now))
@@ -88,7 +88,7 @@ class AddressBook:
         return [known.address for known in gone]
 
     def give_up(self, address: str) -> None:
-        """Nobody is waited for there any more; who answers all the same is met."""
+        """No answer is awaited there any more. A host that answers all the same is met."""
         if (known := self.table.get(address)) is not None:
             known.given_up = True
             self._changed(known)
@@ -117,8 +117,8 @@ class AddressBook:
             self._leads_here(known, frozenset((host,)), now)
 
     def is_own(self, address: str, now: float) -> bool:
-        """This host's interfaces say that it leads here. Whether that is news: where another host has
-        answered, they are not believed."""
+        """This host's interfaces say that `address` leads to it. Returns whether that is new. It is not
+        accepted for an address where another host has answered."""
         known = self.table.get(address)
         if known is None:
             return False
@@ -128,15 +128,16 @@ class AddressBook:
         return self._leads_here(known, frozenset(), now)
 
     def told_self(self, address: str, now: float) -> bool:
-        """A peer says that this host has answered it there. Whether that is news. The peer may have asked
-        long ago: it is not believed where another host has answered, or nobody does any more."""
+        """A peer says that this host has answered it at `address`. Returns whether that is new. The peer may
+        have dialled long ago, so it is not accepted if another host has answered there since, or no host
+        does."""
         known = self.table.get(address)
         if known is None or known.is_self or known.proven or known.led_away:
             return False
         return self._leads_here(known, None, now)
 
     def _leads_here(self, known: Address, led_by: frozenset[str] | None, now: float) -> bool:
-        """Whether that is news."""
+        """Returns whether that is new."""
         news = not known.is_self
         self.table.name(known, self._own_name)
         known.is_self, known.led_by = True, led_by
@@ -148,7 +149,8 @@ class AddressBook:
         return news
 
     def _own_is_silent(self, known: Address, dialled: frozenset[str], now: float) -> None:
-        """A dial of an own address has come to nothing. Without a name server's answer nothing follows."""
+        """A dial of this host's own address has failed. Without an answer of a name server nothing
+        follows."""
         known.due = now + OWN_LOOK_S * self._rng.uniform(0.9, 1.0)
         if dialled and known.led_by is None:
             known.led_by = dialled
@@ -158,8 +160,8 @@ class AddressBook:
             self._changed(known)
 
     def failed(self, address: str, now: float, dialled: Iterable[str] = ()) -> int:
-        """Dialling or a link dialled there came to an end; how many ends in a row without a link that came
-        up. `dialled`: the IP addresses that were tried."""
+        """A dial, or a link dialled there, has ended. Returns how many have ended in a row without coming up.
+        `dialled`: the IP addresses that were tried."""
         known = self.table.get(address)
         if known is None:
             return 0
@@ -182,12 +184,13 @@ class AddressBook:
         self.absent.changed()
 
     def works(self, name: str) -> None:
-        """What is said on the link to `name` comes back answered: the next failure is the first again."""
+        """An echo came back on the link to `name`: the next failure counts as the first again."""
         for known in self.table.at(name):
             known.failures = 0
 
     def lost(self, name: str, now: float) -> None:
-        """The last link to `name` is gone: dial again, soon, where that did not fail."""
+        """The last link to `name` is gone: its addresses are dialled soon, but for those whose dials
+        failed."""
         self.absent.unlinked(name, now)
         self._dials.wake(name)
         for known in self.table.at(name):
@@ -196,8 +199,8 @@ class AddressBook:
                 self._dials.put(known)
 
     def left(self, name: str) -> None:
-        """`name` has left for good, or is removed: learned addresses of it go, expected ones wait for its
-        return."""
+        """`name` has left for good, or is removed: its learned addresses are dropped, expected ones are kept
+        for its return."""
         self.absent.leave(name)
         self.reach_changed(name)
         self._drop([known for known in self.table.at(name) if not (known.expected or known.dialling)])

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from cachee_bridge.membership.address_table import Address, AddressTable
 
 TOLD_FAILURES_MAX = 2
-"""Dials in vain after which an address that is only known from peers is not waited for any more."""
+"""After so many failed dials, an address that is only learned from peers is no longer awaited."""
 
 
 class Awaited:
@@ -22,7 +22,7 @@ class Awaited:
     def __init__(self, table: AddressTable, absent: Absent) -> None:
         self._table, self._absent = table, absent
         self._open: dict[str, Address] = {}
-        """Expected addresses, but those at which a host has answered that is met."""
+        """Expected addresses, without those at which a host has answered that is met."""
 
     def changed(self, known: Address) -> None:
         """It is new, or something about it has changed."""
@@ -47,9 +47,9 @@ class Awaited:
         return [known.address for known in sorted(self._open.values(), key=place_of) if known.name is None]
 
     def unmet(self, met: Callable[[str], bool], told_until: float) -> list[str]:
-        """Addresses at which no host that has been `met` has answered yet: those that are expected, and,
-        for some dials, those that peers told of before `told_until`. Later ones are no reason to wait: a peer
-        could go on to make them up."""
+        """Addresses at which no host that has been `met` has answered yet: the expected ones, and, for their
+        first dials, those that were learned before `told_until`. Later ones do not count, because a peer
+        could make up new ones without end."""
         return [
             known.address
             for known in self._table

@@ -1,7 +1,7 @@
 """When each address is dialled next: queues in the order of their times, so that a tick costs what is due.
 
     trusted   expected addresses, and those where their host has answered
-    told      what peers say: few are dialled at a time (TOLD_DIALS_MAX, TOLD_CALLING_MAX)
+    told      learned from peers: few are dialled at a time (TOLD_DIALS_MAX, TOLD_CALLING_MAX)
     resting   their host is linked, or a relay passes on its records: they are not dialled until `wake`
     neither   an address that is being dialled: it is put in again when that ends
 
@@ -16,8 +16,8 @@ from itertools import count
 from typing import Protocol
 
 TOLD_DIALS_MAX, TOLD_CALLING_MAX = 16, 64
-"""Of addresses that only peers have told of, how many are dialled at a time, and at most under way: a peer
-may make up thousands."""
+"""Of addresses that are only learned from peers: how many are dialled at once, and how many dials may be
+under way. A peer can make up thousands."""
 
 
 class Dialled(Protocol):
@@ -50,7 +50,7 @@ class Dials:
         """By address, the number of the entry that counts."""
         self._resting: dict[str, dict[str, Dialled]] = {}
         self._told_calling: dict[str, Dialled] = {}
-        """Those that were told of, and are dialled since; some of them may be trusted by now."""
+        """Learned addresses that are being dialled; some of them may be trusted by now."""
 
     def put(self, known: Dialled) -> None:
         """It is new, or its time, its name or its trust has changed, or a dial of it has ended."""

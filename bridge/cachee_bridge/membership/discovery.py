@@ -1,10 +1,10 @@
-"""When discovery is asked, and which of its answers are believed. How it is asked is the shell's affair.
+"""When discovery is asked, and which of its answers are accepted. How it is asked: shell/question.py.
 
 asked        at the start; then a TTL after each answer, but within 1 to 30 s; soon after a link was lost
 all waits    are shortened by chance, up to half: the hosts of a mesh do not ask at one instant
-an answer    is complete: whoever is not in it is not named
-naming none  where somebody was named before is taken for a fault of the DNS, and is no answer
-a failure    changes nothing, is told once, and is asked again after a wait that grows
+an answer    is complete: a host that is not in it is not named
+naming none  after an answer that named a host is taken for a fault of the DNS, and counts as a failure
+a failure    changes nothing, is logged once, and is asked again after a wait that grows
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ TTL_S_MIN, TTL_S_MAX = 1.0, 30.0
 HURRY_S = 1.0
 """All peers of a host that died lose their links at one instant."""
 ABSENCES = 2
-"""Answers in a row without an address before it is not named any more: one may come from a server that has
-just begun."""
+"""An address counts as named no more after so many answers in a row without it: one may come from a server
+that has just started."""
 
 
 class Discovery:
@@ -30,7 +30,7 @@ class Discovery:
         self._asking = False
         self._due = now
         self.answers = self._naming = 0
-        """How many were believed so far; how many of them named somebody."""
+        """How many answers were accepted so far; how many of them named a host."""
         self.named = 0
         """Addresses in the last of them."""
         self.answered_at = float("-inf")
@@ -41,7 +41,7 @@ class Discovery:
 
     @property
     def settled(self) -> bool:
-        """Whether enough answers named somebody to tell who is not named."""
+        """Whether enough answers named a host, so that a host may be taken for not named."""
         return self._naming >= ABSENCES
 
     def due(self, now: float) -> bool:
@@ -56,7 +56,7 @@ class Discovery:
         return float("inf") if self._asking else self._due
 
     def answered(self, named: int, ttl_s: float, now: float) -> bool:
-        """An answer with so many addresses came; whether it is to be believed."""
+        """An answer with `named` addresses has come. Returns whether it is accepted."""
         if not named and self.named:
             return False
         self._ask_after(min(max(ttl_s, TTL_S_MIN), TTL_S_MAX), now)
@@ -67,14 +67,14 @@ class Discovery:
         return True
 
     def failed(self, reason: str, now: float) -> int:
-        """No answer, or none to be believed; how many times in a row."""
+        """No answer has come, or none that is accepted. Returns how many times in a row."""
         self._ask_after(min(TTL_S_MAX, TTL_S_MIN * 2 ** min(self.failures, 10)), now)
         self.failures += 1
         self.failure = reason
         return self.failures
 
     def hurry(self, now: float) -> None:
-        """Somebody was lost: ask soon whether it is still named."""
+        """A link to a host was lost: ask soon whether the host is still named."""
         self._due = min(self._due, now + self._rng.uniform(0.0, HURRY_S))
 
     def _ask_after(self, seconds: float, now: float) -> None:

@@ -1,14 +1,14 @@
 """The doorbell: a POSIX message queue on whose descriptor the sleeping bridge waits.
 
 A writer that finds the bridge asleep puts its namespace's name into ``/cachee.<host name>``; the queue holds
-a few, so that one more is refused at once and costs nobody a wait. An event loop can wait on the queue like
-on any other descriptor, and (unlike a socket or a FIFO) it has a name that needs no directory of its own.
+a few, so that one more is refused at once and no writer waits. An event loop can wait on the queue like on
+any other descriptor, and (unlike a socket or a FIFO) it has a name that needs no directory of its own.
 
 A crashed bridge leaves its queue behind. The next one takes it over where it can, since writers that have it
-open would otherwise ring a bell that nobody hears; one of another shape is removed and made anew. A lock on
-the queue, which the kernel releases at death, tells a crashed bridge from one that lives.
+open would otherwise ring a bell that no bridge hears. A queue of another shape is removed and made anew. A
+lock on the queue, which the kernel releases at death, shows whether the bridge that made it still lives.
 
-Anybody on the machine can make a queue of this name first. So the owner, the group and the mode of the open
+Any user of the machine can make a queue of this name first. So the owner, the group and the mode of the open
 descriptor are looked at before anything else (owners.py): a stranger's queue is neither locked nor rung.
 """
 

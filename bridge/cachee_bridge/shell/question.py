@@ -1,4 +1,4 @@
-"""Discovery's question: who asks it, and what comes of it. When it is asked, the mesh decides (Discover)."""
+"""Asks discovery for addresses when the mesh wants it (Discover), and gives the mesh the answer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Answer(Protocol):
-    """Who is named, and for how long."""
+    """The addresses that are named, and for how long."""
 
     @property
     def addresses(self) -> Collection[str]: ...
@@ -23,12 +23,12 @@ class Answer(Protocol):
 
 
 class Resolver(Protocol):
-    """Who asks the DNS: resolver.py, which is imported where the configuration asks for it."""
+    """Asks the DNS: resolver.py, which is imported only if the configuration has `discover`."""
 
     what: str
 
     async def ask(self) -> Answer:
-        """Raises what says why there is no answer."""
+        """Raises an exception whose text says why there is no answer."""
 
 
 class Question:
@@ -41,11 +41,11 @@ class Question:
         self._asking: asyncio.Task[None] | None = None
 
     def ask(self) -> None:
-        """The mesh is told the answer, or why there is none."""
+        """Ask, and give the mesh the answer, or the reason why there is none."""
         self._asking = self._loop.create_task(self._ask())
 
     def stop(self) -> None:
-        """The mesh is told nothing more."""
+        """Give the mesh nothing more."""
         if self._asking is not None:
             self._asking.cancel()
 

@@ -1,14 +1,14 @@
-"""Peers as the DNS tells them: dnspython asks, on the bridge's own event loop.
+"""Addresses of peers from the DNS: dnspython asks, on the bridge's own event loop.
 
 dns:NAME:PORT   each A and AAAA record of NAME is a host, at PORT (a headless service)
 srv:NAME        each SRV record of NAME is one; where, say the A and AAAA records of its target
 
-an answer       a complete list of addresses. A name that exists without any names nobody: that is one too
-Unresolved      the name does not exist, a server fails or is silent, a target has no address, or it is too
-                much: whatever it is, nothing follows from it about who is a member
+an answer       a complete list of addresses. It is empty if the name exists and has no record
+Unresolved      the name does not exist, a server fails or is silent, a target has no address, or there are
+                too many addresses: then no host counts as no longer named
 
-All is asked over TCP: a datagram may bring a part of the records and not say so (Consul's bring three), and
-who is not named may be forgotten.
+All is asked over TCP. A datagram may hold a part of the records without saying so (Consul's hold three), and
+a host that is not named may be forgotten.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ASK_S = 10.0
 TARGETS_AT_ONCE = 16
 """Of SRV records: the server is not to be flooded."""
 NONE_TTL_S = 5.0
-"""How long a name without records is believed: a mesh begins like that."""
+"""How long an answer without records holds: a mesh begins like that."""
 
 
 class Unresolved(BridgeError):

@@ -1,4 +1,4 @@
-"""Who was turned away before it had proven who it is: counted, and summed up in one line a minute.
+"""Links that were closed before their other end had proven anything: one line a minute sums them up.
 
 A port scanner, a load balancer's probe or an attacker may connect thousands of times a second. Each minute
 the first one of a reason is told at once (at most FIRSTS_MAX of them); all others are counted by reason and

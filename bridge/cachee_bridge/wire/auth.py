@@ -7,14 +7,14 @@
              <-  AUTH(HMAC(secret, "acceptor" + transcript))
        checks
 
-The transcript is both HELLOs, whole, so a name, an instance or a mode changed on the way fails. The role is
-in the MAC, so a side's own proof cannot be reflected; the nonces are fresh, so it cannot be replayed. From
-then on each message bears a seal (seal.py), whose key is made of the secret and of the same transcript.
+The transcript is both HELLOs, whole. So if a name, an instance or a mode is changed on the way, the proof
+fails. The role is in the MAC, so a proof cannot be reflected to its sender. The nonces are fresh, so a proof
+cannot be replayed. From then on each message has a seal (seal.py), whose key is derived from the secret and
+the transcript.
 
-While a secret is being changed a host holds two. The dialler sends a MAC with each, in its order; the
-acceptor takes the first that it knows and answers with that one, so both know which it is. So hosts may be
-given (new, old) one by one in any order, and (new) alone once all have it.
-"""
+While a secret is being changed, a host holds two. The dialler sends one MAC for each, in its order. The
+acceptor uses the first that it knows and answers with that one, so both ends know which one is in use. So the
+hosts can be given (new, old) one by one in any order, and (new) alone once all have it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 DIALLER = b"dialler"
 ACCEPTOR = b"acceptor"
 SECRET_BYTES_MIN = 16
-"""Whoever sees a proof can try secrets against it at leisure: 128 bits, or it is no secret."""
+"""An attacker who has recorded a proof can try secrets against it without limit, so a secret needs 128
+bits."""
 
 
 def check_secrets(secrets: Sequence[bytes]) -> None:

@@ -1,14 +1,14 @@
-"""Who a certificate says its holder is: the hosts it may call itself, and the namespaces they may speak of.
+"""What a certificate allows: the names that its holder may use, and the namespaces that it may send and
+receive.
 
-    subject alternative name        the holder may be    and speak of
+    subject alternative name        holder may be named  and may use
     URI  cachee://web-1/shop        web-1                shop (more such URIs: more namespaces)
     URI  cachee://web-1             web-1                every namespace
     DNS  web-1                      web-1                every namespace; only where there is no cachee: URI
 
-Everything else in a certificate says nothing here: no common name, no wildcard. Names are compared letter by
-letter. A cachee: URI that cannot be read makes the whole certificate useless, for it may have been meant as a
-limit.
-"""
+Nothing else in a certificate counts: no common name, no wildcard. Names are compared letter by letter. A
+certificate with a cachee: URI that cannot be parsed is refused as a whole, because the URI may have been
+meant as a limit."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from cachee_shm.errors import AuthError
 
 Limits = frozenset[str] | None
-"""The namespaces that a host may speak of; None = every one."""
+"""The namespaces that a host may use; None = every one."""
 
 SCHEME = "cachee:"
 NAME = re.compile(r"[A-Za-z0-9._-]{1,63}")
@@ -34,7 +34,7 @@ class Identity:
     hosts: Mapping[str, Limits]
 
     def limits(self, name: str) -> Limits:
-        """What the host `name` may speak of; AuthError when the certificate is not for it."""
+        """The namespaces that the host `name` may use; AuthError when the certificate is not for it."""
         if name not in self.hosts:
             raise AuthError(
                 f"it calls itself {name!r}, and its certificate is for {self}; give it a certificate for its "
