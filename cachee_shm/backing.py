@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Backing",
+    "Misses",
     "changed",
     "count",
     "fitting",
@@ -42,6 +44,7 @@ __all__ = [
 
 PATIENCE_S = 1.0  # of a first use, which a request waits for
 NAME_CHARACTERS = 64  # of a namespace whose name is none
+MISSES_MAX = 64  # of one task
 TRIES = 64
 LASTING_S_MAX = 1e10  # three centuries
 
@@ -126,6 +129,31 @@ class First:
             _ = self.cache.tail  # any verb looks for the segment
         finally:
             self._tried.set()
+
+
+class Misses:
+    """For ``set_after_miss_fills``: where the ring was when this task, or thread, missed a key.
+
+    The option turns a ``set`` that follows a ``get`` of its own which found nothing into a fill. That is safe
+    only where nothing is written to the origin in between; see "A set after a miss" in examples/django.
+    """
+
+    def __init__(self) -> None:
+        self._kept: ContextVar[dict[Any, tuple[int, int]]] = ContextVar("cachee_shm.misses")
+
+    def remember(self, cache: Cache, key: object) -> None:
+        kept = {**self._kept.get({}), key: cache._token()}
+        if len(kept) > MISSES_MAX:
+            del kept[next(iter(kept))]
+        self._kept.set(kept)
+
+    def taken(self, key: object) -> tuple[int, int] | None:
+        """The token for one fill of this key; None: it was not missed, or has been stored since."""
+        kept = self._kept.get({})
+        if key not in kept:
+            return None
+        self._kept.set({each: token for each, token in kept.items() if each != key})
+        return kept[key]
 
 
 def fitting(key: str) -> str:

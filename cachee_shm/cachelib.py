@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from cachelib.base import BaseCache
 from cachelib.serializers import SimpleSerializer
 
-from cachee_shm.backing import Backing, count, fitting, lasting, unpicklable
+from cachee_shm.backing import Backing, Misses, count, fitting, lasting, unpicklable
 from cachee_shm.errors import Unserializable, ValueTooLarge
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ class CacheeCache(BaseCache):
     ``default_timeout``: seconds or a timedelta; 0 is for ever. ``key_prefix``: of all keys; ``clear()`` drops
     what has it, and nothing else of the namespace. ``ignore_delete_many_errors``: as of cachelib.
     ``namespace``, ``config``: as of ``cachee_shm.attach``, which is called at the first use.
+    ``set_after_miss_fills``: a ``set`` after a ``get`` of its own that found nothing is a fill. It is off: a
+    row that is inserted in between would be announced to no host: the guide in examples/django has more.
 
     Where the namespace cannot be attached, this is a cache that misses: ``get`` is None, ``set`` is False,
     and ``health()`` says why. Raises ``InvalidKey`` for a key that is no str, ``Unserializable`` for a
@@ -59,11 +61,13 @@ class CacheeCache(BaseCache):
         *,
         namespace: str | None = None,
         config: Source = None,
+        set_after_miss_fills: bool = False,
     ) -> None:
         BaseCache.__init__(self, default_timeout, ignore_delete_many_errors=ignore_delete_many_errors)
         self.key_prefix = key_prefix or ""
         self._tags: tuple[str, ...] = (f"cachelib:{self.key_prefix}",) if key_prefix else ()
         self._backing = Backing(namespace, config)
+        self._misses = Misses() if set_after_miss_fills else None
 
     @property
     def shm(self) -> Cache:
@@ -81,7 +85,11 @@ class CacheeCache(BaseCache):
     # Reading
 
     def get(self, key: str) -> Any:
-        return self._value(self._backing.cache.get(self._key(key)))
+        name, cache = self._key(key), self._backing.cache
+        stored = cache.get(name)
+        if stored is None and self._misses is not None:
+            self._misses.remember(cache, name)
+        return self._value(stored)
 
     def get_many(self, *keys: str) -> list[Any]:
         names = [self._key(key) for key in keys]
@@ -94,9 +102,12 @@ class CacheeCache(BaseCache):
     # Writing
 
     def set(self, key: str, value: Any, timeout: int | dt.timedelta | None = None) -> bool | None:
-        ttl = self._ttl(timeout)
+        ttl, name, cache = self._ttl(timeout), self._key(key), self._backing.cache
+        miss = self._misses.taken(name) if self._misses is not None and ttl != 0 else None
         try:
-            return self._backing.cache.set(self._key(key), self._stored(value), ttl, self._tags) or ttl == 0
+            if miss is not None:
+                return cache._fill(name, self._stored(value), *miss, ttl, 0, self._tags, False)
+            return cache.set(name, self._stored(value), ttl, self._tags) or ttl == 0
         except (Unserializable, ValueTooLarge) as error:
             return self._refused(error)
 

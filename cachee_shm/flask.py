@@ -5,6 +5,7 @@ others.
     cache = flask_caching.Cache(app)
 
 ``CACHE_CACHEE_NAMESPACE`` and ``CACHE_CACHEE_CONFIG`` are those of ``cachee_shm.attach``.
+``CACHE_CACHEE_SET_AFTER_MISS_FILLS`` is as of ``cachee_shm.cachelib``: off.
 ``CACHE_KEY_PREFIX`` and ``CACHE_DEFAULT_TIMEOUT`` mean what they mean to Flask-Caching's Redis backend.
 
 Fills and writes. What ``@cache.cached``, ``@cache.memoize`` and ``{% cache %}`` store was made after a miss
@@ -77,6 +78,7 @@ class CacheeCache(cachelib.CacheeCache, BaseCache):
             "namespace": config.get("CACHE_CACHEE_NAMESPACE"),
             "config": config.get("CACHE_CACHEE_CONFIG"),
             "key_prefix": config.get("CACHE_KEY_PREFIX"),
+            "set_after_miss_fills": bool(config.get("CACHE_CACHEE_SET_AFTER_MISS_FILLS")),
         }
         return cls(*args, **{**options, **kwargs})
 

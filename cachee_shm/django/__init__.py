@@ -11,7 +11,8 @@ Django's. MAX_ENTRIES and CULL_FREQUENCY change nothing: the namespace's ``memor
 miss is a fill: it is refused if its key was invalidated since that miss, and announced to nobody. Fills are
 ``get_or_set`` (one load on each host at a time), pages of ``cache_page`` and of the cache middleware,
 fragments of ``{% cache %}``, and sessions that ``cached_db`` reads from the database. Two hosts that render
-a page differently leave each other's copies alone. ``set`` after ``get`` in your own code is a write.
+a page differently leave each other's copies alone. ``set`` after ``get`` in your own code is a write, unless
+``OPTIONS`` has ``set_after_miss_fills``; see "A set after a miss" in examples/django before you turn it on.
 
 **Of each host by itself:** counts (``incr``, ``decr``), ``add`` as a lock, and all that has no other store:
 values never travel. So ``SESSION_ENGINE = "django.contrib.sessions.backends.cache"`` is an error of

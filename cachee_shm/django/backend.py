@@ -15,7 +15,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpResponse
 
 from cachee_shm import _core
-from cachee_shm.backing import Backing
+from cachee_shm.backing import Backing, Misses
 from cachee_shm.cache import Cache
 from cachee_shm.codec import Encoded
 from cachee_shm.django import checks, fills, transactions
@@ -30,6 +30,7 @@ MISSING: Any = object()
 CHARACTERS_MAX = 250  # of a key that memcached takes, and that needs no closer look
 TTL_MAX_S = 1e10  # three centuries: longer is for ever
 
+misses = Misses()  # of all backends: a task may get by one object, and set by another
 backings: dict[str, Backing] = {}
 """Of this process, by what they attach: Django makes a backend for each thread and task."""
 
@@ -59,6 +60,7 @@ class CacheeCache(BaseCache):  # type: ignore[misc]  # django has no types
             bool(options.get("private")),
             options.get("service"),
         )
+        self._misses = misses if options.get("set_after_miss_fills") else None
         self._makes_plain_keys = (
             type(self).make_key is BaseCache.make_key
             and type(self).validate_key is BaseCache.validate_key
@@ -114,10 +116,13 @@ class CacheeCache(BaseCache):  # type: ignore[misc]  # django has no types
     # Verbs
 
     def get(self, key: Any, default: Any = None, version: int | None = None) -> Any:
-        value = self.shm.get(self._key(key, version), MISSING)
+        full = self._key(key, version)
+        value = self.shm.get(full, MISSING)
         if value is MISSING:
             if type(key) is str and key.startswith(fills.SPACES):
                 fills.missed(self.shm, key, sys._getframe(1))
+            elif self._misses is not None:
+                self._misses.remember(self.shm, (id(self.shm), full))
             return default
         return value.response if type(value) is Page else value
 
@@ -126,7 +131,15 @@ class CacheeCache(BaseCache):  # type: ignore[misc]  # django has no types
         if type(key) is str and key.startswith(fills.SPACES):
             self._set_of_django(key, full, value, ttl, sys._getframe(1))
         else:
+            self._set_of_anybody(full, value, ttl)
+
+    def _set_of_anybody(self, full: Any, value: Any, ttl: Any) -> None:
+        """A write; a fill where the option says so, and this task has missed the key."""
+        miss = self._misses.taken((id(self.shm), full)) if self._misses is not None and ttl != 0 else None
+        if miss is None:
             self._store(self.shm.set, full, value, ttl)
+        else:
+            self._store(self.shm._fill, full, value, *miss, ttl, 0, (), False)
 
     def _set_of_django(self, key: str, full: Any, value: Any, ttl: Any, caller: FrameType) -> None:
         miss = fills.since(self.shm, key, caller)
@@ -238,10 +251,13 @@ class CacheeCache(BaseCache):  # type: ignore[misc]  # django has no types
     # The same in a coroutine. Nothing here waits, so nothing needs a thread.
 
     async def aget(self, key: Any, default: Any = None, version: int | None = None) -> Any:
-        value = self.shm.get(self._key(key, version), MISSING)
+        full = self._key(key, version)
+        value = self.shm.get(full, MISSING)
         if value is MISSING:
             if type(key) is str and key.startswith(fills.SPACES):
                 fills.missed(self.shm, key, sys._getframe(1))
+            elif self._misses is not None:
+                self._misses.remember(self.shm, (id(self.shm), full))
             return default
         return value.response if type(value) is Page else value
 
@@ -252,7 +268,7 @@ class CacheeCache(BaseCache):  # type: ignore[misc]  # django has no types
         if type(key) is str and key.startswith(fills.SPACES):
             self._set_of_django(key, full, value, ttl, sys._getframe(1))
         else:
-            self._store(self.shm.set, full, value, ttl)
+            self._set_of_anybody(full, value, ttl)
 
     async def aadd(
         self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None

@@ -16,7 +16,15 @@ from cachee_shm.segment import Spec
 __all__ = ["namespace_of", "register", "session_error"]
 
 CACHE_ONLY = "django.contrib.sessions.backends.cache"
-ACCEPTED = {"namespace", "config", "private", "service", "MAX_ENTRIES", "CULL_FREQUENCY"}
+ACCEPTED = {
+    "namespace",
+    "config",
+    "private",
+    "service",
+    "set_after_miss_fills",
+    "MAX_ENTRIES",
+    "CULL_FREQUENCY",
+}
 
 
 def register() -> None:

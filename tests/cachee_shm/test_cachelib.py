@@ -100,6 +100,62 @@ def test_a_set_is_announced(shm_hosts):
     assert second.get("a") is None
 
 
+def two_hosts_that_fill(shm_hosts):
+    from cachee_shm.cachelib import CacheeCache
+
+    for host in shm_hosts(2):
+        cache = CacheeCache(default_timeout=0, set_after_miss_fills=True)
+        cache._backing.cache = host
+        yield cache
+
+
+def test_with_set_after_miss_fills_another_host_keeps_its_not_found_for_ever(shm_hosts):
+    """The danger of the option, which is why it is off: get, a miss, INSERT, set."""
+    first, second = two_hosts_that_fill(shm_hosts)
+    second.set("user:7", "not found")
+    assert second.shm.wait_synced(5)
+    assert first.get("user:7") is None  # a miss; then the row is inserted
+    assert first.set("user:7", "Ann")
+    assert first.shm.wait_synced(5)
+    assert first.get("user:7") == "Ann"
+    assert second.get("user:7") == "not found"  # stale, and nothing will end it
+    first.delete("user:7")  # what the one who inserts has to do
+    assert first.shm.wait_synced(5)
+    assert second.get("user:7") is None
+
+
+def test_with_set_after_miss_fills_hosts_with_values_of_their_own_leave_each_other_alone(shm_hosts):
+    caches, loads = list(two_hosts_that_fill(shm_hosts)), []
+    for _ in range(3):
+        for number, cache in enumerate(caches):
+            if cache.get("page") is None:
+                loads.append(number)
+                cache.set("page", f"made by host {number}")
+            assert cache.shm.wait_synced(5)
+    assert loads == [0, 1]
+    assert [cache.get("page") for cache in caches] == ["made by host 0", "made by host 1"]
+
+
+def test_set_after_miss_fills_is_about_one_set_after_a_miss(shm_hosts):
+    first, second = two_hosts_that_fill(shm_hosts)
+    second.set("a", 1)
+    assert second.shm.wait_synced(5)
+    assert first.get("a") is None
+    second.set("a", 2)
+    assert second.shm.wait_synced(5)
+    assert not first.set("a", 1)  # it may be older than what was announced since the miss
+    assert first.get("a") is None
+    assert first.set("a", 3)
+    first.set("a", 4)  # no miss of its own: a write
+    assert first.shm.wait_synced(5)
+    assert second.get("a") is None
+    second.set("a", 5), second.shm.wait_synced(5)
+    assert first.get("a") is None
+    first.set("a", 6, timeout=-1)  # over at once: a write
+    assert first.shm.wait_synced(5)
+    assert second.get("a") is None
+
+
 def test_a_set_after_its_own_miss_is_a_write_that_ends_another_hosts_not_found(shm_hosts):
     """As a fill it would be announced to nobody, and the other host would keep its "not found" for ever."""
     from cachee_shm.cachelib import CacheeCache

@@ -265,6 +265,35 @@ def test_an_option_that_nobody_knows_is_an_error(project):
         CacheeCache("", {"OPTIONS": {"sockets": 3}})
 
 
+@pytest.mark.parametrize("is_async", [False, True])
+def test_set_after_miss_fills_makes_fills_of_sets_after_a_miss_and_is_off(project, config, is_async):
+    from cachee_shm.django import CacheeCache
+
+    def made(**options):
+        return CacheeCache("shop", {"OPTIONS": {"config": config, **options}})
+
+    async def get_and_set(cache, key):
+        if is_async:
+            assert await cache.aget(key) is None
+            await cache.aset(key, 1)
+        else:
+            assert cache.get(key) is None
+            cache.set(key, 1)
+        assert cache.get(key) == 1
+
+    writes, fills = made(), made(set_after_miss_fills=True)
+    asyncio.run(get_and_set(writes, "a"))
+    written = writes.shm._written()
+    assert written[1]
+    asyncio.run(get_and_set(fills, "b"))
+    assert fills.shm._written() == written  # announced to nobody
+    fills.set("b", 2)
+    assert fills.get("missed") is None
+    fills.set("missed", 1, timeout=0)
+    assert fills.shm._written() > written
+    fills.shm.close()
+
+
 # A cache that cannot be had
 
 
