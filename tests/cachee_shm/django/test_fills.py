@@ -314,3 +314,46 @@ def rendered_here(text, **context):
     from django.template import engines
 
     return engines["django"].from_string("{% load cache %}" + text).render(context)
+
+
+# Two hosts
+
+
+def test_two_hosts_with_pages_of_their_own_leave_each_other_alone(caches, shm_hosts):
+    """A page of `cache_page` that names its host; `set` of it would have the two drop it in turns."""
+    from django.http import HttpResponse
+    from django.test import RequestFactory
+    from django.views.decorators.cache import cache_page
+
+    hosts, made = shm_hosts(2, pickle=True), []
+    aliases = ("default", "other")
+    for alias, host in zip(aliases, hosts, strict=True):
+        caches[alias].shm = host
+
+    def asked(alias):
+        def view(request):
+            made.append(alias)
+            return HttpResponse(f"made by {alias}")
+
+        return cache_page(60, cache=alias)(view)(RequestFactory().get("/page")).content.decode()
+
+    for _ in range(3):
+        for alias, host in zip(aliases, hosts, strict=True):
+            assert asked(alias) == f"made by {alias}"
+            assert host.wait_synced(5)
+    assert made == ["default", "other"]
+    hosts[0].clear()  # and a change reaches both
+    assert hosts[0].wait_synced(5)
+    assert [asked(alias) for alias in aliases] == ["made by default", "made by other"]
+    assert made == ["default", "other"] * 2
+
+
+def test_plain_sets_of_equal_values_evict_nothing_after_the_first_round(caches, shm_hosts):
+    hosts = shm_hosts(3)
+    for round_of_sets in range(5):
+        for host in hosts:
+            caches["default"].shm = host
+            caches["default"].set("page", "the same")
+            assert host.wait_synced(5)
+            if round_of_sets:
+                assert [each.get(":1:page") for each in hosts] == ["the same"] * 3

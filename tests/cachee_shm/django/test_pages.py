@@ -111,3 +111,13 @@ def test_data_of_a_serializer_comes_back_as_it_pickles(cache):
     assert found == response.data == {"count": 1, "results": [{"a": 1}]}
     assert [type(found["results"]), type(found["results"][0])] == [list, dict]
     assert type(response.data["results"]) is ReturnList
+
+
+def test_data_that_holds_itself_is_looked_into_to_a_bounded_depth(project):
+    from cachee_shm.django import pages
+
+    in_lists, in_dicts = [], {}
+    in_lists.append(in_lists)
+    in_dicts["a"] = in_dicts
+    assert pages._as_pickled(in_lists, 4)[0][0][0][0] is in_lists
+    assert pages._as_pickled(in_dicts, 4)["a"]["a"]["a"]["a"] is in_dicts
