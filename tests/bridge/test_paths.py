@@ -278,7 +278,7 @@ class TestAHostThatCannotBeLinked:
             b.write(key(number))
         cable.run(5.0)
         assert b"\x05" in a.store.payloads()
-        assert "nobody who can be reached has what it wrote" in a.texts("warning")
+        assert "no peer that can be reached has its missing records; evicted all" in a.texts("warning")
         assert not a.isolated()
         b.write(key(99))
         assert a.store.payloads()[-1] == key(99)

@@ -49,13 +49,13 @@ def test_who_comes_back_is_not_removed_and_nothing_is_evicted_for_it(removal):
     removal.begin("web-2", 100.0)
     removal.cancel("web-2")
     assert not removal.under_way
-    assert not removal.rely()
+    assert not removal.covers_unknown_sources()
     assert removal.ends_at() == float("inf")
 
 
 def test_where_a_birth_was_believed_because_of_the_line_it_is_kept_whoever_comes_back(removal, store):
     removal.begin("web-2", 100.0)
-    assert removal.rely()
+    assert removal.covers_unknown_sources()
     removal.cancel("web-2")
     assert (removal.under_way, removal.ends_at()) == (True, 110.0)
     assert removal.end() == set()
@@ -66,6 +66,6 @@ def test_where_a_birth_was_believed_because_of_the_line_it_is_kept_whoever_comes
 def test_when_somebody_else_is_lost_too_no_birth_is_believed_until_another_line(removal):
     removal.begin("web-2", 100.0)
     removal.interrupt()
-    assert not removal.rely()
+    assert not removal.covers_unknown_sources()
     removal.begin("web-3", 101.0)
-    assert removal.rely()
+    assert removal.covers_unknown_sources()

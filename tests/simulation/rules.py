@@ -159,7 +159,7 @@ def _first_contact_is_not_flushed() -> list[Patch]:
 
 
 def _a_host_that_was_cut_off_believes_in_births() -> list[Patch]:
-    return [(Members, "_believes_in_births", lambda self, now: True)]
+    return [(Members, "_knew_all_sources", lambda self, now: True)]
 
 
 def _who_has_written_nothing_is_believed() -> list[Patch]:

@@ -1,15 +1,15 @@
-"""Who belongs to the mesh no more, without having said so: removal, as opposed to leaving.
+"""Removal of hosts that belong to the mesh no more and have not left.
 
-    who is removed         a member, or a peer that cannot be followed, that has been silent and not linked
-                           for lost_after, and
-      by discovery         can be at no address that is configured or named: each leads to somebody else, who
-                           is linked, or to this host
-      by the operator      was named to `forget`
-      by forget_after      was so for longer
-    an address is removed  at which nobody ever answered: by the same three
+    a host is removed      if it is a member, or a peer that cannot be followed, and has been silent and not
+                           linked for lost_after, and one of these holds:
+      by discovery         it can be at no address that is configured or named: each leads to another host,
+                           which is linked, or to this host
+      by the operator      it was named to `forget`
+      by forget_after      it has been silent for that long
+    an address is removed  if no host has ever answered there: by the same three
 
-What a removal does to a namespace is in removal.py. Whoever is linked is never removed, whatever the DNS or
-an operator says of it: it would be met again at once.
+What a removal does to a namespace is in removal.py. A host that is linked is never removed, whatever DNS or
+an operator says: it would be met again at once.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from cachee_bridge.protocol.namespaces import Namespaces
 
 Known = Callable[[str], bool]
-"""What is asked of a name: whether it is linked now, or has ever been since the start."""
+"""Whether a host, by its name, is linked now; or whether it has been since the start."""
 When = Callable[[str], float]
-"""The same: when its last link ended."""
+"""When the last link to a host ended."""
 
 
 LOOK_S = 0.25
@@ -40,19 +40,19 @@ LOOK_S = 0.25
 class Belonging:
     def __init__(self, book: AddressBook, namespaces: Namespaces, settings: Settings, say: Say) -> None:
         self._book, self._namespaces, self._settings, self._say = book, namespaces, settings, say
-        self._doomed: set[str] = set()
-        """By the operator."""
+        self._to_forget: set[str] = set()
+        """Hosts that the operator named to `forget`, and that are still waited for."""
         self._next_look = float("-inf")
         self.discovery: Discovery | None = None
 
     # Discovery
 
     def discover(self, what: str, rng: random.Random, now: float) -> None:
-        """Ask for peers there. Until the first answer, whoever is there isolates this host."""
+        """Ask `what` for peers. Until its first answer this host is isolated."""
         self.discovery = Discovery(what, rng, now)
 
     def discovered(self, addresses: Collection[str], ttl_s: float, met: Known, now: float) -> None:
-        """An answer. An address at which nobody ever answered is removed when it is not named any more."""
+        """An answer. An address at which no host ever answered is removed when it is not named any more."""
         assert self.discovery is not None
         discovery, failures = self.discovery, self.discovery.failures
         if not discovery.answered(len(addresses), ttl_s, now):
@@ -68,7 +68,7 @@ class Belonging:
                 self._expect_no_more(address, "discovery does not name it any more", now)
 
     def failed(self, reason: str, now: float) -> None:
-        """No answer: who was known stays."""
+        """No answer: known hosts stay known."""
         assert self.discovery is not None
         if self.discovery.failed(reason, now) == 1:
             text = f"no answer from {self.discovery.what}: {reason}; who is known stays; it is asked again"
@@ -95,7 +95,8 @@ class Belonging:
     # The operator
 
     def forget(self, who: str, is_up: Known, met: Known, now: float) -> str:
-        """Remove a peer (by name) or an address at which nobody answered; what will happen, in words.
+        """Remove a peer (by name) or an address at which no host answered. Returns what will happen, in
+        words.
 
         NotForgotten, with the reason, when nothing will.
         """
@@ -107,7 +108,7 @@ class Belonging:
             raise NotForgotten(f"{who} is linked; nothing was changed; stop its bridge first")
         if who not in self._namespaces.waited_for():
             raise NotForgotten(f"no peer {who} is waited for; nothing was changed; see `cachee peers`")
-        self._doomed.add(who)
+        self._to_forget.add(who)
         self._next_look = now
         return f"{who} is removed as soon as it has been silent for lost_after"
 
@@ -118,7 +119,7 @@ class Belonging:
         if now < self._next_look:
             return
         self._next_look = now + LOOK_S
-        self._doomed = {name for name in self._doomed if not is_up(name)}
+        self._to_forget = {name for name in self._to_forget if not is_up(name)}
         for name in sorted(name for name in self._namespaces.waited_for() if not is_up(name)):
             silent_s = now - max(parted_at(name), self._namespaces.heard_at(name))
             if silent_s > self._settings.lost_after_s:
@@ -128,11 +129,11 @@ class Belonging:
             for name in sorted(self._namespaces.members[namespace].removed(now)):
                 self._namespaces.touched.add(namespace)
                 self._say("info", f"namespace {namespace} has forgotten {name}", peer=name)
-        self._doomed = self._doomed and self._doomed & self._namespaces.waited_for()
+        self._to_forget = self._to_forget and self._to_forget & self._namespaces.waited_for()
 
     def _remove_if_due(self, name: str, silent_s: float, is_up: Known, now: float) -> None:
         asked, patience_s = self.discovery, self._settings.forget_after_s
-        if name in self._doomed:
+        if name in self._to_forget:
             self._remove(name, "the operator says so", now)
         elif asked is not None and asked.settled and not self._book.awaited.expects(name, is_up):
             self._remove(name, "discovery does not name it any more", now)
@@ -144,13 +145,13 @@ class Belonging:
         if any(begun):
             self._namespaces.touched.update(self._namespaces.members)
             self._book.left(name)
-            self._tell_removal(name, reason)
+            self._report_removal(name, reason)
 
     def _expect_no_more(self, address: str, reason: str, now: float) -> None:
         begun = [members.expect_no_more(address, now) for members in self._namespaces.members.values()]
         if any(begun):
             self._namespaces.touched.update(self._namespaces.members)
-            self._tell_removal(address, reason)
+            self._report_removal(address, reason)
 
     def _give_up_silent_addresses(self, now: float) -> None:
         patience_s = self._settings.forget_after_s
@@ -159,6 +160,6 @@ class Belonging:
                 self._book.give_up(address)
                 self._expect_no_more(address, "forget_after has passed", now)
 
-    def _tell_removal(self, who: str, reason: str) -> None:
+    def _report_removal(self, who: str, reason: str) -> None:
         text = f"{who} is no member any more: {reason}; what was loaded before stays capped, then goes"
         self._say("warning", text, peer=who)

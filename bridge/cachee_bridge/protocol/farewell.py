@@ -18,7 +18,7 @@ class Farewell:
         self._finals: dict[str, FinalHead] = {}
         """By namespace, once this host leaves."""
         self.begun = False
-        """This host leaves: it dials nobody and takes no new link."""
+        """This host leaves: it does not dial and takes no new link."""
 
     def begin(self) -> None:
         """What is in the rings now is the last of it."""

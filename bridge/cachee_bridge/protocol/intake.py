@@ -1,9 +1,10 @@
 """What peers send, message by message: each is charged what it costs, and no link is heard for long.
 
-a slice    at most SLICE_COST of one link's messages, then the others have their turn. What is left of its
-           bytes waits in its decoder, and it is not read meanwhile (Pause); `go_on` gives it the next slice
-over       a peer that is over its budget is not read until it is within it again: what it has sent waits
-           in its decoder, at most one read of the socket, then in the kernels
+a slice    at most SLICE_COST of one link's messages, then the other links have their turn. The rest of the
+           link's bytes waits in its decoder. The link is not read meanwhile (Pause); `go_on` gives it the
+           next slice
+over       a peer that is over its budget is not read until it is within its budget again. What it has sent
+           waits in its decoder (at most one read of the socket), then in the kernels
 answers    a peer that asks for cursors (SYNC) is answered at the end of the slice, once, and is charged
            for the answer's rows
 """
@@ -29,11 +30,11 @@ SLICE_COST = 64 * 1024
 """In bytes of a budget, of which 16 MiB a second are two thirds of a core: about 3 ms. It is two usual
 frames, or 64 messages without anything in them."""
 HELD_SAID_S = 60.0
-"""How often it is said of one link that it is over its budget."""
+"""Between two log lines that say that one link is over its budget."""
 
 OnMessage = Callable[[Link, Message, float], None]
 Guarded = Callable[..., None]
-"""guarded(link, now, call, *arguments): what the call raises costs the link."""
+"""guarded(link, now, call, *arguments): a BridgeError of the call closes the link."""
 
 
 class Intake:
@@ -68,12 +69,12 @@ class Intake:
             self._hear(link, b"", now)
 
     def read_on(self, links: Iterable[Link], now: float) -> None:
-        """Those that were over their budget and are not any more."""
+        """Read the links again whose peers are within their budgets again."""
         for link in [known for known in links if known.throttle.release(now)]:
             self._hear(link, b"", now)
 
     def _hear(self, link: Link, data: bytes, now: float) -> None:
-        """One slice; then the link is read on if nothing of it is left."""
+        """Handle one slice. If nothing is left of the link's bytes, the link is read again."""
         self._guarded(link, now, self._slice, link, data, now)
         if not link.is_closed:
             self._guarded(link, now, self._answer, link, now)

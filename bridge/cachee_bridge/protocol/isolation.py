@@ -21,12 +21,12 @@ PERIOD_S = 0.15
 PERIOD_PART = 4
 """Of lost_after, at the most: how often a namespace of which nothing new is heard is looked at."""
 TELL_S = 1.0
-"""How often workers are told how fresh each source's word is, where nothing else is new: people read it."""
+"""How often workers are told how fresh each source is, where nothing else has changed: people read it."""
 
 
 class Calm:
-    """Namespaces with the same members, all of which are fresh by what each says of all its namespaces: until
-    when they may be served is computed once for all, and written to each."""
+    """Namespaces with the same members, each of which reports that all its namespaces are fresh. Until when
+    they may be served is computed once, and written to each."""
 
     def __init__(self, names: frozenset[str]) -> None:
         self.names = names
@@ -35,15 +35,15 @@ class Calm:
 
 
 class Isolation:
-    """Of all namespaces of one host. Looked at are those of which something was heard, and of the others each
-    in its turn: the calm ones together."""
+    """Of all namespaces of one host. A namespace is examined when something was received in it, and otherwise
+    in its turn; the calm ones together."""
 
     def __init__(self, namespaces: Namespaces, readiness: Readiness, lost_after_s: float, say: Say) -> None:
         self._namespaces, self._readiness = namespaces, readiness
         self._lost_after_s, self._say = lost_after_s, say
         self._period_s = min(PERIOD_S, lost_after_s / PERIOD_PART)
         self._turns: list[tuple[float, str]] = []
-        """A heap: when, and which namespace; of each, the one of `_turn_of` counts."""
+        """A heap of (when, namespace). Of the entries of one namespace, the one in `_turn_of` counts."""
         self._turn_of: dict[str, float] = {}
         self._calm: dict[frozenset[str], Calm] = {}
         self._calm_of: dict[str, Calm] = {}
@@ -51,9 +51,9 @@ class Isolation:
         """When it is the turn of the calm ones."""
         self._hindered = True
         self._looked_at: set[str] = set()
-        """Since people were last told."""
+        """Namespaces that were examined since `report` was last called."""
         self._isolated: set[str] = set()
-        """Namespaces of which it was said, and not taken back."""
+        """Namespaces that were last reported as isolated."""
         self._effects: list[Effect] = []
 
     def effects(self) -> list[Effect]:
@@ -72,7 +72,7 @@ class Isolation:
             self._look_at(self._due(now, hindered), now, hindered)
 
     def _look_at(self, namespaces: Sequence[str], now: float, hindered: bool) -> None:
-        """One by one."""
+        """Examine these namespaces one by one."""
         for namespace in namespaces:
             members = self._namespaces.members.get(namespace)
             if members is None:
@@ -112,7 +112,7 @@ class Isolation:
             heapq.heappush(self._turns, (turn, namespace))
 
     def _extend_calm(self, calm: Calm, now: float, hindered: bool) -> None:
-        """Those that are calm no more are looked at one by one."""
+        """Extend all of `calm` at once. A namespace that is calm no more is examined by itself."""
         words = {name: self._namespaces.register.word(name).fresh_at for name in calm.names}
         until = min([now, *words.values()]) + self._lost_after_s
         if hindered or until < now:
@@ -134,8 +134,8 @@ class Isolation:
         if extended:
             self._effects.append(ServeUntil(tuple(extended), until))
 
-    def tell(self, now: float) -> None:
-        """People, of each change."""
+    def report(self, now: float) -> None:
+        """A line for people for each namespace that is isolated now and was not, or was and is not."""
         looked_at, self._looked_at = self._looked_at, set()
         for namespace in sorted(looked_at):
             members = self._namespaces.members[namespace]

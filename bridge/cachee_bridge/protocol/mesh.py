@@ -131,7 +131,7 @@ class Mesh:
     # Peers
 
     def add_peers(self, addresses: Iterable[str], now: float) -> None:
-        """Configured addresses ("host:port"). Each isolates this host until somebody has answered there."""
+        """Configured addresses ("host:port"). Each isolates this host until a host has answered there."""
         for address in addresses:
             self._book.configure(address, now)
         self._readiness.look()
@@ -151,7 +151,8 @@ class Mesh:
         self._belonging.failed(reason, now)
 
     def forget(self, who: str, now: float) -> str:
-        """Remove a lost peer, by name, or an address where nobody answered; what will happen, in words.
+        """Remove a lost peer, by name, or an address where no host answered. Returns what will happen, in
+        words.
 
         NotForgotten, with the reason, when nothing will.
         """
@@ -163,7 +164,7 @@ class Mesh:
         self._readiness.look()
 
     def found_self(self, address: str, now: float) -> None:
-        """It leads to this host, as its interfaces say: nobody else is waited for there."""
+        """`address` leads to this host, as its interfaces say: no other host is waited for there."""
         if self._book.is_own(address, now):
             self._readiness.look()
 
@@ -257,7 +258,7 @@ class Mesh:
         self._rounds.speak(now)
         self._rounds.dial(now)
         self._isolation.extend(now)
-        self._isolation.tell(now)
+        self._isolation.report(now)
         if not self._readiness.unanswered:
             self._readiness.unmet()
         return self._rounds.next_due(now)

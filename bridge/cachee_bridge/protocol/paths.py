@@ -1,16 +1,18 @@
-"""By which way each source is followed, and whom this host has to be linked to.
+"""The path by which each source is followed, and the hosts that this host has to be linked to.
 
-    fewer peers than `fanout`    everybody directly
-    more                         each by the way that fanout.py names, over those that can be reached
-    who can be reached by none   by way of any other host, one after another, until one has heard of it
+    up to `fanout` peers             every source is followed directly
+    more peers                       each source through the relay that fanout.py names, of the hosts that can
+                                     be reached
+    a source that is out of reach    through the other hosts in turn, until one of them has its records
 
-A path is changed by asking the next before the last is let go: the source goes on being followed where it was
-until its new relay has said that it sends. Whoever a relay leaves in doubt (its log does not reach back, its
-word grows old, its link is lost, it names a life of the source or a namespace that is not known here) is
-followed directly, and that again is changed only when a relay has shown that it can.
+A path changes without a gap: the new relay is asked first, and the old path is dropped only when the new
+relay has reported that it sends. A source is distrusted, and followed directly, when its relay fails: the
+relay's log does not reach back far enough, its reports grow old, its link is lost, or it reports a life of
+the source or a namespace that is not known here. The direct path is dropped only when a relay has reported
+that it sends.
 
-Each life of a bridge meets each host directly, once. A link through which neither end follows anything is
-closed after a while by who dialled it.
+Each life of a bridge meets each host directly, once. A link through which neither end follows a source is
+closed after a while by the end that dialled it.
 """
 
 from __future__ import annotations
@@ -33,13 +35,13 @@ REVIEW_S = 0.3
 PATIENCE = 0.75
 """Of lost_after: a source that has not been fresh for so long is looked for elsewhere."""
 DETOUR_S = 1.0
-"""From one host that is asked for it to the next."""
+"""How long one host is asked for a late source, before the next one is."""
 DISTRUST_S = 5.0
 """For so long a source is followed directly before a relay is tried again."""
 BEATS_MIN = 8
-"""In lost_after. A relay's word is some beats old; with fewer, everybody is followed directly."""
+"""In lost_after. A relay's report is some beats old. With fewer beats, every source is followed directly."""
 LINGER_S = 5.0
-"""A link that nobody needs, and so long after the last time that somebody was not heard any more."""
+"""How long a link is kept that neither end needs; counted anew whenever another member falls silent."""
 
 
 class Paths:
@@ -52,60 +54,60 @@ class Paths:
         self._relays = settings.lost_after_s >= BEATS_MIN * settings.heartbeat_s
         self._fanout = Fanout(name, settings.region, settings.fanout)
         self._regions: dict[str, str] = {}
-        """Of all who were linked in this life of the bridge."""
+        """By name, for every host that was linked in this life of the bridge."""
         self._parted: dict[str, float] = {}
-        """Who was linked, and when that ended."""
+        """By name, when the last link to a host ended that carried a source."""
         self._unneeded: dict[int, float] = {}
         """Links through which nothing is followed, and since when."""
         self._next = 0.0
         self.wanted: set[str] | None = None
-        """Whom to be linked to; None = everybody."""
+        """The hosts to be linked to; None = all."""
         self._late: set[str] = set()
-        """Members of whom nothing fresh has come for a while."""
+        """Members that have not been fresh for PATIENCE."""
         self._troubled_at = float("-inf")
-        """When another became so."""
+        """When another member became late."""
         self.relayed: dict[str, str] = {}
-        """Who is not linked, and fresh all the same; by way of whom."""
+        """By name, members that are fresh without a link, and the relay of each."""
 
     def linked(self, link: Link) -> None:
-        """It is up."""
+        """A link is up."""
         self._regions[link.name] = link.region
         self._parted.pop(link.name, None)
         self._next = 0.0
 
     def unlinked(self, link: Link, now: float) -> None:
-        """It is up no more, and no other to that host is."""
+        """The last link to its host has ended."""
         self._namespaces.uncover(link.name)
         if self._carries(link):
             self._parted[link.name] = now
         self._next = 0.0
 
     def wants(self, name: str) -> bool:
-        """Whether a link to it is needed, for what it announces or relays."""
+        """Whether a link to `name` is needed, for what it announces or relays."""
         return self.wanted is None or name in self.wanted
 
     def spares(self, name: str) -> bool:
-        """Whether it is heard by way of others, and well so."""
+        """Whether `name` is followed through a relay, and fresh, so that no link to it is needed."""
         return name in self.relayed and not self.wants(name)
 
     def reaches(self, name: str) -> bool:
-        """Whether `name` is linked, or heard by way of others."""
+        """Whether `name` is linked, or fresh through a relay."""
         return name in self._links.up or name in self.relayed
 
     def reached(self) -> list[str]:
-        """All names of which that is true."""
+        """All hosts that are linked, or fresh through a relay."""
         return sorted(self.relayed.keys() | self._links.up.keys())
 
     def ordered(self) -> list[Link]:
-        """The links that are up, those first whom others wait for."""
+        """The links that are up, those to relays of this host first: their followers wait for them."""
         up = self._links.up.values()
         if self.wanted is None:
             return list(up)
         return sorted(up, key=lambda link: not self._fanout.relays(link.name))
 
     def review(self, now: float) -> list[Link]:
-        """To be called at every tick: follow by other ways where there are better ones. Links to be closed,
-        since nobody needs them."""
+        """To be called at every tick: follow sources by other paths where there are better ones. Returns the
+        links to be closed, since neither end needs them."""
         if now < self._next or not self._relays:
             return []
         self._next = now + REVIEW_S
@@ -142,11 +144,12 @@ class Paths:
         return self._surplus(now)
 
     def _take_news(self) -> None:
-        """What relays have told, and what came of it."""
+        """What relays have reported since the last review."""
         following = self._following
         while following.last_resorts:
             name, namespace = following.last_resorts.pop()
-            text = f"{name}, namespace {namespace}: nobody who can be reached has what it wrote; evicted all"
+            text = f"{name}, namespace {namespace}: no peer that can be reached has its missing records; "
+            text += "evicted all"
             self._say("warning", text, peer=name)
         while following.left:
             name = following.left.pop()
@@ -154,7 +157,7 @@ class Paths:
                 self._book.left(name)
 
     def _way(self, name: str, now: float) -> str:
-        """Who relays it, "" if nobody does or it is not fresh."""
+        """The relay through which `name` is fresh; "" if there is none."""
         through = self._following.through(name)
         fresh = self._namespaces.is_fresh(name, now - self._lost_after_s)
         return through[0].name if through and fresh else ""
@@ -179,7 +182,7 @@ class Paths:
                     following.unfollow(other, source)
 
     def _detour(self, source: str, now: float) -> list[Link]:
-        """Whoever may have heard of it: each in turn."""
+        """The hosts that may have records of `source`: one of them, in turn."""
         up = self._links.up
         others = [up[name] for name in sorted(up) if name != source and self._namespaces.may_relay(up[name])]
         turn = zlib.crc32(source.encode()) + int(now / DETOUR_S)
@@ -189,7 +192,8 @@ class Paths:
         return not self._namespaces.is_fresh(source, now - PATIENCE * self._lost_after_s)
 
     def _is_distrusted(self, source: str, now: float) -> bool:
-        """Or now becomes so: its relay should have said more by now."""
+        """Whether `source` is asked directly. It is, too, if it is late: its relay should have sent more by
+        now."""
         distrusted = self._following.distrusted
         if now >= distrusted.get(source, float("-inf")) + DISTRUST_S:
             if source not in self._late:
@@ -199,7 +203,8 @@ class Paths:
         return True
 
     def _carries(self, link: Link) -> bool:
-        """Whether either end hears of anybody by it. To ask in vain for who is dead is not that."""
+        """Whether either end follows a source through it. A request for a source that is late does not
+        count."""
         return not (link.follows | link.followed) <= self._late
 
     def _surplus(self, now: float) -> list[Link]:

@@ -1,7 +1,7 @@
-"""Which hosts have been met since the start, and which addresses nobody has answered at.
+"""Which hosts have been met since the start, and at which addresses no host has answered.
 
-An address that nobody has answered at isolates every namespace. Until each known host has been met once, this
-host is not ready for users.
+An address at which no host has answered isolates every namespace. Until each known host has been met once,
+this host is not ready for users.
 """
 
 from __future__ import annotations

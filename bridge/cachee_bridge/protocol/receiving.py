@@ -93,7 +93,7 @@ class Receiving:
             inbox.repairs.replays += 1
             text = f"{link.name}, namespace {members.namespace}: what follows {inbox.cursor} has not come"
             self._say("info", f"{text}; asked for again", peer=link.name)
-            if link.name not in link.follows:  # whoever relays it does not
+            if link.name not in link.follows:  # its relay has not sent them either
                 self._following.follow(link, link.name)
                 return
             link.send(Replay(members.namespace, link.name, inbox.incarnation, inbox.cursor + 1))

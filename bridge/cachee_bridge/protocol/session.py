@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 
 class Session:
-    """Its parts know each other, and nobody else: each takes those that stand above it here."""
+    """Each part is given those that stand above it here, and no other."""
 
     def __init__(self, name: str, settings: Settings, links: LinkTable, rng: random.Random, say: Say) -> None:
         lost_after_s = settings.lost_after_s

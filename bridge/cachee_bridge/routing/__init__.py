@@ -1,1 +1,1 @@
-"""By way of whom a source is followed, and what a relay passes on."""
+"""Relays: sources that this host follows through others, and sources that it passes on."""

@@ -1,4 +1,4 @@
-"""Through whom a host is sent what another one announces.
+"""Which host sends a source's records to which other host.
 
 Up to `fanout` peers in a region: directly, one hop and no relay that can fail. Beyond that a source would
 spend its time writing to sockets, so there are two hops over circulant offsets, with k near the root of the
@@ -8,8 +8,8 @@ number of hosts, all in the order of their names:
     a relay              x + jk   sends to  x + jk + 1 .. x + jk + k - 1
 
 Every host is a source, and a relay of others, with links to some 4 * sqrt(n) of them: 62 of 500. There is no
-state to agree on: who is sent asks whom to send, and where two hosts do not see the same mesh it costs an
-address too many, or a moment.
+state to agree on: the receiver asks a host to send. Where two hosts do not see the same mesh, that costs one
+link too many, or a moment.
 
 Between regions each source crosses once: to one gateway of each region (of the first two by name, one for
 every other source), which is the source of that region's own fan-out.
@@ -38,18 +38,18 @@ class Fanout:
         self.settle({})
 
     def settle(self, regions: Mapping[str, str]) -> None:
-        """Who is there, beside this host: names, and the region of each."""
+        """The hosts beside this one, by name, with the region of each."""
         self._regions = {**regions, self._name: self._region}
         self._names = sorted(name for name, region in self._regions.items() if region == self._region)
         self._places = {name: place for place, name in enumerate(self._names)}
 
     @property
     def direct(self) -> bool:
-        """Whether everybody is followed directly."""
+        """Whether every source is followed directly."""
         return len(self._names) == len(self._regions) and len(self._names) - 1 <= self._fanout
 
     def feeder(self, source: str) -> str:
-        """Whom to ask for what `source` announces: itself, a relay or a gateway."""
+        """The host to ask for records of `source`: itself, a relay or a gateway."""
         root = source
         if self._regions.get(source, self._region) != self._region:
             gateways = self._names[:GATEWAYS]
@@ -68,7 +68,7 @@ class Fanout:
         return self._names[(self._places[root] + away // step * step) % count]
 
     def relays(self, name: str) -> bool:
-        """Whether `name` passes on what this host announces: then it is to be sent that first."""
+        """Whether `name` relays this host's records: then it is sent them first."""
         if self._regions.get(name, self._region) != self._region:
             return True
         count = len(self._names)

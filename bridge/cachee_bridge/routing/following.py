@@ -8,10 +8,10 @@
                                                report is, and whether the relay sends it (SENT), could
                                                (OFFERED), cannot (LACKED), or the source has left (LEFT)
 
-A relay is believed about a source only after it was asked for that source, and only in two things: records,
-and how fresh they are. Which host a source is, which life of its segment this is and where to begin, is
-learned from the source alone. If a relay reports anything that does not fit, the source is distrusted: it is
-asked directly for a while.
+What a relay sends about a source counts only if the relay was asked for that source, and only for two things:
+records, and how fresh they are. Which host a source is, which life of its segment this is and where to begin,
+is learned from the source alone. If a relay reports anything that does not fit, the source is distrusted: it
+is asked directly for a while.
 """
 
 from __future__ import annotations

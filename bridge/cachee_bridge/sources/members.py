@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 NO_SLOT = 0
 REFUSED_MAX = 4096
-"""One is enough to isolate; peers that come under ever new names are not all kept."""
+"""One is enough to isolate. Peers that come under ever new names are not all remembered."""
 
 
 class Members:
@@ -54,7 +54,7 @@ class Members:
         )
         self.peer_status = PeerStatus(store, lost_after_s, now)
         self.apart: set[str] = set()
-        """Members whose word of all their namespaces does not cover this one."""
+        """Members whose reports on all their namespaces do not cover this one."""
         for name in self.sources:
             self._changed(name)
 
@@ -86,20 +86,20 @@ class Members:
         if name in self.departures.removed and step.rung is not Rung.GO_ON:
             step = contact(None, incarnation, tail, False)
         elif step.rung is Rung.FLUSH and inbox is None:
-            step = contact(None, incarnation, tail, self._believes_in_births(now) and not is_late)
+            step = contact(None, incarnation, tail, self._knew_all_sources(now) and not is_late)
         if step.rung is not Rung.IMPOSSIBLE and (inbox is None or step.rung is not Rung.GO_ON):
             self._begin(name, incarnation, step, now)
         return step
 
-    def _believes_in_births(self, now: float) -> bool:
+    def _knew_all_sources(self, now: float) -> bool:
+        """Whether a source that is met for the first time has no earlier life that this host has missed."""
         if not self.departures.removed_is_complete:
             return False
-        return (self.horizon.whole and not self.horizon.isolated(now)) or self._relies()
-
-    def _relies(self) -> bool:
-        relies = self.removal.rely()
+        if self.horizon.whole and not self.horizon.isolated(now):
+            return True
+        covers = self.removal.covers_unknown_sources()
         self._note_removal()
-        return relies
+        return covers
 
     def _note_removal(self) -> None:
         if self.removal.under_way:
@@ -121,13 +121,14 @@ class Members:
             self.horizon.make_whole(now)
 
     def _changed(self, name: str) -> None:
-        """It has become a member, or ceased to be: what it said of all its namespaces is of others."""
+        """`name` has become a member, or ceased to be one: its report on all its namespaces does not cover
+        this."""
         self.cover(name, False)
         self.register.changed.add(self.namespace)
         self.register.word(name).stirred.add(self.namespace)
 
     def cover(self, name: str, is_covered: bool) -> None:
-        """Whether what `name` says of all its namespaces is said of this one as well, from now on."""
+        """Whether reports of `name` on all its namespaces cover this one as well, from now on."""
         word, inbox = self.register.word(name), self.sources.get(name)
         word.covered.discard(self.namespace)
         word.apart.discard(self.namespace)
@@ -197,7 +198,7 @@ class Members:
     # Removal without a leave
 
     def remove(self, name: str, now: float) -> bool:
-        """Begin to get over `name`, once it is lost; whether that has begun now."""
+        """Begin to remove `name`, if it is lost. Whether that has begun now."""
         self.horizon.look_for_gaps(now)
         waited_for = name in self.sources or name in self.refused
         begun = waited_for and self._lost(name, now) and self.removal.begin(name, now)
@@ -205,14 +206,15 @@ class Members:
         return begun
 
     def expect_no_more(self, address: str, now: float) -> bool:
-        """Nobody ever answered at `address`. Where that has isolated nobody, nothing is to be got over."""
+        """No host ever answered at `address`. If that has not isolated the namespace, there is nothing to
+        do."""
         self.horizon.look_for_gaps(now)
         begun = self.horizon.isolated(now) and self.removal.begin(address, now)
         self._note_removal()
         return begun
 
     def removed(self, now: float) -> set[str]:
-        """Whose removal ends now."""
+        """Names of members, and addresses, whose removal ends now."""
         self._note_removal()
         if now < self.removal.ends_at():
             return set()
@@ -233,7 +235,7 @@ class Members:
         self.departures.was_removed(name, (0, 0) if inbox is None else (inbox.incarnation, inbox.cursor))
 
     def _slot_of(self, name: str) -> int:
-        """Of one that was never followed."""
+        """The slot of a source that was never followed."""
         try:
             return self.store.source_open(name)
         except SegmentError:

@@ -6,7 +6,7 @@
 
 A member can be reached if it was fresh within lost_after. One that has just been met, or is known from a
 former life of the bridge, is given that long to become so; and while configured addresses have not answered,
-nothing counts for as long after the start: who waits for peers shall not be told that there are none.
+nothing counts for as long after the start: a worker that waits for peers must not read that there are none.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Who is a member in which namespaces of this host: kept as it changes, so that nobody has to look for it.
+"""An index over all namespaces of this host, kept as they change, so that no loop over all of them is needed.
 
-members    by name, the namespaces where it is one: whose silence isolates
-refused    by name, the namespaces where it cannot be followed
-removing   namespaces in which somebody is being removed
-words      by name, what a source has said of all its namespaces at once
+members    by name of a source, the namespaces where it is a member: its silence isolates them
+refused    by name of a peer, the namespaces where it cannot be followed
+removing   namespaces in which a member is being removed
+words      by name of a source, what it has reported of all its namespaces at once
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Register:
         self.refused: dict[str, set[str]] = {}
         self.removing: set[str] = set()
         self.changed: set[str] = set()
-        """Namespaces where somebody became a member, or ceased to be, since isolation.py last looked."""
+        """Namespaces whose members are others than when isolation.py last examined them."""
         self._words: dict[str, Word] = {}
         self.lost_at = float("-inf")
         """The last time at which a member of any namespace had been out of reach for too long."""
@@ -36,12 +36,12 @@ class Register:
         return word
 
     def keep(self, names: set[str]) -> None:
-        """Of nobody else is anything kept."""
+        """Drop the words of all other sources."""
         self._words = {name: word for name, word in self._words.items() if name in names}
 
 
 class Listed(dict[str, Value]):
-    """By name, of one namespace; whoever is in it is in `index` as well."""
+    """A table of one namespace, by name. Each name in it has the namespace in `index` as well."""
 
     def __init__(
         self, namespace: str, index: dict[str, set[str]], rows: Iterable[tuple[str, Value]] = ()
@@ -62,7 +62,7 @@ class Listed(dict[str, Value]):
             del self._index[name]
 
     def take(self, name: str) -> Value | None:
-        """Out of it; None if it is not there."""
+        """Remove `name`, and return its value; None if it is not in the table."""
         value = self.get(name)
         if name in self:
             del self[name]

@@ -1,9 +1,9 @@
 """How a namespace gets over a member that is removed without having left.
 
-What such a member wrote last is unknown, so whatever was loaded before its removal stays doubtful for good.
-But to evict all that at once would send every host of the mesh to the origin in one instant. Readers withhold
-doubtful values already, once they are older than `isolation_ttl`: the namespace is isolated from a member
-that is lost. So:
+What such a member wrote last is unknown, so any value that was loaded before its removal may be stale for
+good. Evicting all of them at once would send every host of the mesh to the origin in one instant. But readers
+refuse these values already, once they are older than `isolation_ttl`: the lost member isolates the namespace.
+So:
 
     lost           | removed: a line is drawn      | isolation_ttl later      |
     ---------------+-------------------------------+--------------------------+----------------
@@ -11,9 +11,8 @@ that is lost. So:
                    |                               | none of it was served any more
     lifetimes are capped; values loaded since the line do not reach the cap before it ends
 
-That is the one flush that a removal without a leave asks for, and the instant at which it happens evicts
-nothing that a reader would have got. A policy under which older values are served (or none are capped) has
-nothing to wait for, and evicts at the line.
+This is the one flush that a removal needs, and it evicts nothing that a reader would still have been given. A
+policy that does not cap lifetimes has nothing to wait for, and evicts at the line.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Removal:
-    """Those being removed in one namespace: members by name, and addresses at which nobody ever answered."""
+    """Of one namespace: the members, and addresses at which no host ever answered, that are being removed."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -34,15 +33,15 @@ class Removal:
         self._relied_on = False
         self.names: set[str] = set()
         self.whole = False
-        """A line is drawn, and since then nobody else was lost."""
+        """A line is drawn, and since then no other member was lost."""
 
     @property
     def under_way(self) -> bool:
-        """Whether what was capped has to stay so."""
+        """Whether lifetimes have to stay capped."""
         return bool(self.names) or self._relied_on
 
     def begin(self, name: str, now: float) -> bool:
-        """Whether it had not begun. The line is drawn anew: one is enough for all who are being removed."""
+        """False if `name` is being removed already. One line, the newest, is enough for all removals."""
         if name in self.names:
             return False
         self.names.add(name)
@@ -52,17 +51,17 @@ class Removal:
         return True
 
     def interrupt(self) -> None:
-        """Somebody else was lost: what happened since the line is not known either."""
+        """Another member was lost: records from after the line may be missing too."""
         self.whole = False
 
-    def rely(self) -> bool:
-        """Whether of somebody unknown nothing can have been missed but what concerns values from before the
-        line; then those have to go, whoever comes back."""
+    def covers_unknown_sources(self) -> bool:
+        """Whether the records that were missed of a source that this host did not know of can concern only
+        values from before the line. If so, these values have to be evicted even if the member comes back."""
         self._relied_on |= self.whole
         return self.whole
 
     def cancel(self, name: str) -> None:
-        """It is back."""
+        """The member is back."""
         self.names.discard(name)
         self.whole &= self.under_way
 
@@ -73,7 +72,7 @@ class Removal:
         return self.drawn_at + (self._store.isolation_ttl_s if self._store.on_isolation == "cap" else 0.0)
 
     def end(self) -> set[str]:
-        """Evict what lies before the line; who is removed."""
+        """Evict what lies before the line. Returns what is removed."""
         self._store.evict_before(self._line)
         names, self.names = self.names, set()
         self._relied_on = self.whole = False

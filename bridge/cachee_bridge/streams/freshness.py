@@ -1,4 +1,4 @@
-"""How fresh a source's word is.
+"""How fresh a source is: up to when everything that it announced has been applied here.
 
 Age cannot be seen in what arrives: a beat that lay 30 s in a stalled link looks new, and the clocks of two
 hosts cannot be compared. So this host sends stamps of its own clock; a beat echoes the newest one its sender
@@ -19,7 +19,8 @@ WAITING_MAX = 32
 
 
 class Word:
-    """Of one source. A namespace where it is a member is either covered or apart."""
+    """What one source reports of all its namespaces at once. Each one where it is a member is covered or
+    apart."""
 
     def __init__(self) -> None:
         self.fresh_at = float("-inf")
@@ -44,7 +45,7 @@ class Freshness:
     """
 
     def __init__(self, word: Word | None = None) -> None:
-        """`word`: what the source says of all its namespaces."""
+        """`word`: what the source reports of all its namespaces at once."""
         self._at = float("-inf")
         self._word = word
         self._is_covered = False
@@ -60,11 +61,11 @@ class Freshness:
         self._at = at
 
     def cover(self, is_covered: bool) -> None:
-        """Whether the source's word of all counts from now on; what it said until now counts in any case."""
+        """Whether `word` counts here from now on. Its freshness until now stays."""
         self._at, self._is_covered = self.at, is_covered
 
     def head_heard(self, stamp: float, head: int, cursor: int) -> None:
-        """A word sent after `stamp` said that the source's tail was `head`; `cursor` is applied."""
+        """A beat that was sent after `stamp` reported `head` as the source's tail; `cursor` is applied."""
         if head <= cursor:
             self._came(stamp)
             return

@@ -3,9 +3,9 @@
     frames as they were applied here     | 1..40 | 41..41 | 42..90 | ......
                                             start ^ (dropped before)      ^ end
 
-The positions are the source's: who is sent a frame cannot tell, but by the link, that a relay sent it. The
-log is contiguous. Where this host itself has jumped (a map of buckets, a flush), it begins anew behind the
-jump: who lacks what lies before must ask the source.
+The positions are the source's: only by the link can a follower tell a relayed frame from the source's own.
+The log is contiguous. Where this host itself has jumped (a map of buckets, a flush), the log begins anew
+after the jump. A follower that lacks earlier records must ask the source.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ class Log:
         self._bytes = 0
 
     def begin(self, incarnation: int, cursor: int) -> None:
-        """Anew, behind a jump, over which nobody is sent: also who had been sent all has missed something."""
+        """Begin anew after a gap. No follower is sent on across it: even one that had everything has now
+        missed records."""
         self.number += len(self._frames) + 1
         self._frames.clear()
         self._bytes = 0

@@ -6,7 +6,7 @@
                                                                         it wrote in (buckets.py); or CLEAR; or
                                                                         nothing if nothing was its own
       2^31 records ago      its tables no longer have it                it answers with ALL(cursor + 1..)
-    nobody answers          FRUITLESS_MAX times                         the link is made anew
+    no answer               FRUITLESS_MAX times                         the link is made anew
     never met, not cut off  a host that joined                          from position 0: REPLAY, or lapped
     never met, or met in    its earlier records are unknown             flush here (ALL), cursor = its tail
       another incarnation
@@ -22,7 +22,7 @@ from enum import Enum, auto
 from typing import NamedTuple
 
 FRUITLESS_MAX = 6
-"""REPLAYs without an answer before the link itself is doubted."""
+"""REPLAYs without an answer before the link is closed and made anew."""
 PACE_DOUBLINGS_MAX = 4
 
 
@@ -43,7 +43,7 @@ def contact(known: tuple[int, int] | None, incarnation: int, tail: int, not_cut_
     """What to do about a source that says it is `incarnation` with `tail`; `known` is (incarnation, cursor)
     or None.
 
-    `not_cut_off`: nothing can have been missed by not knowing of a source (see Members.whole).
+    `not_cut_off`: nothing can have been missed by not knowing of a source (see Horizon.whole).
     """
     if known is not None and known[0] == incarnation:
         # A tail below the cursor: another link was faster than this word. If not, the source will object.

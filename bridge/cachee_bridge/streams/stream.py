@@ -8,7 +8,7 @@ There is no queue: what has not been sent is in the ring. When the ring has lost
 in which buckets we wrote, and a map of them stands for it (buckets.py); if nothing was ours, none is sent.
 Such ranges cost no frame of their own: they ride in the next one, or are sent with a beat.
 
-The receiver owns the cursor. It asks (REPLAY) and the source streams from there. What comes is judged thus:
+The receiver owns the cursor. It asks (REPLAY) and the source streams from there. What follows from a frame:
 
     incarnation lower      drop                     last <= cursor         drop
     incarnation higher     adopt (repair.py)        first > cursor + 1     gap: ask
@@ -123,7 +123,7 @@ class Outbox:
         self._mapped = 0
 
     def rest(self) -> None:
-        """The peer has it from somebody else, from now on."""
+        """The peer follows this host through a relay from now on."""
         self.asked, self._mapped = False, 0
 
     def next(self) -> Frame | None:
@@ -179,7 +179,7 @@ class Verdict(Enum):
     KEPT = auto()
     """A piece of a map; others must follow."""
     MAP = auto()
-    """The last piece: its fences are raised, `mend` goes on."""
+    """The last piece: its first fences are raised, `apply_map` goes on."""
     WAITS = auto()
     """Not taken while a map is being applied; to be asked for after it."""
     OLD_INCARNATION = auto()
@@ -189,7 +189,7 @@ class Verdict(Enum):
 
 
 class Inbox:
-    """How far one source has been applied here, and how fresh its word is."""
+    """How far one source has been applied here, and how fresh it is."""
 
     def __init__(
         self,
