@@ -26,6 +26,11 @@ class Collected:
         for data in link.sent():
             self._effects.append(Send(link.number, data))
 
+    def flush(self, ready: list[Link]) -> None:
+        """The same of each link in `ready`, which is empty afterwards."""
+        while ready:
+            self.send(ready.pop(0))
+
     def take(self) -> list[Effect]:
         """Each is returned once."""
         effects, self._effects = self._effects, []

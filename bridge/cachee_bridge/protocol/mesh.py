@@ -181,16 +181,19 @@ class Mesh:
             if namespace in link.theirs:
                 meet, row = self._session.meeting.meet, link.theirs[namespace]
                 self._ends.guarded(link, now, meet, link, row, None, now)
+        self._effects.flush(self._links.ready)
 
     def tell_unserved(self, namespaces: frozenset[str]) -> None:
         """Whose segments exist on this host and cannot be opened: peers must not take them for absent."""
         self._session.offers.tell_unserved(namespaces)
+        self._effects.flush(self._links.ready)
 
     def ring_moved(self, namespace: str, now: float) -> None:
         """The pump has healed up to a new `pump_cursor`, or some worker waits for the peers: send."""
         for link in self._paths.ordered():
             self._session.sending.pump(link, namespace)
             self._session.sending.ask_cursor(link, namespace)
+        self._effects.flush(self._links.ready)
 
     def moved(self) -> set[str]:
         """Namespaces whose rings have moved by what came since the last call."""
@@ -214,6 +217,7 @@ class Mesh:
         `remote_host` is the IP address of the other end (IPv6 without brackets); `identity` is what its
         certificate says, which the CA has signed, None without TLS."""
         self._opening.open(link, address, remote_host, identity, now)
+        self._effects.flush(self._links.ready)
 
     def received(self, link: int, data: bytes, now: float, wire_bytes: int = 0) -> None:
         """Bytes from `link`, in order. Bad bytes close that link only. `wire_bytes`: as sent, with TLS."""
@@ -222,6 +226,7 @@ class Mesh:
             return
         self._intake.receive(known, data, now, wire_bytes)
         self._ask_to_go_on()
+        self._effects.flush(self._links.ready)
 
     def go_on(self, now: float) -> None:
         """Some milliseconds of what takes longer."""
@@ -229,6 +234,7 @@ class Mesh:
         self._intake.go_on(now)
         self._session.receiving.go_on(self._links.up)
         self._ask_to_go_on()
+        self._effects.flush(self._links.ready)
 
     def writable(self, link: int, now: float) -> None:
         """Everything sent on `link` has left the process's buffers, or they have fallen to their low mark.
@@ -239,6 +245,7 @@ class Mesh:
             known.drained()
             if was_full and known.up:  # else all that there was to send has been
                 self._session.sending.pump(known)
+                self._effects.flush(self._links.ready)
 
     def link_closed(self, link: int, reason: str, now: float) -> None:
         """The other end closed, or an error."""
@@ -261,6 +268,7 @@ class Mesh:
         self._isolation.report(now)
         if not self._readiness.unanswered:
             self._readiness.unmet()
+        self._effects.flush(self._links.ready)
         return self._rounds.next_due(now)
 
     # The end
@@ -270,6 +278,7 @@ class Mesh:
         self._session.farewell.begin()
         for link in self._links.up.values():
             self._session.farewell.say(link)
+        self._effects.flush(self._links.ready)
 
     def left(self) -> bool:
         """True when every linked peer has applied everything. Bound the wait; then stop()."""
@@ -285,8 +294,6 @@ class Mesh:
 
     def effects(self) -> list[Effect]:
         """What to do now, in order; each is returned once."""
-        while self._links.ready:
-            self._effects.send(self._links.ready.pop(0))
         return [*self._effects.take(), *self._isolation.effects()]
 
     def _ask_to_go_on(self) -> None:
