@@ -1,37 +1,24 @@
 """Processes of two Python versions share one segment: values, leases, debts, and deaths.
 
-The second interpreter is the one that $CACHEE_SECOND_PYTHON names, or whatever other CPython from 3.10 on is
-found with its headers, on the PATH or among pyenv's; the extension is compiled for it into a temporary
-environment. Without one these tests are skipped.
+interpreters.py finds the second one; the extension is compiled for it into a temporary environment. Without
+one these tests are skipped.
 """
 
 import base64
-import glob
 import importlib
 import json
-import os
-import shutil
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import pytest
 
 from cachee_shm import codec
 from tests import machine
+from tests.cachee_shm import interpreters
 from tests.cachee_shm.processes import child
 
-ROOT = Path(__file__).resolve().parents[2]
-OLDEST = (3, 10)
 NEEDED = ("msgpack", "posix-ipc", "pydantic", "tomli")
-ABOUT = """
-import json, os, sys, sysconfig
-include = sysconfig.get_path("include")
-suffix = sysconfig.get_config_var("EXT_SUFFIX")
-headers = os.path.exists(include + "/Python.h")
-print(json.dumps([sys.version_info[:2], sys.implementation.name, include, suffix, headers]))
-"""
 
 # A value of each codec type, in a module that both versions import: classes are found by name.
 SHOP = """
@@ -69,65 +56,19 @@ VALUES = {
 """
 
 
-def interpreters():
-    """Every python3.x that could be the second one."""
-    names = [f"python3.{minor}" for minor in range(OLDEST[1], 20)]
-    yield from filter(None, [os.environ.get("CACHEE_SECOND_PYTHON"), *map(shutil.which, names)])
-    for name in names:
-        yield from sorted(glob.glob(os.path.expanduser(f"~/.pyenv/versions/*/bin/{name}")))
-
-
-def about(python):
-    try:
-        said = subprocess.run([python, "-c", ABOUT], capture_output=True, text=True, check=True, timeout=60)
-        return json.loads(said.stdout)
-    except (OSError, subprocess.SubprocessError, ValueError):
-        return None
-
-
-def second_interpreter():
-    for python in interpreters():
-        known = about(python)
-        if not known:
-            continue
-        version, implementation, include, suffix, has_headers = known
-        other = tuple(version) >= OLDEST and tuple(version) != sys.version_info[:2]
-        if other and implementation == "cpython" and has_headers:
-            return python, include, suffix
-    return None
-
-
-def compile_extension(folder, include, suffix):
-    compiler = os.environ.get("CC", "gcc").split()
-    wide = ["-mcx16"] if os.uname().machine == "x86_64" else []
-    subprocess.run(
-        [
-            *(*compiler, "-shared", "-fPIC", "-O1", "-std=gnu11", "-D_GNU_SOURCE", *wide, f"-I{include}"),
-            *map(str, (ROOT / "cachee_shm/core").glob("*.c")),
-            *("-lrt", "-o", str(folder / f"_core{suffix}")),
-        ],
-        check=True,
-    )
-
-
 @pytest.fixture(scope="module")
 def second(tmp_path_factory):
     """What makes `child` start the second version: its Python, and where the package compiled for it is."""
-    found = second_interpreter()
+    found = interpreters.another()
     if found is None:
         machine.skip("second Python", "none from 3.10 on, with its headers, is here")
-    python, include, suffix = found
     folder = tmp_path_factory.mktemp("second")
     environment = folder / "environment"
-    subprocess.run([python, "-m", "venv", environment], check=True)
+    subprocess.run([found.python, "-m", "venv", environment], check=True)
     installed = subprocess.run([environment / "bin/pip", "install", "--quiet", *NEEDED], capture_output=True)
     if installed.returncode:
-        machine.skip("second Python", f"pip cannot install {', '.join(NEEDED)} for {python}")
-    package = folder / "path" / "cachee_shm"
-    shutil.copytree(
-        ROOT / "cachee_shm", package, ignore=shutil.ignore_patterns("*.so", "__pycache__", "core", "cli")
-    )
-    compile_extension(package, include, suffix)
+        machine.skip("second Python", f"pip cannot install {', '.join(NEEDED)} for {found.python}")
+    interpreters.build(found, folder / "path")
     (folder / "path" / "version_values.py").write_text(SHOP)
     # The working directory comes first on the path of `python -c`.
     return {"python": str(environment / "bin/python"), "under": ("env", f"--chdir={folder / 'path'}")}

@@ -10,7 +10,6 @@ of the test module here, each with its reason.
 from __future__ import annotations
 
 import fcntl
-import importlib.metadata
 import os
 import re
 import shutil
@@ -24,7 +23,7 @@ from pathlib import Path
 
 from tests import machine
 
-__all__ = ["ROOT", "count_of", "run", "source_of"]
+__all__ = ["ROOT", "count_of", "environment_of", "run", "source_of"]
 
 ROOT = Path(__file__).resolve().parents[2]
 FETCHED = ROOT / "build" / "foreign"
@@ -33,31 +32,53 @@ RUN_S = 240
 LINES_SHOWN = 80
 
 
-def source_of(project: str, *, wheel: bool = False) -> Path:
-    """The folder of a project's released source, of the version that is installed here.
+def source_of(project: str, *, wheel: bool = False, python: str = sys.executable) -> Path:
+    """The folder of a project's released source, of the version that ``python`` has.
 
     ``wheel``: its wheel instead, for a project whose wheel contains its tests. Skips the calling test where
     the project is not installed, or where pip cannot fetch it.
     """
-    try:
-        version = importlib.metadata.version(project)
-    except importlib.metadata.PackageNotFoundError:
+    code = f"import importlib.metadata; print(importlib.metadata.version({project!r}))"
+    asked = subprocess.run([python, "-c", code], capture_output=True, text=True)
+    if asked.returncode:
         machine.skip("released source", f"{project} is not installed (pip install {project})")
+    version = asked.stdout.strip()
     folder = FETCHED / f"{project.lower()}-{version}-{'wheel' if wheel else 'sdist'}"
     FETCHED.mkdir(parents=True, exist_ok=True)
     with (FETCHED / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.exists():
-            _fetch(project, version, folder, wheel)
+            _fetch(project, version, folder, wheel, python)
     inside = [entry for entry in folder.iterdir() if entry.is_dir()]
     return folder if wheel else inside[0]
 
 
-def _fetch(project: str, version: str, folder: Path, wheel: bool) -> None:
+def environment_of(base: str, name: str, packages: Sequence[str]) -> str:
+    """The Python of an environment with these packages, made of the Python ``base`` once; it is kept.
+
+    Skips the calling test where pip cannot install them.
+    """
+    FETCHED.mkdir(parents=True, exist_ok=True)
+    folder = FETCHED / name
+    whole = folder / "whole"  # made last: what was interrupted is made anew
+    made = f"{base} {' '.join(packages)}"
+    with (FETCHED / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not whole.exists() or whole.read_text() != made:
+            subprocess.run([base, "-m", "venv", "--clear", folder], check=True)
+            install = [folder / "bin" / "python", "-m", "pip", "install", "--quiet", *packages]
+            done = subprocess.run(install, capture_output=True, text=True, timeout=FETCH_S)
+            if done.returncode:
+                machine.skip("released source", f"pip cannot install {name}: {_last(done.stderr)}")
+            whole.write_text(made)
+    return str(folder / "bin" / "python")
+
+
+def _fetch(project: str, version: str, folder: Path, wheel: bool, python: str) -> None:
     """By a rename at the end: a fetch that is interrupted leaves nothing that looks whole."""
     with tempfile.TemporaryDirectory(dir=FETCHED) as path:
         form = ["--only-binary", project] if wheel else ["--no-binary", project]
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", *form]
+        command = [python, "-m", "pip", "download", "--quiet", "--no-deps", *form]
         done = subprocess.run(
             [*command, "--dest", path, f"{project}=={version}"],
             capture_output=True,
@@ -78,17 +99,23 @@ def _fetch(project: str, version: str, folder: Path, wheel: bool) -> None:
 
 
 def run(
-    arguments: Sequence[str], *, cwd: Path, env: Mapping[str, str] | None = None, seconds: int = RUN_S
+    arguments: Sequence[str],
+    *,
+    cwd: Path,
+    env: Mapping[str, str] | None = None,
+    seconds: int = RUN_S,
+    python: str = sys.executable,
 ) -> str:
-    """Run Python with these arguments and return what it said. A run that fails is an assertion that fails,
-    with the last lines of it.
+    """Run ``python`` with these arguments and return what it said.
+
+    A run that fails is an assertion that fails, with its last lines.
 
     The run does not see $CI. Others' suites expect the servers of their own CI where it is set:
     Flask-Caching's then wants a Redis on port 6360, and starts one itself where it is not.
     """
     inherited = {name: value for name, value in os.environ.items() if name != "CI"}
     done = subprocess.run(
-        [sys.executable, *arguments],
+        [python, *arguments],
         cwd=cwd,
         env={**inherited, **(env or {})},
         stdout=subprocess.PIPE,

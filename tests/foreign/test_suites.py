@@ -31,7 +31,7 @@ def test_a_run_tells_how_many_tests_have_passed(said: str, count: int) -> None:
 def test_a_source_is_fetched_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fetched = []
 
-    def fetch(project: str, version: str, folder: Path, wheel: bool) -> None:
+    def fetch(project: str, version: str, folder: Path, wheel: bool, python: str) -> None:
         fetched.append((project, wheel))
         (folder / f"{project}-{version}").mkdir(parents=True)
 
