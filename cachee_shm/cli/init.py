@@ -12,6 +12,7 @@ import secrets
 from cachee_shm.errors import CacheeError, ConfigError
 
 KEY_BYTES = 32
+BRIDGE_USER = "cachee"
 
 TEMPLATE = """\
 # Cachee: one identical file on every host, with the files beside it. `cachee-bridge --check` checks it.
@@ -56,7 +57,7 @@ def init(options: argparse.Namespace) -> int:
     _check(text, path)
     try:
         os.makedirs(folder, exist_ok=True)
-        _write(os.path.join(folder, "secret"), _key(), 0o600, uid=_uid(options.group))
+        _write(os.path.join(folder, "secret"), _key(), 0o600, uid=_bridge_uid())
         _write(os.path.join(folder, "hash.key"), _key(), 0o600 if gid is None else 0o640, gid=gid)
         _write(path, text, 0o644)
     except OSError as error:
@@ -79,10 +80,13 @@ def _gid(group: str | None) -> int | None:
         ) from None
 
 
-def _uid(group: str | None) -> int | None:
-    """The user of the group's name, who by custom runs the bridge; only root can give files to another."""
+def _bridge_uid() -> int | None:
+    """The user that the bridge's systemd unit names; only root can give files to another user.
+
+    Never the user of the group's name: that may be the workers' (www-data), who must not read the secret.
+    """
     try:
-        return pwd.getpwnam(group).pw_uid if group is not None and os.geteuid() == 0 else None
+        return pwd.getpwnam(BRIDGE_USER).pw_uid if os.geteuid() == 0 else None
     except KeyError:
         return None
 

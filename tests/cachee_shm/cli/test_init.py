@@ -53,10 +53,19 @@ def test_with_a_group_its_processes_can_read_the_hash_key_and_not_the_secret(tmp
 
 
 @pytest.mark.needs("other users")
-def test_the_user_of_the_groups_name_gets_the_secret(tmp_path):
+def test_the_bridges_user_gets_the_secret(tmp_path, monkeypatch):
+    monkeypatch.setattr("cachee_shm.cli.init.BRIDGE_USER", "daemon")
     assert main(["init", "--path", str(tmp_path / "cachee.toml"), "--group", "daemon"]) == 0
     assert (tmp_path / "secret").stat().st_uid == pwd.getpwnam("daemon").pw_uid
     assert (tmp_path / "hash.key").stat().st_uid == 0
+
+
+@pytest.mark.needs("other users")
+def test_the_workers_user_does_not_get_the_secret(tmp_path, monkeypatch):
+    """By custom a group has the name of its user: www-data."""
+    monkeypatch.setattr("cachee_shm.cli.init.BRIDGE_USER", "no-such-user")
+    assert main(["init", "--path", str(tmp_path / "cachee.toml"), "--group", "daemon"]) == 0
+    assert (tmp_path / "secret").stat().st_uid == 0
 
 
 def test_it_overwrites_nothing(tmp_path, capsys):
