@@ -3,7 +3,8 @@
 Each is asked through its framework's own face: dogpile.cache by a region, aiocache by `await`, cachelib and
 Flask-Caching by their caches. Keys are read at random from 1,000; values are dicts of five fields. One
 process, one thread, interleaved turns (see measuring.py); Redis is a server on this host, over a unix
-socket. Ours is a segment without a bridge, of the shape that `attach()` has by default. `get_many` is of 20
+socket. dogpile.cache's "memory" hands out the very object that was set; "memory_pickle" and ours hand out
+copies. Ours is a segment without a bridge, of the shape that `attach()` has by default. `get_many` is of 20
 keys.
 
 A framework or a rival that is not installed is left out, and said.
@@ -66,6 +67,7 @@ def dogpile(room: Room, redis: Callable[[], str]) -> Iterator[tuple[str, Callabl
         return Face(region.get, region.set, region.get_multi, is_slow=is_slow)
 
     yield US, lambda: face("cachee_shm", {})
+    yield "memory", lambda: face("dogpile.cache.memory", {})
     yield "memory_pickle", lambda: face("dogpile.cache.memory_pickle", {})
     yield "redis", lambda: face("dogpile.cache.redis", {"url": f"unix://{redis()}"}, is_slow=True)
 

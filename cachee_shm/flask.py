@@ -49,6 +49,7 @@ CALL_SITES = {
     ("flask_caching", "_memoize_version"),
     ("flask_caching.jinja2ext", "_cache"),
 }
+SITES = {name for _, name in CALL_SITES}
 VERBS = {"get", "set", "get_many", "set_many", "delete_many"}
 PROXIES_MAX = 8  # methods of that name between the call site and the backend: Cache's, and its subclasses'
 TOKENS_MAX = 4096
@@ -157,14 +158,19 @@ class CacheeCache(cachelib.CacheeCache, BaseCache):
 
 
 def _call_site(frame: FrameType | None) -> FrameType | None:
-    """The function of Flask-Caching that reads and then stores, if one of them is calling; else None."""
+    """The function of Flask-Caching that reads and then stores, if one of them is calling; else None.
+
+    Names of functions are looked at first: that tells most callers at once.
+    """
     for _ in range(PROXIES_MAX):
-        if frame is None or frame.f_code.co_name not in VERBS:
-            break
+        if frame is None:
+            return None
+        name = frame.f_code.co_name
+        if name not in VERBS:
+            is_one = name in SITES and (frame.f_globals.get("__name__"), name) in CALL_SITES
+            return frame if is_one else None
         frame = frame.f_back
-    if frame is None or (frame.f_globals.get("__name__"), frame.f_code.co_name) not in CALL_SITES:
-        return None
-    return frame
+    return None
 
 
 def _version(key: str) -> str:
