@@ -419,7 +419,7 @@ static enum store announce(struct attachment *a, struct announcement *n, enum re
     if ((result == STORE_LOST || result == STORE_GUARDED) && !fences_believable(a, n->w))
         return end(a, retire(a));
     if (result != STORED && is_event)
-        index_kill_lower(a, n->w->hash, s << 1, false);
+        index_kill_lower(a, n->w->hash, s << 1);
     return end(a, result);
 }
 
@@ -535,7 +535,7 @@ static int delete_by(struct attachment *a, const struct record *r)
         end(a, retire(a));
         return -1;
     }
-    uint32_t killed = index_kill_lower(a, r->hash, s << 1, false);
+    uint32_t killed = index_kill_lower(a, r->hash, s << 1);
     count(a, STAT_DELETES, 1);
     return end(a, STORED) == STORED ? killed > 0 : -1;
 }

@@ -76,7 +76,7 @@ static void announce(struct attachment *a, enum record_kind kind, uint64_t hash)
 {
     uint64_t s = ring_append(a, &(struct record){.hash = hash, .kind = kind, .own = true});
     if (s != RING_CORRUPT && kind == RECORD_KEY)
-        index_kill_lower(a, hash, s << 1, false);
+        index_kill_lower(a, hash, s << 1);
 }
 
 /* First the announcement, then the place: who dies between them has it announced twice. */

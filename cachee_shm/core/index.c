@@ -232,12 +232,14 @@ bool index_remove(const struct entry_ref *e)
     return index_kill(e->word_at, e->word);
 }
 
-/* Remove what this word says if it is lower; what is there then may be lower too. */
-static bool kill_lower(struct attachment *a, a64 *at, uint64_t tag_bits, uint64_t hash, uint64_t version, bool spare_local)
+/* The one loop that removes what an event makes old: the entry at this word, if it is lower than `version` and not spared. A
+ * word that has changed meanwhile is looked at again: what is there then may be lower too. */
+static ALWAYS_INLINE bool kill_at(struct attachment *a, a64 *at, uint64_t tag_bits, uint64_t hash, uint64_t version,
+                                  index_spares *spares, const void *what)
 {
     struct entry_ref e;
     for (int tries = 0; tries < KILL_TRIES_MAX; tries++) {
-        if (!index_look(a, at, tag_bits, hash, &e) || e.version >= version || (spare_local && entry_local(&e)))
+        if (!index_look(a, at, tag_bits, hash, &e) || e.version >= version || (spares && spares(a, &e, what)))
             return false;
         if (index_remove(&e)) {
             pages_note_dead(a, &e);
@@ -247,13 +249,31 @@ static bool kill_lower(struct attachment *a, a64 *at, uint64_t tag_bits, uint64_
     return false;
 }
 
-uint32_t index_kill_lower(struct attachment *a, uint64_t hash, uint64_t version, bool spare_local)
+static ALWAYS_INLINE uint32_t kill_all(struct attachment *a, uint64_t hash, uint64_t version, index_spares *spares, const void *what)
 {
     struct candidates c = index_candidates(a, hash);
     uint32_t killed = 0;
     for (int i = index_next(&c, 0); i < CANDIDATE_WORDS; i = index_next(&c, i + 1))
-        killed += kill_lower(a, index_word(&c, i), c.tag_bits, hash, version, spare_local);
+        killed += kill_at(a, index_word(&c, i), c.tag_bits, hash, version, spares, what);
     return killed;
+}
+
+bool index_spares_local(struct attachment *a, const struct entry_ref *e, const void *what)
+{
+    (void)a, (void)what;
+    return entry_local(e);
+}
+
+uint32_t index_kill_lower(struct attachment *a, uint64_t hash, uint64_t version) { return kill_all(a, hash, version, NULL, NULL); }
+
+uint32_t index_kill_unless(struct attachment *a, uint64_t hash, uint64_t version, index_spares *spares, const void *what)
+{
+    return kill_all(a, hash, version, spares, what);
+}
+
+bool index_kill_word_unless(struct attachment *a, a64 *at, uint64_t hash, uint64_t version, index_spares *spares, const void *what)
+{
+    return kill_at(a, at, tag_bits_of(hash), hash, version, spares, what);
 }
 
 bool index_names(const struct attachment *a, const struct entry_ref *e, a64 **at, uint64_t *word)

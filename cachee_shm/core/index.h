@@ -77,7 +77,15 @@ static inline bool entry_expired(const struct entry_ref *e, uint64_t now_ms)
 enum publish index_publish(struct attachment *a, const struct place *place, uint64_t hash, uint64_t now_ms);
 
 /* Remove every word of the hash whose version is lower than `version`. Returns how many. */
-uint32_t index_kill_lower(struct attachment *a, uint64_t hash, uint64_t version, bool spare_local);
+uint32_t index_kill_lower(struct attachment *a, uint64_t hash, uint64_t version);
+
+/* Which entries an event leaves alone although their version is lower. `what` is what the caller gave with it. */
+typedef bool index_spares(struct attachment *a, const struct entry_ref *e, const void *what);
+bool index_spares_local(struct attachment *a, const struct entry_ref *e, const void *what); /* a peer's event */
+
+/* The same as index_kill_lower, but for the entries that are spared; and the same at one word of the table. */
+uint32_t index_kill_unless(struct attachment *a, uint64_t hash, uint64_t version, index_spares *spares, const void *what);
+bool index_kill_word_unless(struct attachment *a, a64 *at, uint64_t hash, uint64_t version, index_spares *spares, const void *what);
 
 /* Remove one word that was seen, visible or a dead writer's. False: it was changed meanwhile (beyond its frequency bits). */
 bool index_kill(a64 *at, uint64_t word);

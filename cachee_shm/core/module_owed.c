@@ -65,7 +65,7 @@ static void tell(SegmentObject *s, enum record_kind kind, const struct key *k)
     uint64_t hash = k ? hash_key(secret, k->bytes, k->n) : 0;
     uint64_t sequence = ring_append(a, &(struct record){.hash = hash, .kind = kind, .own = true});
     if (kind == RECORD_KEY && sequence != RING_CORRUPT)
-        index_kill_lower(a, hash, sequence << 1, false);
+        index_kill_lower(a, hash, sequence << 1);
     doorbell_ring(a);
 }
 

@@ -150,7 +150,7 @@ static bool evict(struct attachment *mine, enum record_kind kind, uint64_t hash)
 {
     uint64_t s = ring_append(mine, &(struct record){.hash = hash, .kind = kind, .own = kind != RECORD_LOCAL});
     if (s != RING_CORRUPT && kind != RECORD_TAG)
-        index_kill_lower(mine, hash, s << 1, false);
+        index_kill_lower(mine, hash, s << 1);
     return s != RING_CORRUPT;
 }
 

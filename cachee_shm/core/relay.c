@@ -129,11 +129,8 @@ void relay_heal(struct attachment *a, uint64_t *cursor, uint32_t records_max)
         *cursor = tail; /* lapped: what a dead writer owed stands in its roster slot, and the sweep pays it */
     for (uint32_t n = 0; *cursor < tail && n < records_max; n++, ++*cursor) {
         struct record r;
-        bool key_event = ring_read(a, *cursor + 1, &r) && r.source == 0 &&
-                         !record_is_range(&r) && /* who announced it evicts, or its heir */
-                         (r.kind == RECORD_KEY || r.kind == RECORD_SET || r.kind == RECORD_LOCAL || r.kind == RECORD_GUARDED);
-        if (key_event)
-            index_kill_lower(a, r.hash, (*cursor + 1) << 1, false);
+        if (ring_read(a, *cursor + 1, &r) && r.source == 0 && record_is_key_event(&r))
+            index_kill_lower(a, r.hash, (*cursor + 1) << 1);
     }
     store_release(&a->header->pump_cursor, *cursor);
 }
@@ -169,24 +166,17 @@ static bool well_formed(const unsigned char *in, uint32_t bytes)
     return true;
 }
 
-/* Evict the key, except an entry that already holds the announced bytes (its fence has moved all the same). */
-static void evict_others(struct attachment *a, uint64_t hash, uint64_t digest, uint64_t version)
+/* A peer's set spares local entries, and a visible entry that already holds the announced bytes (its fence has moved all the
+ * same). */
+static bool spared_by_set(struct attachment *a, const struct entry_ref *e, const void *what)
 {
-    struct candidates c = index_candidates(a, hash);
-    for (int i = index_next(&c, 0); i < CANDIDATE_WORDS; i = index_next(&c, i + 1)) {
-        struct entry_ref e;
-        if (!index_look(a, index_word(&c, i), c.tag_bits, hash, &e) || e.version >= version || entry_local(&e))
-            continue;
-        if (!(e.word & INDEX_PENDING) && !entry_spans(&e) && entry_digest(a, &e) == digest && entry_confirm(&e)) {
-            count(a, STAT_APPLIED_KEPT, 1);
-            continue;
-        }
-        if (!index_remove(&e)) {
-            index_kill_lower(a, hash, version, true); /* it moved under us: no time for niceties */
-            return;
-        }
-        count(a, STAT_INVALIDATED, 1);
-    }
+    const struct wire_record *announced = what;
+    if (entry_local(e))
+        return true;
+    bool same = !(e->word & INDEX_PENDING) && !entry_spans(e) && entry_digest(a, e) == announced->digest && entry_confirm(e);
+    if (same)
+        count(a, STAT_APPLIED_KEPT, 1);
+    return same;
 }
 
 static bool apply_one(struct attachment *a, uint16_t source, const struct wire_record *w)
@@ -209,9 +199,9 @@ static bool apply_one(struct attachment *a, uint16_t source, const struct wire_r
     if (s == RING_CORRUPT)
         return false;
     if (r.kind == RECORD_KEY)
-        count(a, STAT_INVALIDATED, index_kill_lower(a, w->hash, s << 1, true));
+        count(a, STAT_INVALIDATED, index_kill_unless(a, w->hash, s << 1, index_spares_local, NULL));
     else if (w->kind == WIRE_KEY_SET)
-        evict_others(a, w->hash, w->digest, s << 1);
+        count(a, STAT_INVALIDATED, index_kill_unless(a, w->hash, s << 1, spared_by_set, w));
     return true;
 }
 

@@ -188,21 +188,6 @@ static bool names_listed(const struct attachment *a, const a64 *at, const struct
     return listed(keys, *hash);
 }
 
-/* What comes to stand in the word meanwhile is the same entry elsewhere, or was judged by the fences. */
-static bool evict_word(struct attachment *a, a64 *at, uint64_t hash, uint64_t version)
-{
-    for (int tries = 0; tries < LOOK_TRIES_MAX; tries++) {
-        struct entry_ref e;
-        if (!index_look(a, at, load_relaxed(at) & INDEX_TAG_MASK, hash, &e) || e.version >= version || entry_local(&e))
-            return false;
-        if (index_remove(&e)) {
-            pages_note_dead(a, &e);
-            return true;
-        }
-    }
-    return false;
-}
-
 uint64_t relay_map_evict(struct attachment *a, uint16_t source, const struct bucket_map *map, uint64_t version, uint64_t from,
                          uint32_t words_max, uint32_t *evicted)
 {
@@ -213,7 +198,7 @@ uint64_t relay_map_evict(struct attachment *a, uint16_t source, const struct buc
         if (end - i > AHEAD_WORDS)
             __builtin_prefetch(entry_named(a, load_relaxed(&a->index[i + AHEAD_WORDS])));
         if (names_listed(a, &a->index[i], &map->keys, &hash))
-            killed += evict_word(a, &a->index[i], hash, version);
+            killed += index_kill_word_unless(a, &a->index[i], hash, version, index_spares_local, NULL);
     }
     count(a, STAT_INVALIDATED, killed);
     *evicted += killed;

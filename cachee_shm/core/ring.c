@@ -79,7 +79,7 @@ static bool concerns(const struct record *r, uint64_t hash)
         return (r->hash ^ hash) >> (64 - INTENT_BUCKET_BITS) == 0;
     if (r->hash == EVERY_KEY)
         return r->kind == RECORD_KEY;
-    return r->hash == hash && (r->kind == RECORD_KEY || r->kind == RECORD_SET || r->kind == RECORD_LOCAL || r->kind == RECORD_GUARDED);
+    return r->hash == hash && record_is_key_event(r);
 }
 
 bool ring_conflict(const struct attachment *a, uint64_t hash, uint64_t after, uint64_t upto, bool spare_local)

@@ -26,6 +26,14 @@ static inline bool record_is_range(const struct record *r)
     return r->own && r->kind == RECORD_KEY && r->digest == RECORD_RANGE;
 }
 
+/* Does it evict one key's older entries? A record of a range does not: it raises that range's fence, and nobody looks for the
+ * entries. Nor does an add. */
+static inline bool record_is_key_event(const struct record *r)
+{
+    return !record_is_range(r) &&
+           (r->kind == RECORD_KEY || r->kind == RECORD_SET || r->kind == RECORD_LOCAL || r->kind == RECORD_GUARDED);
+}
+
 /* What ring_append and its callers return when the ring's words are not what any writer could have left. */
 enum { RING_CORRUPT = 0 };
 

@@ -112,7 +112,7 @@ static bool announce(struct attachment *a, uint64_t hash)
     uint64_t s = ring_append(a, &r);
     if (s == RING_CORRUPT)
         return false;
-    index_kill_lower(a, hash, s << 1, false);
+    index_kill_lower(a, hash, s << 1);
     counted(a);
     return true;
 }

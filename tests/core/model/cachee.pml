@@ -620,8 +620,9 @@ inline look_up_to_record()
 
 /* ---- relay.c ---- */
 
-/* evict_others: an entry that holds the announced bytes is kept, and is as new as the event from here on. */
-inline evict_others()
+/* index_kill_unless, spared_by_set: an entry that holds the announced bytes is kept, and is as new as the event from here on. A
+ * word that has changed is looked at again. */
+inline kill_unless_same()
 {
     i = 0;
     do
@@ -646,7 +647,7 @@ inline evict_others()
         :: w != 0 ->
             remove(i, w, moved);
             w = 0;
-            if :: moved -> i++ :: else -> evicts = 1; i = NWORDS fi;
+            if :: moved -> i++ :: else fi;
             moved = 0
         :: else
         fi
@@ -831,7 +832,7 @@ added:
 
     if
     :: STORES -> publish(MINE); answer(MINE)
-    :: verb == APPLY_SET -> evict_others()
+    :: verb == APPLY_SET -> kill_unless_same()
     :: else
     fi;
     if
