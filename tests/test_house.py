@@ -139,6 +139,59 @@ def test_the_build_names_every_source_of_the_core_and_no_other():
     assert set(re.findall(r"cachee_shm/core/\w+\.c", text)) == {name_of(path) for path in CORE.glob("*.c")}
 
 
+# What may include what: each file of the core stands on a floor, and includes what stands on a lower one, or
+# beside it where that makes no circle. NAME is NAME.c and NAME.h. A new file is given its floor here.
+CORE_FLOORS = [
+    ["atomics", "msgpack", "frame_layout"],
+    ["layout", "hash"],
+    ["attachment", "clock", "geometry"],
+    ["fence", "pages", "roster", "doorbell"],
+    ["ring", "policy", "queue", "lease", "lock"],
+    ["index", "peers"],
+    ["doubt", "survey", "roster_debts"],
+    ["evict", "span", "write"],
+    ["cache", "cas"],
+    ["recovery"],
+    ["relay", "relay_buckets", "orphan", "segment", "older", "stream_in", "stream_out"],
+]
+
+
+def included() -> dict[str, set[str]]:
+    """Of each file of the core, by its noun, which others it includes."""
+    graph: dict[str, set[str]] = {}
+    for path in sorted(CORE.glob("*.[ch]")):
+        found = re.findall(r'^\s*#\s*include\s+"(\w+)\.h"', path.read_text(encoding="utf-8"), re.M)
+        graph.setdefault(path.stem, set()).update(set(found) - {path.stem})
+    return graph
+
+
+def core_floor_of(noun: str) -> int:
+    if noun.startswith("module"):
+        return len(CORE_FLOORS)
+    for number, nouns in enumerate(CORE_FLOORS):
+        if noun in nouns:
+            return number
+    raise AssertionError(f"cachee_shm/core/{noun} has no floor: give it one in tests/test_house.py")
+
+
+def test_the_core_includes_downward():
+    upward = [
+        f"{noun} (floor {core_floor_of(noun)}) includes {other}.h"
+        for noun, others in included().items()
+        for other in others
+        if core_floor_of(other) > core_floor_of(noun)
+    ]
+    assert upward == []
+
+
+def test_the_core_and_its_binding_include_nothing_in_a_circle():
+    graph = included()
+    while graph:
+        ends = {noun for noun, others in graph.items() if not others & graph.keys()}
+        assert ends, f"a circle among {sorted(graph)}"
+        graph = {noun: others for noun, others in graph.items() if noun not in ends}
+
+
 # Floors
 
 

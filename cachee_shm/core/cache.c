@@ -1,8 +1,7 @@
 /* cache.c - get, set, delete, add, fill, touch. See cache.h. */
-#include "writes.h"
+#include "cache.h"
 
 enum {
-    SWEEP_EVERY_MS = 500,
     ADD_TRIES_MAX = 64, /* each means that another verb of this key got further */
 };
 
@@ -108,41 +107,6 @@ void cache_drop_broken(struct attachment *a, const struct entry_ref *e)
         pages_note_dead(a, e);
 }
 
-/* Wrong bytes in the header's fixed words keep newcomers out, who would make no new segment for themselves: whoever is
- * in leaves with them. */
-static bool geometry_intact(const struct attachment *a)
-{
-    const struct header *h = a->header;
-    return h->magic == LAYOUT_MAGIC && h->fingerprint == LAYOUT_FINGERPRINT && geometry_is(h, &a->geo) &&
-           h->time_namespace == a->time_namespace && memcmp(h->hash_key, a->hash_key, sizeof a->hash_key) == 0;
-}
-
-static bool header_intact(const struct attachment *a)
-{
-    return geometry_intact(a) && load_acquire(&a->header->state) == SEGMENT_READY;
-}
-
-/* Somebody's sweep was less than half a second ago? Then this process's next look, a second from now, is early enough. */
-static bool sweep_is_due(struct attachment *a)
-{
-    uint64_t now_ms = clock_ms(a), due = load_relaxed(&a->header->sweep_at_ms);
-    bool later = now_ms < due && due - now_ms <= 2 * SWEEP_EVERY_MS; /* further off than anybody set it: garbage */
-    return !later && cas(&a->header->sweep_at_ms, &due, now_ms + SWEEP_EVERY_MS);
-}
-
-void cache_keep_house(struct attachment *a, uint64_t second)
-{
-    a->house_second = second;
-    if (a->frozen_ms >= 0)
-        return;
-    bool gone = roster_look(a, 0) || !roster_named(a); /* first, and before the clock's word is read: the file may have been cut */
-    bool clock_intact = clock_look(a);
-    if (gone || !clock_intact || !header_intact(a))
-        store_release(&a->header->state, SEGMENT_RETIRED);
-    else if (sweep_is_due(a) && doubt_pay(a, clock_ms(a)) && roster_sweep(a) > 0)
-        cache_orphaned(a); /* whose debts were announced in an orphan owes them to its successor */
-}
-
 /* ---- counting ---- */
 
 enum {
@@ -187,83 +151,7 @@ uint64_t cache_count(const struct attachment *a)
     return s.looks ? s.shown * s.readable / s.looks * buckets / sampled : 0;
 }
 
-/* ---- digests ---- */
-
-/* Lifetimes are compared by their power of two: the same value with a much longer life is another value. */
-static uint8_t ttl_class(uint64_t ttl_ms) { return ttl_ms ? (uint8_t)(64 - __builtin_clzll(ttl_ms)) & 63 : 0; }
-
-static uint64_t digest(const struct attachment *a, uint8_t type, uint8_t lifetime, const a64 *tags, uint32_t tag_count,
-                       const a64 *value, uint32_t value_bytes)
-{
-    uint64_t seed = (uint64_t)type << 8 | lifetime;
-    for (uint32_t i = 0; i < tag_count; i++)
-        seed = fold_multiply(seed ^ load_relaxed(&tags[i]), 0x9e3779b97f4a7c15ull);
-    return digest_words(a->hash_key, seed, value, value_bytes);
-}
-
-uint64_t entry_digest(const struct attachment *a, const struct entry_ref *e)
-{
-    return digest(a, entry_type(e), entry_ttl_class(e), entry_tags(e), e->tags, entry_value(e), e->value_bytes);
-}
-
 /* ---- writing ---- */
-
-static uint64_t end_in(const struct write *w, uint64_t now_ms, uint64_t ms)
-{
-    uint64_t end = ms ? now_ms + ms : 0;
-    return w->last_ms && (!end || end > w->last_ms) ? w->last_ms : end;
-}
-
-/* Until when it lives if nobody uses it. 0: for ever. */
-static uint64_t expires_of(const struct write *w, uint64_t now_ms)
-{
-    bool slides = w->sliding_ms && (!w->ttl_ms || w->sliding_ms < w->ttl_ms);
-    return end_in(w, now_ms, slides ? w->sliding_ms : w->ttl_ms);
-}
-
-/* When nothing of it can be served any more. */
-uint64_t write_ends(const struct write *w, uint64_t now_ms)
-{
-    uint64_t expires = expires_of(w, now_ms);
-    return expires ? expires + w->grace_ms : 0;
-}
-
-static uint32_t lifetime_words(const struct write *w) { return w->sliding_ms ? LIFETIME_WORDS_MAX : w->grace_ms || w->load_ms; }
-
-uint32_t write_bytes(const struct write *w)
-{
-    return entry_bytes(w->key_bytes, w->tags + lifetime_words(w), w->body_bytes);
-}
-
-/* Where the tags begin. */
-static a64 *put_lifetime(const struct write *w, a64 *at, uint64_t now_ms)
-{
-    uint32_t words = lifetime_words(w), load_ms = w->load_ms < LIFETIME_LOAD_BITS ? w->load_ms : LIFETIME_LOAD_BITS;
-    if (words)
-        store_relaxed(&at[0], w->grace_ms | (uint64_t)load_ms << LIFETIME_LOAD_SHIFT | (w->sliding_ms ? LIFETIME_SLIDES : 0));
-    if (words > 1) {
-        store_relaxed(&at[1], end_in(w, now_ms, w->ttl_ms));
-        store_relaxed(&at[2], w->sliding_ms);
-    }
-    return at + words;
-}
-
-/* Copy the entry into reserved bytes; its version comes later. */
-void write_put(struct attachment *a, const struct write *w, const struct place *at, uint64_t flags, uint64_t loaded_ms,
-               uint64_t now_ms)
-{
-    a64 *e = page_at(a, at->page, at->off);
-    uint64_t expires = expires_of(w, now_ms);
-    flags |= expires << ENTRY_EXPIRES_SHIFT | (uint64_t)ttl_class(w->ttl_ms) << ENTRY_TTL_CLASS_SHIFT | w->type;
-    store_relaxed(&e[ENTRY_HASH], w->hash);
-    store_relaxed(&e[ENTRY_EXPIRES_FLAGS], flags | (w->local ? ENTRY_LOCAL : 0));
-    uint64_t shape = (w->body == w->value ? 0 : ENTRY_SPANS) | (lifetime_words(w) ? ENTRY_LIFETIME : 0) | (uint64_t)w->tags << ENTRY_TAGS_SHIFT;
-    store_relaxed(&e[ENTRY_STORED], (uint64_t)clock_stamp(loaded_ms) << ENTRY_STORED_SHIFT | shape | w->value_bytes);
-    a64 *at_tags = put_lifetime(w, e + ENTRY_HEADER_WORDS, now_ms);
-    racing_write(at_tags, w->tag, (size_t)w->tags * 8);
-    racing_write(at_tags + w->tags, w->key, w->key_bytes);
-    racing_write(at_tags + w->tags + words_of(w->key_bytes), w->body, w->body_bytes);
-}
 
 /* The entry gets its version, and counts from here on: readers may see it once a word points to it. */
 static enum publish publish(struct attachment *a, const struct write *w, const struct place *at, uint64_t version,
@@ -272,16 +160,6 @@ static enum publish publish(struct attachment *a, const struct write *w, const s
     store_relaxed(&page_at(a, at->page, at->off)[ENTRY_VERSION], version_word(version, w->key_bytes));
     pages_commit(a, at, write_bytes(w), 1, write_ends(w, now_ms));
     return index_publish(a, at, w->hash, now_ms);
-}
-
-/* What a ring record says of the value that lies at `at`: as entry_digest of the entry. */
-static uint16_t digest_at(const struct attachment *a, const struct write *w, const struct place *at)
-{
-    if (!a->has_bridge || w->body != w->value)
-        return 0;
-    const a64 *tags = page_at(a, at->page, at->off) + ENTRY_HEADER_WORDS + lifetime_words(w);
-    const a64 *value = tags + w->tags + words_of(w->key_bytes);
-    return digest_bits(digest(a, w->type, ttl_class(w->ttl_ms), tags, w->tags, value, w->value_bytes));
 }
 
 /* A record's fence is raised before the tail passes it, and never further: one that is ahead of the tail is garbage,
@@ -310,22 +188,6 @@ struct announcement { /* a write on its way */
 
 static bool too_large(const struct attachment *a, const struct write *w) { return w->value_bytes > value_bytes_max(a); }
 
-/* Room for the entry; a large value's spans are written first. */
-bool write_reserve(struct attachment *a, struct write *w, struct place *at, uint64_t now_ms)
-{
-    bool written = true;
-    w->body = w->value;
-    w->body_bytes = w->value_bytes;
-    if (w->value_bytes > a->span_bytes) {
-        written = span_write(a, w->hash, w->value, w->value_bytes, write_ends(w, now_ms));
-        w->body = a->span_words;
-        w->body_bytes = span_count(a, w->value_bytes) * 8;
-    }
-    bool has_room = written && evict_make_room(a, write_bytes(w), at);
-    a->span_hash = 0; /* the words of the spans are final: they are copied next */
-    return has_room;
-}
-
 /* What a write will touch is asked for while it makes room and copies. */
 static void prefetch(const struct attachment *a, uint64_t hash)
 {
@@ -344,7 +206,7 @@ static void begin(struct attachment *a, struct announcement *n, struct write *w,
     n->has_room = !w->store_nothing && write_reserve(a, w, &n->place, n->now_ms);
     if (n->has_room) {
         write_put(a, w, &n->place, flags, started_ms < n->now_ms ? started_ms : n->now_ms, n->now_ms);
-        n->digest = digest_at(a, w, &n->place);
+        n->digest = write_digest(a, w, &n->place);
     }
 }
 
@@ -357,13 +219,6 @@ bool cache_orphaned(struct attachment *a)
 {
     a->wrote_ms = clock_ms(a);
     return is_orphaned(a, a->wrote_ms);
-}
-
-/* A writer asks the file system once a tick; a tick may last longer on a virtual machine that is not given its time. */
-bool cache_owes_clear(struct attachment *a)
-{
-    bool wrote = a->wrote_ms && clock_ms(a) - a->wrote_ms <= 2 * SWEEP_EVERY_MS;
-    return roster_claim(a) > 0 || wrote || !geometry_intact(a) || roster_checked_fd(a) < 0;
 }
 
 /* What was written into a segment that has a successor counts for nothing: the caller does it again there. Asked last, so
@@ -601,7 +456,7 @@ static bool touch_copy(struct attachment *a, const struct entry_ref *e, const st
         store_relaxed(&page_at(a, at->page, at->off)[ENTRY_HEADER_WORDS + 1], ends);
     }
     uint64_t kept = load_relaxed(flags_at) & (ENTRY_TYPE_BITS | ENTRY_LOCAL | ENTRY_ADD);
-    store_relaxed(flags_at, kept | expires << ENTRY_EXPIRES_SHIFT | (uint64_t)ttl_class(ttl_ms) << ENTRY_TTL_CLASS_SHIFT);
+    store_relaxed(flags_at, kept | expires << ENTRY_EXPIRES_SHIFT | (uint64_t)write_ttl_class(ttl_ms) << ENTRY_TTL_CLASS_SHIFT);
     return swap_in(a, e, at, expires ? expires + entry_grace_ms(e) : 0);
 }
 

@@ -11,24 +11,7 @@
 #include "doubt.h"
 #include "evict.h"
 #include "lease.h"
-#include "span.h"
-
-struct write {
-    uint64_t hash;
-    const void *key;
-    const void *value;
-    uint32_t key_bytes, value_bytes;
-    const void *body; /* what is put in the value's place: set by reserve() in cache.c */
-    uint32_t body_bytes;
-    uint64_t ttl_ms; /* 0 = never expires */
-    uint64_t last_ms; /* it ends then at the latest, whatever its ttl_ms: see doubt.h; 0 = no such end */
-    uint64_t grace_ms;
-    uint64_t sliding_ms; /* what a use adds, until ttl_ms; 0: nothing */
-    uint32_t load_ms;    /* what its load took; 0: unknown */
-    uint8_t type, tags;
-    bool local, store_nothing;
-    uint64_t tag[TAGS_MAX];
-};
+#include "write.h"
 
 enum store {
     STORED,
@@ -41,15 +24,6 @@ enum store {
 };
 
 enum finding { FOUND_NOTHING, FOUND, FOUND_STALE /* expired, within its grace */ };
-
-/* An eighth of the value memory, and no more than the words of spans that fit into one entry can name. */
-static inline uint32_t value_bytes_max(const struct attachment *a)
-{
-    uint64_t share = (uint64_t)a->geo.page_count * a->geo.page_bytes / 8;
-    uint32_t words = (a->geo.page_bytes - entry_bytes(KEY_BYTES_MAX, TAGS_MAX + LIFETIME_WORDS_MAX, 0)) / 8;
-    uint32_t named = (words < SPANS_MAX ? words : SPANS_MAX) * a->span_bytes;
-    return share < named ? (uint32_t)share : named;
-}
 
 /* Find what may be served now. An entry that slides, and is in the last half of its time, is given more of it: a copy takes
  * its place, and *e is still right to read. FOUND: copy the value, then cache_confirm; if that fails, find again. */
@@ -83,11 +57,6 @@ enum store cache_fill(struct attachment *a, struct write *w, uint64_t token, uin
  * for nothing. */
 bool cache_orphaned(struct attachment *a);
 
-/* Whoever leaves a retired segment: may its successor hold what is older than a write that was done here? Then it has to be
- * cleared. False only where this can be told: nobody died in here with a debt, nothing is damaged, and this process has not
- * written, or swept, since some time before it was retired. Those who died are claimed: see orphan.h. */
-bool cache_owes_clear(struct attachment *a);
-
 /* Returns 1 if a value was here, 0 if not, -1 if the segment is retired: then nothing of it counts. */
 int cache_delete(struct attachment *a, uint64_t hash);
 int cache_delete_unknown(struct attachment *a, uint64_t hash); /* after doubt_begin */
@@ -113,27 +82,8 @@ enum incr {
  * hosts hold stays as it is. */
 enum incr cache_incr(struct attachment *a, uint64_t hash, const void *key, uint32_t key_bytes, int64_t by, bool adopts, int64_t *sum);
 
-/* Housekeeping: sweep what the dead left, if nobody has for half a second; retire a segment that is damaged or whose name
- * leads elsewhere. Whoever begins a verb of any kind calls cache_look_after first, before it looks whether the segment is
- * retired: so that what a dead process owed is paid within two seconds before the answer is given, at any rate of use. */
-void cache_keep_house(struct attachment *a, uint64_t second);
-
-static inline bool cache_look_due(const struct attachment *a) { return clock_second() != a->house_second; }
-
-static inline void cache_look_after(struct attachment *a)
-{
-    if (cache_look_due(a))
-        cache_keep_house(a, clock_second());
-}
-
 /* About how many entries can be read: exact while there are at most 4,096 of them and 16,384 buckets, else estimated from a
  * sample of that size. It never takes longer than the sample does. */
 uint64_t cache_count(const struct attachment *a);
-
-/* The digest of an entry: its bytes, type, lifetime class and tags. */
-uint64_t entry_digest(const struct attachment *a, const struct entry_ref *e);
-
-/* What of a digest fits into a ring record. Never 0: 0 is "none". */
-static inline uint16_t digest_bits(uint64_t digest) { return (uint16_t)digest ? (uint16_t)digest : 1; }
 
 #endif

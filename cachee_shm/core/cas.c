@@ -1,8 +1,6 @@
 /* cas.c - gets and cas. See cas.h. */
 #include "cas.h"
 
-#include "writes.h"
-
 /* As it was found: what is copied of the old entry counts once the page was looked at again. */
 static bool take_its_place(struct attachment *a, struct write *w, const struct entry_ref *e, const struct place *at, uint64_t now_ms)
 {

@@ -430,7 +430,7 @@ static bool need_spares(struct attachment *a)
             if (looked || a->spares > 0)
                 return a->spares > 0;
             looked = true;
-            roster_sweep(a); /* pages of the dead, if any */
+            recovery_sweep(a); /* pages of the dead, if any */
             queue_look(a);
             queue_take_from_others(a);
         }

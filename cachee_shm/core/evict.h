@@ -15,6 +15,11 @@
 #include "queue.h"
 #include "roster.h"
 
+/* recovery.c, which stands above this file: pay the debts of the dead, give back their slots and pages, and say how many slots
+ * these were. The one call upward: where no page is left that could
+ * be taken, those of the dead are looked for at once, not at the next sweep. */
+uint32_t recovery_sweep(struct attachment *a);
+
 /* Reserve bytes for one entry. False: more live processes than pages (each holds a few). */
 bool evict_make_room(struct attachment *a, uint32_t bytes, struct place *place);
 

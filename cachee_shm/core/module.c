@@ -1,5 +1,5 @@
 /* module.c - the type: attaching, closing, forking, and the verbs gathered. See module.h. */
-#include "module_transactions.h"
+#include "module.h"
 
 #include "lock.h"
 #include "peers.h"
@@ -53,7 +53,7 @@ static void try_anew(SegmentObject *s)
 static bool set_apart(SegmentObject *s, bool orphaned)
 {
     uint32_t life = s->a.life;
-    bool owes = orphaned && cache_owes_clear(&s->a);
+    bool owes = orphaned && recovery_owes_clear(&s->a);
     see(s, load_acquire(&s->a.header->incarnation), peers_left(&s->a), load_acquire(&s->a.header->lock_fence));
     struct attachment *left = PyMem_Malloc(sizeof *left);
     if (!left || !segment_stand_in(&s->a, left)) {
@@ -109,7 +109,7 @@ bool enter_after_all_else(SegmentObject *s)
         return say_closed();
     if (!segment_is_ours(&s->a) && !rejoin(s))
         return false;
-    cache_look_after(&s->a);
+    recovery_look_after(&s->a);
     if (s->orphan)
         orphan_watch(s);
     return !segment_retired(&s->a) || follow(s, true);

@@ -107,7 +107,7 @@ bool enter_as_bridge(SegmentObject *s); /* for what the bridge alone writes: nor
  * true too, and s->a is a stand-in: reads miss, and the owe_ functions below remember each write. */
 static ALWAYS_INLINE bool enter(SegmentObject *s)
 {
-    bool nothing_due = s->open && !s->orphan && segment_is_ours(&s->a) && !cache_look_due(&s->a) && !segment_retired(&s->a);
+    bool nothing_due = s->open && !s->orphan && segment_is_ours(&s->a) && !recovery_look_due(&s->a) && !segment_retired(&s->a);
     return LIKELY(nothing_due) || enter_after_all_else(s);
 }
 
@@ -118,7 +118,7 @@ static inline struct attachment *attachment_still(SegmentObject *s, uint32_t att
 {
     if (!s->open || s->attachments != attachments || !segment_is_ours(&s->a))
         return NULL;
-    cache_look_after(&s->a);
+    recovery_look_after(&s->a);
     return &s->a;
 }
 
@@ -261,6 +261,10 @@ int older_type_into(PyObject *module);
 /* The verbs, by file; module.c gathers them into the type. */
 extern PyMethodDef module_verbs[];  /* module_verbs.c */
 bool loading_ready(PyObject *module); /* module_loading.c: its types */
+extern PyMethodDef module_transactions[]; /* module_transactions.c, as the three below: what transactions.py calls */
+PyObject *transaction_tokens(PyObject *module, PyObject *unused); /* the tokens of now of all open attachments */
+PyObject *transaction_hooks(PyObject *module, PyObject *args);
+bool transactions_ready(PyObject *module);
 extern PyMethodDef module_loading[];
 bool writing_ready(PyObject *module); /* module_writing.c: its types */
 bool locks_ready(PyObject *module); /* module_lock.c: its type */

@@ -256,7 +256,7 @@ static PyObject *Segment_sweep(SegmentObject *s, PyObject *unused)
     (void)unused;
     if (s->open)
         s->a.house_second = clock_second(); /* it counts what it sweeps: entering must not sweep before it */
-    return enter(s) ? PyLong_FromUnsignedLong(roster_sweep(&s->a)) : NULL;
+    return enter(s) ? PyLong_FromUnsignedLong(recovery_sweep(&s->a)) : NULL;
 }
 
 static PyObject *Segment_freeze(SegmentObject *s, PyObject *arg)

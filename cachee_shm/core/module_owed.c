@@ -2,7 +2,7 @@
  *
  * While no segment can be had, a write cannot be announced. It is remembered: the key's or the tag's bytes, since the next
  * segment may hash with another key; a bounded number of them, and beyond that a clear() stands for all. Whoever leaves a
- * retired segment may owe a clear as well: see cache_owes_clear.
+ * retired segment may owe a clear as well: see recovery_owes_clear.
  *
  * An open `writing` block outlives its segment: its intent is left anew in each that its process goes on with.
  */

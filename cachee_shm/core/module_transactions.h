@@ -30,10 +30,4 @@ struct snapshot {
 };
 bool transaction_snapshot(SegmentObject *s, struct snapshot *snapshot);
 
-/* For transactions.py: the tokens of now of all open attachments. */
-PyObject *transaction_tokens(PyObject *module, PyObject *unused);
-PyObject *transaction_hooks(PyObject *module, PyObject *args);
-extern PyMethodDef module_transactions[];
-bool transactions_ready(PyObject *module);
-
 #endif

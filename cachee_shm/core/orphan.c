@@ -3,9 +3,9 @@
 
 bool orphan_clear(struct attachment *orphan, struct attachment *successor, bool owed)
 {
-    bool died = roster_claim(orphan) > 0;
+    bool died = recovery_claim(orphan) > 0;
     if ((died || owed) && cache_clear(successor) < 0)
         return false;
-    roster_bury(orphan);
+    recovery_bury(orphan);
     return true;
 }

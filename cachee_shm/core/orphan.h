@@ -12,7 +12,7 @@
 #ifndef CACHEE_ORPHAN_H
 #define CACHEE_ORPHAN_H
 
-#include "cache.h"
+#include "recovery.h"
 
 /* Clear the successor, if one is owed for any reason, or somebody has died in the orphan. False: the successor is retired,
  * and the clear is owed still. */

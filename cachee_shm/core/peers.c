@@ -41,7 +41,7 @@ void peers_raise_incarnation(struct attachment *a, uint64_t incarnation)
 void peers_leave(struct attachment *a, bool left)
 {
     store_release(&a->header->bridge_left, left);
-    fence_seq_cst(); /* LEFT: with roster_join, between the mark and the count of the workers */
+    fence_seq_cst(); /* LEFT: with recovery_join, between the mark and the count of the workers */
 }
 
 bool peers_left(const struct attachment *a)

@@ -5,25 +5,16 @@
  * is MADV_DONTFORK), so the kernel drops it exactly when the process dies or unmaps: a forked child cannot
  * keep it, and a daemon that closes all descriptors cannot lose it. Liveness never rests on a pid.
  *
- * What a process owes, and how that is paid: roster_debts.h. A slot's word then goes
- *
- *   LIVE, holder dead ── debts announced by anybody, any number of times ──▶ SWEPT, by CAS: the word names the sweeper
- *   SWEPT ── its sweeper seals the pages and forgets the debts ──▶ FREE
- *   SWEPT, sweeper dead ── another one takes its place, by CAS ──▶ SWEPT
- *
- * A sweeper needs no lock and opens no file, so also a process that has dropped its privileges can be one. A process that
- * joins does the same with the slot that it wants, and holds the slot's lock byte meanwhile.
+ * Joining, leaving and what becomes of the slot of a dead process: recovery.h.
  */
 #ifndef CACHEE_ROSTER_H
 #define CACHEE_ROSTER_H
 
-#include "roster_debts.h"
+#include "attachment.h"
 
 /* Lock bytes lie beyond any segment's end: they are names, not data. The same in every layout: `cachee segment ls` counts them. */
 #define LOCK_BASE ((int64_t)1 << 40)
 enum { LOCK_CREATE = 0, LOCK_BRIDGE = 1, LOCK_SLOTS = 16 };
-
-enum roster_join { ROSTER_JOINED = 0, ROSTER_FULL = 1, ROSTER_FAILED = 2 /* errno says why */ };
 
 /* Hold a byte of the segment's file until death: returns its mapping, or NULL (errno EAGAIN: somebody lives). */
 void *roster_hold_byte(const struct attachment *a, uint32_t byte);
@@ -32,8 +23,16 @@ void roster_release_byte(void *held);
 /* Say in this process's slot, and in each that it takes later, what it is called. */
 void roster_call(struct attachment *a, const char *service, size_t bytes);
 
-enum roster_join roster_join(struct attachment *a, enum roster_kind kind, uint64_t now_ms);
-void roster_leave(struct attachment *a);
+/* What a slot's word says of it. */
+static inline bool roster_word_live(uint64_t word) { return (word & ROSTER_STATE_MASK) == SLOT_LIVE; }
+static inline bool roster_word_swept(uint64_t word) { return (word & ROSTER_STATE_MASK) == SLOT_SWEPT; }
+
+/* Slots from this number on have never been used. */
+static inline uint32_t roster_slots_used(const struct attachment *a)
+{
+    uint64_t high = load_acquire(&a->header->roster_high);
+    return high < a->geo.roster_slots ? (uint32_t)high : a->geo.roster_slots;
+}
 
 /* True if the slot's process lives, and also when that cannot be told. */
 bool roster_alive(const struct attachment *a, uint32_t slot);
@@ -51,16 +50,6 @@ bool roster_bridge_alive(const struct attachment *a);
 
 /* Does any other process hold a slot of the segment's file? Asked before this one has a slot. */
 bool roster_in_use(const struct attachment *a);
-
-/* Return the slots of the dead, paying their debts. Returns how many. */
-uint32_t roster_sweep(struct attachment *a);
-
-/* In a segment that was left: claim the slots of all who died, announcing nothing. Returns how many this process has claimed
- * and not yet given back. */
-uint32_t roster_claim(struct attachment *a);
-
-/* Give back what this process has claimed, unless another has claimed it since. */
-void roster_bury(struct attachment *a);
 
 /* Leave, as if this process had died: it owes something that it cannot pay. */
 void roster_abandon(struct attachment *a);
@@ -85,5 +74,8 @@ uint32_t roster_count(const struct attachment *a, enum roster_kind kind);
 /* A descriptor of the segment's own file, or -1: the process may have closed ours behind our back (daemons do).
  * Joining and sweeping open the file again by its name then. */
 int roster_checked_fd(const struct attachment *a);
+
+/* If ours was closed, open the file again by its name. */
+void roster_mend_fd(struct attachment *a);
 
 #endif

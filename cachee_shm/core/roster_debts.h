@@ -2,7 +2,7 @@
  *
  * A debt is paid by an announcement, as of a delete. That may happen twice, so it needs no lock: any living process
  * announces what a dead one owes, and a process that is stopped while it does so delays nobody. To forget a debt is
- * another matter. Only who gives back the dead one's slot does that, after all debts were announced (roster.c).
+ * another matter. Only who gives back the dead one's slot does that, after all debts were announced (recovery.c).
  *
  * An intent is exact as long as one is free (layout.h, struct intent). A process that finds none shares a bit of its slot
  * with all keys whose hash has the same leading bits. Such a bit is announced by a record RECORD_RANGE: it raises the

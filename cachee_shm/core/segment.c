@@ -426,10 +426,10 @@ static enum attach_result join(struct attachment *a, enum roster_kind kind)
 {
     a->slot = UINT32_MAX;
     forget_pages(a);
-    switch (roster_join(a, kind, clock_ms(a))) {
-    case ROSTER_JOINED:
+    switch (recovery_join(a, kind, clock_ms(a))) {
+    case RECOVERY_JOINED:
         return ATTACHED;
-    case ROSTER_FULL:
+    case RECOVERY_FULL:
         return ATTACH_ROSTER_FULL;
     default:
         return ATTACH_FAILED;
@@ -546,7 +546,7 @@ void segment_detach(struct attachment *a)
         store_release(&a->header->state, SEGMENT_RETIRED);
     if (a->alive && segment_is_ours(a)) { /* else the slot and the mappings are those of whom we were forked from */
         if (a->lock_page)
-            roster_leave(a);
+            recovery_leave(a);
         roster_release_byte(a->bridge_lock);
     }
     if (a->base)
@@ -574,7 +574,7 @@ bool segment_has_others(const struct attachment *a)
 void segment_only_watch(struct attachment *a)
 {
     if (a->lock_page)
-        roster_leave(a);
+        recovery_leave(a);
     roster_release_byte(a->bridge_lock);
     a->bridge_lock = NULL;
 }

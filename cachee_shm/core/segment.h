@@ -2,7 +2,7 @@
 #ifndef CACHEE_SEGMENT_H
 #define CACHEE_SEGMENT_H
 
-#include "cache.h"
+#include "recovery.h"
 
 struct segment_config {
     uint64_t total_bytes;     /* wanted; an existing segment's size wins while anybody is attached to it */

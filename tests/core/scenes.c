@@ -156,7 +156,7 @@ uint64_t digest_of_set_1;
 void apply_same(struct attachment *a) { apply(a, WIRE_KEY_SET, digest_of_set_1); }
 void apply_different(struct attachment *a) { apply(a, WIRE_KEY_SET, digest_of_set_1 + 2); }
 
-void sweep(struct attachment *a) { roster_sweep(a); }
+void sweep(struct attachment *a) { recovery_sweep(a); }
 
 static void open_writing(struct attachment *a) { roster_settle(a, roster_intend(a, target.hash)); }
 

@@ -155,7 +155,7 @@ static bool lives(const struct attachment *a, uint32_t slot) { return slot == a-
 
 void check_swept(struct attachment *a)
 {
-    roster_sweep(a);
+    recovery_sweep(a);
     for (uint32_t i = 0; i < a->geo.roster_slots; i++) {
         struct roster_slot *slot = &a->roster[i];
         if (lives(a, i))

@@ -374,7 +374,7 @@ static void come_and_go(struct worker *w, uint32_t key)
     struct segment_config config = plain_config(SEGMENT_BYTES);
     config.has_bridge = true;
     struct worker other = {.chance = w->chance};
-    roster_sweep(&w->a);
+    recovery_sweep(&w->a);
     cache_count(&w->a);
     if (!peers_synced(&w->a, w->a.written))
         peers_ask(&w->a, w->a.written);
@@ -516,7 +516,7 @@ static void come_later(void *unused)
 static void sweep_after(void)
 {
     uint64_t now_ms = clock_ms(&target);
-    cache_keep_house(&target, 0);
+    recovery_keep_house(&target, 0);
     bool due = load_relaxed(&target.header->sweep_at_ms) <= now_ms + 2000;
     REQUIRE(due || segment_retired(&target), "no sweep is due for %llu ms",
             (unsigned long long)(load_relaxed(&target.header->sweep_at_ms) - now_ms));

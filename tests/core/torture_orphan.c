@@ -49,7 +49,7 @@ static void pay(void *with)
     if (!p->is_leaving)
         segment_only_watch(&its);
     raise(SIGSTOP);
-    bool owed = p->is_leaving && cache_owes_clear(&its);
+    bool owed = p->is_leaving && recovery_owes_clear(&its);
     orphan_clear(&its, &goes_on, owed);
     raise(SIGSTOP);
 }

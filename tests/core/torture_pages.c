@@ -143,7 +143,7 @@ static void check_at_rest(struct worker *w)
 {
     struct segment_config config = plain_config(SEGMENT_BYTES);
     attach_to(&w->a, file, &config);
-    roster_sweep(&w->a);
+    recovery_sweep(&w->a);
     check_no_page_is_left_with_the_dead(&w->a);
     check_words(&w->a);
     for (uint32_t i = 0; i < (torture.threads ? SETS_AFTER / 10 : SETS_AFTER); i++) {
@@ -174,7 +174,7 @@ static void check_strays(void)
                           page_word(page_generation(word), holders[strays % 4], page_queue(word), states[strays / 4 % 3])), strays++;
     }
     REQUIRE(strays > 20, "only %u pages", strays);
-    roster_sweep(&w.a);
+    recovery_sweep(&w.a);
     for (uint32_t page = 0; page < w.a.geo.page_count; page++) {
         uint64_t word = load_relaxed(&w.a.page_words[page]);
         REQUIRE(!page_held(word) || (page_owner(word) == w.a.slot && pages_has(&w.a, page)), "page %u is left with slot %u, state %u", page,
@@ -254,7 +254,7 @@ static void check_a_sweep_takes_nothing_from_itself(void)
     for (uint32_t i = 0; i < SETS_AFTER; i++) {
         set(&w, i, false);
         get(&w, i / 2); /* read ones move to the main queue */
-        roster_sweep(&w.a);
+        recovery_sweep(&w.a);
         for (int o = 0; o < OPENS; o++)
             require_held(&w.a, w.a.open[o].page, "open", &open[o]);
         for (int q = 0; q < QUEUES; q++)

@@ -564,7 +564,7 @@ static void relay(uint64_t seed)
     while (!torture_over()) {
         carry_batch(&a, &b, &c);
         if (chance_below(&c, 100) == 0)
-            roster_sweep(&a), roster_sweep(&b);
+            recovery_sweep(&a), recovery_sweep(&b);
         if (part->lapping) /* a relay that waits is woken when there is much; one that spins finds little, and often */
             nap_us(chance_below(&c, 100) ? 20 : 5000);
     }
@@ -621,8 +621,8 @@ static void check_at_rest(struct chance *c)
 {
     struct attachment a, b;
     attach_both(&a, &b);
-    roster_sweep(&a);
-    roster_sweep(&b);
+    recovery_sweep(&a);
+    recovery_sweep(&b);
     while (load_acquire(&model->cursor) < ring_tail(&a))
         carry_batch(&a, &b, c);
     for (uint32_t k = 0; k < KEYS; k++) {

@@ -58,7 +58,7 @@ static void live_a_while(struct attachment *a, uint64_t life, struct chance *c)
         cache_set(a, &w);
         roster_settle(a, intent);
         if (chance_below(c, 50) == 0)
-            roster_sweep(a);
+            recovery_sweep(a);
         check_mine(a, life);
     }
 }
@@ -103,7 +103,7 @@ static void work(int number, uint64_t seed)
 
 static void check_at_rest(struct attachment *a)
 {
-    roster_sweep(a);
+    recovery_sweep(a);
     for (uint32_t i = 0; i < a->geo.roster_slots; i++) {
         struct roster_slot *slot = &a->roster[i];
         bool mine = i == a->slot;
@@ -174,7 +174,7 @@ static void check_debts(struct attachment *a, struct blocks b)
             shared[bucket_of(k.hash)] = true;
     }
     REQUIRE(!in_child(die_owing, &b), "it did not die");
-    REQUIRE(roster_sweep(a) == 1, "the dead one was not swept");
+    REQUIRE(recovery_sweep(a) == 1, "the dead one was not swept");
     for (uint32_t key = 0; key < MANY; key++) {
         struct named_key k = key_named(a, key);
         bool there = is_there(a, key), owed = key >= b.ended && key < all, neighbour = shared[bucket_of(k.hash)];
@@ -192,7 +192,7 @@ static void die_in_part(void *unused)
     struct segment_config config = plain_config(SEGMENT_BYTES);
     attach_to(&a, file, &config);
     a.buckets_per_call = PART;
-    roster_sweep(&a);
+    recovery_sweep(&a);
     kill(getpid(), SIGKILL);
 }
 
@@ -211,7 +211,7 @@ static void check_parts(struct attachment *a)
     uint32_t slot = a->slot + 1, per_call = a->buckets_per_call, exact = a->geo.intent_slots / 2;
     REQUIRE(is_dead(a, slot), "the dead one is not in slot %u", slot);
     a->buckets_per_call = PART;
-    roster_sweep(a);
+    recovery_sweep(a);
     unsigned char *index = malloc(bytes);
     memcpy(index, a->index, bytes);
     for (; is_dead(a, slot); parts++) {
@@ -219,7 +219,7 @@ static void check_parts(struct attachment *a)
                 (unsigned long long)(ring_tail(a) - before), (unsigned long long)parts);
         REQUIRE(parts < 1 << INTENT_BUCKET_BITS, "the sweeps come to no end");
         REQUIRE(!in_child(die_in_part, NULL), "it did not die");
-        roster_sweep(a);
+        recovery_sweep(a);
     }
     REQUIRE(parts > 5, "%llu parts", (unsigned long long)parts);
     REQUIRE(memcmp(index, a->index, bytes) == 0, "the index was changed");
@@ -238,7 +238,7 @@ static void check_a_look_pays(struct attachment *a)
     REQUIRE(is_dead(a, a->slot + 1), "the dead one is not in slot %u", a->slot + 1);
     a->house_second = 0;
     store_relaxed(&a->header->sweep_at_ms, 0);
-    cache_look_after(a);
+    recovery_look_after(a);
     REQUIRE(!is_dead(a, a->slot + 1) && !is_there(a, 0), "a look at the beginning of a verb has not paid");
     REQUIRE(a->house_second != 0, "each verb looks");
 }
@@ -272,7 +272,7 @@ static void check_a_child_does_not_keep_the_lock(struct attachment *a)
     REQUIRE(!in_child(parent_of_a_survivor, family), "it did not die");
     uint32_t slot = (uint32_t)load_acquire(&family->parent_slot) - 1;
     REQUIRE(!roster_alive(a, slot), "slot %u of a dead process counts as live: its child keeps the lock", slot);
-    REQUIRE(roster_sweep(a) == 1, "the dead parent was not swept");
+    REQUIRE(recovery_sweep(a) == 1, "the dead parent was not swept");
     kill((pid_t)load_acquire(&family->ready), SIGKILL);
 }
 

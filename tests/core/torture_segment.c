@@ -289,7 +289,7 @@ static void verbs_on(struct attachment *a, struct chance *c)
             relay_heal(a, &cursor, 100);
             break;
         case 7:
-            roster_sweep(a);
+            recovery_sweep(a);
             break;
         case 8:
             take_and_release(a, k.hash);

@@ -597,7 +597,7 @@ static void check_stopped(const struct scene *s, const uint32_t *points, uint32_
         bool running = true;
         for (uint32_t steps = 0; steps < points[i] && running; steps++)
             running = step(pid);
-        roster_sweep(&here);
+        recovery_sweep(&here);
         REQUIRE(number_read(&here) == 0, "%s, stopped after %u instructions: what is owed is not paid", s->name, points[i]);
         nearly_full(&here);
         if (running)

@@ -47,6 +47,7 @@ PROGRAMS: dict[str, tuple[str, ...]] = {
     "peers": ("peers", "steps"),
     "policy": ("index", "pages"),
     "queue": ("pages", "index", "steps"),
+    "recovery": ("roster", "steps", "segment", "corrupt"),
     "relay": ("relay", "wire", "steps"),
     "relay_buckets": ("relay", "wire", "steps"),
     "ring": ("ring", "relay", "index", "steps"),
@@ -55,7 +56,7 @@ PROGRAMS: dict[str, tuple[str, ...]] = {
     "segment": ("segment", "roster", "corrupt"),
     "span": ("pages", "index", "relay", "steps"),
     "survey": ("corrupt", "segment"),
-    "writes.h": ("relay", "index", "steps"),
+    "write": ("relay", "index", "steps"),
 }
 
 DEAR = {"steps", "corrupt"}  # programs that take as long as a file of tests
@@ -83,7 +84,7 @@ ALSO: dict[str, tuple[str, ...]] = {
     f"{CORE}orphan": ("cachee_shm/test_successor", "cachee_shm/test_detached"),
     f"{CORE}layout": ("cachee_shm/test_segment", "cachee_shm/test_cache", "cachee_shm/test_memory"),
     f"{CORE}cas": ("cachee_shm/test_host",),
-    f"{CORE}writes": ("cachee_shm/test_cache", "cachee_shm/test_host"),
+    f"{CORE}write": ("cachee_shm/test_cache", "cachee_shm/test_host"),
     f"{CORE}module_cas": ("cachee_shm/test_host", "cachee_shm/test_faces"),
     f"{CORE}module_incr": ("cachee_shm/test_host", "cachee_shm/test_faces"),
     f"{CORE}msgpack": ("cachee_shm/test_msgpack", "cachee_shm/test_codec"),
@@ -164,6 +165,12 @@ ALSO: dict[str, tuple[str, ...]] = {
     f"{CORE}peers": ("cachee_shm/test_synced", "cachee_shm/test_health"),
     f"{CORE}policy": ("cachee_shm/test_memory", "bench/test_hit_ratio"),
     f"{CORE}queue": ("cachee_shm/test_memory",),
+    f"{CORE}recovery": (
+        "cachee_shm/test_segment",
+        "cachee_shm/test_fork",
+        "cachee_shm/test_zombies",
+        "cachee_shm/test_death",
+    ),
     f"{CORE}relay": ("cachee_shm/test_sources", "bridge/test_pump"),
     f"{CORE}relay_buckets": ("cachee_shm/test_buckets",),
     f"{CORE}ring": ("cachee_shm/test_events", "cachee_shm/test_cache"),
