@@ -174,6 +174,24 @@ def core_floor_of(noun: str) -> int:
     raise AssertionError(f"cachee_shm/core/{noun} has no floor: give it one in tests/test_house.py")
 
 
+# The prefix of a file's functions, where it is not the file's name.
+PREFIXES = {"relay_buckets": "buckets", "roster_debts": "debts"}
+
+
+def test_a_static_function_of_the_core_is_called_after_its_file():
+    definition = re.compile(r"^static (?!inline)[^;={}]*?\b(\w+)\(", re.M)
+    strange, count = [], 0
+    for path in sorted(CORE.glob("*.c")):
+        if path.stem.startswith("module"):
+            continue
+        names = definition.findall(path.read_text(encoding="utf-8"))
+        prefixes = (f"{path.stem}_", f"{PREFIXES.get(path.stem, path.stem)}_")
+        strange += [f"{path.name}: {name}" for name in names if not name.startswith(prefixes)]
+        count += len(names)
+    assert strange == []
+    assert count > 250
+
+
 def test_the_core_includes_downward():
     upward = [
         f"{noun} (floor {core_floor_of(noun)}) includes {other}.h"

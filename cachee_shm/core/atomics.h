@@ -4,26 +4,47 @@
  * this file, so a reader can check the whole core's concurrency by looking up
  * the pairings below, and ThreadSanitizer sees every access.
  *
- *   pairing    written by                         read by                             first what, then what
- *   READY      fill                               read_header                         the header, its state
- *   PUBLISH    index_publish, replace, move_span  index_look, entry_open              an entry, its index word
- *   PAGE       pages_open_spare                   entry_confirm, span_of              the generation, new bytes
- *   WATERMARK  pages_commit                       pages_take, look_through            entries, the watermark
- *   LIFE       note_writer                        life_of                             the writer's name, its bytes
- *   RING       ring_append                        ring_read                           a slot's hash and meta: at once
- *   TAIL       ring_help                          ring_tail                           record and fence, the tail
- *   FENCE      fence_raise, raise_listed          fence_of, entry_valid               a fence, what follows from it
- *   DOUBT      doubt_raise                        doubt_until                         a doubt, its record in the ring
- *   DEKKER     index_publish, replace, finish     ring_append, relay_map_fence        see below
- *   VERDICT    decide                             is_undecided                        the verdict, the pending bit
- *   DOORBELL   ring_append, peers_ask             doorbell_arm                        see below
- *   LEFT       peers_leave                        peers_left                          see below
- *   INTENT     begin, delete_by, take_intent      announce_from, announce_intents     an intent, the write
- *   NAME       peers_rename                       peers_name_at                       `since` before and after a name
- *   LEASE      say_began                          look_at                            where a load began, when
- *   WAITS      lease_waits                        chain_follow                       see below
- *   LOCK       try_at                             look                              see below
- *   PEERS      peers_vouch                        peers_synced                        the peers, bridge_until_ms
+ *   pairing    first what, then what
+ *              written by -> read by
+ *
+ *   READY      the header, then its state
+ *              segment_fill -> segment_read_header
+ *   PUBLISH    an entry, then its index word
+ *              index_publish, index_replace, evict_move_span -> index_look, entry_open
+ *   PAGE       the generation, then new bytes
+ *              pages_open_spare -> entry_confirm, pages_span_of
+ *   WATERMARK  entries, then the watermark
+ *              pages_commit -> pages_take, survey_look_through
+ *   LIFE       the writer's name, then its bytes
+ *              pages_note_writer -> pages_life_of
+ *   RING       a slot's hash and meta, at once
+ *              ring_append -> ring_read
+ *   TAIL       record and fence, then the tail
+ *              ring_help -> ring_tail
+ *   FENCE      a fence, then what follows from it
+ *              fence_raise, buckets_raise_listed -> fence_of, entry_valid
+ *   DOUBT      a deadline of doubt, then its record in the ring
+ *              doubt_raise -> doubt_until
+ *   DEKKER     an index word | a fence, each side then reads the other
+ *              index_publish, index_replace, index_finish -> ring_append, relay_map_fence
+ *   VERDICT    the verdict, then the pending bit
+ *              index_decide -> index_is_undecided
+ *   DOORBELL   the tail or sync_wanted | armed, each side then reads the other
+ *              ring_append, peers_ask -> doorbell_arm
+ *   LEFT       left | a slot of the roster, each side then reads the other
+ *              peers_leave -> peers_left
+ *   INTENT     an intent, then the write
+ *              cache_begin, cache_delete_by, debts_take_intent -> debts_announce_from, debts_announce_intents
+ *   NAME       `since`, then a name, then `since` again
+ *              peers_rename -> peers_name_at
+ *   LEASE      where a load began, then when
+ *              lease_say_began -> lease_look_at
+ *   WAITS      what a loader waits for, then what others wait for
+ *              lease_waits -> lease_chain_follow
+ *   LOCK       a claim of a name, then other claims of it
+ *              lock_try_at -> lock_look
+ *   PEERS      the peers, then bridge_until_ms
+ *              peers_vouch -> peers_synced
  *
  * In five, each side must see what the other did. Both have a full fence between their store and their load:
  *

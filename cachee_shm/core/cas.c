@@ -2,7 +2,7 @@
 #include "cas.h"
 
 /* As it was found: what is copied of the old entry counts once the page was looked at again. */
-static bool take_its_place(struct attachment *a, struct write *w, const struct entry_ref *e, const struct place *at, uint64_t now_ms)
+static bool cas_take_its_place(struct attachment *a, struct write *w, const struct entry_ref *e, const struct place *at, uint64_t now_ms)
 {
     write_put(a, w, at, e->flags_word & ENTRY_ADD, now_ms, now_ms);
     store_relaxed(&page_at(a, at->page, at->off)[ENTRY_VERSION], version_word(e->version, w->key_bytes));
@@ -12,7 +12,7 @@ static bool take_its_place(struct attachment *a, struct write *w, const struct e
     return index_move(e->word_at, e->word, at, policy_overwrite(a, e->word));
 }
 
-static enum cas change(struct attachment *a, struct write *w, uint64_t token)
+static enum cas cas_change(struct attachment *a, struct write *w, uint64_t token)
 {
     struct entry_ref e;
     struct place at;
@@ -28,7 +28,7 @@ static enum cas change(struct attachment *a, struct write *w, uint64_t token)
         return CAS_OTHER;
     if (!w->store_nothing && !write_reserve(a, w, &at, now_ms))
         return CAS_NO_ROOM;
-    if (w->store_nothing ? !index_kill(e.word_at, e.word) : !take_its_place(a, w, &e, &at, now_ms))
+    if (w->store_nothing ? !index_kill(e.word_at, e.word) : !cas_take_its_place(a, w, &e, &at, now_ms))
         return CAS_LOST;
     pages_note_dead(a, &e);
     return CAS_DONE;
@@ -36,6 +36,6 @@ static enum cas change(struct attachment *a, struct write *w, uint64_t token)
 
 enum cas cache_cas(struct attachment *a, struct write *w, uint64_t token)
 {
-    enum cas result = w->value_bytes > value_bytes_max(a) ? CAS_TOO_LARGE : change(a, w, token);
+    enum cas result = w->value_bytes > value_bytes_max(a) ? CAS_TOO_LARGE : cas_change(a, w, token);
     return cache_orphaned(a) ? CAS_GONE : result;
 }

@@ -19,15 +19,15 @@ void doubt_raise_all(struct attachment *a, uint64_t until_ms)
 
 void doubt_owe_all(struct attachment *a, uint64_t due_ms) { raise_max(&a->header->due_all_ms, due_ms); }
 
-static uint32_t first_place(uint64_t hash) { return (uint32_t)(hash >> 32) & (DUE_SLOTS - 1); }
+static uint32_t doubt_first_place(uint64_t hash) { return (uint32_t)(hash >> 32) & (DUE_SLOTS - 1); }
 
-static uint64_t meta_of(enum record_kind kind, uint64_t due_ms) { return due_ms << DUE_MS_SHIFT | kind; }
+static uint64_t doubt_meta_of(enum record_kind kind, uint64_t due_ms) { return due_ms << DUE_MS_SHIFT | kind; }
 
 uint32_t doubt_owe(struct attachment *a, enum record_kind kind, uint64_t hash, uint64_t due_ms)
 {
-    uint32_t at = first_place(hash);
+    uint32_t at = doubt_first_place(hash);
     for (uint32_t tries = 0; tries < DUE_PROBES_MAX; tries++, at = (at + 1) & (DUE_SLOTS - 1))
-        if (!load_acquire(&a->dues[at].meta) && cas128(&a->dues[at], 0, 0, meta_of(kind, due_ms), hash))
+        if (!load_acquire(&a->dues[at].meta) && cas128(&a->dues[at], 0, 0, doubt_meta_of(kind, due_ms), hash))
             return at;
     doubt_owe_all(a, due_ms);
     return NO_DUE;
@@ -36,19 +36,19 @@ uint32_t doubt_owe(struct attachment *a, enum record_kind kind, uint64_t hash, u
 void doubt_settle(struct attachment *a, uint32_t place, enum record_kind kind, uint64_t hash, uint64_t due_ms)
 {
     if (place < DUE_SLOTS)
-        cas128(&a->dues[place], meta_of(kind, due_ms), hash, 0, 0);
+        cas128(&a->dues[place], doubt_meta_of(kind, due_ms), hash, 0, 0);
 }
 
-static bool has_due(const struct attachment *a, uint64_t hash)
+static bool doubt_has_due(const struct attachment *a, uint64_t hash)
 {
-    uint32_t at = first_place(hash);
+    uint32_t at = doubt_first_place(hash);
     bool owed = false;
     for (uint32_t tries = 0; !owed && tries < DUE_PROBES_MAX; tries++, at = (at + 1) & (DUE_SLOTS - 1))
         owed = load_acquire(&a->dues[at].hash) == hash && load_acquire(&a->dues[at].meta);
     return owed;
 }
 
-bool doubt_is_owed(const struct attachment *a, uint64_t hash) { return has_due(a, hash) || has_due(a, DUE_OF_ALL); }
+bool doubt_is_owed(const struct attachment *a, uint64_t hash) { return doubt_has_due(a, hash) || doubt_has_due(a, DUE_OF_ALL); }
 
 bool doubt_begin(struct attachment *a, enum record_kind kind, uint64_t hash)
 {
@@ -72,7 +72,7 @@ uint64_t doubt_capped(const struct attachment *a, uint64_t hash, uint64_t now_ms
     return until > now_ms && (!ends_ms || ends_ms > until) ? until : ends_ms;
 }
 
-static void announce(struct attachment *a, enum record_kind kind, uint64_t hash)
+static void doubt_announce(struct attachment *a, enum record_kind kind, uint64_t hash)
 {
     uint64_t s = ring_append(a, &(struct record){.hash = hash, .kind = kind, .own = true});
     if (s != RING_CORRUPT && kind == RECORD_KEY)
@@ -80,26 +80,26 @@ static void announce(struct attachment *a, enum record_kind kind, uint64_t hash)
 }
 
 /* First the announcement, then the place: who dies between them has it announced twice. */
-static void pay_one(struct attachment *a, pair128 *due, uint64_t now_ms)
+static void doubt_pay_one(struct attachment *a, pair128 *due, uint64_t now_ms)
 {
     uint64_t meta = load_acquire(&due->meta), hash = load_acquire(&due->hash);
     enum record_kind kind = (enum record_kind)(meta & DUE_KIND_MASK);
     if (!meta || meta >> DUE_MS_SHIFT > now_ms)
         return;
     if ((kind == RECORD_KEY && hash) || kind == RECORD_TAG) /* hash 0 is every key's: garbage */
-        announce(a, kind, hash);
+        doubt_announce(a, kind, hash);
     else if (kind == RECORD_CLEAR)
-        announce(a, kind, 0);
+        doubt_announce(a, kind, 0);
     cas128(due, meta, hash, 0, 0);
 }
 
 bool doubt_pay(struct attachment *a, uint64_t now_ms)
 {
     for (uint32_t i = 0; a->dues && i < DUE_SLOTS; i++)
-        pay_one(a, &a->dues[i], now_ms);
+        doubt_pay_one(a, &a->dues[i], now_ms);
     uint64_t all = a->dues ? load_acquire(&a->header->due_all_ms) : 0;
     if (all && all <= now_ms) {
-        announce(a, RECORD_CLEAR, 0);
+        doubt_announce(a, RECORD_CLEAR, 0);
         cas(&a->header->due_all_ms, &all, 0);
     }
     return true;

@@ -39,10 +39,10 @@ struct work { /* what is being done, and how much of it is allowed */
     uint32_t attempt; /* pages that were drained for this write and did not suffice */
 };
 
-static bool is_hard(const struct work *w) { return w->attempt >= HARD_AFTER; }
+static bool evict_is_hard(const struct work *w) { return w->attempt >= HARD_AFTER; }
 
 /* The value to which a span belongs, if it still does. */
-static bool find_head(const struct attachment *a, const struct entry_ref *piece, struct entry_ref *head)
+static bool evict_find_head(const struct attachment *a, const struct entry_ref *piece, struct entry_ref *head)
 {
     uint32_t i = entry_piece_number(piece);
     uint64_t word = span_word(&piece->place);
@@ -60,19 +60,19 @@ static bool find_head(const struct attachment *a, const struct entry_ref *piece,
 }
 
 /* A value larger than the small queue would lose its first spans while its last are written. */
-static bool being_written(const struct attachment *a, const struct entry_ref *e)
+static bool evict_being_written(const struct attachment *a, const struct entry_ref *e)
 {
     uint32_t i = entry_piece_number(e);
     return entry_piece(e) && a->span_hash && e->hash == a->span_hash && i < SPANS_MAX && a->span_words[i] == span_word(&e->place);
 }
 
 /* Find the word that names this entry, or the value that this span belongs to. */
-static bool is_named(const struct attachment *a, struct candidate *c)
+static bool evict_is_named(const struct attachment *a, struct candidate *c)
 {
     a64 *at;
     uint64_t word;
     if (entry_piece(&c->e))
-        return find_head(a, &c->e, &c->head);
+        return evict_find_head(a, &c->e, &c->head);
     if (!index_names(a, &c->e, &at, &word))
         return false;
     c->head = c->e;
@@ -81,7 +81,7 @@ static bool is_named(const struct attachment *a, struct candidate *c)
     return true;
 }
 
-static bool is_wanted(const struct attachment *a, const struct candidate *c, uint64_t now_ms)
+static bool evict_is_wanted(const struct attachment *a, const struct candidate *c, uint64_t now_ms)
 {
     bool whole = entry_piece(&c->e) || !entry_spans(&c->head) || pages_hold_spans(a, &c->head);
     /* A pending word of an old page belongs to a dead process: its event is in the ring, its value may be dropped. */
@@ -91,17 +91,17 @@ static bool is_wanted(const struct attachment *a, const struct candidate *c, uin
 enum { COUNT_TRIES_MAX = 64 /* each failed try means that somebody changed the word: made it visible, or removed it */ };
 
 /* Does this entry still count? What does not, but is named, is removed: its page will be another's. */
-static bool counts(struct attachment *a, struct candidate *c, uint64_t now_ms)
+static bool evict_counts(struct attachment *a, struct candidate *c, uint64_t now_ms)
 {
-    c->unpublished = being_written(a, &c->e);
+    c->unpublished = evict_being_written(a, &c->e);
     if (c->unpublished) {
         c->head = c->e;
         c->frequency = POLICY_FREQUENCY_MAX;
         return true;
     }
-    for (int tries = 0; tries < COUNT_TRIES_MAX && is_named(a, c); tries++) {
+    for (int tries = 0; tries < COUNT_TRIES_MAX && evict_is_named(a, c); tries++) {
         c->frequency = policy_frequency(c->head.word);
-        if (is_wanted(a, c, now_ms))
+        if (evict_is_wanted(a, c, now_ms))
             return true;
         if (index_kill(c->head.word_at, c->head.word)) {
             pages_note_dead(a, &c->head);
@@ -112,7 +112,7 @@ static bool counts(struct attachment *a, struct candidate *c, uint64_t now_ms)
 }
 
 /* Is the page that we drain still ours? Only garbage in the segment could have changed it. */
-static bool still_draining(struct attachment *a, enum page_queue q)
+static bool evict_still_draining(struct attachment *a, enum page_queue q)
 {
     uint64_t word = load_acquire(&a->page_words[a->drain[q].page]);
     if (page_state(word) == PAGE_DRAIN && page_owner(word) == a->slot)
@@ -122,7 +122,7 @@ static bool still_draining(struct attachment *a, enum page_queue q)
 }
 
 /* Where each of the entries in a page stands in the index, only chance knows: ask for the next one's place early. */
-static void prefetch_next(const struct attachment *a, const struct drain *d, const struct candidate *c)
+static void evict_prefetch_next(const struct attachment *a, const struct drain *d, const struct candidate *c)
 {
     uint32_t next = d->off + c->bytes;
     if (next < d->end)
@@ -130,10 +130,10 @@ static void prefetch_next(const struct attachment *a, const struct drain *d, con
 }
 
 /* The entry at the drain's position, or the next that counts. False: the page is empty now, or the budget is used up. */
-static bool next_candidate(struct attachment *a, enum page_queue q, struct candidate *c, struct work *w)
+static bool evict_next_candidate(struct attachment *a, enum page_queue q, struct candidate *c, struct work *w)
 {
     struct drain *d = &a->drain[q];
-    if (!still_draining(a, q))
+    if (!evict_still_draining(a, q))
         return false;
     c->e.place.generation = page_generation(load_relaxed(&a->page_words[d->page]));
     c->e.page_word_at = &a->page_words[d->page];
@@ -144,8 +144,8 @@ static bool next_candidate(struct attachment *a, enum page_queue q, struct candi
             return false;
         }
         c->bytes = entry_size(a, &c->e);
-        prefetch_next(a, d, c);
-        if (counts(a, c, w->now_ms))
+        evict_prefetch_next(a, d, c);
+        if (evict_counts(a, c, w->now_ms))
             return true;
         d->off += c->bytes;
         w->budget -= c->bytes / DEAD_COSTS;
@@ -156,17 +156,17 @@ static bool next_candidate(struct attachment *a, enum page_queue q, struct candi
 }
 
 /* A page was taken: what of it is known to be dead costs what passing it over would. */
-static void charge_for_dead(const struct attachment *a, enum page_queue q, struct work *w) { w->budget -= a->drain[q].off / DEAD_COSTS; }
+static void evict_charge_for_dead(const struct attachment *a, enum page_queue q, struct work *w) { w->budget -= a->drain[q].off / DEAD_COSTS; }
 
-static bool take_page(struct attachment *a, enum page_queue q, struct work *w)
+static bool evict_take_page(struct attachment *a, enum page_queue q, struct work *w)
 {
     if (!queue_take(a, q))
         return false;
-    charge_for_dead(a, q, w);
+    evict_charge_for_dead(a, q, w);
     return true;
 }
 
-static void step_over(struct attachment *a, enum page_queue q, const struct candidate *c, struct work *w)
+static void evict_step_over(struct attachment *a, enum page_queue q, const struct candidate *c, struct work *w)
 {
     a->drain[q].off += c->bytes;
     w->budget -= c->bytes;
@@ -175,7 +175,7 @@ static void step_over(struct attachment *a, enum page_queue q, const struct cand
 /* ---- keeping and dropping ---- */
 
 /* Without a spare page, what is kept goes round in the small queue once more. */
-static bool room_to_keep(struct attachment *a, uint32_t bytes, struct place *place)
+static bool evict_room_to_keep(struct attachment *a, uint32_t bytes, struct place *place)
 {
     if (pages_fit(a, QUEUE_MAIN, bytes, place))
         return true;
@@ -187,7 +187,7 @@ static bool room_to_keep(struct attachment *a, uint32_t bytes, struct place *pla
 
 /* The page of the value's own entry may have begun another life since we looked. Then eight bytes there would have to
  * equal the word of a place that we hold: only a copy of that same entry has them. */
-static void move_span(const struct candidate *c, const struct place *to)
+static void evict_move_span(const struct candidate *c, const struct place *to)
 {
     uint64_t seen = span_word(&c->e.place);
     cas((a64 *)&entry_value(&c->head)[entry_piece_number(&c->e)], &seen, span_word(to)); /* PUBLISH */
@@ -195,7 +195,7 @@ static void move_span(const struct candidate *c, const struct place *to)
 
 /* Copy it to its new place, and let what names it name the copy. If that fails, it is another entry's now: the copy is
  * dead bytes. */
-static bool carry(struct attachment *a, const struct candidate *c, const struct place *place, uint32_t frequency)
+static bool evict_carry(struct attachment *a, const struct candidate *c, const struct place *place, uint32_t frequency)
 {
     uint64_t expires = entry_expires_ms(&c->head);
     entry_copy(a, &c->e, place);
@@ -206,20 +206,20 @@ static bool carry(struct attachment *a, const struct candidate *c, const struct 
     if (c->unpublished)
         a->span_words[entry_piece_number(&c->e)] = span_word(place);
     else if (entry_piece(&c->e))
-        move_span(c, place);
+        evict_move_span(c, place);
     else
         index_move(c->head.word_at, c->head.word, place, frequency);
     return true;
 }
 
-static bool carry_to_main(struct attachment *a, const struct candidate *c, uint32_t frequency)
+static bool evict_carry_to_main(struct attachment *a, const struct candidate *c, uint32_t frequency)
 {
     struct place place;
-    return room_to_keep(a, c->bytes, &place) && carry(a, c, &place, frequency);
+    return evict_room_to_keep(a, c->bytes, &place) && evict_carry(a, c, &place, frequency);
 }
 
 /* A value one span of which is dropped is gone: what it has in other pages is dead there. */
-static void drop(struct attachment *a, const struct candidate *c)
+static void evict_drop(struct attachment *a, const struct candidate *c)
 {
     if (c->unpublished || !index_kill(c->head.word_at, c->head.word))
         return;
@@ -229,38 +229,38 @@ static void drop(struct attachment *a, const struct candidate *c)
 
 /* ---- the main queue ---- */
 
-static void drop_from_main(struct attachment *a, const struct candidate *v, struct work *w)
+static void evict_drop_from_main(struct attachment *a, const struct candidate *v, struct work *w)
 {
-    drop(a, v);
+    evict_drop(a, v);
     a->main_credit += v->bytes;
-    step_over(a, QUEUE_MAIN, v, w);
+    evict_step_over(a, QUEUE_MAIN, v, w);
 }
 
 /* The frequency is a value's: its spans are carried as long as it has any, its own entry pays. */
-static void keep_in_main(struct attachment *a, const struct candidate *v, bool wear, struct work *w)
+static void evict_keep_in_main(struct attachment *a, const struct candidate *v, bool wear, struct work *w)
 {
     bool pays = wear && !entry_piece(&v->e);
-    if (is_hard(w) || !carry_to_main(a, v, v->frequency - pays)) {
-        drop_from_main(a, v, w);
+    if (evict_is_hard(w) || !evict_carry_to_main(a, v, v->frequency - pays)) {
+        evict_drop_from_main(a, v, w);
         return;
     }
     if (pays)
         policy_remember(a, v->head.hash, 1);
-    step_over(a, QUEUE_MAIN, v, w);
+    evict_step_over(a, QUEUE_MAIN, v, w);
 }
 
 enum step { FALLS, PAGE_EMPTY, NO_MORE };
 
 /* What falls out of the main queue next; or a page of it is empty now; or no page can be taken, or the budget is used up. */
-static enum step main_step(struct attachment *a, struct candidate *v, struct work *w)
+static enum step evict_main_step(struct attachment *a, struct candidate *v, struct work *w)
 {
     struct drain *d = &a->drain[QUEUE_MAIN];
-    if (d->page == NO_PAGE && !take_page(a, QUEUE_MAIN, w))
+    if (d->page == NO_PAGE && !evict_take_page(a, QUEUE_MAIN, w))
         return NO_MORE;
-    while (next_candidate(a, QUEUE_MAIN, v, w)) {
+    while (evict_next_candidate(a, QUEUE_MAIN, v, w)) {
         if (!d->compact)
             return FALLS;
-        keep_in_main(a, v, false, w);
+        evict_keep_in_main(a, v, false, w);
     }
     if (d->page == NO_PAGE || d->off < d->end)
         return NO_MORE;
@@ -268,11 +268,11 @@ static enum step main_step(struct attachment *a, struct candidate *v, struct wor
     return PAGE_EMPTY;
 }
 
-static bool main_tail(struct attachment *a, struct candidate *v, struct work *w)
+static bool evict_main_tail(struct attachment *a, struct candidate *v, struct work *w)
 {
     enum step step = PAGE_EMPTY;
     while (step == PAGE_EMPTY && w->budget > 0)
-        step = main_step(a, v, w);
+        step = evict_main_step(a, v, w);
     return step == FALLS;
 }
 
@@ -283,11 +283,11 @@ static bool evict_from_main(struct attachment *a, struct work *w)
 {
     struct candidate v;
     int64_t before = a->main_credit;
-    enum step step = main_step(a, &v, w);
+    enum step step = evict_main_step(a, &v, w);
     if (step == FALLS && v.frequency > w->attempt / ATTEMPTS_PER_PASS)
-        keep_in_main(a, &v, true, w);
+        evict_keep_in_main(a, &v, true, w);
     else if (step == FALLS)
-        drop_from_main(a, &v, w);
+        evict_drop_from_main(a, &v, w);
     if (queue_main_excess(a) > 0 && a->main_credit > 0)
         a->main_credit = before > 0 ? before : 0;
     return step != NO_MORE || w->budget <= 0;
@@ -296,32 +296,32 @@ static bool evict_from_main(struct attachment *a, struct work *w)
 /* ---- the small queue ---- */
 
 /* Does the candidate push out what falls out of the main queue? Incumbents win ties. */
-static bool wins_contest(struct attachment *a, const struct candidate *c, struct work *w)
+static bool evict_wins_contest(struct attachment *a, const struct candidate *c, struct work *w)
 {
     uint32_t worth = policy_estimate(a, c->head.hash, c->frequency);
     struct candidate v;
-    for (int i = 0; i < POLICY_CONTESTS_MAX && main_tail(a, &v, w); i++) {
+    for (int i = 0; i < POLICY_CONTESTS_MAX && evict_main_tail(a, &v, w); i++) {
         if (worth <= policy_estimate(a, v.head.hash, v.frequency))
             return false;
         if (v.frequency > 0)
-            keep_in_main(a, &v, true, w);
+            evict_keep_in_main(a, &v, true, w);
         else
-            drop_from_main(a, &v, w);
+            evict_drop_from_main(a, &v, w);
         if (a->main_credit >= (int64_t)c->bytes)
             return true;
     }
     return false;
 }
 
-static bool moves_up(struct attachment *a, const struct candidate *c, struct work *w)
+static bool evict_moves_up(struct attachment *a, const struct candidate *c, struct work *w)
 {
-    if (is_hard(w))
+    if (evict_is_hard(w))
         return false;
-    return policy_promotes(a, c->frequency) || queue_main_excess(a) < 0 || a->main_credit >= (int64_t)c->bytes || wins_contest(a, c, w);
+    return policy_promotes(a, c->frequency) || queue_main_excess(a) < 0 || a->main_credit >= (int64_t)c->bytes || evict_wins_contest(a, c, w);
 }
 
 /* What was decided for a value's first span holds for the others and for its own entry, which come after it. */
-static void moved_up(struct attachment *a, const struct candidate *c)
+static void evict_moved_up(struct attachment *a, const struct candidate *c)
 {
     a->main_credit -= c->bytes;
     if (!entry_piece(&c->e))
@@ -331,21 +331,21 @@ static void moved_up(struct attachment *a, const struct candidate *c)
 }
 
 /* A page of which nearly nothing lives goes before its turn: what lives in it may be too new to be judged. */
-static bool goes_round(struct attachment *a, const struct candidate *c, struct work *w)
+static bool evict_goes_round(struct attachment *a, const struct candidate *c, struct work *w)
 {
     struct place place;
-    return a->drain[QUEUE_SMALL].compact && !is_hard(w) && pages_fit(a, QUEUE_SMALL, c->bytes, &place) && carry(a, c, &place, c->frequency);
+    return a->drain[QUEUE_SMALL].compact && !evict_is_hard(w) && pages_fit(a, QUEUE_SMALL, c->bytes, &place) && evict_carry(a, c, &place, c->frequency);
 }
 
-static void settle(struct attachment *a, const struct candidate *c, struct work *w)
+static void evict_settle(struct attachment *a, const struct candidate *c, struct work *w)
 {
-    if (goes_round(a, c, w))
+    if (evict_goes_round(a, c, w))
         return;
-    if (moves_up(a, c, w) && carry_to_main(a, c, 0)) {
-        moved_up(a, c);
+    if (evict_moves_up(a, c, w) && evict_carry_to_main(a, c, 0)) {
+        evict_moved_up(a, c);
         return;
     }
-    drop(a, c);
+    evict_drop(a, c);
     policy_forget(a, c->head.hash, c->frequency);
 }
 
@@ -354,11 +354,11 @@ static bool evict_from_small(struct attachment *a, struct work *w)
 {
     struct candidate c;
     struct drain *d = &a->drain[QUEUE_SMALL];
-    if (d->page == NO_PAGE && !take_page(a, QUEUE_SMALL, w))
+    if (d->page == NO_PAGE && !evict_take_page(a, QUEUE_SMALL, w))
         return false;
-    if (next_candidate(a, QUEUE_SMALL, &c, w)) {
-        settle(a, &c, w);
-        step_over(a, QUEUE_SMALL, &c, w);
+    if (evict_next_candidate(a, QUEUE_SMALL, &c, w)) {
+        evict_settle(a, &c, w);
+        evict_step_over(a, QUEUE_SMALL, &c, w);
     }
     if (d->page != NO_PAGE && d->off >= d->end)
         pages_drained(a, QUEUE_SMALL);
@@ -368,29 +368,29 @@ static bool evict_from_small(struct attachment *a, struct work *w)
 /* ---- spare pages ---- */
 
 /* Empty pages that every process keeps for itself are missed where there are few for each. */
-static uint32_t spares_wanted(const struct attachment *a)
+static uint32_t evict_spares_wanted(const struct attachment *a)
 {
     uint64_t writers = (uint64_t)a->view.writers + 1;
     return a->geo.page_count >= writers * PAGES_PER_WRITER ? SPARES_WANTED : SPARES_WHERE_SCARCE;
 }
 
 /* Is a main page in hand of which so much is dead that what lives is moved together, or can one be taken? */
-static bool compacts(struct attachment *a, struct work *w)
+static bool evict_compacts(struct attachment *a, struct work *w)
 {
     struct drain *d = &a->drain[QUEUE_MAIN];
     if (d->page == NO_PAGE && queue_take_poor(a, QUEUE_MAIN)) {
-        charge_for_dead(a, QUEUE_MAIN, w);
+        evict_charge_for_dead(a, QUEUE_MAIN, w);
         d->compact = true;
     }
     return d->page != NO_PAGE && d->compact;
 }
 
-static bool main_goes_first(struct attachment *a, struct work *w)
+static bool evict_main_goes_first(struct attachment *a, struct work *w)
 {
-    return compacts(a, w) || queue_main_is_large(a) || a->main_credit < -(int64_t)a->geo.page_bytes;
+    return evict_compacts(a, w) || queue_main_is_large(a) || a->main_credit < -(int64_t)a->geo.page_bytes;
 }
 
-static void bound_credit(struct attachment *a)
+static void evict_bound_credit(struct attachment *a)
 {
     int64_t limit = 2 * (int64_t)a->geo.page_bytes;
     a->main_credit = a->main_credit > limit ? limit : a->main_credit < -limit ? -limit : a->main_credit;
@@ -398,18 +398,18 @@ static void bound_credit(struct attachment *a)
 
 /* Some work towards a spare page. False: nothing is left that could be taken. What is proven pays for what is new only
  * where nothing new is left to be judged and there is no spare page at all. */
-static bool reclaim(struct attachment *a, struct work *w)
+static bool evict_reclaim(struct attachment *a, struct work *w)
 {
     if (queue_take_free(a))
         return true;
     queue_balance(a);
-    bool done = (main_goes_first(a, w) && evict_from_main(a, w)) || evict_from_small(a, w) || (a->spares == 0 && evict_from_main(a, w));
-    bound_credit(a);
+    bool done = (evict_main_goes_first(a, w) && evict_from_main(a, w)) || evict_from_small(a, w) || (a->spares == 0 && evict_from_main(a, w));
+    evict_bound_credit(a);
     return done;
 }
 
 /* Nothing could be carried out of the first page that a newcomer drains, had it no other to carry it to. */
-static void borrow_first_page(struct attachment *a)
+static void evict_borrow_first_page(struct attachment *a)
 {
     if (a->spares == 0 && a->open[OPEN_MAIN].page == NO_PAGE && !queue_take_free(a))
         queue_take_from_others(a);
@@ -417,15 +417,15 @@ static void borrow_first_page(struct attachment *a)
 
 /* Until there is a spare page, and one more for the main queue: without it, what is proven could not be kept. Each
  * attempt has the budget to empty a page, and keeps less than the one before. */
-static bool need_spares(struct attachment *a)
+static bool evict_need_spares(struct attachment *a)
 {
     struct work w = {.now_ms = clock_ms(a)};
     bool looked = false;
-    borrow_first_page(a);
-    for (; a->spares < spares_wanted(a) && w.attempt < ATTEMPTS_MAX; w.attempt++) {
+    evict_borrow_first_page(a);
+    for (; a->spares < evict_spares_wanted(a) && w.attempt < ATTEMPTS_MAX; w.attempt++) {
         w.budget = a->geo.page_bytes;
-        while (a->spares < spares_wanted(a) && w.budget > 0) {
-            if (reclaim(a, &w))
+        while (a->spares < evict_spares_wanted(a) && w.budget > 0) {
+            if (evict_reclaim(a, &w))
                 continue;
             if (looked || a->spares > 0)
                 return a->spares > 0;
@@ -439,33 +439,33 @@ static bool need_spares(struct attachment *a)
 }
 
 /* All other pages are held by the living: go round in those that we have. */
-static bool need_spares_of_ours(struct attachment *a)
+static bool evict_need_spares_of_ours(struct attachment *a)
 {
     pages_seal_open(a, QUEUE_MAIN);
     pages_seal_open(a, QUEUE_SMALL);
     queue_look(a);
-    return need_spares(a);
+    return evict_need_spares(a);
 }
 
 /* The open page is full, or there is none yet. */
-static bool turn(struct attachment *a)
+static bool evict_turn(struct attachment *a)
 {
     pages_turn(a, QUEUE_SMALL);
     survey_some(a);
     queue_refresh(a);
     if (a->drain[QUEUE_SMALL].page == NO_PAGE && queue_reopen(a))
         return true;
-    return (need_spares(a) && pages_open_spare(a, QUEUE_SMALL)) || (need_spares_of_ours(a) && pages_open_spare(a, QUEUE_SMALL));
+    return (evict_need_spares(a) && pages_open_spare(a, QUEUE_SMALL)) || (evict_need_spares_of_ours(a) && pages_open_spare(a, QUEUE_SMALL));
 }
 
 /* Work ahead, so that the next turn finds a spare page. */
-static void reclaim_a_little(struct attachment *a, uint32_t bytes)
+static void evict_reclaim_a_little(struct attachment *a, uint32_t bytes)
 {
-    if (a->spares >= spares_wanted(a) || a->open[OPEN_SMALL].page == NO_PAGE ||
+    if (a->spares >= evict_spares_wanted(a) || a->open[OPEN_SMALL].page == NO_PAGE ||
         a->open[OPEN_SMALL].off < a->geo.page_bytes / 4)
         return;
     struct work w = {.now_ms = clock_ms(a), .budget = (int64_t)bytes * DRAIN_PER_BYTE + DRAIN_PER_WRITE};
-    while (a->spares < spares_wanted(a) && w.budget > 0 && reclaim(a, &w)) {
+    while (a->spares < evict_spares_wanted(a) && w.budget > 0 && evict_reclaim(a, &w)) {
     }
 }
 
@@ -473,11 +473,11 @@ enum { TURNS_MAX = 4 };
 
 bool evict_make_room(struct attachment *a, uint32_t bytes, struct place *place)
 {
-    reclaim_a_little(a, bytes);
+    evict_reclaim_a_little(a, bytes);
     for (int turns = 0; turns < TURNS_MAX; turns++) {
         if (pages_fit(a, QUEUE_SMALL, bytes, place))
             return true;
-        if (!turn(a))
+        if (!evict_turn(a))
             return false;
     }
     return pages_fit(a, QUEUE_SMALL, bytes, place);

@@ -5,7 +5,7 @@
  * tail past a record had raised this word first: so where the tail, read after the word, is still before the record,
  * the word is an older one's, and where the swap fails another helper of this record has done it. One that comes late,
  * after the tail has moved, does nothing. */
-static void raise_own(struct attachment *a, uint64_t meta, a32 *at, uint64_t sequence)
+static void fence_raise_own(struct attachment *a, uint64_t meta, a32 *at, uint64_t sequence)
 {
     if (!(meta & META_OWN))
         return;
@@ -15,7 +15,7 @@ static void raise_own(struct attachment *a, uint64_t meta, a32 *at, uint64_t seq
 }
 
 /* A record that is about all keys whose hash has the leading INTENT_BUCKET_BITS of its own: see roster_debts.h. */
-static bool is_range(uint64_t meta)
+static bool fence_is_range(uint64_t meta)
 {
     uint64_t kind = (meta >> META_KIND_SHIFT) & 7;
     return (meta & META_OWN) && kind == RECORD_KEY && (meta & META_DIGEST_BITS) == RECORD_RANGE;
@@ -23,7 +23,7 @@ static bool is_range(uint64_t meta)
 
 /* What is stored of a range is invalid from here on, so nobody has to look for it. In a segment of another layout, where these
  * fences are is not known: whoever appends to its ring makes everything in it invalid (older.c). */
-static void raise_range(struct attachment *a, uint64_t hash, uint64_t sequence)
+static void fence_raise_range(struct attachment *a, uint64_t hash, uint64_t sequence)
 {
     if (!a->range_fences)
         return;
@@ -32,18 +32,18 @@ static void raise_range(struct attachment *a, uint64_t hash, uint64_t sequence)
 }
 
 /* Fence and own write of a key's bucket, or of all buckets of a range: these lie side by side, since both go by leading bits. */
-static void raise_key(struct attachment *a, uint64_t meta, uint64_t hash, uint64_t sequence)
+static void fence_raise_key(struct attachment *a, uint64_t meta, uint64_t hash, uint64_t sequence)
 {
-    uint64_t count = is_range(meta) ? (uint64_t)a->geo.ring_slots * FENCES_PER_RING_SLOT >> INTENT_BUCKET_BITS : 1;
+    uint64_t count = fence_is_range(meta) ? (uint64_t)a->geo.ring_slots * FENCES_PER_RING_SLOT >> INTENT_BUCKET_BITS : 1;
     uint64_t first = (hash >> a->fence_shift) & ~(count - 1);
     for (uint64_t i = first; i < first + count; i++) {
         fence_raise_one(a, &a->fences[i], sequence);
-        raise_own(a, meta, &a->own_writes[i], sequence);
+        fence_raise_own(a, meta, &a->own_writes[i], sequence);
     }
 }
 
 /* The pages sealed so far hold nothing that counts (local entries apart, after a remote clear): they are drained first. */
-static void raise_clear(struct attachment *a, a64 *clear, uint64_t sequence)
+static void fence_raise_clear(struct attachment *a, a64 *clear, uint64_t sequence)
 {
     if (load_relaxed(clear) < sequence)
         fence_raise_one(a, &a->header->cleared_stamp, load_relaxed(&a->header->page_stamp));
@@ -67,20 +67,20 @@ void fence_raise(struct attachment *a, uint64_t meta, uint64_t hash, uint64_t se
     case RECORD_SET:
     case RECORD_LOCAL:
     case RECORD_GUARDED:
-        raise_key(a, meta, hash, sequence);
-        if (is_range(meta))
-            raise_range(a, hash, sequence);
+        fence_raise_key(a, meta, hash, sequence);
+        if (fence_is_range(meta))
+            fence_raise_range(a, hash, sequence);
         return;
     case RECORD_TAG:
         fence_raise_one(a, tag_bucket(a, hash), sequence);
         fence_raise_one(a, &a->header->tags_moved, sequence); /* FENCE: who sees it sees the tag's fence raised */
-        raise_own(a, meta, &a->own_tags[tag_slot(a, hash)], sequence);
+        fence_raise_own(a, meta, &a->own_tags[tag_slot(a, hash)], sequence);
         return;
     case RECORD_CLEAR:
-        raise_clear(a, meta & META_OWN ? &a->header->clear_own : &a->header->clear_remote, sequence);
+        fence_raise_clear(a, meta & META_OWN ? &a->header->clear_own : &a->header->clear_remote, sequence);
         return;
     case RECORD_ALL:
-        raise_clear(a, &a->header->clear_remote, sequence);
+        fence_raise_clear(a, &a->header->clear_remote, sequence);
         return;
     default:
         return;

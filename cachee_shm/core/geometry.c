@@ -27,9 +27,9 @@ enum {
     INDEX_WORDS_PER_GHOST_SET = 16,    /* half a fingerprint of 16 bits for each */
 };
 
-static uint64_t clamp(uint64_t v, uint64_t low, uint64_t high) { return v < low ? low : v > high ? high : v; }
+static uint64_t geometry_clamp(uint64_t v, uint64_t low, uint64_t high) { return v < low ? low : v > high ? high : v; }
 
-static uint32_t power_of_two_below(uint64_t v)
+static uint32_t geometry_power_of_two_below(uint64_t v)
 {
     uint32_t p = 1;
     while ((uint64_t)p * 2 <= v)
@@ -37,7 +37,7 @@ static uint32_t power_of_two_below(uint64_t v)
     return p;
 }
 
-static uint64_t place_region(uint64_t *at, uint64_t count, uint64_t each, uint64_t alignment)
+static uint64_t geometry_place_region(uint64_t *at, uint64_t count, uint64_t each, uint64_t alignment)
 {
     uint64_t start = (*at + alignment - 1) / alignment * alignment;
     *at = start + count * each;
@@ -45,55 +45,55 @@ static uint64_t place_region(uint64_t *at, uint64_t count, uint64_t each, uint64
 }
 
 /* Offsets follow from the counts. Returns the bytes needed. */
-static uint64_t plan_offsets(struct geometry *g)
+static uint64_t geometry_plan_offsets(struct geometry *g)
 {
     uint64_t at = HEADER_BYTES;
-    g->roster_at = place_region(&at, g->roster_slots, sizeof(struct roster_slot), 64);
-    g->intents_at = place_region(&at, g->intent_slots, sizeof(struct intent), 64);
-    g->range_fences_at = place_region(&at, 1 << INTENT_BUCKET_BITS, 8, 64);
-    g->doubts_at = place_region(&at, 1 << INTENT_BUCKET_BITS, 8, 64);
-    g->dues_at = place_region(&at, DUE_SLOTS, sizeof(pair128), 64);
-    g->sources_at = place_region(&at, g->source_slots, sizeof(struct source_slot), 64);
-    g->leases_at = place_region(&at, g->lease_slots, sizeof(struct lease_slot), 64);
-    g->locks_at = place_region(&at, lock_slots(g), sizeof(struct lock_slot), 64);
-    g->ring_at = place_region(&at, g->ring_slots, sizeof(pair128), 64);
-    g->fences_at = place_region(&at, (uint64_t)g->ring_slots * FENCES_PER_RING_SLOT, 8, 64);
-    g->own_writes_at = place_region(&at, (uint64_t)g->ring_slots * FENCES_PER_RING_SLOT, 4, 64);
-    g->tag_fences_at = place_region(&at, g->tag_slots, 8, 64);
-    g->own_tags_at = place_region(&at, g->tag_slots, 4, 64);
-    g->index_at = place_region(&at, g->bucket_count, BUCKET_WORDS * 8, 64);
-    g->page_words_at = place_region(&at, g->page_count, 8, 64);
-    g->page_notes_at = place_region(&at, g->page_count, sizeof(struct page_note), 64);
-    g->sketch_at = place_region(&at, g->sketch_blocks, SKETCH_BLOCK_WORDS * 8, 64);
-    g->ghost_at = place_region(&at, g->ghost_sets, GHOST_SET_WORDS * 8, 64);
-    g->pages_at = place_region(&at, g->page_count, g->page_bytes, HEADER_BYTES);
+    g->roster_at = geometry_place_region(&at, g->roster_slots, sizeof(struct roster_slot), 64);
+    g->intents_at = geometry_place_region(&at, g->intent_slots, sizeof(struct intent), 64);
+    g->range_fences_at = geometry_place_region(&at, 1 << INTENT_BUCKET_BITS, 8, 64);
+    g->doubts_at = geometry_place_region(&at, 1 << INTENT_BUCKET_BITS, 8, 64);
+    g->dues_at = geometry_place_region(&at, DUE_SLOTS, sizeof(pair128), 64);
+    g->sources_at = geometry_place_region(&at, g->source_slots, sizeof(struct source_slot), 64);
+    g->leases_at = geometry_place_region(&at, g->lease_slots, sizeof(struct lease_slot), 64);
+    g->locks_at = geometry_place_region(&at, lock_slots(g), sizeof(struct lock_slot), 64);
+    g->ring_at = geometry_place_region(&at, g->ring_slots, sizeof(pair128), 64);
+    g->fences_at = geometry_place_region(&at, (uint64_t)g->ring_slots * FENCES_PER_RING_SLOT, 8, 64);
+    g->own_writes_at = geometry_place_region(&at, (uint64_t)g->ring_slots * FENCES_PER_RING_SLOT, 4, 64);
+    g->tag_fences_at = geometry_place_region(&at, g->tag_slots, 8, 64);
+    g->own_tags_at = geometry_place_region(&at, g->tag_slots, 4, 64);
+    g->index_at = geometry_place_region(&at, g->bucket_count, BUCKET_WORDS * 8, 64);
+    g->page_words_at = geometry_place_region(&at, g->page_count, 8, 64);
+    g->page_notes_at = geometry_place_region(&at, g->page_count, sizeof(struct page_note), 64);
+    g->sketch_at = geometry_place_region(&at, g->sketch_blocks, SKETCH_BLOCK_WORDS * 8, 64);
+    g->ghost_at = geometry_place_region(&at, g->ghost_sets, GHOST_SET_WORDS * 8, 64);
+    g->pages_at = geometry_place_region(&at, g->page_count, g->page_bytes, HEADER_BYTES);
     return at;
 }
 
 /* So many pages, and the tables for what they hold: at a typical entry, one and a half words of the index for each. */
-static uint64_t plan_pages(struct geometry *g, uint32_t page_count)
+static uint64_t geometry_plan_pages(struct geometry *g, uint32_t page_count)
 {
     uint64_t entries = g->page_bytes / (g->entry_bytes + ENTRY_WORDS_BYTES);
-    uint64_t words = page_count * clamp(entries * 3 / 2, BUCKET_WORDS, UINT32_MAX);
+    uint64_t words = page_count * geometry_clamp(entries * 3 / 2, BUCKET_WORDS, UINT32_MAX);
     g->page_count = page_count;
     g->bucket_count = (uint32_t)(words / BUCKET_WORDS);
-    g->sketch_blocks = (uint32_t)clamp(words / INDEX_WORDS_PER_SKETCH_BLOCK, 1, UINT32_MAX);
-    g->ghost_sets = (uint32_t)clamp(words / INDEX_WORDS_PER_GHOST_SET, 1, UINT32_MAX);
-    return plan_offsets(g);
+    g->sketch_blocks = (uint32_t)geometry_clamp(words / INDEX_WORDS_PER_SKETCH_BLOCK, 1, UINT32_MAX);
+    g->ghost_sets = (uint32_t)geometry_clamp(words / INDEX_WORDS_PER_GHOST_SET, 1, UINT32_MAX);
+    return geometry_plan_offsets(g);
 }
 
 /* As many pages as fit. */
-static void plan_most_pages(struct geometry *g)
+static void geometry_plan_most_pages(struct geometry *g)
 {
     uint32_t fit = 0, too_many = PAGES_MAX;
     while (too_many - fit > 1) {
         uint32_t middle = fit + (too_many - fit) / 2;
-        if (plan_pages(g, middle) <= g->total_bytes)
+        if (geometry_plan_pages(g, middle) <= g->total_bytes)
             fit = middle;
         else
             too_many = middle;
     }
-    plan_pages(g, fit);
+    geometry_plan_pages(g, fit);
 }
 
 bool geometry_plan(struct geometry *g, uint64_t total_bytes, uint64_t entry_bytes)
@@ -104,13 +104,13 @@ bool geometry_plan(struct geometry *g, uint64_t total_bytes, uint64_t entry_byte
     uint64_t ring_slots = total_bytes / (large ? LARGE_BYTES_PER_RING_SLOT : BYTES_PER_RING_SLOT);
     g->total_bytes = total_bytes;
     g->entry_bytes = (uint32_t)entry_bytes;
-    g->roster_slots = (uint32_t)clamp(total_bytes / BYTES_PER_ROSTER_SLOT, ROSTER_SLOTS_MIN, ROSTER_SLOTS_MAX);
-    g->source_slots = (uint32_t)clamp(total_bytes / BYTES_PER_SOURCE, SOURCES_MIN, SOURCE_SLOTS_MAX);
+    g->roster_slots = (uint32_t)geometry_clamp(total_bytes / BYTES_PER_ROSTER_SLOT, ROSTER_SLOTS_MIN, ROSTER_SLOTS_MAX);
+    g->source_slots = (uint32_t)geometry_clamp(total_bytes / BYTES_PER_SOURCE, SOURCES_MIN, SOURCE_SLOTS_MAX);
     g->intent_slots = g->roster_slots * INTENTS_PER_ROSTER_SLOT;
-    g->lease_slots = (uint32_t)clamp(total_bytes / BYTES_PER_LEASE, LEASES_MIN, LEASES_MAX);
-    g->ring_slots = power_of_two_below(clamp(ring_slots, RING_SLOTS_MIN, RING_SLOTS_MAX));
+    g->lease_slots = (uint32_t)geometry_clamp(total_bytes / BYTES_PER_LEASE, LEASES_MIN, LEASES_MAX);
+    g->ring_slots = geometry_power_of_two_below(geometry_clamp(ring_slots, RING_SLOTS_MIN, RING_SLOTS_MAX));
     g->tag_slots = g->ring_slots;
     g->page_bytes = total_bytes < (large ? LARGE_ENTRIES_PAGES_FROM : LARGE_PAGES_FROM) ? PAGE_BYTES_SMALL : PAGE_BYTES_MAX;
-    plan_most_pages(g);
+    geometry_plan_most_pages(g);
     return g->page_count >= 4;
 }

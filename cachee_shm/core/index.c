@@ -47,11 +47,11 @@ enum {
     KILL_TRIES_MAX = 1 << 16, /* the same; and giving up here would leave what was to be evicted */
 };
 
-static a64 *bucket_at(const struct attachment *a, uint32_t number) { return a->index + (uint64_t)number * BUCKET_WORDS; }
+static a64 *index_bucket_at(const struct attachment *a, uint32_t number) { return a->index + (uint64_t)number * BUCKET_WORDS; }
 
-static uint32_t first_bucket(const struct attachment *a, uint64_t hash) { return reduce32((uint32_t)hash, a->geo.bucket_count); }
+static uint32_t index_first_bucket(const struct attachment *a, uint64_t hash) { return reduce32((uint32_t)hash, a->geo.bucket_count); }
 
-static uint32_t second_bucket(const struct attachment *a, uint64_t hash, uint32_t first)
+static uint32_t index_second_bucket(const struct attachment *a, uint64_t hash, uint32_t first)
 {
     uint32_t second = reduce32((uint32_t)fold_multiply(hash, 0x9e3779b97f4a7c15ull), a->geo.bucket_count);
     if (second == first)
@@ -59,7 +59,7 @@ static uint32_t second_bucket(const struct attachment *a, uint64_t hash, uint32_
     return second;
 }
 
-static uint64_t tag_bits_of(uint64_t hash)
+static uint64_t index_tag_bits_of(uint64_t hash)
 {
     uint64_t tag_bits = (hash >> 34 << INDEX_TAG_SHIFT) & INDEX_TAG_MASK;
     return tag_bits ? tag_bits : 1ull << INDEX_TAG_SHIFT;
@@ -67,12 +67,12 @@ static uint64_t tag_bits_of(uint64_t hash)
 
 struct candidates index_candidates(const struct attachment *a, uint64_t hash)
 {
-    uint32_t first = first_bucket(a, hash), second = second_bucket(a, hash, first);
-    return (struct candidates){.bucket = {bucket_at(a, first), bucket_at(a, second)}, .tag_bits = tag_bits_of(hash)};
+    uint32_t first = index_first_bucket(a, hash), second = index_second_bucket(a, hash, first);
+    return (struct candidates){.bucket = {index_bucket_at(a, first), index_bucket_at(a, second)}, .tag_bits = index_tag_bits_of(hash)};
 }
 
 /* Is this word of this hash? Fills *e; the word is read again, so that page and word belong together (ABA). */
-static bool word_matches(const struct attachment *a, a64 *at, uint64_t word, uint64_t tag_bits, uint64_t hash,
+static bool index_word_matches(const struct attachment *a, a64 *at, uint64_t word, uint64_t tag_bits, uint64_t hash,
                          struct entry_ref *e)
 {
     if ((word & INDEX_TAG_MASK) != tag_bits || !entry_open(a, word, e) || e->hash != hash)
@@ -90,7 +90,7 @@ bool index_look(const struct attachment *a, a64 *at, uint64_t tag_bits, uint64_t
     bool matches = false;
     for (int tries = 0; tries < KILL_TRIES_MAX; tries++) {
         uint64_t word = load_acquire(at); /* PUBLISH */
-        matches = word_matches(a, at, word, tag_bits, hash, e);
+        matches = index_word_matches(a, at, word, tag_bits, hash, e);
         fence_acquire(); /* PAGE */
         if (((load_relaxed(at) ^ word) & ~INDEX_FREQ_MASK) == 0)
             break;
@@ -99,7 +99,7 @@ bool index_look(const struct attachment *a, a64 *at, uint64_t tag_bits, uint64_t
 }
 
 /* One bucket of a lookup. */
-static ALWAYS_INLINE bool find_in(const struct attachment *a, a64 *bucket, uint64_t tag_bits, uint64_t hash, const void *key,
+static ALWAYS_INLINE bool index_find_in(const struct attachment *a, a64 *bucket, uint64_t tag_bits, uint64_t hash, const void *key,
                            uint32_t key_bytes, struct entry_ref *e)
 {
     for (int tries = 0, i = 0; i < BUCKET_WORDS && tries < FIND_TRIES_MAX; i++) {
@@ -121,23 +121,23 @@ static ALWAYS_INLINE bool find_in(const struct attachment *a, a64 *bucket, uint6
 }
 
 /* Few keys are in their second bucket. */
-static NEVER_INLINE bool find_in_second(const struct attachment *a, uint32_t first, uint64_t hash, const void *key,
+static NEVER_INLINE bool index_find_in_second(const struct attachment *a, uint32_t first, uint64_t hash, const void *key,
                                         uint32_t key_bytes, struct entry_ref *e)
 {
-    return find_in(a, bucket_at(a, second_bucket(a, hash, first)), tag_bits_of(hash), hash, key, key_bytes, e);
+    return index_find_in(a, index_bucket_at(a, index_second_bucket(a, hash, first)), index_tag_bits_of(hash), hash, key, key_bytes, e);
 }
 
 bool index_find(struct attachment *a, uint64_t hash, const void *key, uint32_t key_bytes, struct entry_ref *e)
 {
-    uint32_t first = first_bucket(a, hash);
-    return find_in(a, bucket_at(a, first), tag_bits_of(hash), hash, key, key_bytes, e) ||
-           find_in_second(a, first, hash, key, key_bytes, e);
+    uint32_t first = index_first_bucket(a, hash);
+    return index_find_in(a, index_bucket_at(a, first), index_tag_bits_of(hash), hash, key, key_bytes, e) ||
+           index_find_in_second(a, first, hash, key, key_bytes, e);
 }
 
 void index_prefetch_entry(const struct attachment *a, uint64_t hash)
 {
-    a64 *bucket = bucket_at(a, first_bucket(a, hash));
-    int i = index_seek(bucket, 0, tag_bits_of(hash));
+    a64 *bucket = index_bucket_at(a, index_first_bucket(a, hash));
+    int i = index_seek(bucket, 0, index_tag_bits_of(hash));
     if (i == BUCKET_WORDS)
         return;
     uint64_t word = load_relaxed(&bucket[i]);
@@ -162,13 +162,13 @@ bool index_still(struct entry_ref *e)
 }
 
 /* Something is newer than the entry that is about many keys: is it about this one? */
-static bool passed_over(const struct attachment *a, const struct entry_ref *e, uint64_t position)
+static bool index_passed_over(const struct attachment *a, const struct entry_ref *e, uint64_t position)
 {
     bool cleared = clear_of(a, entry_local(e)) > position;
     return !cleared && (entry_local(e) || range_fence_of(a, e->hash) <= position);
 }
 
-static bool tags_stand(const struct attachment *a, const struct entry_ref *e, uint64_t position)
+static bool index_tags_stand(const struct attachment *a, const struct entry_ref *e, uint64_t position)
 {
     for (uint32_t i = 0; i < e->tags; i++)
         if (tag_fence_of(a, load_relaxed(&entry_tags(e)[i])) > position)
@@ -182,14 +182,14 @@ bool entry_valid(const struct attachment *a, const struct entry_ref *e)
     uint64_t position = e->version >> 1;
     bool quiet = load_acquire(&h->clear_own) <= position && load_acquire(&h->clear_remote) <= position &&
                  load_acquire(&h->ranges_moved) <= position; /* FENCE */
-    return (LIKELY(quiet) || passed_over(a, e, position)) && (e->tags == 0 || tags_stand(a, e, position));
+    return (LIKELY(quiet) || index_passed_over(a, e, position)) && (e->tags == 0 || index_tags_stand(a, e, position));
 }
 
 /* ---- the verdict ---- */
 
 /* Is this pending entry to become visible? The first answer counts: true if that was yes. The entry's page cannot have begun
  * another life while its writer lives. If the writer died, eight bytes there would have to equal the undecided word. */
-static bool decide(const struct entry_ref *e, bool shown)
+static bool index_decide(const struct entry_ref *e, bool shown)
 {
     uint64_t decided = version_word(e->version, e->key_bytes), seen = decided | ENTRY_UNDECIDED;
     if (e->version == 0)
@@ -199,13 +199,13 @@ static bool decide(const struct entry_ref *e, bool shown)
     return seen == decided;
 }
 
-static bool is_undecided(const struct entry_ref *e)
+static bool index_is_undecided(const struct entry_ref *e)
 {
     return load_acquire(&e->at[ENTRY_VERSION]) == (version_word(e->version, e->key_bytes) | ENTRY_UNDECIDED); /* VERDICT */
 }
 
 /* The word of an entry that is shown. If it has changed, another has done this. */
-static void make_visible(const struct entry_ref *e)
+static void index_make_visible(const struct entry_ref *e)
 {
     uint64_t seen = e->word;
     cas(e->word_at, &seen, e->word & ~INDEX_PENDING); /* PUBLISH */
@@ -225,8 +225,8 @@ bool index_kill(a64 *at, uint64_t word)
 
 bool index_remove(const struct entry_ref *e)
 {
-    if ((e->word & INDEX_PENDING) && decide(e, false)) {
-        make_visible(e);
+    if ((e->word & INDEX_PENDING) && index_decide(e, false)) {
+        index_make_visible(e);
         return false;
     }
     return index_kill(e->word_at, e->word);
@@ -234,7 +234,7 @@ bool index_remove(const struct entry_ref *e)
 
 /* The one loop that removes what an event makes old: the entry at this word, if it is lower than `version` and not spared. A
  * word that has changed meanwhile is looked at again: what is there then may be lower too. */
-static ALWAYS_INLINE bool kill_at(struct attachment *a, a64 *at, uint64_t tag_bits, uint64_t hash, uint64_t version,
+static ALWAYS_INLINE bool index_kill_at(struct attachment *a, a64 *at, uint64_t tag_bits, uint64_t hash, uint64_t version,
                                   index_spares *spares, const void *what)
 {
     struct entry_ref e;
@@ -249,12 +249,12 @@ static ALWAYS_INLINE bool kill_at(struct attachment *a, a64 *at, uint64_t tag_bi
     return false;
 }
 
-static ALWAYS_INLINE uint32_t kill_all(struct attachment *a, uint64_t hash, uint64_t version, index_spares *spares, const void *what)
+static ALWAYS_INLINE uint32_t index_kill_all(struct attachment *a, uint64_t hash, uint64_t version, index_spares *spares, const void *what)
 {
     struct candidates c = index_candidates(a, hash);
     uint32_t killed = 0;
     for (int i = index_next(&c, 0); i < CANDIDATE_WORDS; i = index_next(&c, i + 1))
-        killed += kill_at(a, index_word(&c, i), c.tag_bits, hash, version, spares, what);
+        killed += index_kill_at(a, index_word(&c, i), c.tag_bits, hash, version, spares, what);
     return killed;
 }
 
@@ -264,16 +264,16 @@ bool index_spares_local(struct attachment *a, const struct entry_ref *e, const v
     return entry_local(e);
 }
 
-uint32_t index_kill_lower(struct attachment *a, uint64_t hash, uint64_t version) { return kill_all(a, hash, version, NULL, NULL); }
+uint32_t index_kill_lower(struct attachment *a, uint64_t hash, uint64_t version) { return index_kill_all(a, hash, version, NULL, NULL); }
 
 uint32_t index_kill_unless(struct attachment *a, uint64_t hash, uint64_t version, index_spares *spares, const void *what)
 {
-    return kill_all(a, hash, version, spares, what);
+    return index_kill_all(a, hash, version, spares, what);
 }
 
 bool index_kill_word_unless(struct attachment *a, a64 *at, uint64_t hash, uint64_t version, index_spares *spares, const void *what)
 {
-    return kill_at(a, at, tag_bits_of(hash), hash, version, spares, what);
+    return index_kill_at(a, at, index_tag_bits_of(hash), hash, version, spares, what);
 }
 
 bool index_names(const struct attachment *a, const struct entry_ref *e, a64 **at, uint64_t *word)
@@ -304,35 +304,35 @@ bool index_move(a64 *at, uint64_t word, const struct place *place, uint32_t freq
 
 /* ---- publishing ---- */
 
-static bool is_fill(const struct entry_ref *e) { return e->version & 1; }
+static bool index_is_fill(const struct entry_ref *e) { return e->version & 1; }
 
 /* May this entry no longer become visible? A fill: some fence that counts for it passed its token. A set or an add: a
  * conflicting event follows it in the ring (its bucket's fence alone may be another key's, or an add's). */
-static bool superseded(const struct attachment *a, const struct entry_ref *e)
+static bool index_superseded(const struct attachment *a, const struct entry_ref *e)
 {
     uint64_t position = e->version >> 1, fence = fence_of(a, e->hash);
     if (!entry_valid(a, e))
         return true;
-    if (is_fill(e))
+    if (index_is_fill(e))
         return fence > position;
     return fence > position && ring_conflict(a, e->hash, position, fence, entry_local(e));
 }
 
 /* Two words of one key: which is the newer? Equal versions (two fills under one token) are told apart by place. */
-static bool newer(const struct entry_ref *x, const struct entry_ref *y)
+static bool index_newer(const struct entry_ref *x, const struct entry_ref *y)
 {
     return x->version != y->version ? x->version > y->version : x->word_at < y->word_at;
 }
 
 /* Does mine still compete with the other, which was seen after mine? A helper may be late: when mine was decided long ago,
  * or an event has followed it, the other may be newer than all that mine was raced with. */
-static bool is_current(const struct attachment *a, const struct entry_ref *mine, const struct entry_ref *other)
+static bool index_is_current(const struct attachment *a, const struct entry_ref *mine, const struct entry_ref *other)
 {
-    return is_undecided(mine) && (other->version < mine->version || !superseded(a, mine));
+    return index_is_undecided(mine) && (other->version < mine->version || !index_superseded(a, mine));
 }
 
 /* Does mine take the place of the other, by the table above? */
-static bool outranks(const struct attachment *a, const struct entry_ref *mine, const struct entry_ref *other, uint64_t now_ms)
+static bool index_outranks(const struct attachment *a, const struct entry_ref *mine, const struct entry_ref *other, uint64_t now_ms)
 {
     bool pending = other->word & INDEX_PENDING;
     if (pending && other->version == 0)
@@ -340,32 +340,32 @@ static bool outranks(const struct attachment *a, const struct entry_ref *mine, c
     if (entry_add(mine))
         return pending ? entry_add(other) && mine->version < other->version
                        : !entry_valid(a, other) || entry_expired(other, now_ms);
-    return (entry_add(other) && !is_fill(mine)) || newer(mine, other);
+    return (entry_add(other) && !index_is_fill(mine)) || index_newer(mine, other);
 }
 
-static enum publish finish(struct attachment *a, const struct entry_ref *mine, uint64_t now_ms, bool may_help);
+static enum publish index_finish(struct attachment *a, const struct entry_ref *mine, uint64_t now_ms, bool may_help);
 
 enum judgement { GO_ON, WITHDRAW, AGAIN };
 
-static enum judgement judge(struct attachment *a, const struct entry_ref *mine, const struct entry_ref *other,
+static enum judgement index_resolve(struct attachment *a, const struct entry_ref *mine, const struct entry_ref *other,
                             uint64_t now_ms, bool may_help)
 {
-    if (outranks(a, mine, other, now_ms))
-        return !is_current(a, mine, other) ? WITHDRAW : index_remove(other) ? GO_ON : AGAIN;
+    if (index_outranks(a, mine, other, now_ms))
+        return !index_is_current(a, mine, other) ? WITHDRAW : index_remove(other) ? GO_ON : AGAIN;
     if (!(other->word & INDEX_PENDING) || !may_help)
         return WITHDRAW;
-    finish(a, other, now_ms, false);
+    index_finish(a, other, now_ms, false);
     return AGAIN;
 }
 
-static bool stands_against(struct attachment *a, const struct entry_ref *mine, a64 *at, uint64_t tag_bits, uint64_t now_ms,
+static bool index_stands_against(struct attachment *a, const struct entry_ref *mine, a64 *at, uint64_t tag_bits, uint64_t now_ms,
                            bool may_help)
 {
     struct entry_ref other;
     for (int tries = 0; tries < PUBLISH_TRIES_MAX; tries++) {
         if (!index_look(a, at, tag_bits, mine->hash, &other))
             return true;
-        enum judgement j = judge(a, mine, &other, now_ms, may_help);
+        enum judgement j = index_resolve(a, mine, &other, now_ms, may_help);
         if (j != AGAIN)
             return j == GO_ON;
     }
@@ -373,26 +373,26 @@ static bool stands_against(struct attachment *a, const struct entry_ref *mine, a
 }
 
 /* Judge a pending word against every other word of its key. False: it must be withdrawn. */
-static bool stands(struct attachment *a, const struct entry_ref *mine, uint64_t now_ms, bool may_help)
+static bool index_stands(struct attachment *a, const struct entry_ref *mine, uint64_t now_ms, bool may_help)
 {
     struct candidates c = index_candidates(a, mine->hash);
     for (int i = index_next(&c, 0); i < CANDIDATE_WORDS; i = index_next(&c, i + 1)) {
         a64 *at = index_word(&c, i);
-        if (at != mine->word_at && !stands_against(a, mine, at, c.tag_bits, now_ms, may_help))
+        if (at != mine->word_at && !index_stands_against(a, mine, at, c.tag_bits, now_ms, may_help))
             return false;
     }
     return true;
 }
 
 /* Bring a pending word to its end, whoever put it there. */
-static enum publish finish(struct attachment *a, const struct entry_ref *mine, uint64_t now_ms, bool may_help)
+static enum publish index_finish(struct attachment *a, const struct entry_ref *mine, uint64_t now_ms, bool may_help)
 {
     fence_seq_cst(); /* DEKKER: the pending word is seen by later events, or their fence by us (helpers did no CAS) */
-    if (!decide(mine, !superseded(a, mine) && stands(a, mine, now_ms, may_help))) {
+    if (!index_decide(mine, !index_superseded(a, mine) && index_stands(a, mine, now_ms, may_help))) {
         index_kill(mine->word_at, mine->word);
         return PUBLISH_LOST;
     }
-    make_visible(mine);
+    index_make_visible(mine);
     return PUBLISH_OK;
 }
 
@@ -400,7 +400,7 @@ static enum publish finish(struct attachment *a, const struct entry_ref *mine, u
 enum sighting { NOTHING_THERE, REPLACED, BEATEN, LOOK_AGAIN };
 
 /* Of an entry that no word names yet. */
-static void set_verdict(const struct entry_ref *mine, bool shown)
+static void index_set_verdict(const struct entry_ref *mine, bool shown)
 {
     store_relaxed((a64 *)&mine->at[ENTRY_VERSION], version_word(mine->version, mine->key_bytes) | (shown ? 0 : ENTRY_UNDECIDED));
 }
@@ -409,51 +409,51 @@ static void set_verdict(const struct entry_ref *mine, bool shown)
  * event spares a local value, and one that holds the announced bytes (relay.c). There ours goes in pending and is
  * judged like a new one: seen by readers for an instant only, it would still be older than what they were promised,
  * and a death in that instant would leave it. */
-static enum sighting replace(struct attachment *a, const struct entry_ref *mine, const struct entry_ref *other, uint64_t now_ms)
+static enum sighting index_replace(struct attachment *a, const struct entry_ref *mine, const struct entry_ref *other, uint64_t now_ms)
 {
     /* A bridge may serve this segment although this process was configured without one. */
     bool bridged = a->has_bridge || load_relaxed(&a->header->bridge_generation) != 0;
     bool spared = !entry_local(mine) && (bridged || entry_local(other));
     uint64_t seen = other->word;
-    set_verdict(mine, !spared);
+    index_set_verdict(mine, !spared);
     struct entry_ref ours = *mine;
     ours.word_at = other->word_at;
     ours.word = policy_with_frequency(mine->word, policy_overwrite(a, seen)) | (spared ? INDEX_PENDING : 0);
     if (!cas(ours.word_at, &seen, ours.word)) /* PUBLISH, DEKKER */
         return LOOK_AGAIN;
     pages_note_dead(a, other);
-    return !spared || finish(a, &ours, now_ms, true) == PUBLISH_OK ? REPLACED : BEATEN;
+    return !spared || index_finish(a, &ours, now_ms, true) == PUBLISH_OK ? REPLACED : BEATEN;
 }
 
 /* A word of our key is there already: bring it to its end, give way, or replace it in place. An event between mine and the
  * other, if that is higher, did not remove the other, but would have removed mine. */
-static enum sighting meet(struct attachment *a, const struct entry_ref *mine, const struct entry_ref *other, uint64_t now_ms)
+static enum sighting index_meet(struct attachment *a, const struct entry_ref *mine, const struct entry_ref *other, uint64_t now_ms)
 {
     if (other->word & INDEX_PENDING) {
-        if (!outranks(a, mine, other, now_ms))
-            finish(a, other, now_ms, true);
+        if (!index_outranks(a, mine, other, now_ms))
+            index_finish(a, other, now_ms, true);
         else
             index_remove(other);
         return LOOK_AGAIN;
     }
-    if (!outranks(a, mine, other, now_ms))
+    if (!index_outranks(a, mine, other, now_ms))
         return BEATEN;
-    if ((is_fill(mine) || other->version > mine->version) && superseded(a, mine))
+    if ((index_is_fill(mine) || other->version > mine->version) && index_superseded(a, mine))
         return BEATEN;
-    return replace(a, mine, other, now_ms);
+    return index_replace(a, mine, other, now_ms);
 }
 
-static enum sighting meet_any(struct attachment *a, const struct candidates *c, const struct entry_ref *mine, uint64_t now_ms)
+static enum sighting index_meet_any(struct attachment *a, const struct candidates *c, const struct entry_ref *mine, uint64_t now_ms)
 {
     for (int i = index_next(c, 0); i < CANDIDATE_WORDS; i = index_next(c, i + 1)) {
         struct entry_ref other;
         if (index_look(a, index_word(c, i), c->tag_bits, mine->hash, &other))
-            return meet(a, mine, &other, now_ms);
+            return index_meet(a, mine, &other, now_ms);
     }
     return NOTHING_THERE;
 }
 
-static int most_empty_slot(const uint64_t *words)
+static int index_most_empty_slot(const uint64_t *words)
 {
     int empty[2] = {0, 0}, at[2] = {-1, -1};
     for (int i = CANDIDATE_WORDS - 1; i >= 0; i--) /* the first empty one: lookups begin at the front */
@@ -464,7 +464,7 @@ static int most_empty_slot(const uint64_t *words)
 }
 
 /* No word that may be the key's own: it came since the key was looked for. The next try meets it. */
-static int choose_victim(const struct candidates *c, const uint64_t *words)
+static int index_choose_victim(const struct candidates *c, const uint64_t *words)
 {
     uint64_t others[CANDIDATE_WORDS];
     for (int i = 0; i < CANDIDATE_WORDS; i++)
@@ -473,18 +473,18 @@ static int choose_victim(const struct candidates *c, const uint64_t *words)
 }
 
 /* Where a new key's word goes: the emptier bucket, else a word whose page has moved on, else the policy's victim. */
-static int choose_slot(struct attachment *a, const struct candidates *c, uint64_t *seen)
+static int index_choose_slot(struct attachment *a, const struct candidates *c, uint64_t *seen)
 {
     uint64_t words[CANDIDATE_WORDS];
     for (int i = 0; i < CANDIDATE_WORDS; i++)
         words[i] = load_acquire(index_word(c, i));
-    int slot = most_empty_slot(words);
+    int slot = index_most_empty_slot(words);
     for (int i = 0; slot < 0 && i < CANDIDATE_WORDS; i++) {
         struct entry_ref e;
         if (!entry_open(a, words[i], &e))
             slot = i;
     }
-    if (slot < 0 && (slot = choose_victim(c, words)) >= 0)
+    if (slot < 0 && (slot = index_choose_victim(c, words)) >= 0)
         count(a, STAT_EVICTED, 1);
     if (slot >= 0)
         *seen = words[slot];
@@ -492,13 +492,13 @@ static int choose_slot(struct attachment *a, const struct candidates *c, uint64_
 }
 
 /* Every word is somebody's pending one: bring one to its end, so that the next try finds a victim. */
-static void finish_some(struct attachment *a, const struct candidates *c, uint64_t now_ms)
+static void index_finish_some(struct attachment *a, const struct candidates *c, uint64_t now_ms)
 {
     struct entry_ref e;
     e.word_at = index_word(c, 0);
     e.word = load_acquire(e.word_at);
     if ((e.word & INDEX_PENDING) && entry_open(a, e.word, &e))
-        finish(a, &e, now_ms, false);
+        index_finish(a, &e, now_ms, false);
 }
 
 enum publish index_publish(struct attachment *a, const struct place *place, uint64_t hash, uint64_t now_ms)
@@ -511,7 +511,7 @@ enum publish index_publish(struct attachment *a, const struct place *place, uint
     if (!entry_open(a, mine.word, &mine))
         return PUBLISH_LOST; /* our page was taken: we were thought dead */
     for (int tries = 0; tries < PUBLISH_TRIES_MAX; tries++) {
-        switch (meet_any(a, &c, &mine, now_ms)) {
+        switch (index_meet_any(a, &c, &mine, now_ms)) {
         case REPLACED:
             return PUBLISH_OK;
         case BEATEN:
@@ -525,17 +525,17 @@ enum publish index_publish(struct attachment *a, const struct place *place, uint
             mine.word = policy_with_frequency(mine.word, policy_admit(a, hash));
         admitted = true;
         uint64_t seen;
-        int slot = choose_slot(a, &c, &seen);
+        int slot = index_choose_slot(a, &c, &seen);
         if (slot < 0) {
-            finish_some(a, &c, now_ms);
+            index_finish_some(a, &c, now_ms);
             continue;
         }
         struct entry_ref pending = mine;
         pending.word_at = index_word(&c, slot);
         pending.word = mine.word | INDEX_PENDING;
-        set_verdict(&mine, false);
+        index_set_verdict(&mine, false);
         if (cas(pending.word_at, &seen, pending.word)) /* PUBLISH, DEKKER */
-            return finish(a, &pending, now_ms, true);
+            return index_finish(a, &pending, now_ms, true);
     }
     return PUBLISH_NO_ROOM;
 }

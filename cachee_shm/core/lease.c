@@ -7,34 +7,34 @@ enum { LEASE_WAYS = 8, LEASE_TRIES_MAX = 4 };
 
 static const uint64_t KNOWN_MS_MAX = (1ull << 28) - 1;
 
-static uint32_t home_of(const struct attachment *a, uint64_t hash) { return reduce32((uint32_t)hash, a->geo.lease_slots); }
+static uint32_t lease_home_of(const struct attachment *a, uint64_t hash) { return reduce32((uint32_t)hash, a->geo.lease_slots); }
 
-static uint32_t way(const struct attachment *a, uint64_t hash, uint32_t i) { return (home_of(a, hash) + i) % a->geo.lease_slots; }
+static uint32_t lease_way(const struct attachment *a, uint64_t hash, uint32_t i) { return (lease_home_of(a, hash) + i) % a->geo.lease_slots; }
 
 /* ---- when a load began ---- */
 
 /* A holder dies, and the next one takes the word before it says when it began: the check tells whose beginning it is. */
-static uint64_t check_of(uint64_t word) { return (word ^ word >> 12 ^ word >> 28 ^ word >> 40) & LEASE_CHECK_BITS; }
+static uint64_t lease_check_of(uint64_t word) { return (word ^ word >> 12 ^ word >> 28 ^ word >> 40) & LEASE_CHECK_BITS; }
 
-static uint64_t began_word(uint64_t word, uint64_t now_ms)
+static uint64_t lease_began_word(uint64_t word, uint64_t now_ms)
 {
-    return now_ms << LEASE_MS_SHIFT | check_of(word) << LEASE_CHECK_SHIFT;
+    return now_ms << LEASE_MS_SHIFT | lease_check_of(word) << LEASE_CHECK_SHIFT;
 }
 
-static bool is_said(uint64_t word, uint64_t began)
+static bool lease_is_said(uint64_t word, uint64_t began)
 {
-    return began && ((began >> LEASE_CHECK_SHIFT) & LEASE_CHECK_BITS) == check_of(word);
+    return began && ((began >> LEASE_CHECK_SHIFT) & LEASE_CHECK_BITS) == lease_check_of(word);
 }
 
 void lease_note(struct attachment *a, uint64_t hash, uint64_t took_ms)
 {
     uint64_t ms = took_ms < 1 ? 1 : took_ms < KNOWN_MS_MAX ? took_ms : KNOWN_MS_MAX;
-    store_relaxed(&a->leases[home_of(a, hash)].known, holder_hash(hash) | ms);
+    store_relaxed(&a->leases[lease_home_of(a, hash)].known, holder_hash(hash) | ms);
 }
 
 uint64_t lease_late_ms(const struct attachment *a, uint64_t hash)
 {
-    uint64_t known = load_relaxed(&a->leases[home_of(a, hash)].known);
+    uint64_t known = load_relaxed(&a->leases[lease_home_of(a, hash)].known);
     if (!known || holder_hash(known) != holder_hash(hash))
         return a->late_ms_unknown;
     uint64_t late = 2 * (known & KNOWN_MS_MAX);
@@ -42,9 +42,9 @@ uint64_t lease_late_ms(const struct attachment *a, uint64_t hash)
 }
 
 /* Marked by one caller alone, who counts it. The next load of the key gets the time that this one has had. */
-static bool is_late(struct attachment *a, uint32_t at, uint64_t word, uint64_t began, const struct lease_wish *wish)
+static bool lease_is_late(struct attachment *a, uint32_t at, uint64_t word, uint64_t began, const struct lease_wish *wish)
 {
-    if (!is_said(word, began))
+    if (!lease_is_said(word, began))
         return false;
     if (began & LEASE_LATE)
         return true;
@@ -67,40 +67,40 @@ struct ways {
     uint64_t vacant_word;
 };
 
-static bool serves(const struct attachment *a, uint32_t at, uint64_t word, uint64_t began, const struct lease_wish *wish)
+static bool lease_serves(const struct attachment *a, uint32_t at, uint64_t word, uint64_t began, const struct lease_wish *wish)
 {
-    if (!is_said(word, began)) /* taken this instant */
+    if (!lease_is_said(word, began)) /* taken this instant */
         return true;
     uint64_t token = load_acquire(&a->leases[at].token);
     return token >= (word == roster_holder(a, wish->hash) ? wish->since : wish->fence);
 }
 
-static void look_at(struct attachment *a, uint32_t at, const struct lease_wish *wish, struct ways *w)
+static void lease_look_at(struct attachment *a, uint32_t at, const struct lease_wish *wish, struct ways *w)
 {
     uint64_t word = load_acquire(&a->leases[at].word);
     bool vacant = !word;
     if (word && holder_hash(word) == holder_hash(wish->hash)) {
         uint64_t began = load_acquire(&a->leases[at].began); /* LEASE */
         vacant = !roster_holder_lives(a, word);
-        if (!vacant && !is_late(a, at, word, began, wish)) {
+        if (!vacant && !lease_is_late(a, at, word, began, wish)) {
             w->running++;
-            w->served = w->served || serves(a, at, word, began, wish);
+            w->served = w->served || lease_serves(a, at, word, began, wish);
         }
     }
     if (vacant && w->vacant == NO_LEASE)
         w->vacant = at, w->vacant_word = word;
 }
 
-static struct ways ways_of(struct attachment *a, const struct lease_wish *wish, uint32_t but)
+static struct ways lease_ways_of(struct attachment *a, const struct lease_wish *wish, uint32_t but)
 {
     struct ways w = {.vacant = NO_LEASE};
     for (uint32_t i = 0; i < LEASE_WAYS; i++)
-        if (way(a, wish->hash, i) != but)
-            look_at(a, way(a, wish->hash, i), wish, &w);
+        if (lease_way(a, wish->hash, i) != but)
+            lease_look_at(a, lease_way(a, wish->hash, i), wish, &w);
     for (uint32_t i = 0; i < LEASE_WAYS && w.vacant == NO_LEASE; i++) { /* other keys' leases, of the dead */
-        uint64_t word = load_acquire(&a->leases[way(a, wish->hash, i)].word);
-        if (way(a, wish->hash, i) != but && word && !roster_holder_lives(a, word))
-            w.vacant = way(a, wish->hash, i), w.vacant_word = word;
+        uint64_t word = load_acquire(&a->leases[lease_way(a, wish->hash, i)].word);
+        if (lease_way(a, wish->hash, i) != but && word && !roster_holder_lives(a, word))
+            w.vacant = lease_way(a, wish->hash, i), w.vacant_word = word;
     }
     return w;
 }
@@ -109,14 +109,14 @@ static struct ways ways_of(struct attachment *a, const struct lease_wish *wish, 
 
 bool lease_is_held(struct attachment *a, const struct lease_wish *wish)
 {
-    struct ways w = ways_of(a, wish, NO_LEASE);
+    struct ways w = lease_ways_of(a, wish, NO_LEASE);
     return w.served || w.running >= LEASE_LOADS_MAX;
 }
 
-static void say_began(struct attachment *a, uint32_t at, const struct lease_wish *wish, struct lease_hold *hold)
+static void lease_say_began(struct attachment *a, uint32_t at, const struct lease_wish *wish, struct lease_hold *hold)
 {
     *hold = (struct lease_hold){.index = at, .word = roster_holder(a, wish->hash)};
-    hold->began = began_word(hold->word, wish->now_ms);
+    hold->began = lease_began_word(hold->word, wish->now_ms);
     for (int i = 0; i < LEASE_WAITS; i++)
         store_relaxed(&a->leases[at].waits[i], 0);
     store_release(&a->leases[at].token, wish->token);
@@ -129,7 +129,7 @@ enum lease lease_take(struct attachment *a, const struct lease_wish *wish, struc
 {
     hold->index = NO_LEASE;
     for (int tries = 0; tries < LEASE_TRIES_MAX; tries++) {
-        struct ways w = ways_of(a, wish, NO_LEASE);
+        struct ways w = lease_ways_of(a, wish, NO_LEASE);
         if (w.served || w.running >= LEASE_LOADS_MAX)
             return LEASE_HELD;
         if (w.vacant == NO_LEASE) {
@@ -138,9 +138,9 @@ enum lease lease_take(struct attachment *a, const struct lease_wish *wish, struc
         }
         if (!cas(&a->leases[w.vacant].word, &w.vacant_word, roster_holder(a, wish->hash)))
             continue;
-        say_began(a, w.vacant, wish, hold);
+        lease_say_began(a, w.vacant, wish, hold);
         fence_seq_cst();
-        if (!ways_of(a, wish, hold->index).served)
+        if (!lease_ways_of(a, wish, hold->index).served)
             return LEASE_TAKEN;
         lease_release(a, hold);
         return LEASE_HELD;
@@ -149,7 +149,7 @@ enum lease lease_take(struct attachment *a, const struct lease_wish *wish, struc
 }
 
 /* The slot of a lease that is held by this process still, or NULL. */
-static struct lease_slot *slot_of(struct attachment *a, const struct lease_hold *hold)
+static struct lease_slot *lease_slot_of(struct attachment *a, const struct lease_hold *hold)
 {
     if (hold->index >= a->geo.lease_slots || hold->word != roster_holder(a, hold->word))
         return NULL;
@@ -160,7 +160,7 @@ static struct lease_slot *slot_of(struct attachment *a, const struct lease_hold 
 
 void lease_release(struct attachment *a, struct lease_hold *hold)
 {
-    struct lease_slot *at = slot_of(a, hold);
+    struct lease_slot *at = lease_slot_of(a, hold);
     uint64_t word = hold->word;
     if (at) {
         store_release(&at->began, 0);
@@ -173,16 +173,16 @@ void lease_release(struct attachment *a, struct lease_hold *hold)
 
 enum { CHAIN_MAX = 16 }; /* keys that are looked at; a longer chain is taken for one that leads back */
 
-static uint64_t waits_word(uint64_t hash) { return hash ? hash : 1; }
+static uint64_t lease_waits_word(uint64_t hash) { return hash ? hash : 1; }
 
 bool lease_waits(struct attachment *a, const struct lease_hold *hold, uint64_t hash)
 {
-    struct lease_slot *at = slot_of(a, hold);
+    struct lease_slot *at = lease_slot_of(a, hold);
     for (int i = 0; at && i < LEASE_WAITS; i++) {
         uint64_t there = load_relaxed(&at->waits[i]);
-        if (there && there != waits_word(hash))
+        if (there && there != lease_waits_word(hash))
             continue;
-        store_relaxed(&at->waits[i], waits_word(hash));
+        store_relaxed(&at->waits[i], lease_waits_word(hash));
         fence_seq_cst(); /* WAITS */
         return true;
     }
@@ -191,9 +191,9 @@ bool lease_waits(struct attachment *a, const struct lease_hold *hold, uint64_t h
 
 void lease_waits_no_more(struct attachment *a, const struct lease_hold *hold, uint64_t hash)
 {
-    struct lease_slot *at = slot_of(a, hold);
+    struct lease_slot *at = lease_slot_of(a, hold);
     for (int i = 0; at && i < LEASE_WAITS; i++)
-        if (load_relaxed(&at->waits[i]) == waits_word(hash))
+        if (load_relaxed(&at->waits[i]) == lease_waits_word(hash))
             store_relaxed(&at->waits[i], 0);
 }
 
@@ -203,36 +203,36 @@ struct chain {
     bool leads; /* to the one that is wanted, or too far */
 };
 
-static void chain_add(struct chain *c, uint64_t hash, uint64_t wanted)
+static void lease_chain_add(struct chain *c, uint64_t hash, uint64_t wanted)
 {
     for (uint32_t i = 0; i < c->count; i++)
         if (c->hash[i] == hash)
             return;
-    c->leads = c->leads || hash == waits_word(wanted) || c->count == CHAIN_MAX;
+    c->leads = c->leads || hash == lease_waits_word(wanted) || c->count == CHAIN_MAX;
     if (c->count < CHAIN_MAX)
         c->hash[c->count++] = hash;
 }
 
-static void chain_follow(struct attachment *a, uint32_t at, uint64_t hash, uint64_t wanted, struct chain *c)
+static void lease_chain_follow(struct attachment *a, uint32_t at, uint64_t hash, uint64_t wanted, struct chain *c)
 {
     uint64_t word = load_acquire(&a->leases[at].word);
     if (!word || holder_hash(word) != holder_hash(hash))
         return;
     uint64_t began = load_acquire(&a->leases[at].began); /* LEASE */
-    if (!is_said(word, began) || (began & LEASE_LATE) || !roster_holder_lives(a, word))
+    if (!lease_is_said(word, began) || (began & LEASE_LATE) || !roster_holder_lives(a, word))
         return;
     for (int i = 0; i < LEASE_WAITS; i++) {
         uint64_t next = load_relaxed(&a->leases[at].waits[i]); /* WAITS */
         if (next)
-            chain_add(c, next, wanted);
+            lease_chain_add(c, next, wanted);
     }
 }
 
 bool lease_leads_to(struct attachment *a, uint64_t hash, uint64_t wanted)
 {
-    struct chain c = {.hash = {waits_word(hash)}, .count = 1};
+    struct chain c = {.hash = {lease_waits_word(hash)}, .count = 1};
     for (uint32_t at = 0; at < c.count && !c.leads; at++)
         for (uint32_t i = 0; i < LEASE_WAYS; i++)
-            chain_follow(a, way(a, c.hash[at], i), c.hash[at], wanted, &c);
+            lease_chain_follow(a, lease_way(a, c.hash[at], i), c.hash[at], wanted, &c);
     return c.leads;
 }

@@ -12,7 +12,7 @@ struct item { /* one header */
 };
 
 /* Of the first bytes 0xc0 to 0xdf. */
-static struct item item_of_code(unsigned char c)
+static struct item msgpack_item_of_code(unsigned char c)
 {
     static const unsigned char fixed[] = {4, 8, 1, 2, 4, 8, 1, 2, 4, 8, 2, 3, 5, 9, 17}; /* from float 32 to fixext 16 */
     if (c <= 0xc3)
@@ -28,7 +28,7 @@ static struct item item_of_code(unsigned char c)
     return (struct item){.length_bytes = c & 1 ? 4 : 2, .per = c <= 0xdd ? 1 : 2};
 }
 
-static struct item item_of(unsigned char c)
+static struct item msgpack_item_of(unsigned char c)
 {
     if (c < 0x80 || c >= 0xe0)
         return (struct item){0};
@@ -36,7 +36,7 @@ static struct item item_of(unsigned char c)
         return (struct item){.items = 2 * (c & 15)};
     if (c < 0xa0)
         return (struct item){.items = c & 15};
-    return c < 0xc0 ? (struct item){.bytes = c & 31} : item_of_code(c);
+    return c < 0xc0 ? (struct item){.bytes = c & 31} : msgpack_item_of_code(c);
 }
 
 bool msgpack_bounded(const unsigned char *bytes, size_t n)
@@ -46,7 +46,7 @@ bool msgpack_bounded(const unsigned char *bytes, size_t n)
     while (wanted) {
         if (wanted > n - at)
             return false;
-        struct item item = item_of(bytes[at++]);
+        struct item item = msgpack_item_of(bytes[at++]);
         uint64_t number = 0;
         if (item.length_bytes > n - at)
             return false;

@@ -20,29 +20,29 @@ enum { SOURCE_ELSEWHERE = META_SOURCE_BITS };
 
 /* ---- where things are ---- */
 
-static uint64_t up_to_64(uint64_t at) { return (at + 63) / 64 * 64; }
+static uint64_t older_up_to_64(uint64_t at) { return (at + 63) / 64 * 64; }
 
-static struct kept places_of_two(const struct header *h)
+static struct kept older_places_of_two(const struct header *h)
 {
     struct kept k = {.layout = TWO, .roster_slots = h->roster_slots, .roster_slot_bytes = TWO_ROSTER_SLOT, .doorbell_at = TWO_DOORBELL_AT};
     k.ring_slots = h->ring_slots;
     k.tag_slots = h->tag_slots;
     k.fences_per_ring_slot = TWO_FENCES;
     k.roster_at = HEADER_BYTES;
-    uint64_t sources_at = up_to_64(k.roster_at + (uint64_t)h->roster_slots * TWO_ROSTER_SLOT);
-    uint64_t leases_at = up_to_64(sources_at + (uint64_t)h->source_slots * TWO_SOURCE_SLOT);
-    k.ring_at = up_to_64(leases_at + (uint64_t)h->lease_slots * TWO_LEASE);
-    k.fences_at = up_to_64(k.ring_at + (uint64_t)k.ring_slots * sizeof(pair128));
-    k.own_writes_at = up_to_64(k.fences_at + (uint64_t)k.ring_slots * TWO_FENCES * 8);
-    k.tag_fences_at = up_to_64(k.own_writes_at + (uint64_t)k.ring_slots * TWO_FENCES * 4);
-    k.own_tags_at = up_to_64(k.tag_fences_at + (uint64_t)k.tag_slots * 8);
+    uint64_t sources_at = older_up_to_64(k.roster_at + (uint64_t)h->roster_slots * TWO_ROSTER_SLOT);
+    uint64_t leases_at = older_up_to_64(sources_at + (uint64_t)h->source_slots * TWO_SOURCE_SLOT);
+    k.ring_at = older_up_to_64(leases_at + (uint64_t)h->lease_slots * TWO_LEASE);
+    k.fences_at = older_up_to_64(k.ring_at + (uint64_t)k.ring_slots * sizeof(pair128));
+    k.own_writes_at = older_up_to_64(k.fences_at + (uint64_t)k.ring_slots * TWO_FENCES * 8);
+    k.tag_fences_at = older_up_to_64(k.own_writes_at + (uint64_t)k.ring_slots * TWO_FENCES * 4);
+    k.own_tags_at = older_up_to_64(k.tag_fences_at + (uint64_t)k.tag_slots * 8);
     return k;
 }
 
-static bool is_power_of_two(uint64_t n) { return n && (n & (n - 1)) == 0; }
+static bool older_is_power_of_two(uint64_t n) { return n && (n & (n - 1)) == 0; }
 
 /* A region in whole words behind the header, within the file; raises *end to its end. */
-static bool fits(uint64_t at, uint64_t bytes, uint64_t file_bytes, uint64_t *end)
+static bool older_fits(uint64_t at, uint64_t bytes, uint64_t file_bytes, uint64_t *end)
 {
     if (at < HEADER_BYTES || at % sizeof(pair128) || at > file_bytes || bytes > file_bytes - at)
         return false;
@@ -50,22 +50,22 @@ static bool fits(uint64_t at, uint64_t bytes, uint64_t file_bytes, uint64_t *end
     return true;
 }
 
-static bool believable(const struct kept *k, uint64_t file_bytes, uint64_t *end)
+static bool older_believable(const struct kept *k, uint64_t file_bytes, uint64_t *end)
 {
     uint64_t fences = (uint64_t)k->ring_slots * k->fences_per_ring_slot;
     *end = HEADER_BYTES;
-    return is_power_of_two(k->ring_slots) && k->ring_slots <= 1u << 24 && is_power_of_two(k->fences_per_ring_slot) &&
+    return older_is_power_of_two(k->ring_slots) && k->ring_slots <= 1u << 24 && older_is_power_of_two(k->fences_per_ring_slot) &&
            k->fences_per_ring_slot <= FENCES_PER_RING_SLOT_MAX && k->tag_slots >= 1 && k->tag_slots <= 1u << 24 &&
            k->roster_slots <= ROSTER_SLOTS_MAX && k->roster_slot_bytes >= 8 && k->roster_slot_bytes % 8 == 0 &&
            k->roster_slot_bytes <= ROSTER_SLOT_BYTES_MAX && k->doorbell_at % 8 == 0 && k->doorbell_at <= KEPT_AT - 8 &&
-           fits(k->roster_at, (uint64_t)k->roster_slots * k->roster_slot_bytes, file_bytes, end) &&
-           fits(k->ring_at, (uint64_t)k->ring_slots * sizeof(pair128), file_bytes, end) &&
-           fits(k->fences_at, fences * 8, file_bytes, end) && fits(k->own_writes_at, fences * 4, file_bytes, end) &&
-           fits(k->tag_fences_at, (uint64_t)k->tag_slots * 8, file_bytes, end) &&
-           fits(k->own_tags_at, (uint64_t)k->tag_slots * 4, file_bytes, end);
+           older_fits(k->roster_at, (uint64_t)k->roster_slots * k->roster_slot_bytes, file_bytes, end) &&
+           older_fits(k->ring_at, (uint64_t)k->ring_slots * sizeof(pair128), file_bytes, end) &&
+           older_fits(k->fences_at, fences * 8, file_bytes, end) && older_fits(k->own_writes_at, fences * 4, file_bytes, end) &&
+           older_fits(k->tag_fences_at, (uint64_t)k->tag_slots * 8, file_bytes, end) &&
+           older_fits(k->own_tags_at, (uint64_t)k->tag_slots * 4, file_bytes, end);
 }
 
-static enum older_state places(unsigned char *page, uint64_t file_bytes, struct kept *k, uint64_t *end)
+static enum older_state older_places(unsigned char *page, uint64_t file_bytes, struct kept *k, uint64_t *end)
 {
     struct header *h = (struct header *)(void *)page;
     uint32_t layout = (uint32_t)(h->fingerprint >> 56);
@@ -74,12 +74,12 @@ static enum older_state places(unsigned char *page, uint64_t file_bytes, struct 
         return OLDER_NOT_READY;
     if (h->magic != LAYOUT_MAGIC || layout < TWO || layout == LAYOUT_NUMBER)
         return OLDER_UNREADABLE;
-    *k = layout == TWO ? places_of_two(h) : *segment_kept(h);
+    *k = layout == TWO ? older_places_of_two(h) : *segment_kept(h);
     bool described = layout == TWO || (k->number >= KEPT_NUMBER && k->layout == layout);
-    return described && believable(k, file_bytes, end) ? OLDER_OPEN : OLDER_UNREADABLE;
+    return described && older_believable(k, file_bytes, end) ? OLDER_OPEN : OLDER_UNREADABLE;
 }
 
-static void point_into(struct older *o, const struct kept *k)
+static void older_point_into(struct older *o, const struct kept *k)
 {
     struct attachment *a = &o->a;
     o->layout = k->layout;
@@ -116,13 +116,13 @@ enum older_state older_open(struct older *o, int fd, const struct attachment *mi
         return OLDER_NOT_READY;
     o->a.file_inode = (uint64_t)s.st_ino;
     o->a.file_device = (uint64_t)s.st_dev;
-    enum older_state state = places(page, (uint64_t)s.st_size, &k, &o->mapped_bytes);
+    enum older_state state = older_places(page, (uint64_t)s.st_size, &k, &o->mapped_bytes);
     if (state != OLDER_OPEN)
         return state;
     o->a.base = segment_map(fd, o->mapped_bytes);
     if (!o->a.base)
         return OLDER_FAILED;
-    point_into(o, &k);
+    older_point_into(o, &k);
     o->same_keys = memcmp(((struct header *)(void *)page)->hash_key, mine->hash_key, sizeof mine->hash_key) == 0;
     return OLDER_OPEN;
 }
@@ -141,12 +141,12 @@ void older_close(struct older *o)
 
 /* ---- relaying ---- */
 
-static bool clear(struct attachment *mine)
+static bool older_clear(struct attachment *mine)
 {
     return ring_append(mine, &(struct record){.kind = RECORD_CLEAR, .own = true}) != RING_CORRUPT;
 }
 
-static bool evict(struct attachment *mine, enum record_kind kind, uint64_t hash)
+static bool older_evict(struct attachment *mine, enum record_kind kind, uint64_t hash)
 {
     uint64_t s = ring_append(mine, &(struct record){.hash = hash, .kind = kind, .own = kind != RECORD_LOCAL});
     if (s != RING_CORRUPT && kind != RECORD_TAG)
@@ -156,31 +156,31 @@ static bool evict(struct attachment *mine, enum record_kind kind, uint64_t hash)
 
 /* What a record there says of this host's keys. A kind that this build does not know, or digest bits where it knows none,
  * may stand for more than one key. */
-static bool announce(const struct older *o, struct attachment *mine, const struct record *r)
+static bool older_announce(const struct older *o, struct attachment *mine, const struct record *r)
 {
     if (r->source)
         return true; /* a peer's: this bridge has it of that peer */
     if (r->kind == RECORD_LOCAL && !r->hash)
         return true; /* a line, about no key */
     if (!o->same_keys)
-        return clear(mine);
+        return older_clear(mine);
     switch (r->kind) {
     case RECORD_ADD:
     case RECORD_SET:
     case RECORD_GUARDED:
-        return evict(mine, r->own ? RECORD_KEY : RECORD_LOCAL, r->hash);
+        return older_evict(mine, r->own ? RECORD_KEY : RECORD_LOCAL, r->hash);
     case RECORD_LOCAL:
-        return evict(mine, RECORD_LOCAL, r->hash);
+        return older_evict(mine, RECORD_LOCAL, r->hash);
     case RECORD_KEY:
-        return r->digest ? clear(mine) : evict(mine, RECORD_KEY, r->hash);
+        return r->digest ? older_clear(mine) : older_evict(mine, RECORD_KEY, r->hash);
     case RECORD_TAG:
-        return evict(mine, RECORD_TAG, r->hash);
+        return older_evict(mine, RECORD_TAG, r->hash);
     default:
-        return clear(mine);
+        return older_clear(mine);
     }
 }
 
-static bool lapped(const struct older *o, uint64_t cursor, uint64_t tail)
+static bool older_lapped(const struct older *o, uint64_t cursor, uint64_t tail)
 {
     return cursor > tail || tail - cursor > o->a.geo.ring_slots;
 }
@@ -191,11 +191,11 @@ bool older_relay(struct older *o, struct attachment *mine, uint32_t records_max)
     bool good = true;
     for (uint32_t n = 0; good && cursor != tail && n < records_max; n++) {
         struct record r;
-        if (!lapped(o, cursor, tail) && ring_read(&o->a, cursor + 1, &r)) {
-            good = announce(o, mine, &r);
+        if (!older_lapped(o, cursor, tail) && ring_read(&o->a, cursor + 1, &r)) {
+            good = older_announce(o, mine, &r);
             cursor += good;
         } else {
-            good = clear(mine); /* what the ring has lost */
+            good = older_clear(mine); /* what the ring has lost */
             cursor = good ? tail : cursor;
         }
     }
@@ -219,7 +219,7 @@ void older_silence(struct older *o)
 }
 
 /* A time of this build's clock, as the clock of layout 2 tells it: it stands still in suspend. */
-static uint64_t time_there(const struct older *o, const struct attachment *mine, uint64_t ms)
+static uint64_t older_time_there(const struct older *o, const struct attachment *mine, uint64_t ms)
 {
     uint64_t ahead = load_relaxed(&mine->header->suspended_ms) - load_relaxed(&o->a.header->suspended_ms);
     return ms > FOR_EVER_MS || ms < ahead ? ms : ms - ahead;
@@ -227,18 +227,18 @@ static uint64_t time_there(const struct older *o, const struct attachment *mine,
 
 void older_serve_until(struct older *o, const struct attachment *mine, uint64_t ms)
 {
-    store_release(&o->a.header->serve_until_ms, o->layout == TWO ? time_there(o, mine, ms) : SERVE_NOTHING);
+    store_release(&o->a.header->serve_until_ms, o->layout == TWO ? older_time_there(o, mine, ms) : SERVE_NOTHING);
 }
 
 void older_vouch(struct older *o, const struct attachment *mine, uint64_t until_ms)
 {
     store_relaxed(&o->a.header->bridge_told_ms, clock_ms(&o->a));
-    store_release(&o->a.header->bridge_until_ms, time_there(o, mine, until_ms)); /* PEERS */
+    store_release(&o->a.header->bridge_until_ms, older_time_there(o, mine, until_ms)); /* PEERS */
 }
 
 /* ---- taking it over ---- */
 
-static bool served_by_another(const struct older *o, const struct attachment *mine)
+static bool older_served_by_another(const struct older *o, const struct attachment *mine)
 {
     return load_acquire(&o->kept->relayed_to) != load_acquire(&mine->header->incarnation) ||
            load_acquire(&o->kept->relayed_generation) != load_acquire(&o->a.header->bridge_generation);
@@ -246,7 +246,7 @@ static bool served_by_another(const struct older *o, const struct attachment *mi
 
 /* The older one's stays the higher one, so that peers follow it if its own bridge comes back; and if that one has served it
  * meanwhile, this one's goes above it first, so that they follow this one. */
-static void order_incarnations(struct older *o, struct attachment *mine)
+static void older_order_incarnations(struct older *o, struct attachment *mine)
 {
     uint64_t theirs = load_acquire(&o->a.header->incarnation);
     if (load_acquire(&o->a.header->bridge_generation) && theirs >= load_acquire(&mine->header->incarnation))
@@ -258,14 +258,14 @@ enum older_taken older_take(struct older *o, struct attachment *mine)
 {
     if (!o->a.bridge_lock && !(o->a.bridge_lock = roster_hold_byte(&o->a, LOCK_BRIDGE)))
         return OLDER_HAS_BRIDGE;
-    bool first = served_by_another(o, mine);
+    bool first = older_served_by_another(o, mine);
     if (first)
-        order_incarnations(o, mine);
+        older_order_incarnations(o, mine);
     uint64_t generation = add_relaxed(&o->a.header->bridge_generation, 1) + 1;
     if (first) {
         uint64_t tail = ring_tail(&o->a); /* before the clear, which so covers all up to it */
         older_silence(o);
-        if (!clear(mine))
+        if (!older_clear(mine))
             return OLDER_CORRUPT;
         store_release(&o->a.header->pump_cursor, tail);
         store_release(&o->kept->relayed_to, load_acquire(&mine->header->incarnation));
@@ -293,7 +293,7 @@ bool older_in_use(const struct older *o) { return roster_in_use(&o->a); }
 void older_retire(struct older *o) { store_release(&o->a.header->state, SEGMENT_RETIRED); }
 
 /* Somebody died there, and nobody has paid what it owed. */
-static bool any_dead(const struct older *o)
+static bool older_any_dead(const struct older *o)
 {
     for (uint32_t slot = 0; slot < o->a.geo.roster_slots; slot++) {
         const unsigned char *at = o->a.base + o->roster_at + (uint64_t)slot * o->roster_slot_bytes;
@@ -305,5 +305,5 @@ static bool any_dead(const struct older *o)
 
 bool older_finish(struct older *o, struct attachment *mine)
 {
-    return older_relay(o, mine, OLDER_FINISH_RECORDS) && (!any_dead(o) || clear(mine));
+    return older_relay(o, mine, OLDER_FINISH_RECORDS) && (!older_any_dead(o) || older_clear(mine));
 }

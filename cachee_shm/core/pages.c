@@ -7,43 +7,43 @@
  * by nobody meanwhile; and its next generation is above either's, so that no word of an earlier life counts again. A life
  * whose check is wrong says nothing. */
 
-static uint64_t checked(uint32_t page, uint64_t what)
+static uint64_t pages_checked(uint32_t page, uint64_t what)
 {
     return fold_multiply(what ^ 0x9e3779b97f4a7c15ull, page ^ 0xd6e8feb86659fd93ull) & 0xffff;
 }
 
-static uint64_t life_word(uint32_t page, uint64_t generation, uint32_t writer)
+static uint64_t pages_life_word(uint32_t page, uint64_t generation, uint32_t writer)
 {
     uint64_t what = generation << 32 | (uint64_t)writer << 16;
-    return what | checked(page, what);
+    return what | pages_checked(page, what);
 }
 
 /* 0: unknown, or garbage. */
-static uint64_t life_of(const struct attachment *a, uint32_t page)
+static uint64_t pages_life_of(const struct attachment *a, uint32_t page)
 {
     uint64_t life = load_acquire(&a->page_notes[page].life), what = life & ~0xffffull; /* LIFE */
-    return (life & 0xffff) == checked(page, what) ? what : 0;
+    return (life & 0xffff) == pages_checked(page, what) ? what : 0;
 }
 
-static uint32_t life_writer(uint64_t life) { return (life >> 16) & 0xffff; }
+static uint32_t pages_life_writer(uint64_t life) { return (life >> 16) & 0xffff; }
 
-static bool written_by_somebody(const struct attachment *a, uint32_t page) { return life_writer(life_of(a, page)) != 0; }
+static bool pages_written_by_somebody(const struct attachment *a, uint32_t page) { return pages_life_writer(pages_life_of(a, page)) != 0; }
 
-static void note_writer(struct attachment *a, uint32_t page, uint64_t word)
+static void pages_note_writer(struct attachment *a, uint32_t page, uint64_t word)
 {
-    store_release(&a->page_notes[page].life, life_word(page, page_generation(word), a->slot + 1)); /* LIFE */
+    store_release(&a->page_notes[page].life, pages_life_word(page, page_generation(word), a->slot + 1)); /* LIFE */
 }
 
-static void note_no_writer(struct attachment *a, uint32_t page, uint32_t slot)
+static void pages_note_no_writer(struct attachment *a, uint32_t page, uint32_t slot)
 {
-    uint64_t life = life_of(a, page), seen = life | checked(page, life);
-    if (life_writer(life) == slot + 1)
-        cas(&a->page_notes[page].life, &seen, life_word(page, life >> 32, 0));
+    uint64_t life = pages_life_of(a, page), seen = life | pages_checked(page, life);
+    if (pages_life_writer(life) == slot + 1)
+        cas(&a->page_notes[page].life, &seen, pages_life_word(page, life >> 32, 0));
 }
 
-static uint64_t next_generation(const struct attachment *a, uint32_t page, uint64_t word)
+static uint64_t pages_next_generation(const struct attachment *a, uint32_t page, uint64_t word)
 {
-    uint64_t life = life_of(a, page), generation = page_generation(word);
+    uint64_t life = pages_life_of(a, page), generation = page_generation(word);
     int32_t ahead = (int32_t)((uint32_t)(life >> 32) - (uint32_t)generation);
     return generation + (life && ahead > 0 ? (uint32_t)ahead : 0) + 1;
 }
@@ -68,7 +68,7 @@ bool entry_read_more(const struct attachment *a, struct entry_ref *e)
 
 enum { NOTE_TRIES_MAX = 64 }; /* each means that another noted some; and to note fewer costs a look at what is dead */
 
-static uint64_t dead_word(uint64_t generation, uint32_t bytes) { return generation << 32 | bytes; }
+static uint64_t pages_dead_word(uint64_t generation, uint32_t bytes) { return generation << 32 | bytes; }
 
 uint32_t pages_dead_bytes(const struct attachment *a, uint32_t page, uint64_t page_word)
 {
@@ -76,7 +76,7 @@ uint32_t pages_dead_bytes(const struct attachment *a, uint32_t page, uint64_t pa
     return dead >> 32 == (uint32_t)page_generation(page_word) ? (uint32_t)dead : 0;
 }
 
-static void note(struct attachment *a, uint32_t page, uint64_t generation, uint32_t bytes)
+static void pages_note(struct attachment *a, uint32_t page, uint64_t generation, uint32_t bytes)
 {
     a64 *at = &a->page_notes[page].dead;
     uint64_t seen = load_relaxed(at);
@@ -86,7 +86,7 @@ static void note(struct attachment *a, uint32_t page, uint64_t generation, uint3
 }
 
 /* The word of a span, if the entry still lies there: it may be another's by now. */
-static bool span_of(const struct entry_ref *e, uint32_t number, uint64_t *word)
+static bool pages_span_of(const struct entry_ref *e, uint32_t number, uint64_t *word)
 {
     *word = load_relaxed(&entry_value(e)[number]);
     fence_acquire(); /* PAGE */
@@ -95,7 +95,7 @@ static bool span_of(const struct entry_ref *e, uint32_t number, uint64_t *word)
 
 void pages_note_copied(struct attachment *a, const struct entry_ref *e)
 {
-    note(a, e->place.page, e->place.generation, entry_size(a, e));
+    pages_note(a, e->place.page, e->place.generation, entry_size(a, e));
 }
 
 void pages_note_dead(struct attachment *a, const struct entry_ref *e)
@@ -103,17 +103,17 @@ void pages_note_dead(struct attachment *a, const struct entry_ref *e)
     pages_note_copied(a, e);
     uint32_t left = entry_spans(e) ? e->value_bytes : 0;
     uint64_t word;
-    for (uint32_t i = 0; left > 0 && span_of(e, i, &word); i++) {
+    for (uint32_t i = 0; left > 0 && pages_span_of(e, i, &word); i++) {
         uint32_t page = span_page(word), bytes = left < a->span_bytes ? left : a->span_bytes;
         if (page < a->geo.page_count)
-            note(a, page, word, entry_bytes(0, 0, bytes));
+            pages_note(a, page, word, entry_bytes(0, 0, bytes));
         left -= bytes;
     }
 }
 
 /* ---- this process's pages ---- */
 
-static bool fits(const struct attachment *a, enum open_slot slot, uint32_t bytes, struct place *place)
+static bool pages_fits(const struct attachment *a, enum open_slot slot, uint32_t bytes, struct place *place)
 {
     const struct open_page *o = &a->open[slot];
     if (o->page == NO_PAGE || bytes > a->geo.page_bytes - o->off)
@@ -127,21 +127,21 @@ static bool fits(const struct attachment *a, enum open_slot slot, uint32_t bytes
 }
 
 /* Who fills a sealed page on, behind its watermark, writes over values if that is too low: it carries a check. */
-static uint64_t watermark_word(uint32_t page, uint64_t generation, uint32_t entries, uint32_t bytes)
+static uint64_t pages_watermark_word(uint32_t page, uint64_t generation, uint32_t entries, uint32_t bytes)
 {
     uint64_t what = (uint64_t)entries << 48 | bytes;
-    return what | (checked(page, what ^ generation << 32)) << 32;
+    return what | (pages_checked(page, what ^ generation << 32)) << 32;
 }
 
-static enum open_slot gap_of(enum page_queue queue) { return queue == QUEUE_SMALL ? OPEN_SMALL_GAP : OPEN_MAIN_GAP; }
-static enum open_slot open_of(enum page_queue queue) { return queue == QUEUE_SMALL ? OPEN_SMALL : OPEN_MAIN; }
+static enum open_slot pages_gap_of(enum page_queue queue) { return queue == QUEUE_SMALL ? OPEN_SMALL_GAP : OPEN_MAIN_GAP; }
+static enum open_slot pages_open_of(enum page_queue queue) { return queue == QUEUE_SMALL ? OPEN_SMALL : OPEN_MAIN; }
 
 bool pages_fit(const struct attachment *a, enum page_queue queue, uint32_t bytes, struct place *place)
 {
-    return fits(a, gap_of(queue), bytes, place) || fits(a, open_of(queue), bytes, place);
+    return pages_fits(a, pages_gap_of(queue), bytes, place) || pages_fits(a, pages_open_of(queue), bytes, place);
 }
 
-static struct open_page *open_page_of(struct attachment *a, const struct place *place)
+static struct open_page *pages_open_page_of(struct attachment *a, const struct place *place)
 {
     int slot = 0;
     while (slot < OPENS - 1 && a->open[slot].page != place->page)
@@ -151,7 +151,7 @@ static struct open_page *open_page_of(struct attachment *a, const struct place *
 
 void pages_commit(struct attachment *a, const struct place *place, uint32_t bytes, uint32_t entries, uint64_t ends_ms)
 {
-    struct open_page *o = open_page_of(a, place);
+    struct open_page *o = pages_open_page_of(a, place);
     struct page_note *note = &a->page_notes[o->page];
     uint64_t expires = ends_ms ? ends_ms : UINT64_MAX;
     if (load_relaxed(&page_at(a, place->page, place->off)[ENTRY_STORED]) >> ENTRY_TAGS_SHIFT & ENTRY_TAGS_BITS)
@@ -160,27 +160,27 @@ void pages_commit(struct attachment *a, const struct place *place, uint32_t byte
     o->entries += entries;
     if (expires > o->expires_ms)
         store_relaxed(&note->expires_ms, o->expires_ms = expires);
-    store_release(&note->watermark, watermark_word(o->page, page_generation(o->word), o->entries, o->off)); /* WATERMARK */
+    store_release(&note->watermark, pages_watermark_word(o->page, page_generation(o->word), o->entries, o->off)); /* WATERMARK */
 }
 
-static void seal(struct attachment *a, uint32_t page, uint64_t word)
+static void pages_seal(struct attachment *a, uint32_t page, uint64_t word)
 {
     store_relaxed(&a->page_notes[page].stamp, add_relaxed(&a->header->page_stamp, 1) + 1);
     cas(&a->page_words[page], &word, page_word(page_generation(word), 0, page_queue(word), PAGE_SEALED));
 }
 
-static void give_up(struct attachment *a, enum open_slot slot)
+static void pages_give_up(struct attachment *a, enum open_slot slot)
 {
     struct open_page *o = &a->open[slot];
     if (o->page != NO_PAGE)
-        note_no_writer(a, o->page, a->slot), seal(a, o->page, o->word);
+        pages_note_no_writer(a, o->page, a->slot), pages_seal(a, o->page, o->word);
     o->page = NO_PAGE;
 }
 
 void pages_seal_open(struct attachment *a, enum page_queue queue)
 {
-    give_up(a, open_of(queue));
-    give_up(a, gap_of(queue));
+    pages_give_up(a, pages_open_of(queue));
+    pages_give_up(a, pages_gap_of(queue));
 }
 
 /* A gap that nothing fits into must not keep its page from its queue for ever: what is in it is judged by nobody. */
@@ -188,34 +188,34 @@ enum { GAP_TURNS_MAX = 8 };
 
 void pages_turn(struct attachment *a, enum page_queue queue)
 {
-    struct open_page *open = &a->open[open_of(queue)], *gap = &a->open[gap_of(queue)];
+    struct open_page *open = &a->open[pages_open_of(queue)], *gap = &a->open[pages_gap_of(queue)];
     bool more_room = gap->page == NO_PAGE || open->off <= gap->off || ++gap->turns > GAP_TURNS_MAX;
     if (open->page != NO_PAGE && more_room) {
-        give_up(a, gap_of(queue));
+        pages_give_up(a, pages_gap_of(queue));
         *gap = *open;
         open->page = NO_PAGE;
     }
-    give_up(a, open_of(queue));
+    pages_give_up(a, pages_open_of(queue));
 }
 
 /* Is this held page still ours? */
-static bool ours(const struct attachment *a, uint64_t word, enum page_state state)
+static bool pages_ours(const struct attachment *a, uint64_t word, enum page_state state)
 {
     return page_state(word) == state && page_owner(word) == a->slot;
 }
 
 /* Another process may have taken a spare page of ours. */
-static bool claim_spare(struct attachment *a, enum page_queue queue, struct open_page *o)
+static bool pages_claim_spare(struct attachment *a, enum page_queue queue, struct open_page *o)
 {
     while (a->spares > 0) {
         uint64_t word = load_relaxed(&a->page_words[o->page = a->spare[--a->spares]]);
-        o->word = page_word(next_generation(a, o->page, word), a->slot, queue, PAGE_OPEN);
-        if (!ours(a, word, PAGE_SPARE))
+        o->word = page_word(pages_next_generation(a, o->page, word), a->slot, queue, PAGE_OPEN);
+        if (!pages_ours(a, word, PAGE_SPARE))
             continue;
-        note_writer(a, o->page, o->word); /* first: there is no moment at which it is written into and does not say so */
+        pages_note_writer(a, o->page, o->word); /* first: there is no moment at which it is written into and does not say so */
         if (cas(&a->page_words[o->page], &word, o->word))
             return true;
-        note_no_writer(a, o->page, a->slot);
+        pages_note_no_writer(a, o->page, a->slot);
     }
     return false;
 }
@@ -223,14 +223,14 @@ static bool claim_spare(struct attachment *a, enum page_queue queue, struct open
 bool pages_open_spare(struct attachment *a, enum page_queue queue)
 {
     struct open_page o = {.off = 0};
-    if (!claim_spare(a, queue, &o))
+    if (!pages_claim_spare(a, queue, &o))
         return false;
     fence_release(); /* PAGE: the new generation is seen before any new byte */
-    store_relaxed(&a->page_notes[o.page].watermark, watermark_word(o.page, page_generation(o.word), 0, 0));
-    store_relaxed(&a->page_notes[o.page].dead, dead_word(page_generation(o.word), 0));
+    store_relaxed(&a->page_notes[o.page].watermark, pages_watermark_word(o.page, page_generation(o.word), 0, 0));
+    store_relaxed(&a->page_notes[o.page].dead, pages_dead_word(page_generation(o.word), 0));
     store_relaxed(&a->page_notes[o.page].expires_ms, 0);
     store_relaxed(&a->page_notes[o.page].tags_seen, UINT64_MAX);
-    a->open[open_of(queue)] = o;
+    a->open[pages_open_of(queue)] = o;
     a->view.pages[queue]++;
     return true;
 }
@@ -238,18 +238,18 @@ bool pages_open_spare(struct attachment *a, enum page_queue queue)
 bool pages_reopen(struct attachment *a, uint32_t page)
 {
     uint64_t word = load_acquire(&a->page_words[page]);
-    if (page_state(word) != PAGE_SEALED || page_queue(word) != QUEUE_SMALL || written_by_somebody(a, page))
+    if (page_state(word) != PAGE_SEALED || page_queue(word) != QUEUE_SMALL || pages_written_by_somebody(a, page))
         return false;
     uint64_t open = page_word(page_generation(word), a->slot, QUEUE_SMALL, PAGE_OPEN);
     if (!cas(&a->page_words[page], &word, open))
         return false;
     uint64_t watermark = load_acquire(&a->page_notes[page].watermark); /* WATERMARK */
     uint32_t entries = watermark_entries(watermark), bytes = watermark_bytes(a, watermark);
-    if (watermark != watermark_word(page, page_generation(word), entries, bytes)) {
-        seal(a, page, open);
+    if (watermark != pages_watermark_word(page, page_generation(word), entries, bytes)) {
+        pages_seal(a, page, open);
         return false;
     }
-    note_writer(a, page, open);
+    pages_note_writer(a, page, open);
     a->open[OPEN_SMALL] = (struct open_page){
         .page = page,
         .word = open,
@@ -267,7 +267,7 @@ bool pages_take_spare(struct attachment *a, uint32_t page)
     uint64_t word = load_acquire(&a->page_words[page]);
     bool holds_something = page_state(word) == PAGE_OPEN || page_state(word) == PAGE_SEALED || page_state(word) == PAGE_DRAIN;
     bool mine = page_state(word) == PAGE_SPARE && page_owner(word) == a->slot;
-    if (a->spares == SPARES_MAX || holds_something || mine || written_by_somebody(a, page) ||
+    if (a->spares == SPARES_MAX || holds_something || mine || pages_written_by_somebody(a, page) ||
         !cas(&a->page_words[page], &word, page_word(page_generation(word), a->slot, QUEUE_SMALL, PAGE_SPARE)))
         return false;
     a->spare[a->spares++] = page;
@@ -275,17 +275,17 @@ bool pages_take_spare(struct attachment *a, uint32_t page)
 }
 
 /* The page has not been through other hands since it was seen: it would be the newest of its queue now, not the oldest. */
-static bool unchanged(const struct attachment *a, const struct sealed *seen, enum page_queue queue, uint64_t word)
+static bool pages_unchanged(const struct attachment *a, const struct sealed *seen, enum page_queue queue, uint64_t word)
 {
     return page_state(word) == PAGE_SEALED && page_queue(word) == queue && load_relaxed(&a->page_notes[seen->page].stamp) == seen->stamp &&
-           !written_by_somebody(a, seen->page);
+           !pages_written_by_somebody(a, seen->page);
 }
 
 bool pages_take(struct attachment *a, const struct sealed *seen, enum page_queue queue)
 {
     uint32_t page = seen->page;
     uint64_t word = load_acquire(&a->page_words[page]);
-    if (!unchanged(a, seen, queue, word) ||
+    if (!pages_unchanged(a, seen, queue, word) ||
         !cas(&a->page_words[page], &word, page_word(page_generation(word), a->slot, queue, PAGE_DRAIN)))
         return false;
     uint32_t bytes = watermark_bytes(a, load_acquire(&a->page_notes[page].watermark)); /* WATERMARK */
@@ -304,7 +304,7 @@ void pages_drained(struct attachment *a, enum page_queue queue)
     a->drain[queue].page = NO_PAGE;
     a->view.pages[queue] -= a->view.pages[queue] > 0;
     uint64_t next = page_word(page_generation(word), keep ? a->slot : 0, QUEUE_SMALL, keep ? PAGE_SPARE : PAGE_FREE);
-    if (ours(a, word, PAGE_DRAIN) && cas(&a->page_words[page], &word, next) && keep)
+    if (pages_ours(a, word, PAGE_DRAIN) && cas(&a->page_words[page], &word, next) && keep)
         a->spare[a->spares++] = page;
 }
 
@@ -312,7 +312,7 @@ bool pages_adopt(struct attachment *a, const struct sealed *seen)
 {
     uint32_t page = seen->page;
     uint64_t word = load_acquire(&a->page_words[page]);
-    if (!unchanged(a, seen, QUEUE_SMALL, word))
+    if (!pages_unchanged(a, seen, QUEUE_SMALL, word))
         return false;
     store_relaxed(&a->page_notes[page].stamp, add_relaxed(&a->header->page_stamp, 1) + 1);
     return cas(&a->page_words[page], &word, page_word(page_generation(word), 0, QUEUE_MAIN, PAGE_SEALED));
@@ -321,13 +321,13 @@ bool pages_adopt(struct attachment *a, const struct sealed *seen)
 void pages_take_from(struct attachment *a, uint32_t page, uint32_t slot)
 {
     uint64_t word = load_acquire(&a->page_words[page]);
-    note_no_writer(a, page, slot);
+    pages_note_no_writer(a, page, slot);
     if (!page_held(word) || page_owner(word) != slot)
         return;
     if (page_state(word) == PAGE_SPARE)
         cas(&a->page_words[page], &word, page_word(page_generation(word), 0, QUEUE_SMALL, PAGE_FREE));
     else
-        seal(a, page, word);
+        pages_seal(a, page, word);
 }
 
 void pages_seal_slot(struct attachment *a, uint32_t slot)
@@ -339,7 +339,7 @@ void pages_seal_slot(struct attachment *a, uint32_t slot)
 uint32_t pages_holders(const struct attachment *a, uint32_t page, uint32_t holder[2])
 {
     uint64_t word = load_acquire(&a->page_words[page]);
-    uint32_t n = 0, writer = life_writer(life_of(a, page));
+    uint32_t n = 0, writer = pages_life_writer(pages_life_of(a, page));
     if (page_held(word))
         holder[n++] = page_owner(word);
     if (writer)
@@ -361,7 +361,7 @@ bool pages_has(const struct attachment *a, uint32_t page)
 
 /* ---- spans ---- */
 
-static bool holds_span(const struct attachment *a, uint64_t word)
+static bool pages_holds_span(const struct attachment *a, uint64_t word)
 {
     uint32_t page = span_page(word);
     return page < a->geo.page_count && span_same_life(load_acquire(&a->page_words[page]), word); /* PAGE */
@@ -371,7 +371,7 @@ bool pages_hold_spans(const struct attachment *a, const struct entry_ref *e)
 {
     for (uint32_t i = 0; i < span_count(a, e->value_bytes); i++) {
         uint64_t word = load_relaxed(&entry_value(e)[i]), seen = 0;
-        for (int tries = 0; tries < SPAN_TRIES_MAX && !holds_span(a, word); tries++) {
+        for (int tries = 0; tries < SPAN_TRIES_MAX && !pages_holds_span(a, word); tries++) {
             seen = word;
             word = load_relaxed(&entry_value(e)[i]); /* it changes before the page that the span leaves begins another life */
             if (word == seen)

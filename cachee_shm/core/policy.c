@@ -12,35 +12,35 @@ struct counter {
     uint32_t shift;
 };
 
-static uint64_t scatter(uint64_t hash) { return fold_multiply(hash, 0xd6e8feb86659fd93ull); }
+static uint64_t policy_scatter(uint64_t hash) { return fold_multiply(hash, 0xd6e8feb86659fd93ull); }
 
-static a64 *block_of(const struct attachment *a, uint64_t mixed)
+static a64 *policy_block_of(const struct attachment *a, uint64_t mixed)
 {
     return a->sketch + (uint64_t)reduce32((uint32_t)mixed, a->geo.sketch_blocks) * SKETCH_BLOCK_WORDS;
 }
 
 /* Counter i of a key lies in word 2i or 2i + 1 of its block. */
-static struct counter counter_of(a64 *block, uint64_t mixed, uint32_t i)
+static struct counter policy_counter_of(a64 *block, uint64_t mixed, uint32_t i)
 {
     uint32_t bits = (uint32_t)(mixed >> (32 + 5 * i)) & 31;
     return (struct counter){.word = block + 2 * i + (bits >> 4), .shift = (bits & 15) * COUNTER_BITS};
 }
 
-static uint32_t counter_value(struct counter c) { return (uint32_t)(load_relaxed(c.word) >> c.shift) & COUNTER_MAX; }
+static uint32_t policy_counter_value(struct counter c) { return (uint32_t)(load_relaxed(c.word) >> c.shift) & COUNTER_MAX; }
 
-static uint32_t sketch_read(const struct attachment *a, uint64_t hash)
+static uint32_t policy_sketch_read(const struct attachment *a, uint64_t hash)
 {
-    uint64_t mixed = scatter(hash);
-    a64 *block = block_of(a, mixed);
+    uint64_t mixed = policy_scatter(hash);
+    a64 *block = policy_block_of(a, mixed);
     uint32_t lowest = COUNTER_MAX;
     for (uint32_t i = 0; i < COUNTERS_PER_KEY; i++) {
-        uint32_t v = counter_value(counter_of(block, mixed, i));
+        uint32_t v = policy_counter_value(policy_counter_of(block, mixed, i));
         lowest = v < lowest ? v : lowest;
     }
     return lowest;
 }
 
-static void halve(struct attachment *a)
+static void policy_halve(struct attachment *a)
 {
     uint64_t words = (uint64_t)a->geo.sketch_blocks * SKETCH_BLOCK_WORDS;
     for (uint64_t i = 0; i < words; i++)
@@ -48,28 +48,28 @@ static void halve(struct attachment *a)
 }
 
 /* Old news counts half. Whoever wins the CAS halves; what others add meanwhile may be lost. */
-static void age(struct attachment *a, uint64_t additions)
+static void policy_age(struct attachment *a, uint64_t additions)
 {
     uint64_t entries = load_relaxed(&a->header->policy_entries), limit = AGE_AFTER * (entries < 64 ? 64 : entries);
     if (additions >= limit && cas(&a->header->sketch_additions, &additions, additions / 2))
-        halve(a);
+        policy_halve(a);
 }
 
 /* Conservative update: only the counters that are too low are raised. */
-static void sketch_add(struct attachment *a, uint64_t hash, uint32_t n)
+static void policy_sketch_add(struct attachment *a, uint64_t hash, uint32_t n)
 {
-    uint64_t mixed = scatter(hash);
-    a64 *block = block_of(a, mixed);
-    uint32_t wanted = sketch_read(a, hash) + n;
+    uint64_t mixed = policy_scatter(hash);
+    a64 *block = policy_block_of(a, mixed);
+    uint32_t wanted = policy_sketch_read(a, hash) + n;
     wanted = wanted < COUNTER_MAX ? wanted : COUNTER_MAX;
     for (uint32_t i = 0; i < COUNTERS_PER_KEY && n > 0; i++) {
-        struct counter c = counter_of(block, mixed, i);
+        struct counter c = policy_counter_of(block, mixed, i);
         uint64_t seen = load_relaxed(c.word);
         if (((seen >> c.shift) & COUNTER_MAX) < wanted)
             cas_hint(c.word, &seen, (seen & ~((uint64_t)COUNTER_MAX << c.shift)) | (uint64_t)wanted << c.shift);
     }
     if (n > 0)
-        age(a, add_relaxed(&a->header->sketch_additions, n) + n);
+        policy_age(a, add_relaxed(&a->header->sketch_additions, n) + n);
 }
 
 /* ---- the ghost: sets of eight fingerprints of 16 bits; a new one pushes the oldest of its set out ---- */
@@ -77,7 +77,7 @@ static void sketch_add(struct attachment *a, uint64_t hash, uint32_t n)
 enum { FINGERPRINT_BITS = 16, FINGERPRINTS_PER_WORD = 4, FINGERPRINTS_PER_SET = GHOST_SET_WORDS * FINGERPRINTS_PER_WORD };
 #define FINGERPRINT_MASK 0xffffull
 
-static uint64_t fingerprint(uint64_t hash)
+static uint64_t policy_fingerprint(uint64_t hash)
 {
     uint64_t f = hash >> 48;
     return f ? f : 1;
@@ -85,38 +85,38 @@ static uint64_t fingerprint(uint64_t hash)
 
 /* The ghost remembers nine tenths as many keys as there are entries: with more, a loop would look like success. Its
  * size changes by an eighth or not at all, for what it remembers is found no more after a change. */
-static void ghost_resize(struct attachment *a, uint64_t entries)
+static void policy_ghost_resize(struct attachment *a, uint64_t entries)
 {
     uint64_t now = load_relaxed(&a->header->ghost_sets), wanted = entries * 9 / 10 / FINGERPRINTS_PER_SET + 1;
     if (wanted > now + now / 8 || wanted < now - now / 8)
         store_relaxed(&a->header->ghost_sets, wanted);
 }
 
-static a64 *ghost_set(const struct attachment *a, uint64_t hash)
+static a64 *policy_ghost_set(const struct attachment *a, uint64_t hash)
 {
     uint64_t wanted = load_relaxed(&a->header->ghost_sets);
     uint32_t sets = wanted > 0 && wanted < a->geo.ghost_sets ? (uint32_t)wanted : a->geo.ghost_sets;
-    return a->ghost + (uint64_t)reduce32((uint32_t)scatter(hash), sets) * GHOST_SET_WORDS;
+    return a->ghost + (uint64_t)reduce32((uint32_t)policy_scatter(hash), sets) * GHOST_SET_WORDS;
 }
 
-static bool ghost_take(struct attachment *a, uint64_t hash)
+static bool policy_ghost_take(struct attachment *a, uint64_t hash)
 {
-    a64 *set = ghost_set(a, hash);
+    a64 *set = policy_ghost_set(a, hash);
     for (uint32_t i = 0; i < FINGERPRINTS_PER_SET; i++) {
         uint32_t shift = i % FINGERPRINTS_PER_WORD * FINGERPRINT_BITS;
         uint64_t seen = load_relaxed(&set[i / FINGERPRINTS_PER_WORD]);
-        if (((seen >> shift) & FINGERPRINT_MASK) == fingerprint(hash))
+        if (((seen >> shift) & FINGERPRINT_MASK) == policy_fingerprint(hash))
             return cas_hint(&set[i / FINGERPRINTS_PER_WORD], &seen, seen & ~(FINGERPRINT_MASK << shift));
     }
     return false;
 }
 
-static void ghost_put(struct attachment *a, uint64_t hash)
+static void policy_ghost_put(struct attachment *a, uint64_t hash)
 {
-    a64 *set = ghost_set(a, hash);
+    a64 *set = policy_ghost_set(a, hash);
     uint64_t first = load_relaxed(&set[0]), second = load_relaxed(&set[1]);
     store_relaxed(&set[1], second << FINGERPRINT_BITS | first >> (64 - FINGERPRINT_BITS));
-    store_relaxed(&set[0], first << FINGERPRINT_BITS | fingerprint(hash));
+    store_relaxed(&set[0], first << FINGERPRINT_BITS | policy_fingerprint(hash));
 }
 
 /* ---- the climb ----
@@ -137,29 +137,29 @@ enum {
     SHARE_OF_THE_IMPATIENT = ONE / 10, /* from here on one hit is enough: an entry has long been on probation */
 };
 
-static uint32_t climb_share(uint64_t climb)
+static uint32_t policy_climb_share(uint64_t climb)
 {
     uint32_t share = climb & 0xffff;
     return share < SHARE_MIN ? SHARE_START : share > SHARE_MAX ? SHARE_MAX : share;
 }
 
-static uint64_t climb_word(uint64_t ratio, int32_t step, int32_t share)
+static uint64_t policy_climb_word(uint64_t ratio, int32_t step, int32_t share)
 {
     share = share < SHARE_MIN ? SHARE_MIN : share > SHARE_MAX ? SHARE_MAX : share;
     return ratio << 32 | (uint64_t)(uint16_t)(int16_t)step << 16 | (uint32_t)share;
 }
 
-static uint64_t climbed(uint64_t climb, uint64_t ratio)
+static uint64_t policy_climbed(uint64_t climb, uint64_t ratio)
 {
     int64_t before = (int64_t)(climb >> 32), gain = before ? (int64_t)ratio - before : 0;
-    int32_t step = (int16_t)(climb >> 16), share = (int32_t)climb_share(climb);
+    int32_t step = (int16_t)(climb >> 16), share = (int32_t)policy_climb_share(climb);
     if (before && ratio >= ALL_HITS) /* a step could only take room from what has proven itself */
         return ratio << 32 | (climb & 0xffffffff);
     if (!before)
         step = STEP_START;
     else if (gain < 0)
         step = -step;
-    uint64_t next = climb_word(ratio, step, share + step);
+    uint64_t next = policy_climb_word(ratio, step, share + step);
     if (gain >= RESTART_AT || gain <= -RESTART_AT)
         step = step < 0 ? -STEP_START : STEP_START;
     else
@@ -167,7 +167,7 @@ static uint64_t climbed(uint64_t climb, uint64_t ratio)
     return (next & ~0xffff0000ull) | (uint64_t)(uint16_t)(int16_t)step << 16;
 }
 
-static void sum_reads(const struct attachment *a, uint64_t *hits, uint64_t *reads)
+static void policy_sum_reads(const struct attachment *a, uint64_t *hits, uint64_t *reads)
 {
     uint64_t slots = load_relaxed(&a->header->roster_high);
     *hits = *reads = 0;
@@ -183,15 +183,15 @@ void policy_adapt(struct attachment *a, uint64_t entries)
     struct header *h = a->header;
     uint64_t hits, reads, climb = load_relaxed(&h->climb);
     store_relaxed(&h->policy_entries, entries);
-    ghost_resize(a, entries);
-    sum_reads(a, &hits, &reads);
+    policy_ghost_resize(a, entries);
+    policy_sum_reads(a, &hits, &reads);
     uint64_t reads_before = load_relaxed(&h->climb_reads), hits_before = load_relaxed(&h->climb_hits);
     if (reads < reads_before || hits < hits_before) /* garbage, or another's update in between */
         reads_before = reads, hits_before = hits;
     uint64_t n = reads - reads_before, hit = hits - hits_before;
     if (n < READS_PER_ENTRY * (entries + 1) || hit > n || n >> 48)
         return;
-    if (cas(&h->climb, &climb, climbed(climb, hit * (ONE - 1) / n + 1))) {
+    if (cas(&h->climb, &climb, policy_climbed(climb, hit * (ONE - 1) / n + 1))) {
         store_relaxed(&h->climb_reads, reads);
         store_relaxed(&h->climb_hits, hits);
     }
@@ -199,22 +199,22 @@ void policy_adapt(struct attachment *a, uint64_t entries)
 
 uint32_t policy_small_pages(const struct attachment *a, uint32_t pages)
 {
-    return (uint32_t)((uint64_t)pages * climb_share(load_relaxed(&a->header->climb)) / ONE);
+    return (uint32_t)((uint64_t)pages * policy_climb_share(load_relaxed(&a->header->climb)) / ONE);
 }
 
 /* ---- decisions ---- */
 
-static uint32_t promote_at(const struct attachment *a)
+static uint32_t policy_promote_at(const struct attachment *a)
 {
-    return climb_share(load_relaxed(&a->header->climb)) < SHARE_OF_THE_IMPATIENT ? 2 : 1;
+    return policy_climb_share(load_relaxed(&a->header->climb)) < SHARE_OF_THE_IMPATIENT ? 2 : 1;
 }
 
-bool policy_promotes(const struct attachment *a, uint32_t frequency) { return frequency >= promote_at(a); }
+bool policy_promotes(const struct attachment *a, uint32_t frequency) { return frequency >= policy_promote_at(a); }
 
 uint32_t policy_admit(struct attachment *a, uint64_t hash)
 {
-    sketch_add(a, hash, 1);
-    return ghost_take(a, hash) ? 1 : 0; /* as if hit once: to believe the ghost outright costs loops their incumbents */
+    policy_sketch_add(a, hash, 1);
+    return policy_ghost_take(a, hash) ? 1 : 0; /* as if hit once: to believe the ghost outright costs loops their incumbents */
 }
 
 uint32_t policy_overwrite(const struct attachment *a, uint64_t word)
@@ -222,20 +222,20 @@ uint32_t policy_overwrite(const struct attachment *a, uint64_t word)
     uint32_t f = policy_frequency(word), page = (word >> INDEX_PAGE_SHIFT) & INDEX_PAGE_BITS;
     f = f < POLICY_FREQUENCY_MAX ? f + 1 : f;
     bool proven = page < a->geo.page_count && page_queue(load_relaxed(&a->page_words[page])) == QUEUE_MAIN;
-    return proven && f < promote_at(a) ? promote_at(a) : f;
+    return proven && f < policy_promote_at(a) ? policy_promote_at(a) : f;
 }
 
 uint32_t policy_estimate(const struct attachment *a, uint64_t hash, uint32_t frequency)
 {
-    return sketch_read(a, hash) + frequency;
+    return policy_sketch_read(a, hash) + frequency;
 }
 
-void policy_remember(struct attachment *a, uint64_t hash, uint32_t frequency) { sketch_add(a, hash, frequency); }
+void policy_remember(struct attachment *a, uint64_t hash, uint32_t frequency) { policy_sketch_add(a, hash, frequency); }
 
 void policy_forget(struct attachment *a, uint64_t hash, uint32_t frequency)
 {
-    sketch_add(a, hash, frequency);
-    ghost_put(a, hash);
+    policy_sketch_add(a, hash, frequency);
+    policy_ghost_put(a, hash);
 }
 
 int policy_victim(const uint64_t *words, int words_count)

@@ -14,7 +14,7 @@ struct look { /* one pass over the page words */
 };
 
 /* Pages that hold little that counts go first, those that hold least before all; then the oldest. */
-static uint64_t rank(const struct attachment *a, const struct look *l, uint32_t page, uint64_t word)
+static uint64_t queue_rank(const struct attachment *a, const struct look *l, uint32_t page, uint64_t word)
 {
     const struct page_note *n = &a->page_notes[page];
     uint64_t bytes = watermark_bytes(a, load_relaxed(&n->watermark)), dead = pages_dead_bytes(a, page, word);
@@ -25,7 +25,7 @@ static uint64_t rank(const struct attachment *a, const struct look *l, uint32_t 
 }
 
 /* Keep the few of the lowest rank, in order. */
-static void note_oldest(struct view *v, struct look *l, enum page_queue q, struct sealed page, uint64_t rank)
+static void queue_note_oldest(struct view *v, struct look *l, enum page_queue q, struct sealed page, uint64_t rank)
 {
     uint32_t n = v->count[q];
     if (n == VIEW_PAGES && rank >= l->rank[q][n - 1])
@@ -37,30 +37,30 @@ static void note_oldest(struct view *v, struct look *l, enum page_queue q, struc
     v->oldest[q][i] = page;
 }
 
-static void look_at_sealed(struct attachment *a, struct look *l, uint32_t page, uint64_t word)
+static void queue_look_at_sealed(struct attachment *a, struct look *l, uint32_t page, uint64_t word)
 {
     struct view *v = &a->view;
     enum page_queue q = page_queue(word);
     uint64_t stamp = load_relaxed(&a->page_notes[page].stamp), watermark = load_relaxed(&a->page_notes[page].watermark);
-    uint64_t r = rank(a, l, page, word);
+    uint64_t r = queue_rank(a, l, page, word);
     bool is_poor = r < PAGE_BYTES_MAX;
     l->entries += watermark_entries(watermark);
     v->pages[q]++;
     v->poor[q] += is_poor;
-    note_oldest(v, l, q, (struct sealed){.stamp = stamp, .page = page}, r);
+    queue_note_oldest(v, l, q, (struct sealed){.stamp = stamp, .page = page}, r);
     if (!is_poor && q == QUEUE_SMALL && watermark_bytes(a, watermark) <= a->geo.page_bytes / 2 && stamp > l->youngest_half_full) {
         l->youngest_half_full = stamp;
         v->half_full = page;
     }
 }
 
-static void look_at(struct attachment *a, struct look *l, uint32_t page)
+static void queue_look_at(struct attachment *a, struct look *l, uint32_t page)
 {
     struct view *v = &a->view;
     uint64_t word = load_relaxed(&a->page_words[page]);
     switch (page_state(word)) {
     case PAGE_SEALED:
-        look_at_sealed(a, l, page, word);
+        queue_look_at_sealed(a, l, page, word);
         return;
     case PAGE_OPEN:
         v->writers += page_queue(word) == QUEUE_SMALL;
@@ -90,9 +90,9 @@ void queue_look(struct attachment *a)
     *v = (struct view){.half_full = NO_PAGE, .stamp = load_relaxed(&a->header->page_stamp)};
     v->claims_left = n / LOOKS_PER_TURN < VIEW_PAGES ? n / LOOKS_PER_TURN + 1 : VIEW_PAGES;
     for (uint32_t page = from; page < n; page++) /* each process begins elsewhere: all want the first free page */
-        look_at(a, &l, page);
+        queue_look_at(a, &l, page);
     for (uint32_t page = 0; page < from; page++)
-        look_at(a, &l, page);
+        queue_look_at(a, &l, page);
     v->writers = (v->writers + 1) / 2; /* each has a gap page open beside its newest */
     policy_adapt(a, l.entries);
 }
@@ -125,17 +125,17 @@ bool queue_take_from_others(struct attachment *a)
     return false;
 }
 
-static bool none_noted(const struct attachment *a, enum page_queue queue) { return a->view.next[queue] >= a->view.count[queue]; }
+static bool queue_none_noted(const struct attachment *a, enum page_queue queue) { return a->view.next[queue] >= a->view.count[queue]; }
 
 bool queue_empty(struct attachment *a, enum page_queue queue)
 {
     /* There were more than could be noted, or some were sealed since. */
-    if (none_noted(a, queue) && (a->view.count[queue] == VIEW_PAGES || load_relaxed(&a->header->page_stamp) != a->view.stamp))
+    if (queue_none_noted(a, queue) && (a->view.count[queue] == VIEW_PAGES || load_relaxed(&a->header->page_stamp) != a->view.stamp))
         queue_look(a);
-    return none_noted(a, queue);
+    return queue_none_noted(a, queue);
 }
 
-static bool take_noted(struct attachment *a, enum page_queue queue)
+static bool queue_take_noted(struct attachment *a, enum page_queue queue)
 {
     return pages_take(a, &a->view.oldest[queue][a->view.next[queue]++], queue);
 }
@@ -143,15 +143,15 @@ static bool take_noted(struct attachment *a, enum page_queue queue)
 bool queue_take(struct attachment *a, enum page_queue queue)
 {
     for (int tries = 0; tries < VIEW_PAGES && !queue_empty(a, queue); tries++)
-        if (take_noted(a, queue))
+        if (queue_take_noted(a, queue))
             return true;
     return false;
 }
 
 bool queue_take_poor(struct attachment *a, enum page_queue queue)
 {
-    while (a->view.next[queue] < a->view.poor[queue] && !none_noted(a, queue))
-        if (take_noted(a, queue))
+    while (a->view.next[queue] < a->view.poor[queue] && !queue_none_noted(a, queue))
+        if (queue_take_noted(a, queue))
             return true;
     return false;
 }
@@ -183,7 +183,7 @@ bool queue_main_is_large(const struct attachment *a)
 
 void queue_balance(struct attachment *a)
 {
-    while (queue_main_excess(a) < 0 && !none_noted(a, QUEUE_SMALL)) {
+    while (queue_main_excess(a) < 0 && !queue_none_noted(a, QUEUE_SMALL)) {
         const struct sealed *page = &a->view.oldest[QUEUE_SMALL][a->view.next[QUEUE_SMALL]];
         if (page->stamp <= load_relaxed(&a->header->cleared_stamp) || a->view.pages[QUEUE_SMALL] <= a->view.writers + 1)
             return;

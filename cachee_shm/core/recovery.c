@@ -9,7 +9,7 @@ enum { SWEEP_EVERY_MS = 500 };
 
 /* ---- who gives back what the dead held ---- */
 
-static uint64_t swept_by(uint64_t word, uint32_t sweeper, uint32_t generation)
+static uint64_t recovery_swept_by(uint64_t word, uint32_t sweeper, uint32_t generation)
 {
     return (word >> ROSTER_GEN_SHIFT << ROSTER_GEN_SHIFT) | (uint64_t)sweeper << ROSTER_SWEEPER_SHIFT |
            (generation & ROSTER_SWEEPER_GEN_BITS) << ROSTER_SWEEPER_GEN_SHIFT | SLOT_SWEPT;
@@ -17,7 +17,7 @@ static uint64_t swept_by(uint64_t word, uint32_t sweeper, uint32_t generation)
 
 /* Is the sweeper that the word names still at it? This process is not: it has returned from every sweep. One that takes the
  * slot for itself is named by that slot, and holds its lock byte. */
-static bool sweeper_works(const struct attachment *a, uint32_t slot, uint64_t word)
+static bool recovery_sweeper_works(const struct attachment *a, uint32_t slot, uint64_t word)
 {
     uint32_t sweeper = (word >> ROSTER_SWEEPER_SHIFT) & ROSTER_SWEEPER_BITS;
     if (sweeper == slot)
@@ -30,22 +30,22 @@ static bool sweeper_works(const struct attachment *a, uint32_t slot, uint64_t wo
 }
 
 /* Did the slot's holder die, or whoever was sweeping it? The word was read before: another life's is another word. */
-static bool is_left(const struct attachment *a, uint32_t slot, uint64_t word)
+static bool recovery_is_left(const struct attachment *a, uint32_t slot, uint64_t word)
 {
-    return (roster_word_live(word) && !roster_alive(a, slot)) || (roster_word_swept(word) && !sweeper_works(a, slot, word));
+    return (roster_word_live(word) && !roster_alive(a, slot)) || (roster_word_swept(word) && !recovery_sweeper_works(a, slot, word));
 }
 
 /* Become the one who gives back what a dead process held. *word: as the slot says then. */
-static bool claim(struct attachment *a, uint32_t slot, uint64_t *word)
+static bool recovery_claim_slot(struct attachment *a, uint32_t slot, uint64_t *word)
 {
     uint64_t seen = *word;
-    *word = swept_by(seen, a->slot, a->slot_generation);
+    *word = recovery_swept_by(seen, a->slot, a->slot_generation);
     return cas(&a->roster[slot].word, &seen, *word);
 }
 
 /* Announce what a dead process owes. Until its slot is claimed, anybody may be doing the same, and who is stopped here delays
  * nobody. What was SWEPT already has been announced. False: some is left for the next verb of whomever. */
-static bool announced(struct attachment *a, uint32_t slot, uint64_t word)
+static bool recovery_announced(struct attachment *a, uint32_t slot, uint64_t word)
 {
     enum announced result = roster_word_live(word) ? roster_announce(a, slot, word, false) : ANNOUNCED_ALL;
     if (result == ANNOUNCED_PART) {
@@ -56,7 +56,7 @@ static bool announced(struct attachment *a, uint32_t slot, uint64_t word)
 }
 
 /* The slot is this process's to give back. Safe to die in, at any point: the next one does it again. */
-static void give_back(struct attachment *a, uint32_t slot, uint64_t word)
+static void recovery_give_back(struct attachment *a, uint32_t slot, uint64_t word)
 {
     pages_seal_slot(a, slot);
     roster_forget(a, slot, word);
@@ -64,7 +64,7 @@ static void give_back(struct attachment *a, uint32_t slot, uint64_t word)
 
 /* ---- joining and leaving ---- */
 
-static void settle_in(struct attachment *a, uint32_t slot, uint32_t generation, uint64_t now_ms)
+static void recovery_settle_in(struct attachment *a, uint32_t slot, uint32_t generation, uint64_t now_ms)
 {
     struct roster_slot *me = &a->roster[slot];
     char command[sizeof me->command] = {0};
@@ -81,7 +81,7 @@ static void settle_in(struct attachment *a, uint32_t slot, uint32_t generation, 
 
 /* Take a slot that is free, or whose holder is dead: its debts are announced before its lock byte is taken, because then
  * it looks alive to everybody else. Whoever holds the byte of a slot that is as it was seen has the slot. */
-static bool take_slot(struct attachment *a, uint32_t slot, uint64_t word, enum roster_kind kind, uint64_t now_ms)
+static bool recovery_take_slot(struct attachment *a, uint32_t slot, uint64_t word, enum roster_kind kind, uint64_t now_ms)
 {
     a64 *at = &a->roster[slot].word;
     uint32_t generation = (uint32_t)(word >> ROSTER_GEN_SHIFT) + 1;
@@ -93,15 +93,15 @@ static bool take_slot(struct attachment *a, uint32_t slot, uint64_t word, enum r
     if (!held)
         return false;
     if (roster_word_live(word) || roster_word_swept(word)) {
-        uint64_t mine = swept_by(word, slot, generation);
+        uint64_t mine = recovery_swept_by(word, slot, generation);
         if (!cas(at, &word, mine)) {
             roster_release_byte(held);
             errno = EAGAIN;
             return false;
         }
-        give_back(a, slot, word = mine);
+        recovery_give_back(a, slot, word = mine);
     }
-    settle_in(a, slot, generation, now_ms);
+    recovery_settle_in(a, slot, generation, now_ms);
     uint64_t live = (uint64_t)generation << ROSTER_GEN_SHIFT | (uint64_t)kind << ROSTER_KIND_SHIFT | SLOT_LIVE;
     if (!cas(at, &word, live)) {
         roster_release_byte(held);
@@ -122,9 +122,9 @@ enum recovery_join recovery_join(struct attachment *a, enum roster_kind kind, ui
         for (uint32_t slot = 0; slot < a->geo.roster_slots; slot++) {
             uint64_t word = load_acquire(&a->roster[slot].word);
             bool taken = roster_word_live(word) || roster_word_swept(word);
-            if (taken != (pass == 1) || (taken && !is_left(a, slot, word)))
+            if (taken != (pass == 1) || (taken && !recovery_is_left(a, slot, word)))
                 continue;
-            if (take_slot(a, slot, word, kind, now_ms))
+            if (recovery_take_slot(a, slot, word, kind, now_ms))
                 return RECOVERY_JOINED;
             if (errno != EAGAIN)
                 return RECOVERY_FAILED;
@@ -147,12 +147,12 @@ void recovery_leave(struct attachment *a)
 
 /* ---- sweeping ---- */
 
-static bool sweep_slot(struct attachment *a, uint32_t slot)
+static bool recovery_sweep_slot(struct attachment *a, uint32_t slot)
 {
     uint64_t word = load_acquire(&a->roster[slot].word);
-    if (slot == a->slot || !is_left(a, slot, word) || !announced(a, slot, word) || !claim(a, slot, &word))
+    if (slot == a->slot || !recovery_is_left(a, slot, word) || !recovery_announced(a, slot, word) || !recovery_claim_slot(a, slot, &word))
         return false;
-    give_back(a, slot, word);
+    recovery_give_back(a, slot, word);
     store_release(&a->roster[slot].word, (word >> ROSTER_GEN_SHIFT << ROSTER_GEN_SHIFT) | SLOT_FREE);
     count(a, STAT_SWEPT, 1);
     return true;
@@ -161,7 +161,7 @@ static bool sweep_slot(struct attachment *a, uint32_t slot)
 /* Pages whose holder is nobody: a slot that the roster has not, one that is free and whose lock nobody holds, or this
  * process where it knows nothing of it. Only damaged bytes say so, and nobody else would ever take such a page. While it
  * is taken from a free slot, nobody joins in that slot. */
-static void take_back(struct attachment *a, uint32_t page, uint32_t holder)
+static void recovery_take_back(struct attachment *a, uint32_t page, uint32_t holder)
 {
     if (holder == a->slot ? !pages_has(a, page) : holder >= a->geo.roster_slots) {
         pages_take_from(a, page, holder);
@@ -171,7 +171,7 @@ static void take_back(struct attachment *a, uint32_t page, uint32_t holder)
         return;
     a64 *at = &a->roster[holder].word;
     uint64_t word = load_acquire(at), free_word = (word >> ROSTER_GEN_SHIFT << ROSTER_GEN_SHIFT) | SLOT_FREE;
-    if (roster_word_live(word) || roster_word_swept(word) || roster_alive(a, holder) || !cas(at, &word, swept_by(word, a->slot, a->slot_generation)))
+    if (roster_word_live(word) || roster_word_swept(word) || roster_alive(a, holder) || !cas(at, &word, recovery_swept_by(word, a->slot, a->slot_generation)))
         return;
     pages_take_from(a, page, holder);
     store_release(at, free_word);
@@ -179,13 +179,13 @@ static void take_back(struct attachment *a, uint32_t page, uint32_t holder)
 
 enum { LOOK_PAGES_MAX = 1 << 14 /* of a sweep: some microseconds */ };
 
-static void look_for_strays(struct attachment *a)
+static void recovery_look_for_strays(struct attachment *a)
 {
     uint32_t n = a->geo.page_count, left = n < LOOK_PAGES_MAX ? n : LOOK_PAGES_MAX, holder[2];
     for (; left > 0; left--) {
         a->house_page = a->house_page + 1 < n ? a->house_page + 1 : 0;
         for (uint32_t i = pages_holders(a, a->house_page, holder); i > 0; i--)
-            take_back(a, a->house_page, holder[i - 1]);
+            recovery_take_back(a, a->house_page, holder[i - 1]);
     }
 }
 
@@ -194,8 +194,8 @@ uint32_t recovery_sweep(struct attachment *a)
     uint32_t swept = 0;
     roster_mend_fd(a);
     for (uint32_t slot = 0, n = roster_slots_used(a); slot < n; slot++)
-        swept += sweep_slot(a, slot);
-    look_for_strays(a);
+        swept += recovery_sweep_slot(a, slot);
+    recovery_look_for_strays(a);
     return swept;
 }
 
@@ -204,7 +204,7 @@ uint32_t recovery_claim(struct attachment *a)
     uint32_t claimed = 0;
     for (uint32_t slot = 0, n = roster_slots_used(a); slot < n; slot++) {
         uint64_t word = load_acquire(&a->roster[slot].word);
-        claimed += slot != a->slot && is_left(a, slot, word) && claim(a, slot, &word);
+        claimed += slot != a->slot && recovery_is_left(a, slot, word) && recovery_claim_slot(a, slot, &word);
     }
     return claimed;
 }
@@ -213,7 +213,7 @@ void recovery_bury(struct attachment *a)
 {
     for (uint32_t slot = 0, n = roster_slots_used(a); slot < n; slot++) {
         uint64_t word = load_acquire(&a->roster[slot].word), free_word = (word >> ROSTER_GEN_SHIFT << ROSTER_GEN_SHIFT) | SLOT_FREE;
-        if (word == swept_by(word, a->slot, a->slot_generation))
+        if (word == recovery_swept_by(word, a->slot, a->slot_generation))
             cas(&a->roster[slot].word, &word, free_word);
     }
 }
@@ -222,20 +222,20 @@ void recovery_bury(struct attachment *a)
 
 /* Wrong bytes in the header's fixed words keep newcomers out, who would make no new segment for themselves: whoever is
  * in leaves with them. */
-static bool geometry_intact(const struct attachment *a)
+static bool recovery_geometry_intact(const struct attachment *a)
 {
     const struct header *h = a->header;
     return h->magic == LAYOUT_MAGIC && h->fingerprint == LAYOUT_FINGERPRINT && geometry_is(h, &a->geo) &&
            h->time_namespace == a->time_namespace && memcmp(h->hash_key, a->hash_key, sizeof a->hash_key) == 0;
 }
 
-static bool header_intact(const struct attachment *a)
+static bool recovery_header_intact(const struct attachment *a)
 {
-    return geometry_intact(a) && load_acquire(&a->header->state) == SEGMENT_READY;
+    return recovery_geometry_intact(a) && load_acquire(&a->header->state) == SEGMENT_READY;
 }
 
 /* Somebody's sweep was less than half a second ago? Then this process's next look, a second from now, is early enough. */
-static bool sweep_is_due(struct attachment *a)
+static bool recovery_sweep_is_due(struct attachment *a)
 {
     uint64_t now_ms = clock_ms(a), due = load_relaxed(&a->header->sweep_at_ms);
     bool later = now_ms < due && due - now_ms <= 2 * SWEEP_EVERY_MS; /* further off than anybody set it: garbage */
@@ -249,9 +249,9 @@ void recovery_keep_house(struct attachment *a, uint64_t second)
         return;
     bool gone = roster_look(a, 0) || !roster_named(a); /* first, and before the clock's word is read: the file may have been cut */
     bool clock_intact = clock_look(a);
-    if (gone || !clock_intact || !header_intact(a))
+    if (gone || !clock_intact || !recovery_header_intact(a))
         store_release(&a->header->state, SEGMENT_RETIRED);
-    else if (sweep_is_due(a) && doubt_pay(a, clock_ms(a)) && recovery_sweep(a) > 0)
+    else if (recovery_sweep_is_due(a) && doubt_pay(a, clock_ms(a)) && recovery_sweep(a) > 0)
         cache_orphaned(a); /* whose debts were announced in an orphan owes them to its successor */
 }
 
@@ -259,5 +259,5 @@ void recovery_keep_house(struct attachment *a, uint64_t second)
 bool recovery_owes_clear(struct attachment *a)
 {
     bool wrote = a->wrote_ms && clock_ms(a) - a->wrote_ms <= 2 * SWEEP_EVERY_MS;
-    return recovery_claim(a) > 0 || wrote || !geometry_intact(a) || roster_checked_fd(a) < 0;
+    return recovery_claim(a) > 0 || wrote || !recovery_geometry_intact(a) || roster_checked_fd(a) < 0;
 }

@@ -20,7 +20,7 @@ struct batch {
 };
 
 /* The full digest of exactly the value that this record announced; 0 when that value is not there (any more). */
-static uint64_t digest_of_record(const struct attachment *a, uint64_t hash, uint64_t sequence)
+static uint64_t relay_digest_of_record(const struct attachment *a, uint64_t hash, uint64_t sequence)
 {
     struct candidates c = index_candidates(a, hash);
     for (int i = index_next(&c, 0); i < CANDIDATE_WORDS; i = index_next(&c, i + 1)) {
@@ -36,7 +36,7 @@ static uint64_t digest_of_record(const struct attachment *a, uint64_t hash, uint
     return 0;
 }
 
-static enum wire_kind wire_kind_of(enum record_kind kind)
+static enum wire_kind relay_wire_kind_of(enum record_kind kind)
 {
     switch (kind) {
     case RECORD_TAG:
@@ -51,7 +51,7 @@ static enum wire_kind wire_kind_of(enum record_kind kind)
     }
 }
 
-static void merge(struct batch *b, const struct merged *m)
+static void relay_merge(struct batch *b, const struct merged *m)
 {
     for (uint32_t i = (uint32_t)(m->hash % MERGE_SLOTS);; i = (i + 1) % MERGE_SLOTS) { /* at most half full */
         if (!b->slot[i]) {
@@ -69,7 +69,7 @@ static void merge(struct batch *b, const struct merged *m)
     }
 }
 
-static uint32_t emit(const struct merged *m, unsigned char *out)
+static uint32_t relay_emit(const struct merged *m, unsigned char *out)
 {
     enum wire_kind kind = m->kind == WIRE_KEY_SET && !m->digest ? WIRE_KEY : m->kind;
     uint32_t n = 1;
@@ -81,7 +81,7 @@ static uint32_t emit(const struct merged *m, unsigned char *out)
     return n;
 }
 
-static bool gather(const struct attachment *a, struct batch *b, uint64_t sequence)
+static bool relay_gather(const struct attachment *a, struct batch *b, uint64_t sequence)
 {
     struct record r;
     if (!ring_read(a, sequence, &r))
@@ -90,12 +90,12 @@ static bool gather(const struct attachment *a, struct batch *b, uint64_t sequenc
         return true;
     if (record_is_range(&r))
         return false; /* it has no form on the wire: a map of buckets stands for it */
-    struct merged m = {.hash = r.kind == RECORD_CLEAR ? 0 : r.hash, .kind = wire_kind_of(r.kind)};
+    struct merged m = {.hash = r.kind == RECORD_CLEAR ? 0 : r.hash, .kind = relay_wire_kind_of(r.kind)};
     if (r.kind == RECORD_KEY && r.digest == RECORD_UNKNOWN)
         m.kind = WIRE_KEY_UNKNOWN; /* beside a KEY of the same key: merged with it, it would not cap fills */
     if (m.kind == WIRE_KEY_SET)
-        m.digest = digest_of_record(a, r.hash, sequence);
-    merge(b, &m);
+        m.digest = relay_digest_of_record(a, r.hash, sequence);
+    relay_merge(b, &m);
     return true;
 }
 
@@ -112,10 +112,10 @@ enum relay relay_pack(const struct attachment *a, uint64_t *cursor, uint32_t rec
         return RELAY_LAPPED;
     uint64_t end = tail - to < records_max ? tail : to + records_max;
     for (; to < end && b.n < keys_max; to++)
-        if (!gather(a, &b, to + 1))
+        if (!relay_gather(a, &b, to + 1))
             return RELAY_LAPPED;
     for (uint32_t i = 0; i < b.n; i++)
-        *used += emit(&b.items[i], out + *used);
+        *used += relay_emit(&b.items[i], out + *used);
     *cursor = to;
     return RELAY_OK;
 }
@@ -143,7 +143,7 @@ struct wire_record {
 };
 
 /* Parse one record. Returns its length, 0 if it is malformed. */
-static uint32_t parse(const unsigned char *in, uint32_t left, struct wire_record *r)
+static uint32_t relay_parse(const unsigned char *in, uint32_t left, struct wire_record *r)
 {
     static const uint8_t length_of[] = {0, 9, 17, 9, 1, 1, 0, 9};
     if (in[0] >= sizeof length_of || length_of[in[0]] == 0 || length_of[in[0]] > left)
@@ -157,18 +157,18 @@ static uint32_t parse(const unsigned char *in, uint32_t left, struct wire_record
     return n;
 }
 
-static bool well_formed(const unsigned char *in, uint32_t bytes)
+static bool relay_well_formed(const unsigned char *in, uint32_t bytes)
 {
     struct wire_record r;
     for (uint32_t at = 0, n; at < bytes; at += n)
-        if ((n = parse(in + at, bytes - at, &r)) == 0)
+        if ((n = relay_parse(in + at, bytes - at, &r)) == 0)
             return false;
     return true;
 }
 
 /* A peer's set spares local entries, and a visible entry that already holds the announced bytes (its fence has moved all the
  * same). */
-static bool spared_by_set(struct attachment *a, const struct entry_ref *e, const void *what)
+static bool relay_spared_by_set(struct attachment *a, const struct entry_ref *e, const void *what)
 {
     const struct wire_record *announced = what;
     if (entry_local(e))
@@ -179,7 +179,7 @@ static bool spared_by_set(struct attachment *a, const struct entry_ref *e, const
     return same;
 }
 
-static bool apply_one(struct attachment *a, uint16_t source, const struct wire_record *w)
+static bool relay_apply_one(struct attachment *a, uint16_t source, const struct wire_record *w)
 {
     static const enum record_kind kind_of[] = {
         [WIRE_KEY] = RECORD_KEY, [WIRE_KEY_SET] = RECORD_SET, [WIRE_TAG] = RECORD_TAG, [WIRE_CLEAR] = RECORD_CLEAR,
@@ -201,20 +201,20 @@ static bool apply_one(struct attachment *a, uint16_t source, const struct wire_r
     if (r.kind == RECORD_KEY)
         count(a, STAT_INVALIDATED, index_kill_unless(a, w->hash, s << 1, index_spares_local, NULL));
     else if (w->kind == WIRE_KEY_SET)
-        count(a, STAT_INVALIDATED, index_kill_unless(a, w->hash, s << 1, spared_by_set, w));
+        count(a, STAT_INVALIDATED, index_kill_unless(a, w->hash, s << 1, relay_spared_by_set, w));
     return true;
 }
 
 enum relay relay_apply(struct attachment *a, uint16_t source, const unsigned char *in, uint32_t bytes, uint32_t *applied)
 {
     *applied = 0;
-    if (!well_formed(in, bytes))
+    if (!relay_well_formed(in, bytes))
         return RELAY_MALFORMED;
     ring_mark(a, clock_ms(a));
     for (uint32_t at = 0; at < bytes;) {
         struct wire_record r = {0};
-        at += parse(in + at, bytes - at, &r);
-        if (!apply_one(a, source, &r))
+        at += relay_parse(in + at, bytes - at, &r);
+        if (!relay_apply_one(a, source, &r))
             return RELAY_CORRUPT;
         ++*applied;
     }

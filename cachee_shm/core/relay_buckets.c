@@ -18,13 +18,13 @@ enum {
  * tail moves, so no word is further than one ahead. One that has not been raised for 2^32 records may be taken for a
  * newer one; never the other way round. A peer that takes so long to read a map that the cursor falls out of reach
  * meanwhile is sent every bucket. */
-static bool came_after(uint32_t own, uint64_t cursor, uint64_t tail)
+static bool buckets_came_after(uint32_t own, uint64_t cursor, uint64_t tail)
 {
     return tail - cursor > UINT32_MAX || own - (uint32_t)cursor - 1 <= (uint32_t)(tail - cursor);
 }
 
 /* A bit for each of eight. */
-static unsigned char eight_after(const struct attachment *a, const a32 *own, uint64_t cursor)
+static unsigned char buckets_eight_after(const struct attachment *a, const a32 *own, uint64_t cursor)
 {
     uint32_t seen[8];
     unsigned int bits = 0;
@@ -32,19 +32,19 @@ static unsigned char eight_after(const struct attachment *a, const a32 *own, uin
         seen[i] = load32_acquire(&own[i]);
     uint64_t tail = ring_tail(a);
     for (int i = 0; i < 8; i++)
-        bits |= (unsigned int)came_after(seen[i], cursor, tail) << i;
+        bits |= (unsigned int)buckets_came_after(seen[i], cursor, tail) << i;
     return (unsigned char)bits;
 }
 
-static bool any_after(const struct attachment *a, const a32 *own, uint32_t count, uint64_t cursor)
+static bool buckets_any_after(const struct attachment *a, const a32 *own, uint32_t count, uint64_t cursor)
 {
     for (uint32_t i = 0; i < count; i += 8)
-        if (eight_after(a, &own[i], cursor))
+        if (buckets_eight_after(a, &own[i], cursor))
             return true;
     return false;
 }
 
-static uint32_t bucket_count(const struct attachment *a) { return a->geo.ring_slots * FENCES_PER_RING_SLOT; }
+static uint32_t buckets_bucket_count(const struct attachment *a) { return a->geo.ring_slots * FENCES_PER_RING_SLOT; }
 
 enum owed relay_owes(const struct attachment *a, uint64_t cursor)
 {
@@ -53,39 +53,39 @@ enum owed relay_owes(const struct attachment *a, uint64_t cursor)
         return OWED_ALL;
     if (load_acquire(&a->header->clear_own) > cursor)
         return OWED_CLEAR;
-    bool any = any_after(a, a->own_tags, a->geo.tag_slots, cursor) || any_after(a, a->own_writes, bucket_count(a), cursor);
+    bool any = buckets_any_after(a, a->own_tags, a->geo.tag_slots, cursor) || buckets_any_after(a, a->own_writes, buckets_bucket_count(a), cursor);
     return any ? OWED_BUCKETS : OWED_NOTHING;
 }
 
 /* ---- the map ---- */
 
-static uint32_t log2_of(uint32_t power_of_two) { return (uint32_t)__builtin_ctz(power_of_two); }
+static uint32_t buckets_log2_of(uint32_t power_of_two) { return (uint32_t)__builtin_ctz(power_of_two); }
 
-uint32_t relay_map_bytes(const struct attachment *a) { return MAP_HEADER_BYTES + (a->geo.tag_slots + bucket_count(a)) / 8; }
+uint32_t relay_map_bytes(const struct attachment *a) { return MAP_HEADER_BYTES + (a->geo.tag_slots + buckets_bucket_count(a)) / 8; }
 
-static unsigned char map_byte(const struct attachment *a, uint64_t cursor, uint32_t at)
+static unsigned char buckets_map_byte(const struct attachment *a, uint64_t cursor, uint32_t at)
 {
     if (at == 0)
-        return (unsigned char)log2_of(a->geo.tag_slots);
+        return (unsigned char)buckets_log2_of(a->geo.tag_slots);
     if (at == 1)
-        return (unsigned char)log2_of(bucket_count(a));
+        return (unsigned char)buckets_log2_of(buckets_bucket_count(a));
     uint32_t n = (at - MAP_HEADER_BYTES) * 8;
-    return n < a->geo.tag_slots ? eight_after(a, &a->own_tags[n], cursor) : eight_after(a, &a->own_writes[n - a->geo.tag_slots], cursor);
+    return n < a->geo.tag_slots ? buckets_eight_after(a, &a->own_tags[n], cursor) : buckets_eight_after(a, &a->own_writes[n - a->geo.tag_slots], cursor);
 }
 
 uint32_t relay_map_pack(const struct attachment *a, uint64_t cursor, uint32_t at, unsigned char *out, uint32_t room)
 {
     uint32_t n = 0, bytes = relay_map_bytes(a);
     for (; n < room && at < bytes && n < bytes - at; n++)
-        out[n] = map_byte(a, cursor, at + n);
+        out[n] = buckets_map_byte(a, cursor, at + n);
     return n;
 }
 
-static bool may_be_log2(uint32_t bits) { return bits >= MAP_BITS_MIN && bits <= MAP_BITS_MAX; }
+static bool buckets_may_be_log2(uint32_t bits) { return bits >= MAP_BITS_MIN && bits <= MAP_BITS_MAX; }
 
 bool relay_map_read(const unsigned char *in, uint64_t bytes, struct bucket_map *map)
 {
-    if (bytes < MAP_HEADER_BYTES || !may_be_log2(in[0]) || !may_be_log2(in[1]))
+    if (bytes < MAP_HEADER_BYTES || !buckets_may_be_log2(in[0]) || !buckets_may_be_log2(in[1]))
         return false;
     uint64_t tag_bytes = 1ull << in[0] >> 3, key_bytes = 1ull << in[1] >> 3;
     map->tags = (struct bitmap){in + MAP_HEADER_BYTES, in[0]};
@@ -93,7 +93,7 @@ bool relay_map_read(const unsigned char *in, uint64_t bytes, struct bucket_map *
     return bytes == MAP_HEADER_BYTES + tag_bytes + key_bytes;
 }
 
-static bool listed(const struct bitmap *b, uint64_t hash)
+static bool buckets_listed(const struct bitmap *b, uint64_t hash)
 {
     uint64_t n = hash >> (64 - b->log2);
     return (b->bytes[n / 8] >> n % 8) & 1;
@@ -103,14 +103,14 @@ static bool listed(const struct bitmap *b, uint64_t hash)
 
 /* Map and table divide the hashes into powers of two. A cell is a part of the finer one of the two, so it has one bit and
  * one fence. */
-static uint32_t cell_bits(uint32_t log2, const struct bitmap *b) { return b->log2 > log2 ? b->log2 : log2; }
+static uint32_t buckets_cell_bits(uint32_t log2, const struct bitmap *b) { return b->log2 > log2 ? b->log2 : log2; }
 
 /* Raise the fences of cells from `at` on whose bit is set. Returns the cell to go on with: all of them are done, or no
  * step is left. What needs no look is passed over: the other zeros of a byte, the other cells of a fence. */
-static uint64_t raise_some(struct attachment *a, a64 *fences, uint32_t log2, const struct bitmap *b, uint64_t sequence, uint64_t at,
+static uint64_t buckets_raise_some(struct attachment *a, a64 *fences, uint32_t log2, const struct bitmap *b, uint64_t sequence, uint64_t at,
                            uint32_t *steps)
 {
-    uint32_t cells = cell_bits(log2, b), bit_shift = cells - b->log2, fence_shift = cells - log2;
+    uint32_t cells = buckets_cell_bits(log2, b), bit_shift = cells - b->log2, fence_shift = cells - log2;
     for (; at < 1ull << cells && *steps > 0; --*steps) {
         uint64_t n = at >> bit_shift;
         unsigned int byte = b->bytes[n / 8];
@@ -127,19 +127,19 @@ static uint64_t raise_some(struct attachment *a, a64 *fences, uint32_t log2, con
 }
 
 /* One pass: the tags' cells, then the keys'. */
-static uint64_t raise_listed(struct attachment *a, const struct bucket_map *map, uint64_t sequence, uint64_t at, uint32_t *steps)
+static uint64_t buckets_raise_listed(struct attachment *a, const struct bucket_map *map, uint64_t sequence, uint64_t at, uint32_t *steps)
 {
-    uint32_t tag_log2 = log2_of(a->geo.tag_slots), key_log2 = log2_of(bucket_count(a));
-    uint64_t tag_cells = 1ull << cell_bits(tag_log2, &map->tags);
+    uint32_t tag_log2 = buckets_log2_of(a->geo.tag_slots), key_log2 = buckets_log2_of(buckets_bucket_count(a));
+    uint64_t tag_cells = 1ull << buckets_cell_bits(tag_log2, &map->tags);
     if (at < tag_cells) {
-        at = raise_some(a, a->tag_fences, tag_log2, &map->tags, sequence, at, steps);
+        at = buckets_raise_some(a, a->tag_fences, tag_log2, &map->tags, sequence, at, steps);
         if (at == tag_cells)
             fence_raise_one(a, &a->header->tags_moved, sequence); /* FENCE: who sees it sees the tags' fences raised */
     }
-    return at < tag_cells ? at : tag_cells + raise_some(a, a->fences, key_log2, &map->keys, sequence, at - tag_cells, steps);
+    return at < tag_cells ? at : tag_cells + buckets_raise_some(a, a->fences, key_log2, &map->keys, sequence, at - tag_cells, steps);
 }
 
-static bool record_begins(struct attachment *a, uint16_t source, uint64_t *sequence)
+static bool buckets_record_begins(struct attachment *a, uint16_t source, uint64_t *sequence)
 {
     ring_mark(a, clock_ms(a));
     doubt_raise_all(a, clock_ms(a) + a->unknown_ttl_ms); /* a map does not say which of its keys are in doubt */
@@ -150,11 +150,11 @@ static bool record_begins(struct attachment *a, uint16_t source, uint64_t *seque
 bool relay_map_fence(struct attachment *a, uint16_t source, const struct bucket_map *map, uint32_t steps_max, struct map_fencing *f)
 {
     uint32_t steps = steps_max ? steps_max : 1;
-    uint64_t pass = (1ull << cell_bits(log2_of(a->geo.tag_slots), &map->tags)) + (1ull << cell_bits(log2_of(bucket_count(a)), &map->keys));
+    uint64_t pass = (1ull << buckets_cell_bits(buckets_log2_of(a->geo.tag_slots), &map->tags)) + (1ull << buckets_cell_bits(buckets_log2_of(buckets_bucket_count(a)), &map->keys));
     uint64_t at = f->at < 2 * pass ? f->at : 0, first = at < pass ? 0 : pass;
-    if (at == first && !record_begins(a, source, &f->sequence))
+    if (at == first && !buckets_record_begins(a, source, &f->sequence))
         return false;
-    f->at = first + raise_listed(a, map, f->sequence, at - first, &steps);
+    f->at = first + buckets_raise_listed(a, map, f->sequence, at - first, &steps);
     if (f->at == 2 * pass) {
         fence_seq_cst(); /* DEKKER: whoever puts a word in after we have looked there sees the fences */
         *f = (struct map_fencing){.sequence = f->sequence << 1};
@@ -165,7 +165,7 @@ bool relay_map_fence(struct attachment *a, uint16_t source, const struct bucket_
 /* ---- evicting ---- */
 
 /* Where the entry of a word begins; NULL: the word names none. */
-static const a64 *entry_named(const struct attachment *a, uint64_t word)
+static const a64 *buckets_entry_named(const struct attachment *a, uint64_t word)
 {
     uint32_t page = (word >> INDEX_PAGE_SHIFT) & INDEX_PAGE_BITS, off = (uint32_t)(word >> INDEX_OFF_SHIFT) * ENTRY_UNIT;
     return word && page < a->geo.page_count && off <= a->geo.page_bytes - ENTRY_HEADER_WORDS * 8 ? page_at(a, page, off) : NULL;
@@ -173,11 +173,11 @@ static const a64 *entry_named(const struct attachment *a, uint64_t word)
 
 /* Does a word name an entry that is listed? Only the entry's hash is read: all else of most entries would be read in vain. It
  * may be carried on under our eyes: see index_look. */
-static bool names_listed(const struct attachment *a, const a64 *at, const struct bitmap *keys, uint64_t *hash)
+static bool buckets_names_listed(const struct attachment *a, const a64 *at, const struct bitmap *keys, uint64_t *hash)
 {
     for (int tries = 0; tries < LOOK_TRIES_MAX; tries++) {
         uint64_t word = load_acquire(at); /* PUBLISH */
-        const a64 *entry = entry_named(a, word);
+        const a64 *entry = buckets_entry_named(a, word);
         if (!entry)
             return false;
         *hash = load_relaxed(&entry[ENTRY_HASH]);
@@ -185,7 +185,7 @@ static bool names_listed(const struct attachment *a, const a64 *at, const struct
         if (((load_relaxed(at) ^ word) & ~INDEX_FREQ_MASK) == 0)
             break;
     }
-    return listed(keys, *hash);
+    return buckets_listed(keys, *hash);
 }
 
 uint64_t relay_map_evict(struct attachment *a, uint16_t source, const struct bucket_map *map, uint64_t version, uint64_t from,
@@ -196,8 +196,8 @@ uint64_t relay_map_evict(struct attachment *a, uint16_t source, const struct buc
     uint32_t killed = 0;
     for (uint64_t i = from; i < end; i++) {
         if (end - i > AHEAD_WORDS)
-            __builtin_prefetch(entry_named(a, load_relaxed(&a->index[i + AHEAD_WORDS])));
-        if (names_listed(a, &a->index[i], &map->keys, &hash))
+            __builtin_prefetch(buckets_entry_named(a, load_relaxed(&a->index[i + AHEAD_WORDS])));
+        if (buckets_names_listed(a, &a->index[i], &map->keys, &hash))
             killed += index_kill_word_unless(a, &a->index[i], hash, version, index_spares_local, NULL);
     }
     count(a, STAT_INVALIDATED, killed);

@@ -9,13 +9,13 @@ enum {
     MARK_EVERY_MS = 125, /* GUARD_MARKS of them cover 2 s, twice what the guard looks back */
 };
 
-static uint64_t meta_of(const struct record *r, uint32_t lap)
+static uint64_t ring_meta_of(const struct record *r, uint32_t lap)
 {
     return (uint64_t)lap << META_LAP_SHIFT | (uint64_t)r->kind << META_KIND_SHIFT | (r->own ? META_OWN : 0) |
            (uint64_t)(r->source & META_SOURCE_BITS) << META_SOURCE_SHIFT | r->digest;
 }
 
-static uint32_t lap_of(const struct attachment *a, uint64_t position) { return (uint32_t)(position >> a->ring_bits) + 1; }
+static uint32_t ring_lap_of(const struct attachment *a, uint64_t position) { return (uint32_t)(position >> a->ring_bits) + 1; }
 
 /* Finish what the publisher of `position` may not live to finish: fence first, then tail. */
 static void ring_help(struct attachment *a, uint64_t position, uint64_t meta, uint64_t hash)
@@ -32,14 +32,14 @@ uint64_t ring_append(struct attachment *a, const struct record *r)
         if (position >> POSITION_BITS)
             return RING_CORRUPT; /* its lap may look right: 32 bits of it are compared */
         pair128 *slot = &a->ring[position & a->ring_mask];
-        uint32_t lap = lap_of(a, position);
+        uint32_t lap = ring_lap_of(a, position);
         uint64_t meta = load_acquire(&slot->meta), hash = load_acquire(&slot->hash);
         uint32_t slot_lap = (uint32_t)(meta >> META_LAP_SHIFT);
 
         if (slot_lap == lap) {
             ring_help(a, position, meta, hash);
         } else if (slot_lap == lap - 1) {
-            uint64_t mine = meta_of(r, lap);
+            uint64_t mine = ring_meta_of(r, lap);
             if (cas128(slot, meta, hash, mine, r->hash)) { /* RING */
                 ring_help(a, position, mine, r->hash);
                 if (r->own)
@@ -61,7 +61,7 @@ bool ring_read(const struct attachment *a, uint64_t sequence, struct record *out
     const pair128 *slot = &a->ring[(sequence - 1) & a->ring_mask];
     uint64_t meta = load_acquire(&slot->meta); /* RING */
     uint64_t hash = load_acquire(&slot->hash);
-    if (load_relaxed(&slot->meta) != meta || (uint32_t)(meta >> META_LAP_SHIFT) != lap_of(a, sequence - 1))
+    if (load_relaxed(&slot->meta) != meta || (uint32_t)(meta >> META_LAP_SHIFT) != ring_lap_of(a, sequence - 1))
         return false;
     *out = (struct record){
         .hash = hash,
@@ -73,7 +73,7 @@ bool ring_read(const struct attachment *a, uint64_t sequence, struct record *out
     return true;
 }
 
-static bool concerns(const struct record *r, uint64_t hash)
+static bool ring_concerns(const struct record *r, uint64_t hash)
 {
     if (record_is_range(r))
         return (r->hash ^ hash) >> (64 - INTENT_BUCKET_BITS) == 0;
@@ -90,7 +90,7 @@ bool ring_conflict(const struct attachment *a, uint64_t hash, uint64_t after, ui
         return true;
     for (uint64_t s = after + 1; s <= upto; s++) {
         struct record r;
-        if (!ring_read(a, s, &r) || (concerns(&r, hash) && !(spare_local && r.source != 0)))
+        if (!ring_read(a, s, &r) || (ring_concerns(&r, hash) && !(spare_local && r.source != 0)))
             return true;
     }
     return false;
@@ -109,7 +109,7 @@ void ring_mark(struct attachment *a, uint64_t now_ms)
     store_release(&a->header->guard_next, next + 1);
 }
 
-static bool applied_lately(const struct attachment *a, uint64_t sequence, uint64_t now_ms)
+static bool ring_applied_lately(const struct attachment *a, uint64_t sequence, uint64_t now_ms)
 {
     uint64_t next = load_acquire(&a->header->guard_next);
     for (uint64_t back = 1; back <= GUARD_MARKS && back <= next; back++) { /* the newest first */
@@ -125,7 +125,7 @@ static bool applied_lately(const struct attachment *a, uint64_t sequence, uint64
 
 /* A guarded write's record says, in its digest bits, which event it gave way to: the guard lasts a second from that
  * one, and is not renewed by the writes that it refuses. (If more than 2^16 records lie between, it lasts longer.) */
-static uint64_t guarding_event(uint64_t fence, const struct record *r)
+static uint64_t ring_guarding_event(uint64_t fence, const struct record *r)
 {
     return r->kind == RECORD_GUARDED ? fence - (uint16_t)((uint16_t)fence - r->digest) : fence;
 }
@@ -134,17 +134,17 @@ uint16_t ring_guard_bits(const struct attachment *a, uint64_t hash)
 {
     uint64_t fence = fence_of(a, hash);
     struct record r;
-    return (uint16_t)(ring_read(a, fence, &r) ? guarding_event(fence, &r) : fence);
+    return (uint16_t)(ring_read(a, fence, &r) ? ring_guarding_event(fence, &r) : fence);
 }
 
 bool ring_guards(const struct attachment *a, uint64_t hash, uint16_t digest, uint64_t now_ms)
 {
     uint64_t fence = fence_of(a, hash);
     struct record r;
-    if (fence == 0 || !applied_lately(a, fence, now_ms) || !ring_read(a, fence, &r))
+    if (fence == 0 || !ring_applied_lately(a, fence, now_ms) || !ring_read(a, fence, &r))
         return false; /* long ago: most sets end here, and have not touched the ring */
     if (r.kind == RECORD_GUARDED)
-        return applied_lately(a, guarding_event(fence, &r), now_ms);
+        return ring_applied_lately(a, ring_guarding_event(fence, &r), now_ms);
     if (r.own || r.source == 0)
         return false;
     return r.hash != hash || !r.digest || r.digest != digest;

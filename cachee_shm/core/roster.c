@@ -11,21 +11,21 @@
 /* Where Linux keeps what shm_open makes. */
 #define SHARED_MEMORY "/dev/shm"
 
-static struct flock byte_lock(uint32_t byte, short type)
+static struct flock roster_byte_lock(uint32_t byte, short type)
 {
     return (struct flock){.l_type = type, .l_whence = SEEK_SET, .l_start = LOCK_BASE + byte, .l_len = 1};
 }
 
-static bool is_segment(const struct attachment *a, int fd)
+static bool roster_is_segment(const struct attachment *a, int fd)
 {
     struct stat s;
     return fd >= 0 && fstat(fd, &s) == 0 && s.st_ino == a->file_inode && s.st_dev == a->file_device;
 }
 
-int roster_checked_fd(const struct attachment *a) { return is_segment(a, a->fd) ? a->fd : -1; }
+int roster_checked_fd(const struct attachment *a) { return roster_is_segment(a, a->fd) ? a->fd : -1; }
 
 /* Where 0, 1 or 2 are closed, the next file gets that number, and what reports an error would write into it. */
-static int beyond_standard(int fd)
+static int roster_beyond_standard(int fd)
 {
     if (fd < 0 || fd > STDERR_FILENO)
         return fd;
@@ -35,11 +35,11 @@ static int beyond_standard(int fd)
 }
 
 /* errno ENOENT: no file has the name, or another one. */
-static int open_by_name(const struct attachment *a)
+static int roster_open_by_name(const struct attachment *a)
 {
     errno = EBADF;
-    int fd = a->file_name[0] ? beyond_standard(shm_open(a->file_name, O_RDWR | O_CLOEXEC, 0)) : -1;
-    if (fd < 0 || is_segment(a, fd))
+    int fd = a->file_name[0] ? roster_beyond_standard(shm_open(a->file_name, O_RDWR | O_CLOEXEC, 0)) : -1;
+    if (fd < 0 || roster_is_segment(a, fd))
         return fd;
     close(fd);
     errno = ENOENT;
@@ -48,7 +48,7 @@ static int open_by_name(const struct attachment *a)
 
 void roster_mend_fd(struct attachment *a)
 {
-    int fd = roster_checked_fd(a) < 0 ? open_by_name(a) : -1;
+    int fd = roster_checked_fd(a) < 0 ? roster_open_by_name(a) : -1;
     if (fd >= 0)
         a->fd = fd;
 }
@@ -66,10 +66,10 @@ bool roster_named(const struct attachment *a)
     return errno != ENOENT || stat(SHARED_MEMORY, &s) != 0 || s.st_dev != a->file_device;
 }
 
-static uint64_t changed_ns(const struct stat *s) { return (uint64_t)s->st_ctim.tv_sec * 1000000000u + (uint64_t)s->st_ctim.tv_nsec; }
+static uint64_t roster_changed_ns(const struct stat *s) { return (uint64_t)s->st_ctim.tv_sec * 1000000000u + (uint64_t)s->st_ctim.tv_nsec; }
 
 /* The name is looked up only when the file has changed, or when its descriptor is not ours any more. */
-static bool is_gone(struct attachment *a)
+static bool roster_is_gone(struct attachment *a)
 {
     struct stat s;
     int fd = roster_checked_fd(a);
@@ -80,23 +80,23 @@ static bool is_gone(struct attachment *a)
         segment_map_zeros(a);
     if (cut || s.st_nlink == 0)
         return true;
-    if (changed_ns(&s) == a->file_changed_ns)
+    if (roster_changed_ns(&s) == a->file_changed_ns)
         return false;
-    a->file_changed_ns = changed_ns(&s);
+    a->file_changed_ns = roster_changed_ns(&s);
     return !roster_named(a);
 }
 
 bool roster_look(struct attachment *a, uint64_t now_ms)
 {
     a->looked_ms = now_ms;
-    if (!a->file_name[0] || !is_gone(a))
+    if (!a->file_name[0] || !roster_is_gone(a))
         return false;
     store_release(&a->header->state, SEGMENT_RETIRED);
     return true;
 }
 
 /* An open file description of this process alone. Where there is no /proc (in a chroot), the file's name leads to it. */
-static int reopen(const struct attachment *a)
+static int roster_reopen(const struct attachment *a)
 {
     int fd = roster_checked_fd(a), again = -1;
     char path[32];
@@ -105,16 +105,16 @@ static int reopen(const struct attachment *a)
         snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
         again = open(path, O_RDWR | O_CLOEXEC);
     }
-    return again < 0 && a->file_name[0] ? open_by_name(a) : again;
+    return again < 0 && a->file_name[0] ? roster_open_by_name(a) : again;
 }
 
 /* No signal handler of ours runs and no fork happens between open and close: module.c holds the interpreter. */
 void *roster_hold_byte(const struct attachment *a, uint32_t byte)
 {
-    int fd = reopen(a);
+    int fd = roster_reopen(a);
     if (fd < 0)
         return NULL;
-    struct flock lock = byte_lock(byte, F_WRLCK);
+    struct flock lock = roster_byte_lock(byte, F_WRLCK);
     void *held = MAP_FAILED;
     if (fcntl(fd, F_OFD_SETLK, &lock) == 0)
         held = mmap(NULL, HEADER_BYTES, PROT_READ, MAP_SHARED, fd, 0);
@@ -139,7 +139,7 @@ bool roster_alive(const struct attachment *a, uint32_t slot)
     if (slot >= a->geo.roster_slots)
         return false;
     int fd = roster_checked_fd(a);
-    struct flock lock = byte_lock(LOCK_SLOTS + slot, F_WRLCK);
+    struct flock lock = roster_byte_lock(LOCK_SLOTS + slot, F_WRLCK);
     if (slot == a->slot || fd < 0 || fcntl(fd, F_OFD_GETLK, &lock) != 0)
         return true;
     return lock.l_type != F_UNLCK;
@@ -148,13 +148,13 @@ bool roster_alive(const struct attachment *a, uint32_t slot)
 bool roster_bridge_alive(const struct attachment *a)
 {
     int fd = roster_checked_fd(a);
-    struct flock lock = byte_lock(LOCK_BRIDGE, F_WRLCK);
+    struct flock lock = roster_byte_lock(LOCK_BRIDGE, F_WRLCK);
     return fd < 0 || fcntl(fd, F_OFD_GETLK, &lock) != 0 || lock.l_type != F_UNLCK;
 }
 
 bool roster_in_use(const struct attachment *a)
 {
-    struct flock locks = byte_lock(LOCK_SLOTS, F_WRLCK);
+    struct flock locks = roster_byte_lock(LOCK_SLOTS, F_WRLCK);
     locks.l_len = ROSTER_SLOTS_MAX;
     return fcntl(a->fd, F_OFD_GETLK, &locks) != 0 || locks.l_type != F_UNLCK;
 }

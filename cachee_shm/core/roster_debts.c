@@ -13,12 +13,12 @@ enum { INTENT_LIFE_SHIFT = 32 };
 #define INTENT_SHARED (1ull << 31)
 #define INTENT_PLACE_BITS (INTENT_SHARED - 1)
 
-static uint64_t owner_word(uint32_t slot, uint64_t generation) { return generation << ROSTER_GEN_SHIFT | (slot + 1); }
+static uint64_t debts_owner_word(uint32_t slot, uint64_t generation) { return generation << ROSTER_GEN_SHIFT | (slot + 1); }
 
-static uint64_t my_owner_word(const struct attachment *a) { return owner_word(a->slot, a->slot_generation); }
+static uint64_t debts_my_owner_word(const struct attachment *a) { return debts_owner_word(a->slot, a->slot_generation); }
 
 /* Is the life over that an owner's word names? Then its debts were announced: its slot is given back after that. */
-static bool is_over(const struct attachment *a, uint64_t owner)
+static bool debts_is_over(const struct attachment *a, uint64_t owner)
 {
     uint32_t slot = (uint32_t)(owner & 0xffff) - 1;
     if (slot >= a->geo.roster_slots)
@@ -27,13 +27,13 @@ static bool is_over(const struct attachment *a, uint64_t owner)
     return word >> ROSTER_GEN_SHIFT != owner >> ROSTER_GEN_SHIFT || (state != SLOT_LIVE && state != SLOT_SWEPT);
 }
 
-static bool take_intent(struct attachment *a, uint64_t hash, uint32_t *place)
+static bool debts_take_intent(struct attachment *a, uint64_t hash, uint32_t *place)
 {
     uint32_t n = a->geo.intent_slots, at = reduce32((uint32_t)(hash >> 32) ^ a->slot * 0x9e3779b9u, n);
     for (uint32_t tries = 0; tries < INTENT_PROBES_MAX && tries < n; tries++, at = at + 1 < n ? at + 1 : 0) {
         struct intent *i = &a->intents[at];
         uint64_t owner = load_acquire(&i->owner);
-        if ((owner && !is_over(a, owner)) || !cas(&i->owner, &owner, my_owner_word(a)))
+        if ((owner && !debts_is_over(a, owner)) || !cas(&i->owner, &owner, debts_my_owner_word(a)))
             continue;
         store_release(&i->hash, hash); /* INTENT */
         *place = at;
@@ -42,13 +42,13 @@ static bool take_intent(struct attachment *a, uint64_t hash, uint32_t *place)
     return false;
 }
 
-static uint32_t bucket_of(uint64_t hash) { return (uint32_t)(hash >> (64 - INTENT_BUCKET_BITS)); }
+static uint32_t debts_bucket_of(uint64_t hash) { return (uint32_t)(hash >> (64 - INTENT_BUCKET_BITS)); }
 
 uint64_t roster_intend(struct attachment *a, uint64_t hash)
 {
     uint64_t life = (uint64_t)a->life << INTENT_LIFE_SHIFT;
-    uint32_t place, bucket = bucket_of(hash);
-    if (a->intents_open++ < a->geo.intent_slots / 2 && take_intent(a, hash, &place))
+    uint32_t place, bucket = debts_bucket_of(hash);
+    if (a->intents_open++ < a->geo.intent_slots / 2 && debts_take_intent(a, hash, &place))
         return life | place;
     a64 *bits = &a->me->shared[bucket / 64];
     if (a->intents_shared[bucket] < UINT16_MAX) /* there it stays, until this process leaves */
@@ -57,7 +57,7 @@ uint64_t roster_intend(struct attachment *a, uint64_t hash)
     return life | INTENT_SHARED | bucket;
 }
 
-static void settle_shared(struct attachment *a, uint32_t bucket)
+static void debts_settle_shared(struct attachment *a, uint32_t bucket)
 {
     a64 *bits = &a->me->shared[bucket / 64];
     uint16_t *open = &a->intents_shared[bucket];
@@ -68,10 +68,10 @@ static void settle_shared(struct attachment *a, uint32_t bucket)
 }
 
 /* False: it is not this process's. */
-static bool settle_exact(struct attachment *a, uint32_t place)
+static bool debts_settle_exact(struct attachment *a, uint32_t place)
 {
     struct intent *i = &a->intents[place];
-    if (load_relaxed(&i->owner) != my_owner_word(a))
+    if (load_relaxed(&i->owner) != debts_my_owner_word(a))
         return false;
     store_relaxed(&i->hash, 0); /* first: whoever takes it next finds no hash of ours there */
     store_release(&i->owner, 0);
@@ -84,8 +84,8 @@ void roster_settle(struct attachment *a, uint64_t intent)
     if (intent >> INTENT_LIFE_SHIFT != a->life || a->intents_open == 0)
         return;
     if (intent & INTENT_SHARED && place < 1u << INTENT_BUCKET_BITS)
-        settle_shared(a, place);
-    else if (place >= a->geo.intent_slots || !settle_exact(a, place))
+        debts_settle_shared(a, place);
+    else if (place >= a->geo.intent_slots || !debts_settle_exact(a, place))
         return;
     a->intents_open--;
 }
@@ -93,14 +93,14 @@ void roster_settle(struct attachment *a, uint64_t intent)
 /* ---- announcing ---- */
 
 /* Who is just joining has no counters yet. */
-static void counted(struct attachment *a)
+static void debts_counted(struct attachment *a)
 {
     if (a->me)
         count(a, STAT_INTENTS_SWEPT, 1);
 }
 
 /* False: the ring is corrupt. Nothing is owed where there is no hash. */
-static bool announce(struct attachment *a, uint64_t hash)
+static bool debts_announce(struct attachment *a, uint64_t hash)
 {
     if (!hash)
         return true;
@@ -113,25 +113,25 @@ static bool announce(struct attachment *a, uint64_t hash)
     if (s == RING_CORRUPT)
         return false;
     index_kill_lower(a, hash, s << 1);
-    counted(a);
+    debts_counted(a);
     return true;
 }
 
-static bool announce_intents(struct attachment *a, uint64_t owner)
+static bool debts_announce_intents(struct attachment *a, uint64_t owner)
 {
     bool good = true;
     for (uint32_t i = 0; i < a->geo.intent_slots && good; i++)
         if (load_relaxed(&a->intents[i].owner) == owner)
-            good = announce(a, load_acquire(&a->intents[i].hash)); /* INTENT */
+            good = debts_announce(a, load_acquire(&a->intents[i].hash)); /* INTENT */
     return good;
 }
 
 /* Every key of the bucket. */
-static bool announce_bucket(struct attachment *a, uint32_t bucket)
+static bool debts_announce_bucket(struct attachment *a, uint32_t bucket)
 {
     uint64_t hash = (uint64_t)bucket << (64 - INTENT_BUCKET_BITS) | 1; /* never EVERY_KEY */
     struct record r = {.hash = hash, .kind = RECORD_KEY, .own = true, .digest = RECORD_RANGE};
-    counted(a);
+    debts_counted(a);
     return ring_append(a, &r) != RING_CORRUPT;
 }
 
@@ -143,33 +143,33 @@ enum {
 };
 
 /* How many steps are done, of this life. */
-static uint32_t steps_done(const struct roster_slot *dead, uint64_t word)
+static uint32_t debts_steps_done(const struct roster_slot *dead, uint64_t word)
 {
     uint64_t done = load_acquire(&dead->announced); /* INTENT */
     return done >> STEPS_SHIFT == word >> ROSTER_GEN_SHIFT ? (uint32_t)done : STEP_EXACT;
 }
 
 /* Who comes late may take back what another has noted: then those steps are done again. */
-static void note_steps(struct roster_slot *dead, uint64_t word, uint32_t steps)
+static void debts_note_steps(struct roster_slot *dead, uint64_t word, uint32_t steps)
 {
     uint64_t seen = load_relaxed(&dead->announced), done = word >> ROSTER_GEN_SHIFT << STEPS_SHIFT | steps;
     cas(&dead->announced, &seen, done); /* INTENT */
 }
 
 /* Exact debts, then so many buckets. Returns the next step; STEPS_END: there is none, 0: the ring is corrupt. */
-static uint32_t announce_from(struct attachment *a, uint32_t slot, uint64_t word, uint32_t step, uint32_t buckets)
+static uint32_t debts_announce_from(struct attachment *a, uint32_t slot, uint64_t word, uint32_t step, uint32_t buckets)
 {
     struct roster_slot *dead = &a->roster[slot];
     if (step == STEP_EXACT) {
-        bool intents = announce_intents(a, owner_word(slot, word >> ROSTER_GEN_SHIFT));
-        if (!announce(a, load_acquire(&dead->verb_hash)) || !intents) /* INTENT */
+        bool intents = debts_announce_intents(a, debts_owner_word(slot, word >> ROSTER_GEN_SHIFT));
+        if (!debts_announce(a, load_acquire(&dead->verb_hash)) || !intents) /* INTENT */
             return 0;
     }
     for (step = step > STEP_BUCKETS ? step : STEP_BUCKETS; step < STEPS_END && buckets > 0; step++) {
         uint32_t bucket = step - STEP_BUCKETS;
         if (!(load_acquire(&dead->shared[bucket / 64]) >> bucket % 64 & 1)) /* INTENT */
             continue;
-        if (!announce_bucket(a, bucket))
+        if (!debts_announce_bucket(a, bucket))
             return 0;
         buckets--;
     }
@@ -179,19 +179,19 @@ static uint32_t announce_from(struct attachment *a, uint32_t slot, uint64_t word
 enum announced roster_announce(struct attachment *a, uint32_t slot, uint64_t word, bool all)
 {
     uint32_t buckets = all ? 1 << INTENT_BUCKET_BITS : a->buckets_per_call;
-    uint32_t step = announce_from(a, slot, word, steps_done(&a->roster[slot], word), buckets);
+    uint32_t step = debts_announce_from(a, slot, word, debts_steps_done(&a->roster[slot], word), buckets);
     if (step == 0) {
         store_release(&a->header->state, SEGMENT_RETIRED);
         return ANNOUNCED_NEVER;
     }
-    note_steps(&a->roster[slot], word, step);
+    debts_note_steps(&a->roster[slot], word, step);
     return step < STEPS_END ? ANNOUNCED_PART : ANNOUNCED_ALL;
 }
 
 void roster_forget(struct attachment *a, uint32_t slot, uint64_t word)
 {
     struct roster_slot *dead = &a->roster[slot];
-    uint64_t owner = owner_word(slot, word >> ROSTER_GEN_SHIFT);
+    uint64_t owner = debts_owner_word(slot, word >> ROSTER_GEN_SHIFT);
     for (uint32_t i = 0; i < a->geo.intent_slots; i++) {
         uint64_t seen = owner;
         if (load_relaxed(&a->intents[i].owner) == owner)

@@ -16,17 +16,17 @@ enum {
     MADVISE_COLLAPSE = 25,    /* MADV_COLLAPSE, which older headers lack */
 };
 
-static uint64_t align_up(uint64_t v, uint64_t to) { return (v + to - 1) / to * to; }
+static uint64_t segment_align_up(uint64_t v, uint64_t to) { return (v + to - 1) / to * to; }
 
 /* ---- creation ---- */
 
-static uint64_t time_namespace(void)
+static uint64_t segment_time_namespace(void)
 {
     struct stat s;
     return stat("/proc/self/ns/time", &s) == 0 ? (uint64_t)s.st_ino : 0;
 }
 
-static uint64_t wall_ns(void)
+static uint64_t segment_wall_ns(void)
 {
     struct timespec t;
     clock_gettime(CLOCK_REALTIME, &t);
@@ -40,7 +40,7 @@ uint64_t segment_clock_ms(void)
     return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
-static void copy_name(char *to, const char *from)
+static void segment_copy_name(char *to, const char *from)
 {
     for (size_t i = 0; i + 1 < NAME_BYTES && from && from[i]; i++)
         to[i] = from[i];
@@ -51,17 +51,17 @@ static void copy_name(char *to, const char *from)
 
 /* Incarnations are ordered: wall time first, then random bits, so that a recreated segment is the newer one; also where the
  * wall clock was set back since its predecessor was made. */
-static uint64_t new_incarnation(uint64_t seen)
+static uint64_t segment_new_incarnation(uint64_t seen)
 {
     uint16_t random = 0;
     if (getrandom(&random, sizeof random, GRND_NONBLOCK) != sizeof random)
         random = (uint16_t)getpid();
-    uint64_t now = (wall_ns() >> 16 << 16) | random;
+    uint64_t now = (segment_wall_ns() >> 16 << 16) | random;
     return now <= seen && seen < INCARNATION_MAX ? seen + 1 : now;
 }
 
 /* For bridges of other layouts. */
-static void describe(struct header *h, const struct geometry *g)
+static void segment_describe(struct header *h, const struct geometry *g)
 {
     struct kept *kept = segment_kept(h);
     kept->number = KEPT_NUMBER;
@@ -80,19 +80,19 @@ static void describe(struct header *h, const struct geometry *g)
     kept->own_tags_at = g->own_tags_at;
 }
 
-static uint64_t entry_bytes_of(const struct segment_config *config)
+static uint64_t segment_entry_bytes_of(const struct segment_config *config)
 {
     return config->entry_bytes ? config->entry_bytes : ENTRY_BYTES_TYPICAL;
 }
 
-static void fill_header(struct header *h, const struct geometry *g, const struct segment_config *config)
+static void segment_fill_header(struct header *h, const struct geometry *g, const struct segment_config *config)
 {
     h->magic = LAYOUT_MAGIC;
     h->fingerprint = LAYOUT_FINGERPRINT;
     h->total_bytes = g->total_bytes;
     h->entry_bytes = g->entry_bytes;
-    h->created_wall_ns = wall_ns();
-    h->time_namespace = time_namespace();
+    h->created_wall_ns = segment_wall_ns();
+    h->time_namespace = segment_time_namespace();
     h->roster_slots = g->roster_slots;
     h->source_slots = g->source_slots;
     h->lease_slots = g->lease_slots;
@@ -103,14 +103,14 @@ static void fill_header(struct header *h, const struct geometry *g, const struct
     h->page_bytes = g->page_bytes;
     memcpy(h->hash_key, config->hash_key, sizeof h->hash_key);
     if (!config->has_hash_key && getrandom(h->hash_key, sizeof h->hash_key, 0) != sizeof h->hash_key)
-        h->hash_key[0] = wall_ns(), h->hash_key[1] = (uint64_t)getpid();
-    copy_name(h->host, config->host);
-    copy_name(h->name, config->name);
-    describe(h, g);
+        h->hash_key[0] = segment_wall_ns(), h->hash_key[1] = (uint64_t)getpid();
+    segment_copy_name(h->host, config->host);
+    segment_copy_name(h->name, config->name);
+    segment_describe(h, g);
     uint64_t suspended_ms = 0;
     clock_suspended(&suspended_ms);
     store_relaxed(&h->suspended_ms, suspended_ms);
-    store_relaxed(&h->incarnation, new_incarnation(config->incarnation_seen));
+    store_relaxed(&h->incarnation, segment_new_incarnation(config->incarnation_seen));
     store_relaxed(&h->bridge_left, config->left_seen);
     store_relaxed(&h->clear_own, 0);
 }
@@ -118,14 +118,14 @@ static void fill_header(struct header *h, const struct geometry *g, const struct
 /* ---- mapping ---- */
 
 /* At a multiple of a huge page's size, so that the kernel can map huge pages as such. */
-static void *map_bytes(int fd, uint64_t bytes)
+static void *segment_map_bytes(int fd, uint64_t bytes)
 {
     unsigned char *range = mmap(NULL, bytes + HUGE_PAGE_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (range == MAP_FAILED)
         return MAP_FAILED;
-    unsigned char *at = (unsigned char *)align_up((uintptr_t)range, HUGE_PAGE_BYTES), *end = range + bytes + HUGE_PAGE_BYTES;
+    unsigned char *at = (unsigned char *)segment_align_up((uintptr_t)range, HUGE_PAGE_BYTES), *end = range + bytes + HUGE_PAGE_BYTES;
     void *mapped = mmap(at, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0);
-    unsigned char *behind = mapped == MAP_FAILED ? range : (unsigned char *)align_up((uintptr_t)at + bytes, HEADER_BYTES);
+    unsigned char *behind = mapped == MAP_FAILED ? range : (unsigned char *)segment_align_up((uintptr_t)at + bytes, HEADER_BYTES);
     if (mapped != MAP_FAILED && at > range)
         munmap(range, (size_t)(at - range));
     if (end > behind)
@@ -135,7 +135,7 @@ static void *map_bytes(int fd, uint64_t bytes)
 
 void *segment_map(int fd, uint64_t bytes)
 {
-    void *base = map_bytes(fd, bytes);
+    void *base = segment_map_bytes(fd, bytes);
     return base == MAP_FAILED ? NULL : base;
 }
 
@@ -144,9 +144,9 @@ void segment_unmap(void *base, uint64_t bytes) { munmap(base, bytes); }
 /* One huge page in place of 512 small ones: a read of a random key then waits for one walk of the page table less at
  * each of its misses. MADV_COLLAPSE (Linux 6.1) needs no setting of the machine's, only a page to begin with; where it
  * is refused, or takes too long, small pages do. */
-static void ask_for_huge_pages(int fd, uint64_t bytes)
+static void segment_ask_for_huge_pages(int fd, uint64_t bytes)
 {
-    unsigned char *at = map_bytes(fd, bytes);
+    unsigned char *at = segment_map_bytes(fd, bytes);
     uint64_t until_ms = segment_clock_ms() + HUGE_PAGES_MS_MAX;
     if (at == MAP_FAILED)
         return;
@@ -159,34 +159,34 @@ static void ask_for_huge_pages(int fd, uint64_t bytes)
 /* ---- a new file ---- */
 
 /* Read, not mapped: a creator that failed to reserve memory truncates the file, and a mapping would SIGBUS. */
-static bool read_header(int fd, struct header *h)
+static bool segment_read_header(int fd, struct header *h)
 {
     ssize_t n = pread(fd, h, sizeof *h, 0);
     fence_acquire(); /* READY */
     return n == (ssize_t)sizeof *h;
 }
 
-static uint64_t state_of(int fd)
+static uint64_t segment_state_of(int fd)
 {
     struct header h;
-    return read_header(fd, &h) ? load_acquire(&h.state) : SEGMENT_NEW;
+    return segment_read_header(fd, &h) ? load_acquire(&h.state) : SEGMENT_NEW;
 }
 
 /* Bytes in a file that no creator has finished: zeros, or the beginning of a header. Anything else is not ours. */
-static bool may_begin(int fd)
+static bool segment_may_begin(int fd)
 {
     uint64_t magic = 0;
     return pread(fd, &magic, sizeof magic, 0) >= 0 && (magic == 0 || magic == LAYOUT_MAGIC);
 }
 
 /* The kernel would answer a file beyond RLIMIT_FSIZE with SIGXFSZ, which ends a process that does not ignore it. */
-static bool file_may_have(uint64_t bytes)
+static bool segment_file_may_have(uint64_t bytes)
 {
     struct rlimit limit;
     return getrlimit(RLIMIT_FSIZE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY || bytes <= limit.rlim_cur;
 }
 
-static enum attach_result no_memory(int why)
+static enum attach_result segment_no_memory(int why)
 {
     errno = why;
     return why == EFBIG                      ? ATTACH_FILE_LIMIT
@@ -195,21 +195,21 @@ static enum attach_result no_memory(int why)
 }
 
 /* Reserve every byte first: a small /dev/shm is an error here, never a SIGBUS later. */
-static enum attach_result reserve(int fd, uint64_t bytes)
+static enum attach_result segment_reserve(int fd, uint64_t bytes)
 {
-    if (!file_may_have(bytes))
-        return no_memory(EFBIG);
+    if (!segment_file_may_have(bytes))
+        return segment_no_memory(EFBIG);
     if (ftruncate(fd, 0) != 0) /* nobody maps a file before it is ready */
         return ATTACH_FAILED;
     if (ftruncate(fd, (off_t)bytes) == 0)
-        ask_for_huge_pages(fd, bytes);
+        segment_ask_for_huge_pages(fd, bytes);
     int why = posix_fallocate(fd, 0, (off_t)bytes);
-    return why ? no_memory(why) : ATTACH_CREATED;
+    return why ? segment_no_memory(why) : ATTACH_CREATED;
 }
 
 /* Two ticks of the coarse clock: a process that is in an earlier segment of this name looks once a tick whether its file
  * still has the name (roster_gone). So none of its verbs that end once this segment is ready takes the old one for it. */
-static void wait_two_ticks(void)
+static void segment_wait_two_ticks(void)
 {
     struct timespec tick = {.tv_nsec = 1000 * 1000};
     clock_getres(CLOCK_MONOTONIC_COARSE, &tick);
@@ -218,7 +218,7 @@ static void wait_two_ticks(void)
 
 /* ---- validation ---- */
 
-static enum attach_result validate(const struct header *h, uint64_t file_bytes, struct geometry *g,
+static enum attach_result segment_validate(const struct header *h, uint64_t file_bytes, struct geometry *g,
                                    const struct segment_config *config)
 {
     if (load_acquire(&h->state) == SEGMENT_RETIRED)
@@ -229,8 +229,8 @@ static enum attach_result validate(const struct header *h, uint64_t file_bytes, 
         return ATTACH_LAYOUT;
     if (h->total_bytes > file_bytes || !geometry_plan(g, h->total_bytes, h->entry_bytes) || !geometry_is(h, g))
         return ATTACH_GARBAGE;
-    if (h->time_namespace != time_namespace())
-        return h->time_namespace && time_namespace() ? ATTACH_TIME_NAMESPACE : ATTACH_NO_PROC;
+    if (h->time_namespace != segment_time_namespace())
+        return h->time_namespace && segment_time_namespace() ? ATTACH_TIME_NAMESPACE : ATTACH_NO_PROC;
     if (config->has_hash_key && memcmp(h->hash_key, config->hash_key, sizeof h->hash_key) != 0)
         return ATTACH_HASH_KEY;
     return ATTACHED;
@@ -240,27 +240,27 @@ static enum attach_result validate(const struct header *h, uint64_t file_bytes, 
 
 /* Take the file's name away, unless it is another's by now. The creation lock is held: of those who find a file retired,
  * one at a time looks and unlinks. */
-static enum attach_result remove_name(const struct attachment *a)
+static enum attach_result segment_remove_name(const struct attachment *a)
 {
     if (!a->file_name[0] || !roster_named(a) || shm_unlink(a->file_name) == 0 || errno == ENOENT)
         return ATTACH_RETIRED;
     return errno == EACCES || errno == EPERM ? ATTACH_NOT_OURS : ATTACH_FAILED;
 }
 
-static enum attach_result fill(struct attachment *a, const struct segment_config *config)
+static enum attach_result segment_fill(struct attachment *a, const struct segment_config *config)
 {
     struct geometry g;
-    if (!geometry_plan(&g, config->total_bytes, entry_bytes_of(config)))
+    if (!geometry_plan(&g, config->total_bytes, segment_entry_bytes_of(config)))
         return ATTACH_TOO_SMALL;
-    enum attach_result result = reserve(a->fd, g.total_bytes);
+    enum attach_result result = segment_reserve(a->fd, g.total_bytes);
     if (result != ATTACH_CREATED)
         return result;
     struct header *h = mmap(NULL, HEADER_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, a->fd, 0);
     if (h == MAP_FAILED)
         return ATTACH_FAILED;
-    fill_header(h, &g, config);
+    segment_fill_header(h, &g, config);
     if (config->has_name)
-        wait_two_ticks();
+        segment_wait_two_ticks();
     bool named = roster_named(a);
     store_release(&h->state, named ? SEGMENT_READY : SEGMENT_RETIRED); /* READY */
     munmap(h, HEADER_BYTES);
@@ -268,81 +268,81 @@ static enum attach_result fill(struct attachment *a, const struct segment_config
 }
 
 /* What cannot be filled leaves no file behind. */
-static enum attach_result create(struct attachment *a, const struct segment_config *config)
+static enum attach_result segment_make(struct attachment *a, const struct segment_config *config)
 {
-    if (!may_begin(a->fd))
+    if (!segment_may_begin(a->fd))
         return ATTACH_GARBAGE;
-    enum attach_result result = fill(a, config);
+    enum attach_result result = segment_fill(a, config);
     if (result == ATTACH_CREATED || result == ATTACH_RETIRED)
         return result;
     int why = errno, ignored = ftruncate(a->fd, 0);
     (void)ignored;
-    remove_name(a);
+    segment_remove_name(a);
     errno = why;
     return result;
 }
 
 /* Leave it for a new one; whoever is in it notices at its next verb. Also where it says "new" because its bytes were hit
  * while processes live in it: to cut it for a new beginning would be a SIGBUS for each of them. */
-static enum attach_result retire_file(const struct attachment *a)
+static enum attach_result segment_retire_file(const struct attachment *a)
 {
     uint64_t retired = SEGMENT_RETIRED;
     off_t at = (off_t)offsetof(struct header, state);
     if (pwrite(a->fd, &retired, sizeof retired, at) != sizeof retired)
         return ATTACH_FAILED;
-    return remove_name(a);
+    return segment_remove_name(a);
 }
 
 /* The configured sizes are others, and nobody is attached who would lose by it. */
-static bool is_outgrown(const struct attachment *a, const struct segment_config *config)
+static bool segment_is_outgrown(const struct attachment *a, const struct segment_config *config)
 {
     struct header h;
     struct geometry g;
     struct stat s;
-    return config->has_name && read_header(a->fd, &h) &&
-           (h.total_bytes != config->total_bytes || h.entry_bytes != entry_bytes_of(config)) && fstat(a->fd, &s) == 0 &&
-           validate(&h, (uint64_t)s.st_size, &g, config) == ATTACHED &&
-           geometry_plan(&g, config->total_bytes, entry_bytes_of(config)) && !roster_in_use(a);
+    return config->has_name && segment_read_header(a->fd, &h) &&
+           (h.total_bytes != config->total_bytes || h.entry_bytes != segment_entry_bytes_of(config)) && fstat(a->fd, &s) == 0 &&
+           segment_validate(&h, (uint64_t)s.st_size, &g, config) == ATTACHED &&
+           geometry_plan(&g, config->total_bytes, segment_entry_bytes_of(config)) && !roster_in_use(a);
 }
 
 /* With the creation lock held, which a creator that dies leaves to the next, who begins again. */
-static enum attach_result begin_locked(const struct attachment *a, const struct segment_config *config)
+static enum attach_result segment_begin_locked(const struct attachment *a, const struct segment_config *config)
 {
-    uint64_t state = state_of(a->fd);
+    uint64_t state = segment_state_of(a->fd);
     if (!roster_named(a))
         return ATTACH_RETIRED;
     if (state == SEGMENT_RETIRED)
-        return remove_name(a);
+        return segment_remove_name(a);
     if (state == SEGMENT_NEW)
-        return roster_in_use(a) ? retire_file(a) : ATTACH_EMPTY;
-    return is_outgrown(a, config) ? retire_file(a) : ATTACHED;
+        return roster_in_use(a) ? segment_retire_file(a) : ATTACH_EMPTY;
+    return segment_is_outgrown(a, config) ? segment_retire_file(a) : ATTACHED;
 }
 
 /* What its successor is to know of a segment. */
-static void see_header(struct attachment *a)
+static void segment_see_header(struct attachment *a)
 {
     struct header h;
-    if (!read_header(a->fd, &h) || h.magic != LAYOUT_MAGIC)
+    if (!segment_read_header(a->fd, &h) || h.magic != LAYOUT_MAGIC)
         return;
     a->incarnation_seen = load_relaxed(&h.incarnation), a->lock_fence_seen = load_relaxed(&h.lock_fence);
     a->left_seen = load_relaxed(&h.bridge_left) != 0;
 }
 
 /* Keeps the creation lock if the file is this process's to fill. */
-static enum attach_result begin_file(struct attachment *a, const struct segment_config *config)
+static enum attach_result segment_begin_file(struct attachment *a, const struct segment_config *config)
 {
-    see_header(a);
-    if (state_of(a->fd) == SEGMENT_READY && !is_outgrown(a, config))
+    segment_see_header(a);
+    if (segment_state_of(a->fd) == SEGMENT_READY && !segment_is_outgrown(a, config))
         return ATTACHED;
     a->create_lock = roster_hold_byte(a, LOCK_CREATE);
     if (!a->create_lock)
         return errno == EAGAIN ? ATTACH_BUSY : ATTACH_FAILED;
-    return begin_locked(a, config);
+    return segment_begin_locked(a, config);
 }
 
 /* ---- attaching ---- */
 
-static void point_into(struct attachment *a)
+static void segment_point_into(struct attachment *a)
 {
     const struct geometry *g = &a->geo;
     a->header = (struct header *)(void *)a->base;
@@ -369,30 +369,30 @@ static void point_into(struct attachment *a)
     a->fence_shift = 64 - a->ring_bits - (uint32_t)__builtin_ctz(FENCES_PER_RING_SLOT);
 }
 
-static enum attach_result map(struct attachment *a, const struct segment_config *config)
+static enum attach_result segment_map_file(struct attachment *a, const struct segment_config *config)
 {
     struct stat s;
     if (fstat(a->fd, &s) != 0)
         return ATTACH_FAILED;
     struct header h;
-    if (!read_header(a->fd, &h))
+    if (!segment_read_header(a->fd, &h))
         return ATTACH_GARBAGE;
-    enum attach_result result = validate(&h, (uint64_t)s.st_size, &a->geo, config);
+    enum attach_result result = segment_validate(&h, (uint64_t)s.st_size, &a->geo, config);
     if (result != ATTACHED)
         return result;
-    a->base = map_bytes(a->fd, a->geo.total_bytes);
+    a->base = segment_map_bytes(a->fd, a->geo.total_bytes);
     if (a->base == MAP_FAILED) {
         a->base = NULL;
         return ATTACH_FAILED;
     }
-    point_into(a);
+    segment_point_into(a);
     memcpy(a->hash_key, h.hash_key, sizeof a->hash_key); /* as it was validated */
     a->time_namespace = h.time_namespace;
     return ATTACHED;
 }
 
 /* A word that a forked child finds 0: every verb looks at it. */
-static bool make_alive_word(struct attachment *a)
+static bool segment_make_alive_word(struct attachment *a)
 {
     void *page = mmap(NULL, HEADER_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (page == MAP_FAILED)
@@ -407,7 +407,7 @@ static bool make_alive_word(struct attachment *a)
 }
 
 /* A new life of this attachment, which holds no page and owes nothing. */
-static void forget_pages(struct attachment *a)
+static void segment_forget_pages(struct attachment *a)
 {
     static a64 lives;
     a->life = (uint32_t)add_relaxed(&lives, 1) + 1;
@@ -422,10 +422,10 @@ static void forget_pages(struct attachment *a)
     a->main_credit = 0;
 }
 
-static enum attach_result join(struct attachment *a, enum roster_kind kind)
+static enum attach_result segment_take_slot(struct attachment *a, enum roster_kind kind)
 {
     a->slot = UINT32_MAX;
-    forget_pages(a);
+    segment_forget_pages(a);
     switch (recovery_join(a, kind, clock_ms(a))) {
     case RECOVERY_JOINED:
         return ATTACHED;
@@ -436,7 +436,7 @@ static enum attach_result join(struct attachment *a, enum roster_kind kind)
     }
 }
 
-static bool remember_file(struct attachment *a)
+static bool segment_remember_file(struct attachment *a)
 {
     struct stat s;
     if (fstat(a->fd, &s) != 0)
@@ -446,7 +446,7 @@ static bool remember_file(struct attachment *a)
     return true;
 }
 
-static void copy_config(struct attachment *a, const struct segment_config *config)
+static void segment_copy_config(struct attachment *a, const struct segment_config *config)
 {
     a->has_bridge = config->has_bridge;
     a->isolation_ttl_ms = config->isolation_ttl_ms;
@@ -460,30 +460,30 @@ static void copy_config(struct attachment *a, const struct segment_config *confi
         a->file_name[i] = config->name[i];
 }
 
-static void release_create_lock(struct attachment *a)
+static void segment_release_create_lock(struct attachment *a)
 {
     roster_release_byte(a->create_lock);
     a->create_lock = NULL;
 }
 
 /* The result as it is; unless it is a good one, nothing is attached. */
-static enum attach_result done(struct attachment *a, enum attach_result result)
+static enum attach_result segment_done(struct attachment *a, enum attach_result result)
 {
     int why = errno;
     if (result != ATTACH_EMPTY)
-        release_create_lock(a);
+        segment_release_create_lock(a);
     if (result > ATTACH_EMPTY)
         segment_detach(a);
     errno = why;
     return result;
 }
 
-static bool put_stand_in(struct attachment *a)
+static bool segment_put_stand_in(struct attachment *a)
 {
     unsigned char *base = mmap(NULL, SEGMENT_BYTES_MIN, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (base == MAP_FAILED)
         return false;
-    if (!make_alive_word(a)) {
+    if (!segment_make_alive_word(a)) {
         munmap(base, SEGMENT_BYTES_MIN);
         return false;
     }
@@ -494,9 +494,9 @@ static bool put_stand_in(struct attachment *a)
     a->file_name[0] = 0;
     a->bridge_generation = a->written = a->wrote_ms = a->span_hash = a->slot = 0;
     geometry_plan(&a->geo, SEGMENT_BYTES_MIN, ENTRY_BYTES_TYPICAL);
-    point_into(a);
+    segment_point_into(a);
     a->me = &a->roster[0];
-    forget_pages(a);
+    segment_forget_pages(a);
     store_relaxed(&a->header->serve_until_ms, UINT64_MAX);
     store_release(&a->header->state, SEGMENT_RETIRED);
     return true;
@@ -507,27 +507,27 @@ enum attach_result segment_begin(struct attachment *a, int fd, const struct segm
     memset(a, 0, sizeof *a);
     a->frozen_ms = a->doorbell_fd = -1;
     a->fd = fd;
-    copy_config(a, config);
+    segment_copy_config(a, config);
     if (fd < 0)
-        return put_stand_in(a) ? ATTACHED : ATTACH_FAILED;
-    return done(a, remember_file(a) ? begin_file(a, config) : ATTACH_FAILED);
+        return segment_put_stand_in(a) ? ATTACHED : ATTACH_FAILED;
+    return segment_done(a, segment_remember_file(a) ? segment_begin_file(a, config) : ATTACH_FAILED);
 }
 
 enum attach_result segment_create(struct attachment *a, const struct segment_config *config)
 {
-    return done(a, create(a, config));
+    return segment_done(a, segment_make(a, config));
 }
 
 enum attach_result segment_join(struct attachment *a, const struct segment_config *config)
 {
-    enum attach_result result = map(a, config);
-    if (result == ATTACHED && !make_alive_word(a))
+    enum attach_result result = segment_map_file(a, config);
+    if (result == ATTACHED && !segment_make_alive_word(a))
         result = ATTACH_FAILED;
     if (result == ATTACHED)
-        result = join(a, ROSTER_WORKER);
+        result = segment_take_slot(a, ROSTER_WORKER);
     if (result == ATTACHED && !roster_named(a))
         result = ATTACH_RETIRED;
-    return done(a, result);
+    return segment_done(a, result);
 }
 
 enum attach_result segment_attach(struct attachment *a, int fd, const struct segment_config *config)
@@ -541,7 +541,7 @@ enum attach_result segment_attach(struct attachment *a, int fd, const struct seg
 
 void segment_detach(struct attachment *a)
 {
-    release_create_lock(a);
+    segment_release_create_lock(a);
     if (a->base && roster_look(a, 0)) /* also whether the file was cut: what follows writes into it */
         store_release(&a->header->state, SEGMENT_RETIRED);
     if (a->alive && segment_is_ours(a)) { /* else the slot and the mappings are those of whom we were forked from */
@@ -588,7 +588,7 @@ void segment_map_zeros(struct attachment *a)
 bool segment_stand_in(struct attachment *a, struct attachment *left)
 {
     *left = *a;
-    return put_stand_in(a);
+    return segment_put_stand_in(a);
 }
 
 bool segment_after_fork(struct attachment *a)
@@ -596,7 +596,7 @@ bool segment_after_fork(struct attachment *a)
     a->lock_page = NULL; /* not mapped here: MADV_DONTFORK */
     a->bridge_lock = NULL;
     a->bridge_generation = a->bridge_generation ? NO_BRIDGE : 0;
-    if (!a->stand_in && join(a, ROSTER_WORKER) != ATTACHED)
+    if (!a->stand_in && segment_take_slot(a, ROSTER_WORKER) != ATTACHED)
         return false;
     *a->alive = 1;
     return true;

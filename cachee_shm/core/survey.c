@@ -10,7 +10,7 @@ enum {
 };
 
 /* The page may be taken and filled anew meanwhile: then the entry is not confirmed, or the word is no longer its. */
-static void remove_invalid(struct attachment *a, const struct entry_ref *e)
+static void survey_remove_invalid(struct attachment *a, const struct entry_ref *e)
 {
     a64 *at;
     uint64_t word;
@@ -18,25 +18,25 @@ static void remove_invalid(struct attachment *a, const struct entry_ref *e)
         pages_note_dead(a, e);
 }
 
-static void look_through(struct attachment *a, uint32_t page, uint64_t word)
+static void survey_look_through(struct attachment *a, uint32_t page, uint64_t word)
 {
     struct entry_ref e = {.page_word_at = &a->page_words[page], .page_word = word};
     e.place.generation = page_generation(word);
     uint32_t end = watermark_bytes(a, load_acquire(&a->page_notes[page].watermark)); /* WATERMARK */
     for (uint32_t off = 0; off < end && entry_read(a, page, off, &e); off += entry_size(a, &e))
         if (e.tags > 0 && !entry_valid(a, &e))
-            remove_invalid(a, &e);
+            survey_remove_invalid(a, &e);
 }
 
 /* False: nothing can have become invalid here since it was last looked through. */
-static bool look_again(struct attachment *a, uint32_t page, uint64_t moved)
+static bool survey_look_again(struct attachment *a, uint32_t page, uint64_t moved)
 {
     struct page_note *note = &a->page_notes[page];
     uint64_t word = load_acquire(&a->page_words[page]); /* PAGE */
     if (page_state(word) != PAGE_SEALED || load_relaxed(&note->tags_seen) >= moved)
         return false;
     store_relaxed(&note->tags_seen, moved);
-    look_through(a, page, word);
+    survey_look_through(a, page, word);
     return true;
 }
 
@@ -48,7 +48,7 @@ void survey_some(struct attachment *a)
     if (moved != s->moved)
         *s = (struct survey){.moved = moved, .page = s->page, .left = a->geo.page_count};
     for (uint32_t notes = NOTES_PER_TURN; s->left > 0 && notes > 0 && pages > 0; notes--) {
-        pages -= look_again(a, s->page, moved);
+        pages -= survey_look_again(a, s->page, moved);
         s->page = s->page + 1 < a->geo.page_count ? s->page + 1 : 0;
         s->left--;
     }

@@ -92,13 +92,13 @@ COUNTED = (*each("HEAL", "INCR", "INCR"), "-DCOUNTED", "-DTRIES=1")
 
 # What is taken away, and where it shows.
 MUTATIONS = {
-    "NO_FENCE_CHECK": PAIRS,  # finish() does not look at the fence
+    "NO_FENCE_CHECK": PAIRS,  # index_finish() does not look at the fence
     "VISIBLE_AT_ONCE": PAIRS,  # a new key's word is not pending first
-    "NO_STANDS": PAIRS,  # finish() does not look at the key's other words
+    "NO_STANDS": PAIRS,  # index_finish() does not look at the key's other words
     "LOSER_KILLS_NOTHING": PAIRS,  # a set that lost leaves what is older than it
     "REPLACE_AT_ONCE": PAIRS,  # overwrites in place where a peer's event may have spared the old word
     "JUDGE_AFTERWARDS": PAIRS,  # the same, judged once it is visible
-    "KILL_ONCE": PAIRS,  # a word that changed under kill_lower is not looked at again
+    "KILL_ONCE": PAIRS,  # a word that changed under index_kill_lower is not looked at again
     "LOOK_ONCE": PAIRS,  # a fenced set does not look again once its record has a place
     "TOKEN_LATE": PAIRS,  # a fill's token is taken after the origin was read
     "FENCE_AFTER_TAIL": PAIRS,  # the tail passes a record whose fence is not raised

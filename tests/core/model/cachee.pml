@@ -1,8 +1,9 @@
 /* cachee.pml - one key of a segment: ring, fence, publish, fill, delete, apply. Checked by test_model.py.
  *
- * What it follows, step by step, in cachee_shm/core: ring_append and ring_help (ring.c); decide, outranks, is_current,
- * superseded, stands, finish, replace, meet, index_publish, index_remove, index_kill_lower, index_move (index.c); set, fenced
- * set, fill, add, incr and delete (cache.c); apply, the digest rule and healing (relay.c).
+ * What it follows, step by step, in cachee_shm/core: ring_append and ring_help (ring.c); index_publish, index_meet,
+ * index_replace, index_finish, index_stands, index_superseded, index_outranks, index_is_current, index_decide, index_remove,
+ * index_kill_lower, index_kill_unless and index_move (index.c); set, fenced set, fill, add, incr and delete (cache.c); apply,
+ * the digest rule and healing (relay.c). Its steps have these names without the prefix.
  *
  * Each shared access is one step; what lies between two of them is private. Sequential consistency is assumed: it
  * is the order of the steps that is checked, not the barriers that keep them in order (atomics.h argues those).
