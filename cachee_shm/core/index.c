@@ -1,42 +1,94 @@
-/* index.c - finding, publishing and removing words. See index.h.
+/* index.c - finding, publishing and removing words.
  *
- * What each verb does when it meets a word of its key. "Mine" is what a set, fill or add wants to store; an event is a
- * delete, the record of a set, or what a peer announced. Versions order sets, fills and events as their records stand in
- * the ring. An add has a version too, but the ring does not order it: an add is older than every set or fill with which it
- * is raced, and of two adds the one with the lower version is the older one.
+ * Words. A key has 16 candidate words, in two buckets. A word that names an entry of the key is "a word of
+ * the key"; it is pending (readers pass it over) or visible. "Mine" is the entry that a set, fill or add
+ * wants to store. An event is the record of a delete, of a set, or of what a peer announced; it removes what
+ * is older. Versions order sets, fills and events as their records stand in the ring. An add has a version
+ * too, but the ring does not order it: an add is older than every set or fill with which it is raced, and of
+ * two adds the one with the lower version is the older one.
  *
- *   the word holds            set                    fill                   add                         event
- *   ------------------------  ---------------------  ---------------------  --------------------------  -----------------
- *   nothing                   put mine pending, judge it
+ * What a verb does where it meets a word of its key:
+ *
+ *   the word holds            set                 fill                add                 event
+ *   ------------------------  ------------------  ------------------  ------------------  -----------
+ *   nothing                   put mine pending, then finish it                            -
  *   pending, undecided:
- *     set or fill, higher     bring it to its end    bring it to its end    bring it to its end         leave it
- *     set or fill, lower      withdraw it            withdraw it            bring it to its end         withdraw it
- *     add, higher             withdraw it            bring it to its end    withdraw it                 leave it
- *     add, lower              withdraw it            withdraw it            bring it to its end         withdraw it
+ *     set or fill, higher     bring to its end    bring to its end    bring to its end    leave it
+ *     set or fill, lower      withdraw it         withdraw it         bring to its end    withdraw it
+ *     add, higher             withdraw it         bring to its end    withdraw it         leave it
+ *     add, lower              withdraw it         withdraw it         bring to its end    withdraw it
  *   pending, shown            make it visible, then as visible
  *   pending, withdrawn        remove it
  *   visible:
- *     set or fill, higher     lose                   lose                   lose (*)                    leave it
- *     set or fill, lower      replace it             replace it             lose (*)                    remove it
- *     add, higher             replace it             lose                   lose (*)                    leave it
- *     add, lower              replace it             replace it             lose (*)                    remove it
- *     its page has moved on   take the place         take the place         take the place              leave it
+ *     set or fill, higher     lose                lose                lose (*)            leave it
+ *     set or fill, lower      replace it          replace it          lose (*)            remove it
+ *     add, higher             replace it          lose                lose (*)            leave it
+ *     add, lower              replace it          replace it          lose (*)            remove it
+ *     its page has moved on   take the place      take the place      take the place      leave it
  *
- *   (*) unless it expired, or a tag or clear is newer: then the add replaces it.
- *   A peer's event leaves local entries alone, and a visible entry that holds the announced bytes.
- *   touch and incr replace a visible word by a copy under the same version, and meet no other words.
- *   "Bring it to its end": judge it by this table as its writer would, decide, and make it visible or remove it. A helper
- *   does not help a third: what it would have to bring to its end makes it withdraw what it judges.
+ *   (*) unless the visible entry expired, or a tag or clear is newer: then the add replaces it.
  *
- * Judged as well: a set is withdrawn when a key event follows it in the ring, or a clear or tag; a fill when any record
- * follows its token; an add as a set. The record of an add is no event: it evicts nothing, and withdraws nothing but fills
- * that were loaded before it.
+ * A peer's event leaves local entries alone, and a visible entry that holds the announced bytes:
+ * index_kill_unless takes what an event spares as a predicate. touch and incr replace a visible word by a
+ * copy under the same version, and meet no other words.
  *
- * What the verbs answer. The verdict on a pending entry is one CAS in the entry (layout.h), and only an entry that was
- * shown becomes visible: so set, fill and add answer what happened, also where a helper did it and others have removed or
- * copied the entry since. An add that was withdrawn begins anew with another record: it answers "lost" only after it has
- * seen a value itself (cache_add). So it linearizes where it was shown, or where it saw that value. A set that replaces an
- * add of a higher version linearizes after it: both were under way at once.
+ * The order of the steps. A write makes room and copies its bytes first. Then comes its record in the ring,
+ * whose fence is raised before the tail passes it (ring.c); the record's sequence is the entry's version.
+ * Then the entry is published here. A new key's word goes in pending. index_finish then asks two questions:
+ * does an event stand against mine (index_superseded), and does another word of the key (index_stands)? The
+ * word becomes visible only if neither does. If new words were visible at once, a reader could see a value
+ * that was deleted before.
+ *
+ * Dekker's pattern. A publisher and an event may run at the same time on two processors. Each writes first
+ * and then reads what the other writes, with a full fence between the two:
+ *
+ *   publisher   puts its pending word in       DEKKER    reads fence, ring and the key's other words
+ *   event       raises its fence               DEKKER    reads the key's words and removes the lower ones
+ *
+ * So at least one of the two sees the other. Either the publisher sees the raised fence and withdraws, or the
+ * event sees the pending word and withdraws it. Two publishers of one key see each other's words in the same
+ * way.
+ *
+ * Overwriting in place needs no pending word where every event that follows mine would have removed the old
+ * word: the CAS fails then. Where an event may have spared the old word (index_replace), mine goes in
+ * pending.
+ *
+ * Helpers. A writer may die after its word is in. Whoever meets a pending word and may not withdraw it brings
+ * it to its end: asks the same questions as the writer, decides, and makes it visible or removes it. Nobody
+ * waits for a writer. A helper does not help a third: where that would be needed, what it is helping is
+ * withdrawn. So the depth is two.
+ *
+ * The verdict. Whether a pending entry becomes visible is decided by one CAS in the entry itself (layout.h,
+ * undecided bit), never by the word. The first decision counts. Only a shown entry's word becomes visible, so
+ * the writer learns from the entry what happened, also where a helper did it and the word has been removed or
+ * moved since.
+ *
+ * What withdraws mine besides other words: for a set or add, a key event that follows its record in the ring,
+ * a clear or one of its tags; for a fill, any record of its bucket after its token. The record of an add is
+ * no event. It evicts nothing, and refuses only fills that were loaded before it.
+ *
+ * What the verbs answer. index_publish says PUBLISH_OK exactly if the entry became visible; it may be gone
+ * again. Otherwise it never was visible and never will be, and the caller then removes all lower words of the
+ * key (cache.c): a set that loses must not return while an older value can be read. An add that was withdrawn
+ * begins again with another record. It answers "lost" only after it has seen a value itself (cache_add), so
+ * it linearizes where it was shown or where it saw that value. A set that replaces an add of a higher version
+ * linearizes after it: both were under way at once.
+ *
+ * Words that come back (ABA). A word names page, offset and 11 bits of the page's generation, so a word that
+ * was read long ago may equal one of another life. Everything that compares a word loads it, then the page
+ * word, then the word again (index_look); a page that begins another life has had all its words changed
+ * first.
+ *
+ * Bounds. Every loop has a bound. A retry means that another verb of this key or bucket made progress, so
+ * only damaged bytes reach one.
+ *
+ * The model. tests/core/model/cachee.pml has these steps under these names, and Spin tries all their
+ * interleavings for two and three processes. tests/core/test_model.py takes one rule away at a time and must
+ * see it missed: NO_FENCE_CHECK (an event against mine is not looked for), NO_STANDS (nor another word),
+ * VISIBLE_AT_ONCE (no pending word), REPLACE_AT_ONCE and JUDGE_AFTERWARDS (overwriting what was spared),
+ * LOSER_KILLS_NOTHING, KILL_ONCE and KILL_PENDING (the kill loop), ANSWER_BY_WORD (no verdict in the entry),
+ * NO_HELP and TIE (a dead writer's word), ADD_GIVES_UP, ADD_IS_EVENT, SET_YIELDS and OWN_VICTIM (adds).
+ * TOKEN_LATE, LOOK_ONCE, FENCE_AFTER_TAIL, RESERVE_FIRST and HEAL_ADDS belong to the files above and below.
  */
 #include "index.h"
 
@@ -71,7 +123,8 @@ struct candidates index_candidates(const struct attachment *a, uint64_t hash)
     return (struct candidates){.bucket = {index_bucket_at(a, first), index_bucket_at(a, second)}, .tag_bits = index_tag_bits_of(hash)};
 }
 
-/* Is this word of this hash? Fills *e; the word is read again, so that page and word belong together (ABA). */
+/* Is this word of this hash? Fills *e; the word is read again, so that page and word belong together
+ * (ABA). */
 static bool index_word_matches(const struct attachment *a, a64 *at, uint64_t word, uint64_t tag_bits, uint64_t hash,
                          struct entry_ref *e)
 {
@@ -82,9 +135,9 @@ static bool index_word_matches(const struct attachment *a, a64 *at, uint64_t wor
     return true;
 }
 
-/* For those who must not overlook an entry. It may be carried on while we look at the page that it leaves, and that page
- * begin another life: then its word here is another by now, for the word is changed first. So a word that has changed is
- * looked at again; by a lookup, so many times. */
+/* For those who must not overlook an entry. It may be carried on while we look at the page that it leaves,
+ * and that page begin another life: then its word here is another by now, for the word is changed first. So a
+ * word that has changed is looked at again; by a lookup, so many times. */
 bool index_look(const struct attachment *a, a64 *at, uint64_t tag_bits, uint64_t hash, struct entry_ref *e)
 {
     bool matches = false;
@@ -109,7 +162,8 @@ static ALWAYS_INLINE bool index_find_in(const struct attachment *a, a64 *bucket,
         bool matches = entry_open(a, word, e) && e->hash == hash;
         if (UNLIKELY(!matches))
             fence_acquire(); /* PAGE */
-        if (UNLIKELY(((load_relaxed(&bucket[i]) ^ word) & ~INDEX_FREQ_MASK) != 0)) /* carried on under our eyes, or another's now */
+        /* carried on under our eyes, or another's now */
+        if (UNLIKELY(((load_relaxed(&bucket[i]) ^ word) & ~INDEX_FREQ_MASK) != 0))
             tries++, i--;
         else if (matches && e->key_bytes == key_bytes && racing_equal(entry_key(e), key, key_bytes)) {
             e->word_at = &bucket[i];
@@ -149,8 +203,9 @@ void index_prefetch_entry(const struct attachment *a, uint64_t hash)
     __builtin_prefetch(page_at(a, page, off) + 8); /* the next line: most entries have two or three */
 }
 
-/* The word names page, offset and 11 bits of the generation. If the page has the whole generation now, it had it when the
- * word was read, for generations only rise: so the word named this entry and no other, which nobody has changed since. */
+/* The word names page, offset and 11 bits of the generation. If the page has the whole generation now, it had
+ * it when the word was read, for generations only rise: so the word named this entry and no other, which
+ * nobody has changed since. */
 bool index_still(struct entry_ref *e)
 {
     uint64_t word = load_acquire(e->word_at); /* PUBLISH */
@@ -187,8 +242,9 @@ bool entry_valid(const struct attachment *a, const struct entry_ref *e)
 
 /* ---- the verdict ---- */
 
-/* Is this pending entry to become visible? The first answer counts: true if that was yes. The entry's page cannot have begun
- * another life while its writer lives. If the writer died, eight bytes there would have to equal the undecided word. */
+/* Is this pending entry to become visible? The first answer counts: true if that was yes. The entry's page
+ * cannot have begun another life while its writer lives. If the writer died, eight bytes there would have to
+ * equal the undecided word. */
 static bool index_decide(const struct entry_ref *e, bool shown)
 {
     uint64_t decided = version_word(e->version, e->key_bytes), seen = decided | ENTRY_UNDECIDED;
@@ -232,8 +288,9 @@ bool index_remove(const struct entry_ref *e)
     return index_kill(e->word_at, e->word);
 }
 
-/* The one loop that removes what an event makes old: the entry at this word, if it is lower than `version` and not spared. A
- * word that has changed meanwhile is looked at again: what is there then may be lower too. */
+/* The one loop that removes what an event makes old: the entry at this word, if it is lower than `version`
+ * and not spared. A word that has changed meanwhile is looked at again: what is there then may be lower
+ * too. */
 static ALWAYS_INLINE bool index_kill_at(struct attachment *a, a64 *at, uint64_t tag_bits, uint64_t hash, uint64_t version,
                                   index_spares *spares, const void *what)
 {
@@ -306,8 +363,9 @@ bool index_move(a64 *at, uint64_t word, const struct place *place, uint32_t freq
 
 static bool index_is_fill(const struct entry_ref *e) { return e->version & 1; }
 
-/* May this entry no longer become visible? A fill: some fence that counts for it passed its token. A set or an add: a
- * conflicting event follows it in the ring (its bucket's fence alone may be another key's, or an add's). */
+/* May this entry no longer become visible? A fill: some fence that counts for it passed its token. A set or
+ * an add: a conflicting event follows it in the ring (its bucket's fence alone may be another key's, or an
+ * add's). */
 static bool index_superseded(const struct attachment *a, const struct entry_ref *e)
 {
     uint64_t position = e->version >> 1, fence = fence_of(a, e->hash);
@@ -318,14 +376,15 @@ static bool index_superseded(const struct attachment *a, const struct entry_ref 
     return fence > position && ring_conflict(a, e->hash, position, fence, entry_local(e));
 }
 
-/* Two words of one key: which is the newer? Equal versions (two fills under one token) are told apart by place. */
+/* Two words of one key: which is the newer? Equal versions (two fills under one token) are told apart by
+ * place. */
 static bool index_newer(const struct entry_ref *x, const struct entry_ref *y)
 {
     return x->version != y->version ? x->version > y->version : x->word_at < y->word_at;
 }
 
-/* Does mine still compete with the other, which was seen after mine? A helper may be late: when mine was decided long ago,
- * or an event has followed it, the other may be newer than all that mine was raced with. */
+/* Does mine still compete with the other, which was seen after mine? A helper may be late: when mine was
+ * decided long ago, or an event has followed it, the other may be newer than all that mine was raced with. */
 static bool index_is_current(const struct attachment *a, const struct entry_ref *mine, const struct entry_ref *other)
 {
     return index_is_undecided(mine) && (other->version < mine->version || !index_superseded(a, mine));
@@ -405,10 +464,10 @@ static void index_set_verdict(const struct entry_ref *mine, bool shown)
     store_relaxed((a64 *)&mine->at[ENTRY_VERSION], version_word(mine->version, mine->key_bytes) | (shown ? 0 : ENTRY_UNDECIDED));
 }
 
-/* Overwrite in place. Where every event after ours would have removed the old word, one CAS is enough. But a peer's
- * event spares a local value, and one that holds the announced bytes (relay.c). There ours goes in pending and is
- * judged like a new one: seen by readers for an instant only, it would still be older than what they were promised,
- * and a death in that instant would leave it. */
+/* Overwrite in place. Where every event after ours would have removed the old word, one CAS is enough. But a
+ * peer's event spares a local value, and one that holds the announced bytes (relay.c). There ours goes in
+ * pending and is judged like a new one: seen by readers for an instant only, it would still be older than
+ * what they were promised, and a death in that instant would leave it. */
 static enum sighting index_replace(struct attachment *a, const struct entry_ref *mine, const struct entry_ref *other, uint64_t now_ms)
 {
     /* A bridge may serve this segment although this process was configured without one. */
@@ -425,8 +484,8 @@ static enum sighting index_replace(struct attachment *a, const struct entry_ref 
     return !spared || index_finish(a, &ours, now_ms, true) == PUBLISH_OK ? REPLACED : BEATEN;
 }
 
-/* A word of our key is there already: bring it to its end, give way, or replace it in place. An event between mine and the
- * other, if that is higher, did not remove the other, but would have removed mine. */
+/* A word of our key is there already: bring it to its end, give way, or replace it in place. An event between
+ * mine and the other, if that is higher, did not remove the other, but would have removed mine. */
 static enum sighting index_meet(struct attachment *a, const struct entry_ref *mine, const struct entry_ref *other, uint64_t now_ms)
 {
     if (other->word & INDEX_PENDING) {
@@ -472,7 +531,8 @@ static int index_choose_victim(const struct candidates *c, const uint64_t *words
     return policy_victim(others, CANDIDATE_WORDS);
 }
 
-/* Where a new key's word goes: the emptier bucket, else a word whose page has moved on, else the policy's victim. */
+/* Where a new key's word goes: the emptier bucket, else a word whose page has moved on, else the policy's
+ * victim. */
 static int index_choose_slot(struct attachment *a, const struct candidates *c, uint64_t *seen)
 {
     uint64_t words[CANDIDATE_WORDS];

@@ -1,11 +1,31 @@
-/* pages.c - page ownership. See pages.h. */
+/* pages.c - who owns a page of value memory, and what life it is in. See pages.h for the states.
+ *
+ * A page's word says its generation, its owner and its state, and every transition is one CAS of the whole
+ * word. Rules:
+ *
+ *   1. Only the owner writes into a page. The generation rises when a page is opened for new entries, before
+ *      the first new byte is written: fence(release) stands between the CAS and the stores (PAGE). So a
+ *      reader that copied bytes and then finds the same generation has copied bytes of one life.
+ *   2. The state does not matter to a reader: entries of a page that is being drained can be read.
+ *   3. The page of a living owner is never taken from it, spare pages excepted, since nothing was written
+ *      there. A process that was stopped in the middle of a copy would go on writing into another key's
+ *      entry. The price is one pinned page for each live process and queue.
+ *   4. A takeover from a dead owner compares the whole word that was loaded before the test whether it lives:
+ *      a page that has changed hands meanwhile is left alone. Whoever takes the slot of a dead process seals
+ *      its pages first.
+ *   5. An index word has only 11 bits of the generation. A word that is left behind would come to name
+ *      another entry 2,048 lives later; so draining looks for the word of every entry that is not known to be
+ *      dead.
+ *   6. The watermark says how many bytes of the page are whole entries. It is stored after the entry
+ *      (WATERMARK), so a drain never reads half an entry.
+ */
 #include "pages.h"
 
 /* ---- what is said twice ----
  *
- * Garbage in one page word must not do more than evict. A page that is written into says so in its note too, and is taken
- * by nobody meanwhile; and its next generation is above either's, so that no word of an earlier life counts again. A life
- * whose check is wrong says nothing. */
+ * Garbage in one page word must not do more than evict. A page that is written into says so in its note too,
+ * and is taken by nobody meanwhile; and its next generation is above either's, so that no word of an earlier
+ * life counts again. A life whose check is wrong says nothing. */
 
 static uint64_t pages_checked(uint32_t page, uint64_t what)
 {
@@ -62,11 +82,13 @@ bool entry_read_more(const struct attachment *a, struct entry_ref *e)
 
 /* ---- dead bytes ----
  *
- * Never too many: where all are dead, nobody looks for words that name one of them. A word that was left would come to name
- * another entry 2,048 lives later, perhaps an older value of its own key. So who comes late (it was stopped between the
- * removal of a word and this) finds the page in another life, and counts nothing. */
+ * Never too many: where all are dead, nobody looks for words that name one of them. A word that was left
+ * would come to name another entry 2,048 lives later, perhaps an older value of its own key. So who comes
+ * late (it was stopped between the removal of a word and this) finds the page in another life, and counts
+ * nothing. */
 
-enum { NOTE_TRIES_MAX = 64 }; /* each means that another noted some; and to note fewer costs a look at what is dead */
+/* each means that another noted some; and to note fewer costs a look at what is dead */
+enum { NOTE_TRIES_MAX = 64 };
 
 static uint64_t pages_dead_word(uint64_t generation, uint32_t bytes) { return generation << 32 | bytes; }
 
@@ -126,7 +148,8 @@ static bool pages_fits(const struct attachment *a, enum open_slot slot, uint32_t
     return true;
 }
 
-/* Who fills a sealed page on, behind its watermark, writes over values if that is too low: it carries a check. */
+/* Who fills a sealed page on, behind its watermark, writes over values if that is too low: it carries a
+ * check. */
 static uint64_t pages_watermark_word(uint32_t page, uint64_t generation, uint32_t entries, uint32_t bytes)
 {
     uint64_t what = (uint64_t)entries << 48 | bytes;
@@ -183,7 +206,8 @@ void pages_seal_open(struct attachment *a, enum page_queue queue)
     pages_give_up(a, pages_gap_of(queue));
 }
 
-/* A gap that nothing fits into must not keep its page from its queue for ever: what is in it is judged by nobody. */
+/* A gap that nothing fits into must not keep its page from its queue for ever: what is in it is judged by
+ * nobody. */
 enum { GAP_TURNS_MAX = 8 };
 
 void pages_turn(struct attachment *a, enum page_queue queue)
@@ -212,7 +236,8 @@ static bool pages_claim_spare(struct attachment *a, enum page_queue queue, struc
         o->word = page_word(pages_next_generation(a, o->page, word), a->slot, queue, PAGE_OPEN);
         if (!pages_ours(a, word, PAGE_SPARE))
             continue;
-        pages_note_writer(a, o->page, o->word); /* first: there is no moment at which it is written into and does not say so */
+        /* first: there is no moment at which it is written into and does not say so */
+        pages_note_writer(a, o->page, o->word);
         if (cas(&a->page_words[o->page], &word, o->word))
             return true;
         pages_note_no_writer(a, o->page, a->slot);
@@ -274,7 +299,8 @@ bool pages_take_spare(struct attachment *a, uint32_t page)
     return true;
 }
 
-/* The page has not been through other hands since it was seen: it would be the newest of its queue now, not the oldest. */
+/* The page has not been through other hands since it was seen: it would be the newest of its queue now, not
+ * the oldest. */
 static bool pages_unchanged(const struct attachment *a, const struct sealed *seen, enum page_queue queue, uint64_t word)
 {
     return page_state(word) == PAGE_SEALED && page_queue(word) == queue && load_relaxed(&a->page_notes[seen->page].stamp) == seen->stamp &&
@@ -373,7 +399,8 @@ bool pages_hold_spans(const struct attachment *a, const struct entry_ref *e)
         uint64_t word = load_relaxed(&entry_value(e)[i]), seen = 0;
         for (int tries = 0; tries < SPAN_TRIES_MAX && !pages_holds_span(a, word); tries++) {
             seen = word;
-            word = load_relaxed(&entry_value(e)[i]); /* it changes before the page that the span leaves begins another life */
+            /* it changes before the page that the span leaves begins another life */
+            word = load_relaxed(&entry_value(e)[i]);
             if (word == seen)
                 return false;
         }

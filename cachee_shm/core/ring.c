@@ -1,9 +1,42 @@
-/* ring.c - the invalidation ring. See ring.h. */
+/* ring.c - the invalidation ring: the host's one order of everything that moved a fence.
+ *
+ * Appending is three steps, and another process can do the last two:
+ *
+ *   1. One 16-byte compare-and-swap puts the whole record into the slot at the tail (RING). It succeeds only
+ *      over the record of the lap before, so of two producers that race one wins.
+ *   2. The record's fence is raised to its sequence (fence.c).
+ *   3. The tail is advanced over it (TAIL).
+ *
+ * Whoever meets a slot that is published while the tail has not moved does steps 2 and 3 for its producer
+ * (ring_help). Both do nothing when they were done before. So a producer that is killed at any instruction
+ * leaves no hole, and nobody waits for it. The fence comes before the tail: a consumer that reads below the
+ * tail never sees a record whose fence is not raised, and a fill token (the tail) never covers an event whose
+ * fence could still be missed. The model's mutations FENCE_AFTER_TAIL and RESERVE_FIRST break these two
+ * rules, and are caught.
+ *
+ * A sequence exists for every record as soon as it is in. The slot's index supplies its low bits, the lap in
+ * the slot the high ones. A slot's lap also tells a reader whether the record is the one that it wants, or
+ * was overwritten: a cursor that is more than one ring behind is lapped, and its reader evicts more in the
+ * place of what it missed.
+ *
+ * Why one ring for all processes, and not one for each: replay, the peers' cursors, events() and the repair
+ * of a lapped peer are one position each. Two processes that append as fast as they can share one cache line
+ * and reach about 11 million records a second together, some twenty times what a bridge relays.
+ *
+ * A record carries 16 bits of its value's digest. The full digest is not here: the bridge reads it from the
+ * entry of that record's version when it sends (relay.c). It must not take the digest of whatever the key
+ * holds by then.
+ *
+ * Garbage. Laps and the tail may be damaged bytes. Appending gives up after a bounded number of tries, and
+ * the caller retires the segment (RING_CORRUPT): nobody loops for ever.
+ */
 #include "ring.h"
 
 enum {
-    APPEND_TRIES_MAX = 1 << 20, /* each failed try means that another producer got further: only garbage loops */
-    POSITION_BITS = 51,         /* 7 years of ten million records a second; an entry's version has one bit more */
+    /* each failed try means that another producer got further: only garbage loops */
+    APPEND_TRIES_MAX = 1 << 20,
+    /* 7 years of ten million records a second; an entry's version has one bit more */
+    POSITION_BITS = 51,
     CONFLICT_SCAN_MAX = 1 << 16, /* some 200 us, of a writer who stood still for so many records */
     GUARD_MS = 1000,
     MARK_EVERY_MS = 125, /* GUARD_MARKS of them cover 2 s, twice what the guard looks back */
@@ -96,9 +129,9 @@ bool ring_conflict(const struct attachment *a, uint64_t hash, uint64_t after, ui
     return false;
 }
 
-/* Guard marks are (sequence, time) pairs that the bridge writes at most every MARK_EVERY_MS, before it appends:
- * a record after mark m and before the next is at most MARK_EVERY_MS younger than m. They say how old a remote
- * record is without a time in every slot. */
+/* Guard marks are (sequence, time) pairs that the bridge writes at most every MARK_EVERY_MS, before it
+ * appends: a record after mark m and before the next is at most MARK_EVERY_MS younger than m. They say how
+ * old a remote record is without a time in every slot. */
 void ring_mark(struct attachment *a, uint64_t now_ms)
 {
     uint64_t next = load_relaxed(&a->header->guard_next);
@@ -123,8 +156,9 @@ static bool ring_applied_lately(const struct attachment *a, uint64_t sequence, u
     return false;
 }
 
-/* A guarded write's record says, in its digest bits, which event it gave way to: the guard lasts a second from that
- * one, and is not renewed by the writes that it refuses. (If more than 2^16 records lie between, it lasts longer.) */
+/* A guarded write's record says, in its digest bits, which event it gave way to: the guard lasts a second
+ * from that one, and is not renewed by the writes that it refuses. (If more than 2^16 records lie between, it
+ * lasts longer.) */
 static uint64_t ring_guarding_event(uint64_t fence, const struct record *r)
 {
     return r->kind == RECORD_GUARDED ? fence - (uint16_t)((uint16_t)fence - r->digest) : fence;

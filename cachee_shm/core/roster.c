@@ -1,4 +1,25 @@
-/* roster.c - who is attached, who lives, and the file that all of them share. See roster.h. */
+/* roster.c - who is attached, who lives, and the file that all of them share.
+ *
+ * Liveness is one question to the kernel: does anybody hold the lock on this slot's byte of the segment's
+ * file? The rules that make its answer right:
+ *
+ *   1. The lock is an OFD lock on an open file description of its own (roster_hold_byte opens the file
+ *      again). A plain descriptor would not do: a forked child inherits it, and the lock would outlive its
+ *      holder; a daemon that closes all descriptors would drop it.
+ *   2. One page of that description is mapped, MADV_DONTFORK, and the descriptor is closed at once. The
+ *      mapping keeps the description. It ends with the process, and no child has it.
+ *   3. Between open and close no fork happens and no signal handler of ours runs: the binding holds the
+ *      interpreter's lock.
+ *   4. A pid says nothing: it is reused, and means nothing in another pid namespace. Pid, command and service
+ *      are for people.
+ *   5. Where the question cannot be asked (no descriptor, an error) the answer is "lives". A slot is then
+ *      given back later. If the answer were "dead", a living process's page would be taken from it.
+ *
+ * The file's name is looked at as well. A segment that was cut, unlinked or replaced under its processes is
+ * retired by whoever notices, and every process attaches to the successor. roster_look asks the file system
+ * at most once for each tick of the coarse clock: an fstat, and a lookup of the name only where the file's
+ * ctime has changed.
+ */
 #include "roster.h"
 
 #include <errno.h>
@@ -24,7 +45,8 @@ static bool roster_is_segment(const struct attachment *a, int fd)
 
 int roster_checked_fd(const struct attachment *a) { return roster_is_segment(a, a->fd) ? a->fd : -1; }
 
-/* Where 0, 1 or 2 are closed, the next file gets that number, and what reports an error would write into it. */
+/* Where 0, 1 or 2 are closed, the next file gets that number, and what reports an error would write into
+ * it. */
 static int roster_beyond_standard(int fd)
 {
     if (fd < 0 || fd > STDERR_FILENO)
@@ -53,7 +75,8 @@ void roster_mend_fd(struct attachment *a)
         a->fd = fd;
 }
 
-/* False: the name is of another file, or of none. Under chroot, or where the name cannot be looked up, it is true. */
+/* False: the name is of another file, or of none. Under chroot, or where the name cannot be looked up, it is
+ * true. */
 bool roster_named(const struct attachment *a)
 {
     struct stat s;
@@ -95,7 +118,8 @@ bool roster_look(struct attachment *a, uint64_t now_ms)
     return true;
 }
 
-/* An open file description of this process alone. Where there is no /proc (in a chroot), the file's name leads to it. */
+/* An open file description of this process alone. Where there is no /proc (in a chroot), the file's name
+ * leads to it. */
 static int roster_reopen(const struct attachment *a)
 {
     int fd = roster_checked_fd(a), again = -1;
@@ -108,7 +132,8 @@ static int roster_reopen(const struct attachment *a)
     return again < 0 && a->file_name[0] ? roster_open_by_name(a) : again;
 }
 
-/* No signal handler of ours runs and no fork happens between open and close: module.c holds the interpreter. */
+/* No signal handler of ours runs and no fork happens between open and close: module.c holds the
+ * interpreter. */
 void *roster_hold_byte(const struct attachment *a, uint32_t byte)
 {
     int fd = roster_reopen(a);
