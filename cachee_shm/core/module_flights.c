@@ -258,3 +258,41 @@ bool flights_ready(PyObject *module)
     return flight_running && flight_type && PyModule_AddObjectRef(module, "flight", flight_running) == 0 &&
            PyModule_AddObjectRef(module, "Flight", (PyObject *)flight_type) == 0;
 }
+
+/* ---- what loads go by, and what they hold ---- */
+
+/* For synced.py: a clock that nobody can freeze or set back, in ms; the same in every segment. */
+PyObject *Segment_real_ms(SegmentObject *s, PyObject *unused)
+{
+    (void)s;
+    (void)unused;
+    return PyLong_FromUnsignedLongLong(clock_real_ms());
+}
+
+/* For tests: _lateness(ms_min, ms_unknown): when a load is late. */
+PyObject *Segment_lateness(SegmentObject *s, PyObject *args)
+{
+    uint64_t least, unknown;
+    if (!PyArg_ParseTuple(args, "O&O&:_lateness", number64_from, &least, number64_from, &unknown) || !enter(s))
+        return NULL;
+    s->a.late_ms_min = least;
+    s->a.late_ms_unknown = unknown;
+    Py_RETURN_NONE;
+}
+
+/* For tests: _holds() -> (leases, loads under way, open `writing` blocks) of this process and this attachment. */
+PyObject *Segment_holds(SegmentObject *s, PyObject *unused)
+{
+    (void)unused;
+    if (!enter(s))
+        return NULL;
+    uint32_t leases = 0, flights = 0;
+    uint64_t mine = (uint64_t)(s->a.slot_generation & 0xffff) << 12 | s->a.slot;
+    for (uint32_t i = 0; i < s->a.geo.lease_slots; i++) {
+        uint64_t word = load_acquire(&s->a.leases[i].word);
+        leases += word && (word & ((1ull << 28) - 1)) == mine;
+    }
+    for (const FlightObject *f = s->flights; f; f = f->next)
+        flights++;
+    return Py_BuildValue("(III)", leases, flights, s->a.intents_open);
+}

@@ -98,6 +98,9 @@ FlightObject *flight_new(const struct driver *d);
 PyObject *flight_stored(const FlightObject *f, PyObject *value); /* what is stored of the loaded value; NULL: an error is set */
 void snapshot_older(struct snapshot *saw, const struct snapshot *also); /* what the older of two saw */
 PyObject *Segment_stored(SegmentObject *s, PyObject *key);
+PyObject *Segment_real_ms(SegmentObject *s, PyObject *unused); /* module_flights.c, as the two below */
+PyObject *Segment_lateness(SegmentObject *s, PyObject *args);
+PyObject *Segment_holds(SegmentObject *s, PyObject *unused);
 bool flights_ready(PyObject *module);
 
 /* module_many.c: many keys, one call of the loader. many_begin: BEGIN_LOAD, then many_call, then many_finish or many_let_go;
