@@ -490,6 +490,7 @@ static int exec_module(PyObject *module)
         gather(methods, module_statistics);
         gather(methods, module_loading);
         gather(methods, module_peers);
+        gather(methods, module_stream_in);
         gather(methods, module_transactions);
         if (!import_errors() || pthread_atfork(NULL, NULL, after_fork_in_child) != 0)
             return -1;

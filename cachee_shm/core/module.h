@@ -276,6 +276,7 @@ extern PyMethodDef module_sources[];    /* module_sources.c */
 extern PyMethodDef module_statistics[]; /* module_statistics.c */
 extern PyGetSetDef module_attributes[]; /* module_statistics.c */
 extern PyMethodDef module_peers[];      /* module_peers.c */
+extern PyMethodDef module_stream_in[];  /* module_stream_in.c */
 PyObject *Segment_subscript(SegmentObject *s, PyObject *key);
 int Segment_ass_subscript(SegmentObject *s, PyObject *key, PyObject *value);
 int Segment_contains(SegmentObject *s, PyObject *key);

@@ -111,8 +111,6 @@ struct source_slot *source_at(SegmentObject *s, unsigned int i)
     return NULL;
 }
 
-/* Incarnation and cursor are two words: a death between them leaves cursor 0 of the new incarnation, which only
- * repairs more than it must. */
 static PyObject *Segment_source_store(SegmentObject *s, PyObject *args)
 {
     uint32_t i;
@@ -122,11 +120,7 @@ static PyObject *Segment_source_store(SegmentObject *s, PyObject *args)
                           number32_from, &i, number64_from, &incarnation, number64_from, &cursor) ||
         !enter_as_bridge(s) || !(slot = source_at(s, i)))
         return NULL;
-    if (load_relaxed(&slot->incarnation) != incarnation) {
-        store_release(&slot->cursor, 0);
-        store_release(&slot->incarnation, incarnation);
-    }
-    store_release(&slot->cursor, cursor);
+    peers_keep(slot, incarnation, cursor);
     Py_RETURN_NONE;
 }
 

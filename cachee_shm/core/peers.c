@@ -24,6 +24,17 @@ void peers_vouch(struct attachment *a, uint64_t until_ms)
     store_release(&a->header->bridge_until_ms, until_ms); /* PEERS */
 }
 
+/* Incarnation and cursor are two words: a death between them leaves cursor 0 of the new incarnation, which only repairs more
+ * than it must. */
+void peers_keep(struct source_slot *slot, uint64_t incarnation, uint64_t cursor)
+{
+    if (load_relaxed(&slot->incarnation) != incarnation) {
+        store_release(&slot->cursor, 0);
+        store_release(&slot->incarnation, incarnation);
+    }
+    store_release(&slot->cursor, cursor);
+}
+
 void peers_reset(struct source_slot *slot)
 {
     store_relaxed(&slot->acked, NOT_ACKED);

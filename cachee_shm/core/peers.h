@@ -1,5 +1,5 @@
-/* peers.h - what the bridge tells the workers of its peers, in the source slots: how far each says that it has applied
- * this host's ring, and which of them can be reached.
+/* peers.h - the source slots: how far each source has been applied here, and what the bridge tells the workers of its
+ * peers: how far each says that it has applied this host's ring, and which of them can be reached.
  *
  * The bridge writes the slots first and vouches for them last, some times a second; what it vouched for is void once
  * bridge_until_ms has passed. So a bridge that is dead, hung or not started yet is known by the clock, and a peer is out
@@ -17,6 +17,9 @@ struct peer {
     uint64_t fresh_ms;
     bool reachable;
 };
+
+/* The bridge: how far a source has been applied here. */
+void peers_keep(struct source_slot *slot, uint64_t incarnation, uint64_t cursor);
 
 /* The bridge: the source has said that it has applied this host's ring up to `position`. A position beyond the ring's tail is
  * not kept: once the tail had passed it, it would be believed. */

@@ -1,7 +1,9 @@
 """What a relay keeps of a source, and what it has passed on of it."""
 
 from cachee_bridge.streams.relay_log import FRAME_COST, Log, RelayOutbox
+from cachee_bridge.wire.frames import encode
 from cachee_bridge.wire.messages import PAYLOAD_ALL, Frame
+from cachee_bridge.wire.seal import SEAL_BYTES
 from tests.bridge.meshes import key
 
 MAX = 1 << 20
@@ -29,6 +31,44 @@ def ranges(box):
     while (one := box.next()) is not None:
         frames.append((one.first, one.last, one.payload))
     return frames
+
+
+def undecoded(*frames, sealed=False):
+    data = b"".join(encode(each) + bytes(SEAL_BYTES if sealed else 0) for each in frames)
+    return data, sealed, len(frames), frames[-1].last
+
+
+class TestWhatIsLoggedUndecoded:
+    def test_is_sent_as_if_it_had_been_logged_frame_by_frame(self):
+        for sealed in (False, True):
+            log = log_of(frame(11, 12, key(1)))
+            log.add_undecoded(4, 12, undecoded(frame(13, 13, b""), frame(14, 20, key(2)), sealed=sealed), MAX)
+            log.add(frame(21, 21, key(3)), MAX)
+            log.add_undecoded(4, 21, undecoded(frame(22, 22, key(4)), sealed=sealed), MAX)
+            known = [(11, 12, key(1)), (13, 20, key(2)), (21, 21, key(3)), (22, 22, key(4))]
+            assert ranges(outbox(log)) == known
+            assert log.bytes_after(20) == 2 * (FRAME_COST + len(key(1)))
+
+    def test_goes_when_there_is_no_room_the_oldest_first(self):
+        log, room = log_of(), 4 * (FRAME_COST + 60)
+        for at in range(11, 31, 2):
+            log.add_undecoded(4, at - 1, undecoded(frame(at, at), frame(at + 1, at + 1)), room)
+        assert (log.start, log.end) == (26, 30)
+        assert not outbox(log, 26).serves
+        assert [one[0] for one in ranges(outbox(log, 27))] == [27, 28, 29, 30]
+        log.add(frame(31, 31), 2 * FRAME_COST + 20)
+        assert [one[0] for one in ranges(outbox(log, 30))] == [30, 31]
+
+    def test_which_is_larger_than_all_room_leaves_its_newest_frame(self):
+        log = log_of()
+        log.add_undecoded(4, 10, undecoded(*[frame(at, at) for at in range(11, 21)]), FRAME_COST + 10)
+        assert (log.start, log.end) == (19, 20)
+
+    def test_behind_a_jump_or_of_another_life_begins_the_log_anew(self):
+        for incarnation, cursor in ((4, 12), (5, 11)):
+            log = log_of(frame(11, 11))
+            log.add_undecoded(incarnation, cursor, undecoded(frame(13, 13, incarnation=incarnation)), MAX)
+            assert (log.incarnation, log.start, log.end) == (incarnation, 13, 13)
 
 
 class TestWhoAsks:

@@ -45,3 +45,14 @@ def test_one_changed_byte_anywhere_is_noticed(message, place, difference):
     marked[place % len(marked)] ^= difference
     with pytest.raises(AuthError):
         Seal(KEY).check(bytes(marked[:-SEAL_BYTES]), bytes(marked[-SEAL_BYTES:]))
+
+
+def test_a_message_that_was_refused_is_still_the_next_one() -> None:
+    """Else one that was left out on the way could be hidden by trying twice."""
+    sender, receiver = Seal(b"k" * 32), Seal(b"k" * 32)
+    first, second = sender.of(b"first"), sender.of(b"second")
+    for _ in range(2):
+        with pytest.raises(AuthError):
+            receiver.check(b"second", second)
+    receiver.check(b"first", first)
+    receiver.check(b"second", second)

@@ -26,7 +26,8 @@ ASK = "import sysconfig as s; print(s.get_path('include')); print(s.get_config_v
 # PyObject_Hash and PyUnicode_AsUTF8AndSize are asked of a str or bytes alone. The latter raises at first
 # only, before a verb enters.
 QUIET = """
-    PyBool_Check PyBool_FromLong PyBytes_AS_STRING PyBytes_Check PyBytes_CheckExact PyCode_Check
+    PyBool_Check PyBool_FromLong PyByteArray_AS_STRING PyByteArray_CheckExact PyByteArray_GET_SIZE
+    PyBytes_AS_STRING PyBytes_Check PyBytes_CheckExact PyCode_Check
     PyCoro_CheckExact PyGen_CheckExact
     PyBytes_FromStringAndSize PyBytes_GET_SIZE PyDict_Check PyDict_CheckExact PyDict_Next
     PyErr_ExceptionMatches PyErr_Fetch PyErr_NoMemory PyErr_Occurred PyExceptionClass_Check

@@ -10,14 +10,18 @@ from typing import Any
 import pytest
 
 import cachee_shm
+from cachee_bridge.wire.frames import encode, head_of
+from cachee_bridge.wire.messages import Frame
 from cachee_shm.errors import BridgeRunning
 from tests.cachee_shm.processes import in_fork
 from tests.simulation.zombies import REFUSED
 
+FRAME = encode(Frame("shop", "web-2", 7, 42, 42, bytes((4,))))
 MARK = 0x1D0_57A1E_C0FFEE
 ARGUMENTS = {
     "heal": (0, 10),
     "apply": (1, bytes((5,))),
+    "receive": (1, 7, 41, head_of("shop", "web-2", 7), FRAME, False, 9),
     "fence_map": (1, b"a map", 0, 0, 1),
     "evict_map": (1, b"a map", 9, 0, 10),
     "source_open": ("web-3",),

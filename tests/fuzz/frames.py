@@ -77,7 +77,7 @@ def _fed(bytes_max: int, sealed: bool, pieces: list[bytes]) -> tuple[list[Messag
     try:
         for piece in pieces:
             came += decoder.feed(piece)
-            assert len(decoder._buffer) < bytes_max + PREFIX.size + SEAL_BYTES
+            assert len(decoder.kept) < bytes_max + PREFIX.size + SEAL_BYTES
     except (FrameError, AuthError) as error:
         return came, type(error)
     return came, None

@@ -99,7 +99,7 @@ class World(Cable):
         assert "g" in self.v.mesh._links.up and "v" in self.g.mesh._links.up
         links = self.v.mesh._links.by_number
         assert sum(not (link.dialled or link.up) for link in links.values()) <= HANDSHAKES_MAX
-        assert sum(1 for _ in self.v.mesh._book) <= ADDRESSES_MAX
+        assert len(self.v.mesh._book.table) <= ADDRESSES_MAX
         for number, link in links.items():
             if (attacker := self.attackers.get(number)) is not None:
                 attacker.check(link)
@@ -264,7 +264,7 @@ class Attacker:
         if self.identity is not None:
             assert link.shared <= {"shop"} and (link.name or "evil") == "evil"
         held = link.decoder.bytes_max + PREFIX.size + SEAL_BYTES
-        assert len(link.decoder._buffer) <= held + (self.chunk if link.throttle.held_since is not None else 0)
+        assert len(link.decoder.kept) <= held + (self.chunk if link.throttle.held_since is not None else 0)
         assert link._under_way <= UNREAD_BYTES_MAX + REPLIES_BYTES
         assert len(link.theirs) <= ROWS_MAX
         assert link.stamps.echoed <= microseconds(link.stamps.stamped_at)

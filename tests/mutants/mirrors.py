@@ -33,7 +33,7 @@ PROGRAMS: dict[str, tuple[str, ...]] = {
     "doubt": ("corrupt", "relay", "roster"),
     "evict": ("pages", "index", "steps"),
     "fence": ("relay", "index", "ring", "roster", "steps"),
-    "frame_layout.h": (),  # by frames of the bridge's wire, from Python
+    "frame_layout.h": ("stream_in",),
     "geometry": ("segment", "pages", "index"),
     "hash.h": ("relay", "index"),
     "index": ("index", "relay", "steps", "pages"),
@@ -55,6 +55,7 @@ PROGRAMS: dict[str, tuple[str, ...]] = {
     "roster_debts": ("roster", "steps", "relay", "segment"),
     "segment": ("segment", "roster", "corrupt"),
     "span": ("pages", "index", "relay", "steps"),
+    "stream_in": ("stream_in",),
     "survey": ("corrupt", "segment"),
     "write": ("relay", "index", "steps"),
 }
@@ -135,6 +136,8 @@ ALSO: dict[str, tuple[str, ...]] = {
         "cachee_shm/test_writing",
     ),
     f"{CORE}module_peers": ("cachee_shm/test_synced", "cachee_shm/test_health"),
+    f"{CORE}module_stream_in": ("stand_in/test_stand_in", "bridge/test_taken_frames"),
+    f"{CORE}stream_in": ("stand_in/test_stand_in", "bridge/test_taken_frames"),
     f"{CORE}module_reentry": ("cachee_shm/test_reentry",),
     f"{CORE}module_sources": ("cachee_shm/test_sources", "cachee_shm/test_events"),
     f"{CORE}module_statistics": (
@@ -281,10 +284,12 @@ ALSO: dict[str, tuple[str, ...]] = {
     "bridge/cachee_bridge/protocol/presence": ("bridge/test_belonging", "bridge/test_snapshot"),
     "bridge/cachee_bridge/protocol/readiness": ("bridge/test_belonging", "bridge/test_addresses"),
     "bridge/cachee_bridge/protocol/receiving": (
+        "bridge/test_taken_frames",
         "bridge/test_session",
         "bridge/test_farewell",
         "bridge/test_paths",
     ),
+    "bridge/cachee_bridge/protocol/intake": ("bridge/test_taken_frames",),
     "bridge/cachee_bridge/protocol/rounds": ("bridge/test_contacts", "bridge/test_paths"),
     "bridge/cachee_bridge/protocol/sending": ("bridge/test_session", "bridge/test_intake"),
     "bridge/cachee_bridge/protocol/gossip": (
@@ -361,7 +366,7 @@ ALSO: dict[str, tuple[str, ...]] = {
         "bridge/test_paths",
         "bridge/test_relayed_hosts",
     ),
-    "bridge/cachee_bridge/streams/relay_log": ("bridge/test_paths",),
+    "bridge/cachee_bridge/streams/relay_log": ("bridge/test_paths", "bridge/test_taken_frames"),
     "bridge/cachee_bridge/protocol/paths": ("bridge/test_relayed_hosts",),
 }
 

@@ -86,6 +86,8 @@ class World:
         self._choose_more(random.Random(f"more {seed}"), only.split())
         self._choose_fanout(random.Random(f"fanout {seed}"), only.split())
         self._choose_doubts(random.Random(f"doubts {seed}"), only.split())
+        self.takes_frames = not only and random.Random(f"frames {seed}").random() < 0.5
+        """Whether segments take ordinary frames off a link's bytes, so that no bridge looks at each."""
         self.hosts = {name: Host(name, self) for name in self.names}
 
     def _choose_membership(self, rng: random.Random, only: list[str]) -> None:
@@ -229,6 +231,7 @@ class World:
         number = self.namespaces.index(namespace) + 1
         segment = Watched(self.truth, host.name, namespace, number, incarnation, self.ring_slots, host.clock)
         segment.unknown_ttl_ms = UNKNOWN_TTL_MS if self.doubts is not None else 0
+        segment.takes_frames = self.takes_frames
         segment.on_isolation, segment.isolation_ttl_s = self.on_isolation, ISOLATION_TTL_S
         return segment
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 REFUSED = frozenset(
     (
-        *("heal", "apply", "fence_map", "evict_map", "draw_line", "evict_before"),
+        *("heal", "apply", "receive", "fence_map", "evict_map", "draw_line", "evict_before"),
         *("source_open", "source_store", "source_forget", "source_set_aside"),
         *(
             "raise_incarnation",
@@ -59,6 +59,18 @@ class Held:
 
     def apply(self, source: int, payload: bytes) -> int:
         return self._mine().apply(source, payload)
+
+    def receive(
+        self,
+        source: int,
+        incarnation: int,
+        cursor: int,
+        head: bytes,
+        data: bytes | bytearray,
+        sealed: bool,
+        frames_max: int,
+    ) -> tuple[int, int, int, int] | None:
+        return self._mine().receive(source, incarnation, cursor, head, data, sealed, frames_max)
 
     def fence_map(self, source: int, map_: bytes, version: int, at: int, max_steps: int) -> tuple[int, int]:
         return self._mine().fence_map(source, map_, version, at, max_steps)

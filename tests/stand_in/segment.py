@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tests.stand_in.ring import Shape
 from tests.stand_in.sources import Sources
+from tests.stand_in.stream_in import ordinary, whole_frame
 from tests.stand_in.wire import (
     ADD,
     APPLIED_AS,
@@ -67,6 +68,8 @@ class Segment(Sources):
         super().__init__(shape or Shape(), incarnation)
         self.pump_cursor = 0
         self.hash_key_fingerprint = 7
+        self.takes_frames = True
+        """False: `receive` takes none, so that the mesh looks at each."""
 
     def step(self) -> None:
         """The bridge is between two steps of a verb. A test may kill it here."""
@@ -162,6 +165,32 @@ class Segment(Sources):
             self.step()
             self.apply_one(source, kind, key, digest)
         return len(records)
+
+    def receive(
+        self,
+        source: int,
+        incarnation: int,
+        cursor: int,
+        head: bytes,
+        data: bytes | bytearray,
+        sealed: bool,
+        frames_max: int,
+    ) -> tuple[int, int, int, int] | None:
+        self._at(source)
+        at = frames = payloads = 0
+        while self.takes_frames and frames < frames_max:
+            whole = whole_frame(bytes(data[at:]), head, sealed)
+            if whole is None or not ordinary(whole.frame, cursor):
+                break
+            try:
+                if whole.frame.payload:
+                    self.apply(source, whole.frame.payload)
+            except ValueError:
+                break
+            cursor = whole.frame.last
+            self.source_store(source, incarnation, cursor)
+            at, frames, payloads = at + whole.bytes, frames + 1, payloads + bool(whole.frame.payload)
+        return (at, cursor, frames, payloads) if frames else None
 
     def apply_one(self, source: int, kind: int, key: int, digest: int) -> None:
         """A fresh position, its fence, then the eviction."""

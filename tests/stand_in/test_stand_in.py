@@ -13,6 +13,9 @@ from collections.abc import Callable
 import pytest
 
 import cachee_shm
+from cachee_bridge.wire.frames import encode, head_of
+from cachee_bridge.wire.messages import Frame
+from cachee_bridge.wire.seal import SEAL_BYTES
 from cachee_shm import errors
 from tests.cachee_shm.bridged import with_bridge
 from tests.stand_in.entries import NotACounter
@@ -27,6 +30,11 @@ TTLS = (None, None, 0, 0.05, 1, 100)
 VALUES = (1, 2, "one", "two", None, b"bytes")
 ANSWERS = (ValueError, errors.SegmentError, errors.NotACounter, NotACounter)
 LOG2 = (3, 7, 9, 13, 14)
+
+
+def encoded(frame, sealed):
+    """As a link brings it; nobody looks at the seal here."""
+    return encode(frame) + bytes(SEAL_BYTES if sealed else 0)
 
 
 def ms_of(ttl):
@@ -51,6 +59,8 @@ class Pair:
         self.tokens = []
         self.mending = None
         self.told = []
+        self.frames = 0
+        """That were taken in the fast way."""
         self.wait(self.real.now_ms())
         self.keys = self._neighbours([f"k{n}" for n in range(600)], self.real._hash, 51)
         self.tags = self._neighbours([f"t{n}" for n in range(160)], self._tag_hash, 55)
@@ -269,6 +279,51 @@ class Pair:
             lambda: self.model.apply(source, model),
         )
 
+    def do_receive(self):
+        """What a link has brought: frames of a peer, mostly in order, some odd, cut and spoiled."""
+        self.pack(max(0, self.model.tail - 300), 4096, 1 << 17)  # says digests of what is held
+        source = self.rng.choice((1, 1, 1, 2, 2, 2, 0, 4096))
+        incarnation, cursor = self.rng.choice((3, 4)), self.rng.randint(0, self.model.tail)
+        head = head_of("shop", "web-2", incarnation)
+        sealed, most = self.rng.random() < 0.5, self.rng.choice((64, 64, 64, 0, 1, 3))
+        came, last = [], cursor
+        for _ in range(self.rng.randint(0, 6)):
+            frame, last = self._frame(incarnation, last)
+            came.append(frame)
+        real, model = (b"".join(encoded(each[side], sealed) for each in came) for side in (0, 1))
+        cut = len(real) if self.rng.random() < 0.5 else self.rng.randint(0, len(real))
+        real, model = self._spoilt(bytearray(real[:cut]), bytearray(model[:cut]))
+        taken = self.both(
+            f"receive {source} {incarnation} {cursor} {model.hex()} {sealed} {most}",
+            lambda: self.real.receive(source, incarnation, cursor, head, real, sealed, most),
+            lambda: self.model.receive(source, incarnation, cursor, head, model, sealed, most),
+        )
+        if isinstance(taken, tuple):
+            self.frames += taken[2]
+
+    def _frame(self, incarnation, last):
+        """((first, last, payload) of the real one's and of the model's), and where the next begins."""
+        odd = self.rng.random() < 0.1
+        first = max(1, last + (self.rng.choice((-3, 2)) if odd else 1))
+        parts = [self._payload() for _ in range(self.rng.randint(0, 3))]
+        tail = self.rng.choice((b"",) * 18 + (b"\xff", b"\x01\0"))
+        end = first + self.rng.randint(0, 3)
+        if self.rng.random() < 0.03:
+            incarnation += 1
+        frames = [
+            Frame("shop", "web-2", incarnation, first, end, b"".join(part[side] for part in parts) + tail)
+            for side in (0, 1)
+        ]
+        return frames, max(last, end)
+
+    def _spoilt(self, *both):
+        """The same byte of each."""
+        if both[0] and self.rng.random() < 0.1:
+            at, byte = self.rng.randrange(len(both[0])), self.rng.randrange(256)
+            for each in both:
+                each[at] = byte
+        return both
+
     def do_burst(self):
         """Often more than the ring holds."""
         if self.rng.random() < 0.8:
@@ -386,6 +441,17 @@ def test_model_and_segment_answer_alike_whatever_is_asked(pair, seed):
     both.pack(max(0, both.model.tail - 512), 4096, 1 << 17)
     both.check_ring()
     assert both.real.stats()["evicted"] == 0  # the model has room for all: so must the segment have
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_model_and_segment_take_the_same_frames_off_a_link(pair, seed):
+    both = pair(seed)
+    for _ in range(60):
+        both.do_set()
+        both.do_receive()
+        both.check()
+    both.check_ring()
+    assert both.frames > 20
 
 
 def test_the_shape_is_that_of_the_smallest_segment(pair):

@@ -31,6 +31,15 @@ class Throttle:
         self.budget.owe(MESSAGE_BYTES + ROW_BYTES * rows_of(message))
         return self.budget.spent(now)
 
+    def charge_frames(self, frames: int, now: float) -> bool:
+        """As `charge` of so many frames, one after another."""
+        self.budget.owe(MESSAGE_BYTES)
+        is_spent = self.budget.spent(now)
+        if frames > 1:
+            self.budget.owe(MESSAGE_BYTES * (frames - 1))
+            is_spent = self.budget.spent(now)
+        return is_spent
+
     def hold(self, now: float) -> None:
         """The peer is not read from now on."""
         self.times_held += 1

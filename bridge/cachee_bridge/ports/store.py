@@ -84,6 +84,27 @@ class Applying(Protocol):
         """Fences, then evictions, of a whole payload; how many. ValueError: malformed, none applied."""
         ...
 
+    def receive(
+        self,
+        source: int,
+        incarnation: int,
+        cursor: int,
+        head: bytes,
+        data: bytes | bytearray,
+        sealed: bool,
+        frames_max: int,
+        /,
+    ) -> tuple[int, int, int, int] | None:
+        """Applies the ordinary frames with which `data` begins, as `apply` and `source_store` would.
+
+        A frame is ordinary if it begins with `head` (frames.head_of), is in order behind `cursor`, is whole
+        (`sealed`: with its seal, which is not checked here), and nothing about it is malformed, rare or to be
+        told to anybody. It stops before the first message that is anything else, and leaves that untouched.
+        (how many bytes, the last position of the last frame, how many frames, how many of them with records);
+        None: the first message is no such frame.
+        """
+        ...
+
     def draw_line(self) -> int:
         """A position of its own; what is asked of the origin from now on is not below it."""
         ...

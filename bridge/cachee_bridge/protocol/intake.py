@@ -11,6 +11,7 @@ answers    a peer that asks for cursors (SYNC) is answered at the end of the sli
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
@@ -18,13 +19,14 @@ from cachee_bridge.links.link import Link
 from cachee_bridge.ports.effects import Pause, Resume
 from cachee_bridge.streams.buckets import is_piece
 from cachee_bridge.streams.stream import PACK_BYTES
-from cachee_bridge.wire.budget import ROW_BYTES
+from cachee_bridge.wire.budget import MESSAGE_BYTES, ROW_BYTES
 from cachee_bridge.wire.messages import Frame, Message
 from cachee_shm.errors import FrameError
 
 if TYPE_CHECKING:
     from cachee_bridge.protocol.beats import Beats
     from cachee_bridge.protocol.collected import Collected
+    from cachee_bridge.protocol.receiving import Receiving
 
 SLICE_COST = 64 * 1024
 """In bytes of a budget, of which 16 MiB a second are two thirds of a core: about 3 ms. It is two usual
@@ -40,8 +42,16 @@ Guarded = Callable[..., None]
 class Intake:
     """Of all links of one host."""
 
-    def __init__(self, beats: Beats, on_message: OnMessage, guarded: Guarded, effects: Collected) -> None:
-        self._beats, self._on_message, self._guarded, self._effects = beats, on_message, guarded, effects
+    def __init__(
+        self,
+        beats: Beats,
+        receiving: Receiving,
+        on_message: OnMessage,
+        guarded: Guarded,
+        effects: Collected,
+    ) -> None:
+        self._beats, self._receiving, self._on_message = beats, receiving, on_message
+        self._guarded, self._effects = guarded, effects
         self._waiting: dict[Link, None] = {}
         """For their next slice, the next in turn first. Closed links are dropped when their turn comes."""
 
@@ -76,12 +86,12 @@ class Intake:
     def _hear(self, link: Link, data: bytes, now: float) -> None:
         """Handle one slice. If nothing is left of the link's bytes, the link is read again."""
         self._guarded(link, now, self._slice, link, data, now)
-        if not link.is_closed:
+        if link.syncs and not link.is_closed:
             self._guarded(link, now, self._answer, link, now)
         if link.is_closed:
             return
         over = link.throttle.held_since is not None
-        if not over and link.decoder.has_message:
+        if not over and link.decoder.kept and link.decoder.has_message:
             self._waiting[link] = None
         if link.throttle.is_paused != (over or link in self._waiting):
             link.throttle.is_paused = not link.throttle.is_paused
@@ -90,22 +100,35 @@ class Intake:
     def _slice(self, link: Link, data: bytes, now: float) -> None:
         ends_at = link.throttle.budget.owed + SLICE_COST
         link.decoder.keep(data)
-        while (message := link.decoder.take()) is not None:
-            _check_length(message)
-            self._on_message(link, message, now)
-            if link.is_closed:
-                return
-            if link.throttle.charge(message, now):
+        while link.decoder.kept:
+            frames = self._take_frames(link, ends_at, now) if link.up else 0
+            if frames:
+                is_over = link.throttle.charge_frames(frames, now)
+            else:
+                message = link.decoder.take()
+                if message is None:
+                    return
+                _check_length(message)
+                self._on_message(link, message, now)
+                if link.is_closed:
+                    return
+                is_over = link.throttle.charge(message, now)
+            if is_over:
                 self._hold(link, now)
                 return
             if link.throttle.budget.owed >= ends_at:
                 return
 
+    def _take_frames(self, link: Link, ends_at: float, now: float) -> int:
+        """As many as would be looked at one by one until the slice or the budget ends."""
+        budget = link.throttle.budget
+        frames_max = math.ceil((ends_at - budget.owed) / MESSAGE_BYTES)
+        return self._receiving.take_frames(link, budget.lasts(MESSAGE_BYTES, frames_max, now))
+
     def _answer(self, link: Link, now: float) -> None:
-        if link.syncs:
-            asked, link.syncs = link.syncs, {}
-            rows = self._beats.answer(link, asked, now)
-            link.throttle.budget.owe(ROW_BYTES * rows)
+        asked, link.syncs = link.syncs, {}
+        rows = self._beats.answer(link, asked, now)
+        link.throttle.budget.owe(ROW_BYTES * rows)
 
     def _hold(self, link: Link, now: float) -> None:
         if now >= link.complain_at:

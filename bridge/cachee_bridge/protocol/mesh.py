@@ -112,7 +112,7 @@ class Mesh:
             effects,
         )
         dispatch = Dispatch(session, admission, arrival, arbiter, gossip, book, ends, effects)
-        self._intake = Intake(session.beats, dispatch.on_message, ends.guarded, effects)
+        self._intake = Intake(session.beats, session.receiving, dispatch.on_message, ends.guarded, effects)
         self._rounds = Rounds(
             settings, rng, links, session, book, paths, dialling, belonging, presence, gossip, ends, effects
         )

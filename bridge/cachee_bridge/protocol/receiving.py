@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from cachee_bridge.streams.repair import Ask
 from cachee_bridge.streams.stream import Inbox, Verdict
 from cachee_bridge.wire.budget import WORDS_BYTES
+from cachee_bridge.wire.frames import head_of
 from cachee_bridge.wire.messages import PAYLOAD_ALL, Frame, Leave, Replay
 from cachee_shm.errors import BridgeError, FrameError
 
@@ -77,6 +78,33 @@ class Receiving:
             )
             self._say("warning", f"{text} up to {frame.last}; evicted all", peer=link.name)
         members.settle(link.name)
+
+    def take_frames(self, link: Link, frames_max: int) -> int:
+        """Apply the ordinary frames of the peer's rings that come next on the link, without looking at each;
+        how many. 0: what comes next is something else, so `on_frame` or another part has to look at it."""
+        decoder, source = link.decoder, link.name
+        namespace = decoder.frame_namespace()
+        if namespace not in link.shared or self._relaying.has_followers(source):
+            return 0
+        inbox = self._namespaces.members[namespace].sources.get(source)
+        if inbox is None:
+            return 0
+        is_sealed = decoder.seal is not None
+        if is_sealed:
+            frames_max = decoder.sealed_frames(frames_max)
+        cursor, incarnation = inbox.cursor, inbox.incarnation
+        taken = inbox.take(head_of(namespace, source, incarnation), decoder.kept, is_sealed, frames_max)
+        if taken is None:
+            return 0
+        size, last, frames, payloads = taken
+        self._namespaces.touch(namespace)
+        link.stirred.add(namespace)
+        if payloads:
+            link.beat_schedule.came()
+        data = decoder.took(size, frames)
+        came = (data, is_sealed, frames, last)
+        self._relaying.applied_undecoded((namespace, source), incarnation, cursor, came)
+        return frames
 
     def _on_relayed(self, link: Link, frame: Frame, now: float) -> None:
         inbox = self._following.inbox_for(link, frame)

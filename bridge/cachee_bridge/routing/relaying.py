@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from cachee_bridge.streams.relay_log import LOG_BYTES, LOGS_BYTES, Log, RelayOutbox
+from cachee_bridge.streams.relay_log import LOG_BYTES, LOGS_BYTES, Log, RelayOutbox, Undecoded
 from cachee_bridge.wire.messages import (
     AGE_UNKNOWN,
     HOPS_MAX,
@@ -111,6 +111,18 @@ class Relaying:
             outbox = link.relayed.outboxes.get((frame.namespace, frame.source))
             if outbox is not None:
                 self._pump(link, outbox)
+
+    def has_followers(self, source: str) -> bool:
+        """Whether `source` is relayed to anybody: each of its frames is to be sent on before the next."""
+        return source in self._followers
+
+    def applied_undecoded(self, of: tuple[str, str], incarnation: int, cursor: int, came: Undecoded) -> None:
+        """Frames `of` (namespace, source) have been applied here from `cursor` on, and the source has no
+        followers: log them for later ones."""
+        log = self._logs.get(of)
+        if log is None:
+            log = self._logs[of] = Log(incarnation, cursor)
+        log.add_undecoded(incarnation, cursor, came, min(LOG_BYTES, LOGS_BYTES // len(self._logs)))
 
     def on_replay(self, link: Link, replay: Replay) -> None:
         """A follower asks for records of a source from a position on."""

@@ -14,6 +14,7 @@ from collections import deque
 from itertools import islice
 
 from cachee_bridge.streams.buckets import is_piece
+from cachee_bridge.wire.frames import frames_of
 from cachee_bridge.wire.messages import PAYLOAD_ALL, Frame
 
 LOG_BYTES = 1 << 20
@@ -28,6 +29,15 @@ def may_be_relayed(payload: bytes) -> bool:
     return not is_piece(payload) and payload != PAYLOAD_ALL
 
 
+Undecoded = tuple[bytes, bool, int, int]
+"""Frames that follow each other without a gap, as they came: the bytes, whether each has a seal, how many,
+and the last position. Most are dropped before anybody asks for them."""
+
+
+def _cost(came: Undecoded) -> int:
+    return FRAME_COST * came[2] + len(came[0])
+
+
 class Log:
     def __init__(self, incarnation: int, cursor: int) -> None:
         """`cursor`: how far the source has been applied here."""
@@ -35,18 +45,22 @@ class Log:
         self.number = 0
         """Of the oldest frame; the next has one more."""
         self._frames: deque[Frame] = deque()
+        self._undecoded: deque[Undecoded] = deque()
+        """What follows `_frames`."""
         self._bytes = 0
 
     def begin(self, incarnation: int, cursor: int) -> None:
         """Begin anew after a gap. No follower is sent on across it: even one that had everything has now
         missed records."""
-        self.number += len(self._frames) + 1
+        self.number += len(self._frames) + sum(came[2] for came in self._undecoded) + 1
         self._frames.clear()
+        self._undecoded.clear()
         self._bytes = 0
         self.incarnation, self.start, self.end = incarnation, cursor, cursor
 
     def add(self, frame: Frame, bytes_max: int) -> None:
         """It has just been applied, and the cursor is its last."""
+        self._decode()
         gap = frame.incarnation != self.incarnation or frame.first > self.end + 1
         if gap or not may_be_relayed(frame.payload):
             self.begin(frame.incarnation, frame.last)
@@ -54,19 +68,53 @@ class Log:
         self._frames.append(frame)
         self._bytes += FRAME_COST + len(frame.payload)
         self.end = frame.last
-        while self._bytes > bytes_max and len(self._frames) > 1:
-            dropped = self._frames.popleft()
-            self.number += 1
-            self._bytes -= FRAME_COST + len(dropped.payload)
-            self.start = dropped.last
+        self._drop(bytes_max)
+
+    def add_undecoded(self, incarnation: int, cursor: int, came: Undecoded, bytes_max: int) -> None:
+        """They have just been applied, from `cursor` on to their last. Each may be relayed."""
+        if incarnation != self.incarnation or cursor > self.end:
+            self.begin(incarnation, came[3])
+            return
+        self._undecoded.append(came)
+        self._bytes += _cost(came)
+        self.end = came[3]
+        if _cost(came) > bytes_max:  # a part of it may have room
+            self._decode()
+        if self._bytes > bytes_max:
+            self._drop(bytes_max)
+
+    def _drop(self, bytes_max: int) -> None:
+        """The oldest, but for what came last. What was not decoded goes as it came, all at once."""
+        while self._bytes > bytes_max and len(self._frames) + len(self._undecoded) > 1:
+            if self._frames:
+                frame = self._frames.popleft()
+                self.number += 1
+                self._bytes -= FRAME_COST + len(frame.payload)
+                self.start = frame.last
+            else:
+                came = self._undecoded.popleft()
+                self.number += came[2]
+                self._bytes -= _cost(came)
+                self.start = came[3]
+
+    def _decode(self) -> None:
+        """Somebody asks, or something else comes."""
+        while self._undecoded:
+            came = self._undecoded.popleft()
+            self._bytes -= _cost(came)
+            for frame in frames_of(*came[:2]):
+                self._frames.append(frame)
+                self._bytes += FRAME_COST + len(frame.payload)
 
     def frame(self, number: int) -> Frame | None:
         """None: it is still to come."""
+        self._decode()
         at = number - self.number
         return self._frames[at] if at < len(self._frames) else None
 
     def after(self, cursor: int) -> int:
         """The number of the first frame that reaches beyond `cursor`."""
+        self._decode()
         at = len(self._frames)
         while at and self._frames[at - 1].last > cursor:
             at -= 1

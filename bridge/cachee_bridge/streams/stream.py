@@ -253,6 +253,18 @@ class Inbox:
         self._keep(frame.last)
         return verdict
 
+    def take(
+        self, head: bytes, data: bytearray, sealed: bool, frames_max: int
+    ) -> tuple[int, int, int, int] | None:
+        """Apply the ordinary frames with which `data` begins (`head`: how those of this stream do), without
+        looking at each: see Store.receive. None: the first is none, so `receive` has to look at it."""
+        if self.applying is not None or self.final is not None:
+            return None
+        taken = self._store.receive(self.index, self.incarnation, self.cursor, head, data, sealed, frames_max)
+        if taken is not None:
+            self._came(taken[1])
+        return taken
+
     def _collect(self, frame: Frame) -> Verdict:
         taken = self._arriving.take(frame.first, frame.last, frame.payload)
         if taken is Taken.WHOLE:
@@ -317,6 +329,10 @@ class Inbox:
 
     def _keep(self, cursor: int) -> None:
         self._store.source_store(self.index, self.incarnation, cursor)
+        self._came(cursor)
+
+    def _came(self, cursor: int) -> None:
+        """The segment has the cursor."""
         self._word.stirred.add(self._namespace)
         self._moved = True
         self.cursor = cursor

@@ -16,6 +16,8 @@ faith.
 
 from __future__ import annotations
 
+import math
+
 MESSAGE_BYTES = 1024
 ROW_BYTES = 256
 """A second of 16 MiB is 1.8 million keys to evict (two thirds of a core on a 2-core EPYC), or 16,000 messages
@@ -45,3 +47,11 @@ class Budget:
         self._left = min(self._full, self._left + max(0.0, now - self._at) * self.bytes_per_s)
         self._at = max(self._at, now)
         return self._left <= 0
+
+    def lasts(self, cost: int, times: int, now: float) -> int:
+        """How many of so many `times` it takes, until what takes `cost` out each time finds it spent."""
+        if self._left > cost * times:
+            return times
+        refilled = max(0.0, now - self._at) * self.bytes_per_s
+        left = min(self._full, max(self._left - cost, -DEBT_S * self.bytes_per_s) + refilled)
+        return min(times, 1 + max(0, math.ceil(left / cost)))

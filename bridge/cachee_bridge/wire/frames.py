@@ -20,6 +20,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 import msgpack
@@ -114,6 +115,12 @@ BODIES: dict[int, tuple[type[Message], int, Check]] = {
 """By number: the message, the wire that it came with, and the check of its body."""
 NUMBERS: dict[type[Message], int] = {shape: number for number, (shape, _, _) in BODIES.items()}
 SINCE: dict[type[Message], int] = {shape: since for shape, since, _ in BODIES.values()}
+FRAME_NUMBER = NUMBERS[Frame]
+FRAME_ARRAY = 0x90 | len(Frame._fields)
+"""The first byte of its body."""
+FRAME_BYTES_MIN = 8
+"""Of a frame, so that the length of its namespace is there."""
+HEADS_MAX = 8192
 _pack = msgpack.Packer(use_bin_type=True).pack  # one for all: each has a buffer of 256 KiB
 
 
@@ -163,6 +170,25 @@ def decode(number: int, body: bytes | bytearray | memoryview, version: int = VER
     return message
 
 
+@lru_cache(HEADS_MAX)
+def head_of(namespace: str, source: str, incarnation: int) -> bytes:
+    """How the body of each frame of one stream begins: the array, and the fields that do not change."""
+    fields: bytes = _pack((namespace, source, incarnation))
+    return bytes((FRAME_ARRAY,)) + fields[1:]
+
+
+def frames_of(data: bytes, sealed: bool) -> list[Frame]:
+    """The frames in `data`, which holds whole ones and nothing else. They were checked before."""
+    frames, at, seal_bytes = [], 0, SEAL_BYTES if sealed else 0
+    while at < len(data):
+        length, number = PREFIX.unpack_from(data, at)
+        frame = decode(number, data[at + PREFIX.size : at + PREFIX.size - 1 + length])
+        assert isinstance(frame, Frame)
+        frames.append(frame)
+        at += PREFIX.size - 1 + length + seal_bytes
+    return frames
+
+
 class Decoder:
     """Bytes in as they come, messages out. Holds at most one unfinished message of `bytes_max` bytes, and
     what came with the last one that was taken."""
@@ -174,30 +200,36 @@ class Decoder:
         """The wire that both ends agreed on, from the next message on."""
         self.seal: Seal | None = None
         """By which each message is checked, from the next one on."""
-        self._buffer = bytearray()
+        self.kept = bytearray()
+        """What has come and was not taken: for others to read, not to change."""
+        self._checked = self._checked_bytes = 0
+        """Messages at the front whose seals are known to fit, and their bytes."""
 
     @property
     def has_message(self) -> bool:
         """Whether a whole message is kept, or what cannot be the beginning of one."""
         try:
-            return self._next() is not None
+            return self._whole(0) is not None
         except (FrameError, AuthError):
             return True
 
     def keep(self, data: bytes) -> None:
         """For the next take() or feed()."""
-        self._buffer += data
+        self.kept += data
 
     def take(self) -> Message | None:
         """The next message, None if it has not all come. FrameError and AuthError end the link."""
-        whole = self._next()
-        if whole is None:
+        if (whole := self._whole(0)) is None:
             return None
         end, number = whole
-        try:
-            return decode(number, self._body(end), self.version)
-        finally:
-            del self._buffer[:end]
+        message = bytes(self.kept[:end])
+        was_checked = self._checked > 0
+        self.took(end, 1)
+        if self.seal is not None:
+            if not was_checked:
+                self.seal.check(message[:-SEAL_BYTES], message[-SEAL_BYTES:])
+            message = message[:-SEAL_BYTES]
+        return decode(number, message[PREFIX.size :], self.version)
 
     def feed(self, data: bytes) -> Iterator[Message]:
         """The messages that `data` completes, one by one. What is not taken is kept."""
@@ -205,24 +237,63 @@ class Decoder:
         while (message := self.take()) is not None:
             yield message
 
-    def _next(self) -> tuple[int, int] | None:
-        """(end, type) of the next message, its seal included; None when it is not whole yet."""
-        if len(self._buffer) < PREFIX.size:
+    # Frames that are taken without being decoded
+
+    def frame_namespace(self) -> str:
+        """The namespace of the message that comes next, if that looks like a frame, else "". Nothing is
+        checked."""
+        kept = self.kept
+        if len(kept) < FRAME_BYTES_MIN or kept[4] != FRAME_NUMBER or kept[5] != FRAME_ARRAY:
+            return ""
+        code = kept[6]
+        if 0xA0 <= code <= 0xBF:
+            return kept[7 : 7 + (code & 0x1F)].decode("latin-1")
+        return kept[8 : 8 + kept[7]].decode("latin-1") if code == 0xD9 else ""
+
+    def sealed_frames(self, frames_max: int) -> int:
+        """How many of the next messages may be taken without take(), as far as seals are concerned: whole
+        frames whose seals fit. Where nothing is sealed, `frames_max`."""
+        if self.seal is None:
+            return frames_max
+        while self._checked < frames_max and (end := self._sealed_frame(self._checked_bytes)):
+            self._checked += 1
+            self._checked_bytes = end
+        return min(frames_max, self._checked)
+
+    def took(self, taken: int, messages: int) -> bytes:
+        """The next `messages`, of `taken` bytes, were taken; these bytes."""
+        data = bytes(self.kept[:taken])
+        del self.kept[:taken]
+        if self._checked:
+            self._checked -= messages
+            self._checked_bytes -= taken
+        return data
+
+    def _sealed_frame(self, at: int) -> int:
+        """Where the frame at `at` ends, if its seal fits; else 0, and take() says what is wrong with it."""
+        assert self.seal is not None
+        try:
+            whole = self._whole(at)
+            if whole is None or whole[1] != FRAME_NUMBER:
+                return 0
+            sealed_at = whole[0] - SEAL_BYTES
+            self.seal.check(self.kept[at:sealed_at], self.kept[sealed_at : whole[0]])
+        except (FrameError, AuthError):
+            return 0
+        return whole[0]
+
+    def _whole(self, at: int) -> tuple[int, int] | None:
+        """(end, type) of the message at `at`, its seal included; None when it is not whole yet."""
+        if len(self.kept) - at < PREFIX.size:
             return None
-        length, number = PREFIX.unpack_from(self._buffer)
+        length, number = PREFIX.unpack_from(self.kept, at)
         if not 1 <= length <= self.bytes_max:
-            raise self._unreadable(length)
-        end = PREFIX.size - 1 + length + (SEAL_BYTES if self.seal is not None else 0)
-        return (end, number) if end <= len(self._buffer) else None
+            raise self._unreadable(at, length)
+        end = at + PREFIX.size - 1 + length + (SEAL_BYTES if self.seal is not None else 0)
+        return (end, number) if end <= len(self.kept) else None
 
-    def _body(self, end: int) -> bytearray:
-        if self.seal is not None:
-            end -= SEAL_BYTES
-            self.seal.check(self._buffer[:end], bytes(self._buffer[end : end + SEAL_BYTES]))
-        return self._buffer[PREFIX.size : end]
-
-    def _unreadable(self, length: int) -> FrameError | AuthError:
-        if self.bytes_max == HANDSHAKE_BYTES_MAX and self._buffer[:2] in TLS_RECORDS:
+    def _unreadable(self, at: int, length: int) -> FrameError | AuthError:
+        if self.bytes_max == HANDSHAKE_BYTES_MAX and self.kept[at : at + 2] in TLS_RECORDS:
             return AuthError(
                 "the other end speaks TLS, and this host does not; the link is closed; give both hosts a "
                 "[bridge.tls], or neither"

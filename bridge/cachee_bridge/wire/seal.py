@@ -26,16 +26,21 @@ class Seal:
 
     def of(self, message: bytes | bytearray) -> bytes:
         """The seal of the next message."""
-        state = self._keyed.copy()
-        state.update(self._number.to_bytes(8, "little"))
-        state.update(message)
+        seal = self._next(message)
         self._number += 1
-        return state.digest()
+        return seal
 
-    def check(self, message: bytes | bytearray, seal: bytes) -> None:
-        """AuthError when `seal` is not that of the next message."""
-        if not hmac.compare_digest(self.of(message), seal):
+    def check(self, message: bytes | bytearray, seal: bytes | bytearray) -> None:
+        """AuthError when `seal` is not that of the next message, which then is still to come."""
+        if not hmac.compare_digest(self._next(message), seal):
             raise AuthError(
                 "a message whose seal does not fit: changed, repeated or left out on the way; nothing of it "
                 "was applied; the link is closed"
             )
+        self._number += 1
+
+    def _next(self, message: bytes | bytearray) -> bytes:
+        state = self._keyed.copy()
+        state.update(self._number.to_bytes(8, "little"))
+        state.update(message)
+        return state.digest()
