@@ -13,7 +13,7 @@ struct frame {
 };
 
 /* Where the body of the message at `at` ends; NULL: it is no FRAME, or not whole. */
-static const unsigned char *body_end(const unsigned char *at, size_t n, uint32_t seal_bytes)
+static const unsigned char *stream_in_body_end(const unsigned char *at, size_t n, uint32_t seal_bytes)
 {
     if (n < FRAME_PREFIX_BYTES || at[4] != FRAME_TYPE)
         return NULL;
@@ -25,9 +25,9 @@ static const unsigned char *body_end(const unsigned char *at, size_t n, uint32_t
 }
 
 /* False: this is no frame of the stream, or not one that frames.py would accept. */
-static bool parse(const struct stream_in *s, const unsigned char *bytes, size_t n, struct frame *f)
+static bool stream_in_parse(const struct stream_in *s, const unsigned char *bytes, size_t n, struct frame *f)
 {
-    const unsigned char *end = body_end(bytes, n, s->seal_bytes), *at = bytes + FRAME_PREFIX_BYTES;
+    const unsigned char *end = stream_in_body_end(bytes, n, s->seal_bytes), *at = bytes + FRAME_PREFIX_BYTES;
     if (!end || (size_t)(end - at) < s->head_bytes || memcmp(at, s->head, s->head_bytes) != 0)
         return false;
     at = frame_take_uint(at + s->head_bytes, end, &f->first);
@@ -41,17 +41,17 @@ static bool parse(const struct stream_in *s, const unsigned char *bytes, size_t 
 }
 
 /* It follows that first is not 0, for 0 - 1 is above every cursor, and that first <= last. */
-static bool in_order(const struct stream_in *s, const struct frame *f)
+static bool stream_in_order(const struct stream_in *s, const struct frame *f)
 {
     return f->first - 1 <= s->cursor && f->last > s->cursor;
 }
 
-static bool plain(const struct frame *f)
+static bool stream_in_plain(const struct frame *f)
 {
     return f->payload_bytes <= FRAME_KEYS_BYTES_MAX && !(f->payload_bytes == 1 && f->payload[0] == WIRE_ALL);
 }
 
-static bool take(struct stream_in *s, const struct frame *f)
+static bool stream_in_apply(struct stream_in *s, const struct frame *f)
 {
     uint32_t applied;
     if (f->payload_bytes) {
@@ -71,8 +71,9 @@ size_t stream_in_take(struct stream_in *s, const unsigned char *bytes, size_t n,
 {
     size_t at = 0;
     struct frame f;
-    while (s->frames < frames_max && parse(s, bytes + at, n - at, &f) && in_order(s, &f) && plain(&f)) {
-        if (segment_retired(s->a) || segment_bridge_ousted(s->a) || !take(s, &f))
+    while (s->frames < frames_max && stream_in_parse(s, bytes + at, n - at, &f) && stream_in_order(s, &f) &&
+           stream_in_plain(&f)) {
+        if (segment_retired(s->a) || segment_bridge_ousted(s->a) || !stream_in_apply(s, &f))
             break;
         at += f.bytes;
     }
