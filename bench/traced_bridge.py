@@ -22,7 +22,7 @@ from cachee_bridge import __main__ as command
 from cachee_bridge.carriers import connection as connections
 from cachee_bridge.carriers import transport
 from cachee_bridge.links import link
-from cachee_bridge.protocol import paths
+from cachee_bridge.protocol import paths, sending
 from cachee_bridge.routing import fanout
 from cachee_bridge.shell import inputs, shell
 from cachee_bridge.streams import stream
@@ -67,6 +67,11 @@ def send(self: Any, message: Any, call: Any = link.Link.send) -> None:
         stack[-1].queued.append((self.name, now_ns()))
 
 
+def put(self: Any, link: Any, namespace: str, healed: Any, call: Any = sending.Sending._put) -> None:
+    call(self, link, namespace, healed)
+    stack[-1].queued.append((link.name, now_ns()))
+
+
 def receive(self: Any, frame: Any, call: Any = stream.Inbox.receive) -> Any:
     verdict = call(self, frame)
     if verdict is stream.Verdict.APPLIED and frame.payload:
@@ -91,6 +96,7 @@ def write(self: Any, number: int, data: bytes, call: Any = transport.Network.sen
 def main() -> int:
     trace = Path(sys.argv.pop(1))
     link.Link.send, stream.Inbox.receive = send, receive  # type: ignore[method-assign]
+    sending.Sending._put = put  # type: ignore[method-assign]
     inputs.Inputs.perform, transport.Network.send = perform, write  # type: ignore[method-assign]
     shell.Shell._ring_moved = turn_of(shell.Shell._ring_moved)  # type: ignore[method-assign]
     connection = connections.Connection

@@ -1,6 +1,7 @@
 /* module_bridge.c - what the bridge calls: the ring and maps of buckets out and in, its own words, sweeping. See module.h. */
 #include "module.h"
 #include "relay_buckets.h"
+#include "stream_out.h"
 
 enum { RING_READ_MAX = 4096, RING_RECORD_BYTES = 24, PACK_BYTES_MAX = PACK_RECORDS_MAX * WIRE_RECORD_BYTES_MAX };
 
@@ -38,16 +39,26 @@ static PyObject *Segment_missed(SegmentObject *s, PyObject *arg)
     return PyBytes_FromStringAndSize((const char *)&kind_of[owed], owed == OWED_NOTHING ? 0 : 1);
 }
 
+/* (healed up to, covered up to, frame): b'' for nothing of ours in what is covered; and covered up to `cursor` itself if no frame
+ * can be made. */
 static PyObject *Segment_heal(SegmentObject *s, PyObject *args)
 {
-    uint64_t cursor;
+    uint64_t cursor, after;
     uint32_t records_max;
-    if (!PyArg_ParseTuple(args, "O&O&:heal",
-                          number64_from, &cursor, number32_from, &records_max) || !enter_as_bridge(s))
+    PyObject *bytes;
+    struct stream_frame frame;
+    if (!PyArg_ParseTuple(args, "O&O&O&S:heal",
+                          number64_from, &cursor, number32_from, &records_max, number64_from, &after, &bytes) ||
+        !enter_as_bridge(s))
         return NULL;
-    uint64_t to = cursor;
-    relay_heal(&s->a, &to, records_max);
-    return PyLong_FromUnsignedLongLong(to);
+    if (after > cursor || PyBytes_GET_SIZE(bytes) > FRAME_HEAD_BYTES_MAX)
+        return fail(PyExc_ValueError, "heal needs a position up to its cursor, and a head of at most %d bytes", FRAME_HEAD_BYTES_MAX);
+    struct stream_head head = {.at = (const unsigned char *)PyBytes_AS_STRING(bytes), .bytes = (uint32_t)PyBytes_GET_SIZE(bytes)};
+    uint64_t healed = cursor;
+    relay_heal(&s->a, &healed, records_max);
+    if (!stream_out(&s->a, &head, after, cursor, healed, &frame))
+        return Py_BuildValue("(KKy#)", healed, cursor, "", (Py_ssize_t)0);
+    return Py_BuildValue("(KKy#)", healed, frame.to, (const char *)frame.at, (Py_ssize_t)frame.bytes);
 }
 
 PyObject *ring_broken(SegmentObject *s)
@@ -284,7 +295,7 @@ PyMethodDef module_bridge[] = {
     {"map_piece", (PyCFunction)Segment_map_piece, METH_VARARGS, "map_piece(cursor, at, bytes_max) -> bytes of the map of own writes after cursor"},
     {"fence_map", (PyCFunction)Segment_fence_map, METH_VARARGS, "fence_map(source, map, sequence, at, steps_max) -> (sequence, at), 0 and 0 at first; at 0: done, sequence is evict_map's version"},
     {"evict_map", (PyCFunction)Segment_evict_map, METH_VARARGS, "evict_map(source, map, version, at, words_max) -> (at or 0: done, evicted)"},
-    {"heal", (PyCFunction)Segment_heal, METH_VARARGS, "heal(cursor, records_max) -> cursor: re-apply own records at home"},
+    {"heal", (PyCFunction)Segment_heal, METH_VARARGS, "heal(cursor, records_max, after, head) -> (healed, to, frame): re-apply own records at home; a FRAME of those after `after` up to `to`"},
     {"apply", (PyCFunction)Segment_apply, METH_VARARGS, "apply(source, payload) -> records applied; ValueError: none was"},
     {"read_ring", (PyCFunction)Segment_read_ring, METH_VARARGS, "read_ring(cursor, records_max) -> (cursor, bytes) or None if lapped"},
     {"draw_line", (PyCFunction)Segment_draw_line, METH_NOARGS, "the sequence of a record of no key"},

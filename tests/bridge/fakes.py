@@ -19,8 +19,9 @@ class FakeRing:
     def gather(self) -> None:
         pass
 
-    def heal(self, cursor: int, max_records: int, /) -> int:
-        self.pump_cursor = min(self.tail, cursor + max_records, cursor + self.heal_limit)
+    def heal(self, max_records: int) -> int:
+        """As the mesh does that is told."""
+        self.pump_cursor = min(self.tail, self.pump_cursor + min(max_records, self.heal_limit))
         return self.pump_cursor
 
     def bridge_sleep(self, sleeping: bool, /) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -37,24 +38,39 @@ class FakeStore(Segment):
         self.told: dict[int, tuple[bool, int]] = {}
         self.acked: dict[int, int] = {}
         self.shown: bytes | None = None
+        self.stalled = False
+        """The pump does not come to its turn."""
 
     def _pump(self, was: int) -> None:
         """Heal, unless the pump had stopped before position `was`: it stays where it is."""
         if self.pump_cursor == was:
-            self.heal(was, self.tail - was)
+            self.heal(was, self.tail - was, was, b"")
+
+    def heal(self, cursor: int, max_records: int, after: int, head: bytes) -> tuple[int, int, bytes]:
+        return super().heal(cursor, 0 if self.stalled else max_records, after, head)
 
     def announce(self, *payloads: bytes) -> None:
-        """Own announcements; b"" is a record that is not this host's own. They wait for the pump."""
+        """Own announcements; b"" is a record that is not this host's own. The pump is stalled until there
+        are others."""
+        self.stalled = True
+        self._append(payloads)
+
+    def _append(self, payloads: Iterable[bytes]) -> None:
         for payload in payloads:
             for kind, hashed, _ in parse(payload):
                 self.append(APPLIED_AS[kind], hashed, own=True)
             if not payload:
                 super().draw_line()
 
+    def commit(self, *payloads: bytes) -> None:
+        """The same, and the pump is well."""
+        self.stalled = False
+        self._append(payloads)
+
     def write(self, *payloads: bytes) -> None:
-        """The same, and the pump heals them."""
-        self.announce(*payloads)
-        self.heal(self.pump_cursor, self.tail)
+        """The same, and all is healed already."""
+        self.commit(*payloads)
+        self.heal(self.pump_cursor, self.tail, 0, b"")
 
     def hold(self, *keys: int) -> None:
         """Values of these keys, as if loaded just now; each lies in the word of the index of its number."""
@@ -172,7 +188,7 @@ class Node:
         return self.stores["shop"]
 
     def write(self, *payloads: bytes, namespace: str = "shop") -> None:
-        self.stores[namespace].write(*payloads)
+        self.stores[namespace].commit(*payloads)
         self.mesh.ring_moved(namespace, self.cable.now)
         self.cable.settle()
 
@@ -307,7 +323,7 @@ class Cable:
         for namespace in sorted(other.mesh.moved()):  # as the pump does
             other.mesh.ring_moved(namespace, self.now)
         if node.name not in self.full:
-            node.mesh.writable(effect.link, self.now)
+            node.mesh.writable((effect.link,), self.now)
 
 
 def two(cable: Cable, **settings: Any) -> list[Node]:

@@ -47,7 +47,7 @@ class Peer:
                 heard += self.decoder.feed(effect.data)
             else:
                 self.cable._one(self.node, effect)
-        self.node.mesh.writable(1, self.cable.now)
+        self.node.mesh.writable((1,), self.cable.now)
         return heard
 
     def write(self, *payloads):

@@ -68,7 +68,7 @@ class Rig:
         effects = self.mesh.effects()
         for effect in effects:
             if isinstance(effect, Send):
-                self.mesh.writable(effect.link, NOW)
+                self.mesh.writable((effect.link,), NOW)
         self.effects += effects
         return effects
 

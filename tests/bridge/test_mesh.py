@@ -382,7 +382,7 @@ class TestBounds:
         assert not a.isolated()
         cable.full.clear()
         link = next(back for other, back in cable.ends.values() if other is a)
-        a.mesh.writable(link, cable.now)
+        a.mesh.writable((link,), cable.now)
         cable.settle()
         assert b.store.cursor_of("a") == a.store.tail  # at once, not with the next beat
         cable.run(0.5)
@@ -420,7 +420,7 @@ class TestTheShellsSide:
     def test_bytes_of_a_link_that_is_gone_are_ignored(self, cable):
         a = cable.node("a")
         a.mesh.received(12345, b"anything", cable.now)
-        a.mesh.writable(12345, cable.now)
+        a.mesh.writable((12345,), cable.now)
         a.mesh.link_closed(12345, "gone", cable.now)
 
     def test_peers_are_shown_with_cursors_and_lag(self, cable):

@@ -131,7 +131,7 @@ class TestBudget:
             for _ in range(10):
                 a.mesh.go_on(cable.now)
                 sent += sum(len(effect.data) for effect in a.mesh.effects() if isinstance(effect, Send))
-                a.mesh.writable(there, cable.now)
+                a.mesh.writable((there,), cable.now)
         assert 1 << 20 < sent < 2 << 20
         assert link in cable.ends
 
@@ -144,7 +144,7 @@ class TestBudget:
         for _ in range(50):
             a.mesh.received(there, again, cable.now)
             sent += sum(isinstance(effect, Send) for effect in a.mesh.effects())
-            a.mesh.writable(there, cable.now)
+            a.mesh.writable((there,), cable.now)
         assert 2 <= sent < 10
         assert link in cable.ends
 

@@ -129,11 +129,11 @@ def test_a_bridge_with_workers_of_another_layout_does_not_leave_for_good(
     segments: Segments, other: Cache
 ) -> None:
     own = segments.held["shop"]
-    own.heal(own.pump_cursor, 1 << 20)
+    own.heal(own.pump_cursor, 1 << 20, 0, b"")
     assert not segments.unused()
     other.close()
     segments.check(), segments.check()
-    own.heal(own.pump_cursor, 1 << 20)
+    own.heal(own.pump_cursor, 1 << 20, 0, b"")
     assert segments.unused()
 
 

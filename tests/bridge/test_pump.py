@@ -24,6 +24,7 @@ from tests.bridge.fakes import FakeRing
 
 WAIT_S = 20.0
 LOOKS = 20
+HEALED_AT_ONCE = 4096
 
 
 class Rig:
@@ -43,10 +44,12 @@ class Rig:
             self.pump.add(name, ring)
         self.pump.start()
 
-    def _note(self, namespace: str) -> None:
-        self.moved.append((namespace, self.rings[namespace].pump_cursor))
+    def _note(self, namespace: str) -> int:
+        healed = self.rings[namespace].heal(HEALED_AT_ONCE)
+        self.moved.append((namespace, healed))
         if len(self.moved) == 1:
             self.after_first()
+        return healed
 
     def _note_mistake(self, what: str, error: Exception) -> None:
         self.spoilt.append(what)
@@ -202,7 +205,7 @@ def test_a_pace_that_only_the_last_look_meets_never_rings(bell: Doorbell) -> Non
     paced = Paced()
 
     async def main() -> None:
-        pump = Looking(asyncio.get_running_loop(), bell, lambda namespace: None, print, print)
+        pump = Looking(asyncio.get_running_loop(), bell, lambda namespace: paced.heal(1), print, print)
         pump.add("paced", paced)
         pump.start()
         await until(lambda: paced.looks == LOOKS)
@@ -250,9 +253,9 @@ def test_a_worker_that_begins_to_wait_between_the_last_look_and_the_arming_is_to
 
 def test_a_long_backlog_is_handed_on_in_parts_as_it_heals(bell: Doorbell) -> None:
     async def test(rig: Rig) -> None:
-        rig.write("shop", 3 * pump_module.HEAL_RECORDS_MAX)
+        rig.write("shop", 3 * HEALED_AT_ONCE)
         rig.pump.look()
-        step = pump_module.HEAL_RECORDS_MAX
+        step = HEALED_AT_ONCE
         assert rig.moved == [("shop", step), ("shop", 2 * step), ("shop", 3 * step)]
 
     run(test, bell)
@@ -375,7 +378,7 @@ def test_a_ring_costs_a_look_at_what_rang_however_many_others_there_are(bell: Do
 
     async def main() -> None:
         rings = {f"n{number}": FakeRing() for number in range(200)}
-        pump = Counting(asyncio.get_running_loop(), bell, lambda namespace: None, print, print)
+        pump = Counting(asyncio.get_running_loop(), bell, lambda name: rings[name].heal(1), print, print)
         for name, ring in rings.items():
             pump.add(name, ring)
         pump.start()
@@ -412,9 +415,13 @@ def test_a_write_into_a_real_segment_costs_looks_at_that_one_alone(length: int) 
             looked.append(name)
             return super()._look_at(name, ring)
 
+    def heal(name: str) -> int:
+        held = segments.held[name]
+        return held.heal(held.pump_cursor, HEALED_AT_ONCE, 0, b"")[0]
+
     async def main() -> None:
         segments.open_configured()
-        pump = Counting(asyncio.get_running_loop(), bell, lambda namespace: None, print, print)
+        pump = Counting(asyncio.get_running_loop(), bell, heal, print, print)
         for name, held in segments.held.items():
             pump.add(name, held)
         pump.start()

@@ -160,7 +160,7 @@ def test_it_is_unused_when_no_worker_is_attached_and_the_ring_is_healed(
         assert not segments.unused()
         worker.set("k", 1)
     assert not segments.unused()
-    held.heal(held.pump_cursor, 100)
+    held.heal(held.pump_cursor, 100, 0, b"")
     assert segments.unused()
 
 

@@ -22,7 +22,7 @@ def small(store, monkeypatch):
 
 
 def outbox_of(store: FakeStore) -> Outbox:
-    return Outbox("shop", "web-1", store, Packer(store))
+    return Outbox("shop", "web-1", store, Packer(store, "shop", "web-1"))
 
 
 def asked(store: FakeStore, first: int = 1) -> Outbox:
@@ -120,7 +120,7 @@ class TestOutbox:
         assert outbox.next() == frame(1, 16, read_piece(store, 0, 1))
 
     def test_links_that_were_lapped_alike_share_each_piece(self, store, small):
-        read, packer = [], Packer(store)
+        read, packer = [], Packer(store, "shop", "web-1")
         map_piece = store.map_piece
         store.map_piece = lambda *arguments: read.append(arguments) or map_piece(*arguments)
         store.write(*[key(number) for number in range(15)])
@@ -132,7 +132,7 @@ class TestOutbox:
         assert len(read) == 2
 
     def test_a_piece_that_was_read_for_an_older_range_is_not_sent_for_a_newer_one(self, store):
-        packer = Packer(store)
+        packer = Packer(store, "shop", "web-1")
         links = [Outbox("shop", "web-1", store, packer) for _ in range(2)]
         store.write(*[key(number) for number in range(15)])
         links[0].ask(1)
@@ -181,10 +181,10 @@ class TestOutbox:
 
     def test_links_at_one_cursor_share_one_pack(self, store):
         calls = []
-        packer = Packer(store)
+        packer = Packer(store, "shop", "web-1")
         pack = store.pack
-        store.pack = lambda *arguments: calls.append(arguments) or pack(*arguments)
         store.write(key(1))
+        store.pack = lambda *arguments: calls.append(arguments) or pack(*arguments)
         links = [Outbox("shop", "web-1", store, packer) for _ in range(5)]
         for link in links:
             link.ask(1)

@@ -169,7 +169,7 @@ class Twins:
         self.now += seconds
         self.each(lambda mesh: mesh.tick(self.now))
         for number in self.heard:
-            self.each(lambda mesh, number=number: mesh.writable(number, self.now))
+            self.each(lambda mesh, number=number: mesh.writable((number,), self.now))
 
 
 def ring_of(segment: Any) -> Any:

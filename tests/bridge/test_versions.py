@@ -153,7 +153,7 @@ class TestLowering:
         assert isinstance(older, Frame) and older.payload == b"".join(expected)
 
     def test_what_several_links_are_sent_is_said_once(self):
-        frame = Packer(FakeStore()).frame("shop", "web-1", 5, 9, UNKNOWN)
+        frame = Packer(FakeStore(), "shop", "web-1").frame("shop", "web-1", 5, 9, UNKNOWN)
         encoder = Encoder(2)
         assert encoder(frame) is encoder(frame)
 

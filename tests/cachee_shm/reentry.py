@@ -107,7 +107,7 @@ CALLS = {
     "map_piece": [(0, 0, 1 << 20)],
     "fence_map": [(1, MAP, 0, 0, 1000), (1, bytearray(MAP), 0, 0, 1), (1, b"", 0, 0, 1)],
     "evict_map": [(1, MAP, 1 << 60, 0, 1 << 20), (1, memoryview(MAP), 1 << 60, 0, 10), (1, b"", 0, 0, 1)],
-    "heal": [(0, 100)],
+    "heal": [(0, 100, 0, b"head"), (Index(), 100, 0, b""), (0, 100, 1, b"")],
     "apply": [
         (1, b"\x01" + KEY),
         (1, bytearray(b"\x01" + KEY)),

@@ -85,7 +85,7 @@ def test_healing_behind_an_add_evicts_neither_its_value_nor_anothers(config):
     with cachee_shm.attach(config=config) as cache, closing(Bridge(config)) as bridge:
         for key, local in (("a", False), ("b", True)):
             assert cache.add(key, 1, local=local)
-        bridge.segment.heal(0, 100)
+        bridge.segment.heal(0, 100, 0, b"")
         assert cache.get_many(["a", "b"]) == {"a": 1, "b": 1}
 
 

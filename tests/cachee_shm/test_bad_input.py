@@ -433,10 +433,23 @@ def test_the_bytes_of_a_payload_may_be_of_any_kind(private):
             private.apply(1, wrong)
 
 
+def test_a_frame_that_cannot_be_made_of_what_is_healed_is_refused_before_anything_is_healed(private):
+    private.set("a", 1)
+    for after, head in ((1, b""), (0, bytes(142))):
+        with pytest.raises(ValueError, match="up to its cursor, and a head of at most 141 bytes"):
+            private.heal(0, 10, after, head)
+    for wrong in (bytearray(2), "head", None):
+        with pytest.raises(TypeError):
+            private.heal(0, 10, 0, wrong)
+    assert private.pump_cursor == 0
+    private.heal(0, 1000, 0, bytes(141))
+    assert private.pump_cursor == private.tail
+
+
 NUMBERED = {  # verb: its arguments, each number with the largest that is accepted
     "pack": [2**64 - 1, 2**32 - 1, 2**32 - 1],
     "missed": [2**64 - 1],
-    "heal": [2**64 - 1, 2**32 - 1],
+    "heal": [2**64 - 1, 2**32 - 1, 2**64 - 1, b""],
     "apply": [2**32 - 1, b""],
     "map_piece": [2**64 - 1, 2**32 - 1, 2**32 - 1],
     "fence_map": [2**32 - 1, b"", 2**64 - 1, 2**64 - 1, 2**32 - 1],

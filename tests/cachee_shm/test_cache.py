@@ -582,7 +582,7 @@ VERBS = {
     "tail": lambda cache: cache.tail,
     "incarnation": lambda cache: cache.incarnation,
     "sweep": lambda cache: cache.sweep(),
-    "heal": lambda cache: cache.heal(0, 1),
+    "heal": lambda cache: cache.heal(0, 1, 0, b""),
     "pack": lambda cache: cache.pack(0, 1, 100),
     "apply": lambda cache: cache.apply(1, b""),
     "missed": lambda cache: cache.missed(0),

@@ -156,10 +156,10 @@ def test_counters_that_two_begin_at_once_hold_both_counts_while_a_bridge_heals(c
         with children(BEGIN_COUNTERS, 2, config=bridged, counts=BEGUN, steps=steps, done=DONE) as counting:
             ends = time.monotonic() + MINUTE_S
             while struct.unpack("<2q", Path(steps).read_bytes()) != (DONE, DONE) and time.monotonic() < ends:
-                healed = bridge.segment.heal(healed, 100)
+                healed = bridge.segment.heal(healed, 100, 0, b"")[0]
             for child in counting:
                 assert child.line() == "counted"
-            bridge.segment.heal(healed, 1 << 20)
+            bridge.segment.heal(healed, 1 << 20, 0, b"")
             sums = [cache.get(f"hits:{n}") for n in range(BEGUN)]
     assert sums == [2] * BEGUN
 

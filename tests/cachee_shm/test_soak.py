@@ -127,7 +127,7 @@ plain, bridged, garbage = (arguments[name] for name in ('plain', 'bridged', 'gar
 HEADER_MAGIC, HEADER_STATE = 0, 216
 
 def fall_asleep(bell):
-    while not bell.bridge_sleep(True): bell.heal(bell.tail - 1, 1 << 20)
+    while not bell.bridge_sleep(True): bell.heal(bell.tail - 1, 1 << 20, 0, b'')
 
 def attach_and_close(bell):
     with cachee_shm.attach(config=plain) as cache:

@@ -251,7 +251,7 @@ class TestWaiting:
     def test_a_bridge_that_sleeps_is_rung_for_once(self, shop, bridge, bell):
         shop.set("k", 1)
         bridge.tell("web-2", 0)
-        bridge.segment.heal(0, 100)
+        bridge.segment.heal(0, 100, 0, b"")
         for rings in (1, 0):
             assert bridge.segment.bridge_sleep(True)
             assert not synced(shop)

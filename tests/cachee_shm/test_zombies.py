@@ -19,7 +19,7 @@ from tests.simulation.zombies import REFUSED
 FRAME = encode(Frame("shop", "web-2", 7, 42, 42, bytes((4,))))
 MARK = 0x1D0_57A1E_C0FFEE
 ARGUMENTS = {
-    "heal": (0, 10),
+    "heal": (0, 10, 0, b""),
     "apply": (1, bytes((5,))),
     "receive": (1, 7, 41, head_of("shop", "web-2", 7), FRAME, False, 9),
     "fence_map": (1, b"a map", 0, 0, 1),

@@ -7,6 +7,7 @@
  *   A payload is applied whole, or refused and nothing has changed.
  *   What it names is gone, but for a value whose digest it gives, and what is local; what it does not name is still there.
  *   What is packed keeps within its bounds, moves the cursor forward, and would be accepted by a peer.
+ *   A frame of what was healed lies within its buffer, and says what is packed of the same records.
  *
  * Every buffer is exactly as large as is said, so that AddressSanitizer sees one byte beyond it.
  *
@@ -24,11 +25,12 @@
  *   fuzz_wire -runs=N CORPUS          the same, guided by what the core's branches see (`make fuzz`, with clang)
  */
 #include "relay_buckets.h"
+#include "stream_out.h"
 #include "torture.h"
 
 enum { SEGMENT_BYTES = 1 << 20, KEYS = 8, TAGS = 2, LOCAL_KEY = 5, TAGGED_KEY = 6, WIDE_KEY = 7, INPUT_BYTES_MAX = 512 };
 enum { VERBS_MAX = 64, RECORDS_MAX = 24, PACK_BYTES_MAX = 4096, NARROW = 40, WIDE = 20000 };
-enum { INPUTS, VERBS, APPLIED, REFUSED, PACKED };
+enum { INPUTS, VERBS, APPLIED, REFUSED, PACKED, FRAMED };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
 
@@ -274,11 +276,45 @@ static void pack(struct script *s)
     free(out);
 }
 
+/* The frame's bytes lie in its buffer, and say what packing says. */
+static void frame_of(struct script *s, uint64_t cursor, uint64_t end)
+{
+    static const unsigned char any_head[FRAME_HEAD_BYTES_MAX + 1];
+    struct stream_frame *frame = malloc(sizeof *frame);
+    struct stream_head head = {.at = any_head, .bytes = below(s, 2) ? (uint32_t)sizeof any_head - below(s, 3) : below(s, 40)};
+    uint64_t after = cursor - (below(s, 2) ? 0 : (uint32_t)word(s, 4)), first, last;
+    uint64_t to = cursor;
+    uint32_t records_max = end - cursor < UINT32_MAX ? (uint32_t)(end - cursor) : UINT32_MAX, used, bytes;
+    unsigned char packed[PACK_RECORDS_MAX * WIRE_RECORD_BYTES_MAX];
+    bool made = stream_out(&scene.a, &head, after, cursor, end, frame);
+    bool may = head.bytes <= FRAME_HEAD_BYTES_MAX && after <= cursor && cursor <= end && end <= FRAME_POSITION_MAX;
+    bool packs = may && relay_pack(&scene.a, &to, records_max, packed, sizeof packed, &used) == RELAY_OK;
+    REQUIRE(made == packs, "a frame is made of what cannot be packed, or is not made of what can");
+    REQUIRE(made || frame->bytes == 0, "a frame that was not made has bytes");
+    if (made) {
+        REQUIRE(frame->to == to && (frame->bytes > 0) == (used > 0), "the frame speaks of other records");
+        REQUIRE(frame->at >= frame->buffer && frame->at + frame->bytes <= frame->buffer + sizeof frame->buffer, "beyond its buffer");
+    }
+    if (made && used > 0) {
+        const unsigned char *end_of = frame->at + frame->bytes, *at = frame->at + FRAME_PREFIX_BYTES + head.bytes;
+        REQUIRE(frame_length(frame->at) == frame->bytes - 4 && frame->at[4] == FRAME_TYPE, "the prefix");
+        REQUIRE(memcmp(frame->at + FRAME_PREFIX_BYTES, head.at, head.bytes) == 0, "the head");
+        at = frame_take_uint(at, end_of, &first);
+        at = at ? frame_take_uint(at, end_of, &last) : NULL;
+        at = at ? frame_take_bin(at, end_of, &bytes) : NULL;
+        REQUIRE(at && first == after + 1 && last == to && at + bytes == end_of, "the range or the length");
+        REQUIRE(bytes == used && memcmp(at, packed, used) == 0, "the payload");
+        tally(FRAMED);
+    }
+    free(frame);
+}
+
 static void heal(struct script *s)
 {
-    uint64_t cursor = position(s);
+    uint64_t cursor = position(s), before = cursor;
     relay_heal(&scene.a, &cursor, (uint32_t)word(s, 2));
     REQUIRE(cursor <= ring_tail(&scene.a), "healed beyond the tail");
+    frame_of(s, before, below(s, 16) ? cursor : before - 1);
     for (uint32_t key = 0; key < KEYS; key++) { /* it may evict again what was filled since, and brings nothing back */
         bool here = is_here(key);
         REQUIRE(!here || scene.here[key], "healing brought key %u back", key);
@@ -338,9 +374,10 @@ int main(int argc, char **argv)
     bool well = in_child(run_many, &first);
     if (!well)
         FAIL("input %llu", (unsigned long long)tallied(INPUTS));
-    printf("wire: %llu inputs, %llu verbs, %llu payloads applied, %llu refused, %llu packed\n", (unsigned long long)(tallied(INPUTS) - first + 1),
+    printf("wire: %llu inputs, %llu verbs, %llu payloads applied, %llu refused, %llu packed, %llu framed\n",
+           (unsigned long long)(tallied(INPUTS) - first + 1),
            (unsigned long long)tallied(VERBS), (unsigned long long)tallied(APPLIED), (unsigned long long)tallied(REFUSED),
-           (unsigned long long)tallied(PACKED));
+           (unsigned long long)tallied(PACKED), (unsigned long long)tallied(FRAMED));
     return 0;
 }
 #endif

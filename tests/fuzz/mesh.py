@@ -217,7 +217,7 @@ class Attacker:
         elif isinstance(message, Beat):
             self.stamp = message.stamp
         if self.reads:
-            self.world.v.mesh.writable(self.number, self.world.now)
+            self.world.v.mesh.writable((self.number,), self.world.now)
 
     def act(self) -> None:
         script, world = self.script, self.world

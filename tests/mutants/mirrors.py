@@ -56,6 +56,7 @@ PROGRAMS: dict[str, tuple[str, ...]] = {
     "segment": ("segment", "roster", "corrupt"),
     "span": ("pages", "index", "relay", "steps"),
     "stream_in": ("stream_in",),
+    "stream_out": ("wire",),
     "survey": ("corrupt", "segment"),
     "write": ("relay", "index", "steps"),
 }
@@ -186,6 +187,7 @@ ALSO: dict[str, tuple[str, ...]] = {
     f"{CORE}roster_debts": ("cachee_shm/test_death", "cachee_shm/test_writing", "cachee_shm/test_detached"),
     f"{CORE}segment": ("cachee_shm/test_segment", "cachee_shm/test_corruption"),
     f"{CORE}span": ("cachee_shm/test_cache", "cachee_shm/test_memory"),
+    f"{CORE}stream_out": ("stand_in/test_stand_in",),
     f"{CORE}survey": ("cachee_shm/test_corruption", "cachee_shm/test_memory"),
     "cachee_shm/__init__": ("cachee_shm/test_cache", "cachee_shm/test_config"),
     "cachee_shm/attaching": ("cachee_shm/test_config", "cachee_shm/test_segment"),

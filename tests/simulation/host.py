@@ -71,7 +71,7 @@ class Bridge:
         self.world.at(self.world.rng.uniform(0.0, 0.005), self.pump)
 
     def drained(self, link: int) -> None:
-        self._do(lambda: self.mesh.writable(link, self.now))
+        self._do(lambda: self.mesh.writable((link,), self.now))
 
     def closed(self, link: int) -> None:
         self._do(lambda: self.mesh.link_closed(link, "reset", self.now))
@@ -99,8 +99,7 @@ class Bridge:
         if self.world.now < self.stalled_until:
             return
         segment.check()  # an ousted bridge throws no dice
-        segment.heal(segment.pump_cursor, self.world.rng.choice((2, 4096)))
-        self.mesh.ring_moved(namespace, self.now)
+        self.mesh.ring_moved(namespace, self.now, self.world.rng.choice((2, 4096)))
         if segment.pump_cursor != segment.tail:
             self.world.at(0.001, self.pump)
 
@@ -329,8 +328,7 @@ class Host:
     def _say_leave(self, bridge: Bridge, returns: Callable[[], None]) -> None:
         bridge.find_namespaces()
         for namespace, segment in self.segments.items():
-            bridge.held[namespace].heal(segment.pump_cursor, segment.tail)
-            bridge.mesh.ring_moved(namespace, bridge.now)
+            bridge.mesh.ring_moved(namespace, bridge.now, segment.tail)
             self.world.truth.leaves(segment)
             bridge.held[namespace].bridge_leave(True)
         bridge.mesh.leave(bridge.now)

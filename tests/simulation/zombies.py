@@ -54,8 +54,8 @@ class Held:
 
     # What the bridge alone writes
 
-    def heal(self, cursor: int, max_records: int) -> int:
-        return self._mine().heal(cursor, max_records)
+    def heal(self, cursor: int, max_records: int, after: int, head: bytes) -> tuple[int, int, bytes]:
+        return self._mine().heal(cursor, max_records, after, head)
 
     def apply(self, source: int, payload: bytes) -> int:
         return self._mine().apply(source, payload)

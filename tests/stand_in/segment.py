@@ -29,10 +29,12 @@ from tests.stand_in.wire import (
     Record,
     digest_bits,
     emit,
+    framed,
     parse,
 )
 
 PACK_RECORDS_MAX = 2048
+PACK_BYTES_MAX = PACK_RECORDS_MAX * RECORD_BYTES_MAX
 SOURCE_MAX = 4095
 MAP_BITS = range(3, 29)
 MAP_HEADER_BYTES = 2
@@ -141,9 +143,17 @@ class Segment(Sources):
 
     # At home
 
-    def heal(self, cursor: int, max_records: int) -> int:
-        """Evict what this host's records should have evicted. Lapped, it evicts nothing: what a dead writer
-        owed stands in its roster slot, and the sweep pays it."""
+    def heal(self, cursor: int, max_records: int, after: int, head: bytes) -> tuple[int, int, bytes]:
+        """Evict what this host's records should have evicted, and frame them for the peers. Lapped, it evicts
+        nothing: what a dead writer owed stands in its roster slot, and the sweep pays it."""
+        healed = self.healed(cursor, max_records)
+        packed = self.pack(cursor, healed - cursor, PACK_BYTES_MAX) if healed > cursor else (cursor, b"")
+        if packed is None:
+            return healed, cursor, b""
+        to, payload = packed
+        return healed, to, framed(head, after + 1, to, payload) if payload else b""
+
+    def healed(self, cursor: int, max_records: int) -> int:
         if self.lapped(cursor):
             cursor = self.tail
         end = min(self.tail, cursor + max_records)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 
+import msgpack
 import pytest
 
 import cachee_shm
@@ -21,7 +22,7 @@ from tests.cachee_shm.bridged import with_bridge
 from tests.stand_in.entries import NotACounter
 from tests.stand_in.ring import Shape
 from tests.stand_in.segment import Segment
-from tests.stand_in.wire import SIZES, WIRE_BUCKETS, WIRE_SET, emit, parse
+from tests.stand_in.wire import SIZES, WIRE_BUCKETS, WIRE_SET, emit, framed, parse
 
 VERBS = 250
 WHOLE = 1 << 30
@@ -252,7 +253,22 @@ class Pair:
     def do_heal(self):
         cursor = self.rng.choice((self.model.pump_cursor, self.rng.randint(0, self.model.tail + 3)))
         most = self.rng.choice((0, 1, 5, 4096))
-        self.both(f"heal {cursor} {most}", *self.each(lambda it: it.heal(cursor, most)))
+        after = max(0, cursor - self.rng.choice((0, 0, 1, 200, 70_000)))
+        head = self.rng.randbytes(self.rng.choice((0, 9, 141)))
+        self.told.append(f"heal({cursor}, {most}, {after})")
+        real, model = (it.heal(cursor, most, after, head) for it in (self.real, self.model))
+        assert real[:2] == model[:2], self.story("heal")
+        assert self.frame(real[2], head) == self.frame(model[2], head), self.story("frame")
+
+    def frame(self, frame, head):
+        """Its range, and its records without their digests, which `pack` compares."""
+        if not frame:
+            return None
+        fields = msgpack.Unpacker()
+        fields.feed(frame[5 + len(head) :])
+        first, last, payload = fields
+        assert frame == framed(head, first, last, payload), self.story("a frame's bytes")
+        return first, last, [record[:2] for record in parse(payload)]
 
     def _payload(self):
         """The real one's, the model's."""
@@ -496,7 +512,7 @@ def test_a_sweep_pays_what_a_dead_worker_owed_also_where_a_lapped_heal_found_not
     model.debts.append(key)
     for _ in range(600):
         real.delete("b"), model.delete(real._hash("b"))
-    assert real.heal(0, 4096) == model.heal(0, 4096)
+    assert real.heal(0, 4096, 0, b"") == model.heal(0, 4096, 0, b"")
     assert (real.get("a"), model.get(key)) == (1, 1)
     assert real.sweep() == 1
     model.sweep()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
+import msgpack
+
 ADD, KEY, SET, TAG, CLEAR, ALL, LOCAL, GUARDED = range(8)
 """Kinds in the ring."""
 WIRE_KEY, WIRE_SET, WIRE_TAG, WIRE_CLEAR, WIRE_ALL, WIRE_BUCKETS, WIRE_UNKNOWN = range(1, 8)
@@ -69,6 +71,12 @@ def digest_bits(digest: int) -> int:
 
 def emit(kind: int, key: int = 0, digest: int = 0) -> bytes:
     return struct.pack("<BQQ", kind, key, digest)[: SIZES[kind]]
+
+
+def framed(head: bytes, first: int, last: int, payload: bytes) -> bytes:
+    """The message FRAME: `head` is the first half of its body, see frame_layout.h."""
+    body = head + b"".join(map(msgpack.packb, (first, last, payload)))
+    return struct.pack("<IB", len(body) + 1, 5) + body
 
 
 def parse(payload: bytes) -> list[tuple[int, int, int]]:

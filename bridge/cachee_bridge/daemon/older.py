@@ -44,9 +44,9 @@ class Segment(segment.Segment):
         for older in self.older.values():
             older.gather()
 
-    def heal(self, cursor: int, records_max: int, /) -> int:
+    def heal(self, cursor: int, records_max: int, after: int, head: bytes, /) -> tuple[int, int, bytes]:
         """Applies own records at home; what lies in other segments may be older than they are."""
-        healed = super().heal(cursor, records_max)
+        healed = super().heal(cursor, records_max, after, head)
         for older in self.older.values():
             older.core.silence()
         return healed

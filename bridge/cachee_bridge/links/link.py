@@ -209,6 +209,10 @@ class Link:
         data = ENCODERS[self.version](message)
         if not data:
             return
+        self.put(data)
+
+    def put(self, data: bytes) -> None:
+        """Send one message of the link's wire that is encoded already."""
         if self._seal is not None:
             data += self._seal.of(data)
         self._under_way += len(data)
@@ -229,8 +233,11 @@ class Link:
         """Whether a beat may be sent, although there may be no room for more records."""
         return self._under_way < ALLOWANCE_BYTES + BEATS_BYTES
 
-    def drained(self) -> None:
+    def drained(self) -> bool:
+        """All that was sent is with the kernel. Whether there was no room before."""
+        was_full = self._under_way >= ALLOWANCE_BYTES
         self._under_way = 0
+        return was_full
 
     # Two links to one host
 
@@ -261,11 +268,6 @@ class Link:
         """The namespace is no longer shared."""
         self.shared.discard(namespace)
         self.ledger.drop(namespace)
-
-    @property
-    def allows_all(self) -> bool:
-        """Whether the peer's certificate allows every namespace."""
-        return self.handshake.limits is None
 
     def allows(self, namespace: str) -> bool:
         """Whether the peer's certificate allows `namespace`. If not, the peer is not told about it either."""

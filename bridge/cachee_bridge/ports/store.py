@@ -24,7 +24,18 @@ class OwnRing(Protocol):
 
     @property
     def pump_cursor(self) -> int:
-        """The last position healed at home (by `heal`, called by the pump). Nothing above it is ever sent."""
+        """The last position healed at home, by `heal`. Nothing above it is ever sent."""
+        ...
+
+    def heal(self, cursor: int, max_records: int, after: int, head: bytes, /) -> tuple[int, int, bytes]:
+        """Applies this host's own records after `cursor` at home, at most `max_records` of them, so that no
+        half-done write is served; and frames them, since most often all peers lack the same.
+
+        (healed, to, frame): the new pump_cursor; how far the frame reaches; an encoded FRAME of after+1..to,
+        whose body begins with `head`, b"" if this host announced nothing in cursor+1..to. `after` is at most
+        `cursor`. `to` is `cursor` if no frame could be made, and may be below `healed`: then `pack` has the
+        rest, or says why.
+        """
         ...
 
     @property

@@ -9,9 +9,9 @@ The shell, in full:
     own address dialled  mesh.found_self(address, now)
     the DNS answered     mesh.discovered(addresses, ttl_s, now), or mesh.discovery_failed(reason, now)
     bytes came           mesh.received(link, data, now)
-    socket drained       mesh.writable(link, now)
+    sockets drained      mesh.writable(links, now)
     socket closed        mesh.link_closed(link, reason, now)
-    ring healed further  mesh.ring_moved(namespace, now)
+    ring written to      mesh.ring_moved(namespace, now)
     deadline passed      deadline = mesh.tick(now)
     secret changed       mesh.renew(secrets)
     unopened segments    mesh.tell_unserved(namespaces)
@@ -67,6 +67,9 @@ if TYPE_CHECKING:
     from cachee_bridge.wire.identity import Identity
 
 __all__ = ["Mesh", "PeerView", "Settings", "Store", "StreamView"]
+
+HEAL_RECORDS_MAX = 4096
+"""A fraction of a millisecond; then what was healed is sent before more is healed."""
 
 
 class Mesh:
@@ -188,12 +191,12 @@ class Mesh:
         self._session.offers.tell_unserved(namespaces)
         self._effects.flush(self._links.ready)
 
-    def ring_moved(self, namespace: str, now: float) -> None:
-        """The pump has healed up to a new `pump_cursor`, or some worker waits for the peers: send."""
-        for link in self._paths.ordered():
-            self._session.sending.pump(link, namespace)
-            self._session.sending.ask_cursor(link, namespace)
+    def ring_moved(self, namespace: str, now: float, max_records: int = HEAL_RECORDS_MAX) -> int:
+        """Something was written in this ring, or some worker waits for the peers: heal at most `max_records`
+        records at home, then send. How far the ring is healed now."""
+        healed = self._session.sending.forward(namespace, self._paths.ordered(), max_records)
         self._effects.flush(self._links.ready)
+        return healed
 
     def moved(self) -> set[str]:
         """Namespaces whose rings have moved by what came since the last call."""
@@ -236,16 +239,14 @@ class Mesh:
         self._ask_to_go_on()
         self._effects.flush(self._links.ready)
 
-    def writable(self, link: int, now: float) -> None:
-        """Everything sent on `link` has left the process's buffers, or they have fallen to their low mark.
+    def writable(self, links: Iterable[int], now: float) -> None:
+        """Everything sent on `links` has left the process's buffers, or they have fallen to their low mark.
         To be called after each Send that did, else the link comes to rest after `ALLOWANCE_BYTES`."""
-        known = self._links.by_number.get(link)
-        if known is not None:
-            was_full = not known.room()
-            known.drained()
-            if was_full and known.up:  # else all that there was to send has been
+        for link in links:
+            known = self._links.by_number.get(link)
+            if known is not None and known.drained() and known.up:  # else all that there was to send has been
                 self._session.sending.pump(known)
-                self._effects.flush(self._links.ready)
+        self._effects.flush(self._links.ready)
 
     def link_closed(self, link: int, reason: str, now: float) -> None:
         """The other end closed, or an error."""

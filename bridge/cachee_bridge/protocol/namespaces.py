@@ -21,8 +21,8 @@ OWN_CERTIFICATE = "(this host's own certificate does not allow it)"
 
 
 class Namespaces:
-    def __init__(self, settings: Settings, say: Say) -> None:
-        self._settings, self._say = settings, say
+    def __init__(self, name: str, settings: Settings, say: Say) -> None:
+        self._name, self._settings, self._say = name, settings, say
         self.members: dict[str, Members] = {}
         """By namespace, its sources."""
         self.packers: dict[str, Packer] = {}
@@ -43,7 +43,7 @@ class Namespaces:
         self.members[namespace] = Members(namespace, store, lost_after_s, pace_s, now, self.register)
         self._entered_at = now
         self.touched.add(namespace)
-        self.packers[namespace] = Packer(store)
+        self.packers[namespace] = Packer(store, namespace, self._name)
         if not self.is_allowed_here(namespace):
             self.members[namespace].refuse(OWN_CERTIFICATE, Reason.OWN_CERTIFICATE)
             text = "is not in this host's own certificate: no peer is told or heard, so it stays isolated"
@@ -92,7 +92,8 @@ class Namespaces:
 
     def may_relay(self, link: Link) -> bool:
         """Whether the peer's certificate covers every namespace of this host."""
-        return link.allows_all or all(link.allows(namespace) for namespace in self.members)
+        allows_all = link.handshake.limits is None
+        return allows_all or all(link.allows(namespace) for namespace in self.members)
 
     def uncover(self, name: str) -> None:
         """A link to `name` has ended, or another one has come up, on which other namespaces may be shared."""

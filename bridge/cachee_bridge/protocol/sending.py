@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from cachee_bridge.streams.buckets import PIECE_BYTES, is_piece
 from cachee_bridge.streams.stream import Outbox
+from cachee_bridge.wire.frames import VERSION
 from cachee_bridge.wire.messages import Frame, Sync
 
 if TYPE_CHECKING:
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from cachee_bridge.protocol.namespaces import Namespaces
     from cachee_bridge.routing.relaying import Relaying
     from cachee_bridge.sources.members import Members
+    from cachee_bridge.streams.stream import Healed
 
 
 class Sending:
@@ -26,6 +29,38 @@ class Sending:
         link.unconfirmed.discard(namespace)
         packer = self._namespaces.packers[namespace]
         link.outboxes[namespace] = Outbox(namespace, self._name, members.store, packer)
+
+    def forward(self, namespace: str, links: Iterable[Link], max_records: int) -> int:
+        """Heal some more of the ring at home, and send it to `links`; how far the ring is healed.
+
+        Most often all peers have been sent the same, and there is room: then one frame is made for all.
+        """
+        healed = self._namespaces.packers[namespace].heal(max_records)
+        whole = healed.to == healed.healed > healed.cursor
+        wanted = self._namespaces.members[namespace].store.sync_asked()
+        for link in links:
+            outbox = link.outboxes.get(namespace)
+            if outbox is None:
+                continue
+            if whole and not healed.frame:
+                link.hungry[namespace] = None  # its cursor passes them with the next frame or beat
+            elif whole and link.version == VERSION and link.room() and outbox.takes(healed):
+                self._put(link, namespace, healed)
+            else:
+                self.pump(link, namespace)
+            if link.acked.get(namespace, 0) < wanted:
+                self.ask_cursor(link, namespace, wanted)
+        return healed.healed
+
+    def _put(self, link: Link, namespace: str, healed: Healed) -> None:
+        """Send its frame, with which the peer lacks nothing of this ring."""
+        link.put(healed.frame)
+        link.beat_schedule.sent()
+        link.hungry.pop(namespace, None)
+        link.blank.pop(namespace, None)
+        link.stirred.add(namespace)
+        if healed.to > link.acked.get(namespace, 0):
+            link.unconfirmed.add(namespace)
 
     def pump(self, link: Link, namespace: str | None = None) -> None:
         """Send what the peer lacks of `namespace`, while there is room. Without `namespace`: what it lacks of
@@ -80,9 +115,9 @@ class Sending:
                 link.stirred.add(namespace)
                 link.send(frame)
 
-    def ask_cursor(self, link: Link, namespace: str) -> None:
-        """Ask for the peer's cursors at once, if some worker waits for a position that the peer was sent."""
-        outbox, wanted = link.outboxes.get(namespace), self._namespaces.members[namespace].store.sync_asked()
+    def ask_cursor(self, link: Link, namespace: str, wanted: int) -> None:
+        """Ask for the peer's cursors at once, if it was sent `wanted`, for which some worker waits."""
+        outbox = link.outboxes.get(namespace)
         lacks = outbox is not None and link.acked.get(namespace, 0) < wanted <= outbox.cursor
         if lacks and link.asked.get(namespace) != wanted:
             link.asked[namespace] = wanted

@@ -47,7 +47,7 @@ class Session:
 
     def __init__(self, name: str, settings: Settings, links: LinkTable, rng: random.Random, say: Say) -> None:
         lost_after_s = settings.lost_after_s
-        self.namespaces = namespaces = Namespaces(settings, say)
+        self.namespaces = namespaces = Namespaces(name, settings, say)
         members = namespaces.members
         self.following = following = Following(lost_after_s, members, links.up)
         self.acknowledgements = acks = Acknowledgements(name, lost_after_s, members, following)

@@ -61,6 +61,9 @@ class Inputs:
                     self._performer.perform(effect)
                 except Exception as error:
                     self._not_performed(effect, error)
+            drained, self._performer.drained = self._performer.drained, []
+            if drained:
+                self._mesh.writable(drained, clock())
 
     def spoilt(self, what: str, error: Exception) -> None:
         """`what` was not done."""

@@ -52,6 +52,8 @@ class Performer:
         """`go_on_soon()`: mesh.go_on is to be called in the next turn of the loop. `discover()`: addresses
         are asked for. `refused(stranger, reason)`: an inbound link is closed that had proven nothing."""
         self._mesh, self._network, self._segments, self._refused = mesh, network, segments, refused
+        self.drained: list[int] = []
+        """Links whose bytes are all with the kernel, and the mesh was not told yet."""
         self.by_type: dict[type, Callable[[Any], object]] = {
             Send: self._send,
             Connect: self._connect,
@@ -71,7 +73,7 @@ class Performer:
 
     def _send(self, effect: Send) -> None:
         if self._network.send(effect.link, effect.data):
-            self._mesh.writable(effect.link, clock())
+            self.drained.append(effect.link)
 
     def _connect(self, effect: Connect) -> None:
         try:

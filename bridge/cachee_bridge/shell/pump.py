@@ -9,8 +9,8 @@ however late the look was, or when one that rang came so soon after the one befo
 have found it. A third look would be later than a ring: what one host writes when another has answered comes
 150 µs apart and more, and waited for it.
 
-Home before away: `Ring.heal` applies a record here before `moved` lets the mesh send it, or a peer could
-fetch the old value back from a half-done write.
+Home before away: `moved` applies a record here before the mesh sends it, or a peer could fetch the old value
+back from a half-done write.
 
 Asleep is not blind: `check`, called at every tick of the mesh, finds what rang no bell (a writer that was
 killed between its record and its ring, or that lives in another IPC namespace and cannot ring at all). When
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 STEPS_US = (50, 100)  # doubling: a look that finds nothing is the dear kind
 THICK_S = sum(STEPS_US) / 1e6
 SLOW_US = 3_000  # where no bell is to be trusted: 1.5 ms late on average, for about 1 % of a core
-HEAL_RECORDS_MAX = 4096  # a fraction of a millisecond; then what was healed is sent before more is healed
 CALM_S = 0.001
 TURNS = 16  # rings that are looked at beside the bell, at each check; each of them once
 UNHEARD_COST = 10  # a write that rang no bell counts as many that did
@@ -60,9 +59,6 @@ class Ring(Protocol):
     def gather(self) -> None:
         """Takes into this ring what was written in this host's segments of other layouts."""
 
-    def heal(self, cursor: int, max_records: int, /) -> int:
-        """Applies own records after `cursor` at home; the new pump_cursor."""
-
     def bridge_sleep(self, sleeping: bool, /) -> bool:
         """Arms or disarms the bell. Arming answers False, and does not arm, when tail != pump_cursor."""
 
@@ -74,11 +70,12 @@ class Pump:
         self,
         loop: asyncio.AbstractEventLoop,
         bell: Doorbell | None,
-        moved: Callable[[str], None],
+        moved: Callable[[str], int],
         warn: Callable[[str], None],
         spoilt: Callable[[str, Exception], None],
     ) -> None:
-        """`moved(namespace)`: its ring was healed further, or a worker waits for the peers.
+        """`moved(namespace)`: something was written in its ring, or a worker waits for the peers. Heals some
+        of it and sends it; answers how far the ring is healed.
         `warn(text)`: writers do not reach the bell. `spoilt(what, error)`: that was not done, because of an
         exception; it is tried again, at the next tick of the mesh if not before."""
         self._loop = loop
@@ -135,12 +132,12 @@ class Pump:
 
     def _look_at(self, name: str, ring: Ring) -> bool:
         ring.gather()
-        cursor, end = ring.pump_cursor, ring.tail
+        cursor, end, asked = ring.pump_cursor, ring.tail, ring.sync_asked()
         if cursor != end:
-            self._drain(name, ring, cursor, end)
-        if (asked := ring.sync_asked()) != self._asked.get(name, 0):
-            self._asked[name] = asked
+            self._drain(name, cursor, end)
+        elif asked != self._asked.get(name, 0):
             self._moved(name)
+        self._asked[name] = asked
         return cursor != end
 
     def check(self) -> None:
@@ -163,11 +160,10 @@ class Pump:
                 self._rings[name].bridge_sleep(True)
         return names
 
-    def _drain(self, name: str, ring: Ring, cursor: int, end: int) -> None:
+    def _drain(self, name: str, cursor: int, end: int) -> None:
         """Up to the tail as it was: writers that go on meanwhile are met at the next look."""
         while cursor < end:
-            healed = ring.heal(cursor, HEAL_RECORDS_MAX)
-            self._moved(name)
+            healed = self._moved(name)
             if healed <= cursor:
                 break
             cursor = healed

@@ -144,13 +144,14 @@ class Shell:
         self.inputs.take(0, self.pump.look, self.mesh.moved())
 
     def writable(self, link: int) -> None:
-        self.inputs.take(link, self.mesh.writable, link, clock())
+        self.inputs.take(link, self.mesh.writable, (link,), clock())
 
     def closed(self, link: int, reason: str) -> None:
         self.inputs.take(link, self.mesh.link_closed, link, reason, clock())
 
-    def _ring_moved(self, namespace: str) -> None:
-        self.inputs.take(0, self.mesh.ring_moved, namespace, clock())
+    def _ring_moved(self, namespace: str) -> int:
+        """How far it is healed; 0 when that was spoilt."""
+        return self.inputs.take(0, self.mesh.ring_moved, namespace, clock()) or 0
 
     def _sum_up(self, now: float) -> None:
         for line in self._strangers.due(now):

@@ -4,7 +4,9 @@
                      sent on this link      | nothing of ours | healed at home  | not yet to be sent
 
 A frame covers first..last of the source's ring; its payload is the source's own announcements among them.
-There is no queue: what has not been sent is in the ring. When the ring has lost it, the segment still knows
+There is no queue: what has not been sent is in the ring. Most links have been sent the same, so one call of
+the segment heals what was written, packs it, and frames it for all of them (Packer.heal); an Outbox reads the
+ring itself for a link that lacks more, or has no room. When the ring has lost it, the segment still knows
 in which buckets we wrote, and a map of them stands for it (buckets.py); if nothing was ours, none is sent.
 Such ranges cost no frame of their own: they ride in the next one, or are sent with a beat.
 
@@ -22,7 +24,7 @@ applied whole: coalesced records cannot be told apart, and evicting twice is saf
 from __future__ import annotations
 
 from enum import Enum, auto
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cachee_bridge.ports.views import Repairs
 from cachee_bridge.streams.buckets import (
@@ -36,6 +38,7 @@ from cachee_bridge.streams.buckets import (
 )
 from cachee_bridge.streams.freshness import Freshness, Word
 from cachee_bridge.streams.repair import Asker
+from cachee_bridge.wire.frames import head_of
 from cachee_bridge.wire.messages import PAYLOAD_ALL, Frame
 from cachee_shm.errors import FrameError
 
@@ -49,14 +52,33 @@ STUCK_BEATS = 4
 """So many beats from beyond the cursor without progress: lost. Fewer, and a slow link is asked twice."""
 
 
+class Healed(NamedTuple):
+    """What one call has healed, and the frame of it that all links are sent that are at `after`."""
+
+    cursor: int
+    """Healed before: it began behind this."""
+    healed: int
+    after: int
+    """Between this and `cursor` is nothing of ours."""
+    to: int
+    """The frame speaks of what was healed up to here; of nothing, if it is `cursor`."""
+    frame: bytes
+    """An encoded FRAME of after+1..to; b"": nothing of ours is in that range."""
+
+
 class Packer:
     """Reads one ring for many links: those that are at the same cursor share one pack.
 
     What was packed stays right: a position's record and its digest never change.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, namespace: str, source: str) -> None:
         self._store = store
+        self._names = namespace, source
+        self._head = (-1, b"")
+        """The incarnation, and the head of its frames."""
+        self.sent = self._blank_to = 0
+        """sent+1.._blank_to is healed, and holds nothing of ours. No link has been sent more than `sent`."""
         self._key = (-1, -1)
         self._packed: tuple[int, bytes] | None = None
         self._piece_key = (-1, -1, -1)
@@ -69,6 +91,25 @@ class Packer:
             self._packed = self._store.pack(cursor, max_records, max_bytes)
             self._key = key
         return self._packed
+
+    def heal(self, max_records: int) -> Healed:
+        """Heals at home what this host wrote after the last healed position, and frames it for the links that
+        have been sent all before it."""
+        cursor, incarnation = self._store.pump_cursor, self._store.incarnation
+        if self._head[0] != incarnation:
+            self._head = incarnation, head_of(*self._names, incarnation)
+        after = self.sent if self._blank_to == cursor else cursor
+        healed, to, frame = self._store.heal(cursor, max_records, after, self._head[1])
+        if frame:
+            self.sent = self._blank_to = to
+        elif self._blank_to == cursor:
+            self._blank_to = to
+        return Healed(cursor, healed, after, to, frame)
+
+    def was_sent(self, last: int) -> None:
+        """Some link has been sent all up to `last`."""
+        if last > self.sent:
+            self.sent, self._blank_to = last, max(last, self._blank_to)
 
     def frame(self, namespace: str, source: str, first: int, last: int, payload: bytes) -> Frame:
         """The same object for each link that is to be sent the same, so that it is encoded once."""
@@ -126,6 +167,15 @@ class Outbox:
         """The peer follows this host through a relay from now on."""
         self.asked, self._mapped = False, 0
 
+    def takes(self, healed: Healed) -> bool:
+        """Whether its frame is what this link is to be sent next, for the first time. If so, it counts as
+        sent."""
+        fits = self.asked and self.cursor == healed.after and not self._mapped
+        if not fits or healed.after < max(self.reached, self.looked):
+            return False
+        self.cursor = self.scanned = self.carried = healed.to
+        return True
+
     def next(self) -> Frame | None:
         """The next frame with something in it, or None. Never beyond what has been healed at home."""
         if self._mapped:
@@ -168,6 +218,7 @@ class Outbox:
         self.cursor = self.scanned = last
         if payload:
             self.carried = last
+        self._packer.was_sent(last)
         return frame
 
     def _range(self, last: int, payload: bytes) -> Frame:
