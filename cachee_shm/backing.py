@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from cachee_shm import transactions
 from cachee_shm.attaching import kind_of_cache, spec_for
 from cachee_shm.bypass import Bypass
 from cachee_shm.cache import Cache
@@ -45,6 +46,7 @@ __all__ = [
 PATIENCE_S = 1.0  # of a first use, which a request waits for
 NAME_CHARACTERS = 64  # of a namespace whose name is none
 MISSES_MAX = 64  # of one task
+MISS_MS_MAX = 30_000  # a load takes less; a thread that handles request after request may have forgotten it
 TRIES = 64
 LASTING_S_MAX = 1e10  # three centuries
 
@@ -131,29 +133,64 @@ class First:
             self._tried.set()
 
 
-class Misses:
-    """For ``set_after_miss_fills``: where the ring was when this task, or thread, missed a key.
+class Missed(NamedTuple):
+    """That a key was not found, and where the ring was then."""
 
-    The option turns a ``set`` that follows a ``get`` of its own which found nothing into a fill. That is safe
-    only where nothing is written to the origin in between; see "A set after a miss" in examples/django.
+    cache: Cache
+    scope: object
+    token: int
+    now_ms: int
+
+
+class Misses:
+    """For ``set_after_miss_fills``: the keys that this task, or thread, has missed last.
+
+    The option turns a ``set`` into a fill if this task has asked for its key, has found nothing, and has done
+    nothing else with the key since. That is safe only where nothing is written to the origin in between; see
+    "A set after a miss" in examples/django. So a miss is forgotten when the task finds the key, or writes it,
+    after MISS_MS_MAX, and when the request ends. A ``set`` without a miss is a write, which is always safe.
     """
 
-    def __init__(self) -> None:
-        self._kept: ContextVar[dict[Any, tuple[int, int]]] = ContextVar("cachee_shm.misses")
+    def __init__(self, scope: Callable[[], object] = lambda: None) -> None:
+        """``scope()`` is the request that is being handled, where the framework tells."""
+        self._scope = scope
+        self._kept: ContextVar[dict[tuple[int, object], Missed]] = ContextVar("cachee_shm.misses")
 
     def remember(self, cache: Cache, key: object) -> None:
-        kept = {**self._kept.get({}), key: cache._token()}
+        """The task has not found ``key``. In a transaction that has written, what it sets then is a write."""
+        if transactions.snapshot(cache) is False:
+            self.forget(cache, (key,))
+            return
+        kept = {**self._kept.get({}), (id(cache), key): Missed(cache, self._scope(), *cache._token())}
         if len(kept) > MISSES_MAX:
             del kept[next(iter(kept))]
         self._kept.set(kept)
 
-    def taken(self, key: object) -> tuple[int, int] | None:
-        """The token for one fill of this key; None: it was not missed, or has been stored since."""
-        kept = self._kept.get({})
-        if key not in kept:
+    def forget(self, cache: Cache, keys: Iterable[object]) -> None:
+        """The task has found these keys, or has written them."""
+        if kept := self._kept.get({}):
+            gone = {(id(cache), key) for key in keys}
+            self._kept.set({each: missed for each, missed in kept.items() if each not in gone})
+
+    def forget_all(self) -> None:
+        """The request has ended, or everything was cleared."""
+        self._kept.set({})
+
+    def taken(self, cache: Cache, key: object) -> tuple[int, int] | None:
+        """The token for one fill of this key; None: this ``set`` is a write.
+
+        The token is no newer than the snapshot of a transaction that was open at the miss.
+        """
+        missed = self._kept.get({}).get((id(cache), key))
+        if missed is None:
             return None
-        self._kept.set({each: token for each, token in kept.items() if each != key})
-        return kept[key]
+        self.forget(cache, (key,))
+        is_old = cache.now_ms() - missed.now_ms > MISS_MS_MAX
+        if is_old or missed.cache is not cache or missed.scope is not self._scope():
+            return None
+        if transactions.snapshot(cache) is False:
+            return None
+        return missed.token, missed.now_ms
 
 
 def fitting(key: str) -> str:

@@ -42,7 +42,7 @@ class CacheeCache(BaseCache):
     what has it, and nothing else of the namespace. ``ignore_delete_many_errors``: as of cachelib.
     ``namespace``, ``config``: as of ``cachee_shm.attach``, which is called at the first use.
     ``set_after_miss_fills``: a ``set`` after a ``get`` of its own that found nothing is a fill. It is off: a
-    row that is inserted in between would be announced to no host: the guide in examples/django has more.
+    row that is written in between would be announced to no host: the guide in examples/django has more.
 
     Where the namespace cannot be attached, this is a cache that misses: ``get`` is None, ``set`` is False,
     and ``health()`` says why. Raises ``InvalidKey`` for a key that is no str, ``Unserializable`` for a
@@ -87,13 +87,17 @@ class CacheeCache(BaseCache):
     def get(self, key: str) -> Any:
         name, cache = self._key(key), self._backing.cache
         stored = cache.get(name)
-        if stored is None and self._misses is not None:
+        if stored is not None:
+            self._known(name)
+        elif self._misses is not None:
             self._misses.remember(cache, name)
         return self._value(stored)
 
     def get_many(self, *keys: str) -> list[Any]:
         names = [self._key(key) for key in keys]
         found = self._backing.cache.get_many(names)
+        if self._misses is not None:
+            self._misses.forget(self._backing.cache, found)
         return [self._value(found.get(name)) for name in names]
 
     def has(self, key: str) -> bool:
@@ -103,19 +107,18 @@ class CacheeCache(BaseCache):
 
     def set(self, key: str, value: Any, timeout: int | dt.timedelta | None = None) -> bool | None:
         ttl, name, cache = self._ttl(timeout), self._key(key), self._backing.cache
-        miss = self._misses.taken(name) if self._misses is not None and ttl != 0 else None
+        miss = self._misses.taken(cache, name) if self._misses is not None else None
         try:
-            if miss is not None:
+            if miss is not None and ttl != 0:
                 return cache._fill(name, self._stored(value), *miss, ttl, 0, self._tags, False)
             return cache.set(name, self._stored(value), ttl, self._tags) or ttl == 0
         except (Unserializable, ValueTooLarge) as error:
             return self._refused(error)
 
     def add(self, key: str, value: Any, timeout: int | dt.timedelta | None = None) -> bool:
+        name = self._known(self._key(key))
         try:
-            return self._backing.cache.add(
-                self._key(key), self._stored(value), self._ttl(timeout), self._tags
-            )
+            return self._backing.cache.add(name, self._stored(value), self._ttl(timeout), self._tags)
         except (Unserializable, ValueTooLarge) as error:
             return self._refused(error)
 
@@ -123,9 +126,11 @@ class CacheeCache(BaseCache):
         return [key for key, value in mapping.items() if self.set(key, value, timeout)]
 
     def delete(self, key: str) -> bool:
-        return self._backing.cache.delete(self._key(key))
+        return self._backing.cache.delete(self._known(self._key(key)))
 
     def clear(self) -> bool:
+        if self._misses is not None:
+            self._misses.forget_all()
         if self._tags:
             self._backing.cache.delete_tags(*self._tags)
         else:
@@ -133,7 +138,7 @@ class CacheeCache(BaseCache):
         return True
 
     def inc(self, key: str, delta: int = 1) -> int | None:
-        name = self._key(key)
+        name = self._known(self._key(key))
         if self.serializer is not CODECS or type(delta) is not int:
             return super().inc(key, delta)
         total: int = count(self._backing.cache, name, delta, 0, self._ttl(None), self._tags)
@@ -146,6 +151,12 @@ class CacheeCache(BaseCache):
 
     def _key(self, key: str) -> str:
         return fitting(self.key_prefix + key) if type(key) is str else key
+
+    def _known(self, name: str) -> str:
+        """It was found, or is written: a ``set`` that follows is no fill."""
+        if self._misses is not None:
+            self._misses.forget(self._backing.cache, (name,))
+        return name
 
     def _ttl(self, timeout: int | dt.timedelta | None) -> float | None:
         """Cachelib's 0 is Cachee's None, for ever; what is over already is Cachee's 0."""

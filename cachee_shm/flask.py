@@ -29,11 +29,12 @@ from base64 import urlsafe_b64encode
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flask import Response
+from flask import Response, g, has_app_context
 from flask_caching.backends.base import BaseCache
 from werkzeug.exceptions import HTTPException, default_exceptions
 
 from cachee_shm import cachelib
+from cachee_shm.backing import Misses
 from cachee_shm.errors import Unserializable, ValueTooLarge
 from cachee_shm.registry import register
 
@@ -68,6 +69,8 @@ class CacheeCache(cachelib.CacheeCache, BaseCache):
         **where: Any,
     ) -> None:
         super().__init__(default_timeout, key_prefix, ignore_delete_many_errors, **where)
+        if self._misses is not None:
+            self._misses = Misses(_request)
         self._tokens: dict[int, tuple[str, int, int]] = {}
 
     @classmethod
@@ -130,7 +133,7 @@ class CacheeCache(cachelib.CacheeCache, BaseCache):
         tags = (*self._tags, *(self._tag(version) for version in VERSION.findall(key, KEY_CHARS)))
         try:
             return self.shm._fill(
-                self._key(key), self._stored(value), *since, self._ttl(timeout), 0, tags, False
+                self._known(self._key(key)), self._stored(value), *since, self._ttl(timeout), 0, tags, False
             )
         except (Unserializable, ValueTooLarge) as error:
             return self._refused(error)
@@ -171,6 +174,11 @@ def _call_site(frame: FrameType | None) -> FrameType | None:
             return frame if is_one else None
         frame = frame.f_back
     return None
+
+
+def _request() -> object:
+    """What tells one request from the next in the same thread; None outside of them."""
+    return g._get_current_object() if has_app_context() else None
 
 
 def _version(key: str) -> str:

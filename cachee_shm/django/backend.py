@@ -103,6 +103,15 @@ class CacheeCache(BaseCache):  # type: ignore[misc]  # django has no types
             return full
         return {self._key(key, version): key for key in full.values()}
 
+    def _known(self, full: Any) -> Any:
+        """It was found, or is stored: a ``set`` that follows is no fill."""
+        self._know((full,))
+        return full
+
+    def _know(self, keys: Iterable[Any]) -> None:
+        if self._misses is not None:
+            self._misses.forget(self.shm, keys)
+
     def _ttl(self, timeout: Any) -> Any:
         """As Django has it: None is for ever, and what is not above 0 is over at once."""
         if timeout is DEFAULT_TIMEOUT:
@@ -122,8 +131,10 @@ class CacheeCache(BaseCache):  # type: ignore[misc]  # django has no types
             if type(key) is str and key.startswith(fills.SPACES):
                 fills.missed(self.shm, key, sys._getframe(1))
             elif self._misses is not None:
-                self._misses.remember(self.shm, (id(self.shm), full))
+                self._misses.remember(self.shm, full)
             return default
+        if self._misses is not None:
+            self._misses.forget(self.shm, (full,))
         return value.response if type(value) is Page else value
 
     def set(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> None:
@@ -135,8 +146,8 @@ class CacheeCache(BaseCache):  # type: ignore[misc]  # django has no types
 
     def _set_of_anybody(self, full: Any, value: Any, ttl: Any) -> None:
         """A write; a fill where the option says so, and this task has missed the key."""
-        miss = self._misses.taken((id(self.shm), full)) if self._misses is not None and ttl != 0 else None
-        if miss is None:
+        miss = self._misses.taken(self.shm, full) if self._misses is not None else None
+        if miss is None or ttl == 0:
             self._store(self.shm.set, full, value, ttl)
         else:
             self._store(self.shm._fill, full, value, *miss, ttl, 0, (), False)
@@ -149,7 +160,7 @@ class CacheeCache(BaseCache):  # type: ignore[misc]  # django has no types
             self._store(self.shm._fill, full, value, *miss, ttl, 0, (), False)
 
     def add(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
-        full, ttl = self._key(key, version), self._ttl(timeout)
+        full, ttl = self._known(self._key(key, version)), self._ttl(timeout)
         if ttl == 0:
             return full not in self.shm
         return self._store(self.shm.add, full, value, ttl)
@@ -164,11 +175,11 @@ class CacheeCache(BaseCache):  # type: ignore[misc]  # django has no types
             return False
 
     def touch(self, key: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
-        full, ttl = self._key(key, version), self._ttl(timeout)
+        full, ttl = self._known(self._key(key, version)), self._ttl(timeout)
         return self.shm.delete(full) if ttl == 0 else self.shm.touch(full, ttl)
 
     def delete(self, key: Any, version: int | None = None) -> bool:
-        return self.shm.delete(self._key(key, version))
+        return self.shm.delete(self._known(self._key(key, version)))
 
     def has_key(self, key: Any, version: int | None = None) -> bool:
         return self._key(key, version) in self.shm
@@ -176,6 +187,7 @@ class CacheeCache(BaseCache):  # type: ignore[misc]  # django has no types
     def get_many(self, keys: Iterable[Any], version: int | None = None) -> dict[Any, Any]:
         full = self._keys(keys, version)
         found = self.shm.get_many(full)
+        self._know(found)
         return {full[each]: value.response if type(value) is Page else value for each, value in found.items()}
 
     def set_many(
@@ -183,6 +195,7 @@ class CacheeCache(BaseCache):  # type: ignore[misc]  # django has no types
     ) -> list[Any]:
         ttl = self._ttl(timeout)
         full = self._keys(data, version)
+        self._know(full)
         values = {
             each: Page(data[key]) if isinstance(data[key], HttpResponse) else data[key]
             for each, key in full.items()
@@ -198,14 +211,22 @@ class CacheeCache(BaseCache):  # type: ignore[misc]  # django has no types
         return [full[each] for each in failed]
 
     def delete_many(self, keys: Iterable[Any], version: int | None = None) -> None:
-        self.shm.delete_many(self._keys(keys, version))
+        full = self._keys(keys, version)
+        self._know(full)
+        self.shm.delete_many(full)
 
     def clear(self) -> None:
+        self.close()
         self.shm.clear()
+
+    def close(self, **_: Any) -> None:
+        """Django calls this as a request ends."""
+        if self._misses is not None:
+            self._misses.forget_all()
 
     def incr(self, key: Any, delta: Any = 1, version: int | None = None) -> Any:
         """Add to a number on this host: other hosts have counts of their own. Its lifetime stays."""
-        full = self._key(key, version)
+        full = self._known(self._key(key, version))
         try:
             total = self.shm._incr(full, delta, True) if type(delta) is int else MISSING
         except NotACounter:
@@ -224,7 +245,7 @@ class CacheeCache(BaseCache):  # type: ignore[misc]  # django has no types
         self, key: Any, default: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
     ) -> Any:
         """What is there; else ``default``, or what it returns, as a fill: one caller of a host makes it."""
-        full, ttl = self._key(key, version), self._ttl(timeout)
+        full, ttl = self._known(self._key(key, version)), self._ttl(timeout)
         value = self.shm.get(full, MISSING)
         if value is MISSING:
             value = self.shm.get_or_load(full, self._made, default, ttl=ttl)
@@ -257,8 +278,10 @@ class CacheeCache(BaseCache):  # type: ignore[misc]  # django has no types
             if type(key) is str and key.startswith(fills.SPACES):
                 fills.missed(self.shm, key, sys._getframe(1))
             elif self._misses is not None:
-                self._misses.remember(self.shm, (id(self.shm), full))
+                self._misses.remember(self.shm, full)
             return default
+        if self._misses is not None:
+            self._misses.forget(self.shm, (full,))
         return value.response if type(value) is Page else value
 
     async def aset(
@@ -314,7 +337,7 @@ class CacheeCache(BaseCache):  # type: ignore[misc]  # django has no types
         self, key: Any, default: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
     ) -> Any:
         """``get_or_set``; ``default`` may be a coroutine function too."""
-        full, ttl = self._key(key, version), self._ttl(timeout)
+        full, ttl = self._known(self._key(key, version)), self._ttl(timeout)
         value = self.shm.get(full, MISSING)
         if value is MISSING:
             value = await self.shm.aget_or_load(full, self._amade, default, ttl=ttl)

@@ -1,10 +1,12 @@
 """cachelib's cache; its own tests run in tests/foreign."""
 
 import sys
+import threading
 
 import pytest
 
 from cachee_shm.errors import InvalidKey, Unserializable
+from cachee_shm.testing import frozen_clock
 from tests.cachee_shm.kept import Plain
 
 pytestmark = pytest.mark.needs("frameworks")
@@ -154,6 +156,80 @@ def test_set_after_miss_fills_is_about_one_set_after_a_miss(shm_hosts):
     first.set("a", 6, timeout=-1)  # over at once: a write
     assert first.shm.wait_synced(5)
     assert second.get("a") is None
+
+
+def filled_by(do):
+    def fill(cache):
+        cache.shm.get_or_load("a", lambda: "theirs")  # another task
+        do(cache)
+
+    return fill
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        lambda cache: cache.add("a", 1),
+        lambda cache: cache.inc("a", 1),
+        lambda cache: cache.set_many({"a": 1}),
+        lambda cache: cache.delete("a"),
+        lambda cache: cache.delete_many("a"),
+        lambda cache: cache.clear(),
+        filled_by(lambda cache: cache.get("a")),
+        filled_by(lambda cache: cache.get_many("a")),
+        filled_by(lambda cache: cache.get_dict("a")),
+    ],
+    ids=["add", "inc", "set_many", "delete", "delete_many", "clear", "get", "get_many", "get_dict"],
+)
+def test_a_key_that_is_found_or_written_after_its_miss_is_written_by_a_set(shm_cache, between):
+    from cachee_shm.cachelib import CacheeCache
+
+    cache = CacheeCache(default_timeout=0, set_after_miss_fills=True)
+    cache._backing.cache = shm_cache
+    assert cache.get("a") is None
+    between(cache)
+    written = shm_cache._written()
+    assert cache.set("a", 7)
+    assert cache.get("a") == 7
+    assert shm_cache._written() != written
+
+
+def test_a_miss_is_of_one_cache_and_is_forgotten_in_time(shm_hosts):
+    from cachee_shm.backing import MISS_MS_MAX, Misses
+
+    first, second = shm_hosts(2)
+    misses, request = Misses(lambda: requests[-1]), "first"
+    requests = [request]
+    misses.remember(first, "a")
+    assert misses.taken(second, "a") is None
+    assert misses.taken(first, "a") and misses.taken(first, "a") is None
+    misses.remember(first, "a")
+    requests.append("second")
+    assert misses.taken(first, "a") is None
+    with frozen_clock(first) as clock:
+        misses.remember(first, "a"), misses.remember(first, "b")
+        clock.tick(MISS_MS_MAX / 1000)
+        assert misses.taken(first, "a")
+        clock.tick(0.001)
+        assert misses.taken(first, "b") is None
+
+
+def test_in_a_transaction_a_miss_is_as_old_as_the_snapshot_and_no_miss_once_it_has_written(shm_cache):
+    from cachee_shm.backing import Misses
+    from cachee_shm.transactions import transaction
+
+    misses = Misses()
+    before = shm_cache._token()[0]
+    with transaction() as one:
+        other = threading.Thread(target=shm_cache.set, args=("b", 1))
+        other.start(), other.join()
+        misses.remember(shm_cache, "a"), misses.remember(shm_cache, "c")
+        assert misses.taken(shm_cache, "a")[0] == before
+        one.may_write()
+        assert misses.taken(shm_cache, "c") is None
+        misses.remember(shm_cache, "d")
+    assert shm_cache._token()[0] > before
+    assert misses.taken(shm_cache, "d") is None
 
 
 def test_a_set_after_its_own_miss_is_a_write_that_ends_another_hosts_not_found(shm_hosts):

@@ -123,6 +123,19 @@ def test_forced_update_is_a_write(shm_cache):
     assert shm_cache.stats()["sets"] == 1
 
 
+def test_with_set_after_miss_fills_a_set_is_a_fill_in_the_request_that_missed_the_key(shm_cache):
+    app = made(shm_cache, CACHE_CACHEE_SET_AFTER_MISS_FILLS=True)
+    with app.app_context():
+        assert app.cache.get("a") is None and app.cache.get("b") is None
+        before = shm_cache._written()
+        app.cache.set("a", 1)
+        assert shm_cache._written() == before
+    with app.app_context():  # of the same thread
+        app.cache.set("b", 1)
+        assert shm_cache._written() != before
+        assert app.cache.get("a") == app.cache.get("b") == 1
+
+
 def test_two_hosts_with_pages_of_their_own_leave_each_other_alone(shm_hosts):
     hosts = shm_hosts(2)
     apps = [made(host) for host in hosts]

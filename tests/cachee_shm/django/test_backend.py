@@ -297,6 +297,67 @@ def test_set_after_miss_fills_makes_fills_of_sets_after_a_miss_and_is_off(projec
 # A cache that cannot be had
 
 
+@pytest.mark.parametrize(
+    "between",
+    [
+        lambda cache: cache.get("a"),
+        lambda cache: cache.get_many(["a"]),
+        lambda cache: cache.get_or_set("a", 1),
+        lambda cache: cache.add("a", 1),
+        lambda cache: cache.touch("a"),
+        lambda cache: cache.delete("a"),
+        lambda cache: cache.delete_many(["a"]),
+        lambda cache: cache.set_many({"a": 1}),
+        lambda cache: cache.incr("a"),
+        lambda cache: cache.clear(),
+        lambda cache: cache.close(),
+    ],
+    ids=[
+        "get",
+        "get_many",
+        "get_or_set",
+        "add",
+        "touch",
+        "delete",
+        "delete_many",
+        "set_many",
+        "incr",
+        "clear",
+        "close",
+    ],
+)
+def test_a_set_is_no_fill_if_its_key_was_found_or_written_or_its_request_has_ended(project, config, between):
+    from cachee_shm.django import CacheeCache
+
+    cache = CacheeCache("shop", {"OPTIONS": {"config": config, "set_after_miss_fills": True}})
+    assert cache.get("a") is None
+    cache.shm.get_or_load(cache._key("a", None), lambda: 5)  # another task
+    between(cache)
+    written = cache.shm._written()
+    cache.set("a", 7)
+    assert cache.get("a") == 7
+    assert cache.shm._written() != written
+    cache.shm.close()
+
+
+def test_a_set_is_no_fill_once_its_task_has_found_the_key(project, config):
+    from cachee_shm.django import CacheeCache
+
+    cache = CacheeCache("shop", {"OPTIONS": {"config": config, "set_after_miss_fills": True}})
+
+    async def handle(key, find):
+        assert await cache.aget(key) is None
+        cache.shm.get_or_load(cache._key(key, None), lambda: 5)  # another task
+        assert await find(key) == 5
+        written = cache.shm._written()
+        await cache.aset(key, 7)
+        assert cache.shm._written() != written
+
+    asyncio.run(handle("a", cache.aget))
+    asyncio.run(handle("b", lambda key: cache.aget_or_set(key, 6)))
+    cache.shm.close()
+
+
 def every_verb(cache):
     """As of an empty cache."""
     cache.set("k", 1)
