@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cachee_bridge.ports.effects import Effect, GoOn, Pause, Resume, Send
+from cachee_bridge.ports.effects import Close, Effect, GoOn, Pause, Resume, Send
 from cachee_bridge.protocol.intake import SLICE_COST
 from cachee_bridge.protocol.mesh import Mesh, Settings
 from cachee_bridge.streams.stream import PACK_BYTES
@@ -112,6 +112,22 @@ def test_what_is_read_at_once_is_handled_in_slices_and_others_are_heard_between_
         rig.handled.count((2, "Sync")) == syncs
         or rig.mesh._links.by_number[2].throttle.held_since is not None
     )
+
+
+def test_a_link_that_another_one_replaces_in_the_same_tick_is_heard_no_more() -> None:
+    rig, much = Rig(), 1 << 30
+    hello = Hello("cachee", 2, "web-2", 5, bytes(32), "none", "", "")
+    for number in (2, 3):
+        rig.mesh.link_opened(number, None, NOW, "10.0.0.9")
+    rig.mesh.received(2, encode(hello), NOW, much)  # over its budget before it is up
+    rig.mesh.received(2, encode(State(rig.rows)), NOW)
+    rig.say(3, hello, State(rig.rows))
+    rig.mesh.received(3, SYNC, NOW, much)
+    rig.mesh.received(3, bytes(9), NOW)  # no message
+    rig.take()
+    rig.mesh.tick(NOW + 1)  # the one that came first is up now, in the place of the other
+    assert [effect.link for effect in rig.take() if isinstance(effect, Close)] == [3]
+    assert rig.mesh._links.up["web-2"].number == 2
 
 
 def test_a_link_is_read_again_once_all_that_it_sent_is_handled_in_order() -> None:

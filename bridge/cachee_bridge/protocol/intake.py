@@ -81,7 +81,8 @@ class Intake:
     def read_on(self, links: Iterable[Link], now: float) -> None:
         """Read the links again whose peers are within their budgets again."""
         for link in [known for known in links if known.throttle.release(now)]:
-            self._hear(link, b"", now)
+            if not link.is_closed:  # by what another one of these brought
+                self._hear(link, b"", now)
 
     def _hear(self, link: Link, data: bytes, now: float) -> None:
         """Handle one slice. If nothing is left of the link's bytes, the link is read again."""
