@@ -42,9 +42,10 @@ test: lint                              ## everything that must pass: style, typ
 	wait $$core && [ $$tests = 0 ]
 	$(PY) -m tests.mutants --count $(MUTANTS) --minutes $(MUTANT_MINUTES)
 
-lint: build                             ## ruff, mypy --strict, and the C sources with every warning an error
+lint: build                             ## ruff, mypy --strict, clang-format, and the C sources with every warning an error
 	ruff check .
 	ruff format --check .
+	clang-format --dry-run -Werror cachee_shm/core/*.[ch]
 	mypy
 	@$(call compile,build/werror,-Dwerror=true)
 

@@ -139,6 +139,13 @@ def test_the_build_names_every_source_of_the_core_and_no_other():
     assert set(re.findall(r"cachee_shm/core/\w+\.c", text)) == {name_of(path) for path in CORE.glob("*.c")}
 
 
+@pytest.mark.parametrize("path", sorted(CORE.glob("*.[ch]")), ids=name_of)
+def test_lines_of_the_core_have_at_most_110_columns(path):
+    """clang-format leaves comments as they are."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert [f"{number}: {line}" for number, line in enumerate(lines, 1) if len(line) > 110] == []
+
+
 # What may include what: each file of the core stands on a floor, and includes what stands on a lower one, or
 # beside it where that makes no circle. NAME is NAME.c and NAME.h. A new file is given its floor here.
 CORE_FLOORS = [

@@ -1,8 +1,7 @@
 /* atomics.h - the only file that names memory orders.
  *
- * Everything that two processes may touch at once goes through a function of
- * this file, so a reader can check the whole core's concurrency by looking up
- * the pairings below, and ThreadSanitizer sees every access.
+ * Everything that two processes may touch at once goes through a function of this file, so a reader can check
+ * the whole core's concurrency by looking up the pairings below, and ThreadSanitizer sees every access.
  *
  *   pairing    first what, then what
  *              written by -> read by
@@ -59,8 +58,8 @@
  *
  * tests/core/test_atomics.py holds the table to the sources.
  *
- * Ordering on aarch64 is argued from these pairings; the torture programs ran there under emulation alone, which does
- * not reorder as such a machine may.
+ * Ordering on aarch64 is argued from these pairings; the torture programs ran there under emulation alone,
+ * which does not reorder as such a machine may.
  */
 #ifndef CACHEE_ATOMICS_H
 #define CACHEE_ATOMICS_H
@@ -73,7 +72,8 @@
 /* Which way a branch mostly goes: what it rarely runs is put out of the way. */
 #define LIKELY(condition) __builtin_expect((condition), 1)
 #define UNLIKELY(condition) __builtin_expect((condition), 0)
-/* A hit runs these; or it does not, and would save registers for them. The compiler, which counts callers, guesses wrong. */
+/* A hit runs these; or it does not, and would save registers for them. The compiler, which counts callers,
+ * guesses wrong. */
 #define ALWAYS_INLINE inline __attribute__((always_inline))
 #define NEVER_INLINE __attribute__((noinline))
 
@@ -101,13 +101,17 @@ static inline bool cas32(a32 *p, uint32_t *seen, uint32_t v)
     return atomic_compare_exchange_strong_explicit(p, seen, v, memory_order_acq_rel, memory_order_acquire);
 }
 
-/* Relaxed is enough where the word carries no data of its own (frequency bits): nothing is published by it. */
+/* Relaxed is enough where the word carries no data of its own (frequency bits): nothing is published by
+ * it. */
 static inline bool cas_hint(a64 *p, uint64_t *seen, uint64_t v)
 {
     return atomic_compare_exchange_weak_explicit(p, seen, v, memory_order_relaxed, memory_order_relaxed);
 }
 
-static inline uint64_t add_relaxed(a64 *p, uint64_t v) { return atomic_fetch_add_explicit(p, v, memory_order_relaxed); }
+static inline uint64_t add_relaxed(a64 *p, uint64_t v)
+{
+    return atomic_fetch_add_explicit(p, v, memory_order_relaxed);
+}
 
 /* A counter with one writer: no locked instruction is needed to add to it. */
 static inline void bump_own(a64 *p, uint64_t v) { store_relaxed(p, load_relaxed(p) + v); }
@@ -123,9 +127,18 @@ static inline void bump_own(a64 *p, uint64_t v) { store_relaxed(p, load_relaxed(
 #ifdef CACHEE_TSAN
 /* ThreadSanitizer does not model fences: a read-modify-write of one global word stands in for each. */
 static a64 tsan_fence_word;
-static inline void fence_acquire(void) { atomic_fetch_add_explicit(&tsan_fence_word, 0, memory_order_acq_rel); }
-static inline void fence_release(void) { atomic_fetch_add_explicit(&tsan_fence_word, 0, memory_order_acq_rel); }
-static inline void fence_seq_cst(void) { atomic_fetch_add_explicit(&tsan_fence_word, 0, memory_order_seq_cst); }
+static inline void fence_acquire(void)
+{
+    atomic_fetch_add_explicit(&tsan_fence_word, 0, memory_order_acq_rel);
+}
+static inline void fence_release(void)
+{
+    atomic_fetch_add_explicit(&tsan_fence_word, 0, memory_order_acq_rel);
+}
+static inline void fence_seq_cst(void)
+{
+    atomic_fetch_add_explicit(&tsan_fence_word, 0, memory_order_seq_cst);
+}
 #else
 static inline void fence_acquire(void) { atomic_thread_fence(memory_order_acquire); }
 static inline void fence_release(void) { atomic_thread_fence(memory_order_release); }
@@ -142,9 +155,9 @@ static inline void fence_seq_cst_after_rmw(void) { fence_seq_cst(); }
 /* A hint: this will be wanted soon. Its line may be far away, and so may the page table's that says where. */
 static inline void prefetch_to_write(const void *p) { __builtin_prefetch(p, 1); }
 
-/* Raise *p to at least v. Late helpers may call it with an old v: then it does nothing. Each failed try means that
- * another process raised the word, to less than v: there are fewer of those than tries. False: the word is not at v,
- * because somebody keeps writing garbage into it. */
+/* Raise *p to at least v. Late helpers may call it with an old v: then it does nothing. Each failed try means
+ * that another process raised the word, to less than v: there are fewer of those than tries. False: the word
+ * is not at v, because somebody keeps writing garbage into it. */
 enum { RAISE_TRIES_MAX = 1 << 16 };
 static inline bool raise_max(a64 *p, uint64_t v)
 {
@@ -175,9 +188,9 @@ static inline bool cas128(pair128 *p, uint64_t old_meta, uint64_t old_hash, uint
                          : "memory");
     return done;
 #elif defined(__aarch64__)
-    /* Exclusive pair: available on every ARMv8, unlike CASP. ldaxp/stlxp give acquire and release. A failed comparison
-     * stores back what was read: only a successful stlxp proves that the pair was read whole. One block: nothing of
-     * the compiler's may come between the two. */
+    /* Exclusive pair: available on every ARMv8, unlike CASP. ldaxp/stlxp give acquire and release. A failed
+     * comparison stores back what was read: only a successful stlxp proves that the pair was read whole. One
+     * block: nothing of the compiler's may come between the two. */
     uint64_t seen_meta, seen_hash, put_meta, put_hash;
     uint32_t done, failed;
     __asm__ __volatile__("1: ldaxp %[sm], %[sh], %[p]\n"
@@ -188,8 +201,8 @@ static inline bool cas128(pair128 *p, uint64_t old_meta, uint64_t old_hash, uint
                          "   cset  %w[done], eq\n"
                          "   stlxp %w[failed], %[pm], %[ph], %[p]\n"
                          "   cbnz  %w[failed], 1b\n"
-                         : [sm] "=&r"(seen_meta), [sh] "=&r"(seen_hash), [pm] "=&r"(put_meta), [ph] "=&r"(put_hash),
-                           [done] "=&r"(done), [failed] "=&r"(failed), [p] "+Q"(*p)
+                         : [sm] "=&r"(seen_meta), [sh] "=&r"(seen_hash), [pm] "=&r"(put_meta),
+                           [ph] "=&r"(put_hash), [done] "=&r"(done), [failed] "=&r"(failed), [p] "+Q"(*p)
                          : [om] "r"(old_meta), [oh] "r"(old_hash), [nm] "r"(meta), [nh] "r"(hash)
                          : "cc", "memory");
     return done;
@@ -198,8 +211,8 @@ static inline bool cas128(pair128 *p, uint64_t old_meta, uint64_t old_hash, uint
 #endif
 }
 
-/* Fewer than 8 private bytes, as a word padded with zeros. A memcpy of unknown length is a call: these are not. The loads
- * overlap, so that there is one branch for most lengths. */
+/* Fewer than 8 private bytes, as a word padded with zeros. A memcpy of unknown length is a call: these are
+ * not. The loads overlap, so that there is one branch for most lengths. */
 static inline uint64_t load_few(const unsigned char *p, size_t n)
 {
     if (n >= 4) {
@@ -211,7 +224,8 @@ static inline uint64_t load_few(const unsigned char *p, size_t n)
     return n ? p[0] | (uint64_t)p[n / 2] << 8 * (n / 2) | (uint64_t)p[n - 1] << 8 * (n - 1) : 0;
 }
 
-/* What of n bytes lies behind the last whole word, padded with zeros: if there is a whole word, by one load. */
+/* What of n bytes lies behind the last whole word, padded with zeros: if there is a whole word, by one
+ * load. */
 static inline uint64_t load_tail(const unsigned char *bytes, size_t n)
 {
     uint64_t w;
@@ -239,7 +253,8 @@ static inline void store_tail(unsigned char *p, uint64_t w, size_t n)
 static inline void racing_read(void *private_dst, const a64 *shared, size_t bytes)
 {
     unsigned char *dst = private_dst;
-    for (; bytes >= 32; bytes -= 32, shared += 4, dst += 32) { /* atomic loads are not vectorised: unrolled by hand */
+    /* atomic loads are not vectorised: unrolled by hand */
+    for (; bytes >= 32; bytes -= 32, shared += 4, dst += 32) {
         uint64_t w0 = load_relaxed(shared), w1 = load_relaxed(shared + 1);
         uint64_t w2 = load_relaxed(shared + 2), w3 = load_relaxed(shared + 3);
         memcpy(dst, &w0, 8);

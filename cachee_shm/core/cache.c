@@ -19,9 +19,11 @@ static void cache_slide(struct attachment *a, const struct entry_ref *e);
 
 /* ---- reading ---- */
 
-/* Served by the bridge of another layout? Then nothing is. Cut off from a source, and too old for that by the policy? Flush: all from before it counts as evicted, also where the
- * bridge is dead and evicts nothing. Serve: it is only counted. */
-static NEVER_INLINE bool cache_withheld(struct attachment *a, const struct entry_ref *e, uint64_t now_ms, uint64_t until_ms)
+/* Served by the bridge of another layout? Then nothing is. Cut off from a source, and too old for that by the
+ * policy? Flush: all from before it counts as evicted, also where the bridge is dead and evicts nothing.
+ * Serve: it is only counted. */
+static NEVER_INLINE bool cache_withheld(struct attachment *a, const struct entry_ref *e, uint64_t now_ms,
+                                        uint64_t until_ms)
 {
     if (until_ms == SERVE_NOTHING)
         return true;
@@ -58,7 +60,8 @@ static ALWAYS_INLINE enum finding cache_serves_by_age(struct attachment *a, cons
 /* A fence of a range or a clear that is ahead of the tail is garbage, and would hide whatever is stored. */
 static void cache_doubt_fences(struct attachment *a, const struct entry_ref *e)
 {
-    uint64_t clear = clear_of(a, entry_local(e)), range = range_fence_of(a, e->hash), newest = clear > range ? clear : range;
+    uint64_t clear = clear_of(a, entry_local(e)), range = range_fence_of(a, e->hash),
+             newest = clear > range ? clear : range;
     if (newest > ring_tail(a) + 1) /* read last: it has moved at most one less than any of them */
         cache_retire(a);
 }
@@ -79,7 +82,8 @@ static enum finding cache_used(struct attachment *a, const struct entry_ref *e, 
     return f;
 }
 
-enum finding cache_find(struct attachment *a, uint64_t hash, const void *key, uint32_t key_bytes, struct entry_ref *e)
+enum finding cache_find(struct attachment *a, uint64_t hash, const void *key, uint32_t key_bytes,
+                        struct entry_ref *e)
 {
     return index_find(a, hash, key, key_bytes, e) ? cache_used(a, e, cache_serves(a, e)) : FOUND_NOTHING;
 }
@@ -145,7 +149,8 @@ static struct sample cache_sample(const struct attachment *a, uint64_t stride, u
 
 uint64_t cache_count(const struct attachment *a)
 {
-    uint64_t buckets = a->geo.bucket_count, stride = buckets / COUNT_BUCKETS_MAX + 1, sampled = (buckets + stride - 1) / stride;
+    uint64_t buckets = a->geo.bucket_count, stride = buckets / COUNT_BUCKETS_MAX + 1,
+             sampled = (buckets + stride - 1) / stride;
     uint64_t shown = cache_sample(a, stride, UINT64_MAX, 0).shown;
     struct sample s = cache_sample(a, stride, shown / COUNT_LOOKS_MAX + 1, clock_ms(a));
     return s.looks ? s.shown * s.readable / s.looks * buckets / sampled : 0;
@@ -154,16 +159,16 @@ uint64_t cache_count(const struct attachment *a)
 /* ---- writing ---- */
 
 /* The entry gets its version, and counts from here on: readers may see it once a word points to it. */
-static enum publish cache_publish(struct attachment *a, const struct write *w, const struct place *at, uint64_t version,
-                            uint64_t now_ms)
+static enum publish cache_publish(struct attachment *a, const struct write *w, const struct place *at,
+                                  uint64_t version, uint64_t now_ms)
 {
     store_relaxed(&page_at(a, at->page, at->off)[ENTRY_VERSION], version_word(version, w->key_bytes));
     pages_commit(a, at, write_bytes(w), 1, write_ends(w, now_ms));
     return index_publish(a, at, w->hash, now_ms);
 }
 
-/* A record's fence is raised before the tail passes it, and never further: one that is ahead of the tail is garbage,
- * and would refuse its keys for ever. Asked when something was refused. */
+/* A record's fence is raised before the tail passes it, and never further: one that is ahead of the tail is
+ * garbage, and would refuse its keys for ever. Asked when something was refused. */
 static bool cache_fences_believable(const struct attachment *a, const struct write *w)
 {
     uint64_t newest = fence_of(a, w->hash), clear = clear_of(a, w->local);
@@ -181,12 +186,16 @@ struct announcement { /* a write on its way */
     struct write *w;
     struct place place;
     uint64_t now_ms;
-    uint64_t token, since; /* fenced: a tag or clear after the token, or a key event after `since`, refuses the value */
+    /* fenced: a tag or clear after the token, or a key event after `since`, refuses the value */
+    uint64_t token, since;
     uint16_t digest;
     bool has_room, fenced;
 };
 
-static bool cache_too_large(const struct attachment *a, const struct write *w) { return w->value_bytes > value_bytes_max(a); }
+static bool cache_too_large(const struct attachment *a, const struct write *w)
+{
+    return w->value_bytes > value_bytes_max(a);
+}
 
 /* What a write will touch is asked for while it makes room and copies. */
 static void cache_prefetch(const struct attachment *a, uint64_t hash)
@@ -197,11 +206,12 @@ static void cache_prefetch(const struct attachment *a, uint64_t hash)
 }
 
 /* `started_ms`: since when the value may be old, or NOW. */
-static void cache_begin(struct attachment *a, struct announcement *n, struct write *w, uint64_t flags, uint64_t started_ms)
+static void cache_begin(struct attachment *a, struct announcement *n, struct write *w, uint64_t flags,
+                        uint64_t started_ms)
 {
     cache_prefetch(a, w->hash);
     *n = (struct announcement){.w = w, .now_ms = clock_ms(a)};
-    if (!(flags & ENTRY_ADD)) /* a dead add owes no eviction */
+    if (!(flags & ENTRY_ADD))                      /* a dead add owes no eviction */
         store_release(&a->me->verb_hash, w->hash); /* INTENT */
     n->has_room = !w->store_nothing && write_reserve(a, w, &n->place, n->now_ms);
     if (n->has_room) {
@@ -221,8 +231,8 @@ bool cache_orphaned(struct attachment *a)
     return cache_is_orphaned(a, a->wrote_ms);
 }
 
-/* What was written into a segment that has a successor counts for nothing: the caller does it again there. Asked last, so
- * that a writer that was stopped in the middle of its verb is not told that it wrote. */
+/* What was written into a segment that has a successor counts for nothing: the caller does it again there.
+ * Asked last, so that a writer that was stopped in the middle of its verb is not told that it wrote. */
 static enum store cache_end(struct attachment *a, enum store result)
 {
     store_release(&a->me->verb_hash, 0);
@@ -298,8 +308,8 @@ enum store cache_set(struct attachment *a, struct write *w)
     return cache_counted(a, cache_announce(a, &n, guarded ? RECORD_GUARDED : RECORD_SET));
 }
 
-/* Would a get hit? What it would not serve (it expired, or the host is cut off, or spans of it have fallen out) is removed:
- * else it could stand against the add. */
+/* Would a get hit? What it would not serve (it expired, or the host is cut off, or spans of it have fallen
+ * out) is removed: else it could stand against the add. */
 static bool cache_occupied(struct attachment *a, const struct write *w)
 {
     struct entry_ref e;
@@ -314,8 +324,9 @@ static bool cache_occupied(struct attachment *a, const struct write *w)
     return false;
 }
 
-/* An add that is withdrawn has lost to nobody yet: the set, fill or event that withdrew it may itself leave nothing. It tries
- * again, with a record of its own each time, until it has stored its value or has seen another's. */
+/* An add that is withdrawn has lost to nobody yet: the set, fill or event that withdrew it may itself leave
+ * nothing. It tries again, with a record of its own each time, until it has stored its value or has seen
+ * another's. */
 enum store cache_add(struct attachment *a, struct write *w)
 {
     struct announcement n;
@@ -333,7 +344,8 @@ enum store cache_add(struct attachment *a, struct write *w)
 static bool cache_moved_since(const struct attachment *a, const struct write *w, uint64_t token)
 {
     uint64_t fence = fence_of(a, w->hash);
-    return (fence > token && ring_conflict(a, w->hash, token, fence, false)) || cache_wide_moved_since(a, w, token);
+    return (fence > token && ring_conflict(a, w->hash, token, fence, false)) ||
+           cache_wide_moved_since(a, w, token);
 }
 
 enum store cache_set_fenced(struct attachment *a, struct write *w, uint64_t token, uint64_t started_ms)
@@ -366,7 +378,8 @@ enum store cache_fill(struct attachment *a, struct write *w, uint64_t token, uin
     uint64_t doubt_ms = doubt_until(a, w->hash);
     if (started_ms < doubt_ms && doubt_ms <= now_ms)
         return cache_refuse_fill(a, w); /* read in the doubt, stored behind it: nothing would end it */
-    w->last_ms = doubt_ms > now_ms ? doubt_ms : 0; /* its last write may still happen: until it is announced again */
+    /* its last write may still happen: until it is announced again */
+    w->last_ms = doubt_ms > now_ms ? doubt_ms : 0;
     w->grace_ms = w->last_ms ? 0 : w->grace_ms;
     if (!write_reserve(a, w, &at, now_ms)) {
         count(a, STAT_NO_ROOM, 1);
@@ -402,7 +415,8 @@ int cache_delete(struct attachment *a, uint64_t hash)
 
 int cache_delete_unknown(struct attachment *a, uint64_t hash)
 {
-    return cache_delete_by(a, &(struct record){.hash = hash, .kind = RECORD_KEY, .own = true, .digest = RECORD_UNKNOWN});
+    return cache_delete_by(
+        a, &(struct record){.hash = hash, .kind = RECORD_KEY, .own = true, .digest = RECORD_UNKNOWN});
 }
 
 int cache_delete_local(struct attachment *a, uint64_t hash)
@@ -424,8 +438,9 @@ int cache_clear(struct attachment *a) { return cache_announce_wide(a, RECORD_CLE
 
 /* ---- changing ----
  *
- * Entries are immutable: another lifetime or number is a copy under the same version, so that whatever would have removed
- * the original removes the copy. One CAS swaps them; it fails if anything has happened to the key since it was found. */
+ * Entries are immutable: another lifetime or number is a copy under the same version, so that whatever would
+ * have removed the original removes the copy. One CAS swaps them; it fails if anything has happened to the
+ * key since it was found. */
 
 enum { CHANGE_TRIES_MAX = 1 << 12 /* each means that another's change succeeded */ };
 
@@ -436,7 +451,8 @@ static bool cache_copy_to(struct attachment *a, const struct entry_ref *e, const
     return entry_confirm(e);
 }
 
-static bool cache_swap_in(struct attachment *a, const struct entry_ref *e, const struct place *at, uint64_t ends_ms)
+static bool cache_swap_in(struct attachment *a, const struct entry_ref *e, const struct place *at,
+                          uint64_t ends_ms)
 {
     pages_commit(a, at, entry_size(a, e), 1, ends_ms);
     bool swapped = index_move(e->word_at, e->word, at, policy_overwrite(a, e->word));
@@ -445,38 +461,46 @@ static bool cache_swap_in(struct attachment *a, const struct entry_ref *e, const
     return swapped;
 }
 
-static bool cache_touch_copy(struct attachment *a, const struct entry_ref *e, const struct place *at, uint64_t ttl_ms)
+static bool cache_touch_copy(struct attachment *a, const struct entry_ref *e, const struct place *at,
+                             uint64_t ttl_ms)
 {
     if (!cache_copy_to(a, e, at))
         return false;
     a64 *flags_at = &page_at(a, at->page, at->off)[ENTRY_EXPIRES_FLAGS];
-    uint64_t now_ms = clock_ms(a), ends = doubt_capped(a, e->hash, now_ms, ttl_ms ? now_ms + ttl_ms : 0), expires = ends;
+    uint64_t now_ms = clock_ms(a), ends = doubt_capped(a, e->hash, now_ms, ttl_ms ? now_ms + ttl_ms : 0),
+             expires = ends;
     if (entry_slides(e)) {
         expires = !ends || now_ms + entry_period_ms(e) < ends ? now_ms + entry_period_ms(e) : ends;
         store_relaxed(&page_at(a, at->page, at->off)[ENTRY_HEADER_WORDS + 1], ends);
     }
     uint64_t kept = load_relaxed(flags_at) & (ENTRY_TYPE_BITS | ENTRY_LOCAL | ENTRY_ADD);
-    store_relaxed(flags_at, kept | expires << ENTRY_EXPIRES_SHIFT | (uint64_t)write_ttl_class(ttl_ms) << ENTRY_TTL_CLASS_SHIFT);
+    store_relaxed(flags_at, kept | expires << ENTRY_EXPIRES_SHIFT |
+                                (uint64_t)write_ttl_class(ttl_ms) << ENTRY_TTL_CLASS_SHIFT);
     return cache_swap_in(a, e, at, expires ? expires + entry_grace_ms(e) : 0);
 }
 
-/* Whoever uses an entry in the last half of its period writes a copy that ends later; the first one's takes its place. No
- * other host is told: each counts its own uses. The time of the load and the end of the whole lifetime stay as they are. */
+/* Whoever uses an entry in the last half of its period writes a copy that ends later; the first one's takes
+ * its place. No other host is told: each counts its own uses. The time of the load and the end of the whole
+ * lifetime stay as they are. */
 static void cache_slide(struct attachment *a, const struct entry_ref *e)
 {
     struct place at;
-    uint64_t now_ms = clock_ms(a), period = entry_period_ms(e), ends = entry_ends_ms(e), expires = entry_expires_ms(e);
+    uint64_t now_ms = clock_ms(a), period = entry_period_ms(e), ends = entry_ends_ms(e),
+             expires = entry_expires_ms(e);
     uint64_t longer = ends && ends < now_ms + period ? ends : now_ms + period;
-    if (!entry_confirm(e) || expires - now_ms > period / 2 || longer <= expires || longer >> (64 - ENTRY_EXPIRES_SHIFT))
+    if (!entry_confirm(e) || expires - now_ms > period / 2 || longer <= expires ||
+        longer >> (64 - ENTRY_EXPIRES_SHIFT))
         return;
     if (!evict_make_room(a, entry_size(a, e), &at) || !cache_copy_to(a, e, &at))
         return;
     a64 *flags_at = &page_at(a, at.page, at.off)[ENTRY_EXPIRES_FLAGS];
-    store_relaxed(flags_at, (load_relaxed(flags_at) & ((1ull << ENTRY_EXPIRES_SHIFT) - 1)) | longer << ENTRY_EXPIRES_SHIFT);
+    store_relaxed(flags_at, (load_relaxed(flags_at) & ((1ull << ENTRY_EXPIRES_SHIFT) - 1)) |
+                                longer << ENTRY_EXPIRES_SHIFT);
     cache_swap_in(a, e, &at, longer + entry_grace_ms(e));
 }
 
-static bool cache_touch_by_copy(struct attachment *a, uint64_t hash, const void *key, uint32_t key_bytes, uint64_t ttl_ms)
+static bool cache_touch_by_copy(struct attachment *a, uint64_t hash, const void *key, uint32_t key_bytes,
+                                uint64_t ttl_ms)
 {
     for (int tries = 0; tries < CHANGE_TRIES_MAX; tries++) {
         struct entry_ref e;
@@ -505,7 +529,8 @@ static enum incr cache_add_up(const struct entry_ref *e, int64_t by, bool adopts
     return __builtin_add_overflow((int64_t)load_relaxed(entry_value(e)), by, sum) ? INCR_OVERFLOW : INCR_DONE;
 }
 
-static bool cache_incr_copy(struct attachment *a, const struct entry_ref *e, const struct place *at, int64_t sum)
+static bool cache_incr_copy(struct attachment *a, const struct entry_ref *e, const struct place *at,
+                            int64_t sum)
 {
     uint64_t expires = entry_expires_ms(e);
     if (!cache_copy_to(a, e, at))
@@ -516,7 +541,8 @@ static bool cache_incr_copy(struct attachment *a, const struct entry_ref *e, con
     return cache_swap_in(a, e, at, expires ? expires + entry_grace_ms(e) : 0);
 }
 
-static enum incr cache_incr_by_copy(struct attachment *a, uint64_t hash, const void *key, uint32_t key_bytes, int64_t by, bool adopts, int64_t *sum)
+static enum incr cache_incr_by_copy(struct attachment *a, uint64_t hash, const void *key, uint32_t key_bytes,
+                                    int64_t by, bool adopts, int64_t *sum)
 {
     for (int tries = 0; tries < CHANGE_TRIES_MAX; tries++) {
         struct entry_ref e;
@@ -536,8 +562,10 @@ static enum incr cache_incr_by_copy(struct attachment *a, uint64_t hash, const v
     return INCR_NO_ROOM;
 }
 
-enum incr cache_incr(struct attachment *a, uint64_t hash, const void *key, uint32_t key_bytes, int64_t by, bool adopts, int64_t *sum)
+enum incr cache_incr(struct attachment *a, uint64_t hash, const void *key, uint32_t key_bytes, int64_t by,
+                     bool adopts, int64_t *sum)
 {
     enum incr result = cache_incr_by_copy(a, hash, key, key_bytes, by, adopts, sum);
-    return cache_is_orphaned(a, clock_ms(a)) ? INCR_GONE : result; /* a count is local: no value in the successor is older */
+    /* a count is local: no value in the successor is older */
+    return cache_is_orphaned(a, clock_ms(a)) ? INCR_GONE : result;
 }

@@ -1,8 +1,8 @@
 /* cache.h - the verbs. Each orders the parts below it; none allocates, blocks, or waits for another process.
  *
- * The order inside a write: room and bytes first, then the record in the ring, then the fence, then the entry.
- * A death between any two steps may cost an eviction, never an invalidation: until the write is over, the
- * roster slot holds its hash, and the sweep evicts and announces it.
+ * The order inside a write: room and bytes first, then the record in the ring, then the fence, then the
+ * entry. A death between any two steps may cost an eviction, never an invalidation: until the write is over,
+ * the roster slot holds its hash, and the sweep evicts and announces it.
  */
 #ifndef CACHEE_CACHE_H
 #define CACHEE_CACHE_H
@@ -25,16 +25,20 @@ enum store {
 
 enum finding { FOUND_NOTHING, FOUND, FOUND_STALE /* expired, within its grace */ };
 
-/* Find what may be served now. An entry that slides, and is in the last half of its time, is given more of it: a copy takes
- * its place, and *e is still right to read. FOUND: copy the value, then cache_confirm; if that fails, find again. */
-enum finding cache_find(struct attachment *a, uint64_t hash, const void *key, uint32_t key_bytes, struct entry_ref *e);
-/* The same of an entry that was found before. Not *still: the key has another value or none, so find it anew. */
+/* Find what may be served now. An entry that slides, and is in the last half of its time, is given more of
+ * it: a copy takes its place, and *e is still right to read. FOUND: copy the value, then cache_confirm; if
+ * that fails, find again. */
+enum finding cache_find(struct attachment *a, uint64_t hash, const void *key, uint32_t key_bytes,
+                        struct entry_ref *e);
+/* The same of an entry that was found before. Not *still: the key has another value or none, so find it
+ * anew. */
 enum finding cache_find_again(struct attachment *a, struct entry_ref *e, bool *still);
 bool cache_confirm(struct attachment *a, const struct entry_ref *e);
 /* After cache_read said that a span is gone, and the entry was confirmed: evict the entry if that is so. */
 void cache_drop_broken(struct attachment *a, const struct entry_ref *e);
 
-/* Copy e->value_bytes bytes out. False: a span of it is gone, and the entry with it. Confirm in either case. */
+/* Copy e->value_bytes bytes out. False: a span of it is gone, and the entry with it. Confirm in either
+ * case. */
 static inline bool cache_read(const struct attachment *a, const struct entry_ref *e, void *to)
 {
     if (entry_spans(e))
@@ -44,28 +48,29 @@ static inline bool cache_read(const struct attachment *a, const struct entry_ref
 }
 
 enum store cache_set(struct attachment *a, struct write *w);
-/* STORED, if no value was here; STORE_LOST, if one was seen: of concurrent adds on a host exactly one stores. What was seen
- * in a segment that is retired does not count: STORE_CORRUPT. */
+/* STORED, if no value was here; STORE_LOST, if one was seen: of concurrent adds on a host exactly one stores.
+ * What was seen in a segment that is retired does not count: STORE_CORRUPT. */
 enum store cache_add(struct attachment *a, struct write *w);
-/* A set whose origin write began under `token`, at `started_ms`: stores nothing if the key's fence moved since. Where the host
- * is cut off, the value is as old as its block: another host may have written the origin since. */
+/* A set whose origin write began under `token`, at `started_ms`: stores nothing if the key's fence moved
+ * since. Where the host is cut off, the value is as old as its block: another host may have written the
+ * origin since. */
 enum store cache_set_fenced(struct attachment *a, struct write *w, uint64_t token, uint64_t started_ms);
 /* Store what was loaded from the origin under `token`, begun at `started_ms`. Announces nothing. */
 enum store cache_fill(struct attachment *a, struct write *w, uint64_t token, uint64_t started_ms);
 
-/* At the end of a write: has the segment a successor, or may it have one? Then it is retired, and what was done in it counts
- * for nothing. */
+/* At the end of a write: has the segment a successor, or may it have one? Then it is retired, and what was
+ * done in it counts for nothing. */
 bool cache_orphaned(struct attachment *a);
 
 /* Returns 1 if a value was here, 0 if not, -1 if the segment is retired: then nothing of it counts. */
 int cache_delete(struct attachment *a, uint64_t hash);
 int cache_delete_unknown(struct attachment *a, uint64_t hash); /* after doubt_begin */
-int cache_delete_local(struct attachment *a, uint64_t hash); /* other hosts are not told */
+int cache_delete_local(struct attachment *a, uint64_t hash);   /* other hosts are not told */
 int cache_delete_tag(struct attachment *a, uint64_t tag);
 int cache_clear(struct attachment *a);
 
-/* Give an entry a new lifetime. Returns 1, or 0 if it is not here (any more), or -1 if the segment is retired: then nothing
- * of it counts. */
+/* Give an entry a new lifetime. Returns 1, or 0 if it is not here (any more), or -1 if the segment is
+ * retired: then nothing of it counts. */
 int cache_touch(struct attachment *a, uint64_t hash, const void *key, uint32_t key_bytes, uint64_t ttl_ms);
 
 enum incr {
@@ -77,13 +82,14 @@ enum incr {
     INCR_NO_ROOM,  /* every page is held by a live process, or others changed the key at each of many tries */
 };
 
-/* Add to a local integer; *sum is what it is then. Of concurrent calls none is lost. Its lifetime stays. But for
- * INCR_DONE nothing happened. `adopts`: an integer that was set for all hosts becomes one of this host by it; what other
- * hosts hold stays as it is. */
-enum incr cache_incr(struct attachment *a, uint64_t hash, const void *key, uint32_t key_bytes, int64_t by, bool adopts, int64_t *sum);
+/* Add to a local integer; *sum is what it is then. Of concurrent calls none is lost. Its lifetime stays. But
+ * for INCR_DONE nothing happened. `adopts`: an integer that was set for all hosts becomes one of this host by
+ * it; what other hosts hold stays as it is. */
+enum incr cache_incr(struct attachment *a, uint64_t hash, const void *key, uint32_t key_bytes, int64_t by,
+                     bool adopts, int64_t *sum);
 
-/* About how many entries can be read: exact while there are at most 4,096 of them and 16,384 buckets, else estimated from a
- * sample of that size. It never takes longer than the sample does. */
+/* About how many entries can be read: exact while there are at most 4,096 of them and 16,384 buckets, else
+ * estimated from a sample of that size. It never takes longer than the sample does. */
 uint64_t cache_count(const struct attachment *a);
 
 #endif

@@ -2,7 +2,8 @@
 #include "cas.h"
 
 /* As it was found: what is copied of the old entry counts once the page was looked at again. */
-static bool cas_take_its_place(struct attachment *a, struct write *w, const struct entry_ref *e, const struct place *at, uint64_t now_ms)
+static bool cas_take_its_place(struct attachment *a, struct write *w, const struct entry_ref *e,
+                               const struct place *at, uint64_t now_ms)
 {
     write_put(a, w, at, e->flags_word & ENTRY_ADD, now_ms, now_ms);
     store_relaxed(&page_at(a, at->page, at->off)[ENTRY_VERSION], version_word(e->version, w->key_bytes));

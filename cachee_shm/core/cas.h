@@ -1,8 +1,9 @@
 /* cas.h - change a local value only if nobody has changed it since it was read: memcached's gets and cas.
  *
- * An entry is immutable and stands in one place, and every change of a key makes another entry or removes its word. So the
- * token is the entry's place: page, offset, and the page's life. It names no second entry before 2^31 lives of that page.
- * The new entry takes the old one's place in the index by one CAS of the word, as a count's does (cache.c, "changing"). */
+ * An entry is immutable and stands in one place, and every change of a key makes another entry or removes its
+ * word. So the token is the entry's place: page, offset, and the page's life. It names no second entry before
+ * 2^31 lives of that page. The new entry takes the old one's place in the index by one CAS of the word, as a
+ * count's does (cache.c, "changing"). */
 #ifndef CACHEE_CAS_H
 #define CACHEE_CAS_H
 

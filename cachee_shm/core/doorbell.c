@@ -47,7 +47,8 @@ static void doorbell_open_queue(struct attachment *a)
 }
 
 /* What is between the last two dots of "/cachee.HOST.NAMESPACE.LAYOUT": a host's name may have dots, a
- * namespace's has none. The name in the header is the file's, cut to NAME_BYTES, so it may end in the host's. */
+ * namespace's has none. The name in the header is the file's, cut to NAME_BYTES, so it may end in the
+ * host's. */
 static const char *doorbell_namespace_of(const struct attachment *a, size_t *length)
 {
     const char *end = memrchr(a->file_name, '.', strnlen(a->file_name, sizeof a->file_name));

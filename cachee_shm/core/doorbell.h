@@ -2,7 +2,8 @@
  *
  * The bridge sleeps on a POSIX message queue in its event loop. A ring costs the writer microseconds, so it
  * only ends a quiet spell: the bridge arms the word before it sleeps, the first writer disarms it and sends
- * the namespace's name, all others see it disarmed. Where there is no queue, the bridge polls and nothing is lost.
+ * the namespace's name, all others see it disarmed. Where there is no queue, the bridge polls and nothing is
+ * lost.
  */
 #ifndef CACHEE_DOORBELL_H
 #define CACHEE_DOORBELL_H

@@ -21,7 +21,10 @@ void doubt_owe_all(struct attachment *a, uint64_t due_ms) { raise_max(&a->header
 
 static uint32_t doubt_first_place(uint64_t hash) { return (uint32_t)(hash >> 32) & (DUE_SLOTS - 1); }
 
-static uint64_t doubt_meta_of(enum record_kind kind, uint64_t due_ms) { return due_ms << DUE_MS_SHIFT | kind; }
+static uint64_t doubt_meta_of(enum record_kind kind, uint64_t due_ms)
+{
+    return due_ms << DUE_MS_SHIFT | kind;
+}
 
 uint32_t doubt_owe(struct attachment *a, enum record_kind kind, uint64_t hash, uint64_t due_ms)
 {
@@ -48,7 +51,10 @@ static bool doubt_has_due(const struct attachment *a, uint64_t hash)
     return owed;
 }
 
-bool doubt_is_owed(const struct attachment *a, uint64_t hash) { return doubt_has_due(a, hash) || doubt_has_due(a, DUE_OF_ALL); }
+bool doubt_is_owed(const struct attachment *a, uint64_t hash)
+{
+    return doubt_has_due(a, hash) || doubt_has_due(a, DUE_OF_ALL);
+}
 
 bool doubt_begin(struct attachment *a, enum record_kind kind, uint64_t hash)
 {

@@ -6,11 +6,12 @@
 enum {
     DRAIN_PER_BYTE = 4, /* so a page is drained within a quarter of a page of writes */
     DRAIN_PER_WRITE = 512,
-    SPARES_WANTED = 3, /* one for the small queue; for the main one, what a page of each queue may bring before it is empty */
+    /* one for the small queue; for the main one, what a page of each queue may bring before it is empty */
+    SPARES_WANTED = 3,
     SPARES_WHERE_SCARCE = 2,
     PAGES_PER_WRITER = 64, /* with fewer, they are scarce */
-    DEAD_COSTS = 4,    /* a dead entry is passed over at a quarter of what moving it would cost */
-    ATTEMPTS_MAX = 12, /* pages drained for one write; the later ones keep less and less */
+    DEAD_COSTS = 4,        /* a dead entry is passed over at a quarter of what moving it would cost */
+    ATTEMPTS_MAX = 12,     /* pages drained for one write; the later ones keep less and less */
     ATTEMPTS_PER_PASS = 2,
     HARD_AFTER = 8, /* attempts; then nothing at all is kept */
 };
@@ -28,7 +29,8 @@ void entry_copy(struct attachment *a, const struct entry_ref *e, const struct pl
 struct candidate {
     struct entry_ref e;    /* what is in the page: an entry, or a span of one */
     struct entry_ref head; /* the entry that an index word names */
-    bool unpublished;      /* a span of the value that this process is just writing: its word is in a->span_words */
+    /* a span of the value that this process is just writing: its word is in a->span_words */
+    bool unpublished;
     uint32_t bytes;
     uint32_t frequency;
 };
@@ -63,7 +65,8 @@ static bool evict_find_head(const struct attachment *a, const struct entry_ref *
 static bool evict_being_written(const struct attachment *a, const struct entry_ref *e)
 {
     uint32_t i = entry_piece_number(e);
-    return entry_piece(e) && a->span_hash && e->hash == a->span_hash && i < SPANS_MAX && a->span_words[i] == span_word(&e->place);
+    return entry_piece(e) && a->span_hash && e->hash == a->span_hash && i < SPANS_MAX &&
+           a->span_words[i] == span_word(&e->place);
 }
 
 /* Find the word that names this entry, or the value that this span belongs to. */
@@ -84,11 +87,16 @@ static bool evict_is_named(const struct attachment *a, struct candidate *c)
 static bool evict_is_wanted(const struct attachment *a, const struct candidate *c, uint64_t now_ms)
 {
     bool whole = entry_piece(&c->e) || !entry_spans(&c->head) || pages_hold_spans(a, &c->head);
-    /* A pending word of an old page belongs to a dead process: its event is in the ring, its value may be dropped. */
-    return whole && entry_valid(a, &c->head) && !entry_expired(&c->head, now_ms) && !(c->head.word & INDEX_PENDING);
+    /* A pending word of an old page belongs to a dead process: its event is in the ring, its value may be
+     * dropped. */
+    return whole && entry_valid(a, &c->head) && !entry_expired(&c->head, now_ms) &&
+           !(c->head.word & INDEX_PENDING);
 }
 
-enum { COUNT_TRIES_MAX = 64 /* each failed try means that somebody changed the word: made it visible, or removed it */ };
+enum {
+    COUNT_TRIES_MAX =
+        64 /* each failed try means that somebody changed the word: made it visible, or removed it */
+};
 
 /* Does this entry still count? What does not, but is named, is removed: its page will be another's. */
 static bool evict_counts(struct attachment *a, struct candidate *c, uint64_t now_ms)
@@ -121,7 +129,8 @@ static bool evict_still_draining(struct attachment *a, enum page_queue q)
     return false;
 }
 
-/* Where each of the entries in a page stands in the index, only chance knows: ask for the next one's place early. */
+/* Where each of the entries in a page stands in the index, only chance knows: ask for the next one's place
+ * early. */
 static void evict_prefetch_next(const struct attachment *a, const struct drain *d, const struct candidate *c)
 {
     uint32_t next = d->off + c->bytes;
@@ -129,7 +138,8 @@ static void evict_prefetch_next(const struct attachment *a, const struct drain *
         index_prefetch(a, load_relaxed(&page_at(a, d->page, next)[ENTRY_HASH]));
 }
 
-/* The entry at the drain's position, or the next that counts. False: the page is empty now, or the budget is used up. */
+/* The entry at the drain's position, or the next that counts. False: the page is empty now, or the budget is
+ * used up. */
 static bool evict_next_candidate(struct attachment *a, enum page_queue q, struct candidate *c, struct work *w)
 {
     struct drain *d = &a->drain[q];
@@ -156,7 +166,10 @@ static bool evict_next_candidate(struct attachment *a, enum page_queue q, struct
 }
 
 /* A page was taken: what of it is known to be dead costs what passing it over would. */
-static void evict_charge_for_dead(const struct attachment *a, enum page_queue q, struct work *w) { w->budget -= a->drain[q].off / DEAD_COSTS; }
+static void evict_charge_for_dead(const struct attachment *a, enum page_queue q, struct work *w)
+{
+    w->budget -= a->drain[q].off / DEAD_COSTS;
+}
 
 static bool evict_take_page(struct attachment *a, enum page_queue q, struct work *w)
 {
@@ -166,7 +179,8 @@ static bool evict_take_page(struct attachment *a, enum page_queue q, struct work
     return true;
 }
 
-static void evict_step_over(struct attachment *a, enum page_queue q, const struct candidate *c, struct work *w)
+static void evict_step_over(struct attachment *a, enum page_queue q, const struct candidate *c,
+                            struct work *w)
 {
     a->drain[q].off += c->bytes;
     w->budget -= c->bytes;
@@ -185,17 +199,18 @@ static bool evict_room_to_keep(struct attachment *a, uint32_t bytes, struct plac
     return pages_open_spare(a, QUEUE_MAIN) && pages_fit(a, QUEUE_MAIN, bytes, place);
 }
 
-/* The page of the value's own entry may have begun another life since we looked. Then eight bytes there would have to
- * equal the word of a place that we hold: only a copy of that same entry has them. */
+/* The page of the value's own entry may have begun another life since we looked. Then eight bytes there would
+ * have to equal the word of a place that we hold: only a copy of that same entry has them. */
 static void evict_move_span(const struct candidate *c, const struct place *to)
 {
     uint64_t seen = span_word(&c->e.place);
     cas((a64 *)&entry_value(&c->head)[entry_piece_number(&c->e)], &seen, span_word(to)); /* PUBLISH */
 }
 
-/* Copy it to its new place, and let what names it name the copy. If that fails, it is another entry's now: the copy is
- * dead bytes. */
-static bool evict_carry(struct attachment *a, const struct candidate *c, const struct place *place, uint32_t frequency)
+/* Copy it to its new place, and let what names it name the copy. If that fails, it is another entry's now:
+ * the copy is dead bytes. */
+static bool evict_carry(struct attachment *a, const struct candidate *c, const struct place *place,
+                        uint32_t frequency)
 {
     uint64_t expires = entry_expires_ms(&c->head);
     entry_copy(a, &c->e, place);
@@ -251,7 +266,8 @@ static void evict_keep_in_main(struct attachment *a, const struct candidate *v, 
 
 enum step { FALLS, PAGE_EMPTY, NO_MORE };
 
-/* What falls out of the main queue next; or a page of it is empty now; or no page can be taken, or the budget is used up. */
+/* What falls out of the main queue next; or a page of it is empty now; or no page can be taken, or the budget
+ * is used up. */
 static enum step evict_main_step(struct attachment *a, struct candidate *v, struct work *w)
 {
     struct drain *d = &a->drain[QUEUE_MAIN];
@@ -276,9 +292,9 @@ static bool evict_main_tail(struct attachment *a, struct candidate *v, struct wo
     return step == FALLS;
 }
 
-/* One entry falls out of the main queue, or goes round again, or a page is empty: then it may be another queue's turn.
- * What a queue that is too large lets fall pays debts, but is no room for others: they would make it too large again, and
- * so on, without a contest. */
+/* One entry falls out of the main queue, or goes round again, or a page is empty: then it may be another
+ * queue's turn. What a queue that is too large lets fall pays debts, but is no room for others: they would
+ * make it too large again, and so on, without a contest. */
 static bool evict_from_main(struct attachment *a, struct work *w)
 {
     struct candidate v;
@@ -317,10 +333,12 @@ static bool evict_moves_up(struct attachment *a, const struct candidate *c, stru
 {
     if (evict_is_hard(w))
         return false;
-    return policy_promotes(a, c->frequency) || queue_main_excess(a) < 0 || a->main_credit >= (int64_t)c->bytes || evict_wins_contest(a, c, w);
+    return policy_promotes(a, c->frequency) || queue_main_excess(a) < 0 ||
+           a->main_credit >= (int64_t)c->bytes || evict_wins_contest(a, c, w);
 }
 
-/* What was decided for a value's first span holds for the others and for its own entry, which come after it. */
+/* What was decided for a value's first span holds for the others and for its own entry, which come after
+ * it. */
 static void evict_moved_up(struct attachment *a, const struct candidate *c)
 {
     a->main_credit -= c->bytes;
@@ -334,7 +352,8 @@ static void evict_moved_up(struct attachment *a, const struct candidate *c)
 static bool evict_goes_round(struct attachment *a, const struct candidate *c, struct work *w)
 {
     struct place place;
-    return a->drain[QUEUE_SMALL].compact && !evict_is_hard(w) && pages_fit(a, QUEUE_SMALL, c->bytes, &place) && evict_carry(a, c, &place, c->frequency);
+    return a->drain[QUEUE_SMALL].compact && !evict_is_hard(w) &&
+           pages_fit(a, QUEUE_SMALL, c->bytes, &place) && evict_carry(a, c, &place, c->frequency);
 }
 
 static void evict_settle(struct attachment *a, const struct candidate *c, struct work *w)
@@ -396,14 +415,15 @@ static void evict_bound_credit(struct attachment *a)
     a->main_credit = a->main_credit > limit ? limit : a->main_credit < -limit ? -limit : a->main_credit;
 }
 
-/* Some work towards a spare page. False: nothing is left that could be taken. What is proven pays for what is new only
- * where nothing new is left to be judged and there is no spare page at all. */
+/* Some work towards a spare page. False: nothing is left that could be taken. What is proven pays for what is
+ * new only where nothing new is left to be judged and there is no spare page at all. */
 static bool evict_reclaim(struct attachment *a, struct work *w)
 {
     if (queue_take_free(a))
         return true;
     queue_balance(a);
-    bool done = (evict_main_goes_first(a, w) && evict_from_main(a, w)) || evict_from_small(a, w) || (a->spares == 0 && evict_from_main(a, w));
+    bool done = (evict_main_goes_first(a, w) && evict_from_main(a, w)) || evict_from_small(a, w) ||
+                (a->spares == 0 && evict_from_main(a, w));
     evict_bound_credit(a);
     return done;
 }
@@ -415,8 +435,8 @@ static void evict_borrow_first_page(struct attachment *a)
         queue_take_from_others(a);
 }
 
-/* Until there is a spare page, and one more for the main queue: without it, what is proven could not be kept. Each
- * attempt has the budget to empty a page, and keeps less than the one before. */
+/* Until there is a spare page, and one more for the main queue: without it, what is proven could not be kept.
+ * Each attempt has the budget to empty a page, and keeps less than the one before. */
 static bool evict_need_spares(struct attachment *a)
 {
     struct work w = {.now_ms = clock_ms(a)};
@@ -455,7 +475,8 @@ static bool evict_turn(struct attachment *a)
     queue_refresh(a);
     if (a->drain[QUEUE_SMALL].page == NO_PAGE && queue_reopen(a))
         return true;
-    return (evict_need_spares(a) && pages_open_spare(a, QUEUE_SMALL)) || (evict_need_spares_of_ours(a) && pages_open_spare(a, QUEUE_SMALL));
+    return (evict_need_spares(a) && pages_open_spare(a, QUEUE_SMALL)) ||
+           (evict_need_spares_of_ours(a) && pages_open_spare(a, QUEUE_SMALL));
 }
 
 /* Work ahead, so that the next turn finds a spare page. */

@@ -1,9 +1,9 @@
 /* evict.h - making room: draining the pages that the policy gives up, and filling them again.
  *
- * Each process drains a few entries per write while it fills its open page, so no single write pays for a whole
- * page, and no process needs anything of another to go on. New entries go into its open page of the small queue;
- * what is carried forward, or moves up, goes into its open page of the main queue. It keeps a spare page or two
- * for when these are full.
+ * Each process drains a few entries per write while it fills its open page, so no single write pays for a
+ * whole page, and no process needs anything of another to go on. New entries go into its open page of the
+ * small queue; what is carried forward, or moves up, goes into its open page of the main queue. It keeps a
+ * spare page or two for when these are full.
  *
  * Its account with the main queue is `main_credit`: what it lets fall out there, less what it puts in.
  */
@@ -15,9 +15,9 @@
 #include "queue.h"
 #include "roster.h"
 
-/* recovery.c, which stands above this file: pay the debts of the dead, give back their slots and pages, and say how many slots
- * these were. The one call upward: where no page is left that could
- * be taken, those of the dead are looked for at once, not at the next sweep. */
+/* recovery.c, which stands above this file: pay the debts of the dead, give back their slots and pages, and
+ * say how many slots these were. The one call upward: where no page is left that could be taken, those of the
+ * dead are looked for at once, not at the next sweep. */
 uint32_t recovery_sweep(struct attachment *a);
 
 /* Reserve bytes for one entry. False: more live processes than pages (each holds a few). */

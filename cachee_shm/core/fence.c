@@ -9,7 +9,7 @@
  *
  * What a record raises:
  *
- *   a key's record       its bucket's fence; if it is this host's own, also the bucket's word of the own-writes table
+ *   a key's record       its bucket's fence; if it is this host's own, also its word of the own-writes table
  *   a range's record     the same for all buckets of the range, then the range's fence, then ranges_moved
  *   a tag's record       the tag's fence, then tags_moved, and its word of the own-tags table
  *   a clear, or ALL      clear_own or clear_remote, and cleared_stamp: pages sealed so far are drained first
@@ -53,14 +53,16 @@ static void fence_raise_range(struct attachment *a, uint64_t hash, uint64_t sequ
     if (!a->range_fences)
         return;
     fence_raise_one(a, &a->range_fences[hash >> (64 - INTENT_BUCKET_BITS)], sequence);
-    fence_raise_one(a, &a->header->ranges_moved, sequence); /* FENCE: who sees it sees the range's fence raised */
+    fence_raise_one(a, &a->header->ranges_moved,
+                    sequence); /* FENCE: who sees it sees the range's fence raised */
 }
 
 /* Fence and own write of a key's bucket, or of all buckets of a range: these lie side by side, since both go
  * by leading bits. */
 static void fence_raise_key(struct attachment *a, uint64_t meta, uint64_t hash, uint64_t sequence)
 {
-    uint64_t count = fence_is_range(meta) ? (uint64_t)a->geo.ring_slots * FENCES_PER_RING_SLOT >> INTENT_BUCKET_BITS : 1;
+    uint64_t count =
+        fence_is_range(meta) ? (uint64_t)a->geo.ring_slots * FENCES_PER_RING_SLOT >> INTENT_BUCKET_BITS : 1;
     uint64_t first = (hash >> a->fence_shift) & ~(count - 1);
     for (uint64_t i = first; i < first + count; i++) {
         fence_raise_one(a, &a->fences[i], sequence);
@@ -100,7 +102,8 @@ void fence_raise(struct attachment *a, uint64_t meta, uint64_t hash, uint64_t se
         return;
     case RECORD_TAG:
         fence_raise_one(a, tag_bucket(a, hash), sequence);
-        fence_raise_one(a, &a->header->tags_moved, sequence); /* FENCE: who sees it sees the tag's fence raised */
+        fence_raise_one(a, &a->header->tags_moved,
+                        sequence); /* FENCE: who sees it sees the tag's fence raised */
         fence_raise_own(a, meta, &a->own_tags[tag_slot(a, hash)], sequence);
         return;
     case RECORD_CLEAR:

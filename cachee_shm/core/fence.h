@@ -9,22 +9,41 @@
 #include "attachment.h"
 #include "hash.h"
 
-/* The hash of a RECORD_KEY that may be about any key: a peer's map of buckets is being applied (relay_buckets.h). In its
- * last record the digest bits are EVERY_KEY_DONE. No key has this hash. A RECORD_LOCAL of this hash is a line: it takes a
- * sequence, and is about no key at all. */
+/* The hash of a RECORD_KEY that may be about any key: a peer's map of buckets is being applied
+ * (relay_buckets.h). In its last record the digest bits are EVERY_KEY_DONE. No key has this hash. A
+ * RECORD_LOCAL of this hash is a line: it takes a sequence, and is about no key at all. */
 enum { EVERY_KEY = 0, EVERY_KEY_DONE = 1 };
 
-static inline a64 *fence_bucket(const struct attachment *a, uint64_t hash) { return &a->fences[hash >> a->fence_shift]; }
+static inline a64 *fence_bucket(const struct attachment *a, uint64_t hash)
+{
+    return &a->fences[hash >> a->fence_shift];
+}
 
-static inline a32 *own_bucket(const struct attachment *a, uint64_t hash) { return &a->own_writes[hash >> a->fence_shift]; }
+static inline a32 *own_bucket(const struct attachment *a, uint64_t hash)
+{
+    return &a->own_writes[hash >> a->fence_shift];
+}
 
-static inline uint32_t tag_slot(const struct attachment *a, uint64_t tag) { return reduce32((uint32_t)(tag >> 32), a->geo.tag_slots); }
-static inline a64 *tag_bucket(const struct attachment *a, uint64_t tag) { return &a->tag_fences[tag_slot(a, tag)]; }
+static inline uint32_t tag_slot(const struct attachment *a, uint64_t tag)
+{
+    return reduce32((uint32_t)(tag >> 32), a->geo.tag_slots);
+}
+static inline a64 *tag_bucket(const struct attachment *a, uint64_t tag)
+{
+    return &a->tag_fences[tag_slot(a, tag)];
+}
 
-static inline uint64_t fence_of(const struct attachment *a, uint64_t hash) { return load_acquire(fence_bucket(a, hash)); } /* FENCE */
-static inline uint64_t tag_fence_of(const struct attachment *a, uint64_t tag) { return load_acquire(tag_bucket(a, tag)); } /* FENCE */
+static inline uint64_t fence_of(const struct attachment *a, uint64_t hash)
+{
+    return load_acquire(fence_bucket(a, hash)); /* FENCE */
+}
+static inline uint64_t tag_fence_of(const struct attachment *a, uint64_t tag)
+{
+    return load_acquire(tag_bucket(a, tag)); /* FENCE */
+}
 
-/* The last event of a range: of all keys whose hash has the same leading bits (roster_debts.h). It spares local entries. */
+/* The last event of a range: of all keys whose hash has the same leading bits (roster_debts.h). It spares
+ * local entries. */
 static inline uint64_t range_fence_of(const struct attachment *a, uint64_t hash)
 {
     return load_acquire(&a->range_fences[hash >> (64 - INTENT_BUCKET_BITS)]); /* FENCE */
@@ -38,12 +57,13 @@ static inline uint64_t clear_of(const struct attachment *a, bool local)
     return own > remote ? own : remote;
 }
 
-/* Everything that was stored or asked for before this sequence is invalid, local entries excepted. Only a sequence that
- * has been given: a token read after it is not lower, so nothing that was asked for since is refused. */
+/* Everything that was stored or asked for before this sequence is invalid, local entries excepted. Only a
+ * sequence that has been given: a token read after it is not lower, so nothing that was asked for since is
+ * refused. */
 void fence_clear_before(struct attachment *a, uint64_t sequence);
 
-/* Raise one word of the tables or the header. Where that cannot be done, somebody writes garbage into it: the segment is
- * retired, since an older value could be read behind a fence that is too low. */
+/* Raise one word of the tables or the header. Where that cannot be done, somebody writes garbage into it: the
+ * segment is retired, since an older value could be read behind a fence that is too low. */
 static inline void fence_raise_one(struct attachment *a, a64 *at, uint64_t sequence)
 {
     if (!raise_max(at, sequence))

@@ -10,9 +10,9 @@
  *                             str  str         uint
  *
  *     length    counts the type (5) and the body, not itself and not the seal
- *     head      the array's first byte and three of its six fields. It is the same in every frame of one stream, so
- *               Python packs it once, and C copies or compares it whole. A head that is written in another way (a longer
- *               form of the same number) is not equal, and such a frame is left to Python
+ *     head      the array's first byte and three of its six fields. It is the same in every frame of one
+ *               stream, so Python packs it once, and C copies or compares it whole. A head that is written in
+ *               another way (a longer form of the same number) is not equal: that frame is left to Python
  *     first, last   uint: positions of the source's ring, 1 to 2^63 - 1, first <= last
  *     payload   bin: records as relay.h has them
  *     seal      only where the link has a shared secret
@@ -20,7 +20,8 @@
  *     uint      the shortest of   00..7f   cc u8   cd u16   ce u32   cf u64            all big-endian
  *     bin       the shortest of   c4 u8 length   c5 u16 length   c6 u32 length
  *
- * Everything here is private memory of one process. The functions that take stop at `end` and read nothing beyond it.
+ * Everything here is private memory of one process. The functions that take stop at `end` and read nothing
+ * beyond it.
  */
 #ifndef CACHEE_FRAME_LAYOUT_H
 #define CACHEE_FRAME_LAYOUT_H
@@ -34,8 +35,9 @@ enum {
     FRAME_TYPE = 5,
     FRAME_PREFIX_BYTES = 5, /* length and type */
     FRAME_SEAL_BYTES = 16,
-    FRAME_BYTES_MAX = 1 << 20,                      /* of `length` */
-    FRAME_KEYS_BYTES_MAX = 128 * 1024,              /* of a payload of records; a longer one ends the link (intake.py) */
+    FRAME_BYTES_MAX = 1 << 20, /* of `length` */
+    /* of a payload of records; a longer one ends the link (intake.py) */
+    FRAME_KEYS_BYTES_MAX = 128 * 1024,
     FRAME_HEAD_BYTES_MAX = 1 + (2 + 64) + (2 + 63) + 9, /* the longest names of a namespace and a host */
     FRAME_UINT_BYTES_MAX = 9,
     FRAME_BIN_HEADER_BYTES_MAX = 5,
@@ -45,8 +47,8 @@ enum {
 
 /* A whole frame, without its payload and its seal, is never longer than this. */
 enum {
-    FRAME_OVERHEAD_BYTES_MAX =
-        FRAME_PREFIX_BYTES + FRAME_HEAD_BYTES_MAX + 2 * FRAME_UINT_BYTES_MAX + FRAME_BIN_HEADER_BYTES_MAX,
+    FRAME_OVERHEAD_BYTES_MAX = FRAME_PREFIX_BYTES + FRAME_HEAD_BYTES_MAX + 2 * FRAME_UINT_BYTES_MAX +
+        FRAME_BIN_HEADER_BYTES_MAX,
 };
 
 /* `n` bytes of a big-endian number. */
@@ -106,7 +108,8 @@ static inline uint32_t frame_length(const unsigned char *at)
 }
 
 /* A uint of any form. Returns what follows it; NULL: it is none, or does not end before `end`. */
-static inline const unsigned char *frame_take_uint(const unsigned char *at, const unsigned char *end, uint64_t *number)
+static inline const unsigned char *frame_take_uint(const unsigned char *at, const unsigned char *end,
+                                                   uint64_t *number)
 {
     if (at >= end)
         return NULL;
@@ -124,8 +127,10 @@ static inline const unsigned char *frame_take_uint(const unsigned char *at, cons
     return at + n;
 }
 
-/* The header of a bin of any form. Returns where its bytes begin, all of which lie before `end`; NULL: not so. */
-static inline const unsigned char *frame_take_bin(const unsigned char *at, const unsigned char *end, uint32_t *bytes)
+/* The header of a bin of any form. Returns where its bytes begin, all of which lie before `end`; NULL: not
+ * so. */
+static inline const unsigned char *frame_take_bin(const unsigned char *at, const unsigned char *end,
+                                                  uint32_t *bytes)
 {
     if (at >= end || *at < 0xc4 || *at > 0xc6)
         return NULL;

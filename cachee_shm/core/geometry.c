@@ -1,14 +1,14 @@
 /* geometry.c - see geometry.h. The order of the regions is that of the table in layout.h.
  *
- * What grows with the number of entries is made for a typical entry: the index, the policy's sketch and ghost, and the
- * ring with its fences. Smaller entries find a fuller index and push each other out of it; larger ones leave it half empty.
- * Either costs memory or hits, never a wrong answer. What depends on the machine (processes, hosts, loads at once) follows
- * from the size alone.
+ * What grows with the number of entries is made for a typical entry: the index, the policy's sketch and
+ * ghost, and the ring with its fences. Smaller entries find a fuller index and push each other out of it;
+ * larger ones leave it half empty. Either costs memory or hits, never a wrong answer. What depends on the
+ * machine (processes, hosts, loads at once) follows from the size alone.
  */
 #include "geometry.h"
 
 enum {
-    BYTES_PER_RING_SLOT = 8192,     /* each brings 204 bytes of fences with it */
+    BYTES_PER_RING_SLOT = 8192,        /* each brings 204 bytes of fences with it */
     LARGE_BYTES_PER_RING_SLOT = 16384, /* fewer entries, so fewer writes to remember */
     RING_SLOTS_MIN = 512,
     RING_SLOTS_MAX = 1 << 20,
@@ -20,14 +20,18 @@ enum {
     LEASES_MIN = 512, /* of a small segment too, hundreds of keys may be loaded at once */
     LEASES_MAX = 1 << 16,
     LARGE_ENTRY_BYTES = 512,
-    LARGE_PAGES_FROM = 128 << 20,     /* below, many small pages serve the policy better than few large ones */
+    /* below, many small pages serve the policy better than few large ones */
+    LARGE_PAGES_FROM = 128 << 20,
     LARGE_ENTRIES_PAGES_FROM = 32 << 20, /* but large entries would leave the end of a small page unused */
     ENTRY_WORDS_BYTES = (ENTRY_HEADER_WORDS + 1) * 8, /* beside key and value, padding included */
-    INDEX_WORDS_PER_SKETCH_BLOCK = 32, /* four counters of 4 bits for each */
-    INDEX_WORDS_PER_GHOST_SET = 16,    /* half a fingerprint of 16 bits for each */
+    INDEX_WORDS_PER_SKETCH_BLOCK = 32,                /* four counters of 4 bits for each */
+    INDEX_WORDS_PER_GHOST_SET = 16,                   /* half a fingerprint of 16 bits for each */
 };
 
-static uint64_t geometry_clamp(uint64_t v, uint64_t low, uint64_t high) { return v < low ? low : v > high ? high : v; }
+static uint64_t geometry_clamp(uint64_t v, uint64_t low, uint64_t high)
+{
+    return v < low ? low : v > high ? high : v;
+}
 
 static uint32_t geometry_power_of_two_below(uint64_t v)
 {
@@ -70,7 +74,8 @@ static uint64_t geometry_plan_offsets(struct geometry *g)
     return at;
 }
 
-/* So many pages, and the tables for what they hold: at a typical entry, one and a half words of the index for each. */
+/* So many pages, and the tables for what they hold: at a typical entry, one and a half words of the index for
+ * each. */
 static uint64_t geometry_plan_pages(struct geometry *g, uint32_t page_count)
 {
     uint64_t entries = g->page_bytes / (g->entry_bytes + ENTRY_WORDS_BYTES);
@@ -104,13 +109,15 @@ bool geometry_plan(struct geometry *g, uint64_t total_bytes, uint64_t entry_byte
     uint64_t ring_slots = total_bytes / (large ? LARGE_BYTES_PER_RING_SLOT : BYTES_PER_RING_SLOT);
     g->total_bytes = total_bytes;
     g->entry_bytes = (uint32_t)entry_bytes;
-    g->roster_slots = (uint32_t)geometry_clamp(total_bytes / BYTES_PER_ROSTER_SLOT, ROSTER_SLOTS_MIN, ROSTER_SLOTS_MAX);
+    g->roster_slots =
+        (uint32_t)geometry_clamp(total_bytes / BYTES_PER_ROSTER_SLOT, ROSTER_SLOTS_MIN, ROSTER_SLOTS_MAX);
     g->source_slots = (uint32_t)geometry_clamp(total_bytes / BYTES_PER_SOURCE, SOURCES_MIN, SOURCE_SLOTS_MAX);
     g->intent_slots = g->roster_slots * INTENTS_PER_ROSTER_SLOT;
     g->lease_slots = (uint32_t)geometry_clamp(total_bytes / BYTES_PER_LEASE, LEASES_MIN, LEASES_MAX);
     g->ring_slots = geometry_power_of_two_below(geometry_clamp(ring_slots, RING_SLOTS_MIN, RING_SLOTS_MAX));
     g->tag_slots = g->ring_slots;
-    g->page_bytes = total_bytes < (large ? LARGE_ENTRIES_PAGES_FROM : LARGE_PAGES_FROM) ? PAGE_BYTES_SMALL : PAGE_BYTES_MAX;
+    g->page_bytes = total_bytes < (large ? LARGE_ENTRIES_PAGES_FROM : LARGE_PAGES_FROM) ? PAGE_BYTES_SMALL
+                                                                                        : PAGE_BYTES_MAX;
     geometry_plan_most_pages(g);
     return g->page_count >= 4;
 }

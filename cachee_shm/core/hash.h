@@ -26,8 +26,8 @@ static inline void sip_round(uint64_t v[4])
 static inline uint64_t hash_key(const uint64_t key[2], const void *bytes, size_t n)
 {
     const unsigned char *in = bytes;
-    uint64_t v[4] = {key[0] ^ 0x736f6d6570736575ull, key[1] ^ 0x646f72616e646f6dull, key[0] ^ 0x6c7967656e657261ull,
-                     key[1] ^ 0x7465646279746573ull};
+    uint64_t v[4] = {key[0] ^ 0x736f6d6570736575ull, key[1] ^ 0x646f72616e646f6dull,
+                     key[0] ^ 0x6c7967656e657261ull, key[1] ^ 0x7465646279746573ull};
     size_t left = n;
     for (; left >= 8; left -= 8, in += 8) {
         uint64_t m;
@@ -71,6 +71,9 @@ static inline uint64_t digest_words(const uint64_t key[2], uint64_t seed, const 
 }
 
 /* A bucket in [0, count) from 32 hash bits, without a division. */
-static inline uint32_t reduce32(uint32_t bits, uint32_t count) { return (uint32_t)(((uint64_t)bits * count) >> 32); }
+static inline uint32_t reduce32(uint32_t bits, uint32_t count)
+{
+    return (uint32_t)(((uint64_t)bits * count) >> 32);
+}
 
 #endif

@@ -95,13 +95,19 @@
 enum {
     FIND_TRIES_MAX = 16,
     FIRST_BUCKET_EMPTY = 3,
-    PUBLISH_TRIES_MAX = 64, /* each retry means that another verb of this key or bucket made progress */
+    PUBLISH_TRIES_MAX = 64,   /* each retry means that another verb of this key or bucket made progress */
     KILL_TRIES_MAX = 1 << 16, /* the same; and giving up here would leave what was to be evicted */
 };
 
-static a64 *index_bucket_at(const struct attachment *a, uint32_t number) { return a->index + (uint64_t)number * BUCKET_WORDS; }
+static a64 *index_bucket_at(const struct attachment *a, uint32_t number)
+{
+    return a->index + (uint64_t)number * BUCKET_WORDS;
+}
 
-static uint32_t index_first_bucket(const struct attachment *a, uint64_t hash) { return reduce32((uint32_t)hash, a->geo.bucket_count); }
+static uint32_t index_first_bucket(const struct attachment *a, uint64_t hash)
+{
+    return reduce32((uint32_t)hash, a->geo.bucket_count);
+}
 
 static uint32_t index_second_bucket(const struct attachment *a, uint64_t hash, uint32_t first)
 {
@@ -120,13 +126,14 @@ static uint64_t index_tag_bits_of(uint64_t hash)
 struct candidates index_candidates(const struct attachment *a, uint64_t hash)
 {
     uint32_t first = index_first_bucket(a, hash), second = index_second_bucket(a, hash, first);
-    return (struct candidates){.bucket = {index_bucket_at(a, first), index_bucket_at(a, second)}, .tag_bits = index_tag_bits_of(hash)};
+    return (struct candidates){.bucket = {index_bucket_at(a, first), index_bucket_at(a, second)},
+                               .tag_bits = index_tag_bits_of(hash)};
 }
 
 /* Is this word of this hash? Fills *e; the word is read again, so that page and word belong together
  * (ABA). */
-static bool index_word_matches(const struct attachment *a, a64 *at, uint64_t word, uint64_t tag_bits, uint64_t hash,
-                         struct entry_ref *e)
+static bool index_word_matches(const struct attachment *a, a64 *at, uint64_t word, uint64_t tag_bits,
+                               uint64_t hash, struct entry_ref *e)
 {
     if ((word & INDEX_TAG_MASK) != tag_bits || !entry_open(a, word, e) || e->hash != hash)
         return false;
@@ -152,8 +159,9 @@ bool index_look(const struct attachment *a, a64 *at, uint64_t tag_bits, uint64_t
 }
 
 /* One bucket of a lookup. */
-static ALWAYS_INLINE bool index_find_in(const struct attachment *a, a64 *bucket, uint64_t tag_bits, uint64_t hash, const void *key,
-                           uint32_t key_bytes, struct entry_ref *e)
+static ALWAYS_INLINE bool index_find_in(const struct attachment *a, a64 *bucket, uint64_t tag_bits,
+                                        uint64_t hash, const void *key, uint32_t key_bytes,
+                                        struct entry_ref *e)
 {
     for (int tries = 0, i = 0; i < BUCKET_WORDS && tries < FIND_TRIES_MAX; i++) {
         uint64_t word = load_acquire(&bucket[i]); /* PUBLISH */
@@ -175,10 +183,11 @@ static ALWAYS_INLINE bool index_find_in(const struct attachment *a, a64 *bucket,
 }
 
 /* Few keys are in their second bucket. */
-static NEVER_INLINE bool index_find_in_second(const struct attachment *a, uint32_t first, uint64_t hash, const void *key,
-                                        uint32_t key_bytes, struct entry_ref *e)
+static NEVER_INLINE bool index_find_in_second(const struct attachment *a, uint32_t first, uint64_t hash,
+                                              const void *key, uint32_t key_bytes, struct entry_ref *e)
 {
-    return index_find_in(a, index_bucket_at(a, index_second_bucket(a, hash, first)), index_tag_bits_of(hash), hash, key, key_bytes, e);
+    return index_find_in(a, index_bucket_at(a, index_second_bucket(a, hash, first)), index_tag_bits_of(hash),
+                         hash, key, key_bytes, e);
 }
 
 bool index_find(struct attachment *a, uint64_t hash, const void *key, uint32_t key_bytes, struct entry_ref *e)
@@ -195,7 +204,8 @@ void index_prefetch_entry(const struct attachment *a, uint64_t hash)
     if (i == BUCKET_WORDS)
         return;
     uint64_t word = load_relaxed(&bucket[i]);
-    uint32_t page = (word >> INDEX_PAGE_SHIFT) & INDEX_PAGE_BITS, off = (uint32_t)(word >> INDEX_OFF_SHIFT) * ENTRY_UNIT;
+    uint32_t page = (word >> INDEX_PAGE_SHIFT) & INDEX_PAGE_BITS,
+             off = (uint32_t)(word >> INDEX_OFF_SHIFT) * ENTRY_UNIT;
     if (page >= a->geo.page_count || off > a->geo.page_bytes - ENTRY_HEADER_WORDS * 8)
         return;
     __builtin_prefetch(&a->page_words[page]);
@@ -237,7 +247,8 @@ bool entry_valid(const struct attachment *a, const struct entry_ref *e)
     uint64_t position = e->version >> 1;
     bool quiet = load_acquire(&h->clear_own) <= position && load_acquire(&h->clear_remote) <= position &&
                  load_acquire(&h->ranges_moved) <= position; /* FENCE */
-    return (LIKELY(quiet) || index_passed_over(a, e, position)) && (e->tags == 0 || index_tags_stand(a, e, position));
+    return (LIKELY(quiet) || index_passed_over(a, e, position)) &&
+           (e->tags == 0 || index_tags_stand(a, e, position));
 }
 
 /* ---- the verdict ---- */
@@ -250,14 +261,16 @@ static bool index_decide(const struct entry_ref *e, bool shown)
     uint64_t decided = version_word(e->version, e->key_bytes), seen = decided | ENTRY_UNDECIDED;
     if (e->version == 0)
         return false;
-    if (cas((a64 *)&e->at[ENTRY_VERSION], &seen, shown ? decided : version_word(0, e->key_bytes))) /* VERDICT */
+    if (cas((a64 *)&e->at[ENTRY_VERSION], &seen,
+            shown ? decided : version_word(0, e->key_bytes))) /* VERDICT */
         return shown;
     return seen == decided;
 }
 
 static bool index_is_undecided(const struct entry_ref *e)
 {
-    return load_acquire(&e->at[ENTRY_VERSION]) == (version_word(e->version, e->key_bytes) | ENTRY_UNDECIDED); /* VERDICT */
+    return load_acquire(&e->at[ENTRY_VERSION]) ==
+           (version_word(e->version, e->key_bytes) | ENTRY_UNDECIDED); /* VERDICT */
 }
 
 /* The word of an entry that is shown. If it has changed, another has done this. */
@@ -291,8 +304,8 @@ bool index_remove(const struct entry_ref *e)
 /* The one loop that removes what an event makes old: the entry at this word, if it is lower than `version`
  * and not spared. A word that has changed meanwhile is looked at again: what is there then may be lower
  * too. */
-static ALWAYS_INLINE bool index_kill_at(struct attachment *a, a64 *at, uint64_t tag_bits, uint64_t hash, uint64_t version,
-                                  index_spares *spares, const void *what)
+static ALWAYS_INLINE bool index_kill_at(struct attachment *a, a64 *at, uint64_t tag_bits, uint64_t hash,
+                                        uint64_t version, index_spares *spares, const void *what)
 {
     struct entry_ref e;
     for (int tries = 0; tries < KILL_TRIES_MAX; tries++) {
@@ -306,7 +319,8 @@ static ALWAYS_INLINE bool index_kill_at(struct attachment *a, a64 *at, uint64_t 
     return false;
 }
 
-static ALWAYS_INLINE uint32_t index_kill_all(struct attachment *a, uint64_t hash, uint64_t version, index_spares *spares, const void *what)
+static ALWAYS_INLINE uint32_t index_kill_all(struct attachment *a, uint64_t hash, uint64_t version,
+                                             index_spares *spares, const void *what)
 {
     struct candidates c = index_candidates(a, hash);
     uint32_t killed = 0;
@@ -321,14 +335,19 @@ bool index_spares_local(struct attachment *a, const struct entry_ref *e, const v
     return entry_local(e);
 }
 
-uint32_t index_kill_lower(struct attachment *a, uint64_t hash, uint64_t version) { return index_kill_all(a, hash, version, NULL, NULL); }
+uint32_t index_kill_lower(struct attachment *a, uint64_t hash, uint64_t version)
+{
+    return index_kill_all(a, hash, version, NULL, NULL);
+}
 
-uint32_t index_kill_unless(struct attachment *a, uint64_t hash, uint64_t version, index_spares *spares, const void *what)
+uint32_t index_kill_unless(struct attachment *a, uint64_t hash, uint64_t version, index_spares *spares,
+                           const void *what)
 {
     return index_kill_all(a, hash, version, spares, what);
 }
 
-bool index_kill_word_unless(struct attachment *a, a64 *at, uint64_t hash, uint64_t version, index_spares *spares, const void *what)
+bool index_kill_word_unless(struct attachment *a, a64 *at, uint64_t hash, uint64_t version,
+                            index_spares *spares, const void *what)
 {
     return index_kill_at(a, at, index_tag_bits_of(hash), hash, version, spares, what);
 }
@@ -385,13 +404,15 @@ static bool index_newer(const struct entry_ref *x, const struct entry_ref *y)
 
 /* Does mine still compete with the other, which was seen after mine? A helper may be late: when mine was
  * decided long ago, or an event has followed it, the other may be newer than all that mine was raced with. */
-static bool index_is_current(const struct attachment *a, const struct entry_ref *mine, const struct entry_ref *other)
+static bool index_is_current(const struct attachment *a, const struct entry_ref *mine,
+                             const struct entry_ref *other)
 {
     return index_is_undecided(mine) && (other->version < mine->version || !index_superseded(a, mine));
 }
 
 /* Does mine take the place of the other, by the table above? */
-static bool index_outranks(const struct attachment *a, const struct entry_ref *mine, const struct entry_ref *other, uint64_t now_ms)
+static bool index_outranks(const struct attachment *a, const struct entry_ref *mine,
+                           const struct entry_ref *other, uint64_t now_ms)
 {
     bool pending = other->word & INDEX_PENDING;
     if (pending && other->version == 0)
@@ -402,12 +423,13 @@ static bool index_outranks(const struct attachment *a, const struct entry_ref *m
     return (entry_add(other) && !index_is_fill(mine)) || index_newer(mine, other);
 }
 
-static enum publish index_finish(struct attachment *a, const struct entry_ref *mine, uint64_t now_ms, bool may_help);
+static enum publish index_finish(struct attachment *a, const struct entry_ref *mine, uint64_t now_ms,
+                                 bool may_help);
 
 enum judgement { GO_ON, WITHDRAW, AGAIN };
 
-static enum judgement index_resolve(struct attachment *a, const struct entry_ref *mine, const struct entry_ref *other,
-                            uint64_t now_ms, bool may_help)
+static enum judgement index_resolve(struct attachment *a, const struct entry_ref *mine,
+                                    const struct entry_ref *other, uint64_t now_ms, bool may_help)
 {
     if (index_outranks(a, mine, other, now_ms))
         return !index_is_current(a, mine, other) ? WITHDRAW : index_remove(other) ? GO_ON : AGAIN;
@@ -417,8 +439,8 @@ static enum judgement index_resolve(struct attachment *a, const struct entry_ref
     return AGAIN;
 }
 
-static bool index_stands_against(struct attachment *a, const struct entry_ref *mine, a64 *at, uint64_t tag_bits, uint64_t now_ms,
-                           bool may_help)
+static bool index_stands_against(struct attachment *a, const struct entry_ref *mine, a64 *at,
+                                 uint64_t tag_bits, uint64_t now_ms, bool may_help)
 {
     struct entry_ref other;
     for (int tries = 0; tries < PUBLISH_TRIES_MAX; tries++) {
@@ -444,9 +466,11 @@ static bool index_stands(struct attachment *a, const struct entry_ref *mine, uin
 }
 
 /* Bring a pending word to its end, whoever put it there. */
-static enum publish index_finish(struct attachment *a, const struct entry_ref *mine, uint64_t now_ms, bool may_help)
+static enum publish index_finish(struct attachment *a, const struct entry_ref *mine, uint64_t now_ms,
+                                 bool may_help)
 {
-    fence_seq_cst(); /* DEKKER: the pending word is seen by later events, or their fence by us (helpers did no CAS) */
+    /* The pending word is seen by later events, or their fence by us. Helpers did no CAS. */
+    fence_seq_cst(); /* DEKKER */
     if (!index_decide(mine, !index_superseded(a, mine) && index_stands(a, mine, now_ms, may_help))) {
         index_kill(mine->word_at, mine->word);
         return PUBLISH_LOST;
@@ -461,14 +485,16 @@ enum sighting { NOTHING_THERE, REPLACED, BEATEN, LOOK_AGAIN };
 /* Of an entry that no word names yet. */
 static void index_set_verdict(const struct entry_ref *mine, bool shown)
 {
-    store_relaxed((a64 *)&mine->at[ENTRY_VERSION], version_word(mine->version, mine->key_bytes) | (shown ? 0 : ENTRY_UNDECIDED));
+    store_relaxed((a64 *)&mine->at[ENTRY_VERSION],
+                  version_word(mine->version, mine->key_bytes) | (shown ? 0 : ENTRY_UNDECIDED));
 }
 
 /* Overwrite in place. Where every event after ours would have removed the old word, one CAS is enough. But a
  * peer's event spares a local value, and one that holds the announced bytes (relay.c). There ours goes in
  * pending and is judged like a new one: seen by readers for an instant only, it would still be older than
  * what they were promised, and a death in that instant would leave it. */
-static enum sighting index_replace(struct attachment *a, const struct entry_ref *mine, const struct entry_ref *other, uint64_t now_ms)
+static enum sighting index_replace(struct attachment *a, const struct entry_ref *mine,
+                                   const struct entry_ref *other, uint64_t now_ms)
 {
     /* A bridge may serve this segment although this process was configured without one. */
     bool bridged = a->has_bridge || load_relaxed(&a->header->bridge_generation) != 0;
@@ -486,7 +512,8 @@ static enum sighting index_replace(struct attachment *a, const struct entry_ref 
 
 /* A word of our key is there already: bring it to its end, give way, or replace it in place. An event between
  * mine and the other, if that is higher, did not remove the other, but would have removed mine. */
-static enum sighting index_meet(struct attachment *a, const struct entry_ref *mine, const struct entry_ref *other, uint64_t now_ms)
+static enum sighting index_meet(struct attachment *a, const struct entry_ref *mine,
+                                const struct entry_ref *other, uint64_t now_ms)
 {
     if (other->word & INDEX_PENDING) {
         if (!index_outranks(a, mine, other, now_ms))
@@ -502,7 +529,8 @@ static enum sighting index_meet(struct attachment *a, const struct entry_ref *mi
     return index_replace(a, mine, other, now_ms);
 }
 
-static enum sighting index_meet_any(struct attachment *a, const struct candidates *c, const struct entry_ref *mine, uint64_t now_ms)
+static enum sighting index_meet_any(struct attachment *a, const struct candidates *c,
+                                    const struct entry_ref *mine, uint64_t now_ms)
 {
     for (int i = index_next(c, 0); i < CANDIDATE_WORDS; i = index_next(c, i + 1)) {
         struct entry_ref other;

@@ -7,14 +7,24 @@ enum { LEASE_WAYS = 8, LEASE_TRIES_MAX = 4 };
 
 static const uint64_t KNOWN_MS_MAX = (1ull << 28) - 1;
 
-static uint32_t lease_home_of(const struct attachment *a, uint64_t hash) { return reduce32((uint32_t)hash, a->geo.lease_slots); }
+static uint32_t lease_home_of(const struct attachment *a, uint64_t hash)
+{
+    return reduce32((uint32_t)hash, a->geo.lease_slots);
+}
 
-static uint32_t lease_way(const struct attachment *a, uint64_t hash, uint32_t i) { return (lease_home_of(a, hash) + i) % a->geo.lease_slots; }
+static uint32_t lease_way(const struct attachment *a, uint64_t hash, uint32_t i)
+{
+    return (lease_home_of(a, hash) + i) % a->geo.lease_slots;
+}
 
 /* ---- when a load began ---- */
 
-/* A holder dies, and the next one takes the word before it says when it began: the check tells whose beginning it is. */
-static uint64_t lease_check_of(uint64_t word) { return (word ^ word >> 12 ^ word >> 28 ^ word >> 40) & LEASE_CHECK_BITS; }
+/* A holder dies, and the next one takes the word before it says when it began: the check tells whose
+ * beginning it is. */
+static uint64_t lease_check_of(uint64_t word)
+{
+    return (word ^ word >> 12 ^ word >> 28 ^ word >> 40) & LEASE_CHECK_BITS;
+}
 
 static uint64_t lease_began_word(uint64_t word, uint64_t now_ms)
 {
@@ -42,7 +52,8 @@ uint64_t lease_late_ms(const struct attachment *a, uint64_t hash)
 }
 
 /* Marked by one caller alone, who counts it. The next load of the key gets the time that this one has had. */
-static bool lease_is_late(struct attachment *a, uint32_t at, uint64_t word, uint64_t began, const struct lease_wish *wish)
+static bool lease_is_late(struct attachment *a, uint32_t at, uint64_t word, uint64_t began,
+                          const struct lease_wish *wish)
 {
     if (!lease_is_said(word, began))
         return false;
@@ -67,7 +78,8 @@ struct ways {
     uint64_t vacant_word;
 };
 
-static bool lease_serves(const struct attachment *a, uint32_t at, uint64_t word, uint64_t began, const struct lease_wish *wish)
+static bool lease_serves(const struct attachment *a, uint32_t at, uint64_t word, uint64_t began,
+                         const struct lease_wish *wish)
 {
     if (!lease_is_said(word, began)) /* taken this instant */
         return true;
@@ -113,7 +125,8 @@ bool lease_is_held(struct attachment *a, const struct lease_wish *wish)
     return w.served || w.running >= LEASE_LOADS_MAX;
 }
 
-static void lease_say_began(struct attachment *a, uint32_t at, const struct lease_wish *wish, struct lease_hold *hold)
+static void lease_say_began(struct attachment *a, uint32_t at, const struct lease_wish *wish,
+                            struct lease_hold *hold)
 {
     *hold = (struct lease_hold){.index = at, .word = roster_holder(a, wish->hash)};
     hold->began = lease_began_word(hold->word, wish->now_ms);
@@ -123,8 +136,8 @@ static void lease_say_began(struct attachment *a, uint32_t at, const struct leas
     store_release(&a->leases[at].began, hold->began); /* LEASE */
 }
 
-/* Two callers may take two vacant places at once. Each looks again after it took one, behind a barrier: at least one sees
- * the other's, gives its own back, and waits; where both do, both look again in a moment. */
+/* Two callers may take two vacant places at once. Each looks again after it took one, behind a barrier: at
+ * least one sees the other's, gives its own back, and waits; where both do, both look again in a moment. */
 enum lease lease_take(struct attachment *a, const struct lease_wish *wish, struct lease_hold *hold)
 {
     hold->index = NO_LEASE;
@@ -154,7 +167,8 @@ static struct lease_slot *lease_slot_of(struct attachment *a, const struct lease
     if (hold->index >= a->geo.lease_slots || hold->word != roster_holder(a, hold->word))
         return NULL;
     struct lease_slot *at = &a->leases[hold->index];
-    bool same = load_acquire(&at->word) == hold->word && (load_acquire(&at->began) & ~LEASE_LATE) == hold->began;
+    bool same =
+        load_acquire(&at->word) == hold->word && (load_acquire(&at->began) & ~LEASE_LATE) == hold->began;
     return same ? at : NULL;
 }
 
@@ -213,7 +227,8 @@ static void lease_chain_add(struct chain *c, uint64_t hash, uint64_t wanted)
         c->hash[c->count++] = hash;
 }
 
-static void lease_chain_follow(struct attachment *a, uint32_t at, uint64_t hash, uint64_t wanted, struct chain *c)
+static void lease_chain_follow(struct attachment *a, uint32_t at, uint64_t hash, uint64_t wanted,
+                               struct chain *c)
 {
     uint64_t word = load_acquire(&a->leases[at].word);
     if (!word || holder_hash(word) != holder_hash(hash))

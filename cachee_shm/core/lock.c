@@ -5,9 +5,9 @@
 #include "hash.h"
 
 enum {
-    LOOKS_MAX = 4,      /* at one place: each means that it has changed meanwhile */
+    LOOKS_MAX = 4,        /* at one place: each means that it has changed meanwhile */
     TAKE_TRIES_MAX = 128, /* each means that another process got further */
-    PATIENCE = 16,      /* so many tries find the same claim before it is removed */
+    PATIENCE = 16,        /* so many tries find the same claim before it is removed */
 };
 
 static const uint64_t HELD = 1; /* of the mark */
@@ -40,13 +40,17 @@ static struct place_seen lock_look(const struct attachment *a, uint32_t at)
     return s;
 }
 
-static bool lock_is_of(const struct place_seen *s, uint64_t hash) { return s->word && holder_hash(s->word) == holder_hash(hash); }
+static bool lock_is_of(const struct place_seen *s, uint64_t hash)
+{
+    return s->word && holder_hash(s->word) == holder_hash(hash);
+}
 static bool lock_is_claim(const struct place_seen *s) { return s->word && !(s->mark & HELD); }
 static bool lock_is_over(uint64_t until_ms, uint64_t now_ms) { return until_ms && until_ms <= now_ms; }
 
 static bool lock_stands(const struct attachment *a, const struct place_seen *s, uint64_t now_ms)
 {
-    return s->word && (s->mark & HELD) && !lock_is_over(s->until_ms, now_ms) && roster_holder_lives(a, s->word);
+    return s->word && (s->mark & HELD) && !lock_is_over(s->until_ms, now_ms) &&
+           roster_holder_lives(a, s->word);
 }
 
 static bool lock_vacate(struct attachment *a, uint32_t at, uint64_t word, uint64_t mark)
@@ -68,9 +72,10 @@ struct places {
     struct place_seen vacant; /* at NOBODY: none is */
 };
 
-/* What stands here of the name? A claim is removed if it is later than ours, or if its claimer has stopped in the middle. */
-static void lock_look_for_name(struct attachment *a, struct place_seen *s, uint64_t ours, uint64_t now_ms, struct claim_seen *old,
-                          struct places *p)
+/* What stands here of the name? A claim is removed if it is later than ours, or if its claimer has stopped in
+ * the middle. */
+static void lock_look_for_name(struct attachment *a, struct place_seen *s, uint64_t ours, uint64_t now_ms,
+                               struct claim_seen *old, struct places *p)
 {
     if (!s->whole || lock_stands(a, s, now_ms)) {
         p->held = true;
@@ -89,8 +94,8 @@ static void lock_look_for_name(struct attachment *a, struct place_seen *s, uint6
 }
 
 /* `ours`: the mark of our claim, at `but`; 0: we have none. */
-static struct places lock_look_through(struct attachment *a, uint64_t hash, uint32_t but, uint64_t ours, uint64_t now_ms,
-                                  struct claim_seen *old)
+static struct places lock_look_through(struct attachment *a, uint64_t hash, uint32_t but, uint64_t ours,
+                                       uint64_t now_ms, struct claim_seen *old)
 {
     struct places p = {.holder = NOBODY, .vacant.at = NOBODY};
     for (uint32_t i = 0; i < LOCK_WAYS && !p.held && !p.claimed; i++) {
@@ -139,20 +144,23 @@ void lock_see_fence(struct attachment *a, uint64_t seen) { raise_max(&a->header-
 
 /* ---- the verbs ---- */
 
-/* Says when the claim's lock will end. A claimer that was removed meanwhile, and runs on late, changes nothing: another one
- * has written here since it looked, or finds that this one has, and begins again. */
+/* Says when the claim's lock will end. A claimer that was removed meanwhile, and runs on late, changes
+ * nothing: another one has written here since it looked, or finds that this one has, and begins again. */
 static bool lock_say_until(struct attachment *a, uint32_t at, uint64_t claim, uint64_t until_ms)
 {
     a64 *until = &a->locks[at].until;
     uint64_t seen = load_acquire(until);
-    return load_acquire(&a->locks[at].held.hash) == claim << 1 && cas(until, &seen, until_ms << LOCK_UNTIL_SHIFT | (claim & LOCK_CHECK_BITS));
+    return load_acquire(&a->locks[at].held.hash) == claim << 1 &&
+           cas(until, &seen, until_ms << LOCK_UNTIL_SHIFT | (claim & LOCK_CHECK_BITS));
 }
 
 /* TAKEN; or HELD, where this try was in vain. */
-static enum lock lock_try_at(struct attachment *a, const struct place_seen *vacant, const struct lock_wish *wish, uint64_t now_ms,
-                        struct claim_seen *old, struct lock_hold *hold)
+static enum lock lock_try_at(struct attachment *a, const struct place_seen *vacant,
+                             const struct lock_wish *wish, uint64_t now_ms, struct claim_seen *old,
+                             struct lock_hold *hold)
 {
-    uint64_t word = roster_holder(a, wish->hash), claim = lock_draw(a, wish->fence_seen), until_ms = wish->ttl_ms ? now_ms + wish->ttl_ms : 0;
+    uint64_t word = roster_holder(a, wish->hash), claim = lock_draw(a, wish->fence_seen),
+             until_ms = wish->ttl_ms ? now_ms + wish->ttl_ms : 0;
     if (!claim)
         return LOCK_CORRUPT;
     if (!cas128(&a->locks[vacant->at].held, vacant->word, vacant->mark, word, claim << 1))
@@ -169,7 +177,8 @@ static enum lock lock_try_at(struct attachment *a, const struct place_seen *vaca
     return LOCK_HELD;
 }
 
-enum lock lock_take(struct attachment *a, const struct lock_wish *wish, struct lock_hold *hold, uint32_t *holder)
+enum lock lock_take(struct attachment *a, const struct lock_wish *wish, struct lock_hold *hold,
+                    uint32_t *holder)
 {
     struct claim_seen old = {.at = NOBODY};
     uint64_t now_ms = clock_ms(a);
@@ -221,5 +230,6 @@ bool lock_is_held(const struct attachment *a, const struct lock_hold *hold)
 bool lock_release(struct attachment *a, struct lock_hold *hold)
 {
     bool in_time = !lock_is_over(hold->until_ms, clock_ms(a));
-    return lock_is_ours(a, hold) && lock_vacate(a, hold->index, hold->word, hold->fence << 1 | HELD) && in_time;
+    return lock_is_ours(a, hold) && lock_vacate(a, hold->index, hold->word, hold->fence << 1 | HELD) &&
+           in_time;
 }

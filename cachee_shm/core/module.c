@@ -28,7 +28,8 @@ PyObject *fail(PyObject *type, const char *format, ...)
 
 static bool say_closed(void)
 {
-    fail(errors.closed, "This cache is closed. Nothing was read or written. Call cachee_shm.attach() for a new one.");
+    fail(errors.closed,
+         "This cache is closed. Nothing was read or written. Call cachee_shm.attach() for a new one.");
     return false;
 }
 
@@ -54,7 +55,8 @@ static bool set_apart(SegmentObject *s, bool orphaned)
 {
     uint32_t life = s->a.life;
     bool owes = orphaned && recovery_owes_clear(&s->a);
-    see(s, load_acquire(&s->a.header->incarnation), peers_left(&s->a), load_acquire(&s->a.header->lock_fence));
+    see(s, load_acquire(&s->a.header->incarnation), peers_left(&s->a),
+        load_acquire(&s->a.header->lock_fence));
     struct attachment *left = PyMem_Malloc(sizeof *left);
     if (!left || !segment_stand_in(&s->a, left)) {
         PyMem_Free(left);
@@ -71,8 +73,8 @@ static bool set_apart(SegmentObject *s, bool orphaned)
     return true;
 }
 
-/* cachee_shm.segment attaches this object to the present segment, or says once why it cannot. No verb waits for that: while
- * a thread tries, and until the next try is due, all others go on with the stand-in. */
+/* cachee_shm.segment attaches this object to the present segment, or says once why it cannot. No verb waits
+ * for that: while a thread tries, and until the next try is due, all others go on with the stand-in. */
 static bool try_to_attach(SegmentObject *s)
 {
     s->trying = true;
@@ -84,7 +86,8 @@ static bool try_to_attach(SegmentObject *s)
     return done != NULL;
 }
 
-/* From a segment that was retired, or that this forked child has no part in, to the present one, or to the stand-in. */
+/* From a segment that was retired, or that this forked child has no part in, to the present one, or to the
+ * stand-in. */
 static bool follow(SegmentObject *s, bool orphaned)
 {
     if (s->follows && !s->a.stand_in && !set_apart(s, orphaned))
@@ -121,7 +124,8 @@ bool enter_as_bridge(SegmentObject *s)
         return false;
     if (!segment_bridge_ousted(&s->a))
         return true;
-    fail(errors.bridge_running, "Another bridge serves segment '%.64s' by now. Nothing was changed. This one has to stop.",
+    fail(errors.bridge_running,
+         "Another bridge serves segment '%.64s' by now. Nothing was changed. This one has to stop.",
          label_of(s).text);
     return false;
 }
@@ -170,35 +174,46 @@ struct complaint {
 /* What happened; the state of things; what to do. */
 static const struct complaint complaints[] = {
     {ATTACH_LAYOUT, &errors.layout_mismatch,
-     "Segment '%s' was made by another build of cachee. It is untouched; nothing was attached. Use one version on the host, or "
+     "Segment '%s' was made by another build of cachee. It is untouched; nothing was attached. Use one "
+     "version on the host, or "
      "remove the segment with `cachee segment rm`."},
     {ATTACH_GARBAGE, &errors.layout_mismatch,
-     "'%s' is not a cachee segment, or its header is damaged. It is untouched; nothing was attached. Remove it with `cachee "
+     "'%s' is not a cachee segment, or its header is damaged. It is untouched; nothing was attached. Remove "
+     "it with `cachee "
      "segment rm`."},
-    {ATTACH_RETIRED, &errors.segment_retired, "Segment '%s' is retired. Nothing was attached. Attach again: a new one is made."},
+    {ATTACH_RETIRED, &errors.segment_retired,
+     "Segment '%s' is retired. Nothing was attached. Attach again: a new one is made."},
     {ATTACH_NOT_OURS, &errors.access_denied,
-     "Segment '%s' is retired, and this user may not remove its file, which is another user's. Nothing was attached. Let that "
+     "Segment '%s' is retired, and this user may not remove its file, which is another user's. Nothing was "
+     "attached. Let that "
      "user, or root, run `cachee segment rm`; or run all workers as one user."},
     {ATTACH_FILE_LIMIT, &errors.process_limit,
-     "Segment '%s' is larger than the files that this process may make (RLIMIT_FSIZE, `ulimit -f`). Nothing was attached and "
+     "Segment '%s' is larger than the files that this process may make (RLIMIT_FSIZE, `ulimit -f`). Nothing "
+     "was attached and "
      "no file is left. Raise the limit, or give the namespace less memory."},
     {ATTACH_NO_SPACE, &errors.no_space,
-     "There is not enough shared memory for segment '%s'. Nothing was attached or reserved. Enlarge /dev/shm (docker: "
+     "There is not enough shared memory for segment '%s'. Nothing was attached or reserved. Enlarge /dev/shm "
+     "(docker: "
      "--shm-size), or give the namespace less memory."},
     {ATTACH_TIME_NAMESPACE, &errors.time_namespace,
-     "Segment '%s' belongs to another time namespace: clocks cannot be compared. Nothing was attached. Run all its processes "
+     "Segment '%s' belongs to another time namespace: clocks cannot be compared. Nothing was attached. Run "
+     "all its processes "
      "in one time namespace."},
     {ATTACH_NO_PROC, &errors.segment_error,
-     "Segment '%s': whether its clock is this process's cannot be told, because /proc is not mounted here, or was not where the "
+     "Segment '%s': whether its clock is this process's cannot be told, because /proc is not mounted here, "
+     "or was not where the "
      "segment was made. Nothing was attached. Mount /proc for all of its processes."},
     {ATTACH_HASH_KEY, &errors.layout_mismatch,
-     "Segment '%s' hashes keys with another key than the configured one. It is untouched; nothing was attached. Use the same "
+     "Segment '%s' hashes keys with another key than the configured one. It is untouched; nothing was "
+     "attached. Use the same "
      "hash_key_file everywhere, or remove the segment with `cachee segment rm`."},
     {ATTACH_ROSTER_FULL, &errors.roster_full,
-     "Segment '%s' has as many processes attached as its roster holds. Nothing was attached. Attach fewer, or give the "
+     "Segment '%s' has as many processes attached as its roster holds. Nothing was attached. Attach fewer, "
+     "or give the "
      "namespace more memory (a slot for each 16 KiB, 4,096 at most)."},
     {ATTACH_BUSY, &errors.segment_busy,
-     "Another process is making segment '%s', and has not finished. Nothing was attached. Look whether that process is stopped."},
+     "Another process is making segment '%s', and has not finished. Nothing was attached. Look whether that "
+     "process is stopped."},
     {ATTACH_TOO_SMALL, &errors.segment_error,
      "Segment '%s' is too small to hold anything. Nothing was attached. Give the namespace at least 2 MiB."},
 };
@@ -293,10 +308,10 @@ static bool attach(SegmentObject *s, int fd, struct segment_config *config, cons
     return attached;
 }
 
-/* _attach(fd, name, memory, entry_bytes, host, hash_key, has_name, has_bridge, isolation_ttl_ms, on_isolation, default_ttl_ms, near_bytes,
- * near_objects, doorbell, encode, decoders, compress_bytes, follows); compress_bytes is 0 for none.
- * takes fd over; without one (-1) it begins without a segment. Called again, it leaves the old segment for the new one. Raises
- * OSError where a system call failed. */
+/* _attach(fd, name, memory, entry_bytes, host, hash_key, has_name, has_bridge, isolation_ttl_ms,
+ * on_isolation, default_ttl_ms, near_bytes, near_objects, doorbell, encode, decoders, compress_bytes,
+ * follows); compress_bytes is 0 for none. takes fd over; without one (-1) it begins without a segment. Called
+ * again, it leaves the old segment for the new one. Raises OSError where a system call failed. */
 static PyObject *Segment_attach(SegmentObject *s, PyObject *args)
 {
     struct segment_config config = {0};
@@ -305,12 +320,12 @@ static PyObject *Segment_attach(SegmentObject *s, PyObject *args)
     struct near_wish wish;
     uint64_t memory, entry_bytes, isolation_ttl_ms, default_ttl_ms, compress_bytes;
     PyObject *hash_key, *encode, *decoders;
-    if (!PyArg_ParseTuple(args, "isO&O&sOppO&O&O&O&O&sOO!O&p:_attach",
-                          &fd, &config.name, number64_from, &memory, number64_from, &entry_bytes, &config.host, &hash_key, &has_name,
+    if (!PyArg_ParseTuple(args, "isO&O&sOppO&O&O&O&O&sOO!O&p:_attach", &fd, &config.name, number64_from,
+                          &memory, number64_from, &entry_bytes, &config.host, &hash_key, &has_name,
                           &has_bridge, number64_from, &isolation_ttl_ms, number32_from, &on_isolation,
-                          number64_from, &default_ttl_ms, number64_from, &wish.bytes_max,
-                          number32_from, &wish.objects, &config.doorbell_name,
-                          &encode, &PyTuple_Type, &decoders, number64_from, &compress_bytes, &follows) ||
+                          number64_from, &default_ttl_ms, number64_from, &wish.bytes_max, number32_from,
+                          &wish.objects, &config.doorbell_name, &encode, &PyTuple_Type, &decoders,
+                          number64_from, &compress_bytes, &follows) ||
         !hash_key_from(hash_key, &config))
         return NULL;
     config.total_bytes = memory;
@@ -323,7 +338,8 @@ static PyObject *Segment_attach(SegmentObject *s, PyObject *args)
     PyObject *old_encode = s->encode, *old_decoders = s->decoders;
     s->encode = Py_NewRef(encode);
     s->decoders = Py_NewRef(decoders);
-    s->compress_bytes = compress_bytes && compress_bytes < PY_SSIZE_T_MAX ? (Py_ssize_t)compress_bytes : PY_SSIZE_T_MAX;
+    s->compress_bytes =
+        compress_bytes && compress_bytes < PY_SSIZE_T_MAX ? (Py_ssize_t)compress_bytes : PY_SSIZE_T_MAX;
     s->follows = follows;
     bool attached = attach(s, fd, &config, &wish);
     unsigned long long total_bytes = s->a.geo.total_bytes, made_for = s->a.geo.entry_bytes;
@@ -453,15 +469,23 @@ static bool import_errors(void)
         const char *name;
         PyObject **to;
     } wanted[] = {
-        {"SegmentError", &errors.segment_error},   {"LayoutMismatch", &errors.layout_mismatch},
-        {"NoSpace", &errors.no_space},             {"RosterFull", &errors.roster_full},
-        {"SegmentRetired", &errors.segment_retired}, {"Closed", &errors.closed},
-        {"TimeNamespace", &errors.time_namespace}, {"KeyTooLong", &errors.key_too_long},
-        {"InvalidKey", &errors.invalid_key},       {"InvalidTTL", &errors.invalid_ttl},
-        {"NotACounter", &errors.not_a_counter},   {"NotLocal", &errors.not_local},
-          {"ValueTooLarge", &errors.value_too_large},
-        {"Unserializable", &errors.unserializable}, {"BridgeRunning", &errors.bridge_running},
-        {"AccessDenied", &errors.access_denied}, {"ProcessLimit", &errors.process_limit},
+        {"SegmentError", &errors.segment_error},
+        {"LayoutMismatch", &errors.layout_mismatch},
+        {"NoSpace", &errors.no_space},
+        {"RosterFull", &errors.roster_full},
+        {"SegmentRetired", &errors.segment_retired},
+        {"Closed", &errors.closed},
+        {"TimeNamespace", &errors.time_namespace},
+        {"KeyTooLong", &errors.key_too_long},
+        {"InvalidKey", &errors.invalid_key},
+        {"InvalidTTL", &errors.invalid_ttl},
+        {"NotACounter", &errors.not_a_counter},
+        {"NotLocal", &errors.not_local},
+        {"ValueTooLarge", &errors.value_too_large},
+        {"Unserializable", &errors.unserializable},
+        {"BridgeRunning", &errors.bridge_running},
+        {"AccessDenied", &errors.access_denied},
+        {"ProcessLimit", &errors.process_limit},
         {"SegmentBusy", &errors.segment_busy},
     };
     PyObject *module = PyImport_ImportModule("cachee_shm.errors");
@@ -476,8 +500,9 @@ static int exec_module(PyObject *module)
 {
     static bool done;
     if (PyInterpreterState_Get() != PyInterpreterState_Main()) {
-        fail(PyExc_ImportError, "cachee_shm works in the main interpreter only: attachments of this process are not shared "
-                                "between interpreters.");
+        fail(PyExc_ImportError,
+             "cachee_shm works in the main interpreter only: attachments of this process are not shared "
+             "between interpreters.");
         return -1;
     }
     if (!done) {
@@ -505,7 +530,8 @@ static int exec_module(PyObject *module)
                  PyModule_AddIntConstant(module, "LOCK_BRIDGE", LOCK_BRIDGE) < 0 ||
                  PyModule_AddIntConstant(module, "LOCK_SLOTS", LOCK_SLOTS) < 0;
     Py_XDECREF(type);
-    failed = failed || !transactions_ready(module) || !loading_ready(module) || !writing_ready(module) || !locks_ready(module) || older_type_into(module) < 0;
+    failed = failed || !transactions_ready(module) || !loading_ready(module) || !writing_ready(module) ||
+             !locks_ready(module) || older_type_into(module) < 0;
     return failed ? -1 : 0;
 }
 
@@ -519,7 +545,8 @@ static PyObject *module_is_plain(PyObject *module, PyObject *value)
 static PyObject *module_is_bounded(PyObject *module, PyObject *data)
 {
     (void)module;
-    return PyBytes_CheckExact(data) ? PyBool_FromLong(bytes_bounded(data)) : fail(PyExc_TypeError, "is_bounded takes bytes");
+    return PyBytes_CheckExact(data) ? PyBool_FromLong(bytes_bounded(data))
+                                    : fail(PyExc_TypeError, "is_bounded takes bytes");
 }
 
 #ifdef CACHEE_REENTRY
@@ -557,9 +584,11 @@ static PyMethodDef functions[] = {
 #endif
     {"transaction_tokens", transaction_tokens, METH_NOARGS, NULL},
     {"transaction_hooks", transaction_hooks, METH_VARARGS, NULL},
-    {"is_bounded", module_is_bounded, METH_O, "is_bounded(data) -> bool: decoding these bytes of msgpack costs no more than their length"},
+    {"is_bounded", module_is_bounded, METH_O,
+     "is_bounded(data) -> bool: decoding these bytes of msgpack costs no more than their length"},
     {"is_plain", module_is_plain, METH_O,
-     "is_plain(value) -> bool: is it dicts with keys of str, lists, and scalars of 64 bits alone, at most 64 deep?"},
+     "is_plain(value) -> bool: is it dicts with keys of str, lists, and scalars of 64 bits alone, at most 64 "
+     "deep?"},
     {NULL, NULL, 0, NULL},
 };
 
@@ -575,7 +604,8 @@ static PyModuleDef_Slot module_slots[] = {
 };
 
 static struct PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT, .m_name = "_core", .m_doc = "The segment: see core/layout.h.", .m_methods = functions, .m_slots = module_slots,
+    PyModuleDef_HEAD_INIT,  .m_name = "_core",       .m_doc = "The segment: see core/layout.h.",
+    .m_methods = functions, .m_slots = module_slots,
 };
 
 PyMODINIT_FUNC PyInit__core(void);

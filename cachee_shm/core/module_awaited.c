@@ -1,18 +1,18 @@
-/* module_awaited.c - the awaitable that _aload and _aload_many return: _load, with a loader that is a coroutine function.
+/* module_awaited.c - the awaitable that _aload and _aload_many return: _load, with a loader that is a
+ * coroutine function.
  *
- * It drives the loader's coroutine by itself, so that no byte code lies between the loader's end and what follows it. A Load
- * that is dropped half-way (its task was dropped) gives back when it dies. It is never anybody's variable, so no kept
- * traceback keeps it alive.
+ * It drives the loader's coroutine by itself, so that no byte code lies between the loader's end and what
+ * follows it. A Load that is dropped half-way (its task was dropped) gives back when it dies. It is never
+ * anybody's variable, so no kept traceback keeps it alive.
  */
 #include "module_loading.h"
 
 static PyTypeObject *load_type;
 
 typedef struct {
-    PyObject_HEAD
-    struct driver d;
+    PyObject_HEAD struct driver d;
     struct many *many; /* in the place of d, or NULL */
-    PyObject *inner; /* the loader's iterator, while it runs */
+    PyObject *inner;   /* the loader's iterator, while it runs */
     bool begun, over;
     bool steps; /* the loader runs this moment, and may find this object and call it */
 } LoadObject;
@@ -57,8 +57,8 @@ PyObject *Segment_aload_many(SegmentObject *s, PyObject *const *args, Py_ssize_t
 
 /* ---- one key, or many ---- */
 
-/* *loads: the loader was called, and *awaitable is what it returned (NULL: it raised). Else what is to be returned, or NULL with
- * an error set. */
+/* *loads: the loader was called, and *awaitable is what it returned (NULL: it raised). Else what is to be
+ * returned, or NULL with an error set. */
 static PyObject *begin(LoadObject *l, bool *loads, PyObject **awaitable)
 {
     PyObject *out = NULL;
@@ -140,8 +140,10 @@ static PyObject *iterator_of(PyObject *awaitable)
     PyAsyncMethods *methods = Py_TYPE(awaitable)->tp_as_async;
     PyObject *iterator = methods && methods->am_await ? methods->am_await(awaitable) : NULL;
     if (!iterator && !PyErr_Occurred())
-        fail(PyExc_TypeError, "the loader of aget_or_load returned %.100s, which cannot be awaited. Nothing was cached. Give it "
-                              "a coroutine function, or use get_or_load.",
+        fail(PyExc_TypeError,
+             "the loader of aget_or_load returned %.100s, which cannot be awaited. Nothing was cached. Give "
+             "it "
+             "a coroutine function, or use get_or_load.",
              Py_TYPE(awaitable)->tp_name);
     Py_DECREF(awaitable);
     return iterator;
@@ -175,7 +177,8 @@ static PySendResult first_step(LoadObject *l, PyObject **out)
 static bool may_step(LoadObject *l)
 {
     if (l->steps || l->over)
-        fail(PyExc_RuntimeError, l->steps ? "this load is awaited already" : "this load is over: it cannot be awaited again");
+        fail(PyExc_RuntimeError,
+             l->steps ? "this load is awaited already" : "this load is over: it cannot be awaited again");
     return !l->steps && !l->over;
 }
 
@@ -248,7 +251,8 @@ static PyObject *exception_from(PyObject *const *args, Py_ssize_t n)
         return PyObject_CallNoArgs(value);
     if (n > 1 && PyExceptionClass_Check(args[0]) && !PyExceptionInstance_Check(value))
         return PyObject_CallOneArg(args[0], value);
-    return PyExceptionInstance_Check(value) ? Py_NewRef(value) : fail(PyExc_TypeError, "throw() takes an exception");
+    return PyExceptionInstance_Check(value) ? Py_NewRef(value)
+                                            : fail(PyExc_TypeError, "throw() takes an exception");
 }
 
 /* Takes the exception over. */
@@ -262,7 +266,8 @@ static PyObject *throw_in(LoadObject *l, PyObject *exception)
         return NULL;
     }
     PyObject *yielded = PyObject_CallMethod(l->inner, "throw", "O", exception);
-    if (!yielded && PyErr_ExceptionMatches(PyExc_AttributeError) && !PyObject_HasAttrString(l->inner, "throw"))
+    if (!yielded && PyErr_ExceptionMatches(PyExc_AttributeError) &&
+        !PyObject_HasAttrString(l->inner, "throw"))
         PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);
     Py_DECREF(exception);
     if (yielded)
@@ -273,7 +278,8 @@ static PyObject *throw_in(LoadObject *l, PyObject *exception)
 
 static PyObject *Load_throw(LoadObject *l, PyObject *const *args, Py_ssize_t n)
 {
-    PyObject *exception = n > 0 ? exception_from(args, n) : fail(PyExc_TypeError, "throw() takes an exception");
+    PyObject *exception =
+        n > 0 ? exception_from(args, n) : fail(PyExc_TypeError, "throw() takes an exception");
     if (!exception)
         return NULL;
     if (l->steps) {
@@ -331,7 +337,8 @@ static PyType_Slot load_slots[] = {
 };
 
 static PyType_Spec load_spec = {"cachee_shm._core.Load", sizeof(LoadObject), 0,
-                                Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION, load_slots};
+                                Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+                                load_slots};
 
 bool awaited_ready(PyObject *module)
 {

@@ -1,9 +1,14 @@
-/* module_bridge.c - what the bridge calls: the ring and maps of buckets out and in, its own words, sweeping. See module.h. */
+/* module_bridge.c - what the bridge calls: the ring and maps of buckets out and in, its own words, sweeping.
+ * See module.h. */
 #include "module.h"
 #include "relay_buckets.h"
 #include "stream_out.h"
 
-enum { RING_READ_MAX = 4096, RING_RECORD_BYTES = 24, PACK_BYTES_MAX = PACK_RECORDS_MAX * WIRE_RECORD_BYTES_MAX };
+enum {
+    RING_READ_MAX = 4096,
+    RING_RECORD_BYTES = 24,
+    PACK_BYTES_MAX = PACK_RECORDS_MAX * WIRE_RECORD_BYTES_MAX
+};
 
 /* ---- the ring ---- */
 
@@ -12,8 +17,8 @@ static PyObject *Segment_pack(SegmentObject *s, PyObject *args)
     uint64_t cursor;
     uint32_t records_max, bytes_max;
     uint32_t used;
-    if (!PyArg_ParseTuple(args, "O&O&O&:pack",
-                          number64_from, &cursor, number32_from, &records_max, number32_from, &bytes_max) ||
+    if (!PyArg_ParseTuple(args, "O&O&O&:pack", number64_from, &cursor, number32_from, &records_max,
+                          number32_from, &bytes_max) ||
         !enter(s))
         return NULL;
     if (bytes_max < WIRE_RECORD_BYTES_MAX || records_max < 1)
@@ -31,7 +36,8 @@ enum { WIRE_BUCKETS = 6 };
 
 static PyObject *Segment_missed(SegmentObject *s, PyObject *arg)
 {
-    static const unsigned char kind_of[] = {[OWED_BUCKETS] = WIRE_BUCKETS, [OWED_CLEAR] = WIRE_CLEAR, [OWED_ALL] = WIRE_ALL};
+    static const unsigned char kind_of[] = {
+        [OWED_BUCKETS] = WIRE_BUCKETS, [OWED_CLEAR] = WIRE_CLEAR, [OWED_ALL] = WIRE_ALL};
     uint64_t cursor;
     if (!number64_from(arg, &cursor) || !enter(s))
         return NULL;
@@ -39,21 +45,24 @@ static PyObject *Segment_missed(SegmentObject *s, PyObject *arg)
     return PyBytes_FromStringAndSize((const char *)&kind_of[owed], owed == OWED_NOTHING ? 0 : 1);
 }
 
-/* (healed up to, covered up to, frame): b'' for nothing of ours in what is covered; and covered up to `cursor` itself if no frame
- * can be made. */
+/* (healed up to, covered up to, frame): b'' for nothing of ours in what is covered; and covered up to
+ * `cursor` itself if no frame can be made. */
 static PyObject *Segment_heal(SegmentObject *s, PyObject *args)
 {
     uint64_t cursor, after;
     uint32_t records_max;
     PyObject *bytes;
     struct stream_frame frame;
-    if (!PyArg_ParseTuple(args, "O&O&O&S:heal",
-                          number64_from, &cursor, number32_from, &records_max, number64_from, &after, &bytes) ||
+    if (!PyArg_ParseTuple(args, "O&O&O&S:heal", number64_from, &cursor, number32_from, &records_max,
+                          number64_from, &after, &bytes) ||
         !enter_as_bridge(s))
         return NULL;
     if (after > cursor || PyBytes_GET_SIZE(bytes) > FRAME_HEAD_BYTES_MAX)
-        return fail(PyExc_ValueError, "heal needs a position up to its cursor, and a head of at most %d bytes", FRAME_HEAD_BYTES_MAX);
-    struct stream_head head = {.at = (const unsigned char *)PyBytes_AS_STRING(bytes), .bytes = (uint32_t)PyBytes_GET_SIZE(bytes)};
+        return fail(PyExc_ValueError,
+                    "heal needs a position up to its cursor, and a head of at most %d bytes",
+                    FRAME_HEAD_BYTES_MAX);
+    struct stream_head head = {.at = (const unsigned char *)PyBytes_AS_STRING(bytes),
+                               .bytes = (uint32_t)PyBytes_GET_SIZE(bytes)};
     uint64_t healed = cursor;
     relay_heal(&s->a, &healed, records_max);
     if (!stream_out(&s->a, &head, after, cursor, healed, &frame))
@@ -65,12 +74,12 @@ PyObject *ring_broken(SegmentObject *s)
 {
     struct label label = label_of(s);
     store_release(&s->a.header->state, SEGMENT_RETIRED);
-    return fail(errors.segment_retired, "The ring of segment '%.64s' is corrupt; the segment is retired. Attach again.",
-                label.text);
+    return fail(errors.segment_retired,
+                "The ring of segment '%.64s' is corrupt; the segment is retired. Attach again.", label.text);
 }
 
-/* The bytes of a bytes-like object, ours to release. What is not bytes itself is copied: another thread may write to it,
- * and to release its buffer may run Python code. */
+/* The bytes of a bytes-like object, ours to release. What is not bytes itself is copied: another thread may
+ * write to it, and to release its buffer may run Python code. */
 static PyObject *bytes_held(PyObject *o)
 {
     if (PyBytes_CheckExact(o))
@@ -85,18 +94,20 @@ static PyObject *Segment_apply(SegmentObject *s, PyObject *args)
     uint32_t source;
     PyObject *payload;
     uint32_t applied;
-    if (!PyArg_ParseTuple(args, "O&O:apply",
-                          number32_from, &source, &payload) || !(payload = bytes_held(payload)))
+    if (!PyArg_ParseTuple(args, "O&O:apply", number32_from, &source, &payload) ||
+        !(payload = bytes_held(payload)))
         return NULL;
     enum relay result = RELAY_MALFORMED;
     Py_ssize_t n = PyBytes_GET_SIZE(payload);
     bool entered = enter_as_bridge(s);
     if (entered && source <= META_SOURCE_BITS && n <= UINT32_MAX)
-        result = relay_apply(&s->a, (uint16_t)source, (const unsigned char *)PyBytes_AS_STRING(payload), (uint32_t)n, &applied);
-    PyObject *answer = !entered                    ? NULL
-                       : result == RELAY_MALFORMED ? fail(PyExc_ValueError, "malformed payload; nothing of it was applied")
-                       : result == RELAY_CORRUPT   ? ring_broken(s)
-                                                   : PyLong_FromUnsignedLong(applied);
+        result = relay_apply(&s->a, (uint16_t)source, (const unsigned char *)PyBytes_AS_STRING(payload),
+                             (uint32_t)n, &applied);
+    PyObject *answer = !entered ? NULL
+                       : result == RELAY_MALFORMED
+                           ? fail(PyExc_ValueError, "malformed payload; nothing of it was applied")
+                       : result == RELAY_CORRUPT ? ring_broken(s)
+                                                 : PyLong_FromUnsignedLong(applied);
     Py_DECREF(payload);
     return answer;
 }
@@ -107,10 +118,12 @@ static PyObject *Segment_map_piece(SegmentObject *s, PyObject *args)
 {
     uint64_t cursor;
     uint32_t at, room;
-    if (!PyArg_ParseTuple(args, "O&O&O&:map_piece",
-                          number64_from, &cursor, number32_from, &at, number32_from, &room) || !enter(s))
+    if (!PyArg_ParseTuple(args, "O&O&O&:map_piece", number64_from, &cursor, number32_from, &at, number32_from,
+                          &room) ||
+        !enter(s))
         return NULL;
-    uint32_t bytes = relay_map_bytes(&s->a), left = at < bytes ? bytes - at : 0, n = room < left ? room : left;
+    uint32_t bytes = relay_map_bytes(&s->a), left = at < bytes ? bytes - at : 0,
+             n = room < left ? room : left;
     PyObject *out = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)n);
     if (out)
         relay_map_pack(&s->a, cursor, at, (unsigned char *)PyBytes_AS_STRING(out), n);
@@ -135,9 +148,9 @@ static PyObject *Segment_fence_map(SegmentObject *s, PyObject *args)
     uint64_t sequence, at;
     PyObject *bytes, *answer = NULL;
     struct bucket_map map;
-    if (!PyArg_ParseTuple(args, "O&OO&O&O&:fence_map",
-                          number32_from, &source, &bytes, number64_from, &sequence, number64_from, &at,
-                          number32_from, &steps_max) || !(bytes = bytes_held(bytes)))
+    if (!PyArg_ParseTuple(args, "O&OO&O&O&:fence_map", number32_from, &source, &bytes, number64_from,
+                          &sequence, number64_from, &at, number32_from, &steps_max) ||
+        !(bytes = bytes_held(bytes)))
         return NULL;
     if (enter_with_map(s, source, bytes, &map)) {
         struct map_fencing f = {.sequence = sequence, .at = at};
@@ -154,20 +167,22 @@ static PyObject *Segment_evict_map(SegmentObject *s, PyObject *args)
     uint64_t version, from;
     PyObject *bytes, *answer = NULL;
     struct bucket_map map;
-    if (!PyArg_ParseTuple(args, "O&OO&O&O&:evict_map",
-                          number32_from, &source, &bytes, number64_from, &version, number64_from, &from,
-                          number32_from, &words_max) || !(bytes = bytes_held(bytes)))
+    if (!PyArg_ParseTuple(args, "O&OO&O&O&:evict_map", number32_from, &source, &bytes, number64_from,
+                          &version, number64_from, &from, number32_from, &words_max) ||
+        !(bytes = bytes_held(bytes)))
         return NULL;
     if (enter_with_map(s, source, bytes, &map)) {
         uint32_t evicted = 0;
-        uint64_t next = relay_map_evict(&s->a, (uint16_t)source, &map, version, from, words_max ? words_max : 1, &evicted);
+        uint64_t next = relay_map_evict(&s->a, (uint16_t)source, &map, version, from,
+                                        words_max ? words_max : 1, &evicted);
         answer = Py_BuildValue("(KI)", next, evicted);
     }
     Py_DECREF(bytes);
     return answer;
 }
 
-/* Records for events.py, 24 bytes each: sequence u64, hash u64, kind u8, own u8, source u16, digest u16, padding. */
+/* Records for events.py, 24 bytes each: sequence u64, hash u64, kind u8, own u8, source u16, digest u16,
+ * padding. */
 static void pack_event(unsigned char *out, uint64_t sequence, const struct record *r)
 {
     memset(out, 0, RING_RECORD_BYTES);
@@ -184,8 +199,8 @@ static PyObject *Segment_read_ring(SegmentObject *s, PyObject *args)
 {
     uint64_t cursor;
     uint32_t records_max;
-    if (!PyArg_ParseTuple(args, "O&O&:read_ring",
-                          number64_from, &cursor, number32_from, &records_max) || !enter(s))
+    if (!PyArg_ParseTuple(args, "O&O&:read_ring", number64_from, &cursor, number32_from, &records_max) ||
+        !enter(s))
         return NULL;
     uint64_t tail = ring_tail(&s->a);
     if (cursor > tail || tail - cursor > s->a.geo.ring_slots)
@@ -290,22 +305,38 @@ static PyObject *Segment_retire(SegmentObject *s, PyObject *unused)
 }
 
 PyMethodDef module_bridge[] = {
-    {"pack", (PyCFunction)Segment_pack, METH_VARARGS, "pack(cursor, records_max, bytes_max) -> (to, payload) or None if lapped"},
-    {"missed", (PyCFunction)Segment_missed, METH_O, "missed(cursor) -> b'': nothing; CLEAR or ALL: it stands for all; 6: map_piece tells"},
-    {"map_piece", (PyCFunction)Segment_map_piece, METH_VARARGS, "map_piece(cursor, at, bytes_max) -> bytes of the map of own writes after cursor"},
-    {"fence_map", (PyCFunction)Segment_fence_map, METH_VARARGS, "fence_map(source, map, sequence, at, steps_max) -> (sequence, at), 0 and 0 at first; at 0: done, sequence is evict_map's version"},
-    {"evict_map", (PyCFunction)Segment_evict_map, METH_VARARGS, "evict_map(source, map, version, at, words_max) -> (at or 0: done, evicted)"},
-    {"heal", (PyCFunction)Segment_heal, METH_VARARGS, "heal(cursor, records_max, after, head) -> (healed, to, frame): re-apply own records at home; a FRAME of those after `after` up to `to`"},
-    {"apply", (PyCFunction)Segment_apply, METH_VARARGS, "apply(source, payload) -> records applied; ValueError: none was"},
-    {"read_ring", (PyCFunction)Segment_read_ring, METH_VARARGS, "read_ring(cursor, records_max) -> (cursor, bytes) or None if lapped"},
+    {"pack", (PyCFunction)Segment_pack, METH_VARARGS,
+     "pack(cursor, records_max, bytes_max) -> (to, payload) or None if lapped"},
+    {"missed", (PyCFunction)Segment_missed, METH_O,
+     "missed(cursor) -> b'': nothing; CLEAR or ALL: it stands for all; 6: map_piece tells"},
+    {"map_piece", (PyCFunction)Segment_map_piece, METH_VARARGS,
+     "map_piece(cursor, at, bytes_max) -> bytes of the map of own writes after cursor"},
+    {"fence_map", (PyCFunction)Segment_fence_map, METH_VARARGS,
+     "fence_map(source, map, sequence, at, steps_max) -> (sequence, at), 0 and 0 at first; at 0: done, "
+     "sequence is evict_map's version"},
+    {"evict_map", (PyCFunction)Segment_evict_map, METH_VARARGS,
+     "evict_map(source, map, version, at, words_max) -> (at or 0: done, evicted)"},
+    {"heal", (PyCFunction)Segment_heal, METH_VARARGS,
+     "heal(cursor, records_max, after, head) -> (healed, to, frame): re-apply own records at home; a FRAME "
+     "of those after `after` up to `to`"},
+    {"apply", (PyCFunction)Segment_apply, METH_VARARGS,
+     "apply(source, payload) -> records applied; ValueError: none was"},
+    {"read_ring", (PyCFunction)Segment_read_ring, METH_VARARGS,
+     "read_ring(cursor, records_max) -> (cursor, bytes) or None if lapped"},
     {"draw_line", (PyCFunction)Segment_draw_line, METH_NOARGS, "the sequence of a record of no key"},
-    {"evict_before", (PyCFunction)Segment_evict_before, METH_O, "evict_before(sequence): all that was asked for before it, but local"},
+    {"evict_before", (PyCFunction)Segment_evict_before, METH_O,
+     "evict_before(sequence): all that was asked for before it, but local"},
     {"set_serve_until", (PyCFunction)Segment_set_serve_until, METH_O, "set_serve_until(ms)"},
-    {"bridge_acquire", (PyCFunction)Segment_bridge_acquire, METH_NOARGS, "True if this process is now the segment's bridge"},
-    {"bridge_generation", (PyCFunction)Segment_bridge_generation, METH_NOARGS, "how many bridges this segment has had"},
-    {"bridge_sleep", (PyCFunction)Segment_bridge_sleep, METH_O, "bridge_sleep(sleeping) -> False: do not sleep, records came"},
+    {"bridge_acquire", (PyCFunction)Segment_bridge_acquire, METH_NOARGS,
+     "True if this process is now the segment's bridge"},
+    {"bridge_generation", (PyCFunction)Segment_bridge_generation, METH_NOARGS,
+     "how many bridges this segment has had"},
+    {"bridge_sleep", (PyCFunction)Segment_bridge_sleep, METH_O,
+     "bridge_sleep(sleeping) -> False: do not sleep, records came"},
     {"sweep", (PyCFunction)Segment_sweep, METH_NOARGS, "return the slots of dead processes -> how many"},
-    {"_freeze", (PyCFunction)Segment_freeze, METH_O, "_freeze(ms or None): let this attachment's clock stand"},
-    {"retire", (PyCFunction)Segment_retire, METH_NOARGS, "retire(): everybody leaves this segment for its successor"},
+    {"_freeze", (PyCFunction)Segment_freeze, METH_O,
+     "_freeze(ms or None): let this attachment's clock stand"},
+    {"retire", (PyCFunction)Segment_retire, METH_NOARGS,
+     "retire(): everybody leaves this segment for its successor"},
     {NULL, NULL, 0, NULL},
 };

@@ -1,6 +1,7 @@
 /* module_cas.c - gets and cas, for host.py. See cas.h.
  *
- * A token is 16 bytes: the entry's place, and the incarnation of its segment, since another's places mean nothing. */
+ * A token is 16 bytes: the entry's place, and the incarnation of its segment, since another's places mean
+ * nothing. */
 #include "cas.h"
 #include "module.h"
 
@@ -19,15 +20,18 @@ static PyObject *gone(PyObject *key, const char *why)
 
 static PyObject *unreachable(PyObject *key)
 {
-    return gone(key, "this host's segment is gone, and there is no other yet. health() says why; each second it is tried again.");
+    return gone(key, "this host's segment is gone, and there is no other yet. health() says why; each second "
+                     "it is tried again.");
 }
 
 static PyObject *not_local(PyObject *key)
 {
     PyObject *name = repr_of(key);
     if (name)
-        fail(errors.not_local, "The value of %U was set without local=True, so other hosts may hold it. It is as it was. Use a key of its "
-                               "own for this host's values: set(..., local=True), or cas() with the token None.",
+        fail(errors.not_local,
+             "The value of %U was set without local=True, so other hosts may hold it. It is as it was. Use a "
+             "key of its "
+             "own for this host's values: set(..., local=True), or cas() with the token None.",
              name);
     Py_XDECREF(name);
     return NULL;
@@ -83,8 +87,10 @@ static PyObject *outcome(const SegmentObject *s, enum cas result, PyObject *key)
     if (result == CAS_NO_ROOM)
         return gone(key, "there is no room for the new value. Give the namespace more memory.");
     if (result == CAS_TOO_LARGE)
-        return fail(errors.value_too_large, "The value has more than %u bytes encoded, the most that this segment takes. It was not stored, and "
-                                            "the older one is as it was.",
+        return fail(errors.value_too_large,
+                    "The value has more than %u bytes encoded, the most that this segment takes. It was not "
+                    "stored, and "
+                    "the older one is as it was.",
                     (unsigned)value_bytes_max(&s->a));
     return PyBool_FromLong(result == CAS_DONE);
 }
@@ -98,8 +104,8 @@ static PyObject *Segment_cas(SegmentObject *s, PyObject *const *args, Py_ssize_t
     struct write w = {.local = true};
     if (n != 4)
         return fail(PyExc_TypeError, "_cas takes 4 arguments");
-    if (!key_from(args[0], &k) || !token_from(args[2], &token) || !ttl_from(s, args[3], &w.ttl_ms, &w.store_nothing) ||
-        !value_from(s, args[1], &v))
+    if (!key_from(args[0], &k) || !token_from(args[2], &token) ||
+        !ttl_from(s, args[3], &w.ttl_ms, &w.store_nothing) || !value_from(s, args[1], &v))
         return NULL;
     if (!enter(s) || s->a.stand_in) {
         Py_XDECREF(v.held);

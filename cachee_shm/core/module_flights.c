@@ -1,5 +1,5 @@
-/* module_flights.c - what callers of one process share of a load: its waiters, its outcome, and what the loader says of it.
- * A flight owes nothing: module_loading.c takes and gives back. */
+/* module_flights.c - what callers of one process share of a load: its waiters, its outcome, and what the
+ * loader says of it. A flight owes nothing: module_loading.c takes and gives back. */
 #include "module_loading.h"
 
 PyObject *flight_running;
@@ -46,7 +46,8 @@ static void Flight_dealloc(FlightObject *f)
     Py_DECREF(type);
 }
 
-/* outcome() -> (state, value): of what was loaded, a copy for each who asks, as a reader of the cache gets it. */
+/* outcome() -> (state, value): of what was loaded, a copy for each who asks, as a reader of the cache gets
+ * it. */
 static PyObject *Flight_outcome(FlightObject *f, PyObject *unused)
 {
     (void)unused;
@@ -135,7 +136,8 @@ static int Flight_set_stores(FlightObject *f, PyObject *stores, void *unused)
 
 PyObject *flight_stored(const FlightObject *f, PyObject *value)
 {
-    PyObject *stores = Py_XNewRef(f->stores), *stored = stores ? PyObject_CallOneArg(stores, value) : Py_NewRef(value);
+    PyObject *stores = Py_XNewRef(f->stores),
+             *stored = stores ? PyObject_CallOneArg(stores, value) : Py_NewRef(value);
     Py_XDECREF(stores);
     return stored;
 }
@@ -181,8 +183,8 @@ void snapshot_older(struct snapshot *saw, const struct snapshot *also)
     saw->older = saw->older || also->older;
 }
 
-/* For transactions.py: saw(tokens): a statement of a transaction ran in a loader, or in a thread or task that it began.
- * tokens: from before the transaction's snapshot, by cache; None: the transaction writes. */
+/* For transactions.py: saw(tokens): a statement of a transaction ran in a loader, or in a thread or task that
+ * it began. tokens: from before the transaction's snapshot, by cache; None: the transaction writes. */
 static PyObject *Flight_saw(FlightObject *flight, PyObject *tokens)
 {
     for (FlightObject *f = flight; f; f = (FlightObject *)f->parent) {
@@ -200,7 +202,8 @@ static PyObject *Flight_saw(FlightObject *flight, PyObject *tokens)
     Py_RETURN_NONE;
 }
 
-/* For loads.py: stored(key) -> (state, type tag, bytes) of the value that _find finds; (0, 0, b"") where it finds none. */
+/* For loads.py: stored(key) -> (state, type tag, bytes) of the value that _find finds; (0, 0, b"") where it
+ * finds none. */
 PyObject *Segment_stored(SegmentObject *s, PyObject *key)
 {
     struct key k;
@@ -218,7 +221,8 @@ PyObject *Segment_stored(SegmentObject *s, PyObject *key)
     }
     if (r == READ_ERROR)
         return NULL;
-    return r == READ_OK ? Py_BuildValue("(iiN)", (int)f, (int)entry_type(&e), data) : Py_BuildValue("(iiy)", 0, 0, "");
+    return r == READ_OK ? Py_BuildValue("(iiN)", (int)f, (int)entry_type(&e), data)
+                        : Py_BuildValue("(iiy)", 0, 0, "");
 }
 
 static PyMethodDef flight_methods[] = {
@@ -232,9 +236,12 @@ static PyGetSetDef flight_attributes[] = {
     {"waiters", (getter)Flight_waiters, NULL, "a set of callables, each called once when it is over", NULL},
     {"owner", (getter)Flight_owner, NULL, "the cache that loads; None once it is over", NULL},
     {"key", (getter)Flight_key, NULL, "the key that is loaded", NULL},
-    {"batch", (getter)Flight_batch, NULL, "the flights of its load, one a key; None for the load of one", NULL},
-    {"kept", (getter)Flight_kept, (setter)Flight_set_kept, "how the value will be kept: what _judge returned", NULL},
-    {"stores", (getter)Flight_stores, (setter)Flight_set_stores, "makes of the loaded value what is stored; or None", NULL},
+    {"batch", (getter)Flight_batch, NULL, "the flights of its load, one a key; None for the load of one",
+     NULL},
+    {"kept", (getter)Flight_kept, (setter)Flight_set_kept, "how the value will be kept: what _judge returned",
+     NULL},
+    {"stores", (getter)Flight_stores, (setter)Flight_set_stores,
+     "makes of the loaded value what is stored; or None", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -249,7 +256,8 @@ static PyType_Slot flight_slots[] = {
 };
 
 static PyType_Spec flight_spec = {"cachee_shm._core.Flight", sizeof(FlightObject), 0,
-                                  Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION, flight_slots};
+                                  Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+                                  flight_slots};
 
 bool flights_ready(PyObject *module)
 {
@@ -273,14 +281,16 @@ PyObject *Segment_real_ms(SegmentObject *s, PyObject *unused)
 PyObject *Segment_lateness(SegmentObject *s, PyObject *args)
 {
     uint64_t least, unknown;
-    if (!PyArg_ParseTuple(args, "O&O&:_lateness", number64_from, &least, number64_from, &unknown) || !enter(s))
+    if (!PyArg_ParseTuple(args, "O&O&:_lateness", number64_from, &least, number64_from, &unknown) ||
+        !enter(s))
         return NULL;
     s->a.late_ms_min = least;
     s->a.late_ms_unknown = unknown;
     Py_RETURN_NONE;
 }
 
-/* For tests: _holds() -> (leases, loads under way, open `writing` blocks) of this process and this attachment. */
+/* For tests: _holds() -> (leases, loads under way, open `writing` blocks) of this process and this
+ * attachment. */
 PyObject *Segment_holds(SegmentObject *s, PyObject *unused)
 {
     (void)unused;

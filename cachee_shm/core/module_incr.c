@@ -4,12 +4,15 @@
 static PyObject *no_sum(enum incr why, PyObject *key)
 {
     static const char *const because[] = {
-        [INCR_OTHER] = "The value of %U is no integer of 64 bits, or was set without local=True. It is as it was. Use a key of "
+        [INCR_OTHER] = "The value of %U is no integer of 64 bits, or was set without local=True. It is as it "
+                       "was. Use a key of "
                        "its own for a counter, and let initial= make it.",
         [INCR_OVERFLOW] = "The sum for %U does not fit 64 bits. The value is as it was.",
-        [INCR_GONE] = "The count of %U cannot be reached: this host's segment is gone, and there is no other yet. It was not counted. "
+        [INCR_GONE] = "The count of %U cannot be reached: this host's segment is gone, and there is no other "
+                      "yet. It was not counted. "
                       "health() says why; each second it is tried again.",
-        [INCR_NO_ROOM] = "There is no room for the new sum of %U, or others changed it at each of thousands of tries. The value is "
+        [INCR_NO_ROOM] = "There is no room for the new sum of %U, or others changed it at each of thousands "
+                         "of tries. The value is "
                          "as it was. Give the namespace more memory.",
     };
     PyObject *name = why == INCR_MISSED ? NULL : repr_of(key);
@@ -21,7 +24,9 @@ static PyObject *no_sum(enum incr why, PyObject *key)
 
 static enum incr incr_once(SegmentObject *s, const struct key *k, int64_t by, bool adopts, int64_t *sum)
 {
-    return s->a.stand_in ? INCR_GONE : cache_incr(&s->a, hash_key(s->a.hash_key, k->bytes, k->n), k->bytes, k->n, by, adopts, sum);
+    return s->a.stand_in
+               ? INCR_GONE
+               : cache_incr(&s->a, hash_key(s->a.hash_key, k->bytes, k->n), k->bytes, k->n, by, adopts, sum);
 }
 
 /* For host.py and django: incr(key, delta, adopts=False) -> the sum, or None where there is no value. */

@@ -1,8 +1,8 @@
 /* module_loading.c - loading: find, lease, call the loader, fill, give back. See loading.py, which waits.
  *
- * What must be paired is taken and given back here, with no byte code in between: an exception that a signal handler
- * raises, or a task's cancellation, comes out of the loader's own code, and everything is given back on its way. What
- * is shared with those who wait is a Flight, which owes nothing.
+ * What must be paired is taken and given back here, with no byte code in between: an exception that a signal
+ * handler raises, or a task's cancellation, comes out of the loader's own code, and everything is given back
+ * on its way. What is shared with those who wait is a Flight, which owes nothing.
  */
 #include "module_loading.h"
 
@@ -20,7 +20,8 @@ static PyObject *kept(const struct driver *d, int which) { return PyTuple_GET_IT
 bool driver_of(struct driver *d, SegmentObject *s, PyObject *key, PyObject *kept_as, PyObject *const *asking)
 {
     *d = (struct driver){.hold.index = NO_LEASE};
-    if (!number64_from(asking[0], &d->since) || !number64_from(asking[1], &d->asked_ms) || !number64_from(asking[3], &d->early_of))
+    if (!number64_from(asking[0], &d->since) || !number64_from(asking[1], &d->asked_ms) ||
+        !number64_from(asking[3], &d->early_of))
         return false;
     d->alone = asking[2] == Py_True;
     d->s = (SegmentObject *)Py_NewRef((PyObject *)s);
@@ -51,8 +52,10 @@ void driver_clear(struct driver *d)
     Py_CLEAR(d->s);
 }
 
-/* The newest event of the key, of its tags, or of all: what was asked for before it is not stored after it. */
-static bool fence_now(SegmentObject *s, PyObject *key, PyObject *tags, bool local, uint64_t *hash, uint64_t *fence)
+/* The newest event of the key, of its tags, or of all: what was asked for before it is not stored after
+ * it. */
+static bool fence_now(SegmentObject *s, PyObject *key, PyObject *tags, bool local, uint64_t *hash,
+                      uint64_t *fence)
 {
     struct write w;
     if (!hash_from(s, key, hash))
@@ -96,7 +99,8 @@ static void wait_is_over(SegmentObject *s, PyObject *here, uint64_t hash)
             lease_waits_no_more(&s->a, &f->hold, hash);
 }
 
-/* Says that those whose loader runs here wait. False: one of them would wait for itself, or there is no room to say it. */
+/* Says that those whose loader runs here wait. False: one of them would wait for itself, or there is no room
+ * to say it. */
 static bool may_wait(SegmentObject *s, PyObject *here, uint64_t hash)
 {
     bool may = true;
@@ -136,8 +140,8 @@ static bool blocks(const struct driver *d, const FlightObject *f)
     return !d->awaited && f->thread && f->thread == PyThread_get_thread_ident();
 }
 
-/* Within a transaction a load sees what was committed when the transaction began. Its token is that old, so callers who know
- * of something newer neither wait for it nor are served by it. */
+/* Within a transaction a load sees what was committed when the transaction began. Its token is that old, so
+ * callers who know of something newer neither wait for it nor are served by it. */
 static void see_through(struct driver *d)
 {
     bool same = !((d->saw.token ^ d->token) >> TOKEN_POSITION_BITS);
@@ -146,8 +150,8 @@ static void see_through(struct driver *d)
     d->saw.unstored = d->saw.unstored || (d->saw.older && !same);
 }
 
-/* Waiting is for BEGIN_HELD alone. On BEGIN_LOAD the lease is held, or the caller is alone. `here` was asked for before:
- * from fence_now on, no Python code may run. */
+/* Waiting is for BEGIN_HELD alone. On BEGIN_LOAD the lease is held, or the caller is alone. `here` was asked
+ * for before: from fence_now on, no Python code may run. */
 static enum begin claim_from(struct driver *d, PyObject *here, PyObject **flight)
 {
     struct lease_wish wish = {.now_ms = clock_real_ms(), .since = d->since};
@@ -156,7 +160,8 @@ static enum begin claim_from(struct driver *d, PyObject *here, PyObject **flight
     FlightObject *running = NULL;
     struct attachment *a = &d->s->a;
     wait_is_over(d->s, here, d->hash);
-    d->alone = d->alone || d->saw.unstored || a->stand_in; /* without a segment, nobody knows what was written */
+    /* without a segment, nobody knows what was written */
+    d->alone = d->alone || d->saw.unstored || a->stand_in;
     bool would_block_itself = !d->alone && asks_itself(d, here);
     if (!d->alone && waited_long(d, wish.now_ms)) {
         count(a, STAT_WAITS_OVER, 1);
@@ -171,7 +176,8 @@ static enum begin claim_from(struct driver *d, PyObject *here, PyObject **flight
     wish.hash = d->hash, wish.token = d->token & TOKEN_POSITION_MASK;
     d->started_ms = clock_ms(a);
     d->attachments = d->s->attachments, d->life = a->life;
-    if (would_block_itself ? !d->has_stale : d->alone || (!running && lease_take(a, &wish, &d->hold) != LEASE_HELD))
+    if (would_block_itself ? !d->has_stale
+                           : d->alone || (!running && lease_take(a, &wish, &d->hold) != LEASE_HELD))
         return BEGIN_LOAD;
     if (!d->has_stale && !d->of_many && !may_wait(d->s, here, d->hash)) { /* of many: _will_wait asks it */
         count(a, STAT_WAITS_CIRCULAR, 1);
@@ -235,8 +241,8 @@ void load_give_back(struct driver *d)
     d->hold.index = NO_LEASE;
 }
 
-/* Tell those who wait. Their event loop may be closed by now (RuntimeError); any other error is an exception that came
- * in the middle, and is the caller's. False: such an error is set; all were told all the same. */
+/* Tell those who wait. Their event loop may be closed by now (RuntimeError); any other error is an exception
+ * that came in the middle, and is the caller's. False: such an error is set; all were told all the same. */
 static bool wake(FlightObject *f)
 {
     PyObject *all = PySequence_List(f->waiters), *type = NULL, *value = NULL, *trace = NULL;
@@ -256,7 +262,8 @@ static bool wake(FlightObject *f)
     return !PyErr_Occurred();
 }
 
-bool load_let_go(struct driver *d, enum flight_state state, PyObject *value, PyObject *trace, PyObject *encoded)
+bool load_let_go(struct driver *d, enum flight_state state, PyObject *value, PyObject *trace,
+                 PyObject *encoded)
 {
     PyObject *type, *error, *error_trace;
     PyErr_Fetch(&type, &error, &error_trace);
@@ -286,7 +293,8 @@ enum begin load_look(struct driver *d, PyObject **out)
     d->began_ms = clock_real_ms();
     if (!transaction_snapshot(d->s, &d->saw))
         return BEGIN_ERROR;
-    for (int look = 0; look < 2; look++) { /* before the lease is taken, and behind it: the last holder may have filled */
+    /* before the lease is taken, and behind it: the last holder may have filled */
+    for (int look = 0; look < 2; look++) {
         PyObject *stale;
         struct age age = {0};
         int found = find_value(d->s, d->key, &stale, &age);
@@ -321,8 +329,8 @@ enum begin load_begin(struct driver *d, PyObject **out)
 
 /* ---- the end ---- */
 
-/* What the loader saw of transactions, once it has returned: it may have begun one, or written. *changed: it is not what
- * those know who wait for this load. False: an error is set. */
+/* What the loader saw of transactions, once it has returned: it may have begun one, or written. *changed: it
+ * is not what those know who wait for this load. False: an error is set. */
 static bool saw_in_all(struct driver *d, bool *changed)
 {
     struct snapshot now, before = d->saw;
@@ -362,8 +370,10 @@ static bool stores_nothing(SegmentObject *s, PyObject *ttl)
     return ttl_from(s, ttl, &ms, &nothing) && nothing;
 }
 
-/* A value that cannot be cached is the caller's all the same. *complaint: why it is not cached. False: an error is set. */
-static bool fill(struct driver *d, PyObject *value, PyObject **encoded, PyObject **complaint, enum flight_state *state)
+/* A value that cannot be cached is the caller's all the same. *complaint: why it is not cached. False: an
+ * error is set. */
+static bool fill(struct driver *d, PyObject *value, PyObject **encoded, PyObject **complaint,
+                 enum flight_state *state)
 {
     PyObject *said = Py_NewRef(d->flight->kept), *stored = flight_stored(d->flight, value);
     if (!stored) {
@@ -383,7 +393,8 @@ static bool fill(struct driver *d, PyObject *value, PyObject **encoded, PyObject
         *state = FLIGHT_ABANDONED;
         return false;
     }
-    *state = unserializable ? FLIGHT_UNSHARED : FLIGHT_LOADED; /* one object is not given to several callers */
+    /* one object is not given to several callers */
+    *state = unserializable ? FLIGHT_UNSHARED : FLIGHT_LOADED;
     PyObject *type, *trace;
     PyErr_Fetch(&type, complaint, &trace);
     PyErr_NormalizeException(&type, complaint, &trace);
@@ -394,8 +405,8 @@ static bool fill(struct driver *d, PyObject *value, PyObject **encoded, PyObject
     return true;
 }
 
-/* A refresh whose result must not be stored deletes the old value: on every host, when the open transaction that writes has
- * ended. */
+/* A refresh whose result must not be stored deletes the old value: on every host, when the open transaction
+ * that writes has ended. */
 static bool drop_refreshed(struct driver *d)
 {
     PyObject *done = PyObject_CallMethod((PyObject *)d->s, "delete", "O", d->key);
@@ -416,7 +427,8 @@ PyObject *load_older(struct driver *d)
     return stale;
 }
 
-/* With the loader's exception set: the older value; or NULL with that exception, or with the one that the look raised. */
+/* With the loader's exception set: the older value; or NULL with that exception, or with the one that the
+ * look raised. */
 static PyObject *fall_back(struct driver *d)
 {
     PyObject *type, *error, *trace;
@@ -456,14 +468,16 @@ static PyObject *finish_loaded(struct driver *d, PyObject *value)
     struct filled filled;
     bool good = load_fill(d, value, &filled);
     good = load_let_go(d, filled.state, value, NULL, filled.encoded) && good;
-    PyObject *done = good ? Py_BuildValue("(iOO)", IS_FOUND, value, filled.complaint ? filled.complaint : Py_None) : NULL;
+    PyObject *done =
+        good ? Py_BuildValue("(iOO)", IS_FOUND, value, filled.complaint ? filled.complaint : Py_None) : NULL;
     Py_XDECREF(filled.encoded);
     Py_XDECREF(filled.complaint);
     Py_DECREF(value);
     return done;
 }
 
-/* With the loader's exception set. An exception that ends the program or the task is not an answer of the origin. */
+/* With the loader's exception set. An exception that ends the program or the task is not an answer of the
+ * origin. */
 static PyObject *finish_failed(struct driver *d)
 {
     bool answer = PyErr_ExceptionMatches(PyExc_Exception);
@@ -493,8 +507,9 @@ static PyObject *unless_awaitable(PyObject *value)
         return value;
     PyObject *closed = PyCoro_CheckExact(value) ? PyObject_CallMethod(value, "close", NULL) : NULL;
     Py_XDECREF(closed);
-    fail(PyExc_TypeError, "the loader of get_or_load returned %.100s, which has to be awaited. Nothing was cached. Use "
-                          "aget_or_load.",
+    fail(PyExc_TypeError,
+         "the loader of get_or_load returned %.100s, which has to be awaited. Nothing was cached. Use "
+         "aget_or_load.",
          Py_TYPE(value)->tp_name);
     Py_DECREF(value);
     return NULL;
@@ -510,14 +525,16 @@ PyObject *load_finish(struct driver *d, PyObject *value)
 
 PyObject *load_not_made(enum begin next, PyObject *out)
 {
-    return next == BEGIN_ERROR ? NULL
-           : next == BEGIN_FOUND ? load_found(out) : Py_BuildValue("(iNO)", IS_HELD, out, Py_None);
+    return next == BEGIN_ERROR   ? NULL
+           : next == BEGIN_FOUND ? load_found(out)
+                                 : Py_BuildValue("(iNO)", IS_HELD, out, Py_None);
 }
 
 /* ---- the verbs ---- */
 
-/* For loading.py: _load(key, loader, args, kept, since, asked_ms, alone, early_of) -> (1, value, why it is not cached or None), or
- * (0, flight of this process or None, None): another caller loads. Raises what the loader raises. */
+/* For loading.py: _load(key, loader, args, kept, since, asked_ms, alone, early_of) -> (1, value, why it is
+ * not cached or None), or (0, flight of this process or None, None): another caller loads. Raises what the
+ * loader raises. */
 static PyObject *Segment_load(SegmentObject *s, PyObject *const *args, Py_ssize_t n)
 {
     struct driver d;
@@ -525,13 +542,14 @@ static PyObject *Segment_load(SegmentObject *s, PyObject *const *args, Py_ssize_
     if (!driver_from(&d, s, args, n, "_load"))
         return NULL;
     enum begin next = load_begin(&d, &out);
-    PyObject *result = next == BEGIN_LOAD ? load_finish(&d, PyObject_CallObject(d.loader, d.args)) : load_not_made(next, out);
+    PyObject *result = next == BEGIN_LOAD ? load_finish(&d, PyObject_CallObject(d.loader, d.args))
+                                          : load_not_made(next, out);
     driver_clear(&d);
     return result;
 }
 
-/* For loading.py: find_early(key, times) -> (state, value, expires_ms), counted. A fresh value that expires within `times` as
- * long as its load took has state 3, and tells when it expires. */
+/* For loading.py: find_early(key, times) -> (state, value, expires_ms), counted. A fresh value that expires
+ * within `times` as long as its load took has state 3, and tells when it expires. */
 static PyObject *Segment_find_early(SegmentObject *s, PyObject *const *args, Py_ssize_t n)
 {
     enum { FOUND_EARLY = 3 };
@@ -545,8 +563,10 @@ static PyObject *Segment_find_early(SegmentObject *s, PyObject *const *args, Py_
     if (s->open)
         count(&s->a, f == FOUND ? STAT_HITS : STAT_MISSES, 1);
     double left_ms = (double)age.expires_ms - (double)age.now_ms;
-    bool early = f == FOUND && age.expires_ms && age.load_ms && age.load_ms * PyFloat_AS_DOUBLE(args[1]) >= left_ms;
-    return Py_BuildValue("(iNK)", early ? FOUND_EARLY : f, value ? value : Py_NewRef(Py_None), (unsigned long long)age.expires_ms);
+    bool early =
+        f == FOUND && age.expires_ms && age.load_ms && age.load_ms * PyFloat_AS_DOUBLE(args[1]) >= left_ms;
+    return Py_BuildValue("(iNK)", early ? FOUND_EARLY : f, value ? value : Py_NewRef(Py_None),
+                         (unsigned long long)age.expires_ms);
 }
 
 /* For loading.py: _arrive(key, tags, local) -> (since, asked_ms): where and when a call begins. */
@@ -591,8 +611,8 @@ static PyObject *Segment_woke(SegmentObject *s, PyObject *key)
     return good ? Py_NewRef(Py_None) : NULL;
 }
 
-/* For many.py: _will_wait(key): may the caller wait for this key's load? _woke ends what this begins. False: it would wait for
- * itself. */
+/* For many.py: _will_wait(key): may the caller wait for this key's load? _woke ends what this begins. False:
+ * it would wait for itself. */
 static PyObject *Segment_will_wait(SegmentObject *s, PyObject *key)
 {
     PyObject *here = flight_here();
@@ -604,24 +624,27 @@ static PyObject *Segment_will_wait(SegmentObject *s, PyObject *key)
     return good ? PyBool_FromLong(may) : NULL;
 }
 
-/* For loading.py: _judge(ttl, stale, negative_ttl, tags, local, raises, jitter, sliding, early) -> what `kept` is, once all of
- * it is known to be right. The last five are what Options made of them. */
+/* For loading.py: _judge(ttl, stale, negative_ttl, tags, local, raises, jitter, sliding, early) -> what
+ * `kept` is, once all of it is known to be right. The last five are what Options made of them. */
 static PyObject *Segment_judge(SegmentObject *s, PyObject *const *args, Py_ssize_t n)
 {
     uint64_t ms, stale_ms, sliding_ms;
     bool nothing;
     if (n != KEPTS || !PyFloat_CheckExact(args[KEPT_JITTER]) || !PyFloat_CheckExact(args[KEPT_EARLY]))
-        return fail(PyExc_TypeError, "_judge(ttl, stale, negative_ttl, tags, local, raises, jitter, sliding, early)");
+        return fail(PyExc_TypeError,
+                    "_judge(ttl, stale, negative_ttl, tags, local, raises, jitter, sliding, early)");
     int local = PyObject_IsTrue(args[KEPT_LOCAL]);
-    if (local < 0 || !ttl_from(s, args[KEPT_TTL], &ms, &nothing) || !period_from(args[KEPT_STALE], "stale", &stale_ms) ||
-        !ttl_from(s, args[KEPT_NEGATIVE], &ms, &nothing) || !period_from(args[KEPT_SLIDING], "sliding", &sliding_ms))
+    if (local < 0 || !ttl_from(s, args[KEPT_TTL], &ms, &nothing) ||
+        !period_from(args[KEPT_STALE], "stale", &stale_ms) ||
+        !ttl_from(s, args[KEPT_NEGATIVE], &ms, &nothing) ||
+        !period_from(args[KEPT_SLIDING], "sliding", &sliding_ms))
         return NULL;
     PyObject *tags;
     if (!tags_held(args[KEPT_TAGS], &tags))
         return NULL;
-    return Py_BuildValue("(OdONOOOdO)", args[KEPT_TTL], (double)stale_ms / 1000, args[KEPT_NEGATIVE], tags ? tags : PyTuple_New(0),
-                         local ? Py_True : Py_False, args[KEPT_RAISES], args[KEPT_JITTER], (double)sliding_ms / 1000,
-                         args[KEPT_EARLY]);
+    return Py_BuildValue("(OdONOOOdO)", args[KEPT_TTL], (double)stale_ms / 1000, args[KEPT_NEGATIVE],
+                         tags ? tags : PyTuple_New(0), local ? Py_True : Py_False, args[KEPT_RAISES],
+                         args[KEPT_JITTER], (double)sliding_ms / 1000, args[KEPT_EARLY]);
 }
 
 /* ---- the methods ---- */

@@ -1,4 +1,5 @@
-/* module_loading.h - what the two kinds of loads share: module_loading.c blocks its caller, module_awaited.c is awaited. */
+/* module_loading.h - what the two kinds of loads share: module_loading.c blocks its caller, module_awaited.c
+ * is awaited. */
 #ifndef CACHEE_MODULE_LOADING_H
 #define CACHEE_MODULE_LOADING_H
 
@@ -9,30 +10,42 @@ enum begin { BEGIN_ERROR = -1, BEGIN_HELD, BEGIN_FOUND, BEGIN_LOAD };
 
 enum flight_state { FLIGHT_RUNNING, FLIGHT_LOADED, FLIGHT_FAILED, FLIGHT_ABANDONED, FLIGHT_UNSHARED };
 
-/* The places of `kept`, as loading.Options names them: each is what _judge takes, and again what it returns. */
-enum { KEPT_TTL, KEPT_STALE, KEPT_NEGATIVE, KEPT_TAGS, KEPT_LOCAL, KEPT_RAISES, KEPT_JITTER, KEPT_SLIDING, KEPT_EARLY, KEPTS };
+/* The places of `kept`, as loading.Options names them: each is what _judge takes, and again what it
+ * returns. */
+enum {
+    KEPT_TTL,
+    KEPT_STALE,
+    KEPT_NEGATIVE,
+    KEPT_TAGS,
+    KEPT_LOCAL,
+    KEPT_RAISES,
+    KEPT_JITTER,
+    KEPT_SLIDING,
+    KEPT_EARLY,
+    KEPTS
+};
 
 struct FlightObject { /* one load of this process, as those see it who wait for it */
-    PyObject_HEAD
-    enum flight_state state;
+    PyObject_HEAD enum flight_state state;
     const SegmentObject *segment; /* compared, never followed */
     uint32_t life, attachments;
     uint64_t hash, token, began_ms;
     struct lease_hold hold; /* a copy: the driver gives it back */
-    unsigned long thread; /* that runs an awaited load's event loop; 0: not awaited */
-    bool alone;           /* nobody waits for it */
-    uint32_t place;       /* in a load of many, from 1 on, while it runs; each is the parent of the next. 0: alone in its load */
-    struct snapshot saw;  /* of the transactions whose statements its loader ran, in whatever thread */
-    PyObject *value;      /* LOADED: as the loader returned it; FAILED: the exception */
-    PyObject *trace;      /* of the exception, as it was raised */
-    PyObject *encoded;    /* LOADED: (tag, bytes), where the value is one that a codec copies; else NULL */
+    unsigned long thread;   /* that runs an awaited load's event loop; 0: not awaited */
+    bool alone;             /* nobody waits for it */
+    /* in a load of many, from 1 on, while it runs; each is the parent of the next. 0: alone in its load */
+    uint32_t place;
+    struct snapshot saw; /* of the transactions whose statements its loader ran, in whatever thread */
+    PyObject *value;     /* LOADED: as the loader returned it; FAILED: the exception */
+    PyObject *trace;     /* of the exception, as it was raised */
+    PyObject *encoded;   /* LOADED: (tag, bytes), where the value is one that a codec copies; else NULL */
     PyObject *decoders;
     PyObject *waiters; /* a set of callables */
     PyObject *parent;  /* the flight whose loader asked for this one, or NULL */
     PyObject *owner;   /* while it runs: the cache that loads */
     PyObject *key;
-    PyObject *kept;    /* as the driver's, unless the loader says otherwise: see loads.py */
-    PyObject *stores;  /* a callable that makes of the loaded value what is stored, or NULL */
+    PyObject *kept;   /* as the driver's, unless the loader says otherwise: see loads.py */
+    PyObject *stores; /* a callable that makes of the loaded value what is stored, or NULL */
     struct FlightObject *next;
 };
 
@@ -43,9 +56,10 @@ struct driver {
     SegmentObject *s;
     PyObject *key, *loader, *args, *kept; /* kept: of loading.Options */
     uint64_t since, asked_ms;             /* where and when the call began */
-    uint64_t early_of;                    /* when the value expires that this caller reloads before that; 0: it does not;
-                                             EARLY_OF_ANY: whatever is there, and what is loaded is announced */
-    bool alone;                           /* it waits for nobody, and nobody for it */
+    /* When the value expires that this caller reloads before that; 0: it does not. EARLY_OF_ANY: it reloads
+     * whatever is there, and what is loaded is announced */
+    uint64_t early_of;
+    bool alone; /* it waits for nobody, and nobody for it */
     bool awaited, has_stale, of_many;
     struct snapshot saw; /* of the transactions that were open when it began */
     uint32_t attachments, life;
@@ -60,12 +74,12 @@ bool driver_of(struct driver *d, SegmentObject *s, PyObject *key, PyObject *kept
 bool driver_from(struct driver *d, SegmentObject *s, PyObject *const *args, Py_ssize_t n, const char *verb);
 void driver_clear(struct driver *d);
 
-/* BEGIN_FOUND: *out is a value. BEGIN_HELD: *out is a flight or None. BEGIN_LOAD: call the loader, then end by load_finish
- * or load_let_go, which give back what begin has taken. */
+/* BEGIN_FOUND: *out is a value. BEGIN_HELD: *out is a flight or None. BEGIN_LOAD: call the loader, then end
+ * by load_finish or load_let_go, which give back what begin has taken. */
 enum begin load_begin(struct driver *d, PyObject **out);
 
-/* The parts of load_begin and load_finish, for loads of many. What load_look has claimed, and load_take_off has taken (it takes
- * `parent` over), is given back by load_let_go. False or BEGIN_ERROR: an error is set. */
+/* The parts of load_begin and load_finish, for loads of many. What load_look has claimed, and load_take_off
+ * has taken (it takes `parent` over), is given back by load_let_go. False or BEGIN_ERROR: an error is set. */
 enum begin load_look(struct driver *d, PyObject **out);
 bool load_take_off(struct driver *d, PyObject *parent);
 bool load_runs_here(struct driver *d); /* its flight is that of the context, from here to load_let_go */
@@ -73,8 +87,9 @@ void load_give_back(struct driver *d); /* its lease alone */
 void load_note_duration(struct driver *d);
 PyObject *load_found(PyObject *value); /* what _load returns of it; takes it over */
 
-/* After the loader failed: an older value that is still there and was not invalidated meanwhile; else NULL, with an error set if
- * the look raised one that is not about the cache: a signal handler's. on_error="raise" is about what is past its lifetime. */
+/* After the loader failed: an older value that is still there and was not invalidated meanwhile; else NULL,
+ * with an error set if the look raised one that is not about the cache: a signal handler's. on_error="raise"
+ * is about what is past its lifetime. */
 PyObject *load_older(struct driver *d);
 
 struct filled {
@@ -87,15 +102,17 @@ bool load_fill(struct driver *d, PyObject *value, struct filled *filled);
 PyObject *load_not_made(enum begin next, PyObject *out);
 PyObject *load_finish(struct driver *d, PyObject *value);
 
-/* Every way out of a load: the lease first, since nothing can come before it. False: an exception came while others were
- * told of it, and is set. */
-bool load_let_go(struct driver *d, enum flight_state state, PyObject *value, PyObject *trace, PyObject *encoded);
+/* Every way out of a load: the lease first, since nothing can come before it. False: an exception came while
+ * others were told of it, and is set. */
+bool load_let_go(struct driver *d, enum flight_state state, PyObject *value, PyObject *trace,
+                 PyObject *encoded);
 
 /* module_flights.c */
-extern PyObject *flight_running;  /* a context variable: the flight whose loader runs here */
-PyObject *flight_here(void);      /* it, or NULL */
+extern PyObject *flight_running; /* a context variable: the flight whose loader runs here */
+PyObject *flight_here(void);     /* it, or NULL */
 FlightObject *flight_new(const struct driver *d);
-PyObject *flight_stored(const FlightObject *f, PyObject *value); /* what is stored of the loaded value; NULL: an error is set */
+/* what is stored of the loaded value; NULL: an error is set */
+PyObject *flight_stored(const FlightObject *f, PyObject *value);
 void snapshot_older(struct snapshot *saw, const struct snapshot *also); /* what the older of two saw */
 PyObject *Segment_stored(SegmentObject *s, PyObject *key);
 PyObject *Segment_real_ms(SegmentObject *s, PyObject *unused); /* module_flights.c, as the two below */
@@ -103,8 +120,8 @@ PyObject *Segment_lateness(SegmentObject *s, PyObject *args);
 PyObject *Segment_holds(SegmentObject *s, PyObject *unused);
 bool flights_ready(PyObject *module);
 
-/* module_many.c: many keys, one call of the loader. many_begin: BEGIN_LOAD, then many_call, then many_finish or many_let_go;
- * or BEGIN_FOUND with *out as _load_many returns it; or BEGIN_ERROR. many_free, at last. */
+/* module_many.c: many keys, one call of the loader. many_begin: BEGIN_LOAD, then many_call, then many_finish
+ * or many_let_go; or BEGIN_FOUND with *out as _load_many returns it; or BEGIN_ERROR. many_free, at last. */
 struct many;
 struct many *many_from(SegmentObject *s, PyObject *const *args, Py_ssize_t n, bool awaited);
 void many_free(struct many *m);

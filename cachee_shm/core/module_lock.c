@@ -1,7 +1,7 @@
 /* module_lock.c - the type Hold: one holding of a lock by name, for locks.py. See lock.h.
  *
- * The lock is taken into the object and given back out of it, in here: no byte code lies between a lock and what owes its
- * release. A Hold that is dropped while it holds gives the lock back as it dies.
+ * The lock is taken into the object and given back out of it, in here: no byte code lies between a lock and
+ * what owes its release. A Hold that is dropped while it holds gives the lock back as it dies.
  */
 #include "lock.h"
 #include "module.h"
@@ -9,8 +9,7 @@
 static PyTypeObject *hold_type;
 
 typedef struct {
-    PyObject_HEAD
-    SegmentObject *s;
+    PyObject_HEAD SegmentObject *s;
     PyObject *name;
     uint64_t ttl_ms;
     struct lock_hold hold;
@@ -34,7 +33,8 @@ static bool ttl_of(PyObject *ttl, uint64_t *ms)
     if (!period_from(ttl, "ttl", ms))
         return false;
     if (!*ms) {
-        fail(errors.invalid_ttl, "The ttl of a lock is a number of seconds above 0, a timedelta, or None. Nothing was locked.");
+        fail(errors.invalid_ttl,
+             "The ttl of a lock is a number of seconds above 0, a timedelta, or None. Nothing was locked.");
         return false;
     }
     *ms = *ms < LOCK_TTL_MS_MAX ? *ms : LOCK_TTL_MS_MAX;
@@ -114,7 +114,8 @@ enum { TAKE_TRIES_MAX = 3 }; /* each in another segment */
 static enum lock take_once(HoldObject *h, const struct key *k)
 {
     SegmentObject *s = h->s;
-    struct lock_wish wish = {.hash = hash_key(s->a.hash_key, k->bytes, k->n), .ttl_ms = h->ttl_ms, .fence_seen = s->fence_seen};
+    struct lock_wish wish = {
+        .hash = hash_key(s->a.hash_key, k->bytes, k->n), .ttl_ms = h->ttl_ms, .fence_seen = s->fence_seen};
     enum lock result = lock_take(&s->a, &wish, &h->hold, &h->holder);
     if (result == LOCK_TAKEN && (roster_look(&s->a, clock_ms(&s->a)) || segment_retired(&s->a))) {
         lock_release(&s->a, &h->hold);
@@ -155,7 +156,8 @@ static PyObject *Hold_free(HoldObject *h, PyObject *unused)
     if (!key_from(h->name, &k) || !enter(h->s))
         return NULL;
     SegmentObject *s = h->s;
-    return PyBool_FromLong(!s->a.stand_in && lock_holder(&s->a, hash_key(s->a.hash_key, k.bytes, k.n)) == NOBODY);
+    return PyBool_FromLong(!s->a.stand_in &&
+                           lock_holder(&s->a, hash_key(s->a.hash_key, k.bytes, k.n)) == NOBODY);
 }
 
 /* ---- holding ---- */
@@ -192,7 +194,8 @@ static PyObject *Hold_open(HoldObject *h, void *unused)
 }
 
 static PyMethodDef hold_methods[] = {
-    {"take", (PyCFunction)Hold_take, METH_NOARGS, "0: taken; 1: held by another; 2: no room; 3: there is no segment at present"},
+    {"take", (PyCFunction)Hold_take, METH_NOARGS,
+     "0: taken; 1: held by another; 2: no room; 3: there is no segment at present"},
     {"free", (PyCFunction)Hold_free, METH_NOARGS, "nobody holds it now (bool)"},
     {"held", (PyCFunction)Hold_held, METH_NOARGS, "it is this object's still (bool)"},
     {"release", (PyCFunction)Hold_release, METH_NOARGS, "give it back; False: it was not held any more"},
@@ -216,7 +219,8 @@ static PyType_Slot hold_slots[] = {
     {0, NULL},
 };
 
-static PyType_Spec hold_spec = {"cachee_shm._core.Hold", sizeof(HoldObject), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, hold_slots};
+static PyType_Spec hold_spec = {"cachee_shm._core.Hold", sizeof(HoldObject), 0,
+                                Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, hold_slots};
 
 bool locks_ready(PyObject *module)
 {

@@ -1,12 +1,13 @@
 /* module_many.c - loading many keys by one call of the loader. See many.py, which waits.
  *
- * Each key has a driver of its own: its own lease, token, flight and answer. First each key is looked for and claimed; then
- * the loader is called once with those that were claimed; then each is filled; then all leases are given back. A key that
- * another caller loads is answered as held, and nothing is waited for here: whoever waits holds no lease.
+ * Each key has a driver of its own: its own lease, token, flight and answer. First each key is looked for and
+ * claimed; then the loader is called once with those that were claimed; then each is filled; then all leases
+ * are given back. A key that another caller loads is answered as held, and nothing is waited for here:
+ * whoever waits holds no lease.
  *
- * While the loader runs, each flight is the parent of the next, and the context's is the last: what is asked of "the loads
- * that run here" (module_loading.c) is asked of all of them. The chain is undone from its end on, while the drivers hold its
- * links: however long it is, letting go of it does not recurse.
+ * While the loader runs, each flight is the parent of the next, and the context's is the last: what is asked
+ * of "the loads that run here" (module_loading.c) is asked of all of them. The chain is undone from its end
+ * on, while the drivers hold its links: however long it is, letting go of it does not recurse.
  */
 #include "module_loading.h"
 
@@ -36,8 +37,8 @@ static bool tries_from(struct many *m, SegmentObject *s, PyObject *asks, PyObjec
             fail(PyExc_TypeError, "each ask is (key, since, asked_ms, alone, early_of)");
             return false;
         }
-        PyObject *const asking[] = {PyTuple_GET_ITEM(ask, 1), PyTuple_GET_ITEM(ask, 2), PyTuple_GET_ITEM(ask, 3),
-                                    PyTuple_GET_ITEM(ask, 4)};
+        PyObject *const asking[] = {PyTuple_GET_ITEM(ask, 1), PyTuple_GET_ITEM(ask, 2),
+                                    PyTuple_GET_ITEM(ask, 3), PyTuple_GET_ITEM(ask, 4)};
         if (!driver_of(d, s, PyTuple_GET_ITEM(ask, 0), kept, asking))
             return false;
         d->of_many = true;
@@ -53,7 +54,8 @@ struct many *many_from(SegmentObject *s, PyObject *const *args, Py_ssize_t n, bo
         return NULL;
     }
     PyObject *asks = PySequence_Tuple(args[0]);
-    struct many *m = asks ? PyMem_Calloc(1, sizeof *m + (size_t)PyTuple_GET_SIZE(asks) * sizeof *m->tries) : NULL;
+    struct many *m =
+        asks ? PyMem_Calloc(1, sizeof *m + (size_t)PyTuple_GET_SIZE(asks) * sizeof *m->tries) : NULL;
     if (asks && !m)
         PyErr_NoMemory();
     if (m) {
@@ -223,13 +225,15 @@ static PyObject *finish_loaded(struct many *m)
             continue;
         good = load_fill(&t->d, t->value, &t->filled);
         if (good)
-            t->answer = Py_BuildValue("(iOO)", IS_FOUND, t->value, t->filled.complaint ? t->filled.complaint : Py_None);
+            t->answer = Py_BuildValue("(iOO)", IS_FOUND, t->value,
+                                      t->filled.complaint ? t->filled.complaint : Py_None);
         good = good && t->answer;
     }
     return let_go(m, NULL, NULL) && good ? answers(m) : NULL;
 }
 
-/* The older value of each key that is led. False: one has none, or, with an error set, something came in the middle. */
+/* The older value of each key that is led. False: one has none, or, with an error set, something came in the
+ * middle. */
 static bool all_have_older(struct many *m)
 {
     bool all = true;
@@ -281,8 +285,9 @@ PyObject *many_finish(struct many *m, PyObject *values)
 
 /* ---- the verbs ---- */
 
-/* For many.py: _load_many(asks, loader, kept) -> a list of what _load returns, one for each ask. An ask is (key, since, asked_ms,
- * alone, early_of), and no key is in two. loader(keys) is called at most once, and returns a list of as many values. */
+/* For many.py: _load_many(asks, loader, kept) -> a list of what _load returns, one for each ask. An ask is
+ * (key, since, asked_ms, alone, early_of), and no key is in two. loader(keys) is called at most once, and
+ * returns a list of as many values. */
 PyObject *Segment_load_many(SegmentObject *s, PyObject *const *args, Py_ssize_t n)
 {
     struct many *m = many_from(s, args, n, false);

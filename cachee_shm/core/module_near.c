@@ -1,34 +1,43 @@
-/* module_near.c - the near cache: objects that this process keeps, each proven against the segment at every use.
+/* module_near.c - the near cache: objects that this process keeps, each proven against the segment at every
+ * use.
  *
- * A slot remembers an object and the entry that it was made from. Nothing ever invalidates it. Instead, each hit asks
- * the segment (cache_find_again): does the index still name this place, and has the page still the whole 48-bit
- * generation that it had? Then the bytes there are those that were read, since an entry is immutable as long as its
- * page's generation lasts (the pieces of a large value may be moved, never changed); and they are the key's value, since
- * whatever replaces or removes it changes that word first.
- * What does not show in the word is judged as for any other hit: clear, tags, lifetime, isolation. So a near hit is a
- * hit without the copy and without the decoding, and whatever holds for a hit holds for it.
+ * A slot remembers an object and the entry that it was made from. Nothing ever invalidates it. Instead, each
+ * hit asks the segment (cache_find_again): does the index still name this place, and has the page still the
+ * whole 48-bit generation that it had? Then the bytes there are those that were read, since an entry is
+ * immutable as long as its page's generation lasts (the pieces of a large value may be moved, never changed);
+ * and they are the key's value, since whatever replaces or removes it changes that word first. What does not
+ * show in the word is judged as for any other hit: clear, tags, lifetime, isolation. So a near hit is a hit
+ * without the copy and without the decoding, and whatever holds for a hit holds for it.
  *
  * After a fork both processes have the objects, and the same mapping to ask.
  *
- * What is counted as bytes: the table, and of each slot the key and the value as Python objects. The count never exceeds
- * near_bytes_max. The size of bytes and str is exact. Any other value is estimated from its stored bytes (see size_of), since
- * measuring it would run Python code.
+ * What is counted as bytes: the table, and of each slot the key and the value as Python objects. The count
+ * never exceeds near_bytes_max. The size of bytes and str is exact. Any other value is estimated from its
+ * stored bytes (see size_of), since measuring it would run Python code.
  *
- * A key has NEAR_WAYS slots to be in, its set. Python's hash of the key finds the set; str and bytes objects store that hash.
- * The head of a set holds a tag of each slot: a lookup that finds no tag reads no slot.
+ * A key has NEAR_WAYS slots to be in, its set. Python's hash of the key finds the set; str and bytes objects
+ * store that hash. The head of a set holds a tag of each slot: a lookup that finds no tag reads no slot.
  *
- * Admission: bytes, str and numbers are cheap to read from the segment. Such a value is kept when the last value that its set
- * did not keep was of the same key. Keys that are read once each therefore push nothing out. A value that had to be decoded is
- * kept at once.
+ * Admission: bytes, str and numbers are cheap to read from the segment. Such a value is kept when the last
+ * value that its set did not keep was of the same key. Keys that are read once each therefore push nothing
+ * out. A value that had to be decoded is kept at once.
  *
- * Eviction is CLOCK over the sets. A call looks at NEAR_STEPS_MAX sets at most. If that frees too little, the value is not kept.
+ * Eviction is CLOCK over the sets. A call looks at NEAR_STEPS_MAX sets at most. If that frees too little, the
+ * value is not kept.
  *
- * Only exact str and bytes come in as keys: hashing and comparing them runs no Python code. Letting an object go may
- * (it may have a __del__): that is always the last thing done.
+ * Only exact str and bytes come in as keys: hashing and comparing them runs no Python code. Letting an object
+ * go may (it may have a __del__): that is always the last thing done.
  */
 #include "module.h"
 
-enum { NEAR_WAYS = 4, NEAR_STEPS_MAX = 64, NEAR_SHARE_MAX = 8, NEAR_SETS_MAX = 1 << 20, OBJECT_BYTES = 64, OBJECT_TIMES = 8 };
+enum {
+    NEAR_WAYS = 4,
+    NEAR_STEPS_MAX = 64,
+    NEAR_SHARE_MAX = 8,
+    NEAR_SETS_MAX = 1 << 20,
+    OBJECT_BYTES = 64,
+    OBJECT_TIMES = 8
+};
 
 struct near_slot {
     PyObject *key, *value; /* both or neither */
@@ -127,7 +136,8 @@ static struct near_slot *slot_of(const SegmentObject *s, PyObject *key, const st
     return NULL;
 }
 
-bool near_find(SegmentObject *s, PyObject *key, const struct key *k, struct entry_ref *e, enum finding *found, PyObject **out)
+bool near_find(SegmentObject *s, PyObject *key, const struct key *k, struct entry_ref *e, enum finding *found,
+               PyObject **out)
 {
     if (!takes(s, key))
         return false;
@@ -184,7 +194,8 @@ static bool copy_list_items(PyObject *copy)
     return true;
 }
 
-/* A deep copy. Only for a value that value_is_plain accepts, which bounds the depth. NULL: an error is set. */
+/* A deep copy. Only for a value that value_is_plain accepts, which bounds the depth. NULL: an error is
+ * set. */
 static PyObject *copy_of(PyObject *o)
 {
     if (!can_change(o))
@@ -280,7 +291,8 @@ static bool make_room(SegmentObject *s, uint64_t size, struct gone *gone)
 }
 
 /* Takes `value` over. */
-static void keep(SegmentObject *s, PyObject *key, const struct key *k, const struct entry_ref *e, PyObject *value)
+static void keep(SegmentObject *s, PyObject *key, const struct key *k, const struct entry_ref *e,
+                 PyObject *value)
 {
     Py_hash_t hash = PyObject_Hash(key);
     size_t set = set_of(s, hash);
@@ -293,7 +305,8 @@ static void keep(SegmentObject *s, PyObject *key, const struct key *k, const str
     if (slot)
         empty(s, slot, &gone);
     if (fits && make_room(s, size, &gone)) {
-        *slot = (struct near_slot){.key = Py_NewRef(key), .value = value, .bytes = *k, .e = *e, .size = (uint32_t)size};
+        *slot = (struct near_slot){
+            .key = Py_NewRef(key), .value = value, .bytes = *k, .e = *e, .size = (uint32_t)size};
         s->near_heads[set].tag[slot - s->near - set * NEAR_WAYS] = tag_of(hash);
         s->near_bytes += size;
         value = NULL;
@@ -303,7 +316,8 @@ static void keep(SegmentObject *s, PyObject *key, const struct key *k, const str
         Py_DECREF(gone.objects[i]);
 }
 
-/* Whether a value that is cheap to read is kept: its key was the last one that asked in this set, or has a slot already. */
+/* Whether a value that is cheap to read is kept: its key was the last one that asked in this set, or has a
+ * slot already. */
 static bool is_admitted(SegmentObject *s, PyObject *key, const struct key *k)
 {
     Py_hash_t hash = PyObject_Hash(key);
@@ -313,11 +327,13 @@ static bool is_admitted(SegmentObject *s, PyObject *key, const struct key *k)
     return admitted;
 }
 
-void near_keep(SegmentObject *s, uint32_t attachments, PyObject *key, const struct key *k, const struct entry_ref *e,
-               PyObject *value)
+void near_keep(SegmentObject *s, uint32_t attachments, PyObject *key, const struct key *k,
+               const struct entry_ref *e, PyObject *value)
 {
-    bool decoded = entry_type(e) >= TYPE_CODEC, shared = is_immutable(value) || s->near_objects == NEAR_SHARED;
-    if (!s->open || s->attachments != attachments || !takes(s, key) || !(shared || (decoded && s->near_objects)))
+    bool decoded = entry_type(e) >= TYPE_CODEC,
+         shared = is_immutable(value) || s->near_objects == NEAR_SHARED;
+    if (!s->open || s->attachments != attachments || !takes(s, key) ||
+        !(shared || (decoded && s->near_objects)))
         return;
     if (!decoded && (!is_immutable(value) || !is_admitted(s, key, k)))
         return;
@@ -326,7 +342,8 @@ void near_keep(SegmentObject *s, uint32_t attachments, PyObject *key, const stru
     PyObject *own = shared ? Py_NewRef(value) : copy_of(value);
     if (!own)
         PyErr_Clear(); /* the caller has its value: it is not kept */
-    else if (s->open && s->attachments == attachments) /* copying may have run Python code, which may leave the segment */
+    /* copying may have run Python code, which may leave the segment */
+    else if (s->open && s->attachments == attachments)
         keep(s, key, k, e, own);
     else
         Py_DECREF(own);

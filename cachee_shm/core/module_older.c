@@ -1,10 +1,10 @@
-/* module_older.c - the type Older: this host's segment of another layout, for its bridge. See module.h, older.h. */
+/* module_older.c - the type Older: this host's segment of another layout, for its bridge. See module.h,
+ * older.h. */
 #include "module.h"
 #include "older.h"
 
 typedef struct OlderObject {
-    PyObject_HEAD
-    struct older o;
+    PyObject_HEAD struct older o;
     SegmentObject *mine; /* NULL: closed */
 } OlderObject;
 
@@ -15,7 +15,8 @@ static bool complain(enum older_state state)
         [OLDER_UNREADABLE] = "It is no segment of another layout, or its header is damaged.",
         [OLDER_FAILED] = "It cannot be mapped.",
     };
-    fail(errors.layout_mismatch, "The segment cannot be relayed. %s Nothing was changed. Restart its workers.", why[state]);
+    fail(errors.layout_mismatch,
+         "The segment cannot be relayed. %s Nothing was changed. Restart its workers.", why[state]);
     return false;
 }
 
@@ -184,14 +185,17 @@ static PyObject *get_pump_cursor(OlderObject *self, void *unused)
 
 static PyMethodDef methods[] = {
     {"take", (PyCFunction)Older_take, METH_NOARGS, "True if this process is now its bridge as well"},
-    {"relay", (PyCFunction)Older_relay, METH_O, "relay(records_max): announce here what was written there after pump_cursor"},
+    {"relay", (PyCFunction)Older_relay, METH_O,
+     "relay(records_max): announce here what was written there after pump_cursor"},
     {"silence", (PyCFunction)Older_silence, METH_NOARGS, "nothing that is there now is served any more"},
     {"set_serve_until", (PyCFunction)Older_set_serve_until, METH_O, "set_serve_until(ms)"},
     {"vouch", (PyCFunction)Older_vouch, METH_O, "vouch(until_ms): its workers have a bridge so long"},
-    {"bridge_sleep", (PyCFunction)Older_sleep, METH_O, "bridge_sleep(sleeping) -> False: do not sleep, records came"},
+    {"bridge_sleep", (PyCFunction)Older_sleep, METH_O,
+     "bridge_sleep(sleeping) -> False: do not sleep, records came"},
     {"in_use", (PyCFunction)Older_in_use, METH_NOARGS, "does any process hold a slot there?"},
     {"retire", (PyCFunction)Older_retire, METH_NOARGS, "nobody may attach any more"},
-    {"finish", (PyCFunction)Older_finish, METH_NOARGS, "announce here all that was written or is owed there; it is not in use"},
+    {"finish", (PyCFunction)Older_finish, METH_NOARGS,
+     "announce here all that was written or is owed there; it is not in use"},
     {"close", (PyCFunction)Older_close, METH_NOARGS, "gives back its lock, mapping and descriptor"},
     {NULL, NULL, 0, NULL},
 };
@@ -204,7 +208,8 @@ static PyGetSetDef attributes[] = {
 };
 
 static PyType_Slot slots[] = {
-    {Py_tp_doc, "Older(segment, fd): this host's segment of another layout, beside the bridge's own `segment`; it takes fd over."},
+    {Py_tp_doc, "Older(segment, fd): this host's segment of another layout, beside the bridge's own "
+                "`segment`; it takes fd over."},
     {Py_tp_new, PyType_GenericNew},
     {Py_tp_init, Older_init},
     {Py_tp_dealloc, Older_dealloc},
@@ -213,8 +218,10 @@ static PyType_Slot slots[] = {
     {0, NULL},
 };
 
-static PyType_Spec spec = {
-    .name = "cachee_shm._core.Older", .basicsize = sizeof(OlderObject), .flags = Py_TPFLAGS_DEFAULT, .slots = slots};
+static PyType_Spec spec = {.name = "cachee_shm._core.Older",
+                           .basicsize = sizeof(OlderObject),
+                           .flags = Py_TPFLAGS_DEFAULT,
+                           .slots = slots};
 
 int older_type_into(PyObject *module)
 {

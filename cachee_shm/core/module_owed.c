@@ -1,10 +1,11 @@
 /* module_owed.c - what a process owes to a segment that it has not got yet. See module.h.
  *
- * While no segment can be had, a write cannot be announced. It is remembered: the key's or the tag's bytes, since the next
- * segment may hash with another key; a bounded number of them, and beyond that a clear() stands for all. Whoever leaves a
- * retired segment may owe a clear as well: see recovery_owes_clear.
+ * While no segment can be had, a write cannot be announced. It is remembered: the key's or the tag's bytes,
+ * since the next segment may hash with another key; a bounded number of them, and beyond that a clear()
+ * stands for all. Whoever leaves a retired segment may owe a clear as well: see recovery_owes_clear.
  *
- * An open `writing` block outlives its segment: its intent is left anew in each that its process goes on with.
+ * An open `writing` block outlives its segment: its intent is left anew in each that its process goes on
+ * with.
  */
 #include "module.h"
 
@@ -19,8 +20,8 @@ void owe_clear(SegmentObject *s)
     s->owed.clear = true;
 }
 
-/* Exact bytes: to hash and compare them runs no Python code. To make a set may, before Python 3.12, and that code may put
- * into the same set. */
+/* Exact bytes: to hash and compare them runs no Python code. To make a set may, before Python 3.12, and that
+ * code may put into the same set. */
 static bool put(PyObject **set, const struct key *k)
 {
     PyObject *bytes = PyBytes_FromStringAndSize(k->bytes, k->n), *made = *set ? NULL : PySet_New(NULL);
@@ -43,9 +44,9 @@ static void owe(SegmentObject *s, PyObject **set, const struct key *k)
 
 /* ---- outside ----
  *
- * A forked child that gets no slot, since the roster is full, has its segment mapped all the same. To append to the ring
- * takes no slot, as for one who is just joining: so what such a child writes is announced at once, however it ends. It is
- * remembered as well, for the segment may have got a successor by then. */
+ * A forked child that gets no slot, since the roster is full, has its segment mapped all the same. To append
+ * to the ring takes no slot, as for one who is just joining: so what such a child writes is announced at
+ * once, however it ends. It is remembered as well, for the segment may have got a successor by then. */
 
 void outside_forget(SegmentObject *s)
 {
@@ -105,7 +106,8 @@ static bool pay_one(SegmentObject *s, PyObject *set, bool is_tag)
 {
     PyObject *bytes = PySet_Pop(set);
     struct key k = key_of(bytes);
-    bool paid = (is_tag ? cache_delete_tag(&s->a, tag_hash(s, &k)) : cache_delete(&s->a, hash_key(s->a.hash_key, k.bytes, k.n))) >= 0;
+    bool paid = (is_tag ? cache_delete_tag(&s->a, tag_hash(s, &k))
+                        : cache_delete(&s->a, hash_key(s->a.hash_key, k.bytes, k.n))) >= 0;
     if (!paid)
         owe_clear(s);
     Py_DECREF(bytes);
@@ -132,9 +134,10 @@ void pay_owed(SegmentObject *s)
 
 /* ---- the orphan ----
  *
- * Each process that goes on from a segment that was left behind keeps it mapped while others live in it, and clears the
- * successor for a death there (orphan.h). It keeps its slot too until it has a successor, and has paid what it owes there: as
- * long as that lasts, its own writes are announced nowhere, and its death is one that the others see. */
+ * Each process that goes on from a segment that was left behind keeps it mapped while others live in it, and
+ * clears the successor for a death there (orphan.h). It keeps its slot too until it has a successor, and has
+ * paid what it owes there: as long as that lasts, its own writes are announced nowhere, and its death is one
+ * that the others see. */
 
 void orphan_forget(SegmentObject *s)
 {
@@ -211,7 +214,8 @@ bool block_begin(SegmentObject *s, const struct key *k, uint64_t *number)
     if (!key)
         return false;
     *number = ++s->block_number;
-    s->blocks[s->block_count++] = (struct open_block){.number = *number, .intent = intend(s, key), .life = s->a.life, .key = key};
+    s->blocks[s->block_count++] =
+        (struct open_block){.number = *number, .intent = intend(s, key), .life = s->a.life, .key = key};
     return true;
 }
 

@@ -1,4 +1,5 @@
-/* module_peers.c - what the bridge tells of its peers, and what workers read of it: wait_synced, health. See module.h. */
+/* module_peers.c - what the bridge tells of its peers, and what workers read of it: wait_synced, health. See
+ * module.h. */
 #include "module.h"
 #include "peers.h"
 
@@ -53,8 +54,7 @@ static PyObject *Segment_source_acked(SegmentObject *s, PyObject *args)
     uint32_t i;
     uint64_t position;
     struct source_slot *slot;
-    if (!PyArg_ParseTuple(args, "O&O&:source_acked",
-                          number32_from, &i, number64_from, &position) ||
+    if (!PyArg_ParseTuple(args, "O&O&:source_acked", number32_from, &i, number64_from, &position) ||
         !enter_as_bridge(s) || !(slot = source_at(s, i)))
         return NULL;
     peers_acked(&s->a, slot, position);
@@ -67,8 +67,8 @@ static PyObject *Segment_source_tell(SegmentObject *s, PyObject *args)
     int reachable;
     uint64_t fresh_ms;
     struct source_slot *slot;
-    if (!PyArg_ParseTuple(args, "O&pO&:source_tell",
-                          number32_from, &i, &reachable, number64_from, &fresh_ms) ||
+    if (!PyArg_ParseTuple(args, "O&pO&:source_tell", number32_from, &i, &reachable, number64_from,
+                          &fresh_ms) ||
         !enter_as_bridge(s) || !(slot = source_at(s, i)))
         return NULL;
     peers_tell(slot, reachable, fresh_ms);
@@ -96,7 +96,8 @@ static PyObject *Segment_raise_incarnation(SegmentObject *s, PyObject *arg)
     if (!number64_from(arg, &incarnation) || !enter_as_bridge(s))
         return NULL;
     if (incarnation <= load_acquire(&s->a.header->incarnation))
-        return fail(PyExc_ValueError, "incarnation %llu is not above the segment's; nothing changed", (unsigned long long)incarnation);
+        return fail(PyExc_ValueError, "incarnation %llu is not above the segment's; nothing changed",
+                    (unsigned long long)incarnation);
     peers_raise_incarnation(&s->a, incarnation);
     Py_RETURN_NONE;
 }
@@ -120,13 +121,14 @@ static PyObject *Segment_written(SegmentObject *s, PyObject *unused)
     return Py_BuildValue("(KK)", load_acquire(&s->a.header->incarnation), s->a.written);
 }
 
-/* Of a segment that was replaced meanwhile, peers have to have met the successor, for which they evict all, and what this
- * process announced in it since. Without a bridge nobody has to be met; without a segment nothing is announced. */
+/* Of a segment that was replaced meanwhile, peers have to have met the successor, for which they evict all,
+ * and what this process announced in it since. Without a bridge nobody has to be met; without a segment
+ * nothing is announced. */
 static PyObject *Segment_synced(SegmentObject *s, PyObject *args)
 {
     uint64_t incarnation, written;
-    if (!PyArg_ParseTuple(args, "O&O&:_synced",
-                          number64_from, &incarnation, number64_from, &written) || !enter(s))
+    if (!PyArg_ParseTuple(args, "O&O&:_synced", number64_from, &incarnation, number64_from, &written) ||
+        !enter(s))
         return NULL;
     if (load_acquire(&s->a.header->incarnation) != incarnation)
         written = s->a.written;
@@ -145,8 +147,9 @@ static PyObject *peer_object(const void *at)
 {
     const struct peer_row *row = at;
     uint64_t acked = row->peer.acked;
-    return Py_BuildValue("(NNNK)", text_from(row->name, sizeof row->name), PyBool_FromLong(row->peer.reachable),
-                         acked == NOT_ACKED ? Py_NewRef(Py_None) : PyLong_FromUnsignedLongLong(acked - 1), row->peer.fresh_ms);
+    return Py_BuildValue(
+        "(NNNK)", text_from(row->name, sizeof row->name), PyBool_FromLong(row->peer.reachable),
+        acked == NOT_ACKED ? Py_NewRef(Py_None) : PyLong_FromUnsignedLongLong(acked - 1), row->peer.fresh_ms);
 }
 
 static PyObject *Segment_left(SegmentObject *s, PyObject *unused)
@@ -178,8 +181,9 @@ static PyObject *Segment_bridge(SegmentObject *s, PyObject *unused)
     if (!enter(s))
         return NULL;
     const struct header *h = s->a.header;
-    return Py_BuildValue("(NKKK)", PyBool_FromLong(roster_bridge_alive(&s->a)), load_acquire(&h->bridge_since_ms),
-                         load_acquire(&h->bridge_told_ms), load_acquire(&h->bridge_until_ms));
+    return Py_BuildValue("(NKKK)", PyBool_FromLong(roster_bridge_alive(&s->a)),
+                         load_acquire(&h->bridge_since_ms), load_acquire(&h->bridge_told_ms),
+                         load_acquire(&h->bridge_until_ms));
 }
 
 /* Pages that hold nothing, also those that a process has drained and not yet opened. */
@@ -210,15 +214,24 @@ static PyObject *Segment_call(SegmentObject *s, PyObject *name)
 
 PyMethodDef module_peers[] = {
     {"_call", (PyCFunction)Segment_call, METH_O, "_call(service): what the roster calls this process"},
-    {"source_acked", (PyCFunction)Segment_source_acked, METH_VARARGS, "source_acked(index, position): it has applied this host's ring so far"},
-    {"source_tell", (PyCFunction)Segment_source_tell, METH_VARARGS, "source_tell(index, reachable, fresh_ms)"},
-    {"bridge_vouch", (PyCFunction)Segment_bridge_vouch, METH_O, "bridge_vouch(until_ms): what was told of every source counts so long"},
-    {"sync_asked", (PyCFunction)Segment_sync_asked, METH_NOARGS, "up to where somebody waits for peers to have applied the ring"},
-    {"raise_incarnation", (PyCFunction)Segment_raise_incarnation, METH_O, "raise_incarnation(incarnation): ValueError unless it is higher"},
-    {"bridge_leave", (PyCFunction)Segment_bridge_leave, METH_O, "bridge_leave(left): the mark that workers see after its farewell"},
-    {"_left", (PyCFunction)Segment_left, METH_NOARGS, "the bridge has said farewell, and none has come back (bool)"},
-    {"_written", (PyCFunction)Segment_written, METH_NOARGS, "_written() -> (incarnation, the last position that this process announced)"},
-    {"_synced", (PyCFunction)Segment_synced, METH_VARARGS, "_synced(*_written()): every peer that can be reached has applied that"},
+    {"source_acked", (PyCFunction)Segment_source_acked, METH_VARARGS,
+     "source_acked(index, position): it has applied this host's ring so far"},
+    {"source_tell", (PyCFunction)Segment_source_tell, METH_VARARGS,
+     "source_tell(index, reachable, fresh_ms)"},
+    {"bridge_vouch", (PyCFunction)Segment_bridge_vouch, METH_O,
+     "bridge_vouch(until_ms): what was told of every source counts so long"},
+    {"sync_asked", (PyCFunction)Segment_sync_asked, METH_NOARGS,
+     "up to where somebody waits for peers to have applied the ring"},
+    {"raise_incarnation", (PyCFunction)Segment_raise_incarnation, METH_O,
+     "raise_incarnation(incarnation): ValueError unless it is higher"},
+    {"bridge_leave", (PyCFunction)Segment_bridge_leave, METH_O,
+     "bridge_leave(left): the mark that workers see after its farewell"},
+    {"_left", (PyCFunction)Segment_left, METH_NOARGS,
+     "the bridge has said farewell, and none has come back (bool)"},
+    {"_written", (PyCFunction)Segment_written, METH_NOARGS,
+     "_written() -> (incarnation, the last position that this process announced)"},
+    {"_synced", (PyCFunction)Segment_synced, METH_VARARGS,
+     "_synced(*_written()): every peer that can be reached has applied that"},
     {"_peers", (PyCFunction)Segment_peers, METH_NOARGS, "[(name, reachable, acked or None, fresh_ms)]"},
     {"_bridge", (PyCFunction)Segment_bridge, METH_NOARGS, "(alive, since_ms, told_ms, until_ms)"},
     {"_free_bytes", (PyCFunction)Segment_free_bytes, METH_NOARGS, "bytes of pages that hold nothing"},

@@ -1,14 +1,15 @@
-/* module_reentry.h - a build of its own for tests/cachee_shm/test_reentry.py: -DCACHEE_REENTRY. It is never shipped.
+/* module_reentry.h - a build of its own for tests/cachee_shm/test_reentry.py: -DCACHEE_REENTRY. It is never
+ * shipped.
  *
- * Each function of Python's that may run Python code is wrapped: when it has returned, a caller's function is called, which
- * may close the cache or attach it anew. Arguments are evaluated before that, as they are where the function itself
- * runs the code. test_reentry.py looks that each function that module*.c calls is named either here or in its list of those that
- * run nothing.
+ * Each function of Python's that may run Python code is wrapped: when it has returned, a caller's function is
+ * called, which may close the cache or attach it anew. Arguments are evaluated before that, as they are where
+ * the function itself runs the code. test_reentry.py looks that each function that module*.c calls is named
+ * either here or in its list of those that run nothing.
  */
 #ifndef CACHEE_MODULE_REENTRY_H
 #define CACHEE_MODULE_REENTRY_H
 
-void reentry_here(const char *where);               /* module.c */
+void reentry_here(const char *where);                     /* module.c */
 PyObject *reentry_hook(PyObject *unused, PyObject *hook); /* module.c: _reentry(callable or None) */
 
 /* Some are macros before 3.13: each of these is what Python.h makes of the name. */
@@ -20,23 +21,23 @@ static PyObject *(*const reentry_method)(PyObject *, const char *, const char *,
 #endif
 static inline void reentry_let_go(PyObject *o) { Py_XDECREF(o); }
 
-#define REENTRY(call)                                                                                                  \
-    ({                                                                                                                 \
-        __typeof__(call) reentry_result = (call);                                                                      \
-        reentry_here(#call);                                                                                           \
-        reentry_result;                                                                                                \
+#define REENTRY(call)                                                                                        \
+    ({                                                                                                       \
+        __typeof__(call) reentry_result = (call);                                                            \
+        reentry_here(#call);                                                                                 \
+        reentry_result;                                                                                      \
     })
-#define REENTRY_NOTHING(call)                                                                                          \
-    ({                                                                                                                 \
-        call;                                                                                                          \
-        reentry_here(#call);                                                                                           \
+#define REENTRY_NOTHING(call)                                                                                \
+    ({                                                                                                       \
+        call;                                                                                                \
+        reentry_here(#call);                                                                                 \
     })
-#define REENTRY_LET_GO(o)                                                                                              \
-    ({                                                                                                                 \
-        PyObject *reentry_gone = (PyObject *)(o);                                                                      \
-        reentry_let_go(reentry_gone);                                                                                  \
-        if (reentry_gone)                                                                                              \
-            reentry_here(#o " is let go");                                                                             \
+#define REENTRY_LET_GO(o)                                                                                    \
+    ({                                                                                                       \
+        PyObject *reentry_gone = (PyObject *)(o);                                                            \
+        reentry_let_go(reentry_gone);                                                                        \
+        if (reentry_gone)                                                                                    \
+            reentry_here(#o " is let go");                                                                   \
     })
 
 #undef PyArg_ParseTuple
@@ -51,18 +52,18 @@ static inline void reentry_let_go(PyObject *o) { Py_XDECREF(o); }
 #define Py_BuildValue(...) REENTRY(reentry_build(__VA_ARGS__))
 #define Py_DECREF(o) REENTRY_LET_GO(o)
 #define Py_XDECREF(o) REENTRY_LET_GO(o)
-#define Py_CLEAR(o)                                                                                                    \
-    ({                                                                                                                 \
-        PyObject *reentry_old = (PyObject *)(o);                                                                       \
-        (o) = NULL;                                                                                                    \
-        REENTRY_LET_GO(reentry_old);                                                                                   \
+#define Py_CLEAR(o)                                                                                          \
+    ({                                                                                                       \
+        PyObject *reentry_old = (PyObject *)(o);                                                             \
+        (o) = NULL;                                                                                          \
+        REENTRY_LET_GO(reentry_old);                                                                         \
     })
 
-#define Py_SETREF(o, value)                                                                                            \
-    ({                                                                                                                 \
-        PyObject *reentry_old = (PyObject *)(o);                                                                       \
-        (o) = (value);                                                                                                 \
-        REENTRY_LET_GO(reentry_old);                                                                                   \
+#define Py_SETREF(o, value)                                                                                  \
+    ({                                                                                                       \
+        PyObject *reentry_old = (PyObject *)(o);                                                             \
+        (o) = (value);                                                                                       \
+        REENTRY_LET_GO(reentry_old);                                                                         \
     })
 #define Py_XSETREF(o, value) Py_SETREF(o, value)
 
@@ -112,7 +113,8 @@ static inline void reentry_let_go(PyObject *o) { Py_XDECREF(o); }
 #define PySet_New(...) REENTRY(PySet_New(__VA_ARGS__))
 #define PySet_Pop(...) REENTRY(PySet_Pop(__VA_ARGS__))
 #define PyTuple_New(...) REENTRY(PyTuple_New(__VA_ARGS__))
-#define PyUnicode_FromFormat(...) REENTRY(PyUnicode_FromFormat(__VA_ARGS__)) /* %R, %S and %A call the object's own */
+#define PyUnicode_FromFormat(...)                                                                            \
+    REENTRY(PyUnicode_FromFormat(__VA_ARGS__)) /* %R, %S and %A call the object's own */
 #define PyUnicode_DecodeUTF8(...) REENTRY(PyUnicode_DecodeUTF8(__VA_ARGS__))
 
 #endif

@@ -1,5 +1,5 @@
-/* module_sources.c - the table of sources: how far each host's ring has been applied here. It outlives the bridge. See
- * module.h. */
+/* module_sources.c - the table of sources: how far each host's ring has been applied here. It outlives the
+ * bridge. See module.h. */
 #include "module.h"
 #include "peers.h"
 
@@ -14,7 +14,8 @@ struct source_row {
 static PyObject *source_object(const void *at)
 {
     const struct source_row *row = at;
-    return Py_BuildValue("(INKK)", row->index, text_from(row->name, sizeof row->name), row->incarnation, row->cursor);
+    return Py_BuildValue("(INKK)", row->index, text_from(row->name, sizeof row->name), row->incarnation,
+                         row->cursor);
 }
 
 static PyObject *sources_of(SegmentObject *s, enum source_use use)
@@ -64,7 +65,8 @@ static uint32_t source_slot_for(const struct attachment *a, const char *name)
         uint64_t used = load_acquire(&a->sources[i].used);
         if (source_named(a, i, name))
             return i;
-        if (used == SOURCE_FREE && (free_slot == NOBODY || load_relaxed(&a->sources[i].until) < load_relaxed(&a->sources[free_slot].until)))
+        if (used == SOURCE_FREE && (free_slot == NOBODY || load_relaxed(&a->sources[i].until) <
+                                                               load_relaxed(&a->sources[free_slot].until)))
             free_slot = i;
         if (forgotten == NOBODY && used == SOURCE_FORGOTTEN)
             forgotten = i;
@@ -76,7 +78,8 @@ static void source_begin(struct attachment *a, struct source_slot *slot, const c
 {
     if (load_acquire(&slot->used) == SOURCE_FORGOTTEN)
         store_release(&a->sources[NOBODY].used, SOURCE_FORGOTTEN);
-    store_release(&slot->used, SOURCE_FREE); /* no death in here leaves one source's cursor under another's name */
+    /* no death in here leaves one source's cursor under another's name */
+    store_release(&slot->used, SOURCE_FREE);
     peers_rename(a, slot, name, n);
     store_relaxed(&slot->incarnation, 0);
     store_relaxed(&slot->cursor, 0);
@@ -93,9 +96,11 @@ static PyObject *Segment_source_open(SegmentObject *s, PyObject *arg)
         return fail(PyExc_ValueError, "a source's name has 1 to %d bytes", NAME_BYTES - 1);
     uint32_t i = source_slot_for(&s->a, name);
     if (i == NOBODY)
-        return fail(errors.segment_error, "Segment '%.64s' knows %u hosts already and has no room for '%s'. Nothing changed. Forget "
-                                          "dead hosts, or give the namespace more memory.",
-                    label_of(s).text, s->a.geo.source_slots - 1, name);
+        return fail(
+            errors.segment_error,
+            "Segment '%.64s' knows %u hosts already and has no room for '%s'. Nothing changed. Forget "
+            "dead hosts, or give the namespace more memory.",
+            label_of(s).text, s->a.geo.source_slots - 1, name);
     struct source_slot *slot = &s->a.sources[i];
     if (!source_named(&s->a, i, name))
         source_begin(&s->a, slot, name, (size_t)n);
@@ -116,8 +121,8 @@ static PyObject *Segment_source_store(SegmentObject *s, PyObject *args)
     uint32_t i;
     uint64_t incarnation, cursor;
     struct source_slot *slot;
-    if (!PyArg_ParseTuple(args, "O&O&O&:source_store",
-                          number32_from, &i, number64_from, &incarnation, number64_from, &cursor) ||
+    if (!PyArg_ParseTuple(args, "O&O&O&:source_store", number32_from, &i, number64_from, &incarnation,
+                          number64_from, &cursor) ||
         !enter_as_bridge(s) || !(slot = source_at(s, i)))
         return NULL;
     peers_keep(slot, incarnation, cursor);
@@ -141,7 +146,8 @@ static PyObject *Segment_source_name(SegmentObject *s, PyObject *args)
     uint32_t i;
     uint64_t sequence;
     char name[NAME_BYTES];
-    if (!PyArg_ParseTuple(args, "O&O&:_source_name", number32_from, &i, number64_from, &sequence) || !enter(s))
+    if (!PyArg_ParseTuple(args, "O&O&:_source_name", number32_from, &i, number64_from, &sequence) ||
+        !enter(s))
         return NULL;
     bool known = peers_name_at(&s->a, i, sequence, name);
     return text_from(name, known ? sizeof name : 0);
@@ -151,19 +157,24 @@ static PyObject *Segment_source_set_aside(SegmentObject *s, PyObject *arg)
 {
     uint32_t i;
     struct source_slot *slot;
-    if (!number32_from(arg, &i) || !enter_as_bridge(s) || !(slot = i == NOBODY ? &s->a.sources[NOBODY] : source_at(s, i)))
+    if (!number32_from(arg, &i) || !enter_as_bridge(s) ||
+        !(slot = i == NOBODY ? &s->a.sources[NOBODY] : source_at(s, i)))
         return NULL;
     store_release(&slot->used, SOURCE_FORGOTTEN);
     Py_RETURN_NONE;
 }
 
 PyMethodDef module_sources[] = {
-    {"sources", (PyCFunction)Segment_sources, METH_NOARGS, "[(index, name, incarnation, cursor)] of every host known"},
+    {"sources", (PyCFunction)Segment_sources, METH_NOARGS,
+     "[(index, name, incarnation, cursor)] of every host known"},
     {"forgotten", (PyCFunction)Segment_forgotten, METH_NOARGS, "the same of those set aside"},
     {"source_open", (PyCFunction)Segment_source_open, METH_O, "source_open(name) -> index"},
-    {"source_store", (PyCFunction)Segment_source_store, METH_VARARGS, "source_store(index, incarnation, cursor)"},
+    {"source_store", (PyCFunction)Segment_source_store, METH_VARARGS,
+     "source_store(index, incarnation, cursor)"},
     {"source_forget", (PyCFunction)Segment_source_forget, METH_O, "source_forget(index)"},
-    {"_source_name", (PyCFunction)Segment_source_name, METH_VARARGS, "_source_name(index, sequence): the host where that record began, or ''"},
-    {"source_set_aside", (PyCFunction)Segment_source_set_aside, METH_O, "source_set_aside(index): forget, but keep for its return; 0: no slot was free"},
+    {"_source_name", (PyCFunction)Segment_source_name, METH_VARARGS,
+     "_source_name(index, sequence): the host where that record began, or ''"},
+    {"source_set_aside", (PyCFunction)Segment_source_set_aside, METH_O,
+     "source_set_aside(index): forget, but keep for its return; 0: no slot was free"},
     {NULL, NULL, 0, NULL},
 };

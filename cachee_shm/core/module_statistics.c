@@ -106,7 +106,8 @@ static PyObject *roster_object(const void *at)
 {
     const struct roster_row *row = at;
     return Py_BuildValue("(IKNNNN)", row->index, row->pid, PyBool_FromLong(row->is_bridge),
-                         text_from(row->command, sizeof row->command), text_from(row->service, sizeof row->service), PyBool_FromLong(row->alive));
+                         text_from(row->command, sizeof row->command),
+                         text_from(row->service, sizeof row->service), PyBool_FromLong(row->alive));
 }
 
 /* Who is attached: (slot, pid, is_bridge, command, service, alive). */
@@ -116,7 +117,8 @@ static PyObject *Segment_roster(SegmentObject *s, PyObject *unused)
     if (!enter(s))
         return NULL;
     struct rows rows = rows_for(s->a.geo.roster_slots, sizeof(struct roster_row));
-    for (uint32_t i = 0; rows.at && i < s->a.geo.roster_slots && i < load_relaxed(&s->a.header->roster_high); i++) {
+    for (uint32_t i = 0; rows.at && i < s->a.geo.roster_slots && i < load_relaxed(&s->a.header->roster_high);
+         i++) {
         struct roster_slot *slot = &s->a.roster[i];
         uint64_t word = load_acquire(&slot->word);
         if ((word & ROSTER_STATE_MASK) != SLOT_LIVE)
@@ -212,20 +214,27 @@ PyGetSetDef module_attributes[] = {
     {"incarnation", (getter)get_incarnation, NULL, "one life of this segment (int)", NULL},
     {"tail", (getter)get_tail, NULL, "the last ring sequence given; 0 before the first (int)", NULL},
     {"ring_slots", (getter)get_ring_slots, NULL, "records that the ring holds (int)", NULL},
-    {"map_bytes", (getter)get_map_bytes, NULL, "bytes of the map of buckets that a lapped peer is sent (int)", NULL},
+    {"map_bytes", (getter)get_map_bytes, NULL, "bytes of the map of buckets that a lapped peer is sent (int)",
+     NULL},
     {"pump_cursor", (getter)get_pump_cursor, NULL, "own records re-applied at home up to here (int)", NULL},
-    {"hash_key_fingerprint", (getter)get_fingerprint, NULL, "equal on hosts that hash keys alike (int)", NULL},
-    {"serve_until", (getter)get_serve_until, NULL, "segment clock, ms: beyond it this host is isolated (int)", NULL},
+    {"hash_key_fingerprint", (getter)get_fingerprint, NULL, "equal on hosts that hash keys alike (int)",
+     NULL},
+    {"serve_until", (getter)get_serve_until, NULL, "segment clock, ms: beyond it this host is isolated (int)",
+     NULL},
     {"retired", (getter)get_retired, NULL, "this segment is not to be used any more (bool)", NULL},
-    {"detached", (getter)get_detached, NULL, "there is no segment at present: reads miss, writes are announced later (bool)", NULL},
+    {"detached", (getter)get_detached, NULL,
+     "there is no segment at present: reads miss, writes are announced later (bool)", NULL},
     {"closed", (getter)get_closed, NULL, "close() was called (bool)", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
 PyMethodDef module_statistics[] = {
-    {"stats", (PyCFunction)Segment_stats, METH_NOARGS, "stats()\n--\n\nA dict of counters (int), summed over every process of this host."},
-    {"roster", (PyCFunction)Segment_roster, METH_NOARGS, "[(slot, pid, is_bridge, command, alive)] of attached processes"},
-    {"attached_workers", (PyCFunction)Segment_attached_workers, METH_NOARGS, "live attached processes, bridges not counted"},
+    {"stats", (PyCFunction)Segment_stats, METH_NOARGS,
+     "stats()\n--\n\nA dict of counters (int), summed over every process of this host."},
+    {"roster", (PyCFunction)Segment_roster, METH_NOARGS,
+     "[(slot, pid, is_bridge, command, alive)] of attached processes"},
+    {"attached_workers", (PyCFunction)Segment_attached_workers, METH_NOARGS,
+     "live attached processes, bridges not counted"},
     {"now_ms", (PyCFunction)Segment_now_ms, METH_NOARGS, "the segment's clock in ms"},
     {NULL, NULL, 0, NULL},
 };

@@ -3,7 +3,8 @@
 #include "peers.h"
 #include "stream_in.h"
 
-/* Bytes that are read without a copy: while a verb works no Python code runs, so nobody changes or resizes them. */
+/* Bytes that are read without a copy: while a verb works no Python code runs, so nobody changes or resizes
+ * them. */
 static bool span_from(PyObject *o, const unsigned char **bytes, size_t *n)
 {
     if (PyBytes_CheckExact(o)) {
@@ -27,9 +28,11 @@ struct receiving {
 };
 
 /* The segment's part: the verb has entered. False: an error is set. */
-static bool receiving_ready(SegmentObject *s, PyObject *const *args, struct receiving *r, struct stream_in *in)
+static bool receiving_ready(SegmentObject *s, PyObject *const *args, struct receiving *r,
+                            struct stream_in *in)
 {
-    if (!(in->slot = source_at(s, r->index)) || !span_from(args[3], &in->head, &r->head_n) || !span_from(args[4], &r->bytes, &r->n))
+    if (!(in->slot = source_at(s, r->index)) || !span_from(args[3], &in->head, &r->head_n) ||
+        !span_from(args[4], &r->bytes, &r->n))
         return false;
     if (r->head_n < 1 || r->head_n > FRAME_HEAD_BYTES_MAX) {
         fail(PyExc_ValueError, "a frame's head has 1 to %d bytes, not %zu", FRAME_HEAD_BYTES_MAX, r->head_n);
@@ -48,8 +51,9 @@ static PyObject *Segment_receive(SegmentObject *s, PyObject *const *args, Py_ssi
     struct stream_in in = {0};
     if (n != 7)
         return fail(PyExc_TypeError, "receive takes 7 arguments, not %zd", n);
-    if (!number32_from(args[0], &r.index) || !number64_from(args[1], &in.incarnation) || !number64_from(args[2], &in.cursor) ||
-        !number32_from(args[6], &r.frames_max) || !enter_as_bridge(s) || !receiving_ready(s, args, &r, &in))
+    if (!number32_from(args[0], &r.index) || !number64_from(args[1], &in.incarnation) ||
+        !number64_from(args[2], &in.cursor) || !number32_from(args[6], &r.frames_max) ||
+        !enter_as_bridge(s) || !receiving_ready(s, args, &r, &in))
         return NULL;
     in.seal_bytes = args[5] == Py_True ? FRAME_SEAL_BYTES : 0;
     size_t taken = stream_in_take(&in, r.bytes, r.n, r.frames_max);
@@ -62,7 +66,8 @@ static PyObject *Segment_receive(SegmentObject *s, PyObject *const *args, Py_ssi
 
 PyMethodDef module_stream_in[] = {
     {"receive", FAST(Segment_receive), METH_FASTCALL,
-     "receive(source, incarnation, cursor, head, bytes, sealed, frames_max) -> (bytes, cursor, frames, payloads) of what was "
+     "receive(source, incarnation, cursor, head, bytes, sealed, frames_max) -> (bytes, cursor, frames, "
+     "payloads) of what was "
      "taken, or None: the first message is no ordinary frame that is in order"},
     {0},
 };

@@ -1,11 +1,12 @@
-/* module_transactions.c - the type Transaction, its counts, and the questions to transactions.py. See module_transactions.h. */
+/* module_transactions.c - the type Transaction, its counts, and the questions to transactions.py. See
+ * module_transactions.h. */
 #include "module_transactions.h"
 
 #include "clock.h"
 
 uint32_t transactions_open, transactions_writing;
 
-static PyObject *transactions_here; /* a context variable: what transactions.py keeps there */
+static PyObject *transactions_here;           /* a context variable: what transactions.py keeps there */
 static PyObject *hides, *keeps, *snapshot_of; /* of transactions.py; NULL until it is imported */
 
 /* ---- the type ---- */
@@ -13,8 +14,7 @@ static PyObject *hides, *keeps, *snapshot_of; /* of transactions.py; NULL until 
 enum state { STATE_OPEN, STATE_WRITING, STATE_ENDED };
 
 typedef struct {
-    PyObject_HEAD
-    enum state state;
+    PyObject_HEAD enum state state;
 } TransactionObject;
 
 static void become(TransactionObject *t, enum state state)
@@ -115,7 +115,10 @@ static int answer(PyObject *said)
     return yes;
 }
 
-int transaction_hides_slowly(void) { return hides && context_has_any() ? answer(PyObject_CallNoArgs(hides)) : 0; }
+int transaction_hides_slowly(void)
+{
+    return hides && context_has_any() ? answer(PyObject_CallNoArgs(hides)) : 0;
+}
 
 int transaction_keeps(SegmentObject *s, enum kept_kind kind, const struct key *k)
 {
@@ -142,7 +145,8 @@ bool transaction_snapshot(SegmentObject *s, struct snapshot *snapshot)
     return good;
 }
 
-/* tokens() -> {attachment: its token of now}. Making objects may run Python code that closes some: they are held first. */
+/* tokens() -> {attachment: its token of now}. Making objects may run Python code that closes some: they are
+ * held first. */
 PyObject *transaction_tokens(PyObject *module, PyObject *unused)
 {
     (void)module, (void)unused;
@@ -188,7 +192,8 @@ static PyObject *Segment_intend(SegmentObject *s, PyObject *key)
 {
     struct key k;
     uint64_t number;
-    return key_from(key, &k) && enter(s) && block_begin(s, &k, &number) ? PyLong_FromUnsignedLongLong(number) : NULL;
+    return key_from(key, &k) && enter(s) && block_begin(s, &k, &number) ? PyLong_FromUnsignedLongLong(number)
+                                                                        : NULL;
 }
 
 static PyObject *Segment_settle(SegmentObject *s, PyObject *intent)
@@ -202,7 +207,8 @@ static PyObject *Segment_settle(SegmentObject *s, PyObject *intent)
 
 /* ---- writes whose outcome is unknown: see doubt.h ---- */
 
-static bool kind_and_name(PyObject *const *args, Py_ssize_t n, Py_ssize_t expected, enum kept_kind *kind, struct key *k)
+static bool kind_and_name(PyObject *const *args, Py_ssize_t n, Py_ssize_t expected, enum kept_kind *kind,
+                          struct key *k)
 {
     uint32_t number;
     if (n != expected) {
@@ -233,7 +239,8 @@ static uint64_t due_hash(SegmentObject *s, enum kept_kind kind, const struct key
     return kind == KEPT_ALL ? DUE_OF_ALL : hash_of(s, kind, k);
 }
 
-/* _owe(kind, name) -> when and where: a commit is about to be sent. Whatever happens to this process, it is announced later. */
+/* _owe(kind, name) -> when and where: a commit is about to be sent. Whatever happens to this process, it is
+ * announced later. */
 static PyObject *Segment_owe(SegmentObject *s, PyObject *const *args, Py_ssize_t n)
 {
     enum kept_kind kind;
@@ -256,7 +263,8 @@ static PyObject *Segment_owe_no_more(SegmentObject *s, PyObject *const *args, Py
     if (!kind_and_name(args, n, 3, &kind, &k) || !number64_from(args[2], &due) || !enter(s))
         return NULL;
     if (!s->a.stand_in)
-        doubt_settle(&s->a, (uint32_t)(due & ((1u << PLACE_BITS) - 1)), due_kind(kind), due_hash(s, kind, &k), due >> PLACE_BITS);
+        doubt_settle(&s->a, (uint32_t)(due & ((1u << PLACE_BITS) - 1)), due_kind(kind), due_hash(s, kind, &k),
+                     due >> PLACE_BITS);
     Py_RETURN_NONE;
 }
 
@@ -288,8 +296,9 @@ static PyObject *Segment_delete_unknown(SegmentObject *s, PyObject *const *args,
         done = delete_unknown(s, kind, &k);
     }
     if (done < 0)
-        return fail(errors.segment_retired, "The segment was found corrupt or removed, and its successor too. Nothing was "
-                                            "announced. See who else writes into it, or removes it.");
+        return fail(errors.segment_retired,
+                    "The segment was found corrupt or removed, and its successor too. Nothing was "
+                    "announced. See who else writes into it, or removes it.");
     Py_RETURN_NONE;
 }
 
@@ -314,7 +323,8 @@ bool transactions_ready(PyObject *module)
 {
     transactions_here = PyContextVar_New("cachee_shm.transactions", NULL);
     PyObject *type = PyType_FromSpec(&transaction_spec);
-    bool good = transactions_here && type && PyModule_AddObjectRef(module, "transactions", transactions_here) == 0 &&
+    bool good = transactions_here && type &&
+                PyModule_AddObjectRef(module, "transactions", transactions_here) == 0 &&
                 PyModule_AddObjectRef(module, "Transaction", type) == 0;
     Py_XDECREF(type);
     return good;

@@ -1,7 +1,7 @@
 /* module_transactions.h - what the verbs ask of the caller's database transactions. transactions.py decides.
  *
- * Transactions are found by a context variable. While no transaction of this process writes, no verb looks for one: a read
- * costs one load and one branch more.
+ * Transactions are found by a context variable. While no transaction of this process writes, no verb looks
+ * for one: a read costs one load and one branch more.
  */
 #ifndef CACHEE_MODULE_TRANSACTIONS_H
 #define CACHEE_MODULE_TRANSACTIONS_H
@@ -19,7 +19,8 @@ static inline int transaction_hides(void)
     return __builtin_expect(transactions_writing != 0, 0) ? transaction_hides_slowly() : 0;
 }
 
-/* 1: a transaction of this context writes and announces this invalidation when it ends. 0: do it now. -1: an error is set. */
+/* 1: a transaction of this context writes and announces this invalidation when it ends. 0: do it now. -1: an
+ * error is set. */
 int transaction_keeps(SegmentObject *s, enum kept_kind kind, const struct key *k);
 
 /* What the context's transactions say of a load that begins or ends here. False: an error is set. */

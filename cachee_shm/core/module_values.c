@@ -1,4 +1,5 @@
-/* module_values.c - keys, lifetimes, tags and values: between Python objects and plain bytes. See module.h. */
+/* module_values.c - keys, lifetimes, tags and values: between Python objects and plain bytes. See
+ * module.h. */
 #include "module.h"
 
 /* ---- arguments ---- */
@@ -12,19 +13,22 @@ bool key_from_any(PyObject *o, struct key *k)
             if (!PyErr_ExceptionMatches(PyExc_UnicodeError))
                 return false;
             PyErr_Clear();
-            fail(errors.invalid_key, "A key of lone surrogates has no UTF-8 form. Nothing was read or written.");
+            fail(errors.invalid_key,
+                 "A key of lone surrogates has no UTF-8 form. Nothing was read or written.");
             return false;
         }
     } else if (PyBytes_Check(o)) {
         k->bytes = PyBytes_AS_STRING(o);
         n = PyBytes_GET_SIZE(o);
     } else {
-        fail(errors.invalid_key, "A key is a str or bytes, not %.100s. Nothing was read or written.", Py_TYPE(o)->tp_name);
+        fail(errors.invalid_key, "A key is a str or bytes, not %.100s. Nothing was read or written.",
+             Py_TYPE(o)->tp_name);
         return false;
     }
     if (n > KEY_BYTES_MAX) {
-        fail(errors.key_too_long, "A key has at most %d bytes (in UTF-8), this one has %zd. Nothing was read or written. "
-                                  "Hash long keys yourself.",
+        fail(errors.key_too_long,
+             "A key has at most %d bytes (in UTF-8), this one has %zd. Nothing was read or written. "
+             "Hash long keys yourself.",
              KEY_BYTES_MAX, n);
         return false;
     }
@@ -38,14 +42,15 @@ static bool unexpected(const char *verb, const char *const *names, int most, PyO
     for (int i = 1; accepted && i < most; i++)
         Py_XSETREF(accepted, PyUnicode_FromFormat("%U, %s", accepted, names[i]));
     if (accepted)
-        fail(PyExc_TypeError, "%s() got an unexpected or repeated argument '%U'. Nothing was read or written. Accepted: %U.", verb, name,
-             accepted);
+        fail(PyExc_TypeError,
+             "%s() got an unexpected or repeated argument '%U'. Nothing was read or written. Accepted: %U.",
+             verb, name, accepted);
     Py_XDECREF(accepted);
     return false;
 }
 
-NEVER_INLINE bool parse_any_args(const char *verb, const char *const *names, int required, int most, PyObject *const *args, Py_ssize_t n,
-                    PyObject *kwnames, PyObject **out)
+NEVER_INLINE bool parse_any_args(const char *verb, const char *const *names, int required, int most,
+                                 PyObject *const *args, Py_ssize_t n, PyObject *kwnames, PyObject **out)
 {
     Py_ssize_t nkw = kwnames ? PyTuple_GET_SIZE(kwnames) : 0;
     if (n > most) {
@@ -73,8 +78,9 @@ NEVER_INLINE bool parse_any_args(const char *verb, const char *const *names, int
     return true;
 }
 
-/* With the exception set that work(on, argument) has raised: is it its own? Then it comes again, and no exception is set. What
- * a signal handler has raised in it (Ctrl-C, a soft time limit) does not come again, and is the caller's: it stays set. */
+/* With the exception set that work(on, argument) has raised: is it its own? Then it comes again, and no
+ * exception is set. What a signal handler has raised in it (Ctrl-C, a soft time limit) does not come again,
+ * and is the caller's: it stays set. */
 static bool is_its_own(PyObject *(*work)(PyObject *, PyObject *), PyObject *on, PyObject *argument)
 {
     PyObject *type, *error, *trace;
@@ -82,7 +88,8 @@ static bool is_its_own(PyObject *(*work)(PyObject *, PyObject *), PyObject *on, 
         return false;
     PyErr_Fetch(&type, &error, &trace);
     PyObject *done = work(on, argument);
-    bool own = !done && PyErr_ExceptionMatches(type), ends = !done && !PyErr_ExceptionMatches(PyExc_Exception);
+    bool own = !done && PyErr_ExceptionMatches(type),
+         ends = !done && !PyErr_ExceptionMatches(PyExc_Exception);
     Py_XDECREF(done);
     if (ends) { /* the program, or the task */
         Py_XDECREF(type), Py_XDECREF(error), Py_XDECREF(trace);
@@ -101,8 +108,8 @@ static PyObject *repr(PyObject *o, PyObject *unused)
     return PyObject_Repr(o);
 }
 
-/* What an error says of an object: a new reference to its repr, which may be the caller's code and raise, or to its type's
- * name. NULL: an exception that ends the program or the task is set. */
+/* What an error says of an object: a new reference to its repr, which may be the caller's code and raise, or
+ * to its type's name. NULL: an exception that ends the program or the task is set. */
 PyObject *repr_of(PyObject *o)
 {
     PyObject *text = repr(o, NULL);
@@ -161,9 +168,10 @@ bool ttl_from(const SegmentObject *s, PyObject *o, uint64_t *ttl_ms, bool *store
     if (!seconds_of(o, &seconds))
         return false;
     if (!(seconds >= 0) || seconds > TTL_SECONDS_MAX)
-        return bad_lifetime("A ttl is a number of seconds from 0 to 1e11, a timedelta, or None for never; not %U. "
-                            "Nothing was read or written.",
-                            o);
+        return bad_lifetime(
+            "A ttl is a number of seconds from 0 to 1e11, a timedelta, or None for never; not %U. "
+            "Nothing was read or written.",
+            o);
     *store_nothing = seconds == 0;
     *ttl_ms = seconds * 1000 < 1 ? 1 : (uint64_t)(seconds * 1000);
     return true;
@@ -172,7 +180,8 @@ bool ttl_from(const SegmentObject *s, PyObject *o, uint64_t *ttl_ms, bool *store
 static bool number_from(PyObject *o, unsigned long long most, unsigned long long *number)
 {
     if (!PyLong_Check(o)) {
-        fail(PyExc_TypeError, "An int from 0 to %llu is wanted, not %.100s. Nothing was changed.", most, Py_TYPE(o)->tp_name);
+        fail(PyExc_TypeError, "An int from 0 to %llu is wanted, not %.100s. Nothing was changed.", most,
+             Py_TYPE(o)->tp_name);
         return false;
     }
     *number = PyLong_AsUnsignedLongLong(o);
@@ -211,7 +220,8 @@ bool period_from(PyObject *o, const char *name, uint64_t *ms)
     }
     PyObject *text = repr_of(o);
     if (text)
-        fail(errors.invalid_ttl, "%s is a number of seconds from 0 to 1e11, or a timedelta; not %U. Nothing was read or written.",
+        fail(errors.invalid_ttl,
+             "%s is a number of seconds from 0 to 1e11, or a timedelta; not %U. Nothing was read or written.",
              name, text);
     Py_XDECREF(text);
     return false;
@@ -223,15 +233,17 @@ uint64_t tag_hash(const SegmentObject *s, const struct key *tag)
     return hash_key(key, tag->bytes, tag->n);
 }
 
-/* A tuple of what the caller's iterable gives, each a key; NULL: an error is set. A str is an iterable of its characters,
- * which nobody means. The caller may change the iterable at any time, but not the tuple. */
+/* A tuple of what the caller's iterable gives, each a key; NULL: an error is set. A str is an iterable of its
+ * characters, which nobody means. The caller may change the iterable at any time, but not the tuple. */
 static PyObject *held(PyObject *o, const char *what)
 {
     struct key unused;
     if (PyUnicode_Check(o) || PyBytes_Check(o))
-        return fail(errors.invalid_key, "%s, not one %.100s. Nothing was read or written.", what, Py_TYPE(o)->tp_name);
+        return fail(errors.invalid_key, "%s, not one %.100s. Nothing was read or written.", what,
+                    Py_TYPE(o)->tp_name);
     if (!Py_TYPE(o)->tp_iter && !PySequence_Check(o))
-        return fail(errors.invalid_key, "%s, not %.100s. Nothing was read or written.", what, Py_TYPE(o)->tp_name);
+        return fail(errors.invalid_key, "%s, not %.100s. Nothing was read or written.", what,
+                    Py_TYPE(o)->tp_name);
     PyObject *keys = PySequence_Tuple(o);
     for (Py_ssize_t i = 0; keys && i < PyTuple_GET_SIZE(keys); i++)
         if (!key_from(PyTuple_GET_ITEM(keys, i), &unused))
@@ -303,7 +315,8 @@ static bool plain_list(PyObject *o, int depth)
 /* Runs no Python code, so that nothing changes under it. */
 bool value_is_plain(PyObject *o, int depth)
 {
-    if (PyUnicode_CheckExact(o) || PyBytes_CheckExact(o) || PyFloat_CheckExact(o) || PyBool_Check(o) || o == Py_None)
+    if (PyUnicode_CheckExact(o) || PyBytes_CheckExact(o) || PyFloat_CheckExact(o) || PyBool_Check(o) ||
+        o == Py_None)
         return true;
     if (PyLong_CheckExact(o))
         return plain_int(o);
@@ -315,12 +328,14 @@ bool value_is_plain(PyObject *o, int depth)
 static bool value_by_codec(SegmentObject *s, PyObject *o, struct value *v)
 {
     PyObject *encode = Py_XNewRef(s->encode), *data = NULL; /* held: the call may attach to another segment */
-    PyObject *pair = encode ? PyObject_CallOneArg(encode, o) : fail(errors.closed, "This cache has no codec any more.");
+    PyObject *pair =
+        encode ? PyObject_CallOneArg(encode, o) : fail(errors.closed, "This cache has no codec any more.");
     long tag = 0;
     Py_XDECREF(encode);
     if (!pair)
         return false;
-    if (PyTuple_CheckExact(pair) && PyTuple_GET_SIZE(pair) == 2 && PyLong_CheckExact(PyTuple_GET_ITEM(pair, 0))) {
+    if (PyTuple_CheckExact(pair) && PyTuple_GET_SIZE(pair) == 2 &&
+        PyLong_CheckExact(PyTuple_GET_ITEM(pair, 0))) {
         tag = PyLong_AsLong(PyTuple_GET_ITEM(pair, 0));
         data = PyTuple_GET_ITEM(pair, 1);
     }
@@ -344,7 +359,8 @@ static bool str_value(SegmentObject *s, PyObject *o, struct value *v)
     if (v->bytes && v->n < s->compress_bytes)
         return true;
     PyErr_Clear();
-    return value_by_codec(s, o, v); /* it may be compressed; or the codec says what is wrong with lone surrogates */
+    /* it may be compressed; or the codec says what is wrong with lone surrogates */
+    return value_by_codec(s, o, v);
 }
 
 bool value_from(SegmentObject *s, PyObject *o, struct value *v)
@@ -410,7 +426,7 @@ static NEVER_INLINE enum reading read_small(SegmentObject *s, const struct entry
     *out = entry_type(e) == TYPE_INT64   ? PyLong_FromLongLong(i)
            : entry_type(e) == TYPE_FLOAT ? PyFloat_FromDouble(d)
            : entry_type(e) == TYPE_NONE  ? Py_NewRef(Py_None)
-                                   : PyBool_FromLong(entry_type(e) == TYPE_TRUE);
+                                         : PyBool_FromLong(entry_type(e) == TYPE_TRUE);
     return *out ? READ_OK : READ_ERROR;
 }
 
@@ -448,14 +464,16 @@ static NEVER_INLINE enum reading read_ascii(SegmentObject *s, const struct entry
 bool bytes_bounded(PyObject *data)
 {
     Py_ssize_t n = PyBytes_GET_SIZE(data);
-    return n < MSGPACK_CHECKED_FROM || msgpack_bounded((const unsigned char *)PyBytes_AS_STRING(data), (size_t)n);
+    return n < MSGPACK_CHECKED_FROM ||
+           msgpack_bounded((const unsigned char *)PyBytes_AS_STRING(data), (size_t)n);
 }
 
 /* The bytes are input: whatever exception they raise, they do not decode. */
 static NEVER_INLINE enum reading decoded(SegmentObject *s, uint8_t type, PyObject *data, PyObject **out)
 {
     PyObject *decoders = Py_XNewRef(s->decoders); /* held: a decoder may attach to another segment */
-    PyObject *decode = decoders && type < PyTuple_GET_SIZE(decoders) ? PyTuple_GET_ITEM(decoders, type) : NULL;
+    PyObject *decode =
+        decoders && type < PyTuple_GET_SIZE(decoders) ? PyTuple_GET_ITEM(decoders, type) : NULL;
     if (type == TYPE_PLAIN && !bytes_bounded(data))
         decode = NULL;
     bool garbage = type != TYPE_UTF8 && !decode;

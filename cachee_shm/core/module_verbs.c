@@ -4,7 +4,8 @@
 static void note_age(const SegmentObject *s, const struct entry_ref *e, enum finding f, struct age *age)
 {
     if (UNLIKELY(age != NULL) && f != FOUND_NOTHING)
-        *age = (struct age){.expires_ms = entry_expires_ms(e), .now_ms = clock_ms(&s->a), .load_ms = entry_load_ms(e)};
+        *age = (struct age){
+            .expires_ms = entry_expires_ms(e), .now_ms = clock_ms(&s->a), .load_ms = entry_load_ms(e)};
 }
 
 /* FOUND (or FOUND_STALE) with a new reference in *out, FOUND_NOTHING, or -1 with an error set. */
@@ -93,8 +94,8 @@ static PyObject *Segment_lookup(SegmentObject *s, PyObject *key)
     return Py_BuildValue("(NN)", found ? value : Py_NewRef(Py_None), PyBool_FromLong(found));
 }
 
-/* For loading.py: find(key, counted) -> (state, value) with state 0 miss, 1 fresh, 2 stale. A caller that looks
- * again while it waits counts once. */
+/* For loading.py: find(key, counted) -> (state, value) with state 0 miss, 1 fresh, 2 stale. A caller that
+ * looks again while it waits counts once. */
 static PyObject *Segment_find(SegmentObject *s, PyObject *const *args, Py_ssize_t n)
 {
     PyObject *value;
@@ -110,8 +111,9 @@ static PyObject *Segment_find(SegmentObject *s, PyObject *const *args, Py_ssize_
 
 enum { ASKED_AHEAD = 16 };
 
-/* What the next lookups will wait for is asked for, of all of them at once: first their buckets, then their entries. A hint: it
- * changes nothing, and the lookups begin anew. It reads buckets, so it enters: the file may have been cut. False: an error is set. */
+/* What the next lookups will wait for is asked for, of all of them at once: first their buckets, then their
+ * entries. A hint: it changes nothing, and the lookups begin anew. It reads buckets, so it enters: the file
+ * may have been cut. False: an error is set. */
 static bool ask_ahead(SegmentObject *s, PyObject *held, Py_ssize_t from)
 {
     uint64_t hashes[ASKED_AHEAD];
@@ -224,11 +226,13 @@ static int write_nowhere(SegmentObject *s, const struct request *r, const struct
 static int write_fill(SegmentObject *s, const struct request *r, struct write *w)
 {
     count(&s->a, STAT_LOADS, 1);
-    return w->store_nothing ? STORE_NOTHING : cache_fill(&s->a, w, token_position(s, r->token), r->started_ms);
+    return w->store_nothing ? STORE_NOTHING
+                            : cache_fill(&s->a, w, token_position(s, r->token), r->started_ms);
 }
 
-/* Within a transaction that writes nothing is stored: what replaces a value is announced when the transaction ends. What is
- * of this host alone is no copy of the origin's: it may be added. 1: kept; 0: do it; -1: an error is set. */
+/* Within a transaction that writes nothing is stored: what replaces a value is announced when the transaction
+ * ends. What is of this host alone is no copy of the origin's: it may be added. 1: kept; 0: do it; -1: an
+ * error is set. */
 static int kept_for_later(SegmentObject *s, const struct request *r, const struct key *k)
 {
     if (r->kind == WRITE_SET || r->kind == WRITE_FENCED)
@@ -265,11 +269,13 @@ static int run_write(SegmentObject *s, struct request *r, const struct key *k)
     }
 }
 
-/* Once, a corrupt segment is left for its successor (whose peers see a new incarnation); not again and again. */
+/* Once, a corrupt segment is left for its successor (whose peers see a new incarnation); not again and
+ * again. */
 static void corrupt_again(void)
 {
-    fail(errors.segment_retired, "The segment was found corrupt or removed, and its successor too. Nothing was stored or announced. "
-                                 "See who else writes into it, or removes it.");
+    fail(errors.segment_retired,
+         "The segment was found corrupt or removed, and its successor too. Nothing was stored or announced. "
+         "See who else writes into it, or removes it.");
 }
 
 static int delete_one(SegmentObject *s, const struct key *k)
@@ -309,7 +315,8 @@ static void drop(SegmentObject *s, const struct key *k, bool local)
         cache_delete(&s->a, hash);
 }
 
-/* A write that fails must not leave an older value to be read (as memcached does it). Fills and adds replace nothing. */
+/* A write that fails must not leave an older value to be read (as memcached does it). Fills and adds replace
+ * nothing. */
 static void drop_older(SegmentObject *s, const struct request *r, const struct key *k)
 {
     PyObject *type, *value, *trace;
@@ -329,10 +336,11 @@ static void value_too_large(const SegmentObject *s, const struct request *r, PyO
     unsigned most = value_bytes_max(&s->a);
     PyObject *name = repr_of(key);
     if (name)
-        fail(errors.value_too_large, "The value of %U has %zd bytes encoded; this segment takes at most %u. It was not stored, and "
-                                 "%s. Store less, or give the namespace more memory (a value takes up to an eighth of it, "
-                                 "16 MiB at most).",
-         name, n, most, older);
+        fail(errors.value_too_large,
+             "The value of %U has %zd bytes encoded; this segment takes at most %u. It was not stored, and "
+             "%s. Store less, or give the namespace more memory (a value takes up to an eighth of it, "
+             "16 MiB at most).",
+             name, n, most, older);
     Py_XDECREF(name);
 }
 
@@ -368,8 +376,8 @@ static int write_value(SegmentObject *s, struct request *r, PyObject *key, PyObj
 static const char *const set_names[] = {"key", "value", "ttl", "tags", "local"};
 
 /* False: an error is set, and there is nothing to release. */
-static bool request_from(SegmentObject *s, enum write_kind kind, PyObject *ttl, PyObject *tags, PyObject *local,
-                         struct request *r)
+static bool request_from(SegmentObject *s, enum write_kind kind, PyObject *ttl, PyObject *tags,
+                         PyObject *local, struct request *r)
 {
     r->kind = kind;
     r->tags = NULL;
@@ -395,7 +403,8 @@ static PyObject *Segment_set(SegmentObject *s, PyObject *const *args, Py_ssize_t
 {
     PyObject *in[5];
     struct request r;
-    if (!parse_args("set", set_names, 2, 5, args, n, kwnames, in) || !request_from(s, WRITE_SET, in[2], in[3], in[4], &r))
+    if (!parse_args("set", set_names, 2, 5, args, n, kwnames, in) ||
+        !request_from(s, WRITE_SET, in[2], in[3], in[4], &r))
         return NULL;
     return stored(s, &r, in[0], in[1]);
 }
@@ -404,7 +413,8 @@ static PyObject *Segment_add(SegmentObject *s, PyObject *const *args, Py_ssize_t
 {
     PyObject *in[5];
     struct request r;
-    if (!parse_args("add", set_names, 2, 5, args, n, kwnames, in) || !request_from(s, WRITE_ADD, in[2], in[3], in[4], &r))
+    if (!parse_args("add", set_names, 2, 5, args, n, kwnames, in) ||
+        !request_from(s, WRITE_ADD, in[2], in[3], in[4], &r))
         return NULL;
     return stored(s, &r, in[0], in[1]);
 }
@@ -418,10 +428,12 @@ static PyObject *Segment_fill(SegmentObject *s, PyObject *const *args, Py_ssize_
     if (n != 8)
         return fail(PyExc_TypeError, "_fill takes 8 arguments");
     uint64_t token, started, grace;
-    if (!number64_from(args[2], &token) || !number64_from(args[3], &started) || !number64_from(args[5], &grace))
+    if (!number64_from(args[2], &token) || !number64_from(args[3], &started) ||
+        !number64_from(args[5], &grace))
         return NULL;
     if (grace > GRACE_MS_MAX)
-        return fail(errors.invalid_ttl, "stale is a number of seconds from 0 to 1e11. Nothing was read or written.");
+        return fail(errors.invalid_ttl,
+                    "stale is a number of seconds from 0 to 1e11. Nothing was read or written.");
     if (!request_from(s, WRITE_FILL, args[4], args[6], args[7], &r))
         return NULL;
     r.token = token;
@@ -435,7 +447,8 @@ static double chance(void)
 {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
-    uint64_t mixed = fold_multiply((uint64_t)t.tv_nsec << 32 ^ (uint64_t)t.tv_sec ^ (uint64_t)getpid(), 0x9e3779b97f4a7c15ull);
+    uint64_t mixed = fold_multiply((uint64_t)t.tv_nsec << 32 ^ (uint64_t)t.tv_sec ^ (uint64_t)getpid(),
+                                   0x9e3779b97f4a7c15ull);
     return (double)(mixed >> 11) / 9007199254740992.0; /* 2^53 */
 }
 
@@ -481,7 +494,8 @@ static PyObject *Segment_set_fenced(SegmentObject *s, PyObject *const *args, Py_
 /* The items of set_many's mapping as a list of pairs, each with a key; NULL: an error is set. */
 static PyObject *items_held(PyObject *mapping)
 {
-    static const char *const what = "set_many takes a mapping: its items() are pairs of key and value. Nothing was written.";
+    static const char *const what =
+        "set_many takes a mapping: its items() are pairs of key and value. Nothing was written.";
     struct key unused;
     bool is_mapping = PyDict_Check(mapping) || PyObject_HasAttrString(mapping, "items");
     PyObject *items = is_mapping ? PyMapping_Items(mapping) : fail(PyExc_TypeError, "%s", what);
@@ -496,12 +510,14 @@ static PyObject *items_held(PyObject *mapping)
     return items;
 }
 
-/* One item of set_many: false with an error set, or the key is added to `failed` if its value was not stored. */
+/* One item of set_many: false with an error set, or the key is added to `failed` if its value was not
+ * stored. */
 static bool set_item(SegmentObject *s, struct request *r, PyObject *item, PyObject *failed)
 {
     PyObject *key = PyTuple_GET_ITEM(item, 0);
     int result = write_value(s, r, key, PyTuple_GET_ITEM(item, 1));
-    if (result < 0 && !PyErr_ExceptionMatches(errors.value_too_large) && !PyErr_ExceptionMatches(errors.unserializable))
+    if (result < 0 && !PyErr_ExceptionMatches(errors.value_too_large) &&
+        !PyErr_ExceptionMatches(errors.unserializable))
         return false;
     PyErr_Clear();
     return result == STORED || result == STORE_NOTHING || PyList_Append(failed, key) == 0;
@@ -512,7 +528,8 @@ static PyObject *Segment_set_many(SegmentObject *s, PyObject *const *args, Py_ss
     static const char *const names[] = {"mapping", "ttl", "tags", "local"};
     PyObject *in[4];
     struct request r;
-    if (!parse_args("set_many", names, 1, 4, args, n, kwnames, in) || !request_from(s, WRITE_SET, in[1], in[2], in[3], &r))
+    if (!parse_args("set_many", names, 1, 4, args, n, kwnames, in) ||
+        !request_from(s, WRITE_SET, in[1], in[2], in[3], &r))
         return NULL;
     PyObject *items = items_held(in[0]), *failed = items ? PyList_New(0) : NULL;
     for (Py_ssize_t i = 0; failed && i < PyList_GET_SIZE(items); i++)
@@ -535,7 +552,7 @@ static bool announced(SegmentObject *s, enum kept_kind kind, const struct key *k
     for (int tries = 0; tries < 2; tries++) {
         bool entered = enter(s);
         if (!entered && s->open && s->a.stand_in) /* an exception came while a segment was tried for */
-            verb(s, k); /* it is remembered */
+            verb(s, k);                           /* it is remembered */
         if (!entered)
             return false;
         *result = verb(s, k);
@@ -574,7 +591,8 @@ int Segment_ass_subscript(SegmentObject *s, PyObject *key, PyObject *value)
 {
     struct request r;
     if (value)
-        return request_from(s, WRITE_SET, NULL, NULL, NULL, &r) && write_value(s, &r, key, value) >= 0 ? 0 : -1;
+        return request_from(s, WRITE_SET, NULL, NULL, NULL, &r) && write_value(s, &r, key, value) >= 0 ? 0
+                                                                                                       : -1;
     int existed = delete_key(s, key);
     if (existed == 0)
         PyErr_SetObject(PyExc_KeyError, key);
@@ -637,28 +655,37 @@ static PyObject *Segment_hash(SegmentObject *s, PyObject *key)
 
 PyMethodDef module_verbs[] = {
     {"get", FAST(Segment_get), METH_FASTCALL | METH_KEYWORDS,
-     "get(key, default=None)\n--\n\nThe value of key (str or bytes), or default. Raises InvalidKey, KeyTooLong, Closed."},
+     "get(key, default=None)\n--\n\nThe value of key (str or bytes), or default. Raises InvalidKey, "
+     "KeyTooLong, Closed."},
     {"lookup", (PyCFunction)Segment_lookup, METH_O,
      "lookup(key)\n--\n\n(value, True), or (None, False): tells a stored None from a miss."},
     {"set", FAST(Segment_set), METH_FASTCALL | METH_KEYWORDS,
-     "set(key, value, ttl=<default_ttl>, tags=(), local=False)\n--\n\nStore value for ttl seconds (a number, a timedelta, "
-     "None: never expires, 0: announce and store nothing) and announce it to every host unless local. True if stored. "
+     "set(key, value, ttl=<default_ttl>, tags=(), local=False)\n--\n\nStore value for ttl seconds (a number, "
+     "a timedelta, "
+     "None: never expires, 0: announce and store nothing) and announce it to every host unless local. True "
+     "if stored. "
      "Raises InvalidKey, KeyTooLong, InvalidTTL, ValueTooLarge, Unserializable, Closed."},
     {"add", FAST(Segment_add), METH_FASTCALL | METH_KEYWORDS,
-     "add(key, value, ttl=<default_ttl>, tags=(), local=False)\n--\n\nStore value if this host holds none for key. True if "
+     "add(key, value, ttl=<default_ttl>, tags=(), local=False)\n--\n\nStore value if this host holds none "
+     "for key. True if "
      "this call stored it: of concurrent calls on a host, exactly one does."},
     {"delete", (PyCFunction)Segment_delete, METH_O,
      "delete(key)\n--\n\nEvict key here and, announced, on every host. True if this host held it."},
     {"touch", FAST(Segment_touch), METH_FASTCALL | METH_KEYWORDS,
-     "touch(key, ttl=<default_ttl>)\n--\n\nGive key a new lifetime in seconds on this host. False on a miss."},
-    {"get_many", (PyCFunction)Segment_get_many, METH_O, "get_many(keys)\n--\n\nA dict of the keys that were found."},
+     "touch(key, ttl=<default_ttl>)\n--\n\nGive key a new lifetime in seconds on this host. False on a "
+     "miss."},
+    {"get_many", (PyCFunction)Segment_get_many, METH_O,
+     "get_many(keys)\n--\n\nA dict of the keys that were found."},
     {"set_many", FAST(Segment_set_many), METH_FASTCALL | METH_KEYWORDS,
-     "set_many(mapping, ttl=<default_ttl>, tags=(), local=False)\n--\n\nset() for each item. A list of the keys whose value "
+     "set_many(mapping, ttl=<default_ttl>, tags=(), local=False)\n--\n\nset() for each item. A list of the "
+     "keys whose value "
      "was not stored."},
-    {"delete_many", (PyCFunction)Segment_delete_many, METH_O, "delete_many(keys)\n--\n\ndelete() for each key."},
+    {"delete_many", (PyCFunction)Segment_delete_many, METH_O,
+     "delete_many(keys)\n--\n\ndelete() for each key."},
     {"delete_tags", FAST(Segment_delete_tags), METH_FASTCALL,
      "delete_tags(*tags)\n--\n\nEvict every entry that carries one of the tags, on every host."},
-    {"clear", (PyCFunction)Segment_clear, METH_NOARGS, "clear()\n--\n\nEvict everything in the namespace, on every host."},
+    {"clear", (PyCFunction)Segment_clear, METH_NOARGS,
+     "clear()\n--\n\nEvict everything in the namespace, on every host."},
     {"_find", FAST(Segment_find), METH_FASTCALL, NULL},
     {"_token", (PyCFunction)Segment_token, METH_NOARGS, NULL},
     {"_fill", FAST(Segment_fill), METH_FASTCALL, NULL},

@@ -1,21 +1,21 @@
 /* module_writing.c - `with cache.writing(key) as w`: a write of the origin, with its cache entry.
  *
- * The intent is left on entering and settled on leaving, both in here: no byte code lies between an intent and the block
- * that owes it. Between the block's last byte code and its leaving an exception may come all the same (a signal handler's).
- * Then nobody calls __exit__. So `__exit__` is a descriptor: what `with` looks up before it enters, and keeps on its stack,
- * is an Exit, made for this one block and known to nobody else. The interpreter drops it as it unwinds, and its death leaves
- * the block as an exception does. A Writing that is kept in a variable, or a traceback that is kept, changes nothing of that.
+ * The intent is left on entering and settled on leaving, both in here: no byte code lies between an intent
+ * and the block that owes it. Between the block's last byte code and its leaving an exception may come all
+ * the same (a signal handler's). Then nobody calls __exit__. So `__exit__` is a descriptor: what `with` looks
+ * up before it enters, and keeps on its stack, is an Exit, made for this one block and known to nobody else.
+ * The interpreter drops it as it unwinds, and its death leaves the block as an exception does. A Writing that
+ * is kept in a variable, or a traceback that is kept, changes nothing of that.
  *
  * Who calls __enter__ by hand has no Exit. Its intent stays until __exit__ is called, or the process ends.
  */
 #include "module.h"
 
 typedef struct { /* one block: what it owes, and what is to be stored when it ends */
-    PyObject_HEAD
-    SegmentObject *s;
+    PyObject_HEAD SegmentObject *s;
     PyObject *key;
-    PyObject *value, *ttl, *tags; /* value NULL: nothing was set */
-    PyObject *stored;             /* None until the block has ended */
+    PyObject *value, *ttl, *tags;       /* value NULL: nothing was set */
+    PyObject *stored;                   /* None until the block has ended */
     uint64_t token, started_ms, intent; /* intent: the number of an open block, see module_owed.c */
     bool open;
 } WriteObject;
@@ -23,11 +23,11 @@ typedef struct { /* one block: what it owes, and what is to be stored when it en
 struct ExitObject;
 
 typedef struct {
-    PyObject_HEAD
-    SegmentObject *s;
+    PyObject_HEAD SegmentObject *s;
     PyObject *key;
-    WriteObject *write;      /* of the last entry, or NULL */
-    struct ExitObject *next; /* looked up last, for the block that is entered next; borrowed: it ends this as it dies */
+    WriteObject *write; /* of the last entry, or NULL */
+    /* looked up last, for the block that is entered next; borrowed: it ends this as it dies */
+    struct ExitObject *next;
 } WritingObject;
 
 static PyTypeObject *write_type, *writing_type;
@@ -89,8 +89,10 @@ static PyObject *Write_set(WriteObject *w, PyObject *const *args, Py_ssize_t n, 
     if (!parse_args("set", names, 1, 3, args, n, kwnames, in))
         return NULL;
     if (!w->open)
-        return fail(PyExc_RuntimeError, "This writing block has ended: what it was given is stored or deleted. Nothing was changed "
-                                        "now. Enter a block with cache.writing(key).");
+        return fail(
+            PyExc_RuntimeError,
+            "This writing block has ended: what it was given is stored or deleted. Nothing was changed "
+            "now. Enter a block with cache.writing(key).");
     PyObject *tags;
     if (!ttl_from(w->s, in[1], &ttl_ms, &nothing) || !tags_held(in[2], &tags))
         return NULL;
@@ -116,8 +118,9 @@ static bool delete_key_of(WriteObject *w)
 /* A new reference to whether it was stored, or NULL with an error set. */
 static PyObject *store(WriteObject *w)
 {
-    PyObject *stored = PyObject_CallMethod((PyObject *)w->s, "_set_fenced", "OOKKOO", w->key, w->value, (unsigned long long)w->token,
-                                           (unsigned long long)w->started_ms, w->ttl, w->tags);
+    PyObject *stored =
+        PyObject_CallMethod((PyObject *)w->s, "_set_fenced", "OOKKOO", w->key, w->value,
+                            (unsigned long long)w->token, (unsigned long long)w->started_ms, w->ttl, w->tags);
     if (stored)
         return stored;
     PyObject *type, *error, *trace; /* of the value, its size: the origin was written all the same */
@@ -128,7 +131,8 @@ static PyObject *store(WriteObject *w)
     return NULL;
 }
 
-/* A segment that was retired meanwhile is attached anew first, by Python code: there an exception may come. */
+/* A segment that was retired meanwhile is attached anew first, by Python code: there an exception may
+ * come. */
 static PyObject *delete_for_sure(WriteObject *w)
 {
     PyObject *type, *error, *trace;
@@ -203,8 +207,7 @@ static PyObject *Writing_new(PyTypeObject *type, PyObject *args, PyObject *keywo
 /* ---- the exit of one block ---- */
 
 typedef struct ExitObject {
-    PyObject_HEAD
-    WritingObject *w;
+    PyObject_HEAD WritingObject *w;
     WriteObject *write; /* of its block; NULL: not entered, or entered by hand */
     bool awaited;
 } ExitObject;
@@ -260,8 +263,9 @@ static bool enter_block(WritingObject *w, ExitObject *exit)
         return false;
     if (w->write && w->write->open) {
         Py_DECREF(write);
-        fail(PyExc_RuntimeError, "This writing block is open already: in a block around this one, or in another task or thread. "
-                                 "Nothing was changed. Give each block an object of its own: cache.writing(key).");
+        fail(PyExc_RuntimeError,
+             "This writing block is open already: in a block around this one, or in another task or thread. "
+             "Nothing was changed. Give each block an object of its own: cache.writing(key).");
         return false;
     }
     if (!key_from(w->key, &k) || !enter(w->s) || !block_begin(w->s, &k, &write->intent)) {
@@ -287,7 +291,8 @@ static ExitObject *next_exit(WritingObject *w)
 static WriteObject *entered(WritingObject *w)
 {
     if (!w->write)
-        fail(PyExc_RuntimeError, "This writing block was not entered yet. Nothing was changed. Use `with cache.writing(key) as w`.");
+        fail(PyExc_RuntimeError, "This writing block was not entered yet. Nothing was changed. Use `with "
+                                 "cache.writing(key) as w`.");
     return w->write;
 }
 
@@ -336,8 +341,7 @@ static PyObject *Writing_stored(WritingObject *w, void *unused)
 /* ---- async with ---- */
 
 typedef struct { /* enters or leaves at its first step; without one, it does nothing */
-    PyObject_HEAD
-    WritingObject *w;
+    PyObject_HEAD WritingObject *w;
     ExitObject *exit; /* of its `async with`; NULL: entered by hand */
     bool enters, raised, over;
 } StepObject;
@@ -426,8 +430,7 @@ static PyObject *Exit_call(ExitObject *e, PyObject *args, PyObject *unused)
 }
 
 typedef struct {
-    PyObject_HEAD
-    bool awaited;
+    PyObject_HEAD bool awaited;
 } ExitsObject;
 
 /* Of a Writing: the exit of its next block. Of the type: itself, which is called with a Writing first. */
@@ -444,15 +447,18 @@ static PyObject *Exits_call(ExitsObject *exits, PyObject *args, PyObject *unused
     (void)unused;
     Py_ssize_t n = PyTuple_GET_SIZE(args);
     if (n < 1 || !PyObject_TypeCheck(PyTuple_GET_ITEM(args, 0), writing_type))
-        return fail(PyExc_TypeError, "__exit__ is called with the object of a writing block first. Nothing was changed.");
-    return leave((WritingObject *)PyTuple_GET_ITEM(args, 0), NULL, exits->awaited, n > 1 && PyTuple_GET_ITEM(args, 1) != Py_None);
+        return fail(PyExc_TypeError,
+                    "__exit__ is called with the object of a writing block first. Nothing was changed.");
+    return leave((WritingObject *)PyTuple_GET_ITEM(args, 0), NULL, exits->awaited,
+                 n > 1 && PyTuple_GET_ITEM(args, 1) != Py_None);
 }
 
 /* ---- types ---- */
 
-static const char set_doc[] = "set(value, ttl=<default_ttl>, tags=())\n--\n\nWhat the origin holds now; stored when the block "
-                              "ends. The last call counts. ttl: seconds, a timedelta, None for ever. Raises InvalidTTL, "
-                              "InvalidKey and KeyTooLong (of tags) at once, and RuntimeError outside of the block.";
+static const char set_doc[] =
+    "set(value, ttl=<default_ttl>, tags=())\n--\n\nWhat the origin holds now; stored when the block "
+    "ends. The last call counts. ttl: seconds, a timedelta, None for ever. Raises InvalidTTL, "
+    "InvalidKey and KeyTooLong (of tags) at once, and RuntimeError outside of the block.";
 
 static PyMethodDef write_methods[] = {
     {"set", FAST(Write_set), METH_FASTCALL | METH_KEYWORDS, set_doc},
@@ -493,10 +499,14 @@ static PyType_Slot write_slots[] = {
 static PyType_Slot writing_slots[] = {
     {Py_tp_doc,
      "A write of the origin, with its cache entry: `with cache.writing(key) as w: db.save(x); w.set(x)`.\n\n"
-     "On entering, the key's hash is left in the roster as an intent (if this process dies inside, the sweep announces it) and "
-     "a token is taken. On leaving, the value given to `set` is announced and stored, unless the key was written by somebody "
-     "else since: then it is announced only. Without `set`, or after an exception, the key is deleted. Commit the origin's "
-     "transaction inside the block: the announcement follows at its end, and a peer that reloads earlier would find the old "
+     "On entering, the key's hash is left in the roster as an intent (if this process dies inside, the sweep "
+     "announces it) and "
+     "a token is taken. On leaving, the value given to `set` is announced and stored, unless the key was "
+     "written by somebody "
+     "else since: then it is announced only. Without `set`, or after an exception, the key is deleted. "
+     "Commit the origin's "
+     "transaction inside the block: the announcement follows at its end, and a peer that reloads earlier "
+     "would find the old "
      "row. An object can be entered again after its block has ended, not while it is open."},
     {Py_tp_new, Writing_new},
     {Py_tp_dealloc, Writing_dealloc},
@@ -533,12 +543,14 @@ static PyType_Slot step_slots[] = {
 static PyType_Spec specs[] = {
     {"cachee_shm._core.Write", sizeof(WriteObject), 0,
      Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION, write_slots},
-    {"cachee_shm._core.Writing", sizeof(WritingObject), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, writing_slots},
+    {"cachee_shm._core.Writing", sizeof(WritingObject), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+     writing_slots},
     {"cachee_shm._core.WritingStep", sizeof(StepObject), 0,
      Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION, step_slots},
     {"cachee_shm._core.WritingExit", sizeof(ExitObject), 0,
      Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION, exit_slots},
-    {"cachee_shm._core.WritingExits", sizeof(ExitsObject), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, exits_slots},
+    {"cachee_shm._core.WritingExits", sizeof(ExitsObject), 0,
+     Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, exits_slots},
 };
 
 static bool add_exit(PyTypeObject *exits_type, const char *name, bool awaited)
@@ -560,6 +572,7 @@ bool writing_ready(PyObject *module)
     exit_type = (PyTypeObject *)PyType_FromSpec(&specs[3]);
     PyTypeObject *exits_type = (PyTypeObject *)PyType_FromSpec(&specs[4]);
     return write_type && writing_type && step_type && exit_type && exits_type &&
-           add_exit(exits_type, "__exit__", false) && add_exit(exits_type, "__aexit__", true) && PyModule_AddObjectRef(module, "Write", (PyObject *)write_type) == 0 &&
+           add_exit(exits_type, "__exit__", false) && add_exit(exits_type, "__aexit__", true) &&
+           PyModule_AddObjectRef(module, "Write", (PyObject *)write_type) == 0 &&
            PyModule_AddObjectRef(module, "Writing", (PyObject *)writing_type) == 0;
 }

@@ -3,7 +3,7 @@
 
 #include <stdint.h>
 
-struct item { /* one header */
+struct item {              /* one header */
     unsigned length_bytes; /* of the number behind its first byte */
     unsigned per;          /* items that follow for each that the number counts: 1 of an array, 2 of a map */
     uint64_t bytes;        /* that follow whatever the number is */
@@ -14,7 +14,8 @@ struct item { /* one header */
 /* Of the first bytes 0xc0 to 0xdf. */
 static struct item msgpack_item_of_code(unsigned char c)
 {
-    static const unsigned char fixed[] = {4, 8, 1, 2, 4, 8, 1, 2, 4, 8, 2, 3, 5, 9, 17}; /* from float 32 to fixext 16 */
+    /* from float 32 to fixext 16 */
+    static const unsigned char fixed[] = {4, 8, 1, 2, 4, 8, 1, 2, 4, 8, 2, 3, 5, 9, 17};
     if (c <= 0xc3)
         return (struct item){0};
     if (c <= 0xc6)

@@ -13,7 +13,14 @@
 enum { OLDER_FINISH_RECORDS = 1 << 20, ROSTER_SLOT_BYTES_MAX = 1 << 16, FENCES_PER_RING_SLOT_MAX = 1024 };
 
 /* Layout 2, whose header says less of itself. */
-enum { TWO = 2, TWO_ROSTER_SLOT = 320, TWO_SOURCE_SLOT = 128, TWO_LEASE = 8, TWO_FENCES = 16, TWO_DOORBELL_AT = 704 };
+enum {
+    TWO = 2,
+    TWO_ROSTER_SLOT = 320,
+    TWO_SOURCE_SLOT = 128,
+    TWO_LEASE = 8,
+    TWO_FENCES = 16,
+    TWO_DOORBELL_AT = 704
+};
 
 /* The source of records that stand for what other hosts, or this host's other segment, announced. */
 enum { SOURCE_ELSEWHERE = META_SOURCE_BITS };
@@ -24,7 +31,10 @@ static uint64_t older_up_to_64(uint64_t at) { return (at + 63) / 64 * 64; }
 
 static struct kept older_places_of_two(const struct header *h)
 {
-    struct kept k = {.layout = TWO, .roster_slots = h->roster_slots, .roster_slot_bytes = TWO_ROSTER_SLOT, .doorbell_at = TWO_DOORBELL_AT};
+    struct kept k = {.layout = TWO,
+                     .roster_slots = h->roster_slots,
+                     .roster_slot_bytes = TWO_ROSTER_SLOT,
+                     .doorbell_at = TWO_DOORBELL_AT};
     k.ring_slots = h->ring_slots;
     k.tag_slots = h->tag_slots;
     k.fences_per_ring_slot = TWO_FENCES;
@@ -54,13 +64,16 @@ static bool older_believable(const struct kept *k, uint64_t file_bytes, uint64_t
 {
     uint64_t fences = (uint64_t)k->ring_slots * k->fences_per_ring_slot;
     *end = HEADER_BYTES;
-    return older_is_power_of_two(k->ring_slots) && k->ring_slots <= 1u << 24 && older_is_power_of_two(k->fences_per_ring_slot) &&
-           k->fences_per_ring_slot <= FENCES_PER_RING_SLOT_MAX && k->tag_slots >= 1 && k->tag_slots <= 1u << 24 &&
-           k->roster_slots <= ROSTER_SLOTS_MAX && k->roster_slot_bytes >= 8 && k->roster_slot_bytes % 8 == 0 &&
-           k->roster_slot_bytes <= ROSTER_SLOT_BYTES_MAX && k->doorbell_at % 8 == 0 && k->doorbell_at <= KEPT_AT - 8 &&
+    return older_is_power_of_two(k->ring_slots) && k->ring_slots <= 1u << 24 &&
+           older_is_power_of_two(k->fences_per_ring_slot) &&
+           k->fences_per_ring_slot <= FENCES_PER_RING_SLOT_MAX && k->tag_slots >= 1 &&
+           k->tag_slots <= 1u << 24 && k->roster_slots <= ROSTER_SLOTS_MAX && k->roster_slot_bytes >= 8 &&
+           k->roster_slot_bytes % 8 == 0 && k->roster_slot_bytes <= ROSTER_SLOT_BYTES_MAX &&
+           k->doorbell_at % 8 == 0 && k->doorbell_at <= KEPT_AT - 8 &&
            older_fits(k->roster_at, (uint64_t)k->roster_slots * k->roster_slot_bytes, file_bytes, end) &&
            older_fits(k->ring_at, (uint64_t)k->ring_slots * sizeof(pair128), file_bytes, end) &&
-           older_fits(k->fences_at, fences * 8, file_bytes, end) && older_fits(k->own_writes_at, fences * 4, file_bytes, end) &&
+           older_fits(k->fences_at, fences * 8, file_bytes, end) &&
+           older_fits(k->own_writes_at, fences * 4, file_bytes, end) &&
            older_fits(k->tag_fences_at, (uint64_t)k->tag_slots * 8, file_bytes, end) &&
            older_fits(k->own_tags_at, (uint64_t)k->tag_slots * 4, file_bytes, end);
 }
@@ -123,7 +136,8 @@ enum older_state older_open(struct older *o, int fd, const struct attachment *mi
     if (!o->a.base)
         return OLDER_FAILED;
     older_point_into(o, &k);
-    o->same_keys = memcmp(((struct header *)(void *)page)->hash_key, mine->hash_key, sizeof mine->hash_key) == 0;
+    o->same_keys =
+        memcmp(((struct header *)(void *)page)->hash_key, mine->hash_key, sizeof mine->hash_key) == 0;
     return OLDER_OPEN;
 }
 
@@ -154,8 +168,8 @@ static bool older_evict(struct attachment *mine, enum record_kind kind, uint64_t
     return s != RING_CORRUPT;
 }
 
-/* What a record there says of this host's keys. A kind that this build does not know, or digest bits where it knows none,
- * may stand for more than one key. */
+/* What a record there says of this host's keys. A kind that this build does not know, or digest bits where it
+ * knows none, may stand for more than one key. */
 static bool older_announce(const struct older *o, struct attachment *mine, const struct record *r)
 {
     if (r->source)
@@ -203,8 +217,8 @@ bool older_relay(struct older *o, struct attachment *mine, uint32_t records_max)
     return good;
 }
 
-/* Its entries go with the record, the local ones with clear_own. A position that was given: what is filled or set from now
- * on is not below it. */
+/* Its entries go with the record, the local ones with clear_own. A position that was given: what is filled or
+ * set from now on is not below it. */
 void older_silence(struct older *o)
 {
     if (o->layout != TWO) {
@@ -227,7 +241,8 @@ static uint64_t older_time_there(const struct older *o, const struct attachment 
 
 void older_serve_until(struct older *o, const struct attachment *mine, uint64_t ms)
 {
-    store_release(&o->a.header->serve_until_ms, o->layout == TWO ? older_time_there(o, mine, ms) : SERVE_NOTHING);
+    store_release(&o->a.header->serve_until_ms,
+                  o->layout == TWO ? older_time_there(o, mine, ms) : SERVE_NOTHING);
 }
 
 void older_vouch(struct older *o, const struct attachment *mine, uint64_t until_ms)
@@ -244,8 +259,8 @@ static bool older_served_by_another(const struct older *o, const struct attachme
            load_acquire(&o->kept->relayed_generation) != load_acquire(&o->a.header->bridge_generation);
 }
 
-/* The older one's stays the higher one, so that peers follow it if its own bridge comes back; and if that one has served it
- * meanwhile, this one's goes above it first, so that they follow this one. */
+/* The older one's stays the higher one, so that peers follow it if its own bridge comes back; and if that one
+ * has served it meanwhile, this one's goes above it first, so that they follow this one. */
 static void older_order_incarnations(struct older *o, struct attachment *mine)
 {
     uint64_t theirs = load_acquire(&o->a.header->incarnation);
@@ -270,7 +285,8 @@ enum older_taken older_take(struct older *o, struct attachment *mine)
         store_release(&o->a.header->pump_cursor, tail);
         store_release(&o->kept->relayed_to, load_acquire(&mine->header->incarnation));
     }
-    store_release(&o->kept->relayed_generation, generation); /* last: a death before it only makes it first once more */
+    /* last: a death before it only makes it first once more */
+    store_release(&o->kept->relayed_generation, generation);
     return OLDER_TAKEN;
 }
 

@@ -47,11 +47,15 @@ static uint64_t pages_life_of(const struct attachment *a, uint32_t page)
 
 static uint32_t pages_life_writer(uint64_t life) { return (life >> 16) & 0xffff; }
 
-static bool pages_written_by_somebody(const struct attachment *a, uint32_t page) { return pages_life_writer(pages_life_of(a, page)) != 0; }
+static bool pages_written_by_somebody(const struct attachment *a, uint32_t page)
+{
+    return pages_life_writer(pages_life_of(a, page)) != 0;
+}
 
 static void pages_note_writer(struct attachment *a, uint32_t page, uint64_t word)
 {
-    store_release(&a->page_notes[page].life, pages_life_word(page, page_generation(word), a->slot + 1)); /* LIFE */
+    store_release(&a->page_notes[page].life,
+                  pages_life_word(page, page_generation(word), a->slot + 1)); /* LIFE */
 }
 
 static void pages_note_no_writer(struct attachment *a, uint32_t page, uint32_t slot)
@@ -72,12 +76,14 @@ static uint64_t pages_next_generation(const struct attachment *a, uint32_t page,
 
 bool entry_read_more(const struct attachment *a, struct entry_ref *e)
 {
-    bool has_lifetime = e->stored_word & ENTRY_LIFETIME && e->place.off <= a->geo.page_bytes - (ENTRY_HEADER_WORDS + 1) * 8;
+    bool has_lifetime =
+        e->stored_word & ENTRY_LIFETIME && e->place.off <= a->geo.page_bytes - (ENTRY_HEADER_WORDS + 1) * 8;
     e->lifetime = has_lifetime ? load_relaxed(&e->at[ENTRY_HEADER_WORDS]) : 0;
     e->tags = (e->stored_word >> ENTRY_TAGS_SHIFT) & ENTRY_TAGS_BITS;
     e->key_at = e->at + ENTRY_HEADER_WORDS + entry_lifetime_words(e) + e->tags;
-    return e->key_bytes <= KEY_BYTES_MAX && e->tags <= TAGS_MAX && e->value_bytes <= SPANS_MAX * a->span_bytes &&
-           entry_body_bytes(a, e) <= a->geo.page_bytes && e->place.off + entry_size(a, e) <= a->geo.page_bytes;
+    return e->key_bytes <= KEY_BYTES_MAX && e->tags <= TAGS_MAX &&
+           e->value_bytes <= SPANS_MAX * a->span_bytes && entry_body_bytes(a, e) <= a->geo.page_bytes &&
+           e->place.off + entry_size(a, e) <= a->geo.page_bytes;
 }
 
 /* ---- dead bytes ----
@@ -156,12 +162,19 @@ static uint64_t pages_watermark_word(uint32_t page, uint64_t generation, uint32_
     return what | (pages_checked(page, what ^ generation << 32)) << 32;
 }
 
-static enum open_slot pages_gap_of(enum page_queue queue) { return queue == QUEUE_SMALL ? OPEN_SMALL_GAP : OPEN_MAIN_GAP; }
-static enum open_slot pages_open_of(enum page_queue queue) { return queue == QUEUE_SMALL ? OPEN_SMALL : OPEN_MAIN; }
+static enum open_slot pages_gap_of(enum page_queue queue)
+{
+    return queue == QUEUE_SMALL ? OPEN_SMALL_GAP : OPEN_MAIN_GAP;
+}
+static enum open_slot pages_open_of(enum page_queue queue)
+{
+    return queue == QUEUE_SMALL ? OPEN_SMALL : OPEN_MAIN;
+}
 
 bool pages_fit(const struct attachment *a, enum page_queue queue, uint32_t bytes, struct place *place)
 {
-    return pages_fits(a, pages_gap_of(queue), bytes, place) || pages_fits(a, pages_open_of(queue), bytes, place);
+    return pages_fits(a, pages_gap_of(queue), bytes, place) ||
+           pages_fits(a, pages_open_of(queue), bytes, place);
 }
 
 static struct open_page *pages_open_page_of(struct attachment *a, const struct place *place)
@@ -172,18 +185,21 @@ static struct open_page *pages_open_page_of(struct attachment *a, const struct p
     return &a->open[slot];
 }
 
-void pages_commit(struct attachment *a, const struct place *place, uint32_t bytes, uint32_t entries, uint64_t ends_ms)
+void pages_commit(struct attachment *a, const struct place *place, uint32_t bytes, uint32_t entries,
+                  uint64_t ends_ms)
 {
     struct open_page *o = pages_open_page_of(a, place);
     struct page_note *note = &a->page_notes[o->page];
     uint64_t expires = ends_ms ? ends_ms : UINT64_MAX;
-    if (load_relaxed(&page_at(a, place->page, place->off)[ENTRY_STORED]) >> ENTRY_TAGS_SHIFT & ENTRY_TAGS_BITS)
+    if (load_relaxed(&page_at(a, place->page, place->off)[ENTRY_STORED]) >> ENTRY_TAGS_SHIFT &
+        ENTRY_TAGS_BITS)
         store_relaxed(&note->tags_seen, 0);
     o->off += bytes;
     o->entries += entries;
     if (expires > o->expires_ms)
         store_relaxed(&note->expires_ms, o->expires_ms = expires);
-    store_release(&note->watermark, pages_watermark_word(o->page, page_generation(o->word), o->entries, o->off)); /* WATERMARK */
+    store_release(&note->watermark, pages_watermark_word(o->page, page_generation(o->word), o->entries,
+                                                         o->off)); /* WATERMARK */
 }
 
 static void pages_seal(struct attachment *a, uint32_t page, uint64_t word)
@@ -251,7 +267,8 @@ bool pages_open_spare(struct attachment *a, enum page_queue queue)
     if (!pages_claim_spare(a, queue, &o))
         return false;
     fence_release(); /* PAGE: the new generation is seen before any new byte */
-    store_relaxed(&a->page_notes[o.page].watermark, pages_watermark_word(o.page, page_generation(o.word), 0, 0));
+    store_relaxed(&a->page_notes[o.page].watermark,
+                  pages_watermark_word(o.page, page_generation(o.word), 0, 0));
     store_relaxed(&a->page_notes[o.page].dead, pages_dead_word(page_generation(o.word), 0));
     store_relaxed(&a->page_notes[o.page].expires_ms, 0);
     store_relaxed(&a->page_notes[o.page].tags_seen, UINT64_MAX);
@@ -263,7 +280,8 @@ bool pages_open_spare(struct attachment *a, enum page_queue queue)
 bool pages_reopen(struct attachment *a, uint32_t page)
 {
     uint64_t word = load_acquire(&a->page_words[page]);
-    if (page_state(word) != PAGE_SEALED || page_queue(word) != QUEUE_SMALL || pages_written_by_somebody(a, page))
+    if (page_state(word) != PAGE_SEALED || page_queue(word) != QUEUE_SMALL ||
+        pages_written_by_somebody(a, page))
         return false;
     uint64_t open = page_word(page_generation(word), a->slot, QUEUE_SMALL, PAGE_OPEN);
     if (!cas(&a->page_words[page], &word, open))
@@ -290,7 +308,8 @@ bool pages_reopen(struct attachment *a, uint32_t page)
 bool pages_take_spare(struct attachment *a, uint32_t page)
 {
     uint64_t word = load_acquire(&a->page_words[page]);
-    bool holds_something = page_state(word) == PAGE_OPEN || page_state(word) == PAGE_SEALED || page_state(word) == PAGE_DRAIN;
+    bool holds_something =
+        page_state(word) == PAGE_OPEN || page_state(word) == PAGE_SEALED || page_state(word) == PAGE_DRAIN;
     bool mine = page_state(word) == PAGE_SPARE && page_owner(word) == a->slot;
     if (a->spares == SPARES_MAX || holds_something || mine || pages_written_by_somebody(a, page) ||
         !cas(&a->page_words[page], &word, page_word(page_generation(word), a->slot, QUEUE_SMALL, PAGE_SPARE)))
@@ -301,9 +320,11 @@ bool pages_take_spare(struct attachment *a, uint32_t page)
 
 /* The page has not been through other hands since it was seen: it would be the newest of its queue now, not
  * the oldest. */
-static bool pages_unchanged(const struct attachment *a, const struct sealed *seen, enum page_queue queue, uint64_t word)
+static bool pages_unchanged(const struct attachment *a, const struct sealed *seen, enum page_queue queue,
+                            uint64_t word)
 {
-    return page_state(word) == PAGE_SEALED && page_queue(word) == queue && load_relaxed(&a->page_notes[seen->page].stamp) == seen->stamp &&
+    return page_state(word) == PAGE_SEALED && page_queue(word) == queue &&
+           load_relaxed(&a->page_notes[seen->page].stamp) == seen->stamp &&
            !pages_written_by_somebody(a, seen->page);
 }
 
@@ -318,7 +339,8 @@ bool pages_take(struct attachment *a, const struct sealed *seen, enum page_queue
     uint32_t dead = pages_dead_bytes(a, page, word);
     bool compact = pages_compacts(queue, bytes, dead);
     /* What no word names need not be looked at. */
-    a->drain[queue] = (struct drain){.page = page, .off = dead >= bytes ? bytes : 0, .end = bytes, .compact = compact};
+    a->drain[queue] =
+        (struct drain){.page = page, .off = dead >= bytes ? bytes : 0, .end = bytes, .compact = compact};
     return true;
 }
 
@@ -329,7 +351,8 @@ void pages_drained(struct attachment *a, enum page_queue queue)
     bool keep = a->spares < SPARES_MAX;
     a->drain[queue].page = NO_PAGE;
     a->view.pages[queue] -= a->view.pages[queue] > 0;
-    uint64_t next = page_word(page_generation(word), keep ? a->slot : 0, QUEUE_SMALL, keep ? PAGE_SPARE : PAGE_FREE);
+    uint64_t next =
+        page_word(page_generation(word), keep ? a->slot : 0, QUEUE_SMALL, keep ? PAGE_SPARE : PAGE_FREE);
     if (pages_ours(a, word, PAGE_DRAIN) && cas(&a->page_words[page], &word, next) && keep)
         a->spare[a->spares++] = page;
 }

@@ -6,9 +6,9 @@
  *   SEALED of the small queue ── adopt ──▶ SEALED of the main queue
  *   what a dead process holds ── whoever holds the lock of its roster slot ──▶ SEALED; a spare one ──▶ FREE
  *
- * Only the owner writes into a page. A live owner's page is never taken from it, unless it is a spare one: stopped in
- * mid-copy, it would resume into somebody else's entry. A reader that copied from a page looks at the page word again:
- * the generation moves before the first byte of a new life is written (PAGE pairing).
+ * Only the owner writes into a page. A live owner's page is never taken from it, unless it is a spare one:
+ * stopped in mid-copy, it would resume into somebody else's entry. A reader that copied from a page looks at
+ * the page word again: the generation moves before the first byte of a new life is written (PAGE pairing).
  */
 #ifndef CACHEE_PAGES_H
 #define CACHEE_PAGES_H
@@ -39,7 +39,10 @@ struct entry_ref {
 static inline uint32_t words_of(uint32_t bytes) { return (bytes + 7) / 8; }
 
 /* An entry's second word, decided. */
-static inline uint64_t version_word(uint64_t version, uint32_t key_bytes) { return version << ENTRY_VERSION_SHIFT | key_bytes; }
+static inline uint64_t version_word(uint64_t version, uint32_t key_bytes)
+{
+    return version << ENTRY_VERSION_SHIFT | key_bytes;
+}
 
 /* Bytes of a page that an entry takes; its extra words are its lifetime's and its tags. Arguments are at most
  * KEY_BYTES_MAX, TAGS_MAX + LIFETIME_WORDS_MAX, PAGE_BYTES_MAX: no overflow. */
@@ -55,24 +58,48 @@ static inline uint32_t span_count(const struct attachment *a, uint32_t value_byt
 }
 
 /* What the words say. */
-static inline uint8_t entry_type(const struct entry_ref *e) { return (uint8_t)(e->flags_word & ENTRY_TYPE_BITS); }
+static inline uint8_t entry_type(const struct entry_ref *e)
+{
+    return (uint8_t)(e->flags_word & ENTRY_TYPE_BITS);
+}
 static inline bool entry_local(const struct entry_ref *e) { return (e->flags_word & ENTRY_LOCAL) != 0; }
 static inline bool entry_add(const struct entry_ref *e) { return (e->flags_word & ENTRY_ADD) != 0; }
-static inline uint8_t entry_ttl_class(const struct entry_ref *e) { return (e->flags_word >> ENTRY_TTL_CLASS_SHIFT) & 63; }
-static inline uint64_t entry_expires_ms(const struct entry_ref *e) { return e->flags_word >> ENTRY_EXPIRES_SHIFT; }
-static inline uint32_t entry_stored_at(const struct entry_ref *e) { return (uint32_t)(e->stored_word >> ENTRY_STORED_SHIFT); }
+static inline uint8_t entry_ttl_class(const struct entry_ref *e)
+{
+    return (e->flags_word >> ENTRY_TTL_CLASS_SHIFT) & 63;
+}
+static inline uint64_t entry_expires_ms(const struct entry_ref *e)
+{
+    return e->flags_word >> ENTRY_EXPIRES_SHIFT;
+}
+static inline uint32_t entry_stored_at(const struct entry_ref *e)
+{
+    return (uint32_t)(e->stored_word >> ENTRY_STORED_SHIFT);
+}
 static inline uint64_t entry_grace_ms(const struct entry_ref *e) { return e->lifetime & LIFETIME_GRACE_BITS; }
-static inline uint32_t entry_load_ms(const struct entry_ref *e) { return (e->lifetime >> LIFETIME_LOAD_SHIFT) & LIFETIME_LOAD_BITS; }
+static inline uint32_t entry_load_ms(const struct entry_ref *e)
+{
+    return (e->lifetime >> LIFETIME_LOAD_SHIFT) & LIFETIME_LOAD_BITS;
+}
 static inline bool entry_slides(const struct entry_ref *e) { return (e->lifetime & LIFETIME_SLIDES) != 0; }
-static inline uint64_t entry_ends_ms(const struct entry_ref *e) { return load_relaxed(&e->at[ENTRY_HEADER_WORDS + 1]); }
-static inline uint64_t entry_period_ms(const struct entry_ref *e) { return load_relaxed(&e->at[ENTRY_HEADER_WORDS + 2]); }
+static inline uint64_t entry_ends_ms(const struct entry_ref *e)
+{
+    return load_relaxed(&e->at[ENTRY_HEADER_WORDS + 1]);
+}
+static inline uint64_t entry_period_ms(const struct entry_ref *e)
+{
+    return load_relaxed(&e->at[ENTRY_HEADER_WORDS + 2]);
+}
 static inline uint32_t entry_lifetime_words(const struct entry_ref *e)
 {
     return !(e->stored_word & ENTRY_LIFETIME) ? 0 : entry_slides(e) ? LIFETIME_WORDS_MAX : 1;
 }
 static inline bool entry_spans(const struct entry_ref *e) { return (e->stored_word & ENTRY_SPANS) != 0; }
 static inline bool entry_piece(const struct entry_ref *e) { return (e->stored_word & ENTRY_PIECE) != 0; }
-static inline uint32_t entry_piece_number(const struct entry_ref *e) { return (uint32_t)(e->stored_word >> ENTRY_STORED_SHIFT); }
+static inline uint32_t entry_piece_number(const struct entry_ref *e)
+{
+    return (uint32_t)(e->stored_word >> ENTRY_STORED_SHIFT);
+}
 
 /* Bytes of what stands in the value's place: the value itself, or its span words. */
 static inline uint32_t entry_body_bytes(const struct attachment *a, const struct entry_ref *e)
@@ -87,14 +114,22 @@ static inline uint32_t entry_size(const struct attachment *a, const struct entry
 
 static inline const a64 *entry_tags(const struct entry_ref *e) { return e->key_at - e->tags; }
 static inline const a64 *entry_key(const struct entry_ref *e) { return e->key_at; }
-static inline const a64 *entry_value(const struct entry_ref *e) { return entry_key(e) + words_of(e->key_bytes); }
-
-static inline uint64_t page_word(uint64_t generation, uint32_t owner, enum page_queue queue, enum page_state state)
+static inline const a64 *entry_value(const struct entry_ref *e)
 {
-    return generation << PAGE_GEN_SHIFT | (uint64_t)owner << PAGE_OWNER_SHIFT | (queue == QUEUE_MAIN ? PAGE_MAIN : 0) | state;
+    return entry_key(e) + words_of(e->key_bytes);
+}
+
+static inline uint64_t page_word(uint64_t generation, uint32_t owner, enum page_queue queue,
+                                 enum page_state state)
+{
+    return generation << PAGE_GEN_SHIFT | (uint64_t)owner << PAGE_OWNER_SHIFT |
+           (queue == QUEUE_MAIN ? PAGE_MAIN : 0) | state;
 }
 static inline enum page_state page_state(uint64_t word) { return (enum page_state)(word & PAGE_STATE_MASK); }
-static inline enum page_queue page_queue(uint64_t word) { return word & PAGE_MAIN ? QUEUE_MAIN : QUEUE_SMALL; }
+static inline enum page_queue page_queue(uint64_t word)
+{
+    return word & PAGE_MAIN ? QUEUE_MAIN : QUEUE_SMALL;
+}
 static inline uint32_t page_owner(uint64_t word) { return (word >> PAGE_OWNER_SHIFT) & PAGE_OWNER_BITS; }
 static inline uint64_t page_generation(uint64_t word) { return word >> PAGE_GEN_SHIFT; }
 static inline bool page_held(uint64_t word)
@@ -137,7 +172,8 @@ static inline bool entry_read(const struct attachment *a, uint32_t page, uint32_
     e->lifetime = 0;
     e->tags = 0;
     e->key_at = at + ENTRY_HEADER_WORDS;
-    return e->key_bytes <= KEY_BYTES_MAX && off + entry_bytes(e->key_bytes, 0, e->value_bytes) <= a->geo.page_bytes;
+    return e->key_bytes <= KEY_BYTES_MAX &&
+           off + entry_bytes(e->key_bytes, 0, e->value_bytes) <= a->geo.page_bytes;
 }
 
 /* Follow an index word. False: it dangles (its page has moved on) or is garbage. */
@@ -155,7 +191,8 @@ static inline bool entry_open(const struct attachment *a, uint64_t word, struct 
     return entry_read(a, page, off, e);
 }
 
-/* After the bytes were copied: has the page kept its generation all the while? A page being drained is readable. */
+/* After the bytes were copied: has the page kept its generation all the while? A page being drained is
+ * readable. */
 static inline bool entry_confirm(const struct entry_ref *e)
 {
     fence_acquire(); /* PAGE */
@@ -173,7 +210,10 @@ static inline uint64_t span_word(const struct place *p)
            (p->generation & SPAN_GEN_BITS);
 }
 static inline uint32_t span_page(uint64_t word) { return (uint32_t)(word >> SPAN_PAGE_SHIFT); }
-static inline uint32_t span_off(uint64_t word) { return ((word >> SPAN_OFF_SHIFT) & SPAN_OFF_BITS) * ENTRY_UNIT; }
+static inline uint32_t span_off(uint64_t word)
+{
+    return ((word >> SPAN_OFF_SHIFT) & SPAN_OFF_BITS) * ENTRY_UNIT;
+}
 
 /* Is a page still in the life in which a span was written into it? */
 static inline bool span_same_life(uint64_t page_word, uint64_t span)
@@ -181,20 +221,23 @@ static inline bool span_same_life(uint64_t page_word, uint64_t span)
     return ((page_generation(page_word) ^ span) & SPAN_GEN_BITS) == 0;
 }
 
-/* Are all spans of this entry still there? One that is just moved is. False also where the entry itself is gone. */
+/* Are all spans of this entry still there? One that is just moved is. False also where the entry itself is
+ * gone. */
 bool pages_hold_spans(const struct attachment *a, const struct entry_ref *e);
 
 /* ---- this process's pages ---- */
 
-/* Bytes for one entry in an open page of a queue; it stays reserved until pages_commit. False: does not fit. */
+/* Bytes for one entry in an open page of a queue; it stays reserved until pages_commit. False: does not
+ * fit. */
 bool pages_fit(const struct attachment *a, enum page_queue queue, uint32_t bytes, struct place *place);
 
 /* The reserved bytes hold a whole entry (or a span, which counts as none) now: move the watermark over them.
  * `ends_ms`: of no use from then on; 0 = never. */
-void pages_commit(struct attachment *a, const struct place *place, uint32_t bytes, uint32_t entries, uint64_t ends_ms);
+void pages_commit(struct attachment *a, const struct place *place, uint32_t bytes, uint32_t entries,
+                  uint64_t ends_ms);
 
-/* What comes does not fit: of the open page and the gap page, the one with more room is the gap page from now on, the
- * other goes to its queue. */
+/* What comes does not fit: of the open page and the gap page, the one with more room is the gap page from now
+ * on, the other goes to its queue. */
 void pages_turn(struct attachment *a, enum page_queue queue);
 
 /* Give both up to their queue. */
@@ -211,14 +254,16 @@ bool pages_reopen(struct attachment *a, uint32_t page);
 /* Try to take a free page for this process, or another's spare one. */
 bool pages_take_spare(struct attachment *a, uint32_t page);
 
-/* Is so much of a page dead that its living are better moved together than judged? What costs three bytes copied for each
- * one gained is worth it in the main queue; and in the small one, where judgement is due anyhow, what costs a seventh. */
+/* Is so much of a page dead that its living are better moved together than judged? What costs three bytes
+ * copied for each one gained is worth it in the main queue; and in the small one, where judgement is due
+ * anyhow, what costs a seventh. */
 static inline bool pages_compacts(enum page_queue queue, uint64_t bytes, uint64_t dead)
 {
     return dead > (queue == QUEUE_MAIN ? bytes / 4 : bytes - bytes / 8);
 }
 
-/* Try to take a sealed page, as it was seen, for draining; its entries are those below a->drain[].end. It goes where its queue says. */
+/* Try to take a sealed page, as it was seen, for draining; its entries are those below a->drain[].end. It
+ * goes where its queue says. */
 bool pages_take(struct attachment *a, const struct sealed *seen, enum page_queue queue);
 
 /* A drained page becomes a spare one; a free one, where this process has enough of them. */
@@ -227,10 +272,12 @@ void pages_drained(struct attachment *a, enum page_queue queue);
 /* Move a sealed page from the small queue's tail to the main queue's head as it is. */
 bool pages_adopt(struct attachment *a, const struct sealed *seen);
 
-/* Seal every page that a roster slot holds: its process is dead and its lock is ours, or it is this one and leaves. */
+/* Seal every page that a roster slot holds: its process is dead and its lock is ours, or it is this one and
+ * leaves. */
 void pages_seal_slot(struct attachment *a, uint32_t slot);
 
-/* Who holds a page by its word, and who writes into it by its note: at most two roster slots, or numbers that are none. */
+/* Who holds a page by its word, and who writes into it by its note: at most two roster slots, or numbers that
+ * are none. */
 uint32_t pages_holders(const struct attachment *a, uint32_t page, uint32_t holder[2]);
 
 /* Is it a page that this process knows to be its own? */
@@ -239,10 +286,12 @@ bool pages_has(const struct attachment *a, uint32_t page);
 /* The same as pages_seal_slot, of one page. */
 void pages_take_from(struct attachment *a, uint32_t page, uint32_t slot);
 
-/* Bytes of entries of a page's present life that no index word names any more: at most as many as there are. */
+/* Bytes of entries of a page's present life that no index word names any more: at most as many as there
+ * are. */
 uint32_t pages_dead_bytes(const struct attachment *a, uint32_t page, uint64_t page_word);
 
-/* An entry that is nobody's value any more: its bytes, and those of its spans, are counted as dead where they lie. */
+/* An entry that is nobody's value any more: its bytes, and those of its spans, are counted as dead where they
+ * lie. */
 void pages_note_dead(struct attachment *a, const struct entry_ref *e);
 
 /* An entry whose word names a copy of it now: the spans are the copy's. */

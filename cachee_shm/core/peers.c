@@ -24,8 +24,8 @@ void peers_vouch(struct attachment *a, uint64_t until_ms)
     store_release(&a->header->bridge_until_ms, until_ms); /* PEERS */
 }
 
-/* Incarnation and cursor are two words: a death between them leaves cursor 0 of the new incarnation, which only repairs more
- * than it must. */
+/* Incarnation and cursor are two words: a death between them leaves cursor 0 of the new incarnation, which
+ * only repairs more than it must. */
 void peers_keep(struct source_slot *slot, uint64_t incarnation, uint64_t cursor)
 {
     if (load_relaxed(&slot->incarnation) != incarnation) {
@@ -46,7 +46,8 @@ void peers_raise_incarnation(struct attachment *a, uint64_t incarnation)
 {
     for (uint32_t i = 1; i < a->geo.source_slots; i++)
         store_relaxed(&a->sources[i].acked, NOT_ACKED);
-    store_release(&a->header->incarnation, incarnation); /* after them: what was acknowledged before counts no more */
+    /* after them: what was acknowledged before counts no more */
+    store_release(&a->header->incarnation, incarnation);
 }
 
 void peers_leave(struct attachment *a, bool left)
@@ -61,7 +62,8 @@ bool peers_left(const struct attachment *a)
     return load_acquire(&a->header->bridge_left) != 0;
 }
 
-/* A reader that sees any of this sees `since` move. A death in here leaves the slot without a name that counts. */
+/* A reader that sees any of this sees `since` move. A death in here leaves the slot without a name that
+ * counts. */
 void peers_rename(const struct attachment *a, struct source_slot *slot, const char *name, size_t name_bytes)
 {
     char old[NAME_BYTES] = {0}, padded[NAME_BYTES] = {0};
@@ -83,7 +85,8 @@ bool peers_name_at(const struct attachment *a, uint32_t source, uint64_t sequenc
     if (source < 1 || source >= a->geo.source_slots)
         return false;
     for (int tries = 0; tries < NAME_TRIES_MAX; tries++) {
-        uint64_t since = load_acquire(&slot->since), before_since = load_relaxed(&slot->before_since); /* NAME */
+        uint64_t since = load_acquire(&slot->since),
+                 before_since = load_relaxed(&slot->before_since); /* NAME */
         racing_read(name, sequence > since ? slot->name : slot->before, NAME_BYTES);
         fence_acquire(); /* NAME */
         if (since == load_relaxed(&slot->since) && since != SOURCE_CHANGES)
@@ -94,7 +97,8 @@ bool peers_name_at(const struct attachment *a, uint32_t source, uint64_t sequenc
 
 bool peers_look(const struct attachment *a, uint32_t source, struct peer *out)
 {
-    if (source < 1 || source >= a->geo.source_slots || load_acquire(&a->sources[source].used) != SOURCE_MEMBER)
+    if (source < 1 || source >= a->geo.source_slots ||
+        load_acquire(&a->sources[source].used) != SOURCE_MEMBER)
         return false;
     const struct source_slot *slot = &a->sources[source];
     uint64_t acked = load_acquire(&slot->acked);
@@ -109,7 +113,8 @@ bool peers_look(const struct attachment *a, uint32_t source, struct peer *out)
 
 bool peers_synced(const struct attachment *a, uint64_t written)
 {
-    if (peers_left(a) || load_acquire(&a->header->bridge_until_ms) < clock_ms(a) || !roster_bridge_alive(a)) /* PEERS */
+    if (peers_left(a) || load_acquire(&a->header->bridge_until_ms) < clock_ms(a) ||
+        !roster_bridge_alive(a)) /* PEERS */
         return false;
     for (uint32_t i = 1; i < a->geo.source_slots; i++) {
         struct peer peer;

@@ -5,7 +5,12 @@
 
 /* ---- the sketch: blocks of 64 bytes, 128 counters of 4 bits; a key has four of them in one block ---- */
 
-enum { COUNTER_MAX = 15, COUNTERS_PER_KEY = 4, COUNTER_BITS = 4, AGE_AFTER = 10 /* additions for each entry */ };
+enum {
+    COUNTER_MAX = 15,
+    COUNTERS_PER_KEY = 4,
+    COUNTER_BITS = 4,
+    AGE_AFTER = 10 /* additions for each entry */
+};
 
 struct counter {
     a64 *word;
@@ -26,7 +31,10 @@ static struct counter policy_counter_of(a64 *block, uint64_t mixed, uint32_t i)
     return (struct counter){.word = block + 2 * i + (bits >> 4), .shift = (bits & 15) * COUNTER_BITS};
 }
 
-static uint32_t policy_counter_value(struct counter c) { return (uint32_t)(load_relaxed(c.word) >> c.shift) & COUNTER_MAX; }
+static uint32_t policy_counter_value(struct counter c)
+{
+    return (uint32_t)(load_relaxed(c.word) >> c.shift) & COUNTER_MAX;
+}
 
 static uint32_t policy_sketch_read(const struct attachment *a, uint64_t hash)
 {
@@ -50,7 +58,8 @@ static void policy_halve(struct attachment *a)
 /* Old news counts half. Whoever wins the CAS halves; what others add meanwhile may be lost. */
 static void policy_age(struct attachment *a, uint64_t additions)
 {
-    uint64_t entries = load_relaxed(&a->header->policy_entries), limit = AGE_AFTER * (entries < 64 ? 64 : entries);
+    uint64_t entries = load_relaxed(&a->header->policy_entries),
+             limit = AGE_AFTER * (entries < 64 ? 64 : entries);
     if (additions >= limit && cas(&a->header->sketch_additions, &additions, additions / 2))
         policy_halve(a);
 }
@@ -66,7 +75,8 @@ static void policy_sketch_add(struct attachment *a, uint64_t hash, uint32_t n)
         struct counter c = policy_counter_of(block, mixed, i);
         uint64_t seen = load_relaxed(c.word);
         if (((seen >> c.shift) & COUNTER_MAX) < wanted)
-            cas_hint(c.word, &seen, (seen & ~((uint64_t)COUNTER_MAX << c.shift)) | (uint64_t)wanted << c.shift);
+            cas_hint(c.word, &seen,
+                     (seen & ~((uint64_t)COUNTER_MAX << c.shift)) | (uint64_t)wanted << c.shift);
     }
     if (n > 0)
         policy_age(a, add_relaxed(&a->header->sketch_additions, n) + n);
@@ -74,7 +84,11 @@ static void policy_sketch_add(struct attachment *a, uint64_t hash, uint32_t n)
 
 /* ---- the ghost: sets of eight fingerprints of 16 bits; a new one pushes the oldest of its set out ---- */
 
-enum { FINGERPRINT_BITS = 16, FINGERPRINTS_PER_WORD = 4, FINGERPRINTS_PER_SET = GHOST_SET_WORDS * FINGERPRINTS_PER_WORD };
+enum {
+    FINGERPRINT_BITS = 16,
+    FINGERPRINTS_PER_WORD = 4,
+    FINGERPRINTS_PER_SET = GHOST_SET_WORDS * FINGERPRINTS_PER_WORD
+};
 #define FINGERPRINT_MASK 0xffffull
 
 static uint64_t policy_fingerprint(uint64_t hash)
@@ -83,8 +97,9 @@ static uint64_t policy_fingerprint(uint64_t hash)
     return f ? f : 1;
 }
 
-/* The ghost remembers nine tenths as many keys as there are entries: with more, a loop would look like success. Its
- * size changes by an eighth or not at all, for what it remembers is found no more after a change. */
+/* The ghost remembers nine tenths as many keys as there are entries: with more, a loop would look like
+ * success. Its size changes by an eighth or not at all, for what it remembers is found no more after a
+ * change. */
 static void policy_ghost_resize(struct attachment *a, uint64_t entries)
 {
     uint64_t now = load_relaxed(&a->header->ghost_sets), wanted = entries * 9 / 10 / FINGERPRINTS_PER_SET + 1;
@@ -130,11 +145,12 @@ enum {
     SHARE_MIN = ONE / 100,
     SHARE_MAX = ONE * 8 / 10,
     STEP_START = ONE / 16,
-    STEP_KEPT = 98,            /* per cent, each step: it comes to rest */
-    RESTART_AT = ONE / 20,     /* a hit ratio that moves so far means other traffic: full steps again */
+    STEP_KEPT = 98,             /* per cent, each step: it comes to rest */
+    RESTART_AT = ONE / 20,      /* a hit ratio that moves so far means other traffic: full steps again */
     ALL_HITS = ONE - ONE / 256, /* nothing is left to gain */
     READS_PER_ENTRY = 9,
-    SHARE_OF_THE_IMPATIENT = ONE / 10, /* from here on one hit is enough: an entry has long been on probation */
+    /* from here on one hit is enough: an entry has long been on probation */
+    SHARE_OF_THE_IMPATIENT = ONE / 10,
 };
 
 static uint32_t policy_climb_share(uint64_t climb)
@@ -209,12 +225,16 @@ static uint32_t policy_promote_at(const struct attachment *a)
     return policy_climb_share(load_relaxed(&a->header->climb)) < SHARE_OF_THE_IMPATIENT ? 2 : 1;
 }
 
-bool policy_promotes(const struct attachment *a, uint32_t frequency) { return frequency >= policy_promote_at(a); }
+bool policy_promotes(const struct attachment *a, uint32_t frequency)
+{
+    return frequency >= policy_promote_at(a);
+}
 
 uint32_t policy_admit(struct attachment *a, uint64_t hash)
 {
     policy_sketch_add(a, hash, 1);
-    return policy_ghost_take(a, hash) ? 1 : 0; /* as if hit once: to believe the ghost outright costs loops their incumbents */
+    /* as if hit once: to believe the ghost outright costs loops their incumbents */
+    return policy_ghost_take(a, hash) ? 1 : 0;
 }
 
 uint32_t policy_overwrite(const struct attachment *a, uint64_t word)
@@ -230,7 +250,10 @@ uint32_t policy_estimate(const struct attachment *a, uint64_t hash, uint32_t fre
     return policy_sketch_read(a, hash) + frequency;
 }
 
-void policy_remember(struct attachment *a, uint64_t hash, uint32_t frequency) { policy_sketch_add(a, hash, frequency); }
+void policy_remember(struct attachment *a, uint64_t hash, uint32_t frequency)
+{
+    policy_sketch_add(a, hash, frequency);
+}
 
 void policy_forget(struct attachment *a, uint64_t hash, uint32_t frequency)
 {

@@ -25,7 +25,8 @@ static uint64_t queue_rank(const struct attachment *a, const struct look *l, uin
 }
 
 /* Keep the few of the lowest rank, in order. */
-static void queue_note_oldest(struct view *v, struct look *l, enum page_queue q, struct sealed page, uint64_t rank)
+static void queue_note_oldest(struct view *v, struct look *l, enum page_queue q, struct sealed page,
+                              uint64_t rank)
 {
     uint32_t n = v->count[q];
     if (n == VIEW_PAGES && rank >= l->rank[q][n - 1])
@@ -41,14 +42,16 @@ static void queue_look_at_sealed(struct attachment *a, struct look *l, uint32_t 
 {
     struct view *v = &a->view;
     enum page_queue q = page_queue(word);
-    uint64_t stamp = load_relaxed(&a->page_notes[page].stamp), watermark = load_relaxed(&a->page_notes[page].watermark);
+    uint64_t stamp = load_relaxed(&a->page_notes[page].stamp),
+             watermark = load_relaxed(&a->page_notes[page].watermark);
     uint64_t r = queue_rank(a, l, page, word);
     bool is_poor = r < PAGE_BYTES_MAX;
     l->entries += watermark_entries(watermark);
     v->pages[q]++;
     v->poor[q] += is_poor;
     queue_note_oldest(v, l, q, (struct sealed){.stamp = stamp, .page = page}, r);
-    if (!is_poor && q == QUEUE_SMALL && watermark_bytes(a, watermark) <= a->geo.page_bytes / 2 && stamp > l->youngest_half_full) {
+    if (!is_poor && q == QUEUE_SMALL && watermark_bytes(a, watermark) <= a->geo.page_bytes / 2 &&
+        stamp > l->youngest_half_full) {
         l->youngest_half_full = stamp;
         v->half_full = page;
     }
@@ -89,7 +92,8 @@ void queue_look(struct attachment *a)
     uint32_t n = a->geo.page_count, from = (uint32_t)((uint64_t)a->slot * n / a->geo.roster_slots);
     *v = (struct view){.half_full = NO_PAGE, .stamp = load_relaxed(&a->header->page_stamp)};
     v->claims_left = n / LOOKS_PER_TURN < VIEW_PAGES ? n / LOOKS_PER_TURN + 1 : VIEW_PAGES;
-    for (uint32_t page = from; page < n; page++) /* each process begins elsewhere: all want the first free page */
+    /* each process begins elsewhere: all want the first free page */
+    for (uint32_t page = from; page < n; page++)
         queue_look_at(a, &l, page);
     for (uint32_t page = 0; page < from; page++)
         queue_look_at(a, &l, page);
@@ -125,12 +129,16 @@ bool queue_take_from_others(struct attachment *a)
     return false;
 }
 
-static bool queue_none_noted(const struct attachment *a, enum page_queue queue) { return a->view.next[queue] >= a->view.count[queue]; }
+static bool queue_none_noted(const struct attachment *a, enum page_queue queue)
+{
+    return a->view.next[queue] >= a->view.count[queue];
+}
 
 bool queue_empty(struct attachment *a, enum page_queue queue)
 {
     /* There were more than could be noted, or some were sealed since. */
-    if (queue_none_noted(a, queue) && (a->view.count[queue] == VIEW_PAGES || load_relaxed(&a->header->page_stamp) != a->view.stamp))
+    if (queue_none_noted(a, queue) &&
+        (a->view.count[queue] == VIEW_PAGES || load_relaxed(&a->header->page_stamp) != a->view.stamp))
         queue_look(a);
     return queue_none_noted(a, queue);
 }
@@ -177,7 +185,8 @@ int64_t queue_main_excess(const struct attachment *a)
 
 bool queue_main_is_large(const struct attachment *a)
 {
-    int64_t in_hand = 2 * (int64_t)(a->view.writers ? a->view.writers : 1), most = a->geo.page_count / SHARE_IN_HAND;
+    int64_t in_hand = 2 * (int64_t)(a->view.writers ? a->view.writers : 1),
+            most = a->geo.page_count / SHARE_IN_HAND;
     return queue_main_excess(a) > (in_hand < most ? in_hand : most);
 }
 
@@ -185,7 +194,8 @@ void queue_balance(struct attachment *a)
 {
     while (queue_main_excess(a) < 0 && !queue_none_noted(a, QUEUE_SMALL)) {
         const struct sealed *page = &a->view.oldest[QUEUE_SMALL][a->view.next[QUEUE_SMALL]];
-        if (page->stamp <= load_relaxed(&a->header->cleared_stamp) || a->view.pages[QUEUE_SMALL] <= a->view.writers + 1)
+        if (page->stamp <= load_relaxed(&a->header->cleared_stamp) ||
+            a->view.pages[QUEUE_SMALL] <= a->view.writers + 1)
             return;
         a->view.next[QUEUE_SMALL]++;
         if (pages_adopt(a, page)) {

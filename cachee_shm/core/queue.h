@@ -1,8 +1,9 @@
 /* queue.h - the order of pages: which is drained next, and which queue a page belongs to.
  *
- * Both queues are FIFOs of pages in the order of their stamps. There is no list in the segment that a death could
- * break: each process reads the page words through, notes the few oldest of each queue in its own memory, and looks
- * again when it has used a sixty-fourth of all pages. A note that is out of date costs a failed CAS.
+ * Both queues are FIFOs of pages in the order of their stamps. There is no list in the segment that a death
+ * could break: each process reads the page words through, notes the few oldest of each queue in its own
+ * memory, and looks again when it has used a sixty-fourth of all pages. A note that is out of date costs a
+ * failed CAS.
  */
 #ifndef CACHEE_QUEUE_H
 #define CACHEE_QUEUE_H

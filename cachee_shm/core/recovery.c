@@ -15,8 +15,8 @@ static uint64_t recovery_swept_by(uint64_t word, uint32_t sweeper, uint32_t gene
            (generation & ROSTER_SWEEPER_GEN_BITS) << ROSTER_SWEEPER_GEN_SHIFT | SLOT_SWEPT;
 }
 
-/* Is the sweeper that the word names still at it? This process is not: it has returned from every sweep. One that takes the
- * slot for itself is named by that slot, and holds its lock byte. */
+/* Is the sweeper that the word names still at it? This process is not: it has returned from every sweep. One
+ * that takes the slot for itself is named by that slot, and holds its lock byte. */
 static bool recovery_sweeper_works(const struct attachment *a, uint32_t slot, uint64_t word)
 {
     uint32_t sweeper = (word >> ROSTER_SWEEPER_SHIFT) & ROSTER_SWEEPER_BITS;
@@ -26,13 +26,16 @@ static bool recovery_sweeper_works(const struct attachment *a, uint32_t slot, ui
         return false;
     uint64_t its = load_acquire(&a->roster[sweeper].word);
     uint64_t life = (word >> ROSTER_SWEEPER_GEN_SHIFT) & ROSTER_SWEEPER_GEN_BITS;
-    return roster_word_live(its) && ((its >> ROSTER_GEN_SHIFT) & ROSTER_SWEEPER_GEN_BITS) == life && roster_alive(a, sweeper);
+    return roster_word_live(its) && ((its >> ROSTER_GEN_SHIFT) & ROSTER_SWEEPER_GEN_BITS) == life &&
+           roster_alive(a, sweeper);
 }
 
-/* Did the slot's holder die, or whoever was sweeping it? The word was read before: another life's is another word. */
+/* Did the slot's holder die, or whoever was sweeping it? The word was read before: another life's is another
+ * word. */
 static bool recovery_is_left(const struct attachment *a, uint32_t slot, uint64_t word)
 {
-    return (roster_word_live(word) && !roster_alive(a, slot)) || (roster_word_swept(word) && !recovery_sweeper_works(a, slot, word));
+    return (roster_word_live(word) && !roster_alive(a, slot)) ||
+           (roster_word_swept(word) && !recovery_sweeper_works(a, slot, word));
 }
 
 /* Become the one who gives back what a dead process held. *word: as the slot says then. */
@@ -43,8 +46,9 @@ static bool recovery_claim_slot(struct attachment *a, uint32_t slot, uint64_t *w
     return cas(&a->roster[slot].word, &seen, *word);
 }
 
-/* Announce what a dead process owes. Until its slot is claimed, anybody may be doing the same, and who is stopped here delays
- * nobody. What was SWEPT already has been announced. False: some is left for the next verb of whomever. */
+/* Announce what a dead process owes. Until its slot is claimed, anybody may be doing the same, and who is
+ * stopped here delays nobody. What was SWEPT already has been announced. False: some is left for the next
+ * verb of whomever. */
 static bool recovery_announced(struct attachment *a, uint32_t slot, uint64_t word)
 {
     enum announced result = roster_word_live(word) ? roster_announce(a, slot, word, false) : ANNOUNCED_ALL;
@@ -79,9 +83,11 @@ static void recovery_settle_in(struct attachment *a, uint32_t slot, uint32_t gen
     raise_max(&a->header->roster_high, slot + 1);
 }
 
-/* Take a slot that is free, or whose holder is dead: its debts are announced before its lock byte is taken, because then
- * it looks alive to everybody else. Whoever holds the byte of a slot that is as it was seen has the slot. */
-static bool recovery_take_slot(struct attachment *a, uint32_t slot, uint64_t word, enum roster_kind kind, uint64_t now_ms)
+/* Take a slot that is free, or whose holder is dead: its debts are announced before its lock byte is taken,
+ * because then it looks alive to everybody else. Whoever holds the byte of a slot that is as it was seen has
+ * the slot. */
+static bool recovery_take_slot(struct attachment *a, uint32_t slot, uint64_t word, enum roster_kind kind,
+                               uint64_t now_ms)
 {
     a64 *at = &a->roster[slot].word;
     uint32_t generation = (uint32_t)(word >> ROSTER_GEN_SHIFT) + 1;
@@ -102,7 +108,8 @@ static bool recovery_take_slot(struct attachment *a, uint32_t slot, uint64_t wor
         recovery_give_back(a, slot, word = mine);
     }
     recovery_settle_in(a, slot, generation, now_ms);
-    uint64_t live = (uint64_t)generation << ROSTER_GEN_SHIFT | (uint64_t)kind << ROSTER_KIND_SHIFT | SLOT_LIVE;
+    uint64_t live =
+        (uint64_t)generation << ROSTER_GEN_SHIFT | (uint64_t)kind << ROSTER_KIND_SHIFT | SLOT_LIVE;
     if (!cas(at, &word, live)) {
         roster_release_byte(held);
         a->me = NULL;
@@ -118,7 +125,8 @@ enum recovery_join recovery_join(struct attachment *a, enum roster_kind kind, ui
 {
     roster_mend_fd(a);
     a->me = NULL;
-    for (int pass = 0; pass < 2; pass++) { /* first the slots that say free, then those whose holder may be dead */
+    /* first the slots that say free, then those whose holder may be dead */
+    for (int pass = 0; pass < 2; pass++) {
         for (uint32_t slot = 0; slot < a->geo.roster_slots; slot++) {
             uint64_t word = load_acquire(&a->roster[slot].word);
             bool taken = roster_word_live(word) || roster_word_swept(word);
@@ -150,7 +158,8 @@ void recovery_leave(struct attachment *a)
 static bool recovery_sweep_slot(struct attachment *a, uint32_t slot)
 {
     uint64_t word = load_acquire(&a->roster[slot].word);
-    if (slot == a->slot || !recovery_is_left(a, slot, word) || !recovery_announced(a, slot, word) || !recovery_claim_slot(a, slot, &word))
+    if (slot == a->slot || !recovery_is_left(a, slot, word) || !recovery_announced(a, slot, word) ||
+        !recovery_claim_slot(a, slot, &word))
         return false;
     recovery_give_back(a, slot, word);
     store_release(&a->roster[slot].word, (word >> ROSTER_GEN_SHIFT << ROSTER_GEN_SHIFT) | SLOT_FREE);
@@ -158,9 +167,9 @@ static bool recovery_sweep_slot(struct attachment *a, uint32_t slot)
     return true;
 }
 
-/* Pages whose holder is nobody: a slot that the roster has not, one that is free and whose lock nobody holds, or this
- * process where it knows nothing of it. Only damaged bytes say so, and nobody else would ever take such a page. While it
- * is taken from a free slot, nobody joins in that slot. */
+/* Pages whose holder is nobody: a slot that the roster has not, one that is free and whose lock nobody holds,
+ * or this process where it knows nothing of it. Only damaged bytes say so, and nobody else would ever take
+ * such a page. While it is taken from a free slot, nobody joins in that slot. */
 static void recovery_take_back(struct attachment *a, uint32_t page, uint32_t holder)
 {
     if (holder == a->slot ? !pages_has(a, page) : holder >= a->geo.roster_slots) {
@@ -171,7 +180,8 @@ static void recovery_take_back(struct attachment *a, uint32_t page, uint32_t hol
         return;
     a64 *at = &a->roster[holder].word;
     uint64_t word = load_acquire(at), free_word = (word >> ROSTER_GEN_SHIFT << ROSTER_GEN_SHIFT) | SLOT_FREE;
-    if (roster_word_live(word) || roster_word_swept(word) || roster_alive(a, holder) || !cas(at, &word, recovery_swept_by(word, a->slot, a->slot_generation)))
+    if (roster_word_live(word) || roster_word_swept(word) || roster_alive(a, holder) ||
+        !cas(at, &word, recovery_swept_by(word, a->slot, a->slot_generation)))
         return;
     pages_take_from(a, page, holder);
     store_release(at, free_word);
@@ -212,7 +222,8 @@ uint32_t recovery_claim(struct attachment *a)
 void recovery_bury(struct attachment *a)
 {
     for (uint32_t slot = 0, n = roster_slots_used(a); slot < n; slot++) {
-        uint64_t word = load_acquire(&a->roster[slot].word), free_word = (word >> ROSTER_GEN_SHIFT << ROSTER_GEN_SHIFT) | SLOT_FREE;
+        uint64_t word = load_acquire(&a->roster[slot].word),
+                 free_word = (word >> ROSTER_GEN_SHIFT << ROSTER_GEN_SHIFT) | SLOT_FREE;
         if (word == recovery_swept_by(word, a->slot, a->slot_generation))
             cas(&a->roster[slot].word, &word, free_word);
     }
@@ -220,13 +231,14 @@ void recovery_bury(struct attachment *a)
 
 /* ---- keeping house ---- */
 
-/* Wrong bytes in the header's fixed words keep newcomers out, who would make no new segment for themselves: whoever is
- * in leaves with them. */
+/* Wrong bytes in the header's fixed words keep newcomers out, who would make no new segment for themselves:
+ * whoever is in leaves with them. */
 static bool recovery_geometry_intact(const struct attachment *a)
 {
     const struct header *h = a->header;
     return h->magic == LAYOUT_MAGIC && h->fingerprint == LAYOUT_FINGERPRINT && geometry_is(h, &a->geo) &&
-           h->time_namespace == a->time_namespace && memcmp(h->hash_key, a->hash_key, sizeof a->hash_key) == 0;
+           h->time_namespace == a->time_namespace &&
+           memcmp(h->hash_key, a->hash_key, sizeof a->hash_key) == 0;
 }
 
 static bool recovery_header_intact(const struct attachment *a)
@@ -234,11 +246,13 @@ static bool recovery_header_intact(const struct attachment *a)
     return recovery_geometry_intact(a) && load_acquire(&a->header->state) == SEGMENT_READY;
 }
 
-/* Somebody's sweep was less than half a second ago? Then this process's next look, a second from now, is early enough. */
+/* Somebody's sweep was less than half a second ago? Then this process's next look, a second from now, is
+ * early enough. */
 static bool recovery_sweep_is_due(struct attachment *a)
 {
     uint64_t now_ms = clock_ms(a), due = load_relaxed(&a->header->sweep_at_ms);
-    bool later = now_ms < due && due - now_ms <= 2 * SWEEP_EVERY_MS; /* further off than anybody set it: garbage */
+    /* further off than anybody set it: garbage */
+    bool later = now_ms < due && due - now_ms <= 2 * SWEEP_EVERY_MS;
     return !later && cas(&a->header->sweep_at_ms, &due, now_ms + SWEEP_EVERY_MS);
 }
 
@@ -247,7 +261,8 @@ void recovery_keep_house(struct attachment *a, uint64_t second)
     a->house_second = second;
     if (a->frozen_ms >= 0)
         return;
-    bool gone = roster_look(a, 0) || !roster_named(a); /* first, and before the clock's word is read: the file may have been cut */
+    /* first, and before the clock's word is read: the file may have been cut */
+    bool gone = roster_look(a, 0) || !roster_named(a);
     bool clock_intact = clock_look(a);
     if (gone || !clock_intact || !recovery_header_intact(a))
         store_release(&a->header->state, SEGMENT_RETIRED);
@@ -255,7 +270,8 @@ void recovery_keep_house(struct attachment *a, uint64_t second)
         cache_orphaned(a); /* whose debts were announced in an orphan owes them to its successor */
 }
 
-/* A writer asks the file system once a tick; a tick may last longer on a virtual machine that is not given its time. */
+/* A writer asks the file system once a tick; a tick may last longer on a virtual machine that is not given
+ * its time. */
 bool recovery_owes_clear(struct attachment *a)
 {
     bool wrote = a->wrote_ms && clock_ms(a) - a->wrote_ms <= 2 * SWEEP_EVERY_MS;

@@ -4,8 +4,8 @@
 /* ---- packing ---- */
 
 /* A key at most once per batch. Records of one key merge before they are sent: equal kind and digest stay,
- * anything else becomes an unconditional eviction: a delete and a set of the old bytes, merged into "set, digest",
- * would leave the old entry at a peer although it was deleted in between. */
+ * anything else becomes an unconditional eviction: a delete and a set of the old bytes, merged into "set,
+ * digest", would leave the old entry at a peer although it was deleted in between. */
 enum { MERGE_SLOTS = 2 * PACK_RECORDS_MAX };
 
 struct merged {
@@ -19,14 +19,16 @@ struct batch {
     uint32_t n;
 };
 
-/* The full digest of exactly the value that this record announced; 0 when that value is not there (any more). */
+/* The full digest of exactly the value that this record announced; 0 when that value is not there (any
+ * more). */
 static uint64_t relay_digest_of_record(const struct attachment *a, uint64_t hash, uint64_t sequence)
 {
     struct candidates c = index_candidates(a, hash);
     for (int i = index_next(&c, 0); i < CANDIDATE_WORDS; i = index_next(&c, i + 1)) {
         struct entry_ref e;
         uint64_t word = load_acquire(index_word(&c, i));
-        if ((word & INDEX_PENDING) || !entry_open(a, word, &e) || e.hash != hash || e.version != sequence << 1)
+        if ((word & INDEX_PENDING) || !entry_open(a, word, &e) || e.hash != hash ||
+            e.version != sequence << 1)
             continue;
         if (entry_spans(&e))
             return 0;
@@ -107,7 +109,8 @@ enum relay relay_pack(const struct attachment *a, uint64_t *cursor, uint32_t rec
     b.n = 0;
     *used = 0;
     uint64_t tail = ring_tail(a), to = *cursor;
-    uint32_t fit = out_bytes / WIRE_RECORD_BYTES_MAX, keys_max = fit < PACK_RECORDS_MAX ? fit : PACK_RECORDS_MAX;
+    uint32_t fit = out_bytes / WIRE_RECORD_BYTES_MAX,
+             keys_max = fit < PACK_RECORDS_MAX ? fit : PACK_RECORDS_MAX;
     if (to > tail || tail - to > a->geo.ring_slots)
         return RELAY_LAPPED;
     uint64_t end = tail - to < records_max ? tail : to + records_max;
@@ -166,14 +169,15 @@ static bool relay_well_formed(const unsigned char *in, uint32_t bytes)
     return true;
 }
 
-/* A peer's set spares local entries, and a visible entry that already holds the announced bytes (its fence has moved all the
- * same). */
+/* A peer's set spares local entries, and a visible entry that already holds the announced bytes (its fence
+ * has moved all the same). */
 static bool relay_spared_by_set(struct attachment *a, const struct entry_ref *e, const void *what)
 {
     const struct wire_record *announced = what;
     if (entry_local(e))
         return true;
-    bool same = !(e->word & INDEX_PENDING) && !entry_spans(e) && entry_digest(a, e) == announced->digest && entry_confirm(e);
+    bool same = !(e->word & INDEX_PENDING) && !entry_spans(e) && entry_digest(a, e) == announced->digest &&
+                entry_confirm(e);
     if (same)
         count(a, STAT_APPLIED_KEPT, 1);
     return same;
@@ -182,8 +186,8 @@ static bool relay_spared_by_set(struct attachment *a, const struct entry_ref *e,
 static bool relay_apply_one(struct attachment *a, uint16_t source, const struct wire_record *w)
 {
     static const enum record_kind kind_of[] = {
-        [WIRE_KEY] = RECORD_KEY, [WIRE_KEY_SET] = RECORD_SET, [WIRE_TAG] = RECORD_TAG, [WIRE_CLEAR] = RECORD_CLEAR,
-        [WIRE_ALL] = RECORD_ALL, [WIRE_KEY_UNKNOWN] = RECORD_KEY,
+        [WIRE_KEY] = RECORD_KEY,     [WIRE_KEY_SET] = RECORD_SET, [WIRE_TAG] = RECORD_TAG,
+        [WIRE_CLEAR] = RECORD_CLEAR, [WIRE_ALL] = RECORD_ALL,     [WIRE_KEY_UNKNOWN] = RECORD_KEY,
     };
     struct record r = {.hash = w->hash, .kind = kind_of[w->kind], .source = source};
     if (w->kind == WIRE_KEY_SET)
@@ -205,7 +209,8 @@ static bool relay_apply_one(struct attachment *a, uint16_t source, const struct 
     return true;
 }
 
-enum relay relay_apply(struct attachment *a, uint16_t source, const unsigned char *in, uint32_t bytes, uint32_t *applied)
+enum relay relay_apply(struct attachment *a, uint16_t source, const unsigned char *in, uint32_t bytes,
+                       uint32_t *applied)
 {
     *applied = 0;
     if (!relay_well_formed(in, bytes))

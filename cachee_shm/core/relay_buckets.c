@@ -5,7 +5,8 @@ enum {
     MAP_HEADER_BYTES = 2,
     MAP_BITS_MIN = 3, /* a byte */
     MAP_BITS_MAX = 28,
-    AHEAD_WORDS = 64, /* an entry is fetched so long before it is looked at: else most of the time goes by in waiting */
+    /* an entry is fetched so long before it is looked at: else most of the time goes by in waiting */
+    AHEAD_WORDS = 64,
     LOOK_TRIES_MAX = 1 << 16, /* each failed try means that somebody changed the word */
 };
 
@@ -14,10 +15,10 @@ enum {
 
 /* ---- what is owed ---- */
 
-/* Did a bucket's last own record come after the cursor? `tail` was read after `own`: a record's word is raised before the
- * tail moves, so no word is further than one ahead. One that has not been raised for 2^32 records may be taken for a
- * newer one; never the other way round. A peer that takes so long to read a map that the cursor falls out of reach
- * meanwhile is sent every bucket. */
+/* Did a bucket's last own record come after the cursor? `tail` was read after `own`: a record's word is
+ * raised before the tail moves, so no word is further than one ahead. One that has not been raised for 2^32
+ * records may be taken for a newer one; never the other way round. A peer that takes so long to read a map
+ * that the cursor falls out of reach meanwhile is sent every bucket. */
 static bool buckets_came_after(uint32_t own, uint64_t cursor, uint64_t tail)
 {
     return tail - cursor > UINT32_MAX || own - (uint32_t)cursor - 1 <= (uint32_t)(tail - cursor);
@@ -44,7 +45,10 @@ static bool buckets_any_after(const struct attachment *a, const a32 *own, uint32
     return false;
 }
 
-static uint32_t buckets_bucket_count(const struct attachment *a) { return a->geo.ring_slots * FENCES_PER_RING_SLOT; }
+static uint32_t buckets_bucket_count(const struct attachment *a)
+{
+    return a->geo.ring_slots * FENCES_PER_RING_SLOT;
+}
 
 enum owed relay_owes(const struct attachment *a, uint64_t cursor)
 {
@@ -53,7 +57,8 @@ enum owed relay_owes(const struct attachment *a, uint64_t cursor)
         return OWED_ALL;
     if (load_acquire(&a->header->clear_own) > cursor)
         return OWED_CLEAR;
-    bool any = buckets_any_after(a, a->own_tags, a->geo.tag_slots, cursor) || buckets_any_after(a, a->own_writes, buckets_bucket_count(a), cursor);
+    bool any = buckets_any_after(a, a->own_tags, a->geo.tag_slots, cursor) ||
+               buckets_any_after(a, a->own_writes, buckets_bucket_count(a), cursor);
     return any ? OWED_BUCKETS : OWED_NOTHING;
 }
 
@@ -61,7 +66,10 @@ enum owed relay_owes(const struct attachment *a, uint64_t cursor)
 
 static uint32_t buckets_log2_of(uint32_t power_of_two) { return (uint32_t)__builtin_ctz(power_of_two); }
 
-uint32_t relay_map_bytes(const struct attachment *a) { return MAP_HEADER_BYTES + (a->geo.tag_slots + buckets_bucket_count(a)) / 8; }
+uint32_t relay_map_bytes(const struct attachment *a)
+{
+    return MAP_HEADER_BYTES + (a->geo.tag_slots + buckets_bucket_count(a)) / 8;
+}
 
 static unsigned char buckets_map_byte(const struct attachment *a, uint64_t cursor, uint32_t at)
 {
@@ -70,10 +78,12 @@ static unsigned char buckets_map_byte(const struct attachment *a, uint64_t curso
     if (at == 1)
         return (unsigned char)buckets_log2_of(buckets_bucket_count(a));
     uint32_t n = (at - MAP_HEADER_BYTES) * 8;
-    return n < a->geo.tag_slots ? buckets_eight_after(a, &a->own_tags[n], cursor) : buckets_eight_after(a, &a->own_writes[n - a->geo.tag_slots], cursor);
+    return n < a->geo.tag_slots ? buckets_eight_after(a, &a->own_tags[n], cursor)
+                                : buckets_eight_after(a, &a->own_writes[n - a->geo.tag_slots], cursor);
 }
 
-uint32_t relay_map_pack(const struct attachment *a, uint64_t cursor, uint32_t at, unsigned char *out, uint32_t room)
+uint32_t relay_map_pack(const struct attachment *a, uint64_t cursor, uint32_t at, unsigned char *out,
+                        uint32_t room)
 {
     uint32_t n = 0, bytes = relay_map_bytes(a);
     for (; n < room && at < bytes && n < bytes - at; n++)
@@ -101,14 +111,18 @@ static bool buckets_listed(const struct bitmap *b, uint64_t hash)
 
 /* ---- fences ---- */
 
-/* Map and table divide the hashes into powers of two. A cell is a part of the finer one of the two, so it has one bit and
- * one fence. */
-static uint32_t buckets_cell_bits(uint32_t log2, const struct bitmap *b) { return b->log2 > log2 ? b->log2 : log2; }
+/* Map and table divide the hashes into powers of two. A cell is a part of the finer one of the two, so it has
+ * one bit and one fence. */
+static uint32_t buckets_cell_bits(uint32_t log2, const struct bitmap *b)
+{
+    return b->log2 > log2 ? b->log2 : log2;
+}
 
-/* Raise the fences of cells from `at` on whose bit is set. Returns the cell to go on with: all of them are done, or no
- * step is left. What needs no look is passed over: the other zeros of a byte, the other cells of a fence. */
-static uint64_t buckets_raise_some(struct attachment *a, a64 *fences, uint32_t log2, const struct bitmap *b, uint64_t sequence, uint64_t at,
-                           uint32_t *steps)
+/* Raise the fences of cells from `at` on whose bit is set. Returns the cell to go on with: all of them are
+ * done, or no step is left. What needs no look is passed over: the other zeros of a byte, the other cells of
+ * a fence. */
+static uint64_t buckets_raise_some(struct attachment *a, a64 *fences, uint32_t log2, const struct bitmap *b,
+                                   uint64_t sequence, uint64_t at, uint32_t *steps)
 {
     uint32_t cells = buckets_cell_bits(log2, b), bit_shift = cells - b->log2, fence_shift = cells - log2;
     for (; at < 1ull << cells && *steps > 0; --*steps) {
@@ -127,30 +141,38 @@ static uint64_t buckets_raise_some(struct attachment *a, a64 *fences, uint32_t l
 }
 
 /* One pass: the tags' cells, then the keys'. */
-static uint64_t buckets_raise_listed(struct attachment *a, const struct bucket_map *map, uint64_t sequence, uint64_t at, uint32_t *steps)
+static uint64_t buckets_raise_listed(struct attachment *a, const struct bucket_map *map, uint64_t sequence,
+                                     uint64_t at, uint32_t *steps)
 {
-    uint32_t tag_log2 = buckets_log2_of(a->geo.tag_slots), key_log2 = buckets_log2_of(buckets_bucket_count(a));
+    uint32_t tag_log2 = buckets_log2_of(a->geo.tag_slots),
+             key_log2 = buckets_log2_of(buckets_bucket_count(a));
     uint64_t tag_cells = 1ull << buckets_cell_bits(tag_log2, &map->tags);
     if (at < tag_cells) {
         at = buckets_raise_some(a, a->tag_fences, tag_log2, &map->tags, sequence, at, steps);
         if (at == tag_cells)
-            fence_raise_one(a, &a->header->tags_moved, sequence); /* FENCE: who sees it sees the tags' fences raised */
+            fence_raise_one(a, &a->header->tags_moved,
+                            sequence); /* FENCE: who sees it sees the tags' fences raised */
     }
-    return at < tag_cells ? at : tag_cells + buckets_raise_some(a, a->fences, key_log2, &map->keys, sequence, at - tag_cells, steps);
+    return at < tag_cells ? at
+                          : tag_cells + buckets_raise_some(a, a->fences, key_log2, &map->keys, sequence,
+                                                           at - tag_cells, steps);
 }
 
 static bool buckets_record_begins(struct attachment *a, uint16_t source, uint64_t *sequence)
 {
     ring_mark(a, clock_ms(a));
-    doubt_raise_all(a, clock_ms(a) + a->unknown_ttl_ms); /* a map does not say which of its keys are in doubt */
+    /* a map does not say which of its keys are in doubt */
+    doubt_raise_all(a, clock_ms(a) + a->unknown_ttl_ms);
     *sequence = ring_append(a, &(struct record){.hash = EVERY_KEY, .kind = RECORD_KEY, .source = source});
     return *sequence != RING_CORRUPT;
 }
 
-bool relay_map_fence(struct attachment *a, uint16_t source, const struct bucket_map *map, uint32_t steps_max, struct map_fencing *f)
+bool relay_map_fence(struct attachment *a, uint16_t source, const struct bucket_map *map, uint32_t steps_max,
+                     struct map_fencing *f)
 {
     uint32_t steps = steps_max ? steps_max : 1;
-    uint64_t pass = (1ull << buckets_cell_bits(buckets_log2_of(a->geo.tag_slots), &map->tags)) + (1ull << buckets_cell_bits(buckets_log2_of(buckets_bucket_count(a)), &map->keys));
+    uint64_t pass = (1ull << buckets_cell_bits(buckets_log2_of(a->geo.tag_slots), &map->tags)) +
+                    (1ull << buckets_cell_bits(buckets_log2_of(buckets_bucket_count(a)), &map->keys));
     uint64_t at = f->at < 2 * pass ? f->at : 0, first = at < pass ? 0 : pass;
     if (at == first && !buckets_record_begins(a, source, &f->sequence))
         return false;
@@ -167,13 +189,17 @@ bool relay_map_fence(struct attachment *a, uint16_t source, const struct bucket_
 /* Where the entry of a word begins; NULL: the word names none. */
 static const a64 *buckets_entry_named(const struct attachment *a, uint64_t word)
 {
-    uint32_t page = (word >> INDEX_PAGE_SHIFT) & INDEX_PAGE_BITS, off = (uint32_t)(word >> INDEX_OFF_SHIFT) * ENTRY_UNIT;
-    return word && page < a->geo.page_count && off <= a->geo.page_bytes - ENTRY_HEADER_WORDS * 8 ? page_at(a, page, off) : NULL;
+    uint32_t page = (word >> INDEX_PAGE_SHIFT) & INDEX_PAGE_BITS,
+             off = (uint32_t)(word >> INDEX_OFF_SHIFT) * ENTRY_UNIT;
+    return word && page < a->geo.page_count && off <= a->geo.page_bytes - ENTRY_HEADER_WORDS * 8
+               ? page_at(a, page, off)
+               : NULL;
 }
 
-/* Does a word name an entry that is listed? Only the entry's hash is read: all else of most entries would be read in vain. It
- * may be carried on under our eyes: see index_look. */
-static bool buckets_names_listed(const struct attachment *a, const a64 *at, const struct bitmap *keys, uint64_t *hash)
+/* Does a word name an entry that is listed? Only the entry's hash is read: all else of most entries would be
+ * read in vain. It may be carried on under our eyes: see index_look. */
+static bool buckets_names_listed(const struct attachment *a, const a64 *at, const struct bitmap *keys,
+                                 uint64_t *hash)
 {
     for (int tries = 0; tries < LOOK_TRIES_MAX; tries++) {
         uint64_t word = load_acquire(at); /* PUBLISH */
@@ -188,8 +214,8 @@ static bool buckets_names_listed(const struct attachment *a, const a64 *at, cons
     return buckets_listed(keys, *hash);
 }
 
-uint64_t relay_map_evict(struct attachment *a, uint16_t source, const struct bucket_map *map, uint64_t version, uint64_t from,
-                         uint32_t words_max, uint32_t *evicted)
+uint64_t relay_map_evict(struct attachment *a, uint16_t source, const struct bucket_map *map,
+                         uint64_t version, uint64_t from, uint32_t words_max, uint32_t *evicted)
 {
     uint64_t words = (uint64_t)a->geo.bucket_count * BUCKET_WORDS, hash;
     uint64_t end = from < words && words - from > words_max ? from + words_max : words;
@@ -205,6 +231,7 @@ uint64_t relay_map_evict(struct attachment *a, uint16_t source, const struct buc
     if (end < words)
         return end;
     count(a, STAT_APPLIED, 1);
-    ring_append(a, &(struct record){.hash = EVERY_KEY, .kind = RECORD_KEY, .source = source, .digest = EVERY_KEY_DONE});
+    ring_append(a, &(struct record){
+                       .hash = EVERY_KEY, .kind = RECORD_KEY, .source = source, .digest = EVERY_KEY_DONE});
     return 0;
 }

@@ -48,7 +48,10 @@ static uint64_t ring_meta_of(const struct record *r, uint32_t lap)
            (uint64_t)(r->source & META_SOURCE_BITS) << META_SOURCE_SHIFT | r->digest;
 }
 
-static uint32_t ring_lap_of(const struct attachment *a, uint64_t position) { return (uint32_t)(position >> a->ring_bits) + 1; }
+static uint32_t ring_lap_of(const struct attachment *a, uint64_t position)
+{
+    return (uint32_t)(position >> a->ring_bits) + 1;
+}
 
 /* Finish what the publisher of `position` may not live to finish: fence first, then tail. */
 static void ring_help(struct attachment *a, uint64_t position, uint64_t meta, uint64_t hash)
@@ -94,7 +97,8 @@ bool ring_read(const struct attachment *a, uint64_t sequence, struct record *out
     const pair128 *slot = &a->ring[(sequence - 1) & a->ring_mask];
     uint64_t meta = load_acquire(&slot->meta); /* RING */
     uint64_t hash = load_acquire(&slot->hash);
-    if (load_relaxed(&slot->meta) != meta || (uint32_t)(meta >> META_LAP_SHIFT) != ring_lap_of(a, sequence - 1))
+    if (load_relaxed(&slot->meta) != meta ||
+        (uint32_t)(meta >> META_LAP_SHIFT) != ring_lap_of(a, sequence - 1))
         return false;
     *out = (struct record){
         .hash = hash,
@@ -138,7 +142,8 @@ void ring_mark(struct attachment *a, uint64_t now_ms)
     uint64_t last = load_relaxed(&a->header->guard_marks[(next - 1) % GUARD_MARKS]);
     if (next && (uint32_t)now_ms - (uint32_t)last < MARK_EVERY_MS)
         return;
-    store_release(&a->header->guard_marks[next % GUARD_MARKS], (uint64_t)(uint32_t)ring_tail(a) << 32 | (uint32_t)now_ms);
+    store_release(&a->header->guard_marks[next % GUARD_MARKS],
+                  (uint64_t)(uint32_t)ring_tail(a) << 32 | (uint32_t)now_ms);
     store_release(&a->header->guard_next, next + 1);
 }
 

@@ -89,7 +89,10 @@ bool roster_named(const struct attachment *a)
     return errno != ENOENT || stat(SHARED_MEMORY, &s) != 0 || s.st_dev != a->file_device;
 }
 
-static uint64_t roster_changed_ns(const struct stat *s) { return (uint64_t)s->st_ctim.tv_sec * 1000000000u + (uint64_t)s->st_ctim.tv_nsec; }
+static uint64_t roster_changed_ns(const struct stat *s)
+{
+    return (uint64_t)s->st_ctim.tv_sec * 1000000000u + (uint64_t)s->st_ctim.tv_nsec;
+}
 
 /* The name is looked up only when the file has changed, or when its descriptor is not ours any more. */
 static bool roster_is_gone(struct attachment *a)
@@ -190,7 +193,8 @@ bool roster_holder_lives(const struct attachment *a, uint64_t word)
     if (slot >= a->geo.roster_slots)
         return false;
     uint64_t now = load_acquire(&a->roster[slot].word);
-    return roster_word_live(now) && ((now >> ROSTER_GEN_SHIFT) & HOLDER_GEN_BITS) == ((word >> HOLDER_GEN_SHIFT) & HOLDER_GEN_BITS) &&
+    return roster_word_live(now) &&
+           ((now >> ROSTER_GEN_SHIFT) & HOLDER_GEN_BITS) == ((word >> HOLDER_GEN_SHIFT) & HOLDER_GEN_BITS) &&
            roster_alive(a, slot);
 }
 

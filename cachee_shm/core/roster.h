@@ -12,11 +12,13 @@
 
 #include "attachment.h"
 
-/* Lock bytes lie beyond any segment's end: they are names, not data. The same in every layout: `cachee segment ls` counts them. */
+/* Lock bytes lie beyond any segment's end: they are names, not data. The same in every layout: `cachee
+ * segment ls` counts them. */
 #define LOCK_BASE ((int64_t)1 << 40)
 enum { LOCK_CREATE = 0, LOCK_BRIDGE = 1, LOCK_SLOTS = 16 };
 
-/* Hold a byte of the segment's file until death: returns its mapping, or NULL (errno EAGAIN: somebody lives). */
+/* Hold a byte of the segment's file until death: returns its mapping, or NULL (errno EAGAIN: somebody
+ * lives). */
 void *roster_hold_byte(const struct attachment *a, uint32_t byte);
 void roster_release_byte(void *held);
 
@@ -37,7 +39,8 @@ static inline uint32_t roster_slots_used(const struct attachment *a)
 /* True if the slot's process lives, and also when that cannot be told. */
 bool roster_alive(const struct attachment *a, uint32_t slot);
 
-/* The word of a lease or lock that names this process as its holder; what of it is the hash's; does its holder live? */
+/* The word of a lease or lock that names this process as its holder; what of it is the hash's; does its
+ * holder live? */
 static inline uint64_t holder_hash(uint64_t word) { return word >> HOLDER_HASH_SHIFT << HOLDER_HASH_SHIFT; }
 static inline uint64_t roster_holder(const struct attachment *a, uint64_t hash)
 {
@@ -54,12 +57,14 @@ bool roster_in_use(const struct attachment *a);
 /* Leave, as if this process had died: it owes something that it cannot pay. */
 void roster_abandon(struct attachment *a);
 
-/* Was the file cut, its name unlinked, or given to another file? Then the segment is retired, for everybody in it: its
- * successor must be attached to. False also when that cannot be told (under chroot). A file without a name is never gone. */
+/* Was the file cut, its name unlinked, or given to another file? Then the segment is retired, for everybody
+ * in it: its successor must be attached to. False also when that cannot be told (under chroot). A file
+ * without a name is never gone. */
 bool roster_look(struct attachment *a, uint64_t now_ms);
 
-/* The same, asked at most once for each tick of the coarse clock. That is often enough: whoever makes a segment waits for
- * two ticks before it is ready (segment.c), so that a verb that ends after that has looked after the old name was gone. */
+/* The same, asked at most once for each tick of the coarse clock. That is often enough: whoever makes a
+ * segment waits for two ticks before it is ready (segment.c), so that a verb that ends after that has looked
+ * after the old name was gone. */
 static inline bool roster_gone(struct attachment *a, uint64_t now_ms)
 {
     return a->looked_ms != now_ms && roster_look(a, now_ms);
@@ -71,8 +76,8 @@ bool roster_named(const struct attachment *a);
 /* Live slots of one kind. */
 uint32_t roster_count(const struct attachment *a, enum roster_kind kind);
 
-/* A descriptor of the segment's own file, or -1: the process may have closed ours behind our back (daemons do).
- * Joining and sweeping open the file again by its name then. */
+/* A descriptor of the segment's own file, or -1: the process may have closed ours behind our back (daemons
+ * do). Joining and sweeping open the file again by its name then. */
 int roster_checked_fd(const struct attachment *a);
 
 /* If ours was closed, open the file again by its name. */

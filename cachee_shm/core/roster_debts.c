@@ -8,23 +8,32 @@ enum { INTENT_PROBES_MAX = 128 };
 
 /* ---- intents ---- */
 
-/* An intent names the life it was left in: what a fork or another segment made of this attachment owes nothing. */
+/* An intent names the life it was left in: what a fork or another segment made of this attachment owes
+ * nothing. */
 enum { INTENT_LIFE_SHIFT = 32 };
 #define INTENT_SHARED (1ull << 31)
 #define INTENT_PLACE_BITS (INTENT_SHARED - 1)
 
-static uint64_t debts_owner_word(uint32_t slot, uint64_t generation) { return generation << ROSTER_GEN_SHIFT | (slot + 1); }
+static uint64_t debts_owner_word(uint32_t slot, uint64_t generation)
+{
+    return generation << ROSTER_GEN_SHIFT | (slot + 1);
+}
 
-static uint64_t debts_my_owner_word(const struct attachment *a) { return debts_owner_word(a->slot, a->slot_generation); }
+static uint64_t debts_my_owner_word(const struct attachment *a)
+{
+    return debts_owner_word(a->slot, a->slot_generation);
+}
 
-/* Is the life over that an owner's word names? Then its debts were announced: its slot is given back after that. */
+/* Is the life over that an owner's word names? Then its debts were announced: its slot is given back after
+ * that. */
 static bool debts_is_over(const struct attachment *a, uint64_t owner)
 {
     uint32_t slot = (uint32_t)(owner & 0xffff) - 1;
     if (slot >= a->geo.roster_slots)
         return true; /* garbage */
     uint64_t word = load_acquire(&a->roster[slot].word), state = word & ROSTER_STATE_MASK;
-    return word >> ROSTER_GEN_SHIFT != owner >> ROSTER_GEN_SHIFT || (state != SLOT_LIVE && state != SLOT_SWEPT);
+    return word >> ROSTER_GEN_SHIFT != owner >> ROSTER_GEN_SHIFT ||
+           (state != SLOT_LIVE && state != SLOT_SWEPT);
 }
 
 static bool debts_take_intent(struct attachment *a, uint64_t hash, uint32_t *place)
@@ -156,8 +165,10 @@ static void debts_note_steps(struct roster_slot *dead, uint64_t word, uint32_t s
     cas(&dead->announced, &seen, done); /* INTENT */
 }
 
-/* Exact debts, then so many buckets. Returns the next step; STEPS_END: there is none, 0: the ring is corrupt. */
-static uint32_t debts_announce_from(struct attachment *a, uint32_t slot, uint64_t word, uint32_t step, uint32_t buckets)
+/* Exact debts, then so many buckets. Returns the next step; STEPS_END: there is none, 0: the ring is
+ * corrupt. */
+static uint32_t debts_announce_from(struct attachment *a, uint32_t slot, uint64_t word, uint32_t step,
+                                    uint32_t buckets)
 {
     struct roster_slot *dead = &a->roster[slot];
     if (step == STEP_EXACT) {

@@ -1,4 +1,5 @@
-/* segment.c - see segment.h. Layout and geometry are in layout.h and geometry.h; this file fills them in and checks them. */
+/* segment.c - see segment.h. Layout and geometry are in layout.h and geometry.h; this file fills them in and
+ * checks them. */
 #include "segment.h"
 
 #include <errno.h>
@@ -11,9 +12,9 @@
 
 enum {
     HUGE_PAGE_BYTES = 2 << 20,
-    HUGE_PAGES_MS_MAX = 1000, /* of a creator, whom others wait for; the tables come first */
+    HUGE_PAGES_MS_MAX = 1000,   /* of a creator, whom others wait for; the tables come first */
     FENCES_PER_SWEEP = 1 << 18, /* raised for a dead process's shared intents: some milliseconds */
-    MADVISE_COLLAPSE = 25,    /* MADV_COLLAPSE, which older headers lack */
+    MADVISE_COLLAPSE = 25,      /* MADV_COLLAPSE, which older headers lack */
 };
 
 static uint64_t segment_align_up(uint64_t v, uint64_t to) { return (v + to - 1) / to * to; }
@@ -49,8 +50,8 @@ static void segment_copy_name(char *to, const char *from)
 /* Beyond any clock's reading (it is in the year 2262): damaged bytes. */
 #define INCARNATION_MAX ((uint64_t)1 << 63)
 
-/* Incarnations are ordered: wall time first, then random bits, so that a recreated segment is the newer one; also where the
- * wall clock was set back since its predecessor was made. */
+/* Incarnations are ordered: wall time first, then random bits, so that a recreated segment is the newer one;
+ * also where the wall clock was set back since its predecessor was made. */
 static uint64_t segment_new_incarnation(uint64_t seen)
 {
     uint16_t random = 0;
@@ -85,7 +86,8 @@ static uint64_t segment_entry_bytes_of(const struct segment_config *config)
     return config->entry_bytes ? config->entry_bytes : ENTRY_BYTES_TYPICAL;
 }
 
-static void segment_fill_header(struct header *h, const struct geometry *g, const struct segment_config *config)
+static void segment_fill_header(struct header *h, const struct geometry *g,
+                                const struct segment_config *config)
 {
     h->magic = LAYOUT_MAGIC;
     h->fingerprint = LAYOUT_FINGERPRINT;
@@ -120,12 +122,15 @@ static void segment_fill_header(struct header *h, const struct geometry *g, cons
 /* At a multiple of a huge page's size, so that the kernel can map huge pages as such. */
 static void *segment_map_bytes(int fd, uint64_t bytes)
 {
-    unsigned char *range = mmap(NULL, bytes + HUGE_PAGE_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    unsigned char *range =
+        mmap(NULL, bytes + HUGE_PAGE_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (range == MAP_FAILED)
         return MAP_FAILED;
-    unsigned char *at = (unsigned char *)segment_align_up((uintptr_t)range, HUGE_PAGE_BYTES), *end = range + bytes + HUGE_PAGE_BYTES;
+    unsigned char *at = (unsigned char *)segment_align_up((uintptr_t)range, HUGE_PAGE_BYTES),
+                  *end = range + bytes + HUGE_PAGE_BYTES;
     void *mapped = mmap(at, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0);
-    unsigned char *behind = mapped == MAP_FAILED ? range : (unsigned char *)segment_align_up((uintptr_t)at + bytes, HEADER_BYTES);
+    unsigned char *behind =
+        mapped == MAP_FAILED ? range : (unsigned char *)segment_align_up((uintptr_t)at + bytes, HEADER_BYTES);
     if (mapped != MAP_FAILED && at > range)
         munmap(range, (size_t)(at - range));
     if (end > behind)
@@ -141,24 +146,27 @@ void *segment_map(int fd, uint64_t bytes)
 
 void segment_unmap(void *base, uint64_t bytes) { munmap(base, bytes); }
 
-/* One huge page in place of 512 small ones: a read of a random key then waits for one walk of the page table less at
- * each of its misses. MADV_COLLAPSE (Linux 6.1) needs no setting of the machine's, only a page to begin with; where it
- * is refused, or takes too long, small pages do. */
+/* One huge page in place of 512 small ones: a read of a random key then waits for one walk of the page table
+ * less at each of its misses. MADV_COLLAPSE (Linux 6.1) needs no setting of the machine's, only a page to
+ * begin with; where it is refused, or takes too long, small pages do. */
 static void segment_ask_for_huge_pages(int fd, uint64_t bytes)
 {
     unsigned char *at = segment_map_bytes(fd, bytes);
     uint64_t until_ms = segment_clock_ms() + HUGE_PAGES_MS_MAX;
     if (at == MAP_FAILED)
         return;
-    for (uint64_t off = 0; off + HUGE_PAGE_BYTES <= bytes && segment_clock_ms() < until_ms; off += HUGE_PAGE_BYTES)
-        if (posix_fallocate(fd, (off_t)off, HEADER_BYTES) != 0 || madvise(at + off, HUGE_PAGE_BYTES, MADVISE_COLLAPSE) != 0)
+    for (uint64_t off = 0; off + HUGE_PAGE_BYTES <= bytes && segment_clock_ms() < until_ms;
+         off += HUGE_PAGE_BYTES)
+        if (posix_fallocate(fd, (off_t)off, HEADER_BYTES) != 0 ||
+            madvise(at + off, HUGE_PAGE_BYTES, MADVISE_COLLAPSE) != 0)
             break;
     munmap(at, bytes);
 }
 
 /* ---- a new file ---- */
 
-/* Read, not mapped: a creator that failed to reserve memory truncates the file, and a mapping would SIGBUS. */
+/* Read, not mapped: a creator that failed to reserve memory truncates the file, and a mapping would
+ * SIGBUS. */
 static bool segment_read_header(int fd, struct header *h)
 {
     ssize_t n = pread(fd, h, sizeof *h, 0);
@@ -172,14 +180,16 @@ static uint64_t segment_state_of(int fd)
     return segment_read_header(fd, &h) ? load_acquire(&h.state) : SEGMENT_NEW;
 }
 
-/* Bytes in a file that no creator has finished: zeros, or the beginning of a header. Anything else is not ours. */
+/* Bytes in a file that no creator has finished: zeros, or the beginning of a header. Anything else is not
+ * ours. */
 static bool segment_may_begin(int fd)
 {
     uint64_t magic = 0;
     return pread(fd, &magic, sizeof magic, 0) >= 0 && (magic == 0 || magic == LAYOUT_MAGIC);
 }
 
-/* The kernel would answer a file beyond RLIMIT_FSIZE with SIGXFSZ, which ends a process that does not ignore it. */
+/* The kernel would answer a file beyond RLIMIT_FSIZE with SIGXFSZ, which ends a process that does not ignore
+ * it. */
 static bool segment_file_may_have(uint64_t bytes)
 {
     struct rlimit limit;
@@ -189,9 +199,9 @@ static bool segment_file_may_have(uint64_t bytes)
 static enum attach_result segment_no_memory(int why)
 {
     errno = why;
-    return why == EFBIG                      ? ATTACH_FILE_LIMIT
+    return why == EFBIG                     ? ATTACH_FILE_LIMIT
            : why == ENOSPC || why == ENOMEM ? ATTACH_NO_SPACE
-                                             : ATTACH_FAILED;
+                                            : ATTACH_FAILED;
 }
 
 /* Reserve every byte first: a small /dev/shm is an error here, never a SIGBUS later. */
@@ -207,8 +217,9 @@ static enum attach_result segment_reserve(int fd, uint64_t bytes)
     return why ? segment_no_memory(why) : ATTACH_CREATED;
 }
 
-/* Two ticks of the coarse clock: a process that is in an earlier segment of this name looks once a tick whether its file
- * still has the name (roster_gone). So none of its verbs that end once this segment is ready takes the old one for it. */
+/* Two ticks of the coarse clock: a process that is in an earlier segment of this name looks once a tick
+ * whether its file still has the name (roster_gone). So none of its verbs that end once this segment is ready
+ * takes the old one for it. */
 static void segment_wait_two_ticks(void)
 {
     struct timespec tick = {.tv_nsec = 1000 * 1000};
@@ -219,7 +230,7 @@ static void segment_wait_two_ticks(void)
 /* ---- validation ---- */
 
 static enum attach_result segment_validate(const struct header *h, uint64_t file_bytes, struct geometry *g,
-                                   const struct segment_config *config)
+                                           const struct segment_config *config)
 {
     if (load_acquire(&h->state) == SEGMENT_RETIRED)
         return ATTACH_RETIRED;
@@ -227,7 +238,8 @@ static enum attach_result segment_validate(const struct header *h, uint64_t file
         return ATTACH_GARBAGE;
     if (h->fingerprint != LAYOUT_FINGERPRINT)
         return ATTACH_LAYOUT;
-    if (h->total_bytes > file_bytes || !geometry_plan(g, h->total_bytes, h->entry_bytes) || !geometry_is(h, g))
+    if (h->total_bytes > file_bytes || !geometry_plan(g, h->total_bytes, h->entry_bytes) ||
+        !geometry_is(h, g))
         return ATTACH_GARBAGE;
     if (h->time_namespace != segment_time_namespace())
         return h->time_namespace && segment_time_namespace() ? ATTACH_TIME_NAMESPACE : ATTACH_NO_PROC;
@@ -238,8 +250,8 @@ static enum attach_result segment_validate(const struct header *h, uint64_t file
 
 /* ---- making it ---- */
 
-/* Take the file's name away, unless it is another's by now. The creation lock is held: of those who find a file retired,
- * one at a time looks and unlinks. */
+/* Take the file's name away, unless it is another's by now. The creation lock is held: of those who find a
+ * file retired, one at a time looks and unlinks. */
 static enum attach_result segment_remove_name(const struct attachment *a)
 {
     if (!a->file_name[0] || !roster_named(a) || shm_unlink(a->file_name) == 0 || errno == ENOENT)
@@ -282,8 +294,9 @@ static enum attach_result segment_make(struct attachment *a, const struct segmen
     return result;
 }
 
-/* Leave it for a new one; whoever is in it notices at its next verb. Also where it says "new" because its bytes were hit
- * while processes live in it: to cut it for a new beginning would be a SIGBUS for each of them. */
+/* Leave it for a new one; whoever is in it notices at its next verb. Also where it says "new" because its
+ * bytes were hit while processes live in it: to cut it for a new beginning would be a SIGBUS for each of
+ * them. */
 static enum attach_result segment_retire_file(const struct attachment *a)
 {
     uint64_t retired = SEGMENT_RETIRED;
@@ -300,13 +313,14 @@ static bool segment_is_outgrown(const struct attachment *a, const struct segment
     struct geometry g;
     struct stat s;
     return config->has_name && segment_read_header(a->fd, &h) &&
-           (h.total_bytes != config->total_bytes || h.entry_bytes != segment_entry_bytes_of(config)) && fstat(a->fd, &s) == 0 &&
-           segment_validate(&h, (uint64_t)s.st_size, &g, config) == ATTACHED &&
+           (h.total_bytes != config->total_bytes || h.entry_bytes != segment_entry_bytes_of(config)) &&
+           fstat(a->fd, &s) == 0 && segment_validate(&h, (uint64_t)s.st_size, &g, config) == ATTACHED &&
            geometry_plan(&g, config->total_bytes, segment_entry_bytes_of(config)) && !roster_in_use(a);
 }
 
 /* With the creation lock held, which a creator that dies leaves to the next, who begins again. */
-static enum attach_result segment_begin_locked(const struct attachment *a, const struct segment_config *config)
+static enum attach_result segment_begin_locked(const struct attachment *a,
+                                               const struct segment_config *config)
 {
     uint64_t state = segment_state_of(a->fd);
     if (!roster_named(a))
@@ -351,7 +365,8 @@ static void segment_point_into(struct attachment *a)
     a->range_fences = (a64 *)(void *)(a->base + g->range_fences_at);
     a->doubts = (a64 *)(void *)(a->base + g->doubts_at), a->dues = (pair128 *)(void *)(a->base + g->dues_at);
     a->sources = (struct source_slot *)(void *)(a->base + g->sources_at);
-    a->leases = (struct lease_slot *)(void *)(a->base + g->leases_at), a->locks = (struct lock_slot *)(void *)(a->base + g->locks_at);
+    a->leases = (struct lease_slot *)(void *)(a->base + g->leases_at),
+    a->locks = (struct lock_slot *)(void *)(a->base + g->locks_at);
     a->ring = (pair128 *)(void *)(a->base + g->ring_at);
     a->fences = (a64 *)(void *)(a->base + g->fences_at);
     a->own_writes = (a32 *)(void *)(a->base + g->own_writes_at);
@@ -454,7 +469,8 @@ static void segment_copy_config(struct attachment *a, const struct segment_confi
     a->default_ttl_ms = config->default_ttl_ms;
     a->late_ms_min = LEASE_LATE_MS_MIN;
     a->late_ms_unknown = LEASE_LATE_MS_UNKNOWN;
-    for (size_t i = 0; config->doorbell_name && config->doorbell_name[i] && i + 1 < sizeof a->doorbell_name; i++)
+    for (size_t i = 0; config->doorbell_name && config->doorbell_name[i] && i + 1 < sizeof a->doorbell_name;
+         i++)
         a->doorbell_name[i] = config->doorbell_name[i];
     for (size_t i = 0; config->has_name && config->name[i] && i + 1 < sizeof a->file_name; i++)
         a->file_name[i] = config->name[i];
@@ -480,7 +496,8 @@ static enum attach_result segment_done(struct attachment *a, enum attach_result 
 
 static bool segment_put_stand_in(struct attachment *a)
 {
-    unsigned char *base = mmap(NULL, SEGMENT_BYTES_MIN, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    unsigned char *base = mmap(NULL, SEGMENT_BYTES_MIN, PROT_READ | PROT_WRITE,
+                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (base == MAP_FAILED)
         return false;
     if (!segment_make_alive_word(a)) {
@@ -544,7 +561,8 @@ void segment_detach(struct attachment *a)
     segment_release_create_lock(a);
     if (a->base && roster_look(a, 0)) /* also whether the file was cut: what follows writes into it */
         store_release(&a->header->state, SEGMENT_RETIRED);
-    if (a->alive && segment_is_ours(a)) { /* else the slot and the mappings are those of whom we were forked from */
+    /* else the slot and the mappings are those of whom we were forked from */
+    if (a->alive && segment_is_ours(a)) {
         if (a->lock_page)
             recovery_leave(a);
         roster_release_byte(a->bridge_lock);
@@ -582,7 +600,8 @@ void segment_only_watch(struct attachment *a)
 /* To touch a page behind the file's end would be a SIGBUS. */
 void segment_map_zeros(struct attachment *a)
 {
-    mmap(a->base, a->geo.total_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    mmap(a->base, a->geo.total_bytes, PROT_READ | PROT_WRITE,
+         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
 }
 
 bool segment_stand_in(struct attachment *a, struct attachment *left)
@@ -606,11 +625,12 @@ bool segment_become_bridge(struct attachment *a)
 {
     if (!a->bridge_lock && !(a->bridge_lock = roster_hold_byte(a, LOCK_BRIDGE)))
         return false;
-    store_release(&a->me->word,
-                  (uint64_t)a->slot_generation << ROSTER_GEN_SHIFT | (uint64_t)ROSTER_BRIDGE << ROSTER_KIND_SHIFT | SLOT_LIVE);
+    store_release(&a->me->word, (uint64_t)a->slot_generation << ROSTER_GEN_SHIFT |
+                                    (uint64_t)ROSTER_BRIDGE << ROSTER_KIND_SHIFT | SLOT_LIVE);
     store_release(&a->header->bridge_since_ms, clock_ms(a));
     store_release(&a->header->bridge_left, 0);
     add_relaxed(&a->header->bridge_generation, 1);
-    a->bridge_generation = load_acquire(&a->header->bridge_generation); /* the lock is ours: nobody else counts */
+    /* the lock is ours: nobody else counts */
+    a->bridge_generation = load_acquire(&a->header->bridge_generation);
     return true;
 }

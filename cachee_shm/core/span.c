@@ -6,8 +6,8 @@ static uint64_t span_piece_word(uint32_t number, uint32_t bytes)
     return (uint64_t)number << ENTRY_STORED_SHIFT | ENTRY_PIECE | bytes;
 }
 
-static bool span_write_one(struct attachment *a, uint64_t hash, uint32_t number, const unsigned char *from, uint32_t bytes,
-                      uint64_t ends_ms)
+static bool span_write_one(struct attachment *a, uint64_t hash, uint32_t number, const unsigned char *from,
+                           uint32_t bytes, uint64_t ends_ms)
 {
     struct place at;
     if (!evict_make_room(a, entry_bytes(0, 0, bytes), &at))
@@ -38,15 +38,16 @@ bool span_write(struct attachment *a, uint64_t hash, const void *value, uint32_t
     return bytes == 0;
 }
 
-/* Is this the piece that the value's own entry means? A page word that garbage set back would let another's pass. */
+/* Is this the piece that the value's own entry means? A page word that garbage set back would let another's
+ * pass. */
 static bool span_is_piece(const a64 *span, const struct entry_ref *e, uint32_t number, uint32_t bytes)
 {
     return load_relaxed(&span[ENTRY_HASH]) == e->hash &&
            load_relaxed(&span[ENTRY_STORED]) == span_piece_word(number, bytes);
 }
 
-static bool span_read_at(const struct attachment *a, const struct entry_ref *e, uint64_t word, uint32_t number, unsigned char *to,
-                    uint32_t bytes)
+static bool span_read_at(const struct attachment *a, const struct entry_ref *e, uint64_t word,
+                         uint32_t number, unsigned char *to, uint32_t bytes)
 {
     uint32_t page = span_page(word), off = span_off(word);
     if (page >= a->geo.page_count || off + entry_bytes(0, 0, bytes) > a->geo.page_bytes)
@@ -60,9 +61,10 @@ static bool span_read_at(const struct attachment *a, const struct entry_ref *e, 
     return page_generation(load_relaxed(page_word_at)) == page_generation(before);
 }
 
-/* A span may be carried to another page, and its page begin another life, between the look at its word and the copy. Then
- * its word is another by now, because that is changed first: look again. */
-static bool span_read_one(const struct attachment *a, const struct entry_ref *e, uint32_t number, unsigned char *to, uint32_t bytes)
+/* A span may be carried to another page, and its page begin another life, between the look at its word and
+ * the copy. Then its word is another by now, because that is changed first: look again. */
+static bool span_read_one(const struct attachment *a, const struct entry_ref *e, uint32_t number,
+                          unsigned char *to, uint32_t bytes)
 {
     const a64 *at = &entry_value(e)[number];
     uint64_t word = load_acquire(at); /* PUBLISH */

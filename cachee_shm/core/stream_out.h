@@ -1,12 +1,13 @@
-/* stream_out.h - the bridge's data path, the way out: what a ring has healed, as the FRAME that its peers are sent.
+/* stream_out.h - the bridge's data path, the way out: what a ring has healed, as the FRAME that its peers are
+ * sent.
  *
  * All peers that have been sent the same lack the same, so one frame is made for all of them:
  *
  *     ring    1 . . . . after | . . . . . . cursor | . . . . . . to | . . . end
  *             they were sent  | nothing is ours    | packed         | for the next frame
  *
- * What is rare is left to Python (streams/stream.py, the Outbox): a cursor that was lapped, a record that has no form on the wire,
- * and peers that have been sent less.
+ * What is rare is left to Python (streams/stream.py, the Outbox): a cursor that was lapped, a record that has
+ * no form on the wire, and peers that have been sent less.
  */
 #ifndef CACHEE_STREAM_OUT_H
 #define CACHEE_STREAM_OUT_H
@@ -29,9 +30,10 @@ struct stream_frame {
     uint64_t to;             /* the last record that was looked at */
 };
 
-/* Packs this host's own announcements among the records cursor+1..end. The frame's range begins after `after`, which is not
- * above cursor. False: no frame can be made of them, and nothing is said of these records. */
-bool stream_out(const struct attachment *a, const struct stream_head *head, uint64_t after, uint64_t cursor, uint64_t end,
-                struct stream_frame *frame);
+/* Packs this host's own announcements among the records cursor+1..end. The frame's range begins after
+ * `after`, which is not above cursor. False: no frame can be made of them, and nothing is said of these
+ * records. */
+bool stream_out(const struct attachment *a, const struct stream_head *head, uint64_t after, uint64_t cursor,
+                uint64_t end, struct stream_frame *frame);
 
 #endif

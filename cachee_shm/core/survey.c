@@ -9,7 +9,8 @@ enum {
     LARGE_PAGES_PER_TURN = 2,
 };
 
-/* The page may be taken and filled anew meanwhile: then the entry is not confirmed, or the word is no longer its. */
+/* The page may be taken and filled anew meanwhile: then the entry is not confirmed, or the word is no longer
+ * its. */
 static void survey_remove_invalid(struct attachment *a, const struct entry_ref *e)
 {
     a64 *at;

@@ -8,8 +8,8 @@
 
 uint8_t write_ttl_class(uint64_t ttl_ms) { return ttl_ms ? (uint8_t)(64 - __builtin_clzll(ttl_ms)) & 63 : 0; }
 
-static uint64_t write_digest_of(const struct attachment *a, uint8_t type, uint8_t lifetime, const a64 *tags, uint32_t tag_count,
-                       const a64 *value, uint32_t value_bytes)
+static uint64_t write_digest_of(const struct attachment *a, uint8_t type, uint8_t lifetime, const a64 *tags,
+                                uint32_t tag_count, const a64 *value, uint32_t value_bytes)
 {
     uint64_t seed = (uint64_t)type << 8 | lifetime;
     for (uint32_t i = 0; i < tag_count; i++)
@@ -19,7 +19,8 @@ static uint64_t write_digest_of(const struct attachment *a, uint8_t type, uint8_
 
 uint64_t entry_digest(const struct attachment *a, const struct entry_ref *e)
 {
-    return write_digest_of(a, entry_type(e), entry_ttl_class(e), entry_tags(e), e->tags, entry_value(e), e->value_bytes);
+    return write_digest_of(a, entry_type(e), entry_ttl_class(e), entry_tags(e), e->tags, entry_value(e),
+                           e->value_bytes);
 }
 
 /* ---- lifetimes ---- */
@@ -43,7 +44,10 @@ uint64_t write_ends(const struct write *w, uint64_t now_ms)
     return expires ? expires + w->grace_ms : 0;
 }
 
-static uint32_t write_lifetime_words(const struct write *w) { return w->sliding_ms ? LIFETIME_WORDS_MAX : w->grace_ms || w->load_ms; }
+static uint32_t write_lifetime_words(const struct write *w)
+{
+    return w->sliding_ms ? LIFETIME_WORDS_MAX : w->grace_ms || w->load_ms;
+}
 
 /* ---- bytes ---- */
 
@@ -55,9 +59,11 @@ uint32_t write_bytes(const struct write *w)
 /* Where the tags begin. */
 static a64 *write_put_lifetime(const struct write *w, a64 *at, uint64_t now_ms)
 {
-    uint32_t words = write_lifetime_words(w), load_ms = w->load_ms < LIFETIME_LOAD_BITS ? w->load_ms : LIFETIME_LOAD_BITS;
+    uint32_t words = write_lifetime_words(w),
+             load_ms = w->load_ms < LIFETIME_LOAD_BITS ? w->load_ms : LIFETIME_LOAD_BITS;
     if (words)
-        store_relaxed(&at[0], w->grace_ms | (uint64_t)load_ms << LIFETIME_LOAD_SHIFT | (w->sliding_ms ? LIFETIME_SLIDES : 0));
+        store_relaxed(&at[0], w->grace_ms | (uint64_t)load_ms << LIFETIME_LOAD_SHIFT |
+                                  (w->sliding_ms ? LIFETIME_SLIDES : 0));
     if (words > 1) {
         store_relaxed(&at[1], write_end_in(w, now_ms, w->ttl_ms));
         store_relaxed(&at[2], w->sliding_ms);
@@ -65,16 +71,19 @@ static a64 *write_put_lifetime(const struct write *w, a64 *at, uint64_t now_ms)
     return at + words;
 }
 
-void write_put(struct attachment *a, const struct write *w, const struct place *at, uint64_t flags, uint64_t loaded_ms,
-               uint64_t now_ms)
+void write_put(struct attachment *a, const struct write *w, const struct place *at, uint64_t flags,
+               uint64_t loaded_ms, uint64_t now_ms)
 {
     a64 *e = page_at(a, at->page, at->off);
     uint64_t expires = write_expires_of(w, now_ms);
-    flags |= expires << ENTRY_EXPIRES_SHIFT | (uint64_t)write_ttl_class(w->ttl_ms) << ENTRY_TTL_CLASS_SHIFT | w->type;
+    flags |= expires << ENTRY_EXPIRES_SHIFT | (uint64_t)write_ttl_class(w->ttl_ms) << ENTRY_TTL_CLASS_SHIFT |
+             w->type;
     store_relaxed(&e[ENTRY_HASH], w->hash);
     store_relaxed(&e[ENTRY_EXPIRES_FLAGS], flags | (w->local ? ENTRY_LOCAL : 0));
-    uint64_t shape = (w->body == w->value ? 0 : ENTRY_SPANS) | (write_lifetime_words(w) ? ENTRY_LIFETIME : 0) | (uint64_t)w->tags << ENTRY_TAGS_SHIFT;
-    store_relaxed(&e[ENTRY_STORED], (uint64_t)clock_stamp(loaded_ms) << ENTRY_STORED_SHIFT | shape | w->value_bytes);
+    uint64_t shape = (w->body == w->value ? 0 : ENTRY_SPANS) |
+                     (write_lifetime_words(w) ? ENTRY_LIFETIME : 0) | (uint64_t)w->tags << ENTRY_TAGS_SHIFT;
+    store_relaxed(&e[ENTRY_STORED],
+                  (uint64_t)clock_stamp(loaded_ms) << ENTRY_STORED_SHIFT | shape | w->value_bytes);
     a64 *at_tags = write_put_lifetime(w, e + ENTRY_HEADER_WORDS, now_ms);
     racing_write(at_tags, w->tag, (size_t)w->tags * 8);
     racing_write(at_tags + w->tags, w->key, w->key_bytes);
@@ -87,7 +96,8 @@ uint16_t write_digest(const struct attachment *a, const struct write *w, const s
         return 0;
     const a64 *tags = page_at(a, at->page, at->off) + ENTRY_HEADER_WORDS + write_lifetime_words(w);
     const a64 *value = tags + w->tags + words_of(w->key_bytes);
-    return digest_bits(write_digest_of(a, w->type, write_ttl_class(w->ttl_ms), tags, w->tags, value, w->value_bytes));
+    return digest_bits(
+        write_digest_of(a, w->type, write_ttl_class(w->ttl_ms), tags, w->tags, value, w->value_bytes));
 }
 
 bool write_reserve(struct attachment *a, struct write *w, struct place *at, uint64_t now_ms)

@@ -1,7 +1,7 @@
 /* write.h - the entry that a write stores: what it is made of, room for it, its bytes, its digest.
  *
- * An entry is copied before its record has a place in the ring, so its version comes last: cache.c and cas.c give it, and
- * publish it.
+ * An entry is copied before its record has a place in the ring, so its version comes last: cache.c and cas.c
+ * give it, and publish it.
  */
 #ifndef CACHEE_WRITE_H
 #define CACHEE_WRITE_H
@@ -15,7 +15,7 @@ struct write {
     uint32_t key_bytes, value_bytes;
     const void *body; /* what is put in the value's place: set by write_reserve */
     uint32_t body_bytes;
-    uint64_t ttl_ms; /* 0 = never expires */
+    uint64_t ttl_ms;  /* 0 = never expires */
     uint64_t last_ms; /* it ends then at the latest, whatever its ttl_ms: see doubt.h; 0 = no such end */
     uint64_t grace_ms;
     uint64_t sliding_ms; /* what a use adds, until ttl_ms; 0: nothing */
@@ -38,7 +38,8 @@ static inline uint32_t value_bytes_max(const struct attachment *a)
 bool write_reserve(struct attachment *a, struct write *w, struct place *at, uint64_t now_ms);
 
 /* Copy the entry into reserved bytes. `loaded_ms`: since when its value may be old. */
-void write_put(struct attachment *a, const struct write *w, const struct place *at, uint64_t flags, uint64_t loaded_ms, uint64_t now_ms);
+void write_put(struct attachment *a, const struct write *w, const struct place *at, uint64_t flags,
+               uint64_t loaded_ms, uint64_t now_ms);
 
 /* What it takes of a page, and when nothing of it can be served any more (0: never). */
 uint32_t write_bytes(const struct write *w);

@@ -10,6 +10,7 @@ ROW = re.compile(r"^ \*   ([A-Z]{4,}) +\S.*\n \* {14}(\w+(?:, \w+)*) -> (\w+(?:,
 KINDS = "static |inline |enum |struct |unsigned |const "
 DEFINITION = re.compile(rf"^(?:{KINDS})*[a-z]\w*[ *]+(\w+)\([^;{{]*\)\s*\{{", re.M)
 ORDERED = re.compile(r"\b(load\w*|store\w*|cas\w*|fence_\w+|racing_\w+|raise_max)\(")
+UNFINISHED = re.compile(r"(?<=[^;{}:/\n])\n +(?=[^ /])")  # the end of a line that the statement goes beyond
 COMMENTED = re.compile(r"^(.*?)/\* (.*?)(?:\*/|$)", re.M)
 # What may give a writing side its order, and what a reading one.
 RELEASES = re.compile(r"store(32)?_release|cas(32|128)?|fence_(release|seq_cst\w*|raise_one)|raise_max")
@@ -48,7 +49,7 @@ def _whole(text: str, match: re.Match[str]) -> str:
 def orderings(text: str) -> dict[str, set[str]]:
     """By pairing: the calls of the lines whose comments name it."""
     found: dict[str, set[str]] = {}
-    for code, comment in COMMENTED.findall(text):
+    for code, comment in COMMENTED.findall(UNFINISHED.sub(" ", text)):
         words = WORDS.match(comment.strip())
         for word in words[1].split(", ") if words and ORDERED.search(code) else ():
             found.setdefault(word, set()).update(ORDERED.findall(code))
