@@ -8,7 +8,7 @@ from cachee_bridge.wire.messages import (
     Leave,
     Sync,
 )
-from tests.bridge.meshes import Cable, key, three
+from tests.bridge.meshes import Cable, FakeStore, key, three
 from tests.bridge.peers import Peer, linked_peer
 
 
@@ -94,3 +94,21 @@ class TestLeaving:
         cable.run(1.0)
         assert b.store.payloads() == [key(9)]
         assert not b.isolated()
+
+
+def test_a_namespace_that_was_made_anew_is_left_only_when_the_peer_has_applied_its_new_ring() -> None:
+    cable = Cable()
+    a, b = cable.node("a", ("b",)), cable.node("b", ("a",))
+    cable.run(3)
+    a.write(*(key(number) for number in range(40)))
+    cable.run(2)
+    a.stores["shop"] = FakeStore(incarnation=9)
+    a.mesh.add_namespace("shop", a.store, cable.now)
+    cable.settle()
+    cable.deaf.add(("a", "b"))
+    a.write(key(7))
+    a.mesh.leave(cable.now)
+    assert not a.mesh.left()
+    cable.deaf.clear()
+    cable.run(2)
+    assert b.store.payloads()[-1] == key(7) and a.mesh.left()

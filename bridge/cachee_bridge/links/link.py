@@ -265,8 +265,11 @@ class Link:
         self.ledger.change((namespace,))
 
     def unshare(self, namespace: str) -> None:
-        """The namespace is no longer shared."""
+        """The namespace is no longer shared. What the peer has acknowledged was of these two segments."""
         self.shared.discard(namespace)
+        self.unconfirmed.discard(namespace)
+        self.acked.pop(namespace, None)
+        self.asked.pop(namespace, None)
         self.ledger.drop(namespace)
 
     def allows(self, namespace: str) -> bool:
