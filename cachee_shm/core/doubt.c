@@ -5,16 +5,25 @@
 
 enum { DUE_PROBES_MAX = 64, DUE_MS_SHIFT = 16, DUE_KIND_MASK = 7 };
 
-void doubt_raise(struct attachment *a, uint64_t hash, uint64_t until_ms)
+static void doubt_raise_until(struct attachment *a, uint64_t hash, uint64_t until_ms)
 {
     if (a->doubts)
         raise_max(&a->doubts[hash >> (64 - INTENT_BUCKET_BITS)], until_ms); /* DOUBT */
 }
 
-void doubt_raise_all(struct attachment *a, uint64_t until_ms)
+/* Without an unknown_ttl there is no doubt. One that ended now would still be ahead of whoever read the
+ * clock just before: what that process touched or filled would expire at once. */
+void doubt_raise(struct attachment *a, uint64_t hash)
 {
-    for (uint64_t i = 0; i < 1ull << INTENT_BUCKET_BITS; i++)
-        doubt_raise(a, i << (64 - INTENT_BUCKET_BITS), until_ms);
+    if (a->unknown_ttl_ms)
+        doubt_raise_until(a, hash, clock_ms(a) + a->unknown_ttl_ms);
+}
+
+void doubt_raise_all(struct attachment *a)
+{
+    uint64_t until = clock_ms(a) + a->unknown_ttl_ms;
+    for (uint64_t i = 0; a->unknown_ttl_ms && i < 1ull << INTENT_BUCKET_BITS; i++)
+        doubt_raise_until(a, i << (64 - INTENT_BUCKET_BITS), until);
 }
 
 void doubt_owe_all(struct attachment *a, uint64_t due_ms) { raise_max(&a->header->due_all_ms, due_ms); }
@@ -66,9 +75,9 @@ bool doubt_begin(struct attachment *a, enum record_kind kind, uint64_t hash)
     else
         doubt_owe(a, kind, hash, until);
     if (kind == RECORD_KEY)
-        doubt_raise(a, hash, until);
+        doubt_raise(a, hash);
     else
-        doubt_raise_all(a, until);
+        doubt_raise_all(a);
     return true;
 }
 

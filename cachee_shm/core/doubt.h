@@ -25,9 +25,9 @@
 #define NO_DUE UINT32_MAX
 #define DUE_OF_ALL 1ull
 
-/* Fills of this key, of all keys, end at `until_ms` of the segment's clock. */
-void doubt_raise(struct attachment *a, uint64_t hash, uint64_t until_ms);
-void doubt_raise_all(struct attachment *a, uint64_t until_ms);
+/* Fills of this key, of all keys, end unknown_ttl from now. If unknown_ttl is 0, nothing is raised. */
+void doubt_raise(struct attachment *a, uint64_t hash);
+void doubt_raise_all(struct attachment *a);
 
 static inline uint64_t doubt_until(const struct attachment *a, uint64_t hash)
 {

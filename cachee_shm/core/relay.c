@@ -192,12 +192,11 @@ static bool relay_apply_one(struct attachment *a, uint16_t source, const struct 
     struct record r = {.hash = w->hash, .kind = kind_of[w->kind], .source = source};
     if (w->kind == WIRE_KEY_SET)
         r.digest = digest_bits(w->digest);
-    uint64_t until = clock_ms(a) + a->unknown_ttl_ms;
     if (w->kind == WIRE_KEY_UNKNOWN) {
         r.digest = RECORD_UNKNOWN;
-        doubt_raise(a, w->hash, until);
+        doubt_raise(a, w->hash);
     } else if (w->kind == WIRE_ALL) {
-        doubt_raise_all(a, until); /* it stands for whatever was missed */
+        doubt_raise_all(a); /* it stands for whatever was missed */
     }
     uint64_t s = ring_append(a, &r);
     if (s == RING_CORRUPT)

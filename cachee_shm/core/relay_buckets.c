@@ -161,8 +161,7 @@ static uint64_t buckets_raise_listed(struct attachment *a, const struct bucket_m
 static bool buckets_record_begins(struct attachment *a, uint16_t source, uint64_t *sequence)
 {
     ring_mark(a, clock_ms(a));
-    /* a map does not say which of its keys are in doubt */
-    doubt_raise_all(a, clock_ms(a) + a->unknown_ttl_ms);
+    doubt_raise_all(a); /* a map does not say which of its keys are in doubt */
     *sequence = ring_append(a, &(struct record){.hash = EVERY_KEY, .kind = RECORD_KEY, .source = source});
     return *sequence != RING_CORRUPT;
 }

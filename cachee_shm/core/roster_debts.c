@@ -1,7 +1,6 @@
 /* roster_debts.c - intents, and paying the debts of the dead. See roster_debts.h. */
 #include "roster_debts.h"
 
-#include "clock.h"
 #include "doubt.h"
 
 enum { INTENT_PROBES_MAX = 128 };
@@ -116,7 +115,7 @@ static bool debts_announce(struct attachment *a, uint64_t hash)
     struct record r = {.hash = hash, .kind = RECORD_KEY, .own = true};
     if (a->dues && doubt_is_owed(a, hash)) { /* it may have sent a commit before it died */
         r.digest = RECORD_UNKNOWN;
-        doubt_raise(a, hash, clock_ms(a) + a->unknown_ttl_ms);
+        doubt_raise(a, hash);
     }
     uint64_t s = ring_append(a, &r);
     if (s == RING_CORRUPT)

@@ -23,7 +23,7 @@ from tests.cachee_shm.test_sqlalchemy import (
     watching,
 )
 
-KEY_UNKNOWN = 7
+KEY_UNKNOWN, EVERYTHING = 7, 5
 WRITE = "UPDATE t SET a = 1"
 
 
@@ -254,6 +254,26 @@ def test_a_death_is_announced_as_an_unknown_outcome(short):
     until(lambda: here.get("x") or bridge.segment.tail > start)
     _, payload = bridge.segment.pack(start, 100, 1 << 16)
     assert payload[0] == KEY_UNKNOWN
+    here.close()
+    bridge.close()
+
+
+@pytest.mark.parametrize("kind", [KEY_UNKNOWN, EVERYTHING], ids=["a key", "everything"])
+def test_without_the_rule_no_peer_shortens_the_life_of_what_is_touched_or_filled(config, kind):
+    """The bridge read the clock a tick after the worker did."""
+    config["namespaces"]["shop"] |= {"unknown_ttl": "0s", "on_isolation": "serve"}
+    bridge, here = Bridge(config), attach(config)
+    now = here.now_ms()
+    here._freeze(now)
+    here.set("draft", "kept", ttl=None, local=True)
+    bridge.segment._freeze(now + 10)
+    record = bytes([kind]) + (here._hash("draft").to_bytes(8, "little") if kind == KEY_UNKNOWN else b"")
+    bridge.segment.apply(bridge.segment.source_open("a"), record)
+    assert here.touch("draft", ttl=60)
+    assert here.get_or_load("row", lambda: "loaded", ttl=60) == "loaded"
+    here._freeze(now + 20)
+    assert here.get_many(["draft", "row"]) == {"draft": "kept", "row": "loaded"}
+    here._freeze(None)
     here.close()
     bridge.close()
 
