@@ -31,6 +31,7 @@
  * paid, an overwrite that should be pending and the second look at a word that is found (torture_steps); and two checks of
  * fills that a later one repeats.
  */
+#include "recovery.h"
 #include "relay_buckets.h"
 #include "torture.h"
 
@@ -395,6 +396,7 @@ static void work(int number, uint64_t seed)
     for (uint32_t k = 0; k < ORIGIN_KEYS; k++)
         w->origin[k] = key_named(&w->a, 100 + k);
     while (!torture_over()) {
+        recovery_look_after(&w->a); /* as every verb of a real process does */
         uint32_t dice = chance_below(&w->chance, 16);
         if (dice >= 14 && !load_relaxed(&model->clearing))
             dice == 14 ? job_step(w) : counter_step(w);

@@ -22,6 +22,7 @@
  * helper that removes what is newer, a peer's event that withdraws a local set (torture_steps shows each); a conflict found
  * where too many records were to be looked at (torture_ring).
  */
+#include "recovery.h"
 #include "relay_buckets.h"
 #include "torture.h"
 
@@ -184,7 +185,8 @@ static void count_key(struct worker *w, uint64_t n)
     tally(INCRS);
 }
 
-/* A counter may be evicted like any value, and is some times in a million keys: no more of them are missing than were. */
+/* A counter may be evicted like any value, where the pages that many dead workers held are not given back yet: no more of them
+ * are missing than were evicted. */
 static bool may_be_evicted(const struct attachment *a)
 {
     uint64_t evicted = 0;
@@ -270,6 +272,7 @@ static void work(int number, uint64_t seed)
     attach_to(&w->a, file, &config);
     w->healed = ring_tail(&w->a);
     while (!torture_over()) {
+        recovery_look_after(&w->a); /* as every verb of a real process does */
         race(w);
         if (w->is_bridge)
             be_the_bridge(w);
