@@ -34,7 +34,7 @@ PROGRAMS: dict[str, tuple[str, ...]] = {
     "evict": ("pages", "index", "steps"),
     "fence": ("relay", "index", "ring", "roster", "steps"),
     "frame_layout.h": ("stream_in",),
-    "geometry": ("segment", "pages", "index"),
+    "geometry": ("geometry", "segment", "pages", "index"),
     "hash.h": ("relay", "index"),
     "index": ("index", "relay", "steps", "pages"),
     "orphan": ("roster", "segment"),
