@@ -167,13 +167,15 @@ static ALWAYS_INLINE bool index_find_in(const struct attachment *a, a64 *bucket,
         uint64_t word = load_acquire(&bucket[i]); /* PUBLISH */
         if ((word ^ tag_bits) & (INDEX_TAG_MASK | INDEX_PENDING))
             continue;
-        bool matches = entry_open(a, word, e) && e->hash == hash;
+        bool matches = entry_open(a, word, e) && e->hash == hash && e->key_bytes == key_bytes &&
+                       racing_equal(entry_key(e), key, key_bytes);
         if (UNLIKELY(!matches))
             fence_acquire(); /* PAGE */
-        /* carried on under our eyes, or another's now */
+        /* Carried on under our eyes, or another's now. Looked at last: until then, the entry's page may have begun another
+         * life, and what did not match was another entry's bytes. */
         if (UNLIKELY(((load_relaxed(&bucket[i]) ^ word) & ~INDEX_FREQ_MASK) != 0))
             tries++, i--;
-        else if (matches && e->key_bytes == key_bytes && racing_equal(entry_key(e), key, key_bytes)) {
+        else if (matches) {
             e->word_at = &bucket[i];
             e->word = word;
             return true;
