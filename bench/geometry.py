@@ -25,7 +25,7 @@ HEADER_BYTES_MAX = 4096
 ROW = re.compile(
     r"^ \*   (?:0|\+ [\w ]+?) {2,}(\w[\w ]*?) {2,}(\w+(?: x \w+| KiB)*)(?: {2,}|$)", re.MULTILINE
 )
-FIELD = re.compile(r"^    uint(32|64)_t ([\w, \[\]]+);", re.MULTILINE)
+FIELD = re.compile(r"^    uint(32|64)_t ([\w,\s\[\]]+);", re.MULTILINE)
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ EXIT_FAILED = 1
 EXIT_CONFIG = 2
 EXIT_RUNNING = 3
 STDERR = 2
-SIZES = ("memory", "peer_budget", "compress", "near_cache")
+SIZES = ("memory", "entry_size", "peer_budget", "compress", "near_cache")
 DURATIONS = (
     "default_ttl",
     "isolation_ttl",

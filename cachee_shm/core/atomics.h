@@ -23,7 +23,7 @@
  *   FENCE      a fence, then what follows from it
  *              fence_raise, buckets_raise_listed -> fence_of, entry_valid
  *   DOUBT      a deadline of doubt, then its record in the ring
- *              doubt_raise -> doubt_until
+ *              doubt_raise_until -> doubt_until
  *   DEKKER     an index word | a fence, each side then reads the other
  *              index_publish, index_replace, index_finish -> ring_append, relay_map_fence
  *   VERDICT    the verdict, then the pending bit

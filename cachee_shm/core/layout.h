@@ -6,7 +6,7 @@
  *   0               header        4 KiB                  creator; contended words: see struct header
  *   + 3968          kept          (128, in the header)   creator; the bridge of another layout: struct kept
  *   + 4 KiB         roster        roster_slots x 384     the slot's holder; a sweeper after its death
- *   + roster        intents       roster_slots x 4 x 16  any process, by CAS: see struct intent
+ *   + roster        intents       roster_slots x 8 x 16  any process, by CAS: see struct intent
  *   + intents       range fences  512 x 8                any process, raised only
  *   + range fences  doubts        512 x 8                any process, raised only: see doubt.h
  *   + doubts        dues          256 x 16               any process, by 16-byte CAS: see doubt.h
@@ -23,7 +23,7 @@
  *   + page words    page notes    page_count x 48        see struct page_note
  *   + page notes    sketch        sketch_blocks x 64     any process; advice, exact or not
  *   + sketch        ghost         ghost_sets x 16        any process; advice, exact or not
- *   + ghost         pages         page_count x page_bytes the page's owner
+ *   + ghost         pages         page_count x page_bytes  the page's owner
  *
  * Regions are rounded up to 64 bytes, pages start on 4 KiB. A page has 16 or 64 KiB (geometry.c). Offsets,
  * never pointers. Whoever attaches computes the geometry once, checks it against the header's counts and the
@@ -100,7 +100,7 @@ enum {
     ROSTER_SLOTS_MAX = 4096,     /* 12 bits of the page word */
     SOURCE_SLOTS_MAX = 4095,     /* 12 bits of the ring meta; 0 is this host */
     PAGES_MAX = 1 << 20,         /* 20 bits of the index word */
-    INTENTS_PER_ROSTER_SLOT = 4, /* on average: a process may hold half of all */
+    INTENTS_PER_ROSTER_SLOT = 8, /* on average: a process may hold half of all */
     /* of the hash: what shared intents evict for each of them is 1/512 of all keys */
     INTENT_BUCKET_BITS = 9,
     INTENT_BUCKET_WORDS = (1 << INTENT_BUCKET_BITS) / 64,

@@ -295,24 +295,26 @@ def test_a_writer_killed_inside_hundreds_of_blocks_costs_their_keys_and_no_other
     assert cache.get_many(others) == others
 
 
-def test_blocks_that_found_no_intent_free_cost_their_neighbours_and_peers_are_sent_a_map(cache, config):
-    """A segment of 4 MiB has 1,024 intents; one process holds half. Then 1/512 of all keys is a bucket."""
-    blocks = [f"key-{i}" for i in range(520)]
-    others = [f"other-{i}" for i in range(1000)]
-    cache.set_many(dict.fromkeys([*blocks, *others], "old"))
-    cache.set("local", "stays", local=True)
-    events, before = cache.events(), cache.tail
-    with child(
-        "[cache.writing(k).__enter__() for k in arguments['keys']]; die()", config=config, keys=blocks
-    ) as one:
-        one.died()
-    assert cache.sweep() == 1
-    assert cache.get_many(blocks) == {}
-    assert len(cache.get_many(others)) > 900
-    assert cache.get("local") == "stays"
-    assert 1 <= [event.kind for event in events.poll()].count("flush") <= 8
-    assert cache.pack(before, 2048, 1 << 16) is None
-    assert cache.missed(before)[:1] == bytes((6,))
+def test_blocks_that_found_no_intent_free_cost_their_neighbours_and_peers_are_sent_a_map(config):
+    """A segment of 8 MiB has 1,024 intents; one process holds half. Then 1/512 of all keys is a bucket."""
+    config["namespaces"]["shop"]["memory"] = "8MiB"
+    with cachee_shm.attach(config=config) as cache:
+        blocks = [f"key-{i}" for i in range(520)]
+        others = [f"other-{i}" for i in range(1000)]
+        cache.set_many(dict.fromkeys([*blocks, *others], "old"))
+        cache.set("local", "stays", local=True)
+        events, before = cache.events(), cache.tail
+        with child(
+            "[cache.writing(k).__enter__() for k in arguments['keys']]; die()", config=config, keys=blocks
+        ) as one:
+            one.died()
+        assert cache.sweep() == 1
+        assert cache.get_many(blocks) == {}
+        assert len(cache.get_many(others)) > 900
+        assert cache.get("local") == "stays"
+        assert 1 <= [event.kind for event in events.poll()].count("flush") <= 8
+        assert cache.pack(before, 2048, 1 << 16) is None
+        assert cache.missed(before)[:1] == bytes((6,))
 
 
 def test_hundreds_of_blocks_that_end_leave_all_that_is_stored(cache, config):

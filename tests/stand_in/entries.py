@@ -272,10 +272,12 @@ class Entries(Ring):
     # Writes of unknown outcome: see doubt.h
 
     def doubt(self, key: int) -> None:
-        self.doubts[range_of(key)] = max(self.doubts[range_of(key)], self.now_ms() + self.unknown_ttl_ms)
+        if self.unknown_ttl_ms:
+            self.doubts[range_of(key)] = max(self.doubts[range_of(key)], self.now_ms() + self.unknown_ttl_ms)
 
     def doubt_all(self) -> None:
-        self.doubt_of_all_ms = max(self.doubt_of_all_ms, self.now_ms() + self.unknown_ttl_ms)
+        if self.unknown_ttl_ms:
+            self.doubt_of_all_ms = max(self.doubt_of_all_ms, self.now_ms() + self.unknown_ttl_ms)
 
     def doubted_until(self, key: int) -> int:
         return max(self.doubts[range_of(key)], self.doubt_of_all_ms)
