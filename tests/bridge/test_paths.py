@@ -390,6 +390,7 @@ class TestWhereEverybodyGoesAround:
         a, b, c, d, e = nodes
         for who, at in ((a, b), (b, c), (c, a)):
             who.mesh._session.following.follow(who.mesh._links.up[at.name], d.name)
+            who.mesh.go_on(cable.now)  # what an input leaves to send is an effect at its end
             cable.settle()
         for node in (a, b, c):  # of whom the source has just asked
             node.mesh._session.acknowledgements._eager[d.name] = cable.now + 1.0

@@ -661,7 +661,7 @@ int main(int argc, char **argv)
 {
     torture_begin(argc, argv, "torture_steps");
     all_points = argc > 2 && strcmp(argv[2], "all") == 0;
-    alarm(all_points ? 0 : (unsigned)torture.seconds * 4 + 300);
+    alarm(all_points ? 0 : (unsigned)torture.seconds * 4 + 900);
     if (!can_trace()) {
         printf("steps: SKIPPED, ptrace is forbidden here\n");
         return 0;
