@@ -171,8 +171,8 @@ static ALWAYS_INLINE bool index_find_in(const struct attachment *a, a64 *bucket,
                        racing_equal(entry_key(e), key, key_bytes);
         if (UNLIKELY(!matches))
             fence_acquire(); /* PAGE */
-        /* Carried on under our eyes, or another's now. Looked at last: until then, the entry's page may have begun another
-         * life, and what did not match was another entry's bytes. */
+        /* Carried on under our eyes, or another's now. Looked at last: until then, the entry's page may have
+         * begun another life, and what did not match was another entry's bytes. */
         if (UNLIKELY(((load_relaxed(&bucket[i]) ^ word) & ~INDEX_FREQ_MASK) != 0))
             tries++, i--;
         else if (matches) {
