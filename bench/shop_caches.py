@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import threading
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -39,7 +40,7 @@ class Write:
         self.value, self.ttl = value, ttl
 
 
-class ByHand:
+class ByHand(ABC):
     """The verbs of the shop that are the same on every cache."""
 
     @contextmanager
@@ -59,11 +60,12 @@ class ByHand:
     def wait_synced(self, timeout: float) -> bool:
         return True
 
+    @abstractmethod
     def wrote(self, key: str, value: Any, ttl: float) -> None:
-        raise NotImplementedError
+        """The origin has been written: store the value, or drop it everywhere."""
 
-    def delete_many(self, keys: Iterable[str]) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def delete_many(self, keys: Iterable[str]) -> None: ...
 
 
 class OnRedis(ByHand):

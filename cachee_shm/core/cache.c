@@ -231,8 +231,8 @@ bool cache_orphaned(struct attachment *a)
     return cache_is_orphaned(a, a->wrote_ms);
 }
 
-/* What was written into a segment that has a successor counts for nothing: the caller does it again there.
- * Asked last, so that a writer that was stopped in the middle of its verb is not told that it wrote. */
+/* If the segment has a successor, the caller repeats the write there. This is asked last: a writer that was
+ * stopped in the middle of its verb must not be told that it has written. */
 static enum store cache_end(struct attachment *a, enum store result)
 {
     store_release(&a->me->verb_hash, 0);

@@ -58,8 +58,8 @@ enum store cache_set_fenced(struct attachment *a, struct write *w, uint64_t toke
 /* Store what was loaded from the origin under `token`, begun at `started_ms`. Announces nothing. */
 enum store cache_fill(struct attachment *a, struct write *w, uint64_t token, uint64_t started_ms);
 
-/* At the end of a write: has the segment a successor, or may it have one? Then it is retired, and what was
- * done in it counts for nothing. */
+/* To be asked at the end of a write. True: the segment has, or may have, a successor. This segment is retired
+ * now, and the caller has to repeat the write in the successor. */
 bool cache_orphaned(struct attachment *a);
 
 /* Returns 1 if a value was here, 0 if not, -1 if the segment is retired: then nothing of it counts. */

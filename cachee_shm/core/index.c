@@ -493,8 +493,8 @@ static void index_set_verdict(const struct entry_ref *mine, bool shown)
 
 /* Overwrite in place. Where every event after ours would have removed the old word, one CAS is enough. But a
  * peer's event spares a local value, and one that holds the announced bytes (relay.c). There ours goes in
- * pending and is judged like a new one: seen by readers for an instant only, it would still be older than
- * what they were promised, and a death in that instant would leave it. */
+ * pending, and is checked against the fence before it is shown, like a new one. Shown at once, it might be
+ * older than that event: readers would see it for an instant, and if the writer died then, for good. */
 static enum sighting index_replace(struct attachment *a, const struct entry_ref *mine,
                                    const struct entry_ref *other, uint64_t now_ms)
 {

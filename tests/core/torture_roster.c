@@ -19,7 +19,7 @@
 #include <signal.h>
 #include <sys/wait.h>
 
-enum { SEGMENT_BYTES = 1 << 20, WORKERS = 6, SLOTS = 128, KEYS = 64, MANY = 600, PART = 7 };
+enum { SEGMENT_BYTES = 1 << 20, WORKERS = 6, SLOTS = 128, KEYS = 64, MANY = 1200, PART = 7 };
 enum { JOINS, FORKS, DEBTS, PAID, SWEPT };
 
 static int file;

@@ -88,7 +88,7 @@ class AddressBook:
         return [known.address for known in gone]
 
     def give_up(self, address: str) -> None:
-        """No answer is awaited there any more. A host that answers all the same is met."""
+        """Stop waiting for an answer from this address. If a host answers there later, it becomes a peer."""
         if (known := self.table.get(address)) is not None:
             known.given_up = True
             self._changed(known)

@@ -41,8 +41,8 @@ class Contacts:
     def make(self, link: Link, members: Members, incarnation: int, tail: int, now: float) -> bool:
         """Climb the repair ladder for the peer. False if the namespace cannot be shared with it at all.
 
-        A ring that runs backwards is refused and the namespace is shared all the same: the cursor in the next
-        beat tells the peer which incarnation is known here.
+        A ring whose incarnation is lower than the known one is not followed, but the namespace stays shared.
+        The cursor in the next beat then tells the peer which incarnation is known here.
         """
         try:
             step = members.meet(link.name, incarnation, tail, now, link.was_late)

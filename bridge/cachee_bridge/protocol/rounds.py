@@ -64,7 +64,12 @@ class Rounds:
             if self._book.absent.out_of_reach(now, self._paths.reaches, self._lost_after_s - REACH_S):
                 self._session.namespaces.register.lost_at = now
         for link in self._paths.review(now):
-            self._ends.close(link, "both ends hear of each other by way of others", now, "debug")
+            self._ends.close(
+                link,
+                "relays carry the records of both ends to each other, so this link is not needed",
+                now,
+                "debug",
+            )
 
     def speak(self, now: float) -> None:
         """Beats and gossip."""

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 DIALLER = b"dialler"
 ACCEPTOR = b"acceptor"
 SECRET_BYTES_MIN = 16
-"""An attacker who has recorded a proof can try secrets against it without limit, so a secret needs 128
-bits."""
+"""An attacker who has recorded one proof can guess secrets offline, as many as they like. A random secret of
+128 bits cannot be guessed."""
 
 
 def check_secrets(secrets: Sequence[bytes]) -> None:

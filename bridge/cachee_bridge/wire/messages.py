@@ -14,9 +14,9 @@
     5 FRAME   namespace, source, incarnation, first, last, payload       ring records first..last
     6 REPLAY  namespace, source, incarnation, first                      send from first on
     7 SYNC    source, hops                                               send me a beat now
-    8 PEERS   [[name, address], ...]                                     who is up here
+    8 PEERS   [[name, address], ...]                                     peers that are linked here
     9 LEAVE   reason, [[namespace, incarnation, head], ...]              last word; with heads: for good
-   10 FOLLOW  [source, ...]                                              of whom to send me the records
+   10 FOLLOW  [source, ...]                                              relay these sources to me
    11 CALM    stamp, echo, heads and cursors as in BEAT, of what changed from wire 3 on, where nothing else
               since the last; sum of the other heads, sum of the other    is to be said (ledger.py)
               cursors
