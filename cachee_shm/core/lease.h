@@ -63,7 +63,7 @@ bool lease_waits(struct attachment *a, const struct lease_hold *hold, uint64_t h
 void lease_waits_no_more(struct attachment *a, const struct lease_hold *hold, uint64_t hash);
 
 /* Does a load of the key wait for the load of `wanted`, directly or through other loads? To be asked after
- * the caller has announced its own wait (lease_waits), so that of two callers at least one sees the circle. */
+ * the caller has announced its own wait (lease_waits): of two callers, at least one then sees the circle. */
 bool lease_leads_to(struct attachment *a, uint64_t hash, uint64_t wanted);
 
 /* Remember how long a load of the key took; and when the next one will be late. */

@@ -205,7 +205,7 @@ static bool is_dead(struct attachment *a, uint32_t slot)
  * since. Nothing is looked for in the index: its words stay as they are. */
 static void check_parts(struct attachment *a)
 {
-    struct blocks b = {400, 0};
+    struct blocks b = {656, 0};
     uint64_t bytes = (uint64_t)a->geo.bucket_count * BUCKET_WORDS * 8, before = set_many(a), parts = 0;
     REQUIRE(!in_child(die_owing, &b), "it did not die");
     uint32_t slot = a->slot + 1, per_call = a->buckets_per_call, exact = a->geo.intent_slots / 2;
@@ -305,7 +305,7 @@ int main(int argc, char **argv)
     file = memory_file();
     check_full();
     attach_to(&a, file, &config);
-    static const struct blocks blocks[] = {{1, 0}, {9, 0}, {0, 9}, {127, 0}, {128, 0}, {129, 0}, {150, 0}, {0, 150}, {20, 130}, {128, 22}, {400, 0}, {0, 400}};
+    static const struct blocks blocks[] = {{1, 0}, {9, 0}, {0, 9}, {511, 0}, {512, 0}, {513, 0}, {600, 0}, {0, 600}, {80, 520}, {512, 88}, {1000, 0}, {0, 1000}};
     for (size_t i = 0; i < sizeof blocks / sizeof blocks[0]; i++)
         check_debts(&a, blocks[i]);
     check_parts(&a);
