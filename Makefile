@@ -14,6 +14,7 @@ EXAMPLES ?= 20000
 RUNS     ?= 100000
 MUTANTS  ?= 150
 MUTANT_MINUTES ?= 2
+DIST     ?= $(CURDIR)/dist
 # Most tests wait most of the time, so one more at once than there are processors.
 WORKERS  ?= $(shell echo $$(($$(nproc) + 1)))
 
@@ -24,7 +25,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # What a user has set for other programs: none of it may choose another module, another folder or another cache.
 unexport PYTHONPATH PYTHONHOME PYTHONSAFEPATH PYTHONOPTIMIZE PIP_USER PIP_TARGET PIP_PREFIX CACHEE_CONFIG CACHEE_DISABLE
 
-.PHONY: FORCE help demo test lint setup build check-tools torture simulate fuzz mutants bench clean
+.PHONY: FORCE help demo test lint setup build check-tools torture simulate fuzz mutants bench dist clean
 
 help:                                   ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -48,6 +49,7 @@ lint: build                             ## ruff, mypy --strict, clang-format, an
 	clang-format --dry-run -Werror cachee_shm/core/*.[ch]
 	mypy
 	@$(call compile,build/werror,-Dwerror=true)
+	@$(MAKE) --no-print-directory -C tests/core syntax
 
 setup: $(VENV)/.installed               ## .venv with the package (editable) and all that its tests and demo need
 	@:
@@ -78,6 +80,17 @@ mutants: build                          ## the code broken in MUTANTS=150 places
 
 bench: build $(VENV)/.bench              ## every figure of the README, each beside its rivals
 	@for script in bench/bench_*.py bench/instructions.py; do echo "== $$script"; $(PY) $$script || exit 1; done
+
+dist: build                             ## sdist and wheel in dist/, audited, installed in a clean environment, and tried there
+	@rm -rf '$(DIST)'; mkdir -p '$(DIST)/raw'
+	@# The wheel is built from the sdist: what the sdist lacks is missed at once. Both are of what git has.
+	$(PY) -m build --no-isolation --outdir '$(DIST)/raw' .
+	auditwheel repair --wheel-dir '$(DIST)' '$(DIST)'/raw/*.whl
+	@mv '$(DIST)'/raw/*.tar.gz '$(DIST)'
+	$(PY) -m venv '$(DIST)/clean'
+	'$(DIST)/clean/bin/pip' install --quiet '$(DIST)'/*.whl
+	cd '$(DIST)' && clean/bin/python -I '$(CURDIR)/tests/release/installed.py'
+	@rm -rf '$(DIST)/raw' '$(DIST)/clean'; ls -l '$(DIST)'
 
 clean:                                  ## what the above made
 	rm -rf $(VENV) build dist .hypothesis .pytest_cache .mypy_cache .ruff_cache

@@ -5,8 +5,8 @@ over loopback. This process writes on the first; what counts is the processor ti
 schedstat), and of its peers', which apply. In life the peers are machines of their own; here they take the
 other core.
 
-Memory is what the bridge has to itself and its code (RssAnon + RssFile); the part of the segment that it has
-looked at (RssShmem) is the namespace's memory, not the bridge's, and is told beside it.
+Memory is the bridge's private memory and its code (RssAnon + RssFile). The part of the segment that it has
+read (RssShmem) is the namespace's memory and not the bridge's; it has a column of its own.
 """
 
 from __future__ import annotations

@@ -1,18 +1,18 @@
 """One write until the last of many hosts has evicted, in two hops (target C4).
 
 First, 64 real hosts on this machine: a segment and a cachee-bridge process each, over loopback, with a shared
-secret and fanout = 32, so that each hears most others by way of a relay. This process is attached to every
-segment, writes on one and looks at all others, every 0.1 ms, until the last copy is gone. They share this
-machine's few cores, so the figure is what 64 bridges cost these, and not what a network of 64 machines would
-take; heartbeat is 1 s and lost_after 30 s here, for the same reason. Then writes on all hosts at once:
-nothing may be lost, and what nobody wrote must stay.
+secret and fanout = 32, so that each gets the writes of most others by a relay. This process is attached to
+every segment, writes on one and looks at all others, every 0.1 ms, until the last copy is gone. All bridges
+share this machine's few cores, so a network of 64 machines would be faster; heartbeat is 1 s and lost_after
+30 s here, for the same reason. Then all hosts write at the same time: nothing may be lost, and keys that no
+host wrote must stay.
 
 Then what each step costs (hops.py names them), measured in a mesh of twelve real bridges with TLS 1.3 that
 note the time of what they do, over loopback: one of them has a core of its own, as in life; it is the source,
 a relay and a receiver in turn. (A relay sends to three hosts there, which twelve hosts would not need.)
 
-Last, a model of 500 hosts: fanout.py's geometry; each host does one thing after the other; each step is drawn
-from what was measured. A switch and real cables are not in it, nor what else a host has to do.
+Last, a model of 500 hosts: fanout.py's geometry; each host does one thing after the other; the time of each
+step is drawn from the measured ones. The model has no switch, no real cables and no other work of the hosts.
 """
 
 from __future__ import annotations

@@ -2,13 +2,13 @@
 
 Two hosts on this machine, each with a segment and a real cachee-bridge process, over loopback. This process
 deletes on the first in bulk, half of what the ring holds at a time, and waits until the second has applied
-it; what counts is the processor time of each bridge (its schedstat), system calls and all, so that it does
-not matter who shares its core.
+it. What counts is the processor time of each bridge (its schedstat), system calls included, so other
+processes on its core make no difference.
 
   distinct keys      each is deleted once; the second host holds a copy of each, and evicts it
   16 hot keys        coalesced: of a batch that was read from the ring, a key is sent once
 
-A lapped ring would be repaired by a map of buckets: it is looked for, and ends the run.
+If the ring were lapped, a map of buckets would be sent instead. The bench looks for that, and fails then.
 """
 
 from __future__ import annotations

@@ -7,8 +7,9 @@ are str, made beforehand, except where the title says otherwise; values are byte
   cachee             a host of a mesh: a default_ttl, a real bridge, and four peers linked to it, each with a
                      bridge of its own. No turn begins before the peers have applied what was written
   cachee, local      a segment without a bridge and without a lifetime
-  cachee, near       with near_cache, which is off by default: this process keeps what it reads. For the hot
-                     key of 100 bytes it is a host of the mesh; for the dict, a local one with near_objects
+  cachee, near       with near_cache, as by default: this process keeps what it reads; no other row does.
+                     For the hot key of 100 bytes it is a host of the mesh; for the dict, a local one with
+                     near_objects
   msgpack.unpackb    decoding the dict's packed bytes, with no cache around it
 
 dict, cachebox and theine return the object that they hold; all others make a new one from shared bytes, or

@@ -5,17 +5,17 @@ its own, and a DNS server on loopback. On each of the two that live, keys are re
 reads are (a few are read often, most seldom); what is missing is loaded, and loads are counted. All is in the
 cache and would stay there for an hour. Then:
 
-  dies       the third host is killed: no last word. lost_after (1 s) later the others are isolated from it
-  dropped    some seconds later the DNS names it no more; the others ask it anew by themselves, and forget it
-  whole      isolated no longer: values have their full lifetimes again, and nobody has done anything
+  dies       the third host is killed, without a farewell. lost_after (1 s) later the others isolate it
+  dropped    some seconds later the DNS no longer names it; the others ask the DNS again, and forget the host
+  whole      isolated no longer: values have their full lifetimes again, without an operator
 
 Two namespaces of the same bridges go through it, read alike. "cap" is the default: values live isolation_ttl
-(2 s) while isolated, and what was capped stays so until nothing of it is served any more. "flush" takes all
-for evicted when isolation begins and again when it ends, which is how caches without sequences get over a
-lost peer: it is the rival. "In the second after" counts from the instant at which the host is whole: the
-origin is to see no more than it has seen while the host was isolated. (What nobody has read in the meantime
-is loaded when somebody does.) That lifetimes are full is not taken on trust: of what was loaded since the
-host is whole, nothing may be loaded again, in twice isolation_ttl.
+(2 s) while isolated, and what was capped stays so until nothing of it is served any more. "flush" counts
+everything as evicted when isolation begins and again when it ends, as caches without sequences must when they
+lose a peer: it is the rival. "In the second after" counts from the instant at which the host is whole: the
+origin should see no more loads than while the host was isolated. (Keys that were not read meanwhile are
+loaded at their next read.) Full lifetimes are checked: what was loaded since the host is whole must not be
+loaded again within twice isolation_ttl.
 
 The rush is at the other end, under both policies, and is shown: as isolation begins, whatever is older than
 isolation_ttl is refused, and is loaded when it is read next. The origin sees at most what is read then, and

@@ -25,7 +25,7 @@
    shown, has one client. Beside them: what the segment's file takes of the machine, over `memory`; and sets
    that were not stored, for want of room, or lost: taken for older than another write.
 
-Medians of the turns (--repeats); of what must never be, the worst.
+Figures are medians of the turns (--repeats); for what must never happen, the worst turn.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
-"""What it costs an invalidation that hosts prove who they are and guard what they say (target C4: with TLS).
+"""How much longer an invalidation takes with a secret, seals and TLS (target C4: with TLS).
 
 Four pairs of hosts at once on this machine, each as in bench_propagation.py, that differ in [bridge] alone:
 
-  nothing            whoever reaches the port is believed: loopback only
+  nothing            every process that reaches the port is trusted: loopback only
   secret             a shared secret; every message bears a seal
   certificates       TLS 1.3, certificates on both sides
   both               a secret inside of TLS
 
-One write at a time, the next when the one before was seen to have arrived, in turns. What is judged is what
-is added to the p50 of "nothing" in the same turn. The certificates are made by trustme (EC, P-256); OpenSSL
-chooses the cipher.
+One write at a time; the next follows when the one before has arrived. The pairs take turns. The target is
+about what is added to the p50 of "nothing" in the same turn. The certificates are made by trustme (EC,
+P-256); OpenSSL chooses the cipher.
 """
 
 from __future__ import annotations

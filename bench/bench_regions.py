@@ -10,8 +10,8 @@ segment, writes on each host in turn, and looks at all others, every 0.1 ms, unt
   far, last       the last of it
   raw TCP         half of what a small message takes there and back through the same proxy, between the writes
 
-What is judged is what "far, last" adds to "raw TCP" at p50, and how often a write crossed: the proxy reads
-along, and counts the frames that had records of the writer in them. (The hosts have no secret here.)
+The target is about what "far, last" adds to "raw TCP" at p50, and about how often a write crossed: the proxy
+reads what it carries, and counts the frames with records of the writer. (The hosts have no secret here.)
 """
 
 from __future__ import annotations

@@ -8,9 +8,10 @@ killed (SIGKILL) and started again; then the first's.
   before             as long as a restart lasts, nobody is restarted
   the restart        from the kill until both hosts have all that was written
 
-A read is stale if it shows a row that was replaced before the bridges had last been seen to agree; "behind at
-worst" is how old news the readers missed while a bridge was dead. The hosts isolate each other after
-lost_after, 2 s: a restart that takes longer would cap lifetimes, and cost hits.
+A read is stale if it shows a row that was replaced before the time at which both bridges had last applied
+everything. "Behind at worst": the longest time for which a row had been replaced when a reader was still
+shown it. The hosts isolate each other after lost_after, 2 s: a restart that takes longer would cap lifetimes,
+and cost hits.
 """
 
 from __future__ import annotations

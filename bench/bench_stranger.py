@@ -1,14 +1,14 @@
-"""What one who proves nothing, and a peer that asks too much, cost the others (targets C13 and R12).
+"""What a stranger that proves nothing, and a peer that asks too much, cost the others (targets C13 and R12).
 
 Two hosts on this machine, linked, each with a segment and a real cachee-bridge process. This process writes
 on the first, one write at a time, and waits until it is applied on the second.
 
-  quiet        nobody else
+  quiet        no attacker
   a stranger   connects to the second host as fast as it can, says 64 bytes and is turned away, without end
   SYNC flood   a peer asks the second host for its cursors, 125 KiB of questions at once, without end
 
-Both attackers run on the same cores. Quiet turns and others take turns. The longest of the waits says how
-long the event loop of the second host was held up: nobody may wait 10 ms for another's bytes.
+Both attackers run on the same cores. Quiet turns and attacked ones alternate. The longest wait shows how long
+the event loop of the second host was held up: no host may wait 10 ms for the bytes of another.
 """
 
 from __future__ import annotations

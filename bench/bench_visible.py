@@ -17,6 +17,9 @@ of real-time priority on each core sleeps 1 ms again and again and notes when it
 core stood still. They are late all the same, in all other figures and in the verdict. What strangers to this
 bench took of the cores meanwhile is told too, and what the machine was not given ("stolen").
 
+Beside that, the bridges' own checkers run, every CHECK_EVERY, and are asked at the end what they have seen:
+the share of their canaries that each peer had evicted within a bound. That is what an operator sees.
+
 One in a million takes a million writes to tell, and more to be sure: with fewer there is no "met". `--add`
 adds what earlier runs have left in --out to the figures of this one; "at most" is the bound that holds with
 95 % confidence (where none was late: three by the number of writes).
@@ -28,6 +31,7 @@ import argparse
 import json
 import math
 import os
+import socket
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -39,13 +43,15 @@ from typing import Any
 import stalls
 from crew import PROCESSES, Member, member, orders
 from measuring import Apart, Target, percentile, save, start, table, targets_table
-from mesh import cpu_ns, mesh
+from mesh import Host, cpu_ns, mesh, secret
 from namespaces import Loopback, Place, missing, network
 
 import cachee_shm
+from cachee_shm.segment import bridge_socket
 
 NAMES = "abc"
 BOUNDS_MS = (1, 2, 5, 10, 100)
+SEEN_MS = (1, 10, 100, 1000)
 BOUND_MS, LATE_MOST = 10, 1.0
 """Of a million: 99.9999 % in time."""
 CONFIDENCE = 0.95
@@ -56,6 +62,7 @@ SECONDS = 150
 LOST_NS = 5_000_000_000
 PAUSE_S = 0.0001
 LED_IN_S = 1.0
+CHECK_EVERY = "20ms"
 LATE_KEPT = 1000
 FIELDS = ("writes", "seconds", "lost", "unheld", "stalled_s", "own_s", "strangers_s", "stolen_s")
 now_ns = time.monotonic_ns
@@ -170,6 +177,18 @@ class Late:
         return self.took_ms - self.stalled_ms <= BOUND_MS
 
 
+@dataclass(frozen=True)
+class Canaries:
+    """Those of all bridges together, and how many were seen within so many ms."""
+
+    written: int
+    within: dict[str, int]
+
+    def late(self, bound_ms: int) -> float:
+        """Of a million."""
+        return (self.written - self.within[str(bound_ms)]) / max(1, self.written) * 1e6
+
+
 @dataclass
 class Found:
     """Of one run, or of several: `within` counts writes by bound in ms; lost ones are within none."""
@@ -270,18 +289,43 @@ def at_most(count: int) -> float:
     return high
 
 
+def often(folder: Path, host: str) -> str:
+    return secret(folder, host) + f'check_every = "{CHECK_EVERY}"\n'
+
+
+def canaries(hosts: Sequence[Host]) -> Canaries:
+    """What the checkers of all bridges have seen of each other."""
+    counts = [peer for host in hosts for peer in asked(host)["peers"].values()]
+    within = {f"{bound}": sum(peer["visible"][f"{bound / 1000:g}"] for peer in counts) for bound in SEEN_MS}
+    return Canaries(sum(peer["canaries"] for peer in counts), within)
+
+
+def asked(host: Host) -> dict[str, Any]:
+    """The answer to "checker" on the operator's socket of a host."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(10)
+        sock.connect(bridge_socket(host.name))
+        sock.sendall(b'{"do": "checker"}\n')
+        told: dict[str, Any] = json.loads(b"".join(iter(lambda: sock.recv(1 << 16), b"")))
+        return told
+
+
 class Bench:
     """The three hosts, met, with a writer and a reader each."""
 
     def __init__(self, seconds: float, per_second: float) -> None:
         self.seconds, self.per_second = seconds, per_second
+        self.canaries = Canaries(0, {})
+        """Of the last run."""
         self.papers = {name: paper(name, int(seconds * per_second)) for name in NAMES}
 
     def run(self, places: Sequence[Place | Loopback]) -> Found:
         cores = frozenset(os.sched_getaffinity(0))
         with ExitStack() as stack:
             memory, apart = "32MiB", Apart(cores, cores)
-            joined = stack.enter_context(mesh("visible", len(NAMES) - 1, memory, apart, places=places))
+            joined = stack.enter_context(
+                mesh("visible", len(NAMES) - 1, memory, apart, places=places, proof=often)
+            )
             hosts = dict(zip(NAMES, [joined.here, *(host for host, _ in joined.peers)], strict=True))
             readers, writers = [], []
             for name, host in hosts.items():
@@ -292,7 +336,9 @@ class Bench:
             watchers = stack.enter_context(stalls.watchers())
             bridges = [host.bridge.pid for host in hosts.values() if host.bridge is not None]
             pids = [*bridges, *(each.process.pid for each in (*readers, *writers, *watchers))]
-            return self._timed(readers, writers, watchers, [pid for pid in pids if pid is not None])
+            found = self._timed(readers, writers, watchers, [pid for pid in pids if pid is not None])
+            self.canaries = canaries(list(hosts.values()))
+            return found
 
     def _timed(
         self, readers: list[Member], writers: list[Member], watchers: list[Member], pids: list[int]
@@ -343,14 +389,17 @@ def main() -> None:
     chosen = start(__doc__ or "", repeats=1, options=options)
     seconds = chosen.seconds or (1.0 if chosen.quick else SECONDS)
     with three_places() as places:
-        found = Bench(seconds, PER_SECOND).run(places)
+        bench = Bench(seconds, PER_SECOND)
+        found = bench.run(places)
     print_found(f"This run: {found.writes:,} writes in {found.seconds:g} s", found)
     if chosen.add:
         found = earlier(chosen.out, found)
         print_found(f"With the earlier ones: {found.writes:,} writes in {found.seconds:g} s", found)
+    print_canaries(bench.canaries)
     targets = judge(found)
     print(targets_table(targets))
-    save(chosen.out, "visible", {"found": found.as_data()}, targets, lambda figure: draw(figure, found))
+    figures = {"found": found.as_data(), "canaries": vars(bench.canaries)}
+    save(chosen.out, "visible", figures, targets, lambda figure: draw(figure, found))
 
 
 def earlier(out: Path, found: Found) -> Found:
@@ -388,6 +437,15 @@ def print_found(title: str, found: Found) -> None:
         f"of {len(found.late)} later than {BOUND_MS} ms, in time but for stalls: {by_a_stall}",
         flush=True,
     )
+
+
+def print_canaries(seen: Canaries) -> None:
+    rows = [
+        (f"{bound} ms", f"{100 * count / max(1, seen.written):.4f} %", f"{seen.late(int(bound)):,.1f}")
+        for bound, count in seen.within.items()
+    ]
+    title = f"The bridges' own checkers, by canary and peer: {seen.written:,}"
+    print(table(title, ("evicted there within", "of all", "of a million later"), rows))
 
 
 def judge(found: Found) -> list[Target]:

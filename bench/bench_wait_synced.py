@@ -1,4 +1,4 @@
-"""What it takes to write and to know that all have it: `set`, then `wait_synced` (target: never too early).
+"""How long until all peers have surely applied a write: `set`, then `wait_synced` (target: never too early).
 
 A host on this machine and its peers, each in a network namespace on one switch, or all on loopback where that
 may not be made, which is said: a segment and a real cachee-bridge process each. This process writes on the
@@ -10,12 +10,12 @@ first and waits, with one peer, and with four. In turns with it, at the same pac
   two event loops       a message through a uvloop process here and one over there, and back: the same way
   raw TCP               a message there and back, over blocking sockets
 
-What is not installed is left out, and said. After each wait this process looks into the peers' segments: had
-one of them not applied the write, `wait_synced` would have lied, and that is counted. So is an answer of
-False. How long it takes is told and not judged: nothing but the caller waits.
+What is not installed is left out, and named. After each wait this process looks into the peers' segments: if
+one has not applied the write, the answer of `wait_synced` was wrong, and is counted. An answer of False is
+counted too. There is no target for the time, because only the caller waits.
 
-`wait_synced` looks into the segment and sleeps .2 ms, then .4 and so on, up to 10 ms, between two looks: what
-it takes comes in such steps. "at once" is `wait_synced(0)` where nothing is owed.
+`wait_synced` looks into the segment and sleeps .2 ms, then .4 and so on, up to 10 ms, between two looks: so
+times come in such steps. "at once" is `wait_synced(0)` when every peer has applied everything.
 """
 
 from __future__ import annotations

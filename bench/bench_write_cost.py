@@ -13,9 +13,10 @@ the same size and lifetime, each write between two readings of the clock, whose 
   10,000 per second  the writer spins between: the bridge is awake, and looks between any two writes
   one per 20 ms      the writer sleeps between: the bridge has fallen asleep, and the write rings its doorbell
 
-"rang" is how many writes of a hundred did, by the segment's own counter. "gave up its core" is how often the
-kernel saw the thread wait for anything within a write (voluntary context switches): what "a write never
-waits" means, and no noise of the machine is in it. The maximum is this machine's scheduler, mostly.
+"rang" is how many writes of a hundred rang the doorbell, by the segment's counter. "gave up its core" is how
+often the thread waited for anything within a write (voluntary context switches). That is what "a write
+never waits" is about; noise of the machine does not change it. The maximum is mostly this machine's
+scheduler.
 """
 
 from __future__ import annotations

@@ -9,9 +9,10 @@
                                                      link drops what it is given
 
 The pip packages are the extra: pip install 'cachee-shm[bench]'. What is not installed is left out, and said.
-A server runs on the writer's host, which saves it the second trip over the network that a third host costs.
-When a copy went is what the subscriber's own callback says. (redis-py's client-side cache looks for
-invalidations only when it is asked for a key, and wants a server of 7.4: its connection stands for it.)
+A server runs on the writer's host, which saves the second trip over the network that a server on a third host
+would cost. The subscriber's own callback notes when a copy is dropped. (redis-py's client-side cache looks
+for invalidations only when it is asked for a key, and needs a server of 7.4, so its connection is used
+directly.)
 """
 
 from __future__ import annotations

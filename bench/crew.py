@@ -1,7 +1,7 @@
 """Processes that work on one cache for a bench: each attaches to the same memory, each has a core.
 
-A member is told by its pipe what to do, does it, and answers; the bench's own process only waits meanwhile.
-Its cache is Cachee's or warp_cache's, the one other cache of these benches whose memory processes share.
+A member reads from its pipe what to do, does it, and answers; the bench's own process only waits meanwhile. A
+member's cache is Cachee's or warp_cache's, the only other cache in these benches that has shared memory.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A network that is far: a process that carries TCP connections on, each piece so long after it came.
+"""A slow network: a proxy process that forwards TCP connections, each piece a fixed time after it came.
 
-Connections that bear the mesh's messages in the clear are read along, and the frames with records in them are
-counted, by their source and the address that they are carried to or from.
+The proxy reads the mesh's messages that it forwards, if they are not encrypted, and counts the frames with
+records, by their source and the address to or from which they go.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Memory written full: by one process or several, and what is held then.
 
-What is held is counted by reading every key back that was ever written; what a store says of itself is not
-asked. A set that raises, or that says it did not store, is a failed one.
+The entries that are held are counted by reading back every key that was ever written, and not by the store's
+own statistics. A set that raises, or that says that it did not store, is a failed one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """memcached and warp_cache, written full with the loads of filling.py, and what they hold then.
 
-memcached is asked over its socket (`stats`, `stats slabs`) what it took for that; warp_cache's files are
-looked at. Neither is asked how many entries it has: all keys are read back, as Cachee's are.
+memcached reports over its socket (`stats`, `stats slabs`) how much memory that took; warp_cache's files show
+it. The number of entries is counted by reading back all keys, as for Cachee.
 """
 
 from __future__ import annotations

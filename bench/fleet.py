@@ -1,8 +1,8 @@
-"""Many hosts of one mesh on this machine, of whom each hears most others by way of relays.
+"""Many hosts of one mesh on this machine, each of which gets most writes of the others by relays.
 
-The bridges are real processes; what a link needs to be closed for not being needed (5 s) has passed before
-anything is measured. A bench may run bridges that note what they do (traced_bridge.py), or that dial others
-by way of a proxy (routed_bridge.py).
+The bridges are real processes. Nothing is measured before links that are not needed are closed, which takes
+5 s. A bench may run bridges that note the time of what they do (traced_bridge.py), or that dial others by a
+proxy (routed_bridge.py).
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ class Fleet:
     def meet(self) -> None:
         """Until nobody is isolated and all has been applied everywhere."""
         wait_for(lambda: all(c.serve_until > c.now_ms() for c in self.caches), MEET_S, "hosts did not meet")
-        wait_for(self.mesh.is_settled, MEET_S, "the hosts do not catch up")
+        tails = self.mesh.tails()
+        wait_for(lambda: self.mesh.is_settled(tails), MEET_S, "the hosts do not catch up")
 
     def part(self, looks: int = STEADY_LOOKS) -> dict[str, dict[str, int]]:
         """Until some hear others by way of others and no link has come or gone for so many looks; how many

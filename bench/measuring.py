@@ -1,7 +1,7 @@
 """What every bench shares: interleaved repeats, medians, targets, a plain table, a JSON file and a plot.
 
-Machines are noisy, so nothing is compared across runs: in each repeat every subject has its turn, the first
-turn moving from subject to subject, and a ratio is the median of the ratios within each repeat.
+Machines are noisy, so figures of different runs are never compared. In each repeat every subject has its
+turn, another subject begins each time, and a ratio is the median of the ratios within each repeat.
 """
 
 from __future__ import annotations

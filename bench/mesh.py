@@ -25,7 +25,7 @@ from namespaces import Loopback, Place
 
 import cachee_shm
 from cachee_bridge.shell.doorbell import queue_name
-from cachee_shm.segment import bridge_socket, segment_path
+from cachee_shm.segment import bridge_socket
 
 NAMESPACE = "bench"
 JOIN_S = 60.0
@@ -39,7 +39,7 @@ name = "{name}"
 
 [namespaces.bench]
 memory = "{memory}"
-default_ttl = "{ttl}"
+{near}default_ttl = "{ttl}"
 isolation_ttl = "{isolation_ttl}"
 {options}
 [bridge]
@@ -111,25 +111,38 @@ class Mesh:
         self.cache = caches[0]
         self.peers = list(zip(hosts[1:], caches[1:], strict=True))
 
-    def is_settled(self) -> bool:
-        """Every bridge serves and has looked at all of its ring, and every host has all of every other's."""
-        caches = {self.here.name: self.cache} | {peer.name: cache for peer, cache in self.peers}
-        if any(c.bridge_generation() == 0 or c.pump_cursor < c.tail for c in caches.values()):
+    @property
+    def caches(self) -> dict[str, cachee_shm.Cache]:
+        return {self.here.name: self.cache} | {peer.name: cache for peer, cache in self.peers}
+
+    def tails(self) -> dict[str, int]:
+        """Where each host's ring ends now."""
+        return {name: cache.tail for name, cache in self.caches.items()}
+
+    def is_settled(self, tails: dict[str, int]) -> bool:
+        """Every bridge serves and has looked at its ring up to there, and every host has every other's.
+
+        Rings may go on: a checker that is asked to check often writes all the time.
+        """
+        caches = self.caches
+        if any(c.bridge_generation() == 0 or c.pump_cursor < tails[name] for name, c in caches.items()):
             return False
         return all(
-            cursor_of(cache, name) >= other.tail
-            for cache in caches.values()
-            for name, other in caches.items()
-            if other is not cache
+            cursor_of(cache, other) >= tails[other]
+            for name, cache in caches.items()
+            for other in caches
+            if other != name
         )
 
     def settle(self) -> None:
         """Until the bridges have nothing left to do, so that what is timed next has the cores to itself."""
-        wait_for(self.is_settled, SETTLE_S, "the peers do not catch up")
+        tails = self.tails()
+        wait_for(lambda: self.is_settled(tails), SETTLE_S, "the peers do not catch up")
 
     def join(self) -> None:
         """Until every host is at the end of every other's ring, which evicts all on first contact."""
-        wait_for(self.is_settled, JOIN_S, "the bridges did not meet")
+        tails = self.tails()
+        wait_for(lambda: self.is_settled(tails), JOIN_S, "the bridges did not meet")
 
 
 def cursor_of(cache: cachee_shm.Cache, host: str) -> int:
@@ -216,6 +229,7 @@ def configured(
                 memory=memory[number],
                 ttl=ttl,
                 isolation_ttl=isolation_ttl,
+                near="" if "near_cache" in options else 'near_cache = "0"\n',
                 options=options,
                 address=own,
                 peers=others,
@@ -261,9 +275,9 @@ def free_ports(count: int) -> list[int]:
 
 
 def remove(host: str) -> None:
-    """The segment; the doorbell and the socket of a bridge that was killed."""
-    with suppress(posix_ipc.ExistentialError):
-        posix_ipc.unlink_shared_memory(segment_path(host, NAMESPACE))
+    """The segments; the doorbell and the socket of a bridge that was killed."""
+    for segment in Path("/dev/shm").glob(f"cachee.{host}.*"):
+        segment.unlink(missing_ok=True)
     with suppress(posix_ipc.Error, OSError):
         posix_ipc.unlink_message_queue(queue_name(host))
     Path(bridge_socket(host)).unlink(missing_ok=True)
@@ -286,5 +300,5 @@ def local_config(name: str, memory: str, **options: object) -> dict[str, dict[st
 
     It has no bridge, and no lifetime unless the namespace's `options` say otherwise.
     """
-    table = {"memory": memory, "default_ttl": "never", **options}
+    table = {"memory": memory, "default_ttl": "never", "near_cache": "0", **options}
     return {"host": {"name": f"bench-{name}-{os.getpid()}"}, "namespaces": {NAMESPACE: table}}

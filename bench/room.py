@@ -49,19 +49,19 @@ class Room:
         return self.pages * self.page_bytes / (self.objects * self.entry_bytes)
 
 
-def config_of(memory: int, host: str) -> dict[str, Any]:
-    """A configuration without a bridge and without lifetimes."""
-    return {"host": {"name": host}, "namespaces": {"bench": {"memory": f"{memory}B"}}}
+def config_of(memory: int, host: str, **options: object) -> dict[str, Any]:
+    """A configuration without a bridge and without lifetimes; ``options`` are the namespace's."""
+    return {"host": {"name": host}, "namespaces": {"bench": {"memory": f"{memory}B"} | options}}
 
 
-def capacity_for(objects: int, pages_min: int) -> Room:
+def capacity_for(objects: int, pages_min: int, **options: object) -> Room:
     """The segment of at least `pages_min` pages that holds `objects` entries if it wastes nothing.
 
     From too little, memory is raised by what is missing: never too far, as some of it goes to the index.
     """
     memory = MEMORY_MIN
     for _ in range(STEPS_MAX):
-        with cachee_shm.attach(private=True, config=config_of(memory, "room")) as cache:
+        with cachee_shm.attach(private=True, config=config_of(memory, "room", **options)) as cache:
             stats = cache.stats()
         page, has = stats["page_bytes"], stats["value_bytes"] // stats["page_bytes"]
         if memory == MEMORY_MIN:

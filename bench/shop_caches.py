@@ -1,4 +1,4 @@
-"""The caches on which examples/shop is measured beside ours: as people write them by hand.
+"""The caches with which examples/shop is measured beside ours, written by hand as in real services.
 
 Each has those verbs of ``cachee_shm.Cache`` that the shop uses.
 

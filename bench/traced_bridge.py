@@ -67,9 +67,9 @@ def send(self: Any, message: Any, call: Any = link.Link.send) -> None:
         stack[-1].queued.append((self.name, now_ns()))
 
 
-def put(self: Any, link: Any, namespace: str, healed: Any, call: Any = sending.Sending._put) -> None:
-    call(self, link, namespace, healed)
-    stack[-1].queued.append((link.name, now_ns()))
+def frame(self: Any, links: Any, namespace: str, healed: Any, call: Any = sending.Sending._send_each) -> None:
+    call(self, links, namespace, healed)
+    stack[-1].queued += [(link.name, now_ns()) for link in links]
 
 
 def receive(self: Any, frame: Any, call: Any = stream.Inbox.receive) -> Any:
@@ -93,10 +93,22 @@ def write(self: Any, number: int, data: bytes, call: Any = transport.Network.sen
     return took_all
 
 
+def write_each(
+    self: Any, links: list[int], data: list[bytes], call: Any = transport.Network.send_each
+) -> list[tuple[int, bytes]]:
+    """With TLS, `write` is called for each."""
+    begun = now_ns()
+    rests: list[tuple[int, bytes]] = call(self, links, data)
+    if stack[-1].queued:
+        stack[-1].written += [(begun, now_ns())] * (len(links) - len(rests))
+    return rests
+
+
 def main() -> int:
     trace = Path(sys.argv.pop(1))
     link.Link.send, stream.Inbox.receive = send, receive  # type: ignore[method-assign]
-    sending.Sending._put = put  # type: ignore[method-assign]
+    sending.Sending._send_each = frame  # type: ignore[method-assign]
+    transport.Network.send_each = write_each  # type: ignore[method-assign]
     inputs.Inputs.perform, transport.Network.send = perform, write  # type: ignore[method-assign]
     shell.Shell._ring_moved = turn_of(shell.Shell._ring_moved)  # type: ignore[method-assign]
     connection = connections.Connection

@@ -8,13 +8,12 @@
     @aiocache.cached(cache=CacheeCache, ttl=60)
     async def user(uid): ...
 
-Semantics are those of aiocache's memory backend, but that values are copies: they are stored by Cachee's
-codecs, or as a serializer of aiocache's makes them. No verb waits for anything, so ``timeout`` has nothing
-to end.
+Semantics are those of aiocache's memory backend, except that values are copies: they are stored by Cachee's
+codecs, or by a serializer of aiocache. No verb waits, so ``timeout`` has no effect.
 
-Fills and writes. What ``cached``, ``cached_stampede`` and ``multi_cached`` store was made after a miss of
-theirs: it is a fill. It carries the position of the ring at that miss, is refused if the key was invalidated
-since, and is announced to nobody. Any other ``set`` is a write, and is announced.
+Fills and writes. What ``cached``, ``cached_stampede`` and ``multi_cached`` store was computed after a miss,
+so it is a fill: it carries the position of the ring at that miss, is refused if the key was invalidated
+since, and is not announced. Any other ``set`` is a write, and is announced.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from aiocache.base import API, SENTINEL, BaseCache
 from aiocache.lock import RedLock
 from aiocache.serializers import NullSerializer
 
-from cachee_shm.backing import Backing, count, fitting, lasting, unpicklable
+from cachee_shm.backing import Backing, Misses, count, fitting, lasting, unpicklable
 from cachee_shm.errors import Unserializable, ValueTooLarge
 
 if TYPE_CHECKING:
@@ -52,9 +51,9 @@ POLL_S, POLL_MAX_S = 0.0005, 0.02
 LEASE_MAX_S = 60.0
 
 tokens: ContextVar[dict[str, Token]] = ContextVar("cachee_shm.aiocache.tokens")
-"""Where the ring was when aiocache's decorators looked for a key, in this task."""
+"""The position of the ring when aiocache's decorators looked up a key, in this task."""
 filling: ContextVar[dict[str, Token]] = ContextVar("cachee_shm.aiocache.filling")
-"""Those of the keys that are stored now, if a decorator stores them; empty: it is a write."""
+"""The tokens of the keys that a decorator is storing now; empty: it is a write."""
 
 
 def verb(fake_return: Any = None, of_keys: Callable[..., Any] | None = None) -> Callable[[Verb], Verb]:
@@ -98,7 +97,10 @@ class CacheeCache(BaseCache):  # type: ignore[misc]
     ``serializer``, ``plugins``, ``namespace``, ``key_builder``, ``timeout``, ``ttl``: as of aiocache; its
     ``namespace`` is a prefix of keys. ``segment``: the namespace of Cachee; ``config``: as of
     ``cachee_shm.attach``, which is called at the first use. ``clear(namespace=...)`` drops what was stored
-    with that namespace; ``clear()`` drops all of the segment's.
+    with that namespace; ``clear()`` drops all of the segment's. ``set_after_miss_fills``: a ``set`` after a
+    ``get`` of its own that found nothing is a fill. It is off: a row that is written in between would be
+    announced to no host: the guide in examples/django has more. With plugins, verbs run in tasks of their
+    own, and every such ``set`` is a write.
 
     Where the segment cannot be attached, nothing is found, ``set`` is False, and ``health()`` says why.
     """
@@ -116,9 +118,11 @@ class CacheeCache(BaseCache):  # type: ignore[misc]
         *,
         segment: str | None = None,
         config: Source = None,
+        set_after_miss_fills: bool = False,
     ) -> None:
         super().__init__(serializer or NullSerializer(), plugins, namespace, key_builder, timeout, ttl)
         self._backing = Backing(segment, config)
+        self._misses = Misses() if set_after_miss_fills else None
 
     @classmethod
     def parse_uri_path(cls, path: str) -> dict[str, str]:
@@ -140,8 +144,15 @@ class CacheeCache(BaseCache):  # type: ignore[misc]
     async def get(
         self, key: Any, default: Any = None, loads_fn: Any = None, namespace: Any = None, _conn: Any = None
     ) -> Any:
-        loads = loads_fn or self._serializer.loads
-        value = loads(self._backing.cache.get(self._name(key, namespace)))
+        loads, name, cache = (
+            loads_fn or self._serializer.loads,
+            self._name(key, namespace),
+            self._backing.cache,
+        )
+        stored = cache.get(name)
+        if self._misses is not None:
+            self._misses.looked(cache, name, stored is not None)
+        value = loads(stored)
         return default if value is None else value
 
     @verb([], list)
@@ -150,8 +161,9 @@ class CacheeCache(BaseCache):  # type: ignore[misc]
     ) -> list[Any]:
         loads = loads_fn or self._serializer.loads
         names = [self._name(key, namespace) for key in keys]
-        found = self._backing.cache.get_many(names).get
-        return [loads(found(name)) for name in names]
+        found = self._backing.cache.get_many(names)
+        self._known(*found)
+        return [loads(found.get(name)) for name in names]
 
     @verb(False)
     async def exists(self, key: Any, namespace: Any = None, _conn: Any = None) -> bool:
@@ -196,7 +208,7 @@ class CacheeCache(BaseCache):  # type: ignore[misc]
         _conn: Any = None,
     ) -> bool:
         name, stored = self._name(key, namespace), (dumps_fn or self._serializer.dumps)(value)
-        cache = self._backing.cache
+        cache = self._known(name)
         try:
             is_new = cache.add(name, stored, self._lifetime(ttl), self._tags(namespace))
         except ValueTooLarge as error:
@@ -209,7 +221,8 @@ class CacheeCache(BaseCache):  # type: ignore[misc]
 
     @verb(1)
     async def increment(self, key: Any, delta: int = 1, namespace: Any = None, _conn: Any = None) -> int:
-        cache, name = self._backing.cache, self._name(key, namespace)
+        name = self._name(key, namespace)
+        cache = self._known(name)
         value = cache.get(name)
         if value is not None and type(value) is not int:
             cache.set(name, _integer(value), self._lifetime(SENTINEL), self._tags(namespace), True)
@@ -222,10 +235,13 @@ class CacheeCache(BaseCache):  # type: ignore[misc]
 
     @verb(0)
     async def delete(self, key: Any, namespace: Any = None, _conn: Any = None) -> int:
-        return int(self._backing.cache.delete(self._name(key, namespace)))
+        name = self._name(key, namespace)
+        return int(self._known(name).delete(name))
 
     @verb(True)
     async def clear(self, namespace: Any = None, _conn: Any = None) -> bool:
+        if self._misses is not None:
+            self._misses.forget_all()
         if namespace:
             self._backing.cache.delete_tags(*self._tags(namespace))
         else:
@@ -286,6 +302,9 @@ class CacheeCache(BaseCache):  # type: ignore[misc]
 
     def _store(self, name: str, stored: Any, lifetime: float | None, tags: tuple[str, ...]) -> bool:
         cache, token = self._backing.cache, filling.get({}).get(name)
+        if self._misses is not None:
+            missed = self._misses.taken(cache, name)  # in every case: the miss counts for one set only
+            token = token or (missed if lifetime != 0 else None)
         try:
             if token is not None:
                 return cache._fill(name, stored, *token, lifetime, 0, tags, False)
@@ -295,8 +314,14 @@ class CacheeCache(BaseCache):  # type: ignore[misc]
         except Unserializable as error:
             raise unpicklable(error, cache) from error
 
+    def _known(self, *names: str) -> Cache:
+        """They were found, or are written: a ``set`` that follows is no fill. The cache."""
+        if self._misses is not None:
+            self._misses.forget(self._backing.cache, names)
+        return self._backing.cache
+
     def _set_if(self, name: str, stored: Any, lifetime: float | None, namespace: Any, expected: Any) -> Any:
-        cache = self._backing.cache
+        cache = self._known(name)
         token = cache._token()
         if cache.get(name) != expected:
             return 0

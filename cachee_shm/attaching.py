@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cachee_shm.bypass import Bypass
 from cachee_shm.cache import Cache
-from cachee_shm.segment import Spec, embedded, spec_of
+from cachee_shm.segment import Spec, embedded, explained, spec_of
 from cachee_shm.segment import private as private_spec
 from cachee_shm.service import service_name
 
@@ -78,9 +78,12 @@ def _machines() -> str | None:
 
 
 def _parsed(config: str | os.PathLike[str] | Mapping[str, Any] | Config) -> Config:
-    from cachee_shm import (
-        config as config_module,
-    )  # pydantic is imported only when there is something to read
+    try:
+        from cachee_shm import (
+            config as config_module,
+        )  # pydantic is imported only when there is something to read
+    except OSError as error:  # there is no descriptor left to open a module's file by
+        raise explained(error, "The configuration") from error
 
     if isinstance(config, config_module.Config):
         return config

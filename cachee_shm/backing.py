@@ -1,10 +1,20 @@
-"""What the backends of all frameworks share: a cache that cannot be attached is one that misses.
+"""What the backends of all frameworks share: if the cache cannot be attached, every read misses.
 
-A framework makes its backend as the application is imported, long before it is known whether the cache can be
-had. So a backend attaches at its first use. Where that fails, whatever the reason, a wrong configuration
-included, it is as with a segment that was removed under a worker: reads miss, the log says so once, the
-health check fails, and it is tried again each second. What is written meanwhile is remembered, up to a bound
-beyond which it is a ``clear()``, and announced before anything is read.
+A framework makes its backend while the application is imported. So a backend attaches at its first use. If
+that fails, for whatever reason (a wrong configuration too), the backend behaves as if the segment had been
+removed under a worker: reads miss, the log says so once, the health check fails, and attaching is tried again
+each second. Writes are remembered meanwhile, and announced before anything is read; beyond a bound, a
+``clear()`` is announced instead.
+
+Frameworks make many backends: one for each cached task, decorated function or middleware. Backends of the
+same namespace and configuration share one attachment, and so one slot of the roster and one near cache:
+
+    Backing ──┐
+    Backing ──┼─▶ First ─▶ Cache        in ATTACHED, by what the backings ask for, while any of them lives
+    Backing ──┘
+
+The last one that is closed detaches. ``cachee_shm.attach()`` always makes an attachment of its own, and so
+does a private segment.
 """
 
 from __future__ import annotations
@@ -15,6 +25,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakSet, WeakValueDictionary
 
 from cachee_shm import transactions
 from cachee_shm.attaching import kind_of_cache, spec_for
@@ -43,18 +54,56 @@ __all__ = [
     "unpicklable",
 ]
 
-PATIENCE_S = 1.0  # of a first use, which a request waits for
-NAME_CHARACTERS = 64  # of a namespace whose name is none
+PATIENCE_S = 1.0  # of the first use, because a request waits for it
+NAME_CHARACTERS = 64  # of an invalid name of a namespace
 MISSES_MAX = 64  # of one task
-MISS_MS_MAX = 30_000  # a load takes less; a thread that handles request after request may have forgotten it
+MISS_MS_MAX = 30_000  # longer than a load takes, so that a thread does not carry a miss into a later request
 TRIES = 64
 LASTING_S_MAX = 1e10  # three centuries
+
+
+class Wanted(NamedTuple):
+    """What a backend asks for, as of ``attach``."""
+
+    namespace: str | None
+    config: Source
+    private: bool
+    service: str | None
+
+    def key(self) -> tuple[object, ...] | None:
+        """Equal for all backends that may share an attachment; None: not shared. The environment is part of
+        it, because it may name another file by the time of the first use, or disable the cache."""
+        config: object = self.config
+        if config is None:
+            config = os.environ.get("CACHEE_CONFIG")
+        if isinstance(config, str | os.PathLike):
+            config = os.path.abspath(config)
+        elif config is not None:
+            config = type(config), repr(config)
+        shown = repr(self.namespace), config, self.service, kind_of_cache()
+        return None if self.private else shown
+
+    def found(self) -> Spec:
+        """What the configuration says now."""
+        try:
+            spec = spec_for(self.namespace, self.config, self.private)
+        except (OSError, ImportError) as error:  # there may be no descriptor left for a file, or for pydantic
+            raise ConfigError(f"The configuration cannot be read: {error}. Nothing was attached.") from error
+        return spec._replace(service=service_name(self.service))
+
+    def placeholder(self) -> Spec:
+        """Used before the configuration is known. It accepts any value, because nothing is stored anyway."""
+        name = EMBEDDED_NAMESPACE if self.namespace is None else self.namespace
+        is_name = isinstance(name, str) and NAMESPACE.fullmatch(name)
+        shown = name if is_name else ascii(name)[:NAME_CHARACTERS]
+        return private(embedded(None))._replace(namespace=shown, pickle=True)
 
 
 class Backing:
     """The cache of one backend: ``backing.cache`` is attached at its first use.
 
-    However many threads use it first, one attachment is made. The others wait for it, a second at most.
+    Even if many threads and many backings use it for the first time at once, one attachment is made. The
+    others wait for it, a second at most.
     """
 
     cache: Cache
@@ -69,7 +118,7 @@ class Backing:
         service: str | None = None,
     ):
         """As of ``attach``; ``attached`` is a cache to use instead of one's own."""
-        self._namespace, self._config, self._private, self._service = namespace, config, private, service
+        self._wanted = Wanted(namespace, config, private, service)
         self._owns = attached is None
         if attached is not None:
             self.cache = attached
@@ -78,52 +127,66 @@ class Backing:
         """``cache``, until it is a plain attribute."""
         if name != "cache":
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        mine = First(kind_of_cache().unattached(self._placeholder(), self._found, PATIENCE_S))
-        first: First = self.__dict__.setdefault("_first", mine)
-        first.tried(first is mine)
+        first, is_mine = self._joined()
+        first.tried(is_mine)
         self.cache = first.cache
         if self.__dict__.get("_first") is not first:  # it was closed meanwhile
             self.__dict__.pop("cache", None)
         return first.cache
 
-    def _found(self) -> Spec:
-        """What the configuration says by now."""
-        try:
-            spec = spec_for(self._namespace, self._config, self._private)
-        except (OSError, ImportError) as error:  # there may be no descriptor left for a file, or for pydantic
-            raise ConfigError(f"The configuration cannot be read: {error}. Nothing was attached.") from error
-        return spec._replace(service=service_name(self._service))
-
-    def _placeholder(self) -> Spec:
-        """It takes any value, as nothing is stored: whether the namespace has pickle is not known yet."""
-        name = EMBEDDED_NAMESPACE if self._namespace is None else self._namespace
-        is_name = isinstance(name, str) and NAMESPACE.fullmatch(name)
-        shown = name if is_name else ascii(name)[:NAME_CHARACTERS]
-        return private(embedded(None))._replace(namespace=shown, pickle=True)
+    def _joined(self) -> tuple[First, bool]:
+        """The attachment that this backing shares, and whether it is new."""
+        with sharing:
+            first: First | None = self.__dict__.get("_first")
+            if first is not None:  # of another thread of this backing
+                return first, False
+            key = self._wanted.key()
+            first = ATTACHED.get(key)
+            is_new = first is None or first.cache.closed
+            if first is None or is_new:
+                cache = kind_of_cache().unattached(self._wanted.placeholder(), self._wanted.found, PATIENCE_S)
+                first = First(key, cache)
+                if key is not None:
+                    ATTACHED[key] = first
+            first.users.add(self)
+            self._first = first
+            return first, is_new
 
     def health(self) -> Health:
         """``Cache.health``; not ``ok``, and why, while there is no segment."""
         return self.cache.health()
 
     def close(self) -> None:
-        """Detach, if it was this backing that attached. A later use attaches again."""
+        """Detach, unless another backing uses the same attachment. A later use attaches again."""
         if not self._owns:
             return
-        first: First | None = self.__dict__.pop("_first", None)
-        self.__dict__.pop("cache", None)
-        if first is not None:
-            first.cache.close()
+        with sharing:
+            first: First | None = self.__dict__.pop("_first", None)
+            self.__dict__.pop("cache", None)
+            if first is None or first.is_used_without(self):
+                return
+            if ATTACHED.get(first.key) is first:
+                del ATTACHED[first.key]
+        first.cache.close()
 
 
 class First:
-    """A cache on its way to its first segment."""
+    """A cache on its way to its first segment, and from then on."""
 
-    def __init__(self, cache: Cache) -> None:
-        self.cache = cache
+    def __init__(self, key: tuple[object, ...] | None, cache: Cache) -> None:
+        self.key, self.cache = key, cache
+        self.users: WeakSet[Backing] = WeakSet()
+        """Those that have asked for it and were not closed since."""
         self._tried = threading.Event()
 
+    def is_used_without(self, backing: Backing) -> bool:
+        """Remove ``backing`` from the users. Returns whether another one is left."""
+        self.users.discard(backing)
+        return len(self.users) > 0
+
     def tried(self, is_mine: bool) -> None:
-        """Try, or wait for the one who does. A forked child may wait in vain: it tries at its next verb."""
+        """Try to attach, or wait for the thread that does. A forked child may wait in vain; then it tries at
+        its next verb."""
         if not is_mine:
             self._tried.wait(PATIENCE_S)
             return
@@ -133,8 +196,23 @@ class First:
             self._tried.set()
 
 
+ATTACHED: WeakValueDictionary[tuple[object, ...] | None, First] = WeakValueDictionary()
+"""The attachments that the backings of this process share. A forked child inherits them: its caches attach
+again."""
+sharing = threading.RLock()  # re-entrant, because a finalizer that runs while it is held may close a backing
+
+
+def _in_child() -> None:
+    """Make a new lock: another thread of the parent may have held the old one."""
+    global sharing
+    sharing = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_in_child)
+
+
 class Missed(NamedTuple):
-    """That a key was not found, and where the ring was then."""
+    """A key that was not found, and the position of the ring at that time."""
 
     cache: Cache
     scope: object
@@ -143,7 +221,7 @@ class Missed(NamedTuple):
 
 
 class Misses:
-    """For ``set_after_miss_fills``: the keys that this task, or thread, has missed last.
+    """For ``set_after_miss_fills``: the last keys that this task, or thread, has not found.
 
     The option turns a ``set`` into a fill if this task has asked for its key, has found nothing, and has done
     nothing else with the key since. That is safe only where nothing is written to the origin in between; see
@@ -152,7 +230,7 @@ class Misses:
     """
 
     def __init__(self, scope: Callable[[], object] = lambda: None) -> None:
-        """``scope()`` is the request that is being handled, where the framework tells."""
+        """``scope()`` returns the request that is being handled, if the framework knows it."""
         self._scope = scope
         self._kept: ContextVar[dict[tuple[int, object], Missed]] = ContextVar("cachee_shm.misses")
 
@@ -165,6 +243,13 @@ class Misses:
         if len(kept) > MISSES_MAX:
             del kept[next(iter(kept))]
         self._kept.set(kept)
+
+    def looked(self, cache: Cache, key: object, found: bool) -> None:
+        """The task has looked for ``key``."""
+        if found:
+            self.forget(cache, (key,))
+        else:
+            self.remember(cache, key)
 
     def forget(self, cache: Cache, keys: Iterable[object]) -> None:
         """The task has found these keys, or has written them."""
@@ -194,7 +279,7 @@ class Misses:
 
 
 def fitting(key: str) -> str:
-    """A key of any length as one that the cache takes: a long one is its beginning and a digest."""
+    """Shorten a key to a length that the cache accepts: a long one becomes its beginning and a digest."""
     return key if len(key) <= WHOLE_BYTES_MAX // 4 else shortened(key)
 
 
@@ -204,12 +289,13 @@ def seconds_of(timeout: float | timedelta) -> float:
 
 
 def lasting(seconds: float) -> float | None:
-    """A lifetime of any length as one that the cache takes: what no clock tells is for ever."""
+    """Convert a lifetime to one that the cache accepts: centuries become None (never expires)."""
     return seconds if seconds < LASTING_S_MAX else None
 
 
 def unpicklable(error: Unserializable, cache: Cache) -> Unserializable:
-    """The refusal of a value in a framework whose other backends pickle: it says what would take it."""
+    """The error for a value in a framework whose other backends pickle: it says which setting would allow
+    it."""
     if cache.spec.pickle:
         return error
     return Unserializable(
@@ -227,7 +313,7 @@ def count(
     Counts are of this host alone. An integer that was set for all hosts becomes one of this host's with its
     first count; it keeps its lifetime, and other hosts keep their copies. No count is lost. The sum of any
     other number is set for all hosts, and of two such sums at once one may be lost. Returns the sum.
-    ``KeyError``: there is none, and no ``initial``. ``TypeError``: what is there is no number.
+    ``KeyError``: there is no value and no ``initial``. ``TypeError``: the value is not a number.
     """
     for _ in range(TRIES):
         try:
@@ -236,7 +322,7 @@ def count(
             value, found = cache.lookup(key)
             total = (value if found else 0) + delta
             cache.set(key, total, ttl=ttl, tags=tags)
-        except SegmentError:  # this host has none at present: every count begins anew
+        except SegmentError:  # this host has no segment at present: every count begins again
             if not cache.detached:
                 raise
             total = None
@@ -251,11 +337,11 @@ def count(
 
 
 def changed(cache: Cache, key: str, change: Callable[[Any], tuple[Any, Any]], ttl: Any) -> Any:
-    """Replace this host's value of ``key`` by what ``change`` makes of it: no concurrent change is lost.
+    """Replace this host's value of ``key`` by the result of ``change``; no concurrent change is lost.
 
     ``change`` gets the value, None where there is none, and returns the new value and a result. It runs
-    again when another process was faster. Returns the result of its last run. Where the value cannot be
-    stored, it is as if it had been evicted.
+    again when another process was faster. Returns the result of its last run. If the value cannot be stored,
+    that counts as an eviction.
     """
     for _ in range(TRIES):
         try:

@@ -36,7 +36,7 @@ class CountsNothing(Host):
         return None, None
 
     def cas(self, key: str | bytes, value: object, token: bytes | None, ttl: TTL = DEFAULT_TTL) -> bool:
-        """As if nobody else had a value: whoever tries again until it is stored goes on."""
+        """True for the token None, as if there were no value: a loop that retries until it stores ends."""
         self._segment.add(key, value, ttl=ttl, local=True)
         return token is None
 

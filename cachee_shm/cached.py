@@ -6,14 +6,12 @@ import functools
 import inspect
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from datetime import timedelta
 from types import ModuleType
 from typing import (
     TYPE_CHECKING,
     Any,
     Concatenate,
     Generic,
-    Literal,
     NamedTuple,
     ParamSpec,
     Protocol,
@@ -24,12 +22,12 @@ from typing import (
 
 from cachee_shm.errors import InvalidKey
 from cachee_shm.keys import Template, call_text, module_name
-from cachee_shm.loading import TTL, Options, arefresh, refresh
+from cachee_shm.loading import Options, arefresh, refresh
 from cachee_shm.loads import current_load
-from cachee_shm.timeouts import Limits
 
 if TYPE_CHECKING:
     from cachee_shm.cache import Cache
+    from cachee_shm.origins import Kept
 
 __all__ = ["AsyncCachedFunction", "CacheInfo", "CachedFunction", "Decorator", "decorator"]
 
@@ -43,49 +41,36 @@ MakesKey = str | Callable[..., Key]
 
 
 class CacheInfo(NamedTuple):
-    """Of one decorated function, in this process."""
+    """Counts of one decorated function, in this process."""
 
     hits: int  # calls that did not run it
     misses: int  # calls that did
 
 
-class Kept(NamedTuple):
-    """How results are kept: as ``get_or_load`` takes it."""
-
-    ttl: TTL
-    stale: float | timedelta
-    negative_ttl: float | timedelta | None
-    local: bool
-    on_error: Literal["stale", "raise"]
-    early: float
-    jitter: float | None
-    sliding: float | timedelta
-    soft_timeout: float | timedelta | None
-    hard_timeout: float | timedelta | None
-
-
 class Signature:
-    """A function's name and parameters, and the keys and tags that are made of a call's arguments."""
+    """A function's name and parameters; it makes keys and tags from a call's arguments."""
 
     def __init__(self, function: Callable[..., Any], key: MakesKey | None, tags: Sequence[str]) -> None:
         if isinstance(tags, (str, bytes)):
             raise InvalidKey("tags is a sequence of templates, not one str. Nothing was decorated.")
-        self.name = f"{module_name(function.__module__)}.{function.__qualname__}"
+        self.module = module_name(function.__module__)
+        self.name = f"{self.module}.{function.__qualname__}"
         self.own_tag = f"cached:{self.name}"
         self.signature = inspect.signature(function)
         self.parameters = tuple(self.signature.parameters)
         kinds = [each.kind for each in self.signature.parameters.values()]
+        self.is_of_class = False  # a class method that was decorated as one
         self.is_plain = all(kind == inspect.Parameter.POSITIONAL_OR_KEYWORD for kind in kinds)
         self.key = Template(key, self.parameters) if isinstance(key, str) else key
         self.tags = [Template(tag, self.parameters) for tag in tags]
         self._require_whole_key(function)
 
     def _require_whole_key(self, function: Callable[..., Any]) -> None:
-        """What the key would leave out without anybody having said so."""
+        """Refuse a key that would silently leave out something that the result may depend on."""
         if holds_arguments(function) and not callable(self.key):
             raise ValueError(
-                f"{self.name} is a bound method or a partial: its result may depend on what it holds, which "
-                "is none of its parameters. Nothing was decorated. Give key= a function."
+                f"{self.name} is a bound method or a partial: its result may depend on what it "
+                "holds, which is not in the key. Nothing was decorated. Give key= a function."
             )
         if isinstance(self.key, Template) and self.parameters and not self.key.names:
             raise ValueError(
@@ -96,8 +81,8 @@ class Signature:
             self.require_owner()
         if self.key is None and "<" in self.name:  # <locals>, <lambda>
             raise ValueError(
-                f"{self.name} has a name that others may have as well, with other variables around them. "
-                "Nothing was decorated. Give it a key=."
+                f"{self.name} is a local function or a lambda: others may have the same name and use other "
+                "variables, so their keys would be equal. Nothing was decorated. Give it a key=."
             )
 
     def require_owner(self) -> None:
@@ -108,6 +93,17 @@ class Signature:
             raise ValueError(
                 f"{self.name} is a method: its result may depend on {owner}. Nothing was decorated. Name it "
                 f"in the key ('...{{{owner}.id}}...'), or give key= a function."
+            )
+
+    def require_class(self, args: tuple[Any, ...]) -> None:
+        """From Python 3.13 on, ``classmethod`` gives its class to calls alone, not to ``A.f.invalidate``."""
+        outer = self.name.rpartition(".")[0]
+        looks_so = self.parameters[:1] == ("cls",) and outer != self.module and not outer.endswith(">")
+        if looks_so and args and not isinstance(args[0], type):
+            raise TypeError(
+                f"{self.name} is a class method, and this call lacks its class: from Python 3.13 on, "
+                "@classmethod above @cache.cached does not pass it on. Nothing was read or written. "
+                "Put @cache.cached above @classmethod, or name the class as the first argument."
             )
 
     def arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -160,8 +156,13 @@ class Cached:
         """Below ``@staticmethod`` and ``@classmethod`` this is not called."""
         self._signature.require_owner()
 
+    def _holder(self, instance: Any, owner: type | None) -> Any:
+        """The object, or for a class method the class, that a call is bound to; None: neither."""
+        return (owner or type(instance)) if self._signature.is_of_class else instance
+
     def key(self, *args: Any, **kwargs: Any) -> Key:
         """The key of a call with these arguments."""
+        self._signature.require_class(args)
         return self._signature.key_of(args, kwargs)
 
     def cache_info(self) -> CacheInfo:
@@ -169,7 +170,7 @@ class Cached:
         return CacheInfo(max(self._calls - self._misses, 0), self._misses)
 
     def cache_clear(self) -> None:
-        """Drop all its results, on every host. ``cache_info()`` begins anew."""
+        """Drop all its results, on every host. ``cache_info()`` counts from 0 again."""
         self._cache.delete_tags(self._signature.own_tag)
         self._calls = self._misses = 0
 
@@ -214,14 +215,15 @@ class CachedFunction(Cached, Generic[P, T]):
         return self._cache.delete(self.key(*args, **kwargs))
 
     def refresh(self, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run the function now; its result takes the old one's place, here and, by eviction, on every host.
+        """Run the function now and store its result. Every other host evicts its old result.
 
-        An exception of the function leaves the old result as it is. Where the key is written or invalidated
-        meanwhile, it is dropped on every host, and the next call runs the function. The result is kept as a
-        call's is: ``current_load()``, ``negative_ttl``, ``stale`` and the others mean the same.
+        If the function raises, the old result stays. If the key is written or invalidated meanwhile, it is
+        dropped on every host, and the next call runs the function. All options and ``current_load()`` apply
+        as in a call.
         """
+        key = self.key(*args, **kwargs)
         options = self._refresh_options(args, kwargs)
-        return refresh(self._cache, self.key(*args, **kwargs), options, self._load, (args, kwargs, True))
+        return refresh(self._cache, key, options, self._load, (args, kwargs, True))
 
     @overload
     def __get__(self, instance: None, owner: type | None = None, /) -> CachedFunction[P, T]: ...
@@ -230,7 +232,8 @@ class CachedFunction(Cached, Generic[P, T]):
         self: CachedFunction[Concatenate[S, Q], T], instance: S, owner: type | None = None, /
     ) -> BoundCachedFunction[Q, T]: ...
     def __get__(self, instance: Any, owner: type | None = None, /) -> Any:
-        return self if instance is None else BoundCachedFunction(self, instance)
+        holder = self._holder(instance, owner)
+        return self if holder is None else BoundCachedFunction(self, holder)
 
 
 class AsyncCachedFunction(Cached, Generic[P, T]):
@@ -252,8 +255,8 @@ class AsyncCachedFunction(Cached, Generic[P, T]):
 
     async def refresh(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """As of ``CachedFunction``."""
-        options = self._refresh_options(args, kwargs)
         key = self.key(*args, **kwargs)
+        options = self._refresh_options(args, kwargs)
         return await arefresh(self._cache, key, options, self._load, (args, kwargs, True))
 
     @overload
@@ -263,7 +266,8 @@ class AsyncCachedFunction(Cached, Generic[P, T]):
         self: AsyncCachedFunction[Concatenate[S, Q], T], instance: S, owner: type | None = None, /
     ) -> BoundAsyncCachedFunction[Q, T]: ...
     def __get__(self, instance: Any, owner: type | None = None, /) -> Any:
-        return self if instance is None else BoundAsyncCachedFunction(self, instance)
+        holder = self._holder(instance, owner)
+        return self if holder is None else BoundAsyncCachedFunction(self, holder)
 
 
 class Bound:
@@ -348,13 +352,16 @@ def decorator(
     condition: Callable[[Any], object] | None,
 ) -> Decorator:
     """See ``Cache.cached``."""
-    options = kept._asdict()  # judged now, not at each call
-    Limits.judged(options.pop("soft_timeout"), options.pop("hard_timeout"))
-    Options(cache, **options)
+    kept.judged(cache)  # now, not at each call
 
     def decorate(function: Callable[..., Any]) -> Any:
+        is_of_class = isinstance(function, classmethod)
+        function = function.__func__ if isinstance(function, classmethod) else function
         _require_a_function(function)
         signature = Signature(function, key, tags)
+        if is_of_class:
+            signature.is_of_class = True
+            signature.require_owner()
         if not is_coroutine_function(function):
             return CachedFunction[Any, Any](cache, function, signature, kept, condition)
         cached = AsyncCachedFunction[Any, Any](cache, function, signature, kept, condition)
@@ -365,26 +372,28 @@ def decorator(
 
 
 def _require_a_function(function: object) -> None:
-    if isinstance(function, (staticmethod, classmethod)):
-        kind = type(function).__name__
-        raise TypeError(f"@{kind} stands above @cache.cached, not below it. Nothing was decorated.")
+    if isinstance(function, staticmethod):
+        raise TypeError("@staticmethod stands above @cache.cached, not below it. Nothing was decorated.")
     if not callable(function) or not hasattr(function, "__qualname__") or isinstance(function, type):
-        raise TypeError(f"cached decorates a function, not {function!r}. Nothing was decorated.")
+        raise TypeError(
+            f"cached decorates a function, not {function!r}. Nothing was decorated. Its options have names: "
+            "@cache.cached(key=..., ttl=...)."
+        )
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise TypeError(
-            f"{function.__qualname__} is a generator function: what it yields is there once. Nothing was "
+            f"{function.__qualname__} is a generator function: its items can be read only once. Nothing was "
             "decorated. Return a list."
         )
 
 
 def holds_arguments(function: object) -> bool:
-    """Whether some of what it works on is none of its parameters."""
+    """Whether the function holds an object or arguments besides its parameters."""
     owner = getattr(function, "__self__", None)
     return isinstance(function, functools.partial) or not (owner is None or isinstance(owner, ModuleType))
 
 
 def is_coroutine_function(function: object) -> bool:
-    """Also of one that is marked so: a cached one, for instance."""
+    """Whether it is a coroutine function, or marked as one (a cached one, for instance)."""
     if inspect.iscoroutinefunction(function) or sys.version_info >= (3, 12):
         return inspect.iscoroutinefunction(function)
     return getattr(function, "_is_coroutine", None) is _mark()
@@ -398,7 +407,7 @@ def _mark() -> object:
 
 
 def _mark_as_coroutine_function(cached: Any) -> None:
-    """So that ``iscoroutinefunction`` of inspect (3.12 on) and asyncio say what it is."""
+    """So that ``iscoroutinefunction`` of inspect (from 3.12 on) and asyncio recognize it."""
     if sys.version_info >= (3, 12):
         inspect.markcoroutinefunction(cached)
     else:

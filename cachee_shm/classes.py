@@ -1,4 +1,5 @@
-"""Values of classes: found again by the class's name, and restored without running any code of the class.
+"""Values of classes: a reader finds the class by its name, and restores the value without running any code of
+it.
 
     code  values                                    stored as, after the class's name and its shape's digest
     12    enum members                              the member's name
@@ -7,15 +8,16 @@
     15    dataclasses and attrs classes             the fields' values in order, or the state
     16    subclasses of str, int, float, bytes      that value, the state or None
 
-The state is a dict of all that the instance holds in its ``__dict__`` and ``__slots__``, without what cached
-properties keep there. An instance is made by the ``__new__`` of the built-in type, and its state is put where
-it was. Neither ``__new__`` nor ``__init__``, ``__post_init__``, ``__setattr__`` or a property of the class
-runs. So a class is refused whose instances are not the sum of that: one with a ``__reduce__``,
-``__getstate__``, ``__setstate__`` or ``__del__`` of its own, or one derived from a type that is none of the
-above.
+The state is a dict of everything that the instance holds in its ``__dict__`` and ``__slots__``, except what
+cached properties keep there. An instance is made by the ``__new__`` of the built-in type, and its state is
+put into the same places. No ``__new__``, ``__init__``, ``__post_init__``, ``__setattr__`` or property of the
+class runs. So classes whose instances have more than this state are refused: those with their own
+``__reduce__``, ``__getstate__``, ``__setstate__`` or ``__del__``, and those derived from another type than
+the above.
 
 A class is found only among the modules that the reader has imported: a value never makes a process import
-anything. Its shape (``shape.py``) refuses what another release stored, if the class has changed.
+anything. If the class has changed since another release stored the value, its shape (``shape.py``) differs,
+and the value is refused.
 """
 
 from __future__ import annotations
@@ -49,7 +51,7 @@ STATE_METHODS = (
     "__getnewargs_ex__",
 )
 GENERATED_BY = ("dataclasses", "collections", "attr._make", "pydantic.dataclasses")
-"""Modules whose state methods do what is done here."""
+"""Modules whose generated state methods do the same as this file."""
 ATTRS_HASH = "_attrs_cached_hash"  # of this process's hash seed: made anew
 GENERIC_CALL = "__orig_class__"  # what ``Box[int](...)`` leaves in its instance
 CACHED_PROPERTY = "cached_property"  # of functools, Django, Werkzeug: a class of this name
@@ -59,7 +61,7 @@ CACHED_PROPERTY = "cached_property"  # of functools, Django, Werkzeug: a class o
 
 
 def class_name(kind: type) -> str:
-    """``module:qualname``; ``Unserializable`` when the class cannot be found again by it."""
+    """``module:qualname``; ``Unserializable`` if a reader could not find the class by it."""
     name = f"{kind.__module__}:{_qualname(kind)}"
     if kind.__module__ in MAIN:
         raise Unserializable(
@@ -84,13 +86,13 @@ def class_name(kind: type) -> str:
 
 
 def class_called(name: str) -> Any:
-    """Among what is imported; ``LookupError`` when it is not, or the name is another thing's."""
+    """The class of this name among the imported modules; ``LookupError`` if there is none."""
     module, _, qualname = name.partition(":")
     plain, bracket, _ = qualname.partition("[")
     found: Any = sys.modules[module]
     for part in plain.split("."):
         found = vars(found)[part]
-    # By its type: to ask a proxy for its __class__ runs what is behind it.
+    # By its type, because asking a proxy for its __class__ runs the object behind it.
     if not issubclass(type(found), type) or (found.__module__, found.__qualname__) != (module, plain):
         raise LookupError(f"{name} is no class of that name")
     if bracket:
@@ -101,7 +103,8 @@ def class_called(name: str) -> Any:
 
 
 def _qualname(kind: Any) -> str:
-    """Of a generic model with arguments: pydantic keeps no outer class in the name."""
+    """The qualified name, also of a generic model with arguments, for which pydantic leaves out the outer
+    class."""
     origin = getattr(kind, "__pydantic_generic_metadata__", {}).get("origin")
     if origin is None:
         return str(kind.__qualname__)
@@ -163,7 +166,8 @@ def _member_from(state: list[Any]) -> object:
 
 
 def is_model(kind: type) -> TypeGuard[type[BaseModel]]:
-    """Whether it is one of pydantic's. pydantic is not imported: where it has not been, there is none."""
+    """Whether it is a pydantic model. pydantic is not imported here: if it has not been imported, there are
+    no models."""
     main = sys.modules.get("pydantic.main")
     return main is not None and main.BaseModel in kind.__mro__
 
@@ -174,7 +178,8 @@ MODEL_STATE = ("__dict__", "__pydantic_fields_set__", "__pydantic_extra__", "__p
 def _model_state(value: BaseModel) -> list[object]:
     """What pickle would keep of a model, as ``MODEL_STATE`` orders it; a root model has but the first two.
 
-    Of ``__dict__``, the fields alone: a cached property is there too once it was used, and is computed anew.
+    From ``__dict__`` only the fields: it also holds cached properties that were used, which are computed
+    again.
     """
     kind = type(value)
     try:
@@ -207,7 +212,8 @@ def _model_from(whole: list[Any]) -> object:
 
 
 class Layout(NamedTuple):
-    """Where a class's instances keep their values. Names alone: nothing here keeps the class alive."""
+    """The names under which a class's instances keep their values. Only names, so it does not keep the class
+    alive."""
 
     fields: tuple[str, ...]
     slots: frozenset[str]
@@ -218,7 +224,7 @@ LAYOUTS: weakref.WeakKeyDictionary[type, Layout] = weakref.WeakKeyDictionary()
 
 
 def _layout(kind: Any) -> Layout:
-    """That of a class; ``Unserializable`` for one whose instances are more than what they hold."""
+    """The layout of a class; ``Unserializable`` if its instances have more than this state."""
     known = LAYOUTS.get(kind)
     if known is None:
         _require_plain(kind)
@@ -232,7 +238,7 @@ def _layout(kind: Any) -> Layout:
 
 
 def _attributes(kind: type) -> Iterator[tuple[str, object]]:
-    """As a look-up finds them: those of the first class that has the name come last."""
+    """In the order of a dict that is overwritten: attributes that a look-up finds first come last."""
     for base in reversed(kind.__mro__):
         yield from vars(base).items()
 
@@ -349,7 +355,7 @@ EXACT: dict[type, Any] = {
     float: float.__float__,
     bytes: lambda value: bytes.__getitem__(value, slice(None)),
 }
-"""The value of the built-in type alone, whatever the subclass has made of its methods."""
+"""The value as the plain built-in type, even if the subclass overrides its methods."""
 
 
 def _scalar_state(value: Any) -> list[object]:
@@ -386,7 +392,8 @@ def _factory_dict_state(value: Any) -> list[object]:
 
 
 def _factory_dict_from(whole: list[Any]) -> object:
-    """Only a class that could be stored: the factory is called when a key is missing, by whoever reads."""
+    """The factory must be a class that could be stored, because the reader's process calls it when a key is
+    missing."""
     import collections
 
     name, items = whole

@@ -1,4 +1,4 @@
-"""Values as bytes: a type tag and what it says the bytes are.
+"""Values as bytes, with a type tag that says how they are encoded.
 
     tag   type                      bytes
     0     bytes                     themselves
@@ -16,11 +16,11 @@
     13    a value and its etag      the length of the etag's UTF-8 (2), it, the value's own tag (1), its bytes
     14    a compressed value        its own tag (1), its size (4), a zstd frame
 
-The core stores and reads 0 to 7 itself; they are here so that one place defines them all.
+The core stores and reads 0 to 7 itself; they are listed here so that one place defines them all.
 
-What comes back equals what went in and is of the same type, at every depth, or ``encode`` refuses. Each
-namespace has a ``Codec``, made when it is attached. What it may unpickle and compress is decided there, for a
-tag within another too.
+A decoded value is equal to the encoded one and of the same type, at every depth; otherwise ``encode`` refuses
+the value. Each namespace has a ``Codec``, made when it is attached. It decides what may be unpickled and
+compressed, also for a tag within another.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ __all__ = ["Codec", "Encoded", "Labelled", "decode", "encode", "etag_of", "relab
 BYTES, ASCII, UTF8, INT64, FLOAT, FALSE, TRUE, NONE, INT, MSGPACK, MODEL, PLAIN, PICKLE, LABELLED, ZSTD = (
     range(15)
 )
-PICKLE_PROTOCOL = 5  # of every Python from 3.8 on: hosts need not have the same one
+PICKLE_PROTOCOL = 5  # known to every Python from 3.8 on, because hosts may have different versions
 INT64_MIN, INT64_MAX = -(1 << 63), (1 << 63) - 1
 LABEL = struct.Struct("<H")  # bytes of an etag
 
@@ -83,7 +83,7 @@ class Labelled(NamedTuple):
 
 
 class Codec:
-    """How one namespace's values become bytes, and which bytes it makes values of."""
+    """How one namespace encodes values, and which bytes it decodes."""
 
     def __init__(
         self,
@@ -92,8 +92,8 @@ class Codec:
         compress_bytes: int | None = None,
         warn: Callable[..., None] = print,
     ) -> None:
-        """``unpickles``: whoever may write the segment may then run code here. ``compress_bytes``: from what
-        size on values are compressed; None compresses none. ``warn``: is told what is missing."""
+        """``unpickles``: then any process that may write the segment may run code here. ``compress_bytes``:
+        from what size on values are compressed; None compresses none. ``warn``: is told what is missing."""
         self._pickles = unpickles
         self._compression = Compression(namespace, compress_bytes, warn)
         self.encode: Callable[[object], Pair] = encode
@@ -111,13 +111,13 @@ class Codec:
             partial(_value_behind_label, within_label),
             restored,
         )
-        """By tag, for the core. Whatever one raises, the bytes do not decode."""
+        """By tag, for the core. Whatever a decoder raises, the read is a counted miss."""
 
     def decode(self, tag: int, data: bytes) -> object:
         """The value that ``encode`` made ``tag`` and ``data`` from; ``Undecodable`` for any other bytes."""
         try:
             return self._decoder(tag)(data)
-        except Exception as error:  # the bytes are input: whatever they break is the same answer
+        except Exception as error:  # the bytes are input: every error has the same result
             if 0 <= tag < len(self.decoders) and not is_its_own(error, self._decoder(tag), data):
                 raise
             raise Undecodable(f"{len(data)} bytes of type {tag} do not decode: {error}") from error
@@ -147,7 +147,7 @@ class Codec:
 
 
 def _pickled(value: object, refusal: Unserializable) -> bytes:
-    """What has no other encoding."""
+    """Pickle a value that has no other encoding."""
     import pickle
 
     dumps = partial(pickle.dumps, protocol=PICKLE_PROTOCOL)
@@ -255,7 +255,7 @@ OUTERMOST: dict[type, Callable[[Any], Pair]] = {
     Encoded: lambda value: (value.tag, value.data),
     Labelled: lambda value: _labelled(value, encode),
 }
-"""What is encoded by itself; the last two are never within another value."""
+"""Types with their own tag; the last two never occur within another value."""
 
 
 def _int64_from(data: bytes) -> int:
@@ -302,5 +302,5 @@ DECODERS: dict[int, Callable[[bytes], object]] = {
     PLAIN: _plain_decoder(),
     PICKLE: _refused,
 }
-"""Of a value by itself. What a namespace reads besides is its ``Codec``'s."""
+"""For values with their own tag. The other tags are in the namespace's ``Codec``."""
 STRICT = Codec()

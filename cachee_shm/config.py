@@ -6,9 +6,9 @@
     config.namespace(n)  -> NamespaceConfig
     hash_key(config, n)  -> bytes       the 16 bytes by which a namespace's keys are hashed
 
-Once parsed, durations are seconds as ``float`` and sizes are bytes as ``int``. What cannot be used is a
-``ConfigError`` that names the file, the dotted key, what was found and what is accepted; the last is the
-field's description below, so that a check and its message stand in one place.
+Once parsed, durations are seconds as ``float`` and sizes are bytes as ``int``. A value that cannot be used
+raises a ``ConfigError`` that names the file, the dotted key, what was found and what is accepted. The
+accepted values are the field's description below, so that a check and its message stand in one place.
 
 Nothing else in the package imports pydantic: a process without a configuration does not pay for it.
 """
@@ -95,14 +95,13 @@ SIZES = {"B": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2.0**10, "MiB": 2.0**
 DURATION_UNITS = f"(units: {', '.join(DURATIONS)})"
 SIZE_UNITS = f"(units: {', '.join(SIZES)})"
 A_FILE = "the path of a file, in quotes"
+LISTENS = '"address:port", or ":port" for all; the port from 1 to 65535, IPv6 in brackets'
 
-# What the design names and this release does not do is refused by name, with the way to do without.
-NOT_BUILT = {
-    "bridge.http": "no such line; `cachee stat` shows the numbers",
-}
 PICKLE_WARNING = "whoever may write this namespace's segment may then run code in every process that reads it"
-# What stands in a table where it may not.
+# What stands in a table where it may not, or is called otherwise.
 ELSEWHERE = {
+    "bridge.http": "metrics, for Prometheus and probes, and admin, for the dashboard; each an address",
+    "defaults.peer_fill": "peer_fill = true in the [namespaces.NAME] of each namespace that wants it",
     "defaults.pickle": "pickle = true in the [namespaces.NAME] of each namespace that needs it: "
     f"{PICKLE_WARNING}",
 }
@@ -163,7 +162,8 @@ def split_address(value: str) -> tuple[str, int]:
 
 
 def _listen(value: str) -> str:
-    """In one spelling: "[::0]" and "0" are all addresses, as "[::]" is, and peers are told none of them."""
+    """Normalize an address: "[::0]" and "0" mean all addresses, like "[::]". Such an address is not sent to
+    peers."""
     host, port = split_address(value)
     if "[" in value:
         address = ipaddress.IPv6Address(host)
@@ -173,6 +173,13 @@ def _listen(value: str) -> str:
         return f"{socket.inet_ntoa(socket.inet_aton(host))}:{port}"
     except OSError:
         return value  # a name, or nothing: all addresses
+
+
+def _clash(one: str, other: str) -> bool:
+    """Whether two addresses of this machine cannot both be listened on."""
+    hosts = {split_address(one)[0], split_address(other)[0]}
+    same_port = split_address(one)[1] == split_address(other)[1]
+    return same_port and (len(hosts) == 1 or bool(hosts & {"", "0.0.0.0", "::"}))
 
 
 def _printable(value: str) -> str:
@@ -232,13 +239,13 @@ class Table(BaseModel):
 
 
 class Host(Table):
-    """``[host]``: what this machine is called, and who may attach to its segments."""
+    """``[host]``: the name of this machine, and which users may attach to its segments."""
 
     name: Annotated[str, AfterValidator(_host_name)] = Field(
         default_factory=lambda: socket.gethostname(),
         validate_default=True,
-        description="1 to 63 letters, digits, '.', '_' and '-', but no number below 2^32 (users without a "
-        "configuration are called so); left out, it is the machine's name",
+        description="1 to 63 letters, digits, '.', '_' and '-', but no number below 2^32 (used for users "
+        "without a configuration); left out, it is the machine's name",
     )
     region: Annotated[str, AfterValidator(_printable)] | None = Field(
         default=None, min_length=1, max_length=63, description="1 to 63 printable characters"
@@ -286,6 +293,9 @@ class Defaults(Table):
     on_isolation: Literal["cap", "flush", "serve"] = Field(
         default="cap", description="'cap', 'flush' or 'serve'"
     )
+    journal: Literal["sampled", "all", "off"] = Field(
+        default="sampled", description="'sampled', 'all' or 'off'"
+    )
     isolation_ttl: Seconds = Field(
         default=10.0,
         ge=0.01,
@@ -298,14 +308,36 @@ class Defaults(Table):
         le=30 * DAY_S,
         description=f'a duration such as "30s", up to 30d {DURATION_UNITS}; "0s" announces once',
     )
+    origin_lag: Seconds = Field(
+        default=0.0,
+        ge=0,
+        le=3600,
+        description=f'how far replicas may be behind, such as "2s", up to 1h {DURATION_UNITS}; "0s" for none',
+    )
     jitter: float = Field(
         default=0.0,
         ge=0,
         le=1,
-        description="a number from 0 to 1: by up to this share, lifetimes of what is loaded are shorter",
+        description="a number from 0 to 1: lifetimes of loaded values are shortened by up to this share",
+    )
+    prewarm: bool = Field(
+        default=False, description="true or false: whether what other hosts invalidate may be loaded ahead"
+    )
+    prewarm_weight: float = Field(
+        default=3.0,
+        gt=0,
+        le=1000,
+        description="a number up to 1000: how many wasted loads an avoided cold read is worth",
+    )
+    prewarm_budget: float = Field(
+        default=0.05,
+        ge=0,
+        le=10,
+        description="a number from 0 to 10: how many additional loads the origin may get, as a "
+        "share of the loads without prewarm; 0 sets no bound",
     )
     near_cache: Annotated[int, BeforeValidator(_size_or_nothing)] = Field(
-        default=0,
+        default=4 << 20,
         ge=0,
         le=NEAR_CACHE_BYTES_MAX,
         description='the size that each process keeps of what it reads, such as "4MiB", up to 1GiB '
@@ -331,10 +363,19 @@ class NamespaceTable(Defaults):
     pickle: bool = Field(
         default=False, description=f"true or false, without quotes; if true, {PICKLE_WARNING}"
     )
+    peer_fill: bool = Field(
+        default=False, description="true or false: whether hosts give each other what they have loaded"
+    )
+    peer_fill_wait: Seconds = Field(
+        default=0.05, ge=0.001, le=4, description=f'a duration such as "50ms", up to 4s {DURATION_UNITS}'
+    )
+    peer_fill_max: Bytes = Field(
+        default=64 << 10, ge=1, le=512 << 10, description=f'a size such as "64KiB", up to 512KiB {SIZE_UNITS}'
+    )
 
 
 class Tls(Table):
-    """``[bridge.tls]``: by which hosts prove who they are; PEM files."""
+    """``[bridge.tls]``: the certificate by which a host proves its name; PEM files."""
 
     cert: Path = Field(description=A_FILE)
     key: Path = Field(description=A_FILE)
@@ -344,10 +385,7 @@ class Tls(Table):
 class Bridge(Table):
     """``[bridge]``: how this host's bridge meets the others."""
 
-    listen: Annotated[str, AfterValidator(_listen)] = Field(
-        default=":7946",
-        description='"address:port", or ":port" for all; the port from 1 to 65535, IPv6 in brackets',
-    )
+    listen: Annotated[str, AfterValidator(_listen)] = Field(default=":7946", description=LISTENS)
     peers: list[Annotated[str, AfterValidator(_peer)]] = Field(
         default=[],
         max_length=PEERS_MAX,
@@ -380,11 +418,21 @@ class Bridge(Table):
     drain: Seconds = Field(
         default=10.0, ge=0.0, le=3600.0, description=f'a duration such as "10s", up to 1h {DURATION_UNITS}'
     )
+    check_every: Seconds = Field(
+        default=30.0, ge=0.0, le=3600.0, description=f'a duration such as "10s", up to 1h {DURATION_UNITS}'
+    )
     forget_after: Seconds | None = Field(
         default=None,
         le=365 * DAY_S,
         description=f'a duration such as "1h", up to 365d {DURATION_UNITS}, or no such line',
     )
+    metrics: Annotated[str, AfterValidator(_listen)] | None = Field(
+        default=None, description=f"{LISTENS}, or no such line"
+    )
+    admin: Annotated[str, AfterValidator(_listen)] | None = Field(
+        default=None, description=f"{LISTENS}, or no such line; beyond loopback it needs [bridge.tls]"
+    )
+    http_token_file: Path | None = Field(default=None, description=A_FILE)
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Bridge:
@@ -396,12 +444,18 @@ class Bridge(Table):
         if self.forget_after is not None and self.forget_after <= self.lost_after:
             accepted = f"a duration above lost_after ({self.lost_after:g}s)"
             raise _contradiction("forget_after", f"{self.forget_after:g}s", accepted)
+        for key, others in (("metrics", [self.listen]), ("admin", [self.listen, self.metrics])):
+            found = getattr(self, key)
+            if found is not None and any(_clash(found, other) for other in others if other is not None):
+                raise _contradiction(key, found, "an address of its own: listen, metrics and admin differ")
+        if self.http_token_file is not None and self.admin is None:
+            raise _contradiction("http_token_file", self.http_token_file, "admin beside it")
         return self
 
 
 @dataclass(frozen=True)
 class NamespaceConfig:
-    """What one namespace gets: bytes and seconds; ``default_ttl`` None is for ever."""
+    """The settings of one namespace, in bytes and seconds; ``default_ttl`` None: values never expire."""
 
     name: str
     memory: int
@@ -410,12 +464,20 @@ class NamespaceConfig:
     on_isolation: str
     isolation_ttl: float
     unknown_ttl: float
+    origin_lag: float
     jitter: float
+    prewarm: bool
+    prewarm_weight: float
+    prewarm_budget: float
     near_cache: int
     near_objects: bool | str
     compress: int | None
     pickle: bool
     hash_key: bytes
+    peer_fill: bool = False
+    peer_fill_wait: float = 0.05
+    peer_fill_max: int = 64 << 10
+    journal: str = "sampled"
 
 
 class Config(Table):
@@ -435,6 +497,13 @@ class Config(Table):
     def _has_a_namespace(self) -> Config:
         if self.defaults is None and not self.namespaces:
             raise _contradiction("namespaces", None, "[defaults] or at least one [namespaces.NAME]")
+        for name, table in self.namespaces.items():
+            has_tls = self.bridge is not None and self.bridge.tls is not None
+            if table.peer_fill and (table.pickle or not has_tls):
+                accepted = (
+                    "[bridge.tls], and no pickle = true beside it: what is pickled never leaves the host"
+                )
+                raise _contradiction(f"namespaces.{name}.peer_fill", True, accepted)
         return self
 
     @property
@@ -459,7 +528,7 @@ class Config(Table):
         return config
 
     def namespace(self, name: str) -> NamespaceConfig:
-        """What namespace ``name`` gets.
+        """The settings of namespace ``name``.
 
         ``ConfigError`` when it cannot be a name, ``UnknownNamespace`` when it is not listed and there are no
         defaults to make it from.
@@ -499,9 +568,6 @@ def _fault(error: ErrorDetails, tables: Mapping[str, Any]) -> str:
     if where[-1] == "[key]":
         return _line(where[:1], where[1], NAMESPACE_NAMES)
     found = None if error["type"] == "missing" else _as_written(tables, where, error["input"])
-    instead = NOT_BUILT.get(_dotted(where))
-    if instead:
-        return f"{_dotted(where)}: found {_shown(found)}, which is not built yet; accepted: {instead}"
     elsewhere = ELSEWHERE.get(_dotted(where))
     if elsewhere:
         return _line(where, found, elsewhere)
@@ -511,7 +577,7 @@ def _fault(error: ErrorDetails, tables: Mapping[str, Any]) -> str:
 
 
 def _as_written(tables: Any, where: tuple[int | str, ...], default: object) -> object:
-    """What stands at ``where`` in the file, before units were read; ``default`` where nothing does."""
+    """The value at ``where`` in the file, before units were read; ``default`` if there is none."""
     for part in where:
         if isinstance(tables, Mapping) and part not in tables:
             return default
@@ -550,7 +616,7 @@ def _accepted(where: tuple[int | str, ...]) -> str:
 def load(path: str | os.PathLike[str] | None = None) -> Config:
     """Read and check a file; None: the one that ``$CACHEE_CONFIG`` names, else /etc/cachee/cachee.toml.
 
-    ``ConfigError`` when it cannot be read, is no TOML, or says what cannot be used.
+    ``ConfigError`` when it cannot be read, is no TOML, or has values that cannot be used.
     """
     source = os.path.abspath(path or os.environ.get("CACHEE_CONFIG") or DEFAULT_PATH)
     return loads(_read(source, FILE_BYTES_MAX), source)
@@ -570,7 +636,8 @@ def loads(text: bytes, source: str) -> Config:
 
 
 def _check_encoding(text: bytes) -> None:
-    """ValueError: what a decoder would say of these bytes helps nobody."""
+    """``ValueError`` with a clear message for wrong encodings, for which a decoder's own message is no
+    help."""
     if text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)):
         raise ValueError("its first bytes are the byte order mark of UTF-16 or UTF-32; save it as UTF-8")
     if (at := text.find(0)) >= 0:
@@ -578,8 +645,8 @@ def _check_encoding(text: bytes) -> None:
 
 
 def check_regular(path: str) -> None:
-    """``OSError`` for what is no regular file: to open a pipe waits for its writer, and the bridge's event
-    loop and the workers read such files while they serve."""
+    """``OSError`` for a file that is not regular. Opening a pipe would wait for its writer, and the bridge's
+    event loop and the workers read these files while they serve."""
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise OSError(errno.EINVAL, "it is no regular file")
 
@@ -590,17 +657,17 @@ def _read(path: str, bytes_max: int, check: Callable[[str], object] = bool) -> b
         content = _content(path, bytes_max + 1)
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
         why = getattr(error, "strerror", None) or str(error)
-        raise ConfigError(
-            f"{path}: cannot be read: {why}; accepted: a file that this user may read"
-        ) from None
+        limited = getattr(error, "errno", None) in (errno.EMFILE, errno.ENFILE)
+        takes = "more open files (`ulimit -n`, LimitNOFILE=)" if limited else "a file that this user may read"
+        raise ConfigError(f"{path}: cannot be read: {why}; accepted: {takes}") from None
     if len(content) > bytes_max:
         raise ConfigError(f"{path}: found more than {bytes_max} bytes; accepted: at most so many")
     return content
 
 
 def _content(path: str, bytes_max: int) -> bytes:
-    """At most so many bytes. A pipe or a terminal is read to its end, for at most PIPE_S: to open a pipe in
-    the usual way waits for ever for somebody who writes."""
+    """The file's content, at most ``bytes_max`` bytes. A pipe or a terminal is read to its end, for at most
+    PIPE_S. It is opened without blocking, because opening a pipe otherwise waits for a writer."""
     end, content = time.monotonic() + PIPE_S, b""
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb", buffering=0) as file:
         ready = select.poll()
@@ -619,8 +686,9 @@ def _content(path: str, bytes_max: int) -> bytes:
 def hash_key(config: Config, namespace: str) -> bytes:
     """The 16 bytes by which the keys of ``namespace`` are hashed: the same on all hosts with the same file.
 
-    Without a ``hash_key_file`` it follows from the name alone: coherent, but whoever knows the name can craft
-    keys that collide. ``ConfigError`` when the file cannot be read or its length is not 16 to 64 bytes.
+    Without a ``hash_key_file`` it is computed from the name alone: all hosts agree, but anybody who knows the
+    name can craft keys that collide. ``ConfigError`` when the file cannot be read or its length is not 16 to
+    64 bytes.
     """
     path = config.host.hash_key_file
     key = _read(path, 4096, check_regular).rstrip(b"\r\n") if path else b""

@@ -1,19 +1,20 @@
-"""dogpile.cache's backend ``cachee_shm``: a region of all processes of a host, coherent with the other hosts.
+"""dogpile.cache's backend ``cachee_shm``: a region that all processes of a host share, coherent with the
+other hosts.
 
     region = dogpile.cache.make_region().configure("cachee_shm", expiration_time=60)
 
     @region.cache_on_arguments()
     def user(uid): ...
 
-What a creator returns is a fill: it carries the position of the ring at which the creation began, is
-refused if the key was invalidated since, and is announced to nobody. ``region.set`` is a write, and is
-announced; so is what an ``async_creation_runner`` stores, for it calls ``region.set``. ``region.delete``
-reaches all hosts; ``region.invalidate`` is a time that dogpile keeps in one process.
+What a creator returns is a fill: it carries the position of the ring at which the creation began, is refused
+if the key was invalidated since, and is not announced. ``region.set`` is a write, and is announced; so is
+what an ``async_creation_runner`` stores, for it calls ``region.set``. ``region.delete`` reaches all hosts;
+``region.invalidate`` is a time that dogpile keeps in one process.
 
 Values are stored by Cachee's codecs. A region with a serializer of its own stores the bytes that it makes.
 
-One creator of a key runs on a host. The mutex is ``Cache.host.lock``: when its holder dies, in whatever
-way, the next one has it.
+One creator of a key runs on a host at a time. The mutex is ``Cache.host.lock``: when its holder dies, the
+next process gets it.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from dogpile.cache.api import NO_VALUE, CachedValue, CacheMutex
 from dogpile.cache.api import CacheBackend as DogpileBackend
 
 from cachee_shm._core import Hold
-from cachee_shm.backing import Backing, fitting, unpicklable
+from cachee_shm.backing import Backing, Misses, fitting, unpicklable
 from cachee_shm.errors import LockTimeout, SegmentError, Unserializable, ValueTooLarge
 
 if TYPE_CHECKING:
@@ -42,13 +43,15 @@ Token: TypeAlias = tuple[int, int]
 CALL_SITES = {"gen_value", "get_or_create_multi"}
 """Functions of dogpile.cache.region that store what a creator has returned."""
 CALLS_MAX = 12  # between them and the backend: the region's own two, and proxies
-LOOK_S = 0.25  # of waiting for a lock, as long as it takes: so often it looks whether there is one
+LOOK_S = 0.25  # how often a waiter checks whether there is a lock
 
 
 class CacheeBackend(DogpileBackend):
     """``arguments``: ``namespace`` and ``config`` as of ``cachee_shm.attach``; ``ttl``, the seconds that a
     value is kept whatever the region says (left out: the namespace's ``default_ttl``; None: until it is
-    evicted).
+    evicted); ``set_after_miss_fills``: a ``region.set`` after a ``region.get`` of its own that found nothing
+    is a fill. It is off: a row that is written in between would be announced to no host: the guide in
+    examples/django has more.
 
     Where the namespace cannot be attached, nothing is found, creators run, and ``health()`` says why. Raises
     ``Unserializable`` for a value that no codec takes: the error names ``pickle = true``.
@@ -57,8 +60,9 @@ class CacheeBackend(DogpileBackend):
     def __init__(self, arguments: Mapping[str, Any]) -> None:
         self._ttl = arguments.get("ttl", ...)
         self._backing = Backing(arguments.get("namespace"), arguments.get("config"))
+        self._misses = Misses() if arguments.get("set_after_miss_fills") else None
         self.tokens: dict[str, Token] = {}
-        """Of the creations under way in this process, by key."""
+        """Tokens of the creations under way in this process, by key."""
 
     @property
     def shm(self) -> Cache:
@@ -75,11 +79,16 @@ class CacheeBackend(DogpileBackend):
     # Reading
 
     def get(self, key: str) -> Any:
-        return _value(self._backing.cache.get(fitting(key), NO_VALUE))
+        cache, name = self._backing.cache, fitting(key)
+        stored = cache.get(name, NO_VALUE)
+        if self._misses is not None:
+            self._misses.looked(cache, name, stored is not NO_VALUE)
+        return _value(stored)
 
     def get_multi(self, keys: Iterable[str]) -> Sequence[Any]:
-        names = [fitting(key) for key in keys]
-        found = self._backing.cache.get_many(names)
+        names, cache = [fitting(key) for key in keys], self._backing.cache
+        found = cache.get_many(names)
+        self._known(found)
         return [_value(found.get(name, NO_VALUE)) for name in names]
 
     # Writing
@@ -98,25 +107,36 @@ class CacheeBackend(DogpileBackend):
 
     def _store(self, key: str, value: Any, token: Token | None) -> None:
         """A value that is too large is not stored, as by memcached."""
-        cache = self._backing.cache
+        cache, name = self._backing.cache, fitting(key)
+        if self._misses is not None:
+            missed = self._misses.taken(cache, name)  # in every case: the miss counts for one set only
+            token = token or missed
         try:
             with suppress(ValueTooLarge):
                 if token is None:
-                    cache.set(fitting(key), _stored(value), self._ttl)
+                    cache.set(name, _stored(value), self._ttl)
                 else:
-                    cache._fill(fitting(key), _stored(value), *token, self._ttl, 0, (), False)
+                    cache._fill(name, _stored(value), *token, self._ttl, 0, (), False)
         except Unserializable as error:
             raise unpicklable(error, cache) from error
 
     def delete(self, key: str) -> None:
-        self._backing.cache.delete(fitting(key))
+        self.delete_multi((key,))
 
     def delete_multi(self, keys: Iterable[str]) -> None:
-        self._backing.cache.delete_many([fitting(key) for key in keys])
+        names = [fitting(key) for key in keys]
+        self._known(names)
+        self._backing.cache.delete_many(names)
+
+    def _known(self, names: Iterable[str]) -> None:
+        """They were found, or are written: a ``set`` that follows is no fill."""
+        if self._misses is not None:
+            self._misses.forget(self._backing.cache, names)
 
 
 def _stored(value: Any) -> Any:
-    """A list is the shortest form that keeps payload and time: bytes are those of a region's serializer."""
+    """The stored form: a list is the shortest one that keeps payload and time; bytes come from a region's
+    serializer."""
     if type(value) is not CachedValue:
         return value
     metadata = value.metadata

@@ -10,7 +10,7 @@ adds the particulars: the file and key, the name, the number found and the numbe
     │   ├── LayoutMismatch                  made by another build of Cachee, or damaged
     │   ├── NoSpace                         /dev/shm has no room for it
     │   ├── ProcessLimit                    a limit of this process: open files, a file's size, address space
-    │   ├── AccessDenied                    the file system says no, or the file is a stranger's
+    │   ├── AccessDenied                    the file may not be opened, or has the wrong owner
     │   ├── SegmentBusy                     another process is making it, and has not finished
     │   ├── RosterFull                      4,096 processes are attached already
     │   ├── SegmentRetired                  unlinked or given up under this process
@@ -21,10 +21,11 @@ adds the particulars: the file and key, the name, the number found and the numbe
     ├── InvalidTTL (ValueError)             a lifetime that is negative, NaN or not a number
     ├── InvalidCodec (ValueError)           a codec that cannot be registered
     ├── NotACounter (ValueError)            a value that incr cannot add to
-    ├── NotLocal (ValueError)               a value that other hosts may hold, where one of this host is meant
+    ├── NotLocal (ValueError)               a value that other hosts may hold, for a verb of this host alone
     ├── LockTimeout (TimeoutError)          a lock is held by another for longer than its caller waits
     ├── LoadTimeout (TimeoutError)          a load takes longer than its caller waits
-    ├── NoStaleValue (LookupError)          a loader keeps the older value, and there is none
+    ├── NoStaleValue (LookupError)          a loader wants to keep the older value, and there is none
+    ├── NoOrigin (LookupError)              a key for which neither a loader nor an origin was given
     ├── ValueTooLarge (ValueError)          a value that the segment cannot hold
     ├── Unserializable (TypeError)          a value that no codec takes
     ├── Undecodable                         stored bytes that no codec takes: to callers a counted miss
@@ -33,12 +34,12 @@ adds the particulars: the file and key, the name, the number found and the numbe
         ├── BridgeRunning                   this host has a bridge already
         ├── ListenRefused                   it would listen to or dial the network without authentication
         ├── FrameError (ValueError)         a peer sent bytes that are no frame
-        ├── AuthError                       a peer did not prove who it is, or went beyond what it may
+        ├── AuthError                       a peer did not prove its name, or used a namespace that it may not
         ├── PeerConflict                    one name on two live hosts
-        └── NotForgotten                    `cachee peers forget` of somebody who is not lost
+        └── NotForgotten                    `cachee peers forget` of a peer that is not lost
 
-Mistakes of the caller are also a ``ValueError`` or ``TypeError``, so that code which knows nothing of Cachee
-handles them as it does its own.
+Mistakes of the caller are also a ``ValueError`` or ``TypeError``, so that code that does not know Cachee can
+handle them.
 """
 
 from __future__ import annotations
@@ -61,6 +62,7 @@ __all__ = [
     "ListenRefused",
     "LoadTimeout",
     "LockTimeout",
+    "NoOrigin",
     "NoSpace",
     "NoStaleValue",
     "NotACounter",
@@ -85,8 +87,7 @@ class CacheeError(Exception):
 
 
 class ConfigError(CacheeError, ValueError):
-    """The configuration cannot be used: unknown key, wrong unit, contradiction, or a part that is not built
-    yet.
+    """The configuration cannot be used: unknown key, wrong unit, contradiction.
 
     Nothing was attached, created or changed. The message names the file, the dotted key, what was found
     there and what is accepted: correct that line and start again.
@@ -146,8 +147,8 @@ class AccessDenied(SegmentError):
 class SegmentBusy(SegmentError):
     """Another process is making the segment and has not finished within 10 s.
 
-    Nothing was attached. Look whether that process is stopped (SIGSTOP, a debugger, a frozen container);
-    when it ends, the next that attaches makes the segment.
+    Nothing was attached. Check whether that process is stopped (SIGSTOP, a debugger, a frozen container).
+    When it ends, the next process that attaches makes the segment.
     """
 
 
@@ -161,7 +162,7 @@ class RosterFull(SegmentError):
 class SegmentRetired(SegmentError):
     """The segment was unlinked or given up (damaged bytes) and could not be replaced.
 
-    What this process sets is seen by nobody. Attach again; the cause is in the error that this one was
+    No other process sees what this process sets. Attach again; the cause is in the error that this one was
     raised from.
     """
 
@@ -248,6 +249,15 @@ class NoStaleValue(CacheeError, LookupError):
     """
 
 
+class NoOrigin(CacheeError, LookupError):
+    """``get_or_load(key)`` without a loader, or ``store`` in a ``writing`` block, of a key of which no prefix
+    has an origin that can do it.
+
+    State: nothing was loaded, stored or written. Do: register one by ``cache.origin(prefix, load=...)``, or
+    give the verb a loader.
+    """
+
+
 class ValueTooLarge(CacheeError, ValueError):
     """A value that the segment cannot hold, whatever is evicted.
 
@@ -270,15 +280,15 @@ class Undecodable(CacheeError):
     """Stored bytes that do not decode: garbage, an object whose class this process has not imported or has in
     another shape, a codec that it has not registered, or a pickle where the namespace allows none.
 
-    Internal: ``get`` counts it and answers a miss, so that the value is loaded afresh.
+    Internal: ``get`` counts it as a miss, so that the value is loaded again.
     """
 
 
 class Lapped(CacheeError):
     """A cursor of ``events()`` was slower than the ring: records were overwritten before it read them.
 
-    The cache itself is whole; only this reader has missed something. What it derived from earlier events is
-    to be made anew; iterating on continues with what comes after ``lost_to``.
+    The cache itself is intact; only this reader has missed something. Rebuild what you derived from earlier
+    events. Iteration continues after ``lost_to``.
 
     Attributes:
         lost_from: the first sequence that was lost.
@@ -287,8 +297,8 @@ class Lapped(CacheeError):
 
     def __init__(self, lost_from: int, lost_to: int) -> None:
         super().__init__(
-            f"events {lost_from} to {lost_to} were overwritten before they were read; the cache is whole, "
-            f"but what this reader keeps of its own must be made anew; it goes on at {lost_to + 1}"
+            f"events {lost_from} to {lost_to} were overwritten before they were read; the cache is intact, "
+            f"but what this reader derived from events must be rebuilt; it continues at {lost_to + 1}"
         )
         self.lost_from = lost_from
         self.lost_to = lost_to
@@ -337,13 +347,13 @@ class AuthError(BridgeError):
 class PeerConflict(BridgeError):
     """Two live hosts go by one name.
 
-    The newer link is refused, since their announcements could not be told apart. Give each host its own
-    ``[host] name``.
+    The newer link is refused, because announcements of the two could not be told apart. Give each host its
+    own ``[host] name``.
     """
 
 
 class NotForgotten(BridgeError):
-    """``cachee peers forget`` named a peer that is linked, or one that nobody waits for.
+    """``cachee peers forget`` named a peer that is linked, or that no host waits for.
 
     Nothing was changed. Stop a peer's bridge before it is forgotten; see ``cachee peers`` for who is known.
     """

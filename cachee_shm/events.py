@@ -18,7 +18,9 @@ __all__ = ["Event", "Events"]
 RECORD = struct.Struct("<QQBBHHxx")
 ADD, DELETE, LOCAL = 0, 1, 6
 EVERY_KEY, EVERY_KEY_DONE, RANGE = 0, 1, 2
-"""Of a map of buckets that is being applied: the hash of its records, and the digest bits of the last."""
+"""The hash of the records of a map of buckets that is being applied, and the digest bits of the last one."""
+HASH_FREE = 0xFFC00000FFC00000
+"""The free bits of reserved hashes, which no key has: core/hash.h."""
 KINDS = ("add", "delete", "set", "tag", "clear", "flush", "local", "set")
 BATCH = 1024
 TRIES = 16  # each means that the segment was replaced meanwhile
@@ -30,10 +32,10 @@ class Event(NamedTuple):
     """One record of the ring.
 
     ``hash`` is the keyed hash of the key or tag (0 for ``clear`` and ``flush``), ``key`` the key itself
-    where the caller named it, ``source`` the name of the host where it began (empty once two others have
-    had its place in the table of hosts since), ``sequence`` its position in this host's ring, ``time`` when
-    this cursor read it (seconds, ``time.time()``), ``kind`` one of "set", "add", "delete", "local", "tag",
-    "clear", "flush" (any key may have been evicted: records of a peer were lost).
+    where the caller named it, ``source`` the name of the host where it began (empty if its slot in the table
+    of hosts was reused twice since), ``sequence`` its position in this host's ring, ``time`` when this cursor
+    read it (seconds, ``time.time()``), ``kind`` one of "set", "add", "delete", "local", "tag", "clear",
+    "flush" (any key may have been evicted: records of a peer were lost).
     """
 
     hash: int
@@ -53,13 +55,14 @@ def _listed(keys: Iterable[str | bytes] | None) -> list[str | bytes] | None:
 
 
 class Place(NamedTuple):
-    """Where a cursor stands. It is replaced as a whole: no exception leaves half of a step behind."""
+    """The position of a cursor. It is replaced as a whole, so an exception cannot leave half a step
+    behind."""
 
     incarnation: int
     wanted: dict[int, str | bytes] | None
     cursor: int
-    ready: Sequence[Event] = ()  # read, and not all given away
-    given: int = 0  # so many of `ready`
+    ready: Sequence[Event] = ()  # events that were read and not yet all returned
+    given: int = 0  # how many of `ready` were returned
 
 
 class Events:
@@ -111,9 +114,9 @@ class Events:
         return None if self._keys is None else {self._segment._hash(key): key for key in self._keys}
 
     def _read(self, place: Place) -> Place:
-        """The place behind what came since. Raises ``Lapped``."""
+        """The place after the new records. Raises ``Lapped``."""
         read = None if self._is_replaced(place) else self._segment.read_ring(place.cursor, BATCH)
-        replaced = self._is_replaced(place)  # asked again: else it may be another ring that was read
+        replaced = self._is_replaced(place)  # asked again, because another ring may have been read
         if read is None or replaced:
             self._lapped(place, 0 if replaced else place.cursor)
         cursor, data = read
@@ -122,7 +125,7 @@ class Events:
         return place._replace(cursor=cursor, ready=[each for each in events if each is not None], given=0)
 
     def _lapped(self, place: Place, read_so_far: int) -> NoReturn:
-        """Go on from the present: whoever was lapped must take every key as changed anyway."""
+        """Continue at the present end: a lapped reader must treat every key as changed anyway."""
         present = self._present()
         lapped = Lapped(read_so_far + 1, max(present.cursor, read_so_far + 1))
         try:
@@ -149,8 +152,10 @@ class Events:
             hash_, named = 0, "flush"  # all keys whose hash begins as this one
         elif kind in (DELETE, LOCAL) and hash_ == EVERY_KEY:
             if kind == LOCAL or digest != EVERY_KEY_DONE:
-                return None  # a line, which is about no key; or what it stands for is not evicted yet
+                return None  # a line, which is about no key; or an event that is not applied yet
             named = "flush"
+        elif hash_ and not hash_ & ~HASH_FREE:
+            return None  # a canary, which is about no key
         key = None
         if wanted is not None:
             everything = named in ("clear", "flush")
@@ -160,11 +165,11 @@ class Events:
         return Event(hash_, key, self._source(source, sequence), sequence, now, named)
 
     def _source(self, index: int, sequence: int) -> str:
-        """Asked for each record: a slot of the table of hosts may be given to another at any time."""
+        """Looked up for each record, because a slot of the table of hosts may be reused at any time."""
         return self._segment._source_name(index, sequence) if index else self._segment.spec.host
 
     def _is_ready(self) -> bool:
-        """Reads on if nothing is. Raises ``Lapped``."""
+        """Whether an event is ready; reads further records if none is. Raises ``Lapped``."""
         if self._place.given >= len(self._place.ready):
             self._place = self._read(self._place)
         return self._place.given < len(self._place.ready)

@@ -140,8 +140,8 @@ def _delta_bytes(value: dt.timedelta) -> bytes:
 
 
 EQUAL_HASHES_MAX = 1000
-"""Of the items of a set or the keys of a large dict: each costs a comparison with all others. Only bytes that
-are made for it have more (numbers whose hashes are equal; those of text depend on the process)."""
+"""A bound on equal hashes in a set or large dict, because each such item is compared with all others. Only
+crafted bytes exceed it (numbers with equal hashes; hashes of text differ from process to process)."""
 
 
 def _hashes_differ(values: list[Any]) -> list[Any]:
@@ -151,7 +151,7 @@ def _hashes_differ(values: list[Any]) -> list[Any]:
 
 
 def dict_from(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
-    """A dict of these; ``ValueError`` where making it would cost far more than its length."""
+    """A dict of these pairs; ``ValueError`` if making it would cost far more than its length."""
     _hashes_differ([key for key, _ in pairs])
     return dict(pairs)
 
@@ -211,7 +211,7 @@ TEXTUAL = (
     ),
     *(("pathlib", name) for name in ("PosixPath", "PurePosixPath", "PureWindowsPath")),
 )
-"""By their numbers; never reordered. The modules are imported when the first value of one is met."""
+"""By their numbers, so never reorder them. Their modules are imported with the first value."""
 
 
 def textual(kind: type) -> Extension | None:
@@ -269,4 +269,4 @@ EXTENSIONS: dict[type, Extension] = {
     collections.Counter: Extension(21, lambda value: [dict(value)], _counter_from, is_leaf=False),
     collections.deque: Extension(22, lambda value: [value.maxlen, *value], _deque_from, is_leaf=False),
 }
-"""By exact type; what needs no class's name."""
+"""By exact type: types that are stored without a class name."""

@@ -1,5 +1,5 @@
-"""Flask-Caching's backend: one setting makes its cache one of all processes of a host, coherent with the
-others.
+"""Flask-Caching's backend: with one setting, all processes of a host share its cache, coherent with other
+hosts.
 
     app.config["CACHE_TYPE"] = "cachee_shm.flask.CacheeCache"
     cache = flask_caching.Cache(app)
@@ -8,16 +8,16 @@ others.
 ``CACHE_CACHEE_SET_AFTER_MISS_FILLS`` is as of ``cachee_shm.cachelib``: off.
 ``CACHE_KEY_PREFIX`` and ``CACHE_DEFAULT_TIMEOUT`` mean what they mean to Flask-Caching's Redis backend.
 
-Fills and writes. What ``@cache.cached``, ``@cache.memoize`` and ``{% cache %}`` store was made after a miss
-of theirs: it is a fill. It carries the position of the ring at that miss, is refused if the key was
-invalidated since, and is announced to nobody: two hosts that render a page differently leave each other's
-copies alone. What the application stores by ``cache.set`` is a write, and is announced. So is the result of
+Fills and writes. What ``@cache.cached``, ``@cache.memoize`` and ``{% cache %}`` store was computed after a
+miss, so it is a fill: it carries the position of the ring at that miss, is refused if the key was invalidated
+since, and is not announced. So two hosts that render a page differently do not evict each other's copies.
+What the application stores by ``cache.set`` is a write, and is announced. So is the result of
 ``forced_update``.
 
 ``memoize`` keeps a random version in the cache, as a part of each key, to forget all results of a function at
 once. Two hosts would have two versions, and ``delete_memoized(f, 1)`` would name a key that the other host
-does not have. Here the version of a function is the name of a tag, the same on every host, and to give it
-another one is to drop the tag.
+does not have. Here the version of a function is the name of a tag, the same on every host, and giving it a
+new version means deleting the tag.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ CALL_SITES = {
 }
 SITES = {name for _, name in CALL_SITES}
 VERBS = {"get", "set", "get_many", "set_many", "delete_many"}
-PROXIES_MAX = 8  # methods of that name between the call site and the backend: Cache's, and its subclasses'
+PROXIES_MAX = 8  # methods of one name (of Cache and its subclasses) between call site and backend
 TOKENS_MAX = 4096
 VERSION = re.compile(r"~[\w-]{12}")  # of a function, or of an instance's methods; see _version
 KEY_CHARS = 16  # of a memoized call's key, before the versions
@@ -77,7 +77,7 @@ class CacheeCache(cachelib.CacheeCache, BaseCache):
     def factory(
         cls, app: Flask, config: dict[str, Any], args: list[Any], kwargs: dict[str, Any]
     ) -> CacheeCache:
-        """What Flask-Caching calls, with the application's configuration."""
+        """Flask-Caching calls this with the application's configuration."""
         options = {
             "namespace": config.get("CACHE_CACHEE_NAMESPACE"),
             "config": config.get("CACHE_CACHEE_CONFIG"),
@@ -86,7 +86,7 @@ class CacheeCache(cachelib.CacheeCache, BaseCache):
         }
         return cls(*args, **{**options, **kwargs})
 
-    # Reading: a call site of a fill remembers where the ring was
+    # Reading: a call site of a fill remembers the position of the ring
 
     def get(self, key: str) -> Any:
         site = _call_site(sys._getframe(1))
@@ -147,8 +147,8 @@ class CacheeCache(cachelib.CacheeCache, BaseCache):
         """All results of the functions whose versions have these keys, on every host."""
         self.shm.delete_tags(*(self._tag(_version(key)) for key in keys))
 
-    # Tokens, by the call that will store. A call that never does leaves one behind, until another has its
-    # address
+    # Tokens, by the address of the call that will store. If a call never stores, its token stays until
+    # another call has this address
 
     def _remember(self, site: FrameType, key: str) -> None:
         if len(self._tokens) >= TOKENS_MAX:
@@ -163,7 +163,7 @@ class CacheeCache(cachelib.CacheeCache, BaseCache):
 def _call_site(frame: FrameType | None) -> FrameType | None:
     """The function of Flask-Caching that reads and then stores, if one of them is calling; else None.
 
-    Names of functions are looked at first: that tells most callers at once.
+    Names of functions are compared first, which is enough for most callers.
     """
     for _ in range(PROXIES_MAX):
         if frame is None:
@@ -177,7 +177,7 @@ def _call_site(frame: FrameType | None) -> FrameType | None:
 
 
 def _request() -> object:
-    """What tells one request from the next in the same thread; None outside of them."""
+    """An object that identifies the request in this thread; None outside of requests."""
     return g._get_current_object() if has_app_context() else None
 
 
@@ -186,11 +186,11 @@ def _version(key: str) -> str:
     return f"~{urlsafe_b64encode(digest).decode()}"
 
 
-# Answers of a view, which have no encoding but this
+# Answers of a view that have no other encoding
 
 
 class Abort(NamedTuple):
-    """An exception that a view has ended in, of a class of werkzeug's own."""
+    """An exception that a view has raised, of one of werkzeug's classes."""
 
     code: int
     description: str | None

@@ -1,17 +1,17 @@
-"""Keys made of a call's arguments: different arguments never make one key.
+"""Keys made from a call's arguments: different arguments never make the same key.
 
     "user:{uid}"           the argument's text
     "{user.id}:{page}"     an attribute; {row[id]} is an item
     (no template)          "module.function(uid=7,page=1)"
 
-An argument's text tells its type. 7 is ``7``, and "7" is ``'7``: a str that looks like a value of another
-type is quoted. A word stays as it is: "user:{name}" for "anna" is "user:anna". A character that would end the
-argument too early is written as in a URL, and so is ``%``: "{a}:{b}" for "x:y" and 1 is "x%3Ay:1". An
-argument at the end of the key needs none of that. An object whose type is not known here is refused.
+An argument's text shows its type. 7 is ``7``, and "7" is ``'7``: a str that looks like a value of another
+type gets a quote. Other words stay as they are: "user:{name}" for "anna" is "user:anna". A character that
+would end the argument too early is escaped as in a URL, and so is ``%``: "{a}:{b}" for "x:y" and 1 is
+"x%3Ay:1". An argument at the end of the key needs no escapes. An object of an unknown type is refused.
 
-A value of a subclass of str, int or float has the text of the built-in value: ``cache.delete("user:7")``
-reaches it, whatever made the 7. A container of any other class than list, tuple, set and dict (a named tuple,
-an OrderedDict) tells its class. A time tells its zone.
+A value of a subclass of str, int or float has the text of the built-in value, so ``cache.delete("user:7")``
+reaches it. The text of a container that is not a list, tuple, set or dict (a named tuple, an OrderedDict)
+contains its class. That of a time contains its zone.
 
 A key of more than 256 bytes ends in a digest of it; no other key is longer than that.
 """
@@ -50,7 +50,7 @@ LIKE_ANOTHER_TYPE = re.compile(
     re.VERBOSE,
 )
 WITHIN = "%,=()[]{}<>"
-"""What is escaped in the text of an item of a container, after the character that begins an escape."""
+"""Characters that are escaped in the text of a container's item; the first one begins an escape."""
 FIELD = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*|\[[^\[\]]+\])*")
 INT_WHOLE = 1 << 2048  # Python refuses to write longer ones in digits (sys.set_int_max_str_digits)
 MAIN = ("__main__", "__mp_main__")
@@ -62,11 +62,12 @@ class Template:
     __slots__ = ("_head", "_parts", "text")
 
     def __init__(self, text: str, parameters: Collection[str]) -> None:
-        """``ValueError`` for one that is not understood, or that names what is not among ``parameters``."""
+        """``ValueError`` for a template that cannot be parsed, or that names something not in
+        ``parameters``."""
         self.text = text
         literals, fields = _parsed(text)
         self._head = literals[0]
-        self._parts = [  # field, what is escaped in its text, the literal behind it
+        self._parts = [  # field, the characters to escape in its text, the literal after it
             (field, _ending(behind), behind) for field, behind in zip(fields, literals[1:], strict=True)
         ]
         if any(not behind for _, _, behind in self._parts[:-1]):
@@ -74,7 +75,7 @@ class Template:
         unknown = sorted({_name_of(field) for field in fields} - set(parameters))
         if unknown:
             raise ValueError(
-                f"{text!r} names {', '.join(unknown)}, which is no parameter of the function. "
+                f"{text!r} names {', '.join(unknown)}, which is not a parameter of the function. "
                 f"It has: {', '.join(parameters) or 'none'}."
             )
 
@@ -84,7 +85,8 @@ class Template:
         return frozenset(_name_of(field) for field, _, _ in self._parts)
 
     def filled(self, arguments: Mapping[str, Any]) -> str:
-        """The key. ``InvalidKey`` for an argument that has no text; what getting an attribute raises."""
+        """The key. Raises ``InvalidKey`` for an argument that has no text, and whatever reading an attribute
+        raises."""
         pieces = [self._head]
         for field, escaped, behind in self._parts:
             value, _ = FORMATTER.get_field(field, (), arguments)
@@ -111,9 +113,15 @@ FORMATTER = string.Formatter()
 
 
 def _parsed(text: str) -> tuple[list[str], list[str]]:
-    """What stands around the fields, and the fields: one less."""
+    """The literals around the fields, and the fields (one fewer)."""
     literals, fields = [""], []
-    for literal, field, form, conversion in FORMATTER.parse(text):
+    try:
+        parts = list(FORMATTER.parse(text))
+    except ValueError as error:
+        raise ValueError(
+            f"{text!r} is no template: {error}. Write a brace that is text twice: {{{{ }}}}."
+        ) from None
+    for literal, field, form, conversion in parts:
         literals[-1] += literal
         if field is None:
             continue
@@ -124,7 +132,7 @@ def _parsed(text: str) -> tuple[list[str], list[str]]:
             )
         if form or conversion:
             raise ValueError(
-                f"{text!r}: {{{field}}} is formatted, which may make one key of two values. Leave the format "
+                f"{text!r}: {{{field}}} has a format: two values may get the same key. Leave the format "
                 "out, or give key= a function."
             )
         fields.append(field)
@@ -137,7 +145,7 @@ def _name_of(field: str) -> str:
 
 
 def _ending(behind: str) -> str:
-    """What is escaped in the text of a field, so that it ends where ``behind`` begins."""
+    """The characters to escape in a field's text, so that it ends where ``behind`` begins."""
     return ("~%" if behind[0] == "%" else "%" + behind[0]) if behind else ""
 
 
@@ -149,7 +157,8 @@ def _escaped(text: str, characters: str) -> str:
 
 
 def module_name(module: str | None) -> str:
-    """The name by which a module is the same in every process: of a script, that by which it is imported."""
+    """A name for a module that is the same in every process: for a script, the name by which it would be
+    imported."""
     if module not in MAIN:
         return str(module)
     main = sys.modules.get(module)
@@ -157,7 +166,7 @@ def module_name(module: str | None) -> str:
     return spec.name if spec is not None else PurePath(file).stem if file else MAIN[0]
 
 
-# Text: of different values different, also of different types
+# Text: different values, also of different types, have different texts
 
 
 CONTAINERS = (list, tuple, set, frozenset, dict)
@@ -167,10 +176,10 @@ def _text(value: Any, where: str, depth: int = DEPTH_MAX) -> str:
     kind = type(value)
     if issubclass(kind, enum.Flag):  # of several members together, the name may be None
         return f"={_class_text(kind)}({value._value_})"
-    if issubclass(kind, enum.Enum):  # before what it is besides: a str, an int
+    if issubclass(kind, enum.Enum):  # before str and int, which it may be as well
         return f"={_class_text(kind)}.{value._name_}"
     for each, text in TEXTS.items():
-        if issubclass(kind, each):  # not isinstance: a proxy says that it is of another class
+        if issubclass(kind, each):  # not isinstance, because a proxy claims to be of another class
             return text(value)
     if issubclass(kind, CONTAINERS):
         if depth == 0:
@@ -203,7 +212,7 @@ def _datetime_text(value: dt.datetime | dt.time) -> str:
 
 
 def _zone_text(value: dt.datetime | dt.time) -> str:
-    """The zone, unless the offset says it all: two zones of one offset may differ on another day."""
+    """The zone, unless it is a fixed offset: two zones with equal offsets may differ on another day."""
     zone = value.tzinfo
     if zone is None or (type(zone) is dt.timezone and str(zone) == str(dt.timezone(zone.utcoffset(None)))):
         return ""
@@ -234,7 +243,8 @@ TEXTS: dict[Any, Callable[[Any], str]] = {
 
 
 def _item(value: object, where: str, depth: int = DEPTH_MAX) -> str:
-    """Brackets and commas are a container's own: in any other text they are escaped."""
+    """The text of an item. Brackets and commas are escaped in it, because they structure the container's
+    text."""
     text = _text(value, where, depth)
     return text if issubclass(type(value), CONTAINERS) else _escaped(text, WITHIN)
 
@@ -243,7 +253,7 @@ PLAIN = (list, tuple, set, dict)
 
 
 def _container_text(value: Any, where: str, depth: int) -> str:
-    """Read by the built-in type's own methods: a subclass may show less (Django's QueryDict)."""
+    """Read by the built-in type's own methods, because a subclass may show less (Django's QueryDict)."""
 
     def items(values: Iterable[object]) -> Iterable[str]:
         return (_item(each, where, depth) for each in values)

@@ -2,12 +2,13 @@
 
 A fill carries a token, the ring's position read before the origin is asked; the core refuses it if the key's
 fence has moved since. The right to load is a lease in the segment (``core/lease.h``). It is taken and given
-back within one call of the core (``core/module_loading.c``), which calls the loader: whatever exception comes
-at whatever moment, no lease stays behind. What is here waits, and holds nothing.
+back within one call of the core (``core/module_loading.c``), which calls the loader. So no exception, at any
+moment, leaves a lease behind. The code here only waits, and holds nothing.
 
-A caller waits for a load that began at or after the last event of its key that it may know of. It takes what
-that load returns, even if the key is written meanwhile: its own read is concurrent with that write. A failure
-is told to those of the same process; elsewhere one waiter loads next, and the others wait for that load.
+A caller waits for a load that began at or after the last event of its key that the caller may know of. It
+takes the result of that load, even if the key is written meanwhile, because its own read is concurrent with
+that write. If the load fails, the waiters of the same process get its exception. Of the waiters in other
+processes, one loads next, and the others wait for that load.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ TTL = float | timedelta | EllipsisType | None  # seconds; None: never expires; .
 
 MISS, FRESH, EARLY = 0, 1, 3  # of _find and _find_early
 LOADED, FAILED, UNSHARED = 1, 2, 4  # of Flight.outcome
-ANY = (1 << 64) - 1  # as EARLY_OF_ANY in core/module_loading.h: load whatever is there
+ANY = (1 << 64) - 1  # as EARLY_OF_ANY in core/module_loading.h: load even if a value is there
 STACK_LEVEL = 5  # of a warning: the caller of get_or_load
 
 DEFAULT_TTL = ...  # the namespace's own lifetime
@@ -41,7 +42,7 @@ EARLY_MAX = 100
 
 
 class Options:
-    """How a loaded value is kept, in seconds, and when it is loaded anew."""
+    """How long a loaded value is kept, in seconds, and when it is reloaded."""
 
     __slots__ = ("early", "kept", "raises")
 
@@ -72,22 +73,22 @@ class Options:
 
 
 def _number(name: str, value: object, most: float) -> float:
-    """``ValueError`` for what is no number from 0 to ``most``; True is 1."""
+    """``ValueError`` for anything but a number from 0 to ``most``; True is 1."""
     if isinstance(value, (int, float)) and 0 <= value <= most:
         return float(value)
     raise ValueError(f"{name} is a number from 0 to {most:g}, not {value!r}. Nothing was read or written.")
 
 
 class Asking:
-    """One caller on its way to a value, which another caller may load for it."""
+    """One caller of ``get_or_load``, whose value another caller may load."""
 
     __slots__ = ("alone", "call", "early_of")
 
     def __init__(self, segment: Segment, key: str | bytes, options: Options, early_of: int = 0) -> None:
         kept = options.kept
         self.call = Call(segment, key, kept, *segment._arrive(key, kept[3], kept[4]))
-        self.alone = False  # wait for nobody
-        self.early_of = early_of  # when the value ends that is there, and is to be loaded before that; else 0
+        self.alone = False  # do not wait for other loads
+        self.early_of = early_of  # the end of the present value, if it is to be reloaded before that; else 0
 
     def answered_by(self, flight: Flight | None) -> tuple[bool, Any]:
         """Whether the load that was waited for answers this caller, and with what. Raises what it raised."""
@@ -96,12 +97,12 @@ class Asking:
         state, value = flight.outcome()
         if state == FAILED:
             raise value
-        self.alone = state == UNSHARED  # of such a value everybody needs one of their own
+        self.alone = state == UNSHARED  # a value that cannot be shared: each caller loads its own
         return state == LOADED, value
 
 
 def find(segment: Segment, key: str | bytes, options: Options) -> tuple[int, Any, int]:
-    """What is there: its state, it, and when it ends if it is to be loaded before that, else 0.
+    """What is cached: state, value, and its end if it should be reloaded before that, else 0.
 
     Early loading is XFetch (Vattani, Chierichetti, Lowenstein: "Optimal Probabilistic Cache Stampede
     Prevention", 2015): with a chance that grows as the end comes near, a caller loads the value that is still
@@ -118,7 +119,7 @@ def find(segment: Segment, key: str | bytes, options: Options) -> tuple[int, Any
 def complain(
     segment: Segment, key: str | bytes, value: object, why: Exception | None, level: int = STACK_LEVEL
 ) -> None:
-    """A value that cannot be cached is worth one warning: per cache, error and type of value."""
+    """Warn once per cache, error and type of value about a value that cannot be cached."""
     if why is None:
         return
     kind = (type(why), type(value))
@@ -145,7 +146,11 @@ def fill_missing(
     loader: Callable[..., T],
     args: tuple[Any, ...],
 ) -> T:
-    """Of ``load``, what follows a look that found nothing fresh, or what ends at ``early_of``."""
+    """The part of ``load`` after a lookup that found nothing fresh, or a value that ends at ``early_of``."""
+    if segment.peer_fill_s:
+        from cachee_shm.fetching import from_peers  # few namespaces have it
+
+        loader = from_peers(segment, key, loader)
     asking = Asking(segment, key, options, early_of)
     _, _, kept, since, asked_ms = asking.call
     while True:
@@ -156,7 +161,7 @@ def fill_missing(
             complain(segment, key, result, why)
             return result  # type: ignore[no-any-return]
         wait_for_flight(asking.call, result)
-        segment._woke(key)
+        segment._woke(key, result)
         answered, value = asking.answered_by(result)
         if answered:
             return value  # type: ignore[no-any-return]
@@ -165,7 +170,7 @@ def fill_missing(
 def refresh(
     segment: Segment, key: str | bytes, options: Options, loader: Callable[..., T], args: tuple[Any, ...]
 ) -> T:
-    """What ``loader(*args)`` returns now; it takes the place of what is there, and is announced."""
+    """Load by ``loader(*args)`` now; the result replaces the present value, and is announced."""
     kept = options.kept
     arrived = segment._arrive(key, kept[3], kept[4])
     _, result, why = segment._load(key, loader, args, kept, *arrived, True, ANY)
@@ -196,6 +201,10 @@ async def afill_missing(
     args: tuple[Any, ...],
 ) -> T:
     """``fill_missing`` for a coroutine function."""
+    if segment.peer_fill_s:
+        from cachee_shm.fetching import afrom_peers
+
+        loader = afrom_peers(segment, key, loader)
     asking = Asking(segment, key, options, early_of)
     _, _, kept, since, asked_ms = asking.call
     while True:
@@ -206,7 +215,7 @@ async def afill_missing(
             complain(segment, key, result, why)
             return result  # type: ignore[no-any-return]
         await await_flight(asking.call, result)
-        segment._woke(key)
+        segment._woke(key, result)
         answered, value = asking.answered_by(result)
         if answered:
             return value  # type: ignore[no-any-return]

@@ -1,9 +1,9 @@
-"""What a loader may ask, and say, of its own load: ``cachee_shm.current_load()``.
+"""A loader's access to its own load: ``cachee_shm.current_load()``.
 
-Known by a context variable, so that a loader of any signature finds it, at any depth, in the tasks that it
-begins, and in threads that run under its context (``asyncio.to_thread``, ``copy_context().run``). A plain
-``threading.Thread``, or a pool's, has a context of its own before Python 3.14. What is said here takes the
-place of what the caller of ``get_or_load`` said, when the loader returns.
+The load is found by a context variable: by a loader of any signature, at any call depth, in tasks that it
+starts, and in threads that run under its context (``asyncio.to_thread``, ``copy_context().run``). Before
+Python 3.14, a plain ``threading.Thread``, or a pool's, has its own context. When the loader returns, options
+that it has set here replace those of the caller of ``get_or_load``.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any, cast
 from cachee_shm._core import flight
 from cachee_shm.codec import Encoded, Labelled, etag_of, relabelled
 from cachee_shm.errors import NoStaleValue
+from cachee_shm.gathering import batch_here
 
 if TYPE_CHECKING:
     from cachee_shm._core import Flight
+    from cachee_shm.segment import Segment
 
 __all__ = ["BatchLoad", "Load", "current_load"]
 
@@ -30,8 +32,8 @@ ETAG_BYTES_MAX = 1024
 def current_load() -> Load | None:
     """The load that runs here, for its loader; None outside of a load, and once it is over.
 
-    A loader that loads another key has the inner load as its current one meanwhile. Within
-    ``get_or_load_many`` it is a ``BatchLoad``.
+    While a loader loads another key, the current load is the inner one. Within ``get_or_load_many``, and in a
+    ``load_many`` of an origin, it is a ``BatchLoad``.
 
         def load_user(uid):
             load = cachee_shm.current_load()
@@ -44,12 +46,12 @@ def current_load() -> Load | None:
     here = flight.get(None)
     if here is None or not here.running:
         return None
-    batch = here.batch
+    batch = batch_here(here) or here.batch
     return Load(here) if batch is None else BatchLoad(batch)
 
 
 class Unstored:
-    """The load of a cache that stores nothing: it takes the place of a ``Flight`` in the context variable."""
+    """Stands for a ``Flight`` in the context variable when the cache stores nothing."""
 
     owner = None
     running = True
@@ -70,7 +72,7 @@ class Unstored:
 
 
 class Label:
-    """What is stored of a loaded value: it, and its etag if it has one."""
+    """Makes the stored form of a loaded value with its etag."""
 
     def __init__(self, etag: str | None) -> None:
         self.etag = etag
@@ -80,7 +82,7 @@ class Label:
 
 
 class Unchanged:
-    """What is stored of a loaded value: the bytes that it was decoded from, if it is that value."""
+    """Makes the stored form of an unchanged value: the bytes from which it was decoded."""
 
     def __init__(self, value: object, encoded: Encoded, label: Label | None) -> None:
         """``label``: of a new etag."""
@@ -94,7 +96,8 @@ class Unchanged:
 
 
 class Load:
-    """One load, as its own loader sees it. It ends when the loader returns; setting it then does nothing."""
+    """One load, as its own loader sees it. It ends when the loader returns; setting attributes after that has
+    no effect."""
 
     __slots__ = ("_flight",)
 
@@ -108,7 +111,7 @@ class Load:
 
     @property
     def ttl(self) -> float | timedelta | EllipsisType | None:
-        """The lifetime that the value will have: seconds, a timedelta, None for ever, ... for the default.
+        """The value's lifetime: seconds, a timedelta, None (never expires), or ... (the default).
 
         Setting raises ``InvalidTTL``. 0 stores nothing.
         """
@@ -135,7 +138,7 @@ class Load:
 
     @property
     def etag(self) -> str | None:
-        """What this load set, else what the older value was stored with. At most 1,024 bytes."""
+        """The etag that this load has set, else that of the older value. At most 1,024 bytes."""
         label = self._label()
         if label is not None:
             return label.etag
@@ -152,7 +155,7 @@ class Load:
         self._flight.stores = Label(etag)
 
     def not_modified(self) -> Any:
-        """Keep the value that is still there, as it is stored, with a new lifetime: return what this returns.
+        """Keep the stored value with a new lifetime. The loader must return what this returns.
 
         Raises ``NoStaleValue`` when there is none any more: it was evicted or invalidated meanwhile.
         """
@@ -163,16 +166,16 @@ class Load:
                 f"There is no older value of {self.key!r} to keep: it was evicted or invalidated. Nothing "
                 "was stored. Load it without a condition."
             )
-        value = owner._codec.decode(tag, data)
+        value = cast("Segment", owner)._codec.decode(tag, data)
         self._flight.stores = Unchanged(value, Encoded(tag, data), self._label())
         return value
 
     def skip(self) -> None:
-        """Return what the loader returns, and store nothing. A value that is there stays as it is."""
+        """Give the loader's result to the callers, but do not store it. An older value stays as it is."""
         self._keep(ttl=0, negative_ttl=None)
 
     def _label(self) -> Label | None:
-        """That of the etag that this load set."""
+        """The label with the etag that this load has set; None: it has set none."""
         said = self._flight.stores
         return said.label if isinstance(said, Unchanged) else cast("Label | None", said)
 
@@ -196,9 +199,9 @@ def _is_etag(etag: object) -> bool:
 class BatchLoad(Load):
     """One load of several keys, as the loader of ``get_or_load_many`` sees it.
 
-    Setting ``ttl`` or ``tags``, and ``skip()``, are of all its keys; ``of(key)`` is the ``Load`` of one of
-    them. What has no meaning for several keys (``key``, ``etag``, ``stale_value``, ``not_modified()``) raises
-    ``ValueError``.
+    Setting ``ttl`` or ``tags``, and ``skip()``, apply to all its keys; ``of(key)`` is the ``Load`` of one of
+    them. Attributes that have no meaning for several keys (``key``, ``etag``, ``stale_value``,
+    ``not_modified()``) raise ``ValueError``.
 
         def load_users(keys):
             load = cachee_shm.current_load()

@@ -1,9 +1,9 @@
 """Locks by name between the processes of a host: ``cache.host.lock(name)``.
 
 The core keeps them in the segment (``core/lock.h``): a lock is free again when its holder releases it, when
-its holder's process ends in whatever way, or when its time is over. Here is the waiting. A waiter holds
-nothing, so an exception at any moment leaves nothing behind. The time is the core's own: a clock that a test
-has frozen does not stop a waiter.
+its holder's process ends for any reason, or when its ttl is over. The code here waits. A waiter holds
+nothing, so an exception at any moment leaves nothing behind. Waiting uses the real clock, also where a test
+has frozen the cache's.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ WAIT_S_MAX = 1e9
 class Lock:
     """One block under a lock of this host's processes: what ``cache.host.lock`` returns.
 
-    Of all processes and threads of a host that use a name in a namespace, one at a time is in such a block.
-    It is no lock between hosts.
+    Of all processes and threads of a host, at most one is in a block of the same name and namespace. Other
+    hosts have locks of their own.
     """
 
     def __init__(
@@ -47,15 +47,15 @@ class Lock:
         self._name = name
         self._ttl = ttl
         self._wait_s = _seconds(wait)
-        self._hold = _core.Hold(segment, name, ttl)  # of the last block; before the first one, it judges
+        self._hold = _core.Hold(segment, name, ttl)  # the last block's; this first one checks the arguments
 
     @property
     def fence(self) -> int:
         """The fencing number of the last acquisition: above that of every earlier one of any lock of the
         namespace on this host, also of a segment before this one. It fits 63 bits.
 
-        Send it along with what the block writes, and let the store refuse a number below one it has seen: so
-        nothing of a holder that was late is accepted after its successor's.
+        Send it along with what the block writes, and let the store refuse a number below one that it has
+        seen. Then it refuses the write of a holder whose lock has ended meanwhile and was taken by another.
 
         Raises ``RuntimeError`` before the first block.
         """
@@ -65,8 +65,8 @@ class Lock:
         return fence
 
     def held(self) -> bool:
-        """Is it this block's still? False once its ttl is over, in a forked child, after ``release()``, and
-        when the segment was removed, retired or closed."""
+        """Does this block still hold the lock? False once its ttl is over, in a forked child, after
+        ``release()``, and if the segment was removed, retired or closed."""
         return self._hold.held()
 
     def release(self) -> bool:
@@ -119,7 +119,7 @@ class Lock:
         return f"<Lock {self._name!r} {'held' if self.held() else 'not held'}>"
 
     def _require_end(self) -> None:
-        """Else the end of one block would end another's lock."""
+        """Otherwise the end of one block would release the lock of another."""
         if self._hold.open:
             raise RuntimeError(
                 f"A block under this object of the lock {self._name!r} is open: around this one, or in "
@@ -145,8 +145,8 @@ class Lock:
                 "held. The block did not run. Hold fewer, or give the namespace more memory."
             )
         return SegmentError(
-            f"The lock {self._name!r} cannot be reached: this host's segment is gone, and there is no other "
-            "yet. The block did not run. health() says why; each second it is tried again."
+            f"The lock {self._name!r} cannot be reached: this host's segment is gone, and there is no new "
+            "one yet. The block did not run. health() says why. Attaching is tried again each second."
         )
 
     def _process(self, slot: int) -> str:
@@ -157,7 +157,7 @@ class Lock:
 
 
 class Waiting:
-    """At most for so many seconds."""
+    """The deadline of one waiter."""
 
     def __init__(self, segment: Segment, wait_s: float) -> None:
         self.segment = segment

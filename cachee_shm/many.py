@@ -1,12 +1,12 @@
 """Loading many keys by one call of the loader: ``get_or_load_many``.
 
-The keys that nobody else loads are claimed together, loaded by one call, stored one by one, and given back
-(``core/module_many.c``). Only then does the caller wait, for one key after the other that another caller
-loads: so a caller that waits holds no lease, and two callers with the same keys in opposite orders cannot
-wait for each other. What nobody has loaded when the waiting is over is loaded by a further call.
+The keys that no other caller loads are claimed together, loaded by one call, stored one by one, and released
+(``core/module_many.c``). Only then does the caller wait for the keys that other callers load, one after the
+other. So a waiting caller holds no lease, and two callers with the same keys in opposite orders cannot wait
+for each other. Keys that are still missing after the waiting are loaded by a further call.
 
-Each key keeps the time at which the call began. It is waited for as long as ``get_or_load`` would wait for it
-alone, however many others are waited for before it.
+For each key, the wait counts from the beginning of the call: a key is waited for as long as ``get_or_load``
+would wait for it alone, however many others come before it.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ STACK_LEVEL = 6  # of a warning: the caller of get_or_load_many
 
 
 class Missing(NamedTuple):
-    """A key whose value is not there, or is to be loaded before it ends."""
+    """A key whose value is missing, or is to be reloaded before it ends."""
 
     key: Any
     early_of: int
 
 
 def judged(segment: Segment, keys: Iterable[K]) -> tuple[K, ...]:
-    """The keys. ``InvalidKey`` for what is no iterable of different keys, ``KeyTooLong``, ``Closed``."""
+    """The keys. ``InvalidKey`` for anything but an iterable of different keys, ``KeyTooLong``, ``Closed``."""
     asked = segment._keys(keys)
     seen: set[int] = set()
     for key in asked:
@@ -56,7 +56,7 @@ def judged(segment: Segment, keys: Iterable[K]) -> tuple[K, ...]:
 def looked_up(
     segment: Segment, keys: tuple[Any, ...], options: Options
 ) -> tuple[dict[Any, Any], list[Missing]]:
-    """What is there, and the rest."""
+    """The values that are cached, and the keys that must be loaded."""
     if not options.early:
         found = segment.get_many(keys)
         return found, [Missing(key, 0) for key in keys if key not in found]
@@ -92,7 +92,7 @@ def fill_many(
     loader: Callable[..., Mapping[Any, Any]],
     args: tuple[Any, ...],
 ) -> dict[Any, Any]:
-    """The values of keys that were not there."""
+    """The values of keys that were missing."""
 
     def values(keys: list[Any]) -> list[Any]:
         return in_order(keys, unless_awaitable(loader(keys, *args)))
@@ -106,7 +106,7 @@ def fill_many(
         for asking, flight in held:
             if _may_wait(asking):
                 wait_for_flight(asking.call, flight)
-                segment._woke(asking.call.key)
+                segment._woke(asking.call.key, flight)
             _take(asking, flight, found, askings)
     return found
 
@@ -147,7 +147,7 @@ async def afill_many(
         for asking, flight in held:
             if _may_wait(asking):
                 await await_flight(asking.call, flight)
-                segment._woke(asking.call.key)
+                segment._woke(asking.call.key, flight)
             _take(asking, flight, found, askings)
     return found
 
@@ -174,7 +174,7 @@ def _some(keys: Iterable[Any]) -> str:
 
 
 def unless_awaitable(loaded: Any) -> Any:
-    """A coroutine function was given to the verb that does not await: ``TypeError``."""
+    """``TypeError`` if a coroutine function was given to the verb that does not await."""
     if not hasattr(type(loaded), "__await__"):
         return loaded
     if hasattr(loaded, "close"):
@@ -186,7 +186,7 @@ def unless_awaitable(loaded: Any) -> Any:
 
 
 def only_awaitable(loaded: Any) -> Any:
-    """A plain function was given to the verb that awaits: ``TypeError``."""
+    """``TypeError`` if a plain function was given to the verb that awaits."""
     if hasattr(type(loaded), "__await__"):
         return loaded
     raise TypeError(
@@ -208,7 +208,8 @@ def _asks(askings: list[Asking]) -> list[tuple[Any, int, int, bool, int]]:
 def _answered(
     segment: Segment, askings: list[Asking], answers: list[Answer], found: dict[Any, Any]
 ) -> list[tuple[Asking, Flight | None]]:
-    """Who is answered has a value in ``found``. The others are returned: another caller loads their key."""
+    """Callers that are answered have a value in ``found``. The others are returned: another caller loads
+    their key."""
     held = []
     for asking, (ended, result, why) in zip(askings, answers, strict=True):
         key = asking.call.key
@@ -221,13 +222,13 @@ def _answered(
 
 
 def _may_wait(asking: Asking) -> bool:
-    """False: it would wait for itself, so it loads by itself."""
+    """False: the caller would wait for itself, so it must load the key without waiting."""
     asking.alone = not asking.call.segment._will_wait(asking.call.key)
     return not asking.alone
 
 
 def _take(asking: Asking, flight: Flight | None, found: dict[Any, Any], again: list[Asking]) -> None:
-    """What came of the wait: a value, an exception, or that the key is asked for again."""
+    """The result of the wait: a value, an exception, or another try for the key."""
     answered, value = (False, None) if asking.alone else asking.answered_by(flight)
     if answered:
         found[asking.call.key] = value

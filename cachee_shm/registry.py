@@ -43,13 +43,13 @@ def register(kind: type[T], name: str, encode: Callable[[T], object], decode: Ca
 
     ``name``: 1 to 64 bytes of UTF-8; it is stored with each value. ``encode`` returns any value that can be
     stored. ``decode`` is given an equal one and returns a ``kind``; whatever it raises, or another type, is a
-    counted miss. So is a name that the reading process has not registered. ``decode`` reads what another
-    process wrote: it must not do what its argument asks for. Call it where the class is defined, so that
-    each process that uses the class has it. Subclasses have codecs of their own.
+    counted miss. So is a name that the reading process has not registered. ``decode`` reads bytes that
+    another process wrote: it must not call or import what they name. Call ``register`` where the class is
+    defined, so that each process that uses the class has the codec. A subclass needs a codec of its own.
 
-    A codec goes before what Cachee would do with a dataclass, a model or any other class; types of Python and
-    its standard library that it stores itself cannot be registered. Registering again replaces the codec if
-    the class is the same, or a new one of the same module and name (a reloaded module).
+    A codec takes precedence over Cachee's own encoding of dataclasses, models and other classes. Types of
+    Python and its standard library that Cachee stores itself cannot be registered. Registering again replaces
+    the codec if the class is the same, or a new one of the same module and name (a reloaded module).
 
     Raises ``InvalidCodec`` if the name or the type has another codec, or cannot have one. Nothing is
     registered then.

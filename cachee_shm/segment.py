@@ -1,11 +1,11 @@
 """A typed handle on one namespace's segment: its name, its file, its life.
 
-Whoever attaches first creates the segment; everybody else finds it. The file is opened first and created
+The process that attaches first creates the segment; all others find it. The file is opened first and created
 only when it is missing (``O_EXCL``): Debian's ``protected_regular`` refuses ``O_CREAT`` on another user's
-file. Whose file it is, and who else may open it, is looked at before anything in it is locked or believed.
-What is in the file is the core's business (``core/segment.c``).
+file. The file's owner and mode are checked before anything in it is locked or used. The core
+(``core/segment.c``) handles the file's content.
 
-The file is opened where ``shm_open`` would open it. ``os.open`` tells each errno from the others.
+The file is opened directly in ``/dev/shm``, as ``shm_open`` does, because ``os.open`` reports each errno.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import stat
 import sys
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from cachee_shm import _core
 from cachee_shm.codec import Codec
@@ -44,8 +44,10 @@ __all__ = [
     "SHARED_MEMORY",
     "Segment",
     "Spec",
+    "boot_file",
     "bridge_socket",
     "embedded",
+    "explained",
     "open_for_bridge",
     "private",
     "spec_of",
@@ -56,17 +58,18 @@ EMBEDDED_NAMESPACE = "default"
 NAMESPACE = re.compile(r"[A-Za-z0-9_-]{1,64}")  # config.NAMESPACE, without importing pydantic
 NEAR_OBJECTS = (False, True, "copy")  # as module.h numbers them
 ON_ISOLATION = ("cap", "flush", "serve")  # as attachment.h numbers them
+JOURNAL_MODES = ("sampled", "off", "all")  # as layout.h numbers them
 STDERR = 2
 NO_FILE = -1
 SHARED_MEMORY = "/dev/shm"  # where Linux keeps what shm_open makes
 ATTACH_WAIT_S = 10.0  # how long attach() waits for another process that is making the segment
-ACCESS_WAIT_S = 1.0  # and for one that has not yet set its mode
+ACCESS_WAIT_S = 1.0  # and for one that has not yet set the file's mode
 POLL_S = 0.005
-TRIES_MAX = 16  # of one attempt: each means that a segment was retired meanwhile
+TRIES_MAX = 16  # in one attempt: each try means that a segment was retired meanwhile
 
 
 class Spec(NamedTuple):
-    """Everything that attaching needs: bytes and milliseconds; lifetime 0 is for ever."""
+    """Everything that attaching needs, in bytes and milliseconds; lifetime 0 means never."""
 
     path: str | None  # the shared memory object's name; None: anonymous
     namespace: str
@@ -83,9 +86,15 @@ class Spec(NamedTuple):
     pickle: bool = False
     compress_bytes: int | None = None
     unknown_ttl_ms: int = 30_000
-    entry_bytes: int = 0  # of a typical entry, which the segment's tables are made for; 0: the core's default
-    jitter: float = 0.0  # of the lifetimes of what is loaded
-    service: str = ""  # what the roster calls this process; empty: by its program
+    origin_lag_ms: int = 0
+    entry_bytes: int = 0  # size of a typical entry, for which the tables are sized; 0: the core's default
+    jitter: float = 0.0  # of the lifetimes of loaded values
+    prewarm: bool = False  # invalidated keys may be loaded before somebody asks for them: see prewarm.py
+    prewarm_weight: float = 3.0  # how many wasted loads an avoided cold read is worth
+    prewarm_budget: float = 0.05  # additional loads, as a share of the loads without prewarm
+    peer_fill_ms: int = 0  # how long a load waits for a value of another host; 0: it asks for none
+    journal: str = "sampled"
+    service: str = ""  # this process's name in the roster; empty: its program's name
 
     @property
     def doorbell(self) -> str:
@@ -101,6 +110,11 @@ def segment_path(host: str, namespace: str) -> str:
 def bridge_socket(host: str) -> str:
     """Where the host's bridge answers `cachee peers`; see operator_socket.py there."""
     return f"/dev/shm/cachee.{host}.sock"
+
+
+def boot_file(host: str) -> str:
+    """Where the host's bridge numbers the lives of this shared memory; see system/boot.py there."""
+    return f"/dev/shm/cachee.{host}.boot"
 
 
 def embedded(namespace: str | None) -> Spec:
@@ -142,8 +156,14 @@ def spec_of(config: Config, namespace: str | None) -> Spec:
         pickle=table.pickle,
         compress_bytes=table.compress,
         unknown_ttl_ms=round(table.unknown_ttl * 1000),
+        origin_lag_ms=round(table.origin_lag * 1000),
         entry_bytes=table.entry_size,
         jitter=table.jitter,
+        prewarm=table.prewarm,
+        prewarm_weight=table.prewarm_weight,
+        prewarm_budget=table.prewarm_budget,
+        peer_fill_ms=round(table.peer_fill_wait * 1000) if table.peer_fill else 0,
+        journal=table.journal,
     )
 
 
@@ -154,14 +174,14 @@ def _only_namespace(config: Config) -> str:
 
 def private(spec: Spec) -> Spec:
     """The same namespace as an anonymous segment of this process alone."""
-    return spec._replace(path=None, has_bridge=False)
+    return spec._replace(path=None, has_bridge=False, peer_fill_ms=0)
 
 
 def warn(message: str, *arguments: object) -> None:
-    """Tells the logger "cachee_shm". Imported here, since most processes never have anything to tell it.
+    """Log a warning as "cachee_shm". ``logging`` is imported here, because most processes never need it.
 
-    It is called within verbs, whose work goes on whatever becomes of the message: there may be no descriptor
-    left for the import, and a handler may raise. stderr then gets it.
+    Verbs call this, and they must go on even if logging fails: there may be no descriptor left for the
+    import, or a handler may raise. Then the message goes to stderr.
     """
     try:
         import logging
@@ -176,9 +196,11 @@ class Segment(_core.Segment):
     """An attachment to one segment. Its verbs are the core's; here are its name and its re-attachment."""
 
     spec: Spec
-    _follows = False  # into the successor of a segment that was retired; a stand-in takes its place meanwhile
+    _follows = False  # moves to the successor of a retired segment; a stand-in takes its place meanwhile
     jitter = 0.0
-    """Of the lifetimes of what is loaded: the namespace's."""
+    """Of the lifetimes of loaded values, as the namespace's configuration says."""
+    peer_fill_s = 0.0
+    """How long a load waits for a value of another host; 0: it asks for none."""
     detached_because = ""
     """Why there is no segment at present; "" while there is one."""
 
@@ -195,9 +217,10 @@ class Segment(_core.Segment):
             self._try_to_open()
 
     def _configure(self, spec: Spec) -> None:
-        """What is to be attached, and how; it takes effect as it is attached."""
+        """Set what to attach, and how; it takes effect with the next attachment."""
         self.spec = spec
         self.jitter = spec.jitter
+        self.peer_fill_s = spec.peer_fill_ms / 1000
         self._codec = Codec(spec.namespace, spec.pickle, spec.compress_bytes, warn)
         self.uncacheable: set[tuple[type, type]] = set()  # warned of: error and type of value, see loading.py
 
@@ -218,12 +241,18 @@ class Segment(_core.Segment):
 
     @property
     def isolation_ttl_s(self) -> float:
-        """The age up to which it is."""
+        """The age up to which values are served then."""
         return self.spec.isolation_ttl_ms / 1000
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "open"
         return f"<{type(self).__name__} {self.namespace!r} {self.name or 'private'} {state}>"
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError(
+            f"A {type(self).__name__} cannot be pickled or copied: it is this process's attachment. Nothing "
+            "was changed. Call cachee_shm.attach() in the process that uses it; the values are shared."
+        )
 
     def _open(self, patience_s: float | None = None) -> None:
         """Attach; wait, a bounded time, for another process that is making the segment or its mode."""
@@ -240,28 +269,35 @@ class Segment(_core.Segment):
             time.sleep(POLL_S)
 
     def _try_to_open(self) -> None:
-        """Attach, or raise the ``SegmentError`` that says why not; wait for nobody."""
+        """Attach, or raise the ``SegmentError`` that says why not, without waiting."""
+        found = None
         for _ in range(TRIES_MAX):
             try:
                 fd = _beyond_standard(_open_file(self.spec))
+                found = os.fstat(fd)
                 self._attach_file(fd)
                 return
             except SegmentRetired:
                 pass  # its name is free now
             except OSError as error:
-                raise _explained(error, self.spec) from error
+                _remove_unmade(self.spec.path, found)
+                raise explained(error, f"Segment {self.spec.path or '(private)'}") from error
         raise SegmentRetired(
-            f"Segment {self.spec.path} was retired again and again. Nothing was attached. See who removes it."
+            f"Segment {self.spec.path} was retired again and again. Nothing was attached. Find out which "
+            "process removes it."
         )
 
     def _attach_file(self, fd: int) -> None:
-        """``fd``: of the segment's file, or NO_FILE: nothing is found or stored until there is one."""
+        """``fd``: the segment's file, or NO_FILE: until there is a file, reads miss and nothing is stored."""
         spec = self.spec
-        actual, made_for = self._attach(
+        actual, made_for, prewarms = self._attach(
             fd,
             spec.path or spec.namespace,
             spec.memory_bytes,
             spec.entry_bytes,
+            spec.prewarm,
+            spec.prewarm_weight,
+            spec.prewarm_budget,
             spec.host,
             spec.hash_key,
             spec.path is not None,
@@ -278,9 +314,11 @@ class Segment(_core.Segment):
             self._follows,
         )
         self._set_unknown_ttl(spec.unknown_ttl_ms)
+        self._set_origin_lag(spec.origin_lag_ms)
         if fd == NO_FILE:
             return
         self._call(spec.service or service_name(None))
+        self._journal_mode(JOURNAL_MODES.index(spec.journal))
         if actual != spec.memory_bytes:
             warn(
                 "segment %s has %d bytes, not the configured %d: the existing one wins until the last "
@@ -297,13 +335,20 @@ class Segment(_core.Segment):
                 made_for,
                 spec.entry_bytes,
             )
+        elif spec.prewarm and not prewarms:
+            warn(
+                "segment %s has no tables for pre-warming: it was made without prewarm = true, and "
+                "stays as it is until the last process has left it, the bridge too",
+                spec.path,
+            )
 
     def _judge_ttl(self, ttl: float | timedelta | EllipsisType | None, local: bool = False) -> None:
         """Raises ``InvalidTTL``, and whatever asking for the truth of ``local`` raises."""
         self._judge(ttl, 0, None, (), local, False, 0.0, 0, 0.0)
 
     def _reattach(self) -> None:
-        """Called by the core when the segment was retired: who holds positions of it must be told."""
+        """Called by the core when the segment was retired. Raises, because callers with positions of the old
+        ring must notice."""
         raise SegmentRetired(f"Segment {self.spec.path} was retired. Attach again: its successor is empty.")
 
 
@@ -315,8 +360,9 @@ def _require_the_interpreters_lock() -> None:
     is_locked = getattr(sys, "_is_gil_enabled", None)
     if is_locked is not None and not is_locked():
         raise SegmentError(
-            "This Python runs without its global lock, which keeps the threads of a process out of each "
-            "other's half-written entries. Nothing was attached. Run it without PYTHON_GIL=0 and -X gil=0."
+            "This Python runs without its global lock, which Cachee needs: only one thread of a "
+            "process may write an entry at a time. Nothing was attached. Run it without PYTHON_GIL=0 and "
+            "-X gil=0."
         )
 
 
@@ -351,8 +397,8 @@ def _open_file(spec: Spec) -> int:
 
 
 def _beyond_standard(fd: int) -> int:
-    """Where 0, 1 or 2 are closed, the next file gets that number. As standard error, the segment would be
-    written into by whatever reports an error in this process."""
+    """If descriptor 0, 1 or 2 is closed, the next opened file gets that number. As descriptor 2, the segment
+    would be overwritten by error messages of this process."""
     if fd > STDERR:
         return fd
     moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, STDERR + 1)
@@ -360,14 +406,25 @@ def _beyond_standard(fd: int) -> int:
     return moved
 
 
+def _remove_unmade(path: str | None, found: os.stat_result | None) -> None:
+    """Remove the empty file of a segment that could not be made. If another process is about to use the file,
+    it notices that the name is gone, and tries again."""
+    if path is None or found is None or found.st_size or found.st_uid != os.geteuid():
+        return
+    with suppress(OSError):
+        now = os.lstat(file_of(path))
+        if (now.st_dev, now.st_ino, now.st_size) == (found.st_dev, found.st_ino, 0):
+            os.unlink(file_of(path))
+
+
 def _is_left_over(found: os.stat_result) -> bool:
-    """An empty file of this user's that nobody made as a segment: no creator gives its file such a mode."""
+    """An empty file of this user that was not made as a segment: no creator gives its file such a mode."""
     is_mine = stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid()
     return is_mine and found.st_size == 0 and bool(found.st_mode & stat.S_IRWXO)
 
 
 def check_owner(found: os.stat_result, path: str, group: int | None) -> None:
-    """Raises ``AccessDenied`` for a file that others than root, this user and the group may read or write.
+    """Raises ``AccessDenied`` if anybody but root, this user and the group may read or write the file.
 
     ``found``: of the open descriptor. A file of the configured group was given to it by a member, or by root.
     """
@@ -395,7 +452,7 @@ def _wrong_owner(found: os.stat_result, group: int | None) -> str:
 
 
 def _create_file(path: str, group: int | None) -> int | None:
-    """A new file, 0600, or 0660 of the group; None if somebody else was faster."""
+    """A new file, 0600, or 0660 of the group; None if another process was faster."""
     try:
         fd = os.open(file_of(path), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
@@ -418,9 +475,9 @@ def _create_file(path: str, group: int | None) -> int | None:
     return fd
 
 
-def _explained(error: OSError, spec: Spec) -> SegmentError:
-    """What a system call's error means for attaching."""
-    name, why = f"Segment {spec.path or '(private)'}", error.errno
+def explained(error: OSError, name: str) -> SegmentError:
+    """The ``SegmentError`` for a system call that failed while ``name`` was attached."""
+    why = error.errno
     kind, text = EXPLANATIONS.get(why or 0, (SegmentError, ""))
     if why == errno.EACCES:
         text = text.format(user=os.getuid())
@@ -450,7 +507,12 @@ EXPLANATIONS: dict[int, tuple[type[SegmentError], str]] = {
     ),
     errno.EISDIR: (
         AccessDenied,
-        "is a folder. Nothing was attached. Find out who made it, and remove it.",
+        "is a folder. Nothing was attached. Find out who made it, and remove it with `cachee segment rm`.",
+    ),
+    errno.ENXIO: (
+        AccessDenied,
+        "is a socket or a device. Nothing was attached. Find out who made it, and remove it with "
+        "`cachee segment rm`.",
     ),
     errno.EMFILE: (
         ProcessLimit,
@@ -485,5 +547,5 @@ EXPLANATIONS: dict[int, tuple[type[SegmentError], str]] = {
 
 
 def open_for_bridge(config: Config, namespace: str) -> Segment:
-    """Attach as the bridge does: exactly as workers do, without their Python face."""
+    """Attach for the bridge: as workers do, but as a plain Segment."""
     return Segment(spec_of(config, namespace))

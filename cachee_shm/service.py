@@ -1,4 +1,4 @@
-"""What a process is called for people: ``attach(service=)``, ``$CACHEE_SERVICE``, else its program's name.
+"""The name by which people know a process: ``attach(service=)``, ``$CACHEE_SERVICE``, or its program's name.
 
 The name stands in the roster of each segment that the process is attached to, beside its pid.
 """
@@ -43,7 +43,8 @@ def _judged(source: str, name: object) -> str:
 
 
 def program_name(argv: Sequence[str], module: str | None) -> str:
-    """``module``: what ``python -m`` was given. gunicorn, uvicorn and celery are called so either way."""
+    """``module``: the argument of ``python -m``. ``gunicorn`` and ``python -m gunicorn`` have the same
+    name."""
     if module and module != "__main__":
         return module.removesuffix(".__main__")
     path = argv[0] if argv else ""

@@ -1,4 +1,4 @@
-"""The shape of a class: what decides whether an object that one release stored is right in another.
+"""The shape of a class: it decides whether an object that one release stored may be used in another.
 
     fields              names, types, order, constraints, defaults of a model, dataclass, attrs class or named
                         tuple; the same of each such class and TypedDict in them; an enum's members; what a
@@ -11,8 +11,8 @@
 ``shape_digest`` gives it as 8 bytes; ``member_digest`` gives that of one member of an enum: its name and
 value. They are the same in each process that runs the same code: no address and no order of a set is in them.
 Functions are compared by their bytecode. So two versions of Python do not share objects whose class has such
-functions. A difference that does not matter costs a miss. An equality where there is a difference would give
-an object that the present class does not make.
+functions. If shapes differ although nothing relevant has changed, that costs a miss. If they were equal
+although the class has changed, a reader would get an object that the present class could not make.
 """
 
 from __future__ import annotations
@@ -50,16 +50,16 @@ METHODS = (
     "__get_pydantic_core_schema__",
     "model_post_init",
 )
-"""Where a class of the user's has one of its own."""
+"""Methods of a model that count if a class of the user's defines them."""
 HOOKS = ("__get_pydantic_core_schema__", "__get_validators__", "__call__")
-"""The same, of a class or an object that an annotation names."""
+"""Methods that count of a class or object that an annotation names."""
 SCALARS = (bool, int, float, complex, str, bytes, type(None), type(...))
 RECORDS = ("__total__", "__dataclass_fields__", "__attrs_attrs__", "_field_defaults")
-"""Of a TypedDict, a dataclass, an attrs class, a named tuple."""
+"""The attribute by which a TypedDict, a dataclass, an attrs class and a named tuple are known."""
 RECORD_PARTS = ("name", "type", "default", "default_factory", "factory", "converter", "validator")
-"""Of a field of a dataclass or attrs class."""
+"""What counts of a field of a dataclass or attrs class."""
 MAKERS = ("__new__", "__init__")
-"""Of any class that is stored, where it has one of its own."""
+"""Methods that count of any stored class that defines them."""
 RECORD_METHODS = (
     *("__post_init__", "__attrs_init__", "__attrs_pre_init__", "__attrs_post_init__"),
     *("__getstate__", "__setstate__"),
@@ -82,7 +82,8 @@ def shape_digest(kind: type) -> bytes:
 
 
 def _shape_of(thing: Any) -> object:
-    """What refused to be looked at refuses again; what a signal handler raised meanwhile is the caller's."""
+    """A class that raised when it was examined raises again; an exception of a signal handler goes to the
+    caller."""
     walk, again = Walk(), Walk()
     shape = walk.whole(thing)
     if walk.refusals:
@@ -125,7 +126,8 @@ class Walk:
         return (self.shape(thing), *self.slots(thing), *self._functions_of(thing, MAKERS))
 
     def shape(self, thing: Any) -> object:
-        """That of anything. What has been entered already, or lies too deep, is told by its type alone."""
+        """The shape of anything. For objects that have been entered already, or lie too deep, only the type
+        counts."""
         if isinstance(thing, SCALARS):
             return repr(thing)
         if id(thing) in self._entered or self._depth > DEPTH_MAX:
@@ -134,7 +136,7 @@ class Walk:
         self._depth += 1
         try:
             return self._shape(thing)
-        except Exception as error:  # an object of the user's that does not like to be looked at
+        except Exception as error:  # an object of the user's that raises when it is examined
             self.refusals.append(error)
             return ("opaque", _name(type(thing)))
         finally:
@@ -193,12 +195,13 @@ class Walk:
         )
 
     def _annotations(self, kind: type) -> dict[str, Any]:
-        """Those of the class and its bases; what one names as text is looked up where its class stands."""
+        """The annotations of the class and its bases; a text annotation is looked up in its class's
+        module."""
         merged: dict[str, Any] = {}
         for base in reversed(kind.__mro__):
             try:
                 merged.update(getattr(base, "__annotations__", {}))
-            except NameError:  # Python 3.14 asks for what an annotation names only now
+            except NameError:  # Python 3.14 evaluates annotations only now
                 merged["?"] = _name(base)
                 continue
             for name in vars(base).get("__annotations__", {}):
@@ -206,7 +209,7 @@ class Walk:
         return merged
 
     def _meant(self, annotation: Any, owner: type) -> Any:
-        """``"list[User]"`` with its ``User``. A name that is there for type checkers alone stays text."""
+        """Evaluate ``"list[User]"``. A name that exists only for type checkers stays text."""
         one = types.SimpleNamespace(__annotations__={"it": annotation})
         names = vars(sys.modules.get(owner.__module__, typing))
         try:
@@ -217,7 +220,7 @@ class Walk:
         return (annotation, meant) if isinstance(annotation, str) else meant
 
     def slots(self, kind: type) -> Iterator[object]:
-        """Where the class and its bases keep what is no field of a ``__dict__``."""
+        """The slots of the class and its bases."""
         for base in kind.__mro__:
             if base is not object and base.__module__ != "builtins":
                 slots = vars(base).get("__slots__")
@@ -288,7 +291,7 @@ class Walk:
         return None
 
     def _object(self, thing: Any) -> object:
-        """By its type and state, as far as it has any; never by its repr, which may hold an address."""
+        """By its type and state, if it has any; never by its repr, which may contain an address."""
         state = dict(getattr(thing, "__dict__", {}))
         for base in type(thing).__mro__:
             slots = vars(base).get("__slots__", ())
@@ -310,16 +313,17 @@ def _is_model(kind: type) -> bool:
 
 
 def _fields(kind: Any) -> Iterable[Any]:
-    """Those of a dataclass or an attrs class."""
+    """The fields of a dataclass or an attrs class."""
     if hasattr(kind, "__dataclass_fields__"):
         return sys.modules["dataclasses"].fields(kind)  # type: ignore[no-any-return]
     return getattr(kind, "__attrs_attrs__", ())
 
 
 def _is_generated(base: Any, name: str) -> bool:
-    """Whether a function of a class was made from its fields, which are in the shape.
+    """Whether a method was generated from the fields of its class, which are in the shape already.
 
-    Its bytecode is a Python version's own. Its globals may be the user's module; its file tells it then.
+    Its bytecode differs between versions of Python, so it must not count. Where the globals of a generated
+    method are those of the user's module, the file name of its code shows that it was generated.
     """
     function = getattr(vars(base)[name], "__func__", vars(base)[name])
     file = getattr(getattr(function, "__code__", None), "co_filename", "")

@@ -63,7 +63,7 @@ def _is_autocommit(connection: Connection) -> bool:
 def _begin(connection: Connection) -> None:
     _watch_dialect(connection.dialect)
     if not _is_autocommit(connection):
-        _over(connection.info)  # what another one has left there
+        _over(connection.info)  # an earlier transaction of this connection that was not ended
         connection.info[OURS] = Transaction()
 
 

@@ -23,7 +23,8 @@ def _words(*groups: str) -> frozenset[str]:
 
 BEGINS_A_READ = frozenset(("select", "with", "values", "table", "show", "explain", "("))
 CONTROLS = frozenset(("begin", "start", "savepoint", "release", "set"))
-"""Neither read nor write: they end no transaction. ROLLBACK TO is told from ROLLBACK below."""
+"""Statements that neither read nor write, and that end no transaction. ROLLBACK TO is one too: see
+_is_read."""
 
 WRITES = _words(
     """
@@ -73,7 +74,7 @@ READ_FUNCTIONS = _words(
     weekday width_bucket word_similarity similarity year
     """,
 )
-"""What may stand before a parenthesis in a read."""
+"""Words that may come before a parenthesis in a read."""
 
 QUOTED = re.compile(
     r"""--[^\r\n]*|/\*.*?\*/|'(?:[^']|'')*'|"(?:[^"]|"")*"|`[^`]*`|\$(\w*)\$.*?\$\1\$""",
@@ -81,9 +82,9 @@ QUOTED = re.compile(
 )
 WORD = re.compile(r"[^\W\d][\w$.]*(\s*\()?|\]?\s*\(|;|['\"`]|/\*|\*/|\$\w*\$")
 AMBIGUOUS = re.compile(r"/\*M?!|\\['\"]|--\S|/\*(?:(?!\*/).)*/\*|\#(?![>-])", re.DOTALL)
-"""What is a comment, or where a string ends, depends on the database: MariaDB runs ``/*! ... */`` and needs a
-blank behind ``--``; PostgreSQL has comments within comments; ``#`` is a comment of one and an operator of the
-other; a backslash before a quote."""
+"""Text that databases read differently, so that a statement with it may write. MariaDB runs ``/*! ... */``
+and needs a blank after ``--``. PostgreSQL has comments within comments. ``#`` begins a comment in one and is
+an operator in the other. A backslash before a quote may end the string or not."""
 
 
 @lru_cache(REMEMBERED)

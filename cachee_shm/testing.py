@@ -1,6 +1,6 @@
 """For tests of code that uses the cache: fixtures of pytest, and a clock that stands still.
 
-pytest finds this module by itself where cachee-shm is installed.
+If cachee-shm is installed, pytest loads this module as a plugin.
 
     def test_of_one_process(shm_cache):            # a cache of this test alone, empty
         shm_cache.set("a", 1)
@@ -45,6 +45,7 @@ __all__ = ["Clock", "frozen_clock", "shm_cache", "shm_hosts"]
 START_S = 60.0  # of bridges; they take a fraction of a second
 STOP_S = 10.0
 HOSTS_MAX = 16
+TICK_S_MAX = 1e11  # as the longest lifetime
 
 
 @pytest.fixture
@@ -58,10 +59,10 @@ def shm_cache() -> Iterator[Cache]:
 def shm_hosts() -> Iterator[Callable[..., list[Cache]]]:
     """``shm_hosts(count=2, **options)``: a cache on each of some hosts that keep each other coherent.
 
-    ``options`` are those of a namespace in the configuration (``memory="8MiB"``). The hosts are names on
-    this machine: each has segments and a bridge process of its own. They are linked when it returns, and
-    end with the test. Raises ``ValueError`` for a count that is not from 1 to 16, ``ConfigError`` for options
-    that are wrong, ``RuntimeError`` with the bridge's log when a bridge does not start.
+    ``options`` are those of a namespace in the configuration (``memory="8MiB"``). All hosts run on this
+    machine, each with a name, segments and a bridge process of its own. They are linked when the call
+    returns, and end with the test. Raises ``ValueError`` for a count that is not from 1 to 16,
+    ``ConfigError`` for wrong options, and ``RuntimeError`` with the bridge's log if a bridge does not start.
     """
     with contextlib.ExitStack() as stack:
         yield lambda count=2, **options: _hosts(stack, count, options)
@@ -78,18 +79,20 @@ class Clock:
     def tick(self, seconds: float | timedelta) -> None:
         """Move it on. A negative time is a ``ValueError``: lifetimes never run backwards."""
         s = seconds.total_seconds() if isinstance(seconds, timedelta) else seconds
-        if s < 0:
-            raise ValueError(f"a clock moves on by 0 s or more, not by {s}. It stands where it stood.")
+        if not isinstance(s, (int, float)) or not 0 <= s <= TICK_S_MAX:
+            raise ValueError(
+                f"a clock moves on by 0 to {TICK_S_MAX:g} s, not by {s!r}. It stands where it stood."
+            )
         self._now_ms += round(s * 1000)
         self._cache._freeze(self._now_ms)
 
 
 @contextlib.contextmanager
 def frozen_clock(cache: Cache) -> Iterator[Clock]:
-    """A block in which the time of ``cache`` stands still, but for ``clock.tick(seconds)``.
+    """A block in which the time of ``cache`` stands still, except for ``clock.tick(seconds)``.
 
-    It is this process's alone, and about lifetimes: waits and time-outs take the time that they take. After
-    the block, the real time counts again; within another such block, the time stands still where it was left.
+    It applies to this process only, and to lifetimes: waits and time-outs use the real clock. After the
+    block, the real time counts again; after an inner block, the time of the outer block.
     """
     around = standing.get(cache)
     clock = standing[cache] = Clock(cache)
@@ -131,12 +134,17 @@ def _config(name: str, ports: list[int], number: int, options: dict[str, Any]) -
     return {
         "host": {"name": name},
         "namespaces": {"test": {"memory": "4MiB", **options}},
-        "bridge": {"listen": f"127.0.0.1:{ports[number]}", "peers": peers, "drain": "0s"},
+        "bridge": {
+            "listen": f"127.0.0.1:{ports[number]}",
+            "peers": peers,
+            "drain": "0s",
+            "check_every": "0s",
+        },
     }
 
 
 def _toml(config: dict[str, Any]) -> str:
-    """Of tables of strings, numbers, truths and lists of strings, as they come here."""
+    """TOML for tables of strings, numbers, booleans and lists of strings."""
 
     def table(name: str, values: dict[str, Any]) -> str:
         return f"[{name}]\n" + "".join(f"{key} = {_toml_value(value)}\n" for key, value in values.items())
@@ -154,7 +162,7 @@ def _toml_value(value: object) -> str:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Bound at one time, so that they differ."""
+    """All bound at the same time, so that they differ."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:

@@ -1,13 +1,13 @@
 """Loads whose callers wait for a bounded time: ``soft_timeout`` and ``hard_timeout`` of ``get_or_load``.
 
-The load is not ended when its caller's time is over. It goes on under its lease and its token, and what it
-loads is stored. So a loader needs a time-out of its own: of the query, of the request.
+When its caller's time is over, the load goes on, with its lease and its token, and its value is stored. So a
+loader needs its own time-out, for the query or the request.
 
-A loader that blocks runs in a thread of its own under a copy of the caller's context, of which a process has
-`THREADS_MAX`; when all are taken, a caller waits for one. A load within such a thread does not wait for
-another: when none is free, it runs where it is. So threads that wait for threads cannot take them all. A load
-whose caller has no limit (``soft_timeout`` without an older value) needs no thread. A coroutine function runs
-in a task of its own.
+A blocking loader runs in its own thread, with a copy of the caller's context. A process has at most
+`THREADS_MAX` such threads; when all are in use, a caller waits for one. A load that is called inside such a
+thread does not wait for another thread: if none is free, it runs in the same one. So threads that wait for
+each other cannot use them all up. A load whose caller has no limit (``soft_timeout`` without an older value)
+needs no thread. A coroutine function runs in its own task.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from cachee_shm.errors import LoadTimeout
 from cachee_shm.loading import FRESH, MISS, Options, afill_missing, fill_missing, find
 from cachee_shm.many import Missing, afill_many, fill_many, looked_up
 from cachee_shm.segment import warn
-from cachee_shm.waiting import library
+from cachee_shm.waiting import is_without_threads, library
 
 if TYPE_CHECKING:
     from cachee_shm.segment import Segment
@@ -50,13 +50,13 @@ class Limits(NamedTuple):
     """Seconds."""
 
     soft: float | None
-    """For how long a caller waits that has an older value."""
+    """How long a caller waits if there is an older value."""
     hard: float | None
-    """For how long any caller waits."""
+    """How long any caller waits."""
 
     @classmethod
     def judged(cls, soft: Duration, hard: Duration) -> Limits | None:
-        """None where there is neither. ``ValueError`` for what is no time."""
+        """None if there is neither. ``ValueError`` for a value that is not a time."""
         if soft is None and hard is None:
             return None
         return cls(_seconds("soft_timeout", soft), _seconds("hard_timeout", hard))
@@ -170,7 +170,7 @@ def _has_value(segment: Segment, missing: list[Missing]) -> dict[Any, bool]:
 
 
 def _first(missing: list[Missing]) -> Any:
-    """What a warning names the load by."""
+    """The key that a warning names."""
     return missing[0].key if len(missing) == 1 else (missing[0].key, f"and {len(missing) - 1} more")
 
 
@@ -185,13 +185,14 @@ NOT_ENDED = (
     "again later, or give the loader's own query a time-out that is shorter."
 )
 NO_THREAD = (
-    "The load of {key!r} has not begun within {limit:g} s: all threads for loads with a time-out are taken. "
-    "Nothing was loaded. Try again later, or give the loaders' own queries a time-out that is shorter."
+    "The load of {key!r} has not begun within {limit:g} s: all threads for loads with a time-out are taken, "
+    "or this process can start no thread. Nothing was loaded. Try again later, or give the loaders' own "
+    "queries a time-out that is shorter."
 )
 
 
 def _run_within(segment: Segment, key: Any, limit: float | None, run: Callable[[], Any]) -> tuple[bool, Any]:
-    """Whether it ended in time, and what it returned; else what to say of that."""
+    """Whether it ended in time, and then what it returned, else a message."""
     if limit is None:
         return True, run()
     load = Load(segment, key, run)
@@ -205,7 +206,8 @@ def _run_within(segment: Segment, key: Any, limit: float | None, run: Callable[[
 def _instead(
     segment: Segment, key: str | bytes, options: Options, limits: Limits, had_value: bool, text: str
 ) -> Any:
-    """Of a load that takes too long: the older value, if it may be used and was not invalidated meanwhile."""
+    """For a load that takes too long: the older value, if it may be used and was not invalidated
+    meanwhile."""
     state, value = segment._find(key, False) if had_value else (MISS, None)
     if state == FRESH or (state != MISS and (limits.soft is not None or not options.raises)):
         return value
@@ -215,7 +217,7 @@ def _instead(
 def _require_asyncio() -> None:
     if library() != "asyncio":
         raise ValueError(
-            "soft_timeout and hard_timeout need asyncio: trio ends no caller whose task goes on. Nothing was "
+            "soft_timeout and hard_timeout need asyncio: in trio no caller ends before its task. Nothing was "
             "loaded. Leave them out, and set a time-out around the call (trio.fail_after)."
         )
 
@@ -229,7 +231,7 @@ def _require_no_transaction() -> None:
 
 
 class Load:
-    """A load in a thread of its own."""
+    """One load in its own thread."""
 
     def __init__(self, segment: Segment, key: str | bytes, run: Callable[[], Any]) -> None:
         self._segment, self._key, self._run = segment, key, run
@@ -239,7 +241,7 @@ class Load:
         self._error: BaseException | None = None
 
     def start(self, limit: float | None) -> bool:
-        """False: no thread was free in all that time."""
+        """False: no thread became free within the limit, or this process can start none."""
         slot = slots
         if not slot.acquire(timeout=0 if pooled.is_within else limit):
             return False
@@ -249,16 +251,18 @@ class Load:
         )
         try:
             thread.start()
-        except BaseException:
+        except BaseException as error:
             slot.release()
-            raise
+            if not is_without_threads(error):
+                raise
+            return False
         return True
 
     def ended_within(self, limit: float | None) -> bool:
         if self._ended.wait(limit):
             return True
         self._given_up = True
-        return self._ended.is_set()  # again: an error is the caller's, or is said in the log
+        return self._ended.is_set()  # asked again: an error goes either to the caller or to the log
 
     def result(self) -> Any:
         if self._error is not None:
@@ -269,7 +273,7 @@ class Load:
         pooled.is_within = True
         try:
             self._value = self._run()
-        except BaseException as error:  # it is the caller's, if that still waits
+        except BaseException as error:  # goes to the caller if it still waits, otherwise to the log
             self._error = error
         finally:
             slot.release()
@@ -280,7 +284,7 @@ class Load:
 
 class Pooled(threading.local):
     is_within = False
-    """Is this one of the threads for loads?"""
+    """Is the current thread one of those for loads?"""
 
 
 pooled = Pooled()
@@ -288,7 +292,7 @@ slots = threading.Semaphore(THREADS_MAX)
 
 
 def _in_a_forked_child() -> None:
-    """Its parent's threads are not there."""
+    """The parent's threads do not exist here."""
     global slots
     slots = threading.Semaphore(THREADS_MAX)
 
@@ -300,7 +304,7 @@ tasks: set[Any] = set()
 
 
 class Task:
-    """A load in a task of its own, which its caller's cancellation does not reach."""
+    """A load in its own task, which is not cancelled when its caller is."""
 
     def __init__(self, segment: Segment, key: str | bytes, run: Coroutine[Any, Any, Any]) -> None:
         import asyncio
@@ -313,7 +317,7 @@ class Task:
     async def ended_within(self, limit: float | None) -> bool:
         import asyncio
 
-        self._given_up = True  # also where this is cancelled
+        self._given_up = True  # also if this is cancelled
         done, _ = await asyncio.wait({self._task}, timeout=limit)
         self._given_up = not done
         return bool(done)

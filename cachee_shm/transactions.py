@@ -1,19 +1,19 @@
-"""Database transactions: within one, the cache is not the truth.
+"""Database transactions: what the cache does while one is open.
 
 From its first statement that may write, a transaction reads nothing from the cache and stores nothing in
 it, whatever the key. A row that it wrote, or a value that was made of one, must not be seen by others
-before the commit. What is set, deleted or invalidated meanwhile is announced when the transaction ends;
-what is set is deleted. A transaction that is rolled back announces too: that costs loads, but some changes
-outlive a rollback (DDL of MariaDB, tables without transactions, a COMMIT in SQL).
+before the commit. Keys that are set, deleted or invalidated meanwhile are announced when the transaction
+ends; a set becomes a delete. A transaction that is rolled back announces them too: that costs loads, but some
+changes outlive a rollback (DDL of MariaDB, tables without transactions, a COMMIT in SQL).
 
-Before that statement, a transaction reads as everybody does. What it loads is stored with the ring's
-position from before its snapshot: under REPEATABLE READ a row may be as old as the snapshot, however late
-it is asked for.
+Before that statement, a transaction reads the cache as usual. What it loads is stored with the ring's
+position from before its snapshot, because under REPEATABLE READ a row may be as old as the snapshot, however
+late it is read.
 
 **Unknown outcome.** A commit was sent, and its answer never came: a time-out, a lost connection, a death.
-What was invalidated is announced twice then, now and ``unknown_ttl`` later (30 s, an option of the
-namespace); what is loaded in between lives until then at most, on every host. A commit that takes effect
-later than that is not announced: its rows may be stale for the rest of their lifetime. So let the database
+Then the transaction's keys are announced twice, at once and ``unknown_ttl`` later (30 s, an option of the
+namespace); a value that any host loads in between lives until then at most. A commit that takes effect even
+later is not announced: its rows may be stale for the rest of their lifetime. So configure the database to
 give up sooner (PostgreSQL: ``tcp_user_timeout``, ``idle_in_transaction_session_timeout``; MariaDB:
 ``wait_timeout``).
 
@@ -24,8 +24,8 @@ Use ``cachee_shm.sqlalchemy`` or ``cachee_shm.django``, which call what is here.
         ...                                            # COMMIT
 
 Transactions are found by a context variable. So a transaction is known to the thread or task that ran its
-statements, and to the tasks that are begun there later. A load knows the statements of its loader, in
-whatever thread they run.
+statements, and to tasks that are started there later. A load knows the statements of its loader, in any
+thread.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from typing import TYPE_CHECKING
 
 from cachee_shm import _core
 from cachee_shm.errors import CacheeError
+from cachee_shm.gathering import running_loads
 from cachee_shm.segment import warn
 from cachee_shm.statements import is_read
 
@@ -49,20 +50,22 @@ __all__ = ["Transaction", "snapshot", "transaction"]
 if TYPE_CHECKING:
     Kept = tuple[Segment, int, bytes]  # kind and name
 KEY, TAG, ALL = 0, 1, 2  # kinds of what is kept, as in core/module_transactions.h
-DUES_MAX = 16  # of one transaction; a segment has places for 256, whose commits are under way at one time
-KEPT_MAX = 100_000  # of one transaction; beyond, everything is invalidated at its end
+DUES_MAX = 16  # of one transaction; a segment has room for 256, for all commits that are under way
+KEPT_MAX = 100_000  # of one transaction; beyond that, everything is invalidated at its end
 
 
 class Transaction(_core.Transaction):
     """One transaction of a database. Make it before the database begins its own.
 
-    It has to be told of its statements and its end. One that is dropped without its end has ended unknown.
+    Call its methods for each statement and for the end. If it is dropped without an end, its outcome is
+    unknown.
     """
 
     __slots__ = ("__weakref__", "_dues", "_kept", "pending", "tokens")
 
     def __init__(self, pending: Callable[[], bool] | None = None) -> None:
-        """``pending`` says whether there are changes that no statement has written yet, as in a session."""
+        """``pending`` returns whether there are changes that no statement has written yet, as in a
+        session."""
         self.tokens: dict[Segment, int] = _core.transaction_tokens()
         self.pending = pending
         self._kept: dict[Kept, int] = {}
@@ -70,29 +73,28 @@ class Transaction(_core.Transaction):
         self.join()
 
     def join(self) -> None:
-        """Say that what runs here belongs to this transaction. ``statement`` does so too."""
+        """Declare that this context belongs to the transaction. ``statement`` does so too."""
         there = here.get(())
         if self not in (each() for each in there):
             here.set((*(each for each in there if _is_open(each())), weakref.ref(self)))
-        running = _core.flight.get(None)
-        if running is not None:
+        for running in running_loads():
             running.saw(None if self.is_writing else self.tokens)
 
     def statement(self, sql: str | bytes) -> None:
-        """Say that this statement is about to run."""
+        """Call this before a statement runs."""
         if self.is_open and not self.is_writing and not is_read(sql):
             self._write()
         self.join()
 
     def may_write(self) -> None:
-        """Say that something else than a statement is about to write: COPY, a driver's own methods."""
+        """Call this before something other than a statement writes: COPY, a driver's own methods."""
         self._write()
         self.join()
 
     def committing(self) -> None:
-        """Its commit is about to be sent. What was invalidated is announced even if this process dies.
+        """Call this before its commit is sent. Its keys are then announced even if this process dies.
 
-        Beyond `DUES_MAX` invalidations, everything is announced then: the table of dues is small.
+        Beyond `DUES_MAX` keys, everything is announced instead, because the table of dues is small.
         """
         if self._wrote():
             kept = list(self._kept)
@@ -102,11 +104,11 @@ class Transaction(_core.Transaction):
                     self._dues[due] = segment._owe(kind, name)
 
     def committed(self) -> None:
-        """Its commit was confirmed: what was invalidated meanwhile is announced."""
+        """Its commit was confirmed: announce its keys."""
         self._over(_announce)
 
     def rolled_back(self) -> None:
-        """It was rolled back. What was invalidated is announced as after a commit."""
+        """It was rolled back: announce its keys as after a commit."""
         self._over(_announce)
 
     def ended_by(self, error: BaseException) -> None:
@@ -114,7 +116,7 @@ class Transaction(_core.Transaction):
         self._over(_announce if is_refusal(error) else _announce_twice)
 
     def unknown(self) -> None:
-        """Its commit was sent, and nobody knows whether it will take effect."""
+        """Its commit was sent, and it is unknown whether it will take effect."""
         self._over(_announce_twice)
 
     def _wrote(self) -> bool:
@@ -157,13 +159,13 @@ def _announce_twice(segment: Segment, kind: int, name: bytes) -> None:
 
 
 def _try(announce: Callable[[Segment, int, bytes], None], segment: Segment, kind: int, name: bytes) -> None:
-    """Outside of all transactions."""
+    """Announce outside of all transactions."""
     try:
         announce(segment, kind, name)
     except CacheeError as error:
         warn(
-            "namespace %s: what a transaction has invalidated could not be announced. Others may serve it "
-            "until its lifetime ends. Close a cache after its transactions: %s",
+            "namespace %s: keys that a transaction has invalidated could not be announced. Others may "
+            "serve them until their lifetimes end. Close a cache after its transactions: %s",
             segment.namespace,
             error,
         )
@@ -176,8 +178,8 @@ def _settle(segment: Segment, kind: int, name: bytes, intent: int) -> None:
 
 
 UNKNOWN_STATES = ("08", "40003", "57", "58", "XX")
-"""What an SQLSTATE begins with that does not say whether the commit has happened."""
-REFUSALS = range(1000, 2000)  # error numbers of MariaDB's server; those above are its clients'
+"""Beginnings of SQLSTATEs that do not say whether the commit has happened."""
+REFUSALS = range(1000, 2000)  # error numbers of MariaDB's server; higher ones are its clients'
 SHUTDOWNS = (
     1053,
     1077,
@@ -188,7 +190,7 @@ SHUTDOWNS = (
     1161,
     1184,
     1317,
-)  # but for these: it was going, or was interrupted
+)  # except these: the server was shutting down, or the commit was interrupted
 
 
 def is_refusal(error: BaseException) -> bool:
@@ -216,12 +218,13 @@ def _open() -> list[Transaction]:
 
 
 def _hides() -> bool:
-    """Whether a read of here has to miss."""
+    """Whether a read in this context must miss."""
     return any(each.is_writing for each in _open())
 
 
 def _keeps(segment: Segment, kind: int, name: bytes) -> bool:
-    """Whether an invalidation waits for a transaction's end. One that has not written yet repeats it then."""
+    """Whether an invalidation waits for a transaction's end. A transaction that has not written yet repeats
+    it at its end."""
     transactions = _open()
     waits = any(each.is_writing for each in transactions)
     for each in transactions:
@@ -231,7 +234,8 @@ def _keeps(segment: Segment, kind: int, name: bytes) -> bool:
 
 
 def snapshot(segment: Segment) -> int | bool | None:
-    """The token of a load that runs here; None: the one of now; False: it must not be stored."""
+    """The token for a load in this context; None: the current position; False: the value must not be
+    stored."""
     oldest: int | None = None
     for each in _open():
         token = each.tokens.get(segment)

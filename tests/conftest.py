@@ -1,4 +1,5 @@
-"""What all tests share: how many examples the generated ones try, and segments that nobody else has."""
+"""What all tests share: how many examples the generated tests try, and fixtures with segments of their
+own."""
 
 import os
 import re
@@ -25,7 +26,7 @@ settings.register_profile(
 settings.load_profile("cachee")
 
 
-# What a user or a CI has set for a terminal is not for the programs whose words a test reads.
+# Tests read the output of programs, so a user's or a CI's settings for terminals must not change it.
 for name in ("COLUMNS", "FORCE_COLOR", "PY_COLORS", "PYTEST_ADDOPTS"):
     os.environ.pop(name, None)
 

@@ -1,11 +1,11 @@
-"""What this machine can: the one place that decides which tests are skipped here, and under which name.
+"""What this machine can do: the one place that decides which tests are skipped here, and for which need.
 
-A test names what it needs: `@pytest.mark.needs("message queues")`. It is skipped where this machine lacks
-that. A helper that finds out later calls `require`. Each need is tried, once, when a test first asks for it.
-Being root says nothing, since root in a container may lack any right.
+A test names what it needs: `@pytest.mark.needs("message queues")`. It is skipped if this machine lacks that.
+A helper that finds out later calls `require`. Each need is tried out once, when a test first asks for it.
+Being root proves nothing, because root in a container may lack any right.
 
-Each need is of one kind. PACKAGE: `.ci/run` installs it or sets it. RIGHT: a container or an ordinary user
-may lack it. GIVEN: this machine, this Python or this checkout has it or not, and nobody can add it.
+Each need has a kind. PACKAGE: `.ci/run` installs it or sets it. RIGHT: a container or an ordinary user may
+lack it. GIVEN: this machine, this Python or this checkout has it or not, and no installation adds it.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def need(name: str, kind: Kind) -> Callable[[Callable[[], str]], Callable[[], st
 
 
 def why_missing(name: str) -> str:
-    """Why this machine lacks `name`, in one line that begins with "no" and the name; "" where it has it."""
+    """Why this machine lacks `name`, in one line that begins with "no" and the name; "" if it has it."""
     why = NEEDS[name].why_missing()
     return f"no {name}: {why}" if why else ""
 
@@ -93,7 +93,7 @@ def kind_of(reason: str) -> Kind | None:
 
 
 def _in_a_child(act: Callable[[], object]) -> str:
-    """What the act says that was tried in a forked child; "" when it could be done."""
+    """Try an act in a forked child. Returns why it failed; "" if it could be done."""
     came, say = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -140,6 +140,22 @@ def _mount_namespaces() -> str:
     return _run("unshare", "--mount", "mount", "-t", "tmpfs", "tmpfs", "/dev/shm")
 
 
+@need("control groups", Kind.RIGHT)
+def _control_groups() -> str:
+    """Of memory, in version 1."""
+    with open("/proc/self/cgroup", encoding="utf-8") as file:
+        own = [line.rstrip("\n").split(":")[2] for line in file if ":memory:" in line]
+    if not own:
+        return "there is no controller of memory of version 1"
+    folder = f"/sys/fs/cgroup/memory{own[0]}/cachee-probe-{os.getpid()}"
+    try:
+        os.mkdir(folder)
+        os.rmdir(folder)
+    except OSError as error:
+        return str(error)
+    return ""
+
+
 @need("time namespaces", Kind.RIGHT)
 def _time_namespaces() -> str:
     return "" if can_suspend() else "this user may not make them, or this kernel has none"
@@ -153,6 +169,18 @@ def _ipc_namespaces() -> str:
 @need("network namespaces", Kind.RIGHT)
 def _network_namespaces() -> str:
     return namespaces.missing()
+
+
+@need("systemd as process 1", Kind.RIGHT)
+def _systemd_as_process_1() -> str:
+    """Namespaces, an overlay of the machine's files, a tree of control groups (tests/bridge/booted.py)."""
+    act = (
+        "at=$(mktemp -d); mount -t tmpfs tmpfs $at; cd $at; mkdir upper work root groups; "
+        "mount -t overlay overlay -o lowerdir=/,upperdir=upper,workdir=work root; "
+        "mount -t cgroup2 cgroup2 groups; rmdir $(mktemp -d groups/cachee-probe-XXXXXX); "
+        "umount root groups; cd /; umount $at; rmdir $at"
+    )
+    return _run("unshare", "--mount", "--pid", "--ipc", "--uts", "--net", "--fork", "sh", "-ec", act)
 
 
 @need("filters of system calls", Kind.RIGHT)
@@ -209,12 +237,47 @@ def _valgrind() -> str:
     return _command("valgrind", "valgrind")
 
 
+@need("systemd", Kind.PACKAGE)
+def _systemd() -> str:
+    return _command("systemd-analyze", "systemd")
+
+
+@need("kubectl", Kind.PACKAGE)
+def _kubectl() -> str:
+    return _command("kubectl", "kubernetes-client")
+
+
+@need("schemas of Kubernetes", Kind.PACKAGE)
+def _schemas_of_kubernetes() -> str:
+    return _modules("kubernetes_validate")
+
+
+@need("tools of a release", Kind.PACKAGE)
+def _tools_of_a_release() -> str:
+    return _modules("auditwheel", "build", "mesonpy") or _command("make", "make")
+
+
+@need("zsh", Kind.PACKAGE)
+def _zsh() -> str:
+    return _command("zsh", "zsh")
+
+
+@need("fish", Kind.PACKAGE)
+def _fish() -> str:
+    return _command("fish", "fish")
+
+
 @need("OpenSSL 3", Kind.PACKAGE)
 def _openssl() -> str:
     if why := _command("openssl", "openssl"):
         return why
     version = subprocess.check_output(["openssl", "version"], text=True)
     return "" if version.startswith("OpenSSL 3") else f"it is {version.strip()}"
+
+
+@need("musl", Kind.PACKAGE)
+def _musl() -> str:
+    return _command("musl-gcc", "musl-tools")
 
 
 @need("aarch64", Kind.PACKAGE)
@@ -271,6 +334,13 @@ def _frameworks() -> str:
     )
 
 
+@need("opentelemetry", Kind.PACKAGE)
+def _opentelemetry() -> str:
+    has_api = importlib.util.find_spec("opentelemetry") is not None
+    has_sdk = has_api and importlib.util.find_spec("opentelemetry.sdk") is not None
+    return "" if has_sdk else "pip install opentelemetry-sdk"
+
+
 @need("rival", Kind.PACKAGE)
 def _rival() -> str:
     return ""  # each says by itself what it misses: see `skip`
@@ -284,6 +354,16 @@ def _long_benches() -> str:
 @need("Chromium", Kind.PACKAGE)
 def _chromium() -> str:
     return _command("chromium", "chromium")
+
+
+@need("axe-core", Kind.PACKAGE)
+def _axe_core() -> str:
+    return _command("npm", "npm")  # axe.py asks npm for it: see `skip`
+
+
+@need("Prometheus", Kind.PACKAGE)
+def _prometheus() -> str:
+    return _command("promtool", "prometheus") or _command("amtool", "prometheus-alertmanager")
 
 
 @need("what is migrated from", Kind.PACKAGE)

@@ -1,4 +1,5 @@
-"""What a machine lacks is skipped by name, and is a failure only where it could have been brought."""
+"""A test whose need the machine lacks is skipped by name. That is a failure only if the need could be
+installed."""
 
 import os
 import re
@@ -48,9 +49,19 @@ def test_each_need_is_found_out_without_an_error_and_a_skip_has_its_kind():
     assert machine.kind_of("whatever else") is None
 
 
+def test_several_processes_that_ask_at_once_are_told_the_same():
+    """Test processes do so. A probe that makes a thing of a fixed name fails while another has it."""
+    missing = "[name for name, need in NEEDS.items() if need.kind is Kind.RIGHT and need.why_missing()]"
+    ask = f"from tests.machine import NEEDS, Kind; print({missing})"
+    command = [sys.executable, "-c", ask]
+    together = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(12)]
+    assert len({process.communicate()[0] for process in together}) == 1
+
+
 def test_ci_brings_what_is_a_package():
     script = (ROOT / ".ci" / "run").read_text()
     of_python = {"rival", "released source", "long benches", "Django", "SQLAlchemy", "frameworks"}
+    of_python |= {"opentelemetry", "schemas of Kubernetes", "tools of a release"}
     named = {name for name, need in NEEDS.items() if need.kind is Kind.PACKAGE} - of_python
     brought = {
         "C compiler": "gcc",
@@ -58,7 +69,11 @@ def test_ci_brings_what_is_a_package():
         "MariaDB": "mariadbd",
         "OpenSSL 3": "openssl",
         "PostgreSQL": "pg_config",
+        "Prometheus": "promtool",
         "aarch64": "qemu-aarch64",
+        "musl": "musl-gcc",
+        "axe-core": "npm",
+        "systemd": "systemd-analyze",
         "what is migrated from": "redis-server",
     }
     assert [name for name in named if not re.search(rf"^need {brought.get(name, name)} ", script, re.M)] == []

@@ -1,4 +1,4 @@
-"""The two Makefiles: what a kill, another compiler or a hand has left half made is made anew by itself.
+"""The two Makefiles: they build again what is incomplete, damaged, or from another compiler.
 
 The real Makefile is run, over a small extension instead of the core, with this checkout's .venv.
 """

@@ -1,4 +1,4 @@
-"""What the documents show is run: their Python in one session each, the configuration through the parser."""
+"""Runs what the documents show: the Python of each in one session, the configurations through the parser."""
 
 import pathlib
 import re
@@ -20,7 +20,7 @@ else:
 
 ROOT = pathlib.Path(__file__).parent.parent
 DOCUMENTS = ["README.md", "cachee_shm/README.md", "cachee_shm/VERBS.md", "cachee_shm/http/README.md"]
-LINKING = [*DOCUMENTS, "bench/README.md", "bridge/README.md"]
+LINKING = [*DOCUMENTS, "bench/README.md", "bridge/README.md", "cachee_shm/cli/README.md", "CHANGELOG.md"]
 
 
 def blocks(language: str, document: str) -> list[str]:

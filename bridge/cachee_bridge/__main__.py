@@ -1,4 +1,4 @@
-"""`cachee-bridge --config FILE [--check] [--print-config]`: the command.
+"""`cachee-bridge --config FILE [--check] [--print-config] [--log-format FORMAT]`: the command.
 
 Exit codes: 0 it was told to stop, or the check found no fault; 1 it cannot serve; 2 the configuration cannot
 be used; 3 this host has a bridge already.
@@ -16,7 +16,9 @@ from collections.abc import Mapping, Sequence
 
 import uvloop
 
-from cachee_bridge.daemon.daemon import Daemon, credentials_of, settings
+from cachee_bridge.daemon.daemon import Daemon
+from cachee_bridge.daemon.in_force import in_force
+from cachee_bridge.system import log_formats
 from cachee_bridge.system.logs import Lines, Mistakes
 from cachee_bridge.system.notify import Notifier
 from cachee_bridge.wire.frames import VERSION, VERSION_MIN
@@ -28,15 +30,18 @@ EXIT_FAILED = 1
 EXIT_CONFIG = 2
 EXIT_RUNNING = 3
 STDERR = 2
-SIZES = ("memory", "entry_size", "peer_budget", "compress", "near_cache")
+SIZES = ("memory", "entry_size", "peer_budget", "peer_fill_max", "compress", "near_cache")
 DURATIONS = (
     "default_ttl",
     "isolation_ttl",
     "unknown_ttl",
+    "origin_lag",
+    "peer_fill_wait",
     "heartbeat",
     "lost_after",
     "drain",
     "forget_after",
+    "check_every",
 )
 
 log = logging.getLogger("cachee_bridge")
@@ -46,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The process's exit code."""
     _hold_standard_descriptors()
     options = _parser().parse_args(arguments)
-    _log_to_stderr()
+    _log_to_stderr(options.log_format)
     if not (options.check or options.print_config):
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # "read the files again": they are read after this
     try:
@@ -54,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.print_config:
             print(as_toml(config))
         if options.check:
-            settings(config, credentials_of(config))
+            in_force(config)
             config.host.gid()
             hash_key(config, "any")
             print(f"{config.source}: no fault found")
@@ -73,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 async def _run(config: Config) -> None:
-    """What Python itself would write to sys.stderr goes to the log too, or it would wait for the reader."""
+    """Python's own messages for sys.stderr go to the log too, because writing them could block."""
     logging.captureWarnings(True)
     mistakes = Mistakes()
     sys.unraisablehook = lambda told: mistakes.tell(
@@ -91,28 +96,29 @@ def _parser() -> argparse.ArgumentParser:
     )
     version = f"cachee-bridge {__version__} (segment layout {_core.LAYOUT}, wire {VERSION_MIN} to {VERSION})"
     parser.add_argument("--version", action="version", version=version)
-    parser.add_argument("--check", action="store_true", help="judge the configuration and exit")
-    parser.add_argument("--print-config", action="store_true", help="print it with its defaults and exit")
+    parser.add_argument("--check", action="store_true", help="check the configuration and exit")
+    parser.add_argument(
+        "--print-config", action="store_true", help="print the configuration with its defaults and exit"
+    )
+    told = "format of the log; default: json if systemd's journal reads it, else text"
+    parser.add_argument("--log-format", choices=log_formats.FORMATS, default="auto", help=told)
     return parser
 
 
 def _hold_standard_descriptors() -> None:
-    """Whoever starts the bridge may have closed 0, 1 or 2. The next file or socket would get that number, and
-    the lines of the log would be written into it."""
+    """Descriptors 0, 1 or 2 may be closed. The next file or socket would get that number, and lines of the
+    log would be written into it."""
     with contextlib.suppress(OSError):
         while (descriptor := os.open(os.devnull, os.O_RDWR)) <= STDERR:
             pass
         os.close(descriptor)
 
 
-def _log_to_stderr() -> None:
-    """One line per event; the journal puts its own time to each."""
-    stamp = "" if "JOURNAL_STREAM" in os.environ else "%(asctime)s "
-    logging.basicConfig(
-        handlers=[Lines(STDERR)],
-        level=logging.INFO,
-        format=f"{stamp}cachee-bridge %(levelname)s: %(message)s",
-    )
+def _log_to_stderr(log_format: str) -> None:
+    """One line per event."""
+    handler = Lines(STDERR)
+    handler.setFormatter(log_formats.chosen(log_format, STDERR, os.environ))
+    logging.basicConfig(handlers=[handler], level=logging.INFO)
 
 
 def _give_up(error: CacheeError, code: int) -> int:
@@ -121,7 +127,7 @@ def _give_up(error: CacheeError, code: int) -> int:
 
 
 def as_toml(config: Config) -> str:
-    """The configuration as a file that says the same, with what was left out filled in."""
+    """The configuration as a file, with all defaults filled in."""
     tables: dict[str, Mapping[str, object]] = {"host": config.host.model_dump(exclude_none=True)}
     if config.defaults is not None:
         tables["defaults"] = config.defaults.model_dump()

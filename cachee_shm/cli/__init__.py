@@ -1,4 +1,5 @@
-"""The commands of ``cachee``: ``main`` parses and runs them; the other files are one, or a family, each."""
+"""The commands of ``cachee``. ``main`` parses and runs them; each other file is a command or a few of
+them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""``cachee init``: a first configuration with its secret and its hash key, never over an existing file."""
+"""``cachee init``: writes a first configuration, a secret and a hash key; never over an existing file.
+
+It asks no questions. It finds out itself whether the group `cachee` exists, how much memory /dev/shm has room
+for, and whether this machine is among the named peers.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +12,16 @@ import json
 import os
 import pwd
 import secrets
+import shutil
+import socket
 
+from cachee_shm.cli.addresses import is_own
+from cachee_shm.config import MEMORY_BYTES_MIN, loads, split_address
 from cachee_shm.errors import CacheeError, ConfigError
+from cachee_shm.segment import SHARED_MEMORY
 
 KEY_BYTES = 32
+MEMORY_BYTES = 256 << 20
 BRIDGE_USER = "cachee"
 
 TEMPLATE = """\
@@ -23,7 +33,7 @@ TEMPLATE = """\
 hash_key_file = "hash.key"      # the same on every host; every process that attaches reads it
 
 [defaults]                      # what a namespace gets unless it says otherwise
-memory = "256MiB"               # all of it: values, index, fences, ring
+{memory}# all of it: values, index, fences, ring
 default_ttl = "5min"            # "never" keeps an entry until it is evicted
 isolation_ttl = "10s"           # an entry's longest life while this host is cut off
 
@@ -49,11 +59,12 @@ NO_BRIDGE = """\
 
 
 def init(options: argparse.Namespace) -> int:
-    """Write what is missing of the three files and say so; 0 also when all of them were there."""
+    """Write those of the three files that are missing, and print which; 0 also if all were there."""
     path = os.path.abspath(options.path)
     folder = os.path.dirname(path)
-    gid = _gid(options.group)
-    text = _configuration(options.group, options.peers)
+    group = options.group or _found_group()
+    gid = _gid(group)
+    text = _configuration(group, options.peers, _memory_bytes())
     _check(text, path)
     try:
         os.makedirs(folder, exist_ok=True)
@@ -67,7 +78,36 @@ def init(options: argparse.Namespace) -> int:
     print("Copy all three to the other hosts as they are, with their owners and modes.")
     if gid is None:
         print(f"Without --group, only user {os.geteuid()} can attach: nobody else reads the hash key.")
+    elif options.group is None:
+        print(f"Members of group {group}, which this machine has, can attach (--group names another).")
+    if options.peers and not any(map(_is_here, options.peers)):
+        print(f"None of the peers is this machine ({socket.gethostname()}): is its own address missing?")
+    if options.peers:
+        print(f"Then, on each host: cachee-bridge --config {path}   and: cachee doctor")
     return 0
+
+
+def _found_group() -> str | None:
+    """The group `cachee`, if this machine has it. No other group is guessed."""
+    try:
+        return grp.getgrnam(BRIDGE_USER).gr_name
+    except KeyError:
+        return None
+
+
+def _memory_bytes() -> int:
+    """Memory of a namespace: MEMORY_BYTES, or less if half of /dev/shm is less (64 MiB in a container)."""
+    half = shutil.disk_usage(SHARED_MEMORY).total // 2
+    return max(MEMORY_BYTES_MIN, min(MEMORY_BYTES, 1 << half.bit_length() - 1))
+
+
+def _is_here(peer: str) -> bool:
+    """Whether the address leads to this machine. True also if the name cannot be resolved now."""
+    try:
+        found = socket.getaddrinfo(split_address(peer)[0], None, type=socket.SOCK_DGRAM)
+    except OSError:
+        return True
+    return any(is_own(family, str(address[0])) for family, _, _, _, address in found)
 
 
 def _gid(group: str | None) -> int | None:
@@ -81,9 +121,10 @@ def _gid(group: str | None) -> int | None:
 
 
 def _bridge_uid() -> int | None:
-    """The user that the bridge's systemd unit names; only root can give files to another user.
+    """The user that the bridge's systemd unit names. None if this is not root, which alone can give files
+    away.
 
-    Never the user of the group's name: that may be the workers' (www-data), who must not read the secret.
+    Not the user with the group's name: that may be the workers' (www-data), who must not read the secret.
     """
     try:
         return pwd.getpwnam(BRIDGE_USER).pw_uid if os.geteuid() == 0 else None
@@ -95,23 +136,25 @@ def _key() -> str:
     return secrets.token_hex(KEY_BYTES) + "\n"
 
 
-def _configuration(group: str | None, peers: list[str]) -> str:
+def _configuration(group: str | None, peers: list[str], memory_bytes: int) -> str:
     named = f"group = {json.dumps(group)}" if group else '# group = "cachee"'
     bridge = BRIDGE.format(peers=", ".join(map(json.dumps, peers))) if peers else NO_BRIDGE
+    memory = f'memory = "{memory_bytes >> 20}MiB"'
     return TEMPLATE.format(
-        group=f"{named:<32}# segments are 0660 to this group; without it 0600", bridge=bridge
+        group=f"{named:<32}# segments are 0660 to this group; without it 0600",
+        memory=f"{memory:<32}",
+        bridge=bridge,
     )
 
 
 def _check(text: str, path: str) -> None:
-    """``ConfigError`` if what was asked for (peers) makes no configuration that could be read again."""
-    from cachee_shm import config
-
-    config.loads(text.encode(), path)
+    """``ConfigError`` if the configuration with these options (peers) would not be accepted."""
+    loads(text.encode(), path)
 
 
 def _write(path: str, text: str, mode: int, uid: int | None = None, gid: int | None = None) -> None:
-    """Made complete under another name, then linked: nobody reads half of it, no existing file is touched."""
+    """Write the file under another name, then link it: no process reads half of it, and an existing file is
+    kept."""
     draft = f"{path}.{os.getpid()}.new"
     handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     try:

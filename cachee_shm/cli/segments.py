@@ -1,6 +1,7 @@
-"""``cachee segment ls`` and ``rm``: the shared memory of this machine, of every host and build.
+"""``cachee segment ls`` and ``rm``: the segments of this machine, of every host name and build.
 
-Neither attaches, nor reads what is in a file: who is attached holds a lock on a byte of it.
+Neither command attaches or reads what is in a file. Each attached process holds a lock on a byte of the file,
+so the locks show how many there are.
 """
 
 from __future__ import annotations
@@ -8,22 +9,24 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
+import json
 import os
 import pwd
 import re
 import stat
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cachee_shm import _core
 from cachee_shm.attaching import host_of
+from cachee_shm.cli.existing import FLOCK, SLOTS_MAX
+from cachee_shm.cli.terminal import table
 from cachee_shm.errors import AccessDenied, SegmentError
-from cachee_shm.segment import SHARED_MEMORY
+from cachee_shm.segment import SHARED_MEMORY, boot_file
 
 NAME = re.compile(r"cachee\.(?P<host>[A-Za-z0-9._-]+)\.(?P<namespace>[A-Za-z0-9_-]+)\.(?P<layout>[0-9]+)")
-FLOCK = struct.Struct("hhqqi4x")  # struct flock: type, whence, start, length, pid
-SLOTS_MAX = 4096  # of a roster, in any layout
+
+
 MIB = 1 << 20
 
 
@@ -46,29 +49,42 @@ class Found:
 
 
 def list_all(options: argparse.Namespace) -> int:
-    """Print every segment of the machine, a line each; 1 when there is none."""
+    """Print every segment of the machine, one a line; 1 if there is none."""
+    every = sorted(found_segments(), key=lambda found: found.name)
+    if options.json:
+        print(json.dumps({"segments": [_row(found) for found in every]}))
+        return 0 if every else 1
     rows = [
         (f"/{found.name}", f"{found.size / MIB:.0f} MiB", _user(found.uid), _attached(found))
-        for found in sorted(_segments(), key=lambda found: found.name)
+        for found in every
     ]
     if not rows:
         print("no segment on this machine")
         return 1
-    rows.insert(0, ("NAME", "SIZE", "USER", "ATTACHED"))
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    for name, size, user, attached in rows:
-        print(f"{name:<{widths[0]}}  {size:>{widths[1]}}  {user:<{widths[2]}}  {attached}")
+    print(*table([("NAME", "SIZE", "USER", "ATTACHED"), *rows], {1}), sep="\n")
     return 0
 
 
+def _row(found: Found) -> dict[str, object]:
+    """The row for programs. "used" is null if this user may not open the file."""
+    used: bool | None
+    try:
+        used = is_in_use(found) if stat.S_ISREG(found.mode) else None
+    except OSError:
+        used = None
+    keys = ("host", "namespace", "layout", "size", "uid")
+    return {"name": f"/{found.name}", **{key: getattr(found, key) for key in keys}, "used": used}
+
+
 def remove(options: argparse.Namespace) -> int:
-    """Remove the named segments; 1 when one is not there, ``SegmentError`` when one is in use."""
-    existing = {found.name: found for found in _segments()}
+    """Remove the named segments; 1 if one does not exist, ``SegmentError`` if one is in use."""
+    existing = {found.name: found for found in found_segments()}
     missing = []
     for name in options.names:
         found = _named(name, existing, options.config)
         for one in found:
             _remove(one, options.force)
+            _end_boot(one.host)
         if not found:
             missing.append(name)
     for name in missing:
@@ -77,7 +93,7 @@ def remove(options: argparse.Namespace) -> int:
 
 
 def _named(name: str, existing: dict[str, Found], config: str | None) -> list[Found]:
-    """The segment of this name; or, of a namespace's name, all that this host has, in any layout."""
+    """The segment of this name, or all segments of this host for a namespace of this name, in any layout."""
     if name.lstrip("/") in existing:
         return [existing[name.lstrip("/")]]
     if "/" in name or "." in name:
@@ -86,7 +102,8 @@ def _named(name: str, existing: dict[str, Found], config: str | None) -> list[Fo
     return [found for found in existing.values() if (found.host, found.namespace) == (host, name)]
 
 
-def _segments() -> Iterator[Found]:
+def found_segments() -> Iterator[Found]:
+    """Every segment of this machine, of any host name, user and layout."""
     with os.scandir(SHARED_MEMORY) as entries:
         for entry in entries:
             match = NAME.fullmatch(entry.name)
@@ -107,23 +124,32 @@ def _segments() -> Iterator[Found]:
 
 def _remove(found: Found, force: bool) -> None:
     try:
-        if not force and _in_use(found):
+        if not force and stat.S_ISREG(found.mode) and is_in_use(found):
             raise SegmentError(
                 f"/{found.name} is in use; it was not removed. Stop its processes first, or use "
                 "--force: they then go on with a new, empty one."
             )
-        os.unlink(found.path)
+        (os.rmdir if stat.S_ISDIR(found.mode) else os.unlink)(found.path)
     except PermissionError as error:
         raise AccessDenied(
             f"/{found.name} was not removed: {error.strerror}; it is {_user(found.uid)}'s"
         ) from None
     except FileNotFoundError:
         pass
+    except OSError as error:  # a folder that is not empty
+        raise SegmentError(f"/{found.name} was not removed: {error.strerror}; look into it first") from None
     print(f"removed /{found.name}")
 
 
-def _in_use(found: Found) -> bool:
-    """Whether anybody is attached, in any layout."""
+def _end_boot(host: str) -> None:
+    """Peers may not have heard of all that was written to the segment: they are told that it is gone when the
+    host's bridge starts the next time."""
+    with contextlib.suppress(OSError):
+        os.unlink(boot_file(host))
+
+
+def is_in_use(found: Found) -> bool:
+    """Whether any process is attached; works for any layout."""
     with _opened(found) as fd:
         return _locked(fd, _core.LOCK_BASE, _core.LOCK_SLOTS + SLOTS_MAX) > 0
 
@@ -138,7 +164,8 @@ def _opened(found: Found) -> Iterator[int]:
 
 
 def _locked(fd: int, start: int, length: int) -> int:
-    """How many bytes of the range are locked; the kernel tells of a range only whether any is."""
+    """How many bytes of the range are locked. The kernel only says whether a range has a lock, so the range
+    is halved again and again."""
     asked = FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, start, length, 0)
     if FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_OFD_GETLK, asked))[0] == fcntl.F_UNLCK:
         return 0
@@ -151,7 +178,7 @@ def _attached(found: Found) -> str:
         return "? (not a regular file)"
     try:
         if found.layout != _core.LAYOUT:
-            who = f"{'yes' if _in_use(found) else 'nobody'} (layout {found.layout}: another build)"
+            who = f"{'yes' if is_in_use(found) else 'nobody'} (layout {found.layout}: another build)"
         else:
             who = _members(found)
     except OSError as error:

@@ -1,7 +1,8 @@
 /* atomics.h - the only file that names memory orders.
  *
- * Everything that two processes may touch at once goes through a function of this file, so a reader can check
- * the whole core's concurrency by looking up the pairings below, and ThreadSanitizer sees every access.
+ * Every access to memory that two processes may use at the same time goes through a function of this file.
+ * So a reader can check the concurrency of the whole core by the pairings below, and ThreadSanitizer sees
+ * every access.
  *
  *   pairing    first what, then what
  *              written by -> read by
@@ -42,10 +43,17 @@
  *              lease_waits -> lease_chain_follow
  *   LOCK       a claim of a name, then other claims of it
  *              lock_try_at -> lock_look
+ *   MAIL       an order, then the mailbox's tail
+ *              prewarm_put -> prewarm_take
+ *   JOURNAL    a row or a name, then its stamp
+ *              journal_put -> journal_get
+ *   ARMED      an armed key, then journal_interest
+ *              journal_settle -> journal_armed_classes
  *   PEERS      the peers, then bridge_until_ms
  *              peers_vouch -> peers_synced
  *
- * In five, each side must see what the other did. Both have a full fence between their store and their load:
+ * In five pairings, at least one of the two sides must see what the other did. Both have a full fence
+ * between their store and their load:
  *
  *   DEKKER     a publisher puts its word in, then reads the fences
  *              an event raises its fence, then reads the index words
@@ -53,13 +61,15 @@
  *              the bridge stores armed, then reads tail and sync_wanted
  *   LEFT       the bridge stores left, then counts the workers in the roster
  *              a worker joins the roster, then reads left
- *   LOCK       a process claims a place for a name, then looks what else stands of the name; so does another
- *   WAITS      a loader says which key it waits for, then follows what others wait for; so does each of them
+ *   LOCK       a process claims a place for a name, then looks for other claims of that name; each
+ *              competitor does the same
+ *   WAITS      a loader stores which key it waits for, then follows what others wait for; each of them does
+ *              the same
  *
- * tests/core/test_atomics.py holds the table to the sources.
+ * tests/core/test_atomics.py compares the table with the sources.
  *
- * Ordering on aarch64 is argued from these pairings; the torture programs ran there under emulation alone,
- * which does not reorder as such a machine may.
+ * Ordering on aarch64 follows from these pairings. The torture programs ran on aarch64 only under
+ * emulation, which does not reorder memory accesses as a real machine may.
  */
 #ifndef CACHEE_ATOMICS_H
 #define CACHEE_ATOMICS_H
@@ -69,11 +79,11 @@
 #include <stdint.h>
 #include <string.h>
 
-/* Which way a branch mostly goes: what it rarely runs is put out of the way. */
+/* The usual direction of a branch: the compiler moves the rare code out of the way. */
 #define LIKELY(condition) __builtin_expect((condition), 1)
 #define UNLIKELY(condition) __builtin_expect((condition), 0)
-/* A hit runs these; or it does not, and would save registers for them. The compiler, which counts callers,
- * guesses wrong. */
+/* ALWAYS_INLINE: a hit runs this. NEVER_INLINE: a hit does not run this, and would have to save registers
+ * for it. Left alone, the compiler decides by the number of callers, and decides wrongly. */
 #define ALWAYS_INLINE inline __attribute__((always_inline))
 #define NEVER_INLINE __attribute__((noinline))
 
@@ -145,19 +155,20 @@ static inline void fence_release(void) { atomic_thread_fence(memory_order_releas
 static inline void fence_seq_cst(void) { atomic_thread_fence(memory_order_seq_cst); }
 #endif
 
-/* A full fence where a read-modify-write of this thread has just passed: on x86-64 that was one already. */
+/* A full fence right after a read-modify-write of this thread, which on x86-64 was a full fence already. */
 #if defined(__x86_64__) && !defined(CACHEE_TSAN)
 static inline void fence_seq_cst_after_rmw(void) { atomic_signal_fence(memory_order_seq_cst); }
 #else
 static inline void fence_seq_cst_after_rmw(void) { fence_seq_cst(); }
 #endif
 
-/* A hint: this will be wanted soon. Its line may be far away, and so may the page table's that says where. */
+/* A hint that *p will be written soon: its cache line may be far away, and so may the page table entry for
+ * it. */
 static inline void prefetch_to_write(const void *p) { __builtin_prefetch(p, 1); }
 
-/* Raise *p to at least v. Late helpers may call it with an old v: then it does nothing. Each failed try means
- * that another process raised the word, to less than v: there are fewer of those than tries. False: the word
- * is not at v, because somebody keeps writing garbage into it. */
+/* Raise *p to at least v. A late helper may call it with an old v: then it does nothing. Each failed try
+ * means that another process has raised the word to less than v, and that happens fewer times than there
+ * are tries. False: the word is still below v, because something keeps writing garbage into it. */
 enum { RAISE_TRIES_MAX = 1 << 16 };
 static inline bool raise_max(a64 *p, uint64_t v)
 {
@@ -211,8 +222,8 @@ static inline bool cas128(pair128 *p, uint64_t old_meta, uint64_t old_hash, uint
 #endif
 }
 
-/* Fewer than 8 private bytes, as a word padded with zeros. A memcpy of unknown length is a call: these are
- * not. The loads overlap, so that there is one branch for most lengths. */
+/* Fewer than 8 private bytes, as a word padded with zeros. Unlike a memcpy of unknown length, this is not a
+ * function call. The loads overlap, so most lengths need one branch. */
 static inline uint64_t load_few(const unsigned char *p, size_t n)
 {
     if (n >= 4) {
@@ -224,8 +235,8 @@ static inline uint64_t load_few(const unsigned char *p, size_t n)
     return n ? p[0] | (uint64_t)p[n / 2] << 8 * (n / 2) | (uint64_t)p[n - 1] << 8 * (n - 1) : 0;
 }
 
-/* What of n bytes lies behind the last whole word, padded with zeros: if there is a whole word, by one
- * load. */
+/* The bytes after the last whole word of n bytes, padded with zeros. If there is a whole word, one load is
+ * enough. */
 static inline uint64_t load_tail(const unsigned char *bytes, size_t n)
 {
     uint64_t w;
@@ -253,7 +264,7 @@ static inline void store_tail(unsigned char *p, uint64_t w, size_t n)
 static inline void racing_read(void *private_dst, const a64 *shared, size_t bytes)
 {
     unsigned char *dst = private_dst;
-    /* atomic loads are not vectorised: unrolled by hand */
+    /* unrolled by hand, because compilers do not vectorise atomic loads */
     for (; bytes >= 32; bytes -= 32, shared += 4, dst += 32) {
         uint64_t w0 = load_relaxed(shared), w1 = load_relaxed(shared + 1);
         uint64_t w2 = load_relaxed(shared + 2), w3 = load_relaxed(shared + 3);

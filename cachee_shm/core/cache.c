@@ -1,13 +1,54 @@
-/* cache.c - get, set, delete, add, fill, touch. See cache.h. */
+/* cache.c - get, set, delete, add, fill, touch: the steps of each verb, in their order. See cache.h.
+ *
+ *   verb       steps
+ *   ---------  ---------------------------------------------------------------------------------------------
+ *   set        intent, room and bytes, record + fence, entry. If the entry is refused, older ones are removed
+ *   add        as set, but without an intent, and its record is no event. Repeated until the add has stored
+ *              its value or has seen another's
+ *   set, fenced (`writing`)  as set; the entry is refused if the key, a tag or a clear moved since the token
+ *   fill       room and bytes, entry under the token. No record and no intent: no other host is told
+ *   delete     intent, record + fence, remove what is older
+ *   tag, clear record + fence. Entries are refused by the fence when they are read
+ *   touch, incr, slide   room, a copy under the same version, one CAS. No record: no other host has a copy
+ *              of this entry, and a lifetime is each host's own
+ *
+ * Why in this order. Once the record is in the ring, every host will hear of the write, whatever happens to
+ * this process. The fence is raised before the ring's tail passes the record (ring.c). So a fill whose token
+ * was taken before the record is refused, and a fill whose token was taken after it is not. The entry comes
+ * last, because its version is the record's sequence.
+ *
+ * What a death leaves:
+ *
+ *   before the record       nothing but the intent. The sweep evicts and announces the key: one eviction too
+ *                           many, since the write may not have happened
+ *   between record and entry  the record is announced. Older values are refused by the fence, or the bridge
+ *                           removes them (relay_heal), or the next sweep does, because of the intent
+ *   after the entry         the write has happened; the intent costs one eviction
+ *
+ * Two hosts that store the same value must not evict each other's copy for ever. A set's record carries a
+ * digest of the value, and a host that holds the same bytes keeps them (relay.c). A set of a key that another
+ * host has written within the last second is announced and not stored (STORE_GUARDED), because its value may
+ * have been read from the origin before that write (ring.c, "The guard").
+ *
+ * A read trusts nothing that it has not compared. index_find gives an entry whose key is the caller's;
+ * cache_serves asks whether it may be served (fences, lifetime, isolation); the caller copies the value;
+ * cache_confirm compares the page word and the index word once more. Only then does the copy count.
+ *
+ * Garbage in a fence could refuse a key for ever, and garbage in the ring's words cannot be repaired in
+ * place. Both retire the segment: each process attaches to a new one, which begins empty.
+ */
 #include "cache.h"
 
+#include "arming.h"
+#include "lag.h"
+
 enum {
-    ADD_TRIES_MAX = 64, /* each means that another verb of this key got further */
+    ADD_TRIES_MAX = 64, /* each failed try means that another verb of this key succeeded */
 };
 
 #define NOW UINT64_MAX
 
-/* Ring corruption cannot be repaired in place: everybody re-attaches to a new segment. */
+/* A damaged ring or fence cannot be repaired in place: every process re-attaches to a new segment. */
 static enum store cache_retire(struct attachment *a)
 {
     count(a, STAT_CORRUPT, 1);
@@ -19,9 +60,10 @@ static void cache_slide(struct attachment *a, const struct entry_ref *e);
 
 /* ---- reading ---- */
 
-/* Served by the bridge of another layout? Then nothing is. Cut off from a source, and too old for that by the
- * policy? Flush: all from before it counts as evicted, also where the bridge is dead and evicts nothing.
- * Serve: it is only counted. */
+/* Must this entry not be served, because the host is isolated (serve_until_ms has passed)? SERVE_NOTHING: the
+ * bridge serves a segment of another layout, and nothing of this one may be served. Otherwise by policy. Cap:
+ * entries that are older than isolation_ttl are withheld. Flush: entries from before the isolation too, also
+ * if the bridge is dead and evicts nothing. Serve: entries that are too old are counted and served. */
 static NEVER_INLINE bool cache_withheld(struct attachment *a, const struct entry_ref *e, uint64_t now_ms,
                                         uint64_t until_ms)
 {
@@ -34,7 +76,10 @@ static NEVER_INLINE bool cache_withheld(struct attachment *a, const struct entry
     if (age_ms <= a->isolation_ttl_ms && !before)
         return false;
     count(a, STAT_ISOLATED, 1);
-    return a->on_isolation != ON_ISOLATION_SERVE;
+    if (a->on_isolation != ON_ISOLATION_SERVE)
+        return true;
+    journal_key(a, e->hash, JOURNAL_STALE_SERVED, WHY_ISOLATED, e->version >> 1);
+    return false;
 }
 
 static ALWAYS_INLINE enum finding cache_serves_by_age(struct attachment *a, const struct entry_ref *e)
@@ -57,8 +102,9 @@ static ALWAYS_INLINE enum finding cache_serves_by_age(struct attachment *a, cons
     return FOUND_NOTHING;
 }
 
-/* A fence of a range or a clear that is ahead of the tail is garbage, and would hide whatever is stored. */
-static void cache_doubt_fences(struct attachment *a, const struct entry_ref *e)
+/* A fence of a range or a clear that is ahead of the tail is garbage, and would hide whatever is stored. If
+ * there is one, retire the segment. */
+static void cache_check_fences(struct attachment *a, const struct entry_ref *e)
 {
     uint64_t clear = clear_of(a, entry_local(e)), range = range_fence_of(a, e->hash),
              newest = clear > range ? clear : range;
@@ -70,22 +116,34 @@ static ALWAYS_INLINE enum finding cache_serves(struct attachment *a, const struc
 {
     if (LIKELY(entry_valid(a, e)))
         return cache_serves_by_age(a, e);
-    cache_doubt_fences(a, e);
+    cache_check_fences(a, e);
     return FOUND_NOTHING;
 }
 
-/* A use of what was found. */
-static enum finding cache_used(struct attachment *a, const struct entry_ref *e, enum finding f)
+static NEVER_INLINE void cache_look_at_use(struct attachment *a, struct entry_ref *e)
 {
-    if (UNLIKELY(entry_slides(e)) && f == FOUND)
+    if (e->word & INDEX_ARMED)
+        arming_read(a, e);
+    if (entry_slides(e))
         cache_slide(a, e);
+}
+
+/* An entry was found and is about to be used: report an armed key, prolong a sliding lifetime. */
+static enum finding cache_used(struct attachment *a, struct entry_ref *e, enum finding f)
+{
+    if (UNLIKELY(entry_looked_at(e)) && f == FOUND)
+        cache_look_at_use(a, e);
     return f;
 }
 
 enum finding cache_find(struct attachment *a, uint64_t hash, const void *key, uint32_t key_bytes,
                         struct entry_ref *e)
 {
-    return index_find(a, hash, key, key_bytes, e) ? cache_used(a, e, cache_serves(a, e)) : FOUND_NOTHING;
+    enum finding f =
+        index_find(a, hash, key, key_bytes, e) ? cache_used(a, e, cache_serves(a, e)) : FOUND_NOTHING;
+    if (UNLIKELY(f == FOUND_NOTHING) && a->prewarm && !a->looks_ahead)
+        prewarm_missed(a, hash, clock_ms(a));
+    return f;
 }
 
 enum finding cache_find_again(struct attachment *a, struct entry_ref *e, bool *still)
@@ -100,75 +158,34 @@ bool cache_confirm(struct attachment *a, const struct entry_ref *e)
         count(a, STAT_RETRIES, 1);
         return false;
     }
-    policy_hit(e->word_at, e->word);
+    if (UNLIKELY(policy_hit(e->word_at, e->word)) && a->prewarm)
+        prewarm_hit(a, e->hash, clock_ms(a));
     return true;
 }
 
 void cache_drop_broken(struct attachment *a, const struct entry_ref *e)
 {
     bool whole = pages_hold_spans(a, e);
-    if (!whole && entry_confirm(e) && index_kill(e->word_at, e->word))
-        pages_note_dead(a, e);
-}
-
-/* ---- counting ---- */
-
-enum {
-    COUNT_BUCKETS_MAX = 1 << 14, /* 1 MiB of words */
-    COUNT_LOOKS_MAX = 1 << 12,   /* each may be a cache miss */
-};
-
-static bool cache_is_shown(uint64_t word) { return word && !(word & INDEX_PENDING); }
-
-static bool cache_is_readable(const struct attachment *a, uint64_t word, uint64_t now_ms)
-{
-    struct entry_ref e;
-    return entry_open(a, word, &e) && entry_valid(a, &e) &&
-           (!entry_expires_ms(&e) || now_ms < entry_expires_ms(&e) + entry_grace_ms(&e));
-}
-
-/* Of the words of every `stride`-th bucket, look at every `step`-th that is shown. */
-struct sample {
-    uint64_t shown, looks, readable;
-};
-
-static struct sample cache_sample(const struct attachment *a, uint64_t stride, uint64_t step, uint64_t now_ms)
-{
-    struct sample s = {0};
-    for (uint64_t bucket = 0; bucket < a->geo.bucket_count; bucket += stride) {
-        for (uint32_t i = 0; i < BUCKET_WORDS; i++) {
-            uint64_t word = load_relaxed(&a->index[bucket * BUCKET_WORDS + i]);
-            if (!cache_is_shown(word) || s.shown++ % step)
-                continue;
-            s.looks++;
-            s.readable += cache_is_readable(a, word, now_ms);
-        }
-    }
-    return s;
-}
-
-uint64_t cache_count(const struct attachment *a)
-{
-    uint64_t buckets = a->geo.bucket_count, stride = buckets / COUNT_BUCKETS_MAX + 1,
-             sampled = (buckets + stride - 1) / stride;
-    uint64_t shown = cache_sample(a, stride, UINT64_MAX, 0).shown;
-    struct sample s = cache_sample(a, stride, shown / COUNT_LOOKS_MAX + 1, clock_ms(a));
-    return s.looks ? s.shown * s.readable / s.looks * buckets / sampled : 0;
+    if (whole || !entry_confirm(e) || !index_kill(e->word_at, e->word))
+        return;
+    pages_note_dead(a, e);
+    journal_key(a, e->hash, JOURNAL_EVICTED, WHY_CAPACITY, 0);
 }
 
 /* ---- writing ---- */
 
-/* The entry gets its version, and counts from here on: readers may see it once a word points to it. */
+/* Give the entry its version and publish it. Readers may see it as soon as an index word points to it. */
 static enum publish cache_publish(struct attachment *a, const struct write *w, const struct place *at,
                                   uint64_t version, uint64_t now_ms)
 {
     store_relaxed(&page_at(a, at->page, at->off)[ENTRY_VERSION], version_word(version, w->key_bytes));
     pages_commit(a, at, write_bytes(w), 1, write_ends(w, now_ms));
-    return index_publish(a, at, w->hash, now_ms);
+    return index_publish(a, at, w->hash, now_ms, w->ahead);
 }
 
-/* A record's fence is raised before the tail passes it, and never further: one that is ahead of the tail is
- * garbage, and would refuse its keys for ever. Asked when something was refused. */
+/* Can a producer have written the fences that this write depends on? A fence is at most one record ahead of
+ * the tail. A fence further ahead is garbage, and would refuse its keys for ever. Checked when a value was
+ * refused. */
 static bool cache_fences_believable(const struct attachment *a, const struct write *w)
 {
     uint64_t newest = fence_of(a, w->hash), clear = clear_of(a, w->local);
@@ -197,7 +214,7 @@ static bool cache_too_large(const struct attachment *a, const struct write *w)
     return w->value_bytes > value_bytes_max(a);
 }
 
-/* What a write will touch is asked for while it makes room and copies. */
+/* Prefetch what the write will touch, so that it arrives while the write makes room and copies. */
 static void cache_prefetch(const struct attachment *a, uint64_t hash)
 {
     index_prefetch(a, hash);
@@ -205,7 +222,7 @@ static void cache_prefetch(const struct attachment *a, uint64_t hash)
     prefetch_to_write(own_bucket(a, hash));
 }
 
-/* `started_ms`: since when the value may be old, or NOW. */
+/* `started_ms`: when the value was loaded, or when its `writing` block began; NOW for a plain set. */
 static void cache_begin(struct attachment *a, struct announcement *n, struct write *w, uint64_t flags,
                         uint64_t started_ms)
 {
@@ -231,6 +248,13 @@ bool cache_orphaned(struct attachment *a)
     return cache_is_orphaned(a, a->wrote_ms);
 }
 
+/* Tell pre-warming that this host has written the key. Its outcome is known, and nothing is loaded ahead. */
+static void cache_note_written(struct attachment *a, uint64_t hash)
+{
+    if (UNLIKELY(a->prewarm != NULL))
+        prewarm_overwritten(a, hash, clock_ms(a));
+}
+
 /* If the segment has a successor, the caller repeats the write there. This is asked last: a writer that was
  * stopped in the middle of its verb must not be told that it has written. */
 static enum store cache_end(struct attachment *a, enum store result)
@@ -249,14 +273,14 @@ static bool cache_wide_moved_since(const struct attachment *a, const struct writ
     return moved;
 }
 
-/* What came between the look at the fences and our record would be older than the entry's version, so nothing
- * after this would refuse it. */
+/* Has anything moved between the look at the fences and our record at `s`? Such an event is older than the
+ * entry's version, so this is the last check that can refuse the value. */
 static bool cache_moved_meanwhile(const struct attachment *a, const struct announcement *n, uint64_t s)
 {
     return ring_conflict(a, n->w->hash, n->since, s - 1, false) || cache_wide_moved_since(a, n->w, n->token);
 }
 
-/* The record is in the ring; now the entry, unless something refuses it. */
+/* The record is in the ring. Publish the entry, unless something refuses it. */
 static enum store cache_store_entry(struct attachment *a, const struct announcement *n, uint64_t s)
 {
     if (n->w->store_nothing)
@@ -268,15 +292,33 @@ static enum store cache_store_entry(struct attachment *a, const struct announcem
     return cache_publish(a, n->w, &n->place, s << 1, n->now_ms) == PUBLISH_OK ? STORED : STORE_LOST;
 }
 
-/* Record, then fence, then entry. Whatever is not stored still evicts what is older. */
+/* What became of a write, for the journal. */
+static NEVER_INLINE void cache_journal_write(struct attachment *a, const struct announcement *n,
+                                             enum store result, uint64_t s)
+{
+    static const enum journal_why of[] = {
+        [STORED] = WHY_NONE,         [STORE_LOST] = WHY_LOST,       [STORE_GUARDED] = WHY_GUARDED,
+        [STORE_NOTHING] = WHY_TTL_0, [STORE_NO_ROOM] = WHY_NO_ROOM, [STORE_CORRUPT] = WHY_LOST,
+    };
+    enum journal_why why = of[result];
+    if (result == STORED && n->w->local)
+        why = WHY_LOCAL;
+    journal_note(
+        a, &(struct journal_event){
+               .hash = n->w->hash, .kind = JOURNAL_WRITTEN, .why = why, .sequence = s, .digest = n->digest});
+    arming_stored(a, n->w->hash);
+}
+
+/* Record, then fence, then entry. A write that does not store its value still evicts older values. */
 static enum store cache_announce(struct attachment *a, struct announcement *n, enum record_kind kind)
 {
     bool is_event = kind != RECORD_ADD;
+    cache_note_written(a, n->w->hash);
     struct record r = {.hash = n->w->hash, .kind = kind, .own = !n->w->local, .digest = n->digest};
     if (n->w->local && is_event)
         r.kind = RECORD_LOCAL;
     if (r.kind == RECORD_GUARDED)
-        r.digest = ring_guard_bits(a, r.hash);
+        r.digest = ring_guarded_bits(a, r.hash, n->digest, n->now_ms);
     uint64_t s = ring_append(a, &r);
     if (s == RING_CORRUPT)
         return cache_end(a, cache_retire(a));
@@ -285,16 +327,25 @@ static enum store cache_announce(struct attachment *a, struct announcement *n, e
         return cache_end(a, cache_retire(a));
     if (result != STORED && is_event)
         index_kill_lower(a, n->w->hash, s << 1);
+    if (journal_may_want(a, n->w->hash))
+        cache_journal_write(a, n, result, s);
     return cache_end(a, result);
 }
 
-static enum store cache_counted(struct attachment *a, enum store result)
+/* Canaries are not counted. */
+static void cache_count_value(struct attachment *a, const struct write *w, enum statistic which)
+{
+    if (LIKELY(!hash_reserved(w->hash)))
+        count(a, which, 1);
+}
+
+static enum store cache_counted(struct attachment *a, const struct write *w, enum store result)
 {
     static const enum statistic of[] = {
         [STORED] = STAT_SETS,        [STORE_LOST] = STAT_SETS_LOST,  [STORE_GUARDED] = STAT_SETS_GUARDED,
         [STORE_NOTHING] = STAT_SETS, [STORE_NO_ROOM] = STAT_NO_ROOM, [STORE_CORRUPT] = STAT_CORRUPT,
     };
-    count(a, of[result], 1);
+    cache_count_value(a, w, of[result]);
     return result;
 }
 
@@ -304,12 +355,13 @@ enum store cache_set(struct attachment *a, struct write *w)
     if (cache_too_large(a, w))
         return STORE_TOO_LARGE;
     cache_begin(a, &n, w, 0, NOW);
-    bool guarded = a->has_bridge && !w->local && n.has_room && ring_guards(a, w->hash, n.digest, n.now_ms);
-    return cache_counted(a, cache_announce(a, &n, guarded ? RECORD_GUARDED : RECORD_SET));
+    bool guarded = a->has_bridge && !w->local && n.has_room && !hash_reserved(w->hash) &&
+                   ring_guards(a, w->hash, n.digest, n.now_ms);
+    return cache_counted(a, w, cache_announce(a, &n, guarded ? RECORD_GUARDED : RECORD_SET));
 }
 
-/* Would a get hit? What it would not serve (it expired, or the host is cut off, or spans of it have fallen
- * out) is removed: else it could stand against the add. */
+/* Would a get hit? An entry that a get would not serve (it has expired, the host is cut off, or some of its
+ * spans were evicted) is removed, because it could make index_publish refuse the add. */
 static bool cache_occupied(struct attachment *a, const struct write *w)
 {
     struct entry_ref e;
@@ -324,9 +376,9 @@ static bool cache_occupied(struct attachment *a, const struct write *w)
     return false;
 }
 
-/* An add that is withdrawn has lost to nobody yet: the set, fill or event that withdrew it may itself leave
- * nothing. It tries again, with a record of its own each time, until it has stored its value or has seen
- * another's. */
+/* If an add is withdrawn, no other value need be there: the set, fill or event that withdrew it may itself
+ * store nothing. So the add is repeated, each time with a record of its own, until it has stored its value or
+ * has seen another's. */
 enum store cache_add(struct attachment *a, struct write *w)
 {
     struct announcement n;
@@ -335,12 +387,12 @@ enum store cache_add(struct attachment *a, struct write *w)
         return STORE_TOO_LARGE;
     for (int tries = 0; result == STORE_LOST && tries < ADD_TRIES_MAX && !cache_occupied(a, w); tries++) {
         cache_begin(a, &n, w, ENTRY_ADD, NOW);
-        result = cache_counted(a, cache_announce(a, &n, RECORD_ADD));
+        result = cache_counted(a, w, cache_announce(a, &n, RECORD_ADD));
     }
     return result == STORE_LOST && cache_is_orphaned(a, clock_ms(a)) ? STORE_CORRUPT : result;
 }
 
-/* Has anything that counts for this write moved since the token? */
+/* Has the key, one of the tags, or a clear moved since the token? */
 static bool cache_moved_since(const struct attachment *a, const struct write *w, uint64_t token)
 {
     uint64_t fence = fence_of(a, w->hash);
@@ -356,14 +408,18 @@ enum store cache_set_fenced(struct attachment *a, struct write *w, uint64_t toke
     cache_begin(a, &n, w, 0, started_ms);
     n.fenced = true;
     n.token = token;
-    n.since = ring_tail(a); /* before the look: whatever comes after it is found in the ring */
+    n.since = ring_tail(a); /* read before the fences: later events are found by cache_moved_meanwhile */
     bool moved = token > n.since || cache_moved_since(a, w, token);
-    return cache_counted(a, cache_announce(a, &n, moved ? RECORD_GUARDED : RECORD_SET));
+    return cache_counted(a, w, cache_announce(a, &n, moved ? RECORD_GUARDED : RECORD_SET));
 }
 
-static enum store cache_refuse_fill(struct attachment *a, const struct write *w)
+static enum store cache_refuse_fill(struct attachment *a, const struct write *w, uint64_t token,
+                                    enum journal_why why)
 {
-    count(a, STAT_FILLS_REFUSED, 1);
+    if (w->ahead && a->prewarm)
+        prewarm_fail_fill(a, w->hash);
+    cache_count_value(a, w, STAT_FILLS_REFUSED);
+    journal_key(a, w->hash, JOURNAL_REFUSED, why, token);
     return cache_fences_believable(a, w) ? STORE_LOST : cache_retire(a);
 }
 
@@ -371,25 +427,38 @@ enum store cache_fill(struct attachment *a, struct write *w, uint64_t token, uin
 {
     struct place at;
     uint64_t now_ms = clock_ms(a);
+    if (a->prewarm && !w->ahead)
+        prewarm_demanded(a);
     if (cache_too_large(a, w))
         return STORE_TOO_LARGE;
     if (token > ring_tail(a) || fence_of(a, w->hash) > token)
-        return cache_refuse_fill(a, w);
+        return cache_refuse_fill(a, w, token, WHY_FENCE);
     uint64_t doubt_ms = doubt_until(a, w->hash);
     if (started_ms < doubt_ms && doubt_ms <= now_ms)
-        return cache_refuse_fill(a, w); /* read in the doubt, stored behind it: nothing would end it */
-    /* its last write may still happen: until it is announced again */
+        /* loaded while a write's outcome was unknown, and stored after that: nothing would end the value */
+        return cache_refuse_fill(a, w, token, WHY_UNKNOWN_OUTCOME);
+    /* While a write of the key may still happen, the value lives until that write is announced again */
+    uint64_t lag_ms = lag_end(a, w, started_ms, now_ms);
     w->last_ms = doubt_ms > now_ms ? doubt_ms : 0;
-    w->grace_ms = w->last_ms ? 0 : w->grace_ms;
+    w->last_ms = lag_ms && (!w->last_ms || lag_ms < w->last_ms) ? lag_ms : w->last_ms;
+    w->lags = lag_ms != 0;
+    w->grace_ms = w->last_ms ? 0 : w->grace_ms < LIFETIME_GRACE_BITS ? w->grace_ms : LIFETIME_GRACE_BITS;
+    w->in_main = w->ahead && a->prewarm && prewarm_was_in_main(a, w->hash);
     if (!write_reserve(a, w, &at, now_ms)) {
-        count(a, STAT_NO_ROOM, 1);
+        cache_count_value(a, w, STAT_NO_ROOM);
         return STORE_NO_ROOM;
     }
     write_put(a, w, &at, 0, started_ms, now_ms);
+    if (w->ahead && a->prewarm)
+        prewarm_begin_fill(a, w->hash);
     bool stored = cache_publish(a, w, &at, token << 1 | 1, now_ms) == PUBLISH_OK;
     if (!stored)
-        return cache_refuse_fill(a, w);
-    count(a, STAT_FILLS, 1);
+        return cache_refuse_fill(a, w, token, WHY_FENCE);
+    cache_count_value(a, w, STAT_FILLS);
+    if (journal_may_want(a, w->hash)) {
+        journal_key(a, w->hash, JOURNAL_FILLED, WHY_NONE, token);
+        arming_stored(a, w->hash);
+    }
     return STORED;
 }
 
@@ -398,6 +467,7 @@ enum store cache_fill(struct attachment *a, struct write *w, uint64_t token, uin
 static int cache_delete_by(struct attachment *a, const struct record *r)
 {
     store_release(&a->me->verb_hash, r->hash); /* INTENT */
+    cache_note_written(a, r->hash);
     uint64_t s = ring_append(a, r);
     if (s == RING_CORRUPT) {
         cache_end(a, cache_retire(a));
@@ -405,6 +475,11 @@ static int cache_delete_by(struct attachment *a, const struct record *r)
     }
     uint32_t killed = index_kill_lower(a, r->hash, s << 1);
     count(a, STAT_DELETES, 1);
+    journal_key(a, r->hash, JOURNAL_DELETED,
+                r->kind == RECORD_LOCAL       ? WHY_LOCAL
+                : r->digest == RECORD_UNKNOWN ? WHY_UNKNOWN_OUTCOME
+                                              : WHY_NONE,
+                s);
     return cache_end(a, STORED) == STORED ? killed > 0 : -1;
 }
 
@@ -429,6 +504,8 @@ static int cache_announce_wide(struct attachment *a, enum record_kind kind, uint
     uint64_t s = ring_append(a, &(struct record){.hash = hash, .kind = kind, .own = true});
     if (s == RING_CORRUPT)
         cache_retire(a);
+    else
+        journal_key(a, hash, JOURNAL_DELETED, kind == RECORD_TAG ? WHY_TAG : WHY_CLEAR, s);
     doorbell_ring(a);
     return s == RING_CORRUPT || cache_orphaned(a) ? -1 : 0;
 }
@@ -442,9 +519,9 @@ int cache_clear(struct attachment *a) { return cache_announce_wide(a, RECORD_CLE
  * have removed the original removes the copy. One CAS swaps them; it fails if anything has happened to the
  * key since it was found. */
 
-enum { CHANGE_TRIES_MAX = 1 << 12 /* each means that another's change succeeded */ };
+enum { CHANGE_TRIES_MAX = 1 << 12 /* each failed try means that another change succeeded */ };
 
-/* False: the page is another's by now. */
+/* False: the page was reused while it was copied, so the copy is garbage. */
 static bool cache_copy_to(struct attachment *a, const struct entry_ref *e, const struct place *at)
 {
     entry_copy(a, e, at);
@@ -461,27 +538,38 @@ static bool cache_swap_in(struct attachment *a, const struct entry_ref *e, const
     return swapped;
 }
 
+/* When an entry ends that gets this lifetime now. While a write with an unknown outcome may still happen, a
+ * loaded value may be the row from before that write, so its lifetime ends when that write is announced
+ * again (doubt.h). A value that a worker of this host set, local or not, is no copy of that row, and is not
+ * shortened. */
+static uint64_t cache_touched_ends(const struct attachment *a, const struct entry_ref *e, uint64_t ttl_ms,
+                                   uint64_t now_ms)
+{
+    uint64_t ends = ttl_ms == TOUCH_ENDS_NOW ? now_ms : ttl_ms ? now_ms + ttl_ms : 0;
+    return entry_is_fill(e) ? lag_touched(e, doubt_capped(a, e->hash, now_ms, ends)) : ends;
+}
+
 static bool cache_touch_copy(struct attachment *a, const struct entry_ref *e, const struct place *at,
                              uint64_t ttl_ms)
 {
     if (!cache_copy_to(a, e, at))
         return false;
     a64 *flags_at = &page_at(a, at->page, at->off)[ENTRY_EXPIRES_FLAGS];
-    uint64_t now_ms = clock_ms(a), ends = doubt_capped(a, e->hash, now_ms, ttl_ms ? now_ms + ttl_ms : 0),
-             expires = ends;
+    uint64_t now_ms = clock_ms(a), ends = cache_touched_ends(a, e, ttl_ms, now_ms), expires = ends;
     if (entry_slides(e)) {
         expires = !ends || now_ms + entry_period_ms(e) < ends ? now_ms + entry_period_ms(e) : ends;
         store_relaxed(&page_at(a, at->page, at->off)[ENTRY_HEADER_WORDS + 1], ends);
     }
     uint64_t kept = load_relaxed(flags_at) & (ENTRY_TYPE_BITS | ENTRY_LOCAL | ENTRY_ADD);
     store_relaxed(flags_at, kept | expires << ENTRY_EXPIRES_SHIFT |
-                                (uint64_t)write_ttl_class(ttl_ms) << ENTRY_TTL_CLASS_SHIFT);
+                                (uint64_t)write_ttl_class(ttl_ms == TOUCH_ENDS_NOW ? 1 : ttl_ms)
+                                    << ENTRY_TTL_CLASS_SHIFT);
     return cache_swap_in(a, e, at, expires ? expires + entry_grace_ms(e) : 0);
 }
 
-/* Whoever uses an entry in the last half of its period writes a copy that ends later; the first one's takes
- * its place. No other host is told: each counts its own uses. The time of the load and the end of the whole
- * lifetime stay as they are. */
+/* A use in the last half of the period replaces the entry by a copy that ends later. Of several processes
+ * that do so at once, the first succeeds. No other host is told, because each host counts its own uses. The
+ * time of the load and the end of the whole lifetime stay as they are. */
 static void cache_slide(struct attachment *a, const struct entry_ref *e)
 {
     struct place at;
@@ -521,7 +609,7 @@ int cache_touch(struct attachment *a, uint64_t hash, const void *key, uint32_t k
     return cache_is_orphaned(a, clock_ms(a)) ? -1 : touched;
 }
 
-/* The page is not looked at again here: what was read counts once the copy's was confirmed. */
+/* Add to the entry's number. The caller confirms the entry before it uses the result. */
 static enum incr cache_add_up(const struct entry_ref *e, int64_t by, bool adopts, int64_t *sum)
 {
     if (entry_type(e) != TYPE_INT64 || e->value_bytes != sizeof *sum || !(adopts || entry_local(e)))

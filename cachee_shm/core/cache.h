@@ -25,16 +25,17 @@ enum store {
 
 enum finding { FOUND_NOTHING, FOUND, FOUND_STALE /* expired, within its grace */ };
 
-/* Find what may be served now. An entry that slides, and is in the last half of its time, is given more of
- * it: a copy takes its place, and *e is still right to read. FOUND: copy the value, then cache_confirm; if
- * that fails, find again. */
+/* Find what may be served now. A sliding entry in the last half of its period is replaced by a copy that ends
+ * later; *e, the older copy, may still be read. FOUND: copy the value, then call cache_confirm; if that
+ * fails, find again. */
 enum finding cache_find(struct attachment *a, uint64_t hash, const void *key, uint32_t key_bytes,
                         struct entry_ref *e);
-/* The same of an entry that was found before. Not *still: the key has another value or none, so find it
- * anew. */
+/* Look again at an entry that was found before. If *still is false, the key has another value or none: call
+ * cache_find. */
 enum finding cache_find_again(struct attachment *a, struct entry_ref *e, bool *still);
 bool cache_confirm(struct attachment *a, const struct entry_ref *e);
-/* After cache_read said that a span is gone, and the entry was confirmed: evict the entry if that is so. */
+/* Call it when cache_read has found a span missing and the entry was confirmed: evicts the entry if the span
+ * is gone indeed. */
 void cache_drop_broken(struct attachment *a, const struct entry_ref *e);
 
 /* Copy e->value_bytes bytes out. False: a span of it is gone, and the entry with it. Confirm in either
@@ -58,8 +59,8 @@ enum store cache_set_fenced(struct attachment *a, struct write *w, uint64_t toke
 /* Store what was loaded from the origin under `token`, begun at `started_ms`. Announces nothing. */
 enum store cache_fill(struct attachment *a, struct write *w, uint64_t token, uint64_t started_ms);
 
-/* To be asked at the end of a write. True: the segment has, or may have, a successor. This segment is retired
- * now, and the caller has to repeat the write in the successor. */
+/* Called at the end of a write. True: the segment has, or may have, a successor. This segment is retired now,
+ * and the caller must repeat the write in the successor. */
 bool cache_orphaned(struct attachment *a);
 
 /* Returns 1 if a value was here, 0 if not, -1 if the segment is retired: then nothing of it counts. */
@@ -69,8 +70,11 @@ int cache_delete_local(struct attachment *a, uint64_t hash);   /* other hosts ar
 int cache_delete_tag(struct attachment *a, uint64_t tag);
 int cache_clear(struct attachment *a);
 
-/* Give an entry a new lifetime. Returns 1, or 0 if it is not here (any more), or -1 if the segment is
- * retired: then nothing of it counts. */
+/* A lifetime that is over at once. One of a millisecond ends with the next tick of the coarse clock. */
+#define TOUCH_ENDS_NOW UINT64_MAX
+
+/* Give an entry a new lifetime: milliseconds, 0 for ever, or TOUCH_ENDS_NOW. Returns 1, or 0 if it is not
+ * here (any more), or -1 if the segment is retired: then nothing of it counts. */
 int cache_touch(struct attachment *a, uint64_t hash, const void *key, uint32_t key_bytes, uint64_t ttl_ms);
 
 enum incr {
@@ -87,9 +91,5 @@ enum incr {
  * it; what other hosts hold stays as it is. */
 enum incr cache_incr(struct attachment *a, uint64_t hash, const void *key, uint32_t key_bytes, int64_t by,
                      bool adopts, int64_t *sum);
-
-/* About how many entries can be read: exact while there are at most 4,096 of them and 16,384 buckets, else
- * estimated from a sample of that size. It never takes longer than the sample does. */
-uint64_t cache_count(const struct attachment *a);
 
 #endif

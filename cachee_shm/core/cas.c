@@ -1,7 +1,8 @@
 /* cas.c - gets and cas. See cas.h. */
 #include "cas.h"
 
-/* As it was found: what is copied of the old entry counts once the page was looked at again. */
+/* Replace the entry by the new value, under the version and flags of the old one. False: the old entry was
+ * changed or evicted meanwhile, and nothing was replaced. */
 static bool cas_take_its_place(struct attachment *a, struct write *w, const struct entry_ref *e,
                                const struct place *at, uint64_t now_ms)
 {

@@ -13,7 +13,7 @@ enum cas {
     CAS_DONE,
     CAS_LOST,      /* the value was changed, deleted or evicted, or its entry was moved to another place */
     CAS_OTHER,     /* the value was not set for this host alone */
-    CAS_TOO_LARGE, /* nothing happened, as in all but the first */
+    CAS_TOO_LARGE, /* nothing happened, as in all cases but the first */
     CAS_NO_ROOM,
     CAS_GONE, /* the segment is retired */
 };

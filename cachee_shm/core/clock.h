@@ -1,13 +1,13 @@
 /* clock.h - the time since boot in milliseconds: CLOCK_BOOTTIME, as 5 ns a reading can tell it, in ticks of 1
  * to 10 ms.
  *
- * A machine that is suspended serves nothing and hears nothing, but entries grow old meanwhile, and so does
- * the word of every peer. CLOCK_BOOTTIME counts that time, but has no coarse form and costs 25 ns. So each
+ * A suspended machine serves nothing and hears nothing, but meanwhile its entries, and its knowledge of
+ * every peer, grow old. CLOCK_BOOTTIME counts that time, but has no coarse form and costs 25 ns. So each
  * reading is CLOCK_MONOTONIC_COARSE, which stands still in suspend, plus header.suspended_ms, by which
- * CLOCK_BOOTTIME is ahead. Every process that begins a verb looks once a second whether that has grown; the
- * wall clock has, after any suspend, so the first verb looks. A test may freeze it for one attachment.
- * Attaching across time namespaces is refused (segment.c), so every process of a segment reads the same
- * clock. */
+ * CLOCK_BOOTTIME is ahead. Once a second, a process that begins a verb checks whether this has grown. After
+ * a suspend the wall clock has moved to another second, so the first verb checks. A test may freeze it for
+ * one attachment. Attaching across time namespaces is refused (segment.c), so every process of a segment
+ * reads the same clock. */
 #ifndef CACHEE_CLOCK_H
 #define CACHEE_CLOCK_H
 
@@ -15,7 +15,7 @@
 
 #include "attachment.h"
 
-/* Waiting goes by this one: no test can freeze it, and who was suspended has not waited. */
+/* The clock for waiting: no test can freeze it, and time in suspend does not count as waiting. */
 static inline uint64_t clock_real_ms(void)
 {
     struct timespec t;
@@ -32,8 +32,8 @@ static inline int64_t clock_us(clockid_t clock)
 
 enum { SUSPENDED_STEP_MS = 10, SUSPENDED_LOOK_US = 1000, SUSPENDED_LOOKS = 3 };
 
-/* By how much CLOCK_BOOTTIME is ahead of CLOCK_MONOTONIC. False: this process was interrupted between the two
- * each time. */
+/* By how much CLOCK_BOOTTIME is ahead of CLOCK_MONOTONIC. False: in each try, this process was interrupted
+ * between the two readings. */
 static inline bool clock_suspended(uint64_t *ms)
 {
     for (int look = 0; look < SUSPENDED_LOOKS; look++) {
@@ -46,9 +46,9 @@ static inline bool clock_suspended(uint64_t *ms)
     return false;
 }
 
-/* Take in how long the machine was suspended. It is the kernel's answer, the same for every process of a
- * segment, so it does not matter who stores it. False: what is stored is more than that, which nobody did:
- * damaged bytes. */
+/* Store how long the machine was suspended. The kernel gives the same answer to every process of a segment,
+ * so any of them may store it. False: the stored time is longer than the kernel's, so the bytes are
+ * damaged. */
 static inline bool clock_look(struct attachment *a)
 {
     uint64_t now, known = load_relaxed(&a->header->suspended_ms);
@@ -59,9 +59,9 @@ static inline bool clock_look(struct attachment *a)
     return known <= now + SUSPENDED_STEP_MS;
 }
 
-/* A number that is another one at least once a second, and that is cheaper to read than the time: every verb
- * looks at it to see whether housekeeping may be due. It says nothing about the time, because people set the
- * wall clock. */
+/* A number that changes at least once a second, and that is cheaper to read than the time: every verb reads
+ * it to see whether housekeeping may be due. It is not used as a time, because people set the wall
+ * clock. */
 static inline uint64_t clock_second(void)
 {
 #ifdef __GLIBC__

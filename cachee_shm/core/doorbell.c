@@ -15,7 +15,8 @@ static uint64_t doorbell_inode_of(int fd)
     return fd >= 0 && fstat(fd, &s) == 0 ? (uint64_t)s.st_ino : 0;
 }
 
-/* The number may be another file's by now, if the process closed the queue behind our back. */
+/* The application may have closed all its descriptors: then this number may belong to another file by
+ * now. */
 void doorbell_close(struct attachment *a)
 {
     struct mq_attr attributes;
@@ -25,7 +26,8 @@ void doorbell_close(struct attachment *a)
     a->doorbell_fd = -1;
 }
 
-/* A restarted bridge has a new queue under the old name: ours would swallow the ring. */
+/* A restarted bridge has a new queue under the old name. Nobody reads the old one, so a ring sent there
+ * would be lost. */
 static void doorbell_forget_old_queue(struct attachment *a)
 {
     uint64_t generation = load_acquire(&a->header->bridge_generation);
@@ -68,11 +70,11 @@ void doorbell_send(struct attachment *a)
             return;
         /* Full is fine: the bridge looks at every ring then. */
         if (mq_send((mqd_t)a->doorbell_fd, name, length, 0) == 0 || errno == EAGAIN) {
-            if (a->me) /* who has no slot has no counters */
+            if (a->me) /* without a roster slot there are no counters */
                 count(a, STAT_DOORBELLS, 1);
             return;
         }
-        doorbell_close(a); /* closed behind our back, or no queue that takes this */
+        doorbell_close(a); /* the application closed it, or the queue does not accept this message */
         a->doorbell_retry_ms = (uint32_t)clock_ms(a);
     }
 }

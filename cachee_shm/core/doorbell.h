@@ -1,9 +1,9 @@
 /* doorbell.h - waking a sleeping bridge.
  *
- * The bridge sleeps on a POSIX message queue in its event loop. A ring costs the writer microseconds, so it
- * only ends a quiet spell: the bridge arms the word before it sleeps, the first writer disarms it and sends
- * the namespace's name, all others see it disarmed. Where there is no queue, the bridge polls and nothing is
- * lost.
+ * The bridge sleeps on a POSIX message queue in its event loop. Ringing costs the writer microseconds, so a
+ * writer rings only after a quiet spell. The bridge arms the word before it sleeps. The first writer
+ * disarms it and sends the namespace's name; all others see it disarmed and send nothing. Without a queue
+ * the bridge polls, and nothing is lost.
  */
 #ifndef CACHEE_DOORBELL_H
 #define CACHEE_DOORBELL_H
@@ -23,7 +23,8 @@ static inline void doorbell_ring(struct attachment *a)
         doorbell_send(a);
 }
 
-/* The bridge, before it sleeps. False: something came since `cursor`, do not sleep. */
+/* The bridge calls this before it sleeps. False: the ring has records after `cursor`, or a process waits
+ * for its peers: do not sleep. */
 bool doorbell_arm(struct attachment *a, uint64_t cursor);
 void doorbell_disarm(struct attachment *a);
 

@@ -2,6 +2,7 @@
 #include "doubt.h"
 
 #include "clock.h"
+#include "doorbell.h"
 
 enum { DUE_PROBES_MAX = 64, DUE_MS_SHIFT = 16, DUE_KIND_MASK = 7 };
 
@@ -11,8 +12,9 @@ static void doubt_raise_until(struct attachment *a, uint64_t hash, uint64_t unti
         raise_max(&a->doubts[hash >> (64 - INTENT_BUCKET_BITS)], until_ms); /* DOUBT */
 }
 
-/* Without an unknown_ttl there is no doubt. One that ended now would still be ahead of whoever read the
- * clock just before: what that process touched or filled would expire at once. */
+/* Without an unknown_ttl there is no doubt. A doubt that ends now would still lie in the future of a
+ * process that read the clock a moment ago, and the value that this process touches or fills would expire
+ * at once. */
 void doubt_raise(struct attachment *a, uint64_t hash)
 {
     if (a->unknown_ttl_ms)
@@ -24,6 +26,23 @@ void doubt_raise_all(struct attachment *a)
     uint64_t until = clock_ms(a) + a->unknown_ttl_ms;
     for (uint64_t i = 0; a->unknown_ttl_ms && i < 1ull << INTENT_BUCKET_BITS; i++)
         doubt_raise_until(a, i << (64 - INTENT_BUCKET_BITS), until);
+}
+
+static void doubt_open_until(struct attachment *a, uint64_t until_ms)
+{
+    raise_max(&a->header->own_doubt_ms, until_ms); /* DOUBT */
+}
+
+void doubt_raise_own(struct attachment *a, uint64_t hash)
+{
+    doubt_open_until(a, clock_ms(a) + a->unknown_ttl_ms);
+    doubt_raise(a, hash);
+}
+
+bool doubt_is_open(const struct attachment *a)
+{
+    uint64_t now_ms = clock_ms(a), own_ms = load_acquire(&a->header->own_doubt_ms); /* DOUBT */
+    return now_ms < own_ms || now_ms < a->header->born_ms + a->unknown_ttl_ms;
 }
 
 void doubt_owe_all(struct attachment *a, uint64_t due_ms) { raise_max(&a->header->due_all_ms, due_ms); }
@@ -74,10 +93,12 @@ bool doubt_begin(struct attachment *a, enum record_kind kind, uint64_t hash)
         doubt_owe_all(a, until);
     else
         doubt_owe(a, kind, hash, until);
-    if (kind == RECORD_KEY)
-        doubt_raise(a, hash);
-    else
+    if (kind == RECORD_KEY) {
+        doubt_raise_own(a, hash);
+    } else {
+        doubt_open_until(a, until);
         doubt_raise_all(a);
+    }
     return true;
 }
 
@@ -92,16 +113,18 @@ static void doubt_announce(struct attachment *a, enum record_kind kind, uint64_t
     uint64_t s = ring_append(a, &(struct record){.hash = hash, .kind = kind, .own = true});
     if (s != RING_CORRUPT && kind == RECORD_KEY)
         index_kill_lower(a, hash, s << 1);
+    doorbell_ring(a); /* housekeeping is not a verb, so no end of a verb rings */
 }
 
-/* First the announcement, then the place: who dies between them has it announced twice. */
+/* Announce first, then free the place: if the process dies in between, the key is announced twice, never
+ * not at all. */
 static void doubt_pay_one(struct attachment *a, pair128 *due, uint64_t now_ms)
 {
     uint64_t meta = load_acquire(&due->meta), hash = load_acquire(&due->hash);
     enum record_kind kind = (enum record_kind)(meta & DUE_KIND_MASK);
     if (!meta || meta >> DUE_MS_SHIFT > now_ms)
         return;
-    if ((kind == RECORD_KEY && hash) || kind == RECORD_TAG) /* hash 0 is every key's: garbage */
+    if ((kind == RECORD_KEY && hash) || kind == RECORD_TAG) /* a due with hash 0 is garbage */
         doubt_announce(a, kind, hash);
     else if (kind == RECORD_CLEAR)
         doubt_announce(a, kind, 0);

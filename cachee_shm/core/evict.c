@@ -1,17 +1,65 @@
-/* evict.c - see evict.h. The rules are those of policy.h. */
+/* evict.c - making room, a little with every write. policy.h decides what is worth keeping, queue.c which
+ * page is next; this file carries it out.
+ *
+ * What one write does (evict_make_room):
+ *
+ *   its open page has room    the usual case. If few spare pages are left, the write also drains a little of
+ *                             an old page: DRAIN_PER_BYTE bytes for each byte that it stores. So the next
+ *                             turn finds a spare page, and no single write empties a whole one.
+ *   its open page is full     evict_turn: the page is sealed, a spare one is opened.
+ *   there is no spare page    evict_need_spares empties whole pages until there is one. Each attempt keeps
+ *                             less than the one before; from HARD_AFTER on nothing is kept, so the loop ends.
+ *   there is no page to empty the pages of the dead are looked for, then spare pages of the living, and at
+ *                             last this process's own open pages are sealed and emptied. If that fails as
+ *                             well, there are more writers than pages, and the value is not stored.
+ *
+ * Draining a page. This process takes a sealed page and passes over its entries by their offsets:
+ *
+ *   no word names it, or it expired, or its tag was deleted     dropped; costs a quarter of its bytes
+ *   small queue, was hit, or wins the contest                   copied to the open page of the main queue
+ *   small queue, else                                           dropped; the ghost remembers the key
+ *   main queue, was hit since it was last copied                copied within the main queue, one hit fewer
+ *   main queue, else                                            dropped; its bytes are credited (main_credit)
+ *   any queue, the page was taken because little in it lives    copied within its queue, nothing is lost
+ *
+ * When the last entry has been passed over, the page is spare.
+ *
+ * What holds at every instruction:
+ *
+ *   1. A reader need not know that a page is being drained. The bytes do not change until the page is
+ *      opened for another life, and then the reader's second look at the page word fails (pages.c).
+ *   2. An entry moves by a copy and one CAS of its index word. If the CAS fails, another process wrote,
+ *      removed or moved the key meanwhile, and the copy is dead bytes. So a move never brings back an entry
+ *      that was removed.
+ *   3. The index word of every dropped entry is removed, even if the entry could not be served any more.
+ *      Otherwise the word would name another entry once the page's generation bits have wrapped (pages.c,
+ *      rule 5).
+ *   4. A process that dies here leaves a page in the state DRAIN. Entries that were not yet passed over are
+ *      still named by their words and can be read. The sweep seals the page again.
+ *   5. Only damaged bytes end a drain early. Words that name entries after them then dangle from the page's
+ *      next life on: readers find them by the generation, and miss.
+ *
+ * A large value lies in spans, entries of their own that the value's entry names by words (span.c). A span
+ * has no index word: evict_find_head finds the value by the span's hash, and the span moves by a CAS of its
+ * word in that entry. The value lives as long as all its spans do. While a value is being written, its
+ * spans belong to no entry yet: the writer holds their words in its own memory, and never drops these
+ * spans.
+ */
 #include "evict.h"
 
+#include "journal.h"
 #include "survey.h"
 
 enum {
     DRAIN_PER_BYTE = 4, /* so a page is drained within a quarter of a page of writes */
     DRAIN_PER_WRITE = 512,
-    /* one for the small queue; for the main one, what a page of each queue may bring before it is empty */
+    /* one for the small queue, and two for what draining a page of each queue may carry into the main
+     * queue */
     SPARES_WANTED = 3,
     SPARES_WHERE_SCARCE = 2,
     PAGES_PER_WRITER = 64, /* with fewer, they are scarce */
     DEAD_COSTS = 4,        /* a dead entry is passed over at a quarter of what moving it would cost */
-    ATTEMPTS_MAX = 12,     /* pages drained for one write; the later ones keep less and less */
+    ATTEMPTS_MAX = 12,     /* pages drained for one write; each later one keeps less */
     ATTEMPTS_PER_PASS = 2,
     HARD_AFTER = 8, /* attempts; then nothing at all is kept */
 };
@@ -93,12 +141,42 @@ static bool evict_is_wanted(const struct attachment *a, const struct candidate *
            !(c->head.word & INDEX_PENDING);
 }
 
+/* Why an entry that is still named does not count any more. */
+static enum journal_why evict_reason(const struct attachment *a, const struct entry_ref *head,
+                                     uint64_t now_ms)
+{
+    if (!entry_valid(a, head))
+        return WHY_INVALID;
+    return entry_expired(head, now_ms) ? WHY_EXPIRED : WHY_CAPACITY;
+}
+
+/* Count the removal of an entry that could not be read any more, by its reason. A value without one of its
+ * spans was counted when that span was dropped, and a pending word was never a readable entry. */
+static void evict_count_dropped(struct attachment *a, const struct entry_ref *e, uint64_t now_ms)
+{
+    uint64_t position = e->version >> 1;
+    if ((e->word & INDEX_PENDING) || hash_reserved(e->hash))
+        return;
+    if (!entry_valid(a, e)) {
+        uint64_t flushed = entry_local(e) ? 0 : load_relaxed(&a->header->flushed);
+        bool cleared = clear_of(a, entry_local(e)) > position || range_fence_of(a, e->hash) > position;
+        count(a,
+              flushed > position ? STAT_DROPPED_FLUSHED
+              : cleared          ? STAT_DROPPED_CLEARED
+                                 : STAT_DROPPED_TAG,
+              1);
+    } else if (entry_expired(e, now_ms)) {
+        count(a, STAT_DROPPED_EXPIRED, 1);
+    }
+}
+
 enum {
     COUNT_TRIES_MAX =
         64 /* each failed try means that somebody changed the word: made it visible, or removed it */
 };
 
-/* Does this entry still count? What does not, but is named, is removed: its page will be another's. */
+/* Does this entry still count? If it does not, but a word names it, the word is removed, because the page
+ * will be reused. */
 static bool evict_counts(struct attachment *a, struct candidate *c, uint64_t now_ms)
 {
     c->unpublished = evict_being_written(a, &c->e);
@@ -113,6 +191,9 @@ static bool evict_counts(struct attachment *a, struct candidate *c, uint64_t now
             return true;
         if (index_kill(c->head.word_at, c->head.word)) {
             pages_note_dead(a, &c->head);
+            if (journal_may_want(a, c->head.hash))
+                journal_key(a, c->head.hash, JOURNAL_EVICTED, evict_reason(a, &c->head, now_ms), 0);
+            evict_count_dropped(a, &c->head, now_ms);
             return false;
         }
     }
@@ -129,8 +210,7 @@ static bool evict_still_draining(struct attachment *a, enum page_queue q)
     return false;
 }
 
-/* Where each of the entries in a page stands in the index, only chance knows: ask for the next one's place
- * early. */
+/* The index words of a page's entries are scattered at random: prefetch the next one's early. */
 static void evict_prefetch_next(const struct attachment *a, const struct drain *d, const struct candidate *c)
 {
     uint32_t next = d->off + c->bytes;
@@ -138,8 +218,8 @@ static void evict_prefetch_next(const struct attachment *a, const struct drain *
         index_prefetch(a, load_relaxed(&page_at(a, d->page, next)[ENTRY_HASH]));
 }
 
-/* The entry at the drain's position, or the next that counts. False: the page is empty now, or the budget is
- * used up. */
+/* The entry at the drain's position, or the next one that counts. False: the page is empty now, or the
+ * budget is used up. */
 static bool evict_next_candidate(struct attachment *a, enum page_queue q, struct candidate *c, struct work *w)
 {
     struct drain *d = &a->drain[q];
@@ -165,7 +245,7 @@ static bool evict_next_candidate(struct attachment *a, enum page_queue q, struct
     return false;
 }
 
-/* A page was taken: what of it is known to be dead costs what passing it over would. */
+/* A page was taken: charge what it costs to pass over its entries that are known to be dead. */
 static void evict_charge_for_dead(const struct attachment *a, enum page_queue q, struct work *w)
 {
     w->budget -= a->drain[q].off / DEAD_COSTS;
@@ -188,7 +268,8 @@ static void evict_step_over(struct attachment *a, enum page_queue q, const struc
 
 /* ---- keeping and dropping ---- */
 
-/* Without a spare page, what is kept goes round in the small queue once more. */
+/* Room for an entry that is kept. Without a spare page for the main queue, it goes round in the small queue
+ * once more. */
 static bool evict_room_to_keep(struct attachment *a, uint32_t bytes, struct place *place)
 {
     if (pages_fit(a, QUEUE_MAIN, bytes, place))
@@ -199,16 +280,17 @@ static bool evict_room_to_keep(struct attachment *a, uint32_t bytes, struct plac
     return pages_open_spare(a, QUEUE_MAIN) && pages_fit(a, QUEUE_MAIN, bytes, place);
 }
 
-/* The page of the value's own entry may have begun another life since we looked. Then eight bytes there would
- * have to equal the word of a place that we hold: only a copy of that same entry has them. */
+/* The page of the head may have been reused since we looked at it. The CAS is still safe. It succeeds only if
+ * the eight bytes there are the word of the old place of this span, which this process holds. Only the head
+ * of this value, or a copy of that head, has this word. */
 static void evict_move_span(const struct candidate *c, const struct place *to)
 {
     uint64_t seen = span_word(&c->e.place);
     cas((a64 *)&entry_value(&c->head)[entry_piece_number(&c->e)], &seen, span_word(to)); /* PUBLISH */
 }
 
-/* Copy it to its new place, and let what names it name the copy. If that fails, it is another entry's now:
- * the copy is dead bytes. */
+/* Copy the candidate to its new place, and swap the word that names it to the copy. If the swap fails, the
+ * key has changed meanwhile, and the copy is dead bytes. */
 static bool evict_carry(struct attachment *a, const struct candidate *c, const struct place *place,
                         uint32_t frequency)
 {
@@ -233,13 +315,22 @@ static bool evict_carry_to_main(struct attachment *a, const struct candidate *c,
     return evict_room_to_keep(a, c->bytes, &place) && evict_carry(a, c, &place, frequency);
 }
 
-/* A value one span of which is dropped is gone: what it has in other pages is dead there. */
+static void evict_tell_prewarm(struct attachment *a, const struct entry_ref *e)
+{
+    uint64_t now_ms = clock_ms(a);
+    prewarm_evicted(a, e->hash, policy_frequency(e->word), entry_age_ms(e, now_ms), now_ms);
+}
+
+/* When one span of a value is dropped, the whole value is gone: its parts in other pages are dead there. */
 static void evict_drop(struct attachment *a, const struct candidate *c)
 {
     if (c->unpublished || !index_kill(c->head.word_at, c->head.word))
         return;
     count(a, STAT_EVICTED, 1);
     pages_note_dead(a, &c->head);
+    if (UNLIKELY(a->prewarm != NULL))
+        evict_tell_prewarm(a, &c->head);
+    journal_key(a, c->head.hash, JOURNAL_EVICTED, WHY_CAPACITY, 0);
 }
 
 /* ---- the main queue ---- */
@@ -251,7 +342,8 @@ static void evict_drop_from_main(struct attachment *a, const struct candidate *v
     evict_step_over(a, QUEUE_MAIN, v, w);
 }
 
-/* The frequency is a value's: its spans are carried as long as it has any, its own entry pays. */
+/* All parts of a value share one frequency: its spans are kept as long as it is above zero, and only the
+ * head's move lowers it. */
 static void evict_keep_in_main(struct attachment *a, const struct candidate *v, bool wear, struct work *w)
 {
     bool pays = wear && !entry_piece(&v->e);
@@ -266,8 +358,8 @@ static void evict_keep_in_main(struct attachment *a, const struct candidate *v, 
 
 enum step { FALLS, PAGE_EMPTY, NO_MORE };
 
-/* What falls out of the main queue next; or a page of it is empty now; or no page can be taken, or the budget
- * is used up. */
+/* Find the next entry that falls out of the main queue. Other results: a page of it is empty now; no page
+ * can be taken; the budget is used up. */
 static enum step evict_main_step(struct attachment *a, struct candidate *v, struct work *w)
 {
     struct drain *d = &a->drain[QUEUE_MAIN];
@@ -293,8 +385,8 @@ static bool evict_main_tail(struct attachment *a, struct candidate *v, struct wo
 }
 
 /* One entry falls out of the main queue, or goes round again, or a page is empty: then it may be another
- * queue's turn. What a queue that is too large lets fall pays debts, but is no room for others: they would
- * make it too large again, and so on, without a contest. */
+ * queue's turn. Bytes that fall out of a main queue that is too large pay its debts, but are not credited
+ * as room for entries of the small queue: these would make it too large again, without a contest. */
 static bool evict_from_main(struct attachment *a, struct work *w)
 {
     struct candidate v;
@@ -311,7 +403,7 @@ static bool evict_from_main(struct attachment *a, struct work *w)
 
 /* ---- the small queue ---- */
 
-/* Does the candidate push out what falls out of the main queue? Incumbents win ties. */
+/* Does the candidate win against the entry that falls out of the main queue next? Incumbents win ties. */
 static bool evict_wins_contest(struct attachment *a, const struct candidate *c, struct work *w)
 {
     uint32_t worth = policy_estimate(a, c->head.hash, c->frequency);
@@ -348,7 +440,8 @@ static void evict_moved_up(struct attachment *a, const struct candidate *c)
         policy_prove(c->head.word_at, c->head.word);
 }
 
-/* A page of which nearly nothing lives goes before its turn: what lives in it may be too new to be judged. */
+/* A page with few living entries is drained before its turn. These entries may be too new for a decision,
+ * so they go round once more. */
 static bool evict_goes_round(struct attachment *a, const struct candidate *c, struct work *w)
 {
     struct place place;
@@ -386,14 +479,15 @@ static bool evict_from_small(struct attachment *a, struct work *w)
 
 /* ---- spare pages ---- */
 
-/* Empty pages that every process keeps for itself are missed where there are few for each. */
+/* Each process keeps spare pages for itself. Where there are few pages for each process, it keeps fewer. */
 static uint32_t evict_spares_wanted(const struct attachment *a)
 {
     uint64_t writers = (uint64_t)a->view.writers + 1;
     return a->geo.page_count >= writers * PAGES_PER_WRITER ? SPARES_WANTED : SPARES_WHERE_SCARCE;
 }
 
-/* Is a main page in hand of which so much is dead that what lives is moved together, or can one be taken? */
+/* Is this process draining a main page that is mostly dead (so that its living entries are moved together),
+ * or can it take one? */
 static bool evict_compacts(struct attachment *a, struct work *w)
 {
     struct drain *d = &a->drain[QUEUE_MAIN];
@@ -415,8 +509,8 @@ static void evict_bound_credit(struct attachment *a)
     a->main_credit = a->main_credit > limit ? limit : a->main_credit < -limit ? -limit : a->main_credit;
 }
 
-/* Some work towards a spare page. False: nothing is left that could be taken. What is proven pays for what is
- * new only where nothing new is left to be judged and there is no spare page at all. */
+/* Some work towards a spare page. False: no page is left that could be taken. The main queue is drained for
+ * new entries only if the small queue has nothing left to drain and there is no spare page at all. */
 static bool evict_reclaim(struct attachment *a, struct work *w)
 {
     if (queue_take_free(a))
@@ -428,14 +522,15 @@ static bool evict_reclaim(struct attachment *a, struct work *w)
     return done;
 }
 
-/* Nothing could be carried out of the first page that a newcomer drains, had it no other to carry it to. */
+/* A newcomer has no page of its own yet. Without this one, it could not keep any entry of the first page
+ * that it drains. */
 static void evict_borrow_first_page(struct attachment *a)
 {
     if (a->spares == 0 && a->open[OPEN_MAIN].page == NO_PAGE && !queue_take_free(a))
         queue_take_from_others(a);
 }
 
-/* Until there is a spare page, and one more for the main queue: without it, what is proven could not be kept.
+/* Drain until there is a spare page, and one more for the main queue, without which no entry could move up.
  * Each attempt has the budget to empty a page, and keeps less than the one before. */
 static bool evict_need_spares(struct attachment *a)
 {
@@ -458,7 +553,7 @@ static bool evict_need_spares(struct attachment *a)
     return a->spares > 0;
 }
 
-/* All other pages are held by the living: go round in those that we have. */
+/* All other pages are held by living processes: reuse our own. */
 static bool evict_need_spares_of_ours(struct attachment *a)
 {
     pages_seal_open(a, QUEUE_MAIN);
@@ -502,4 +597,17 @@ bool evict_make_room(struct attachment *a, uint32_t bytes, struct place *place)
             return false;
     }
     return pages_fit(a, QUEUE_SMALL, bytes, place);
+}
+
+bool evict_make_room_in_main(struct attachment *a, uint32_t bytes, struct place *place)
+{
+    if (!pages_fit(a, QUEUE_MAIN, bytes, place) && a->spares == 0) {
+        queue_refresh(a);
+        evict_need_spares(a);
+    }
+    if (!evict_room_to_keep(a, bytes, place))
+        return evict_make_room(a, bytes, place);
+    if (page_queue(load_relaxed(&a->page_words[place->page])) == QUEUE_MAIN)
+        a->main_credit -= bytes;
+    return true;
 }

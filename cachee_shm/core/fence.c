@@ -1,11 +1,11 @@
 /* fence.c - raising fences for a ring record.
  *
  * A fence answers one question: has an event of this bucket come after position p? It is asked before a fill
- * is stored (p is the fill's token), and before a set or add becomes visible (p is its version). Fences are
- * words that only rise, so it is harmless to raise one twice, or late, or for a neighbour in the same bucket:
- * that costs a refusal, never a stale value. A set does not rely on its fence alone, since another key of the
- * bucket may have moved it: where the fence is above its version, it looks into the ring for a record of its
- * own key (ring_conflict).
+ * is stored (p is the fill's token), and before a set or add becomes visible (p is its version). A fence
+ * only rises. It is harmless to raise one twice, or late, or for another key of the same bucket: that may
+ * cost a refusal, never a stale value. For a set the fence alone does not decide, because another key of
+ * the bucket may have moved it: if the fence is above the set's version, the set looks into the ring for a
+ * record of its own key (ring_conflict).
  *
  * What a record raises:
  *
@@ -15,19 +15,20 @@
  *   a clear, or ALL      clear_own or clear_remote, and cleared_stamp: pages sealed so far are drained first
  *   a line               nothing: it takes a sequence, and is about no key
  *
- * The words *_moved let a reader skip the tables while nothing has moved there. They are raised last (FENCE):
- * who sees one of them sees the fences that it stands for.
+ * The words *_moved let a reader skip the tables while nothing has moved there. They are raised last
+ * (FENCE): a process that sees one of them raised also sees the fences raised that it stands for.
  *
- * The fences are raised by own and applied records alike. The own-writes table is raised by own records only:
- * it says what a lapped peer is sent. If it held applied records too, two hosts would evict each other's
- * echoes for ever.
+ * Own and applied records alike raise the fences. Only own records raise the own-writes table, from which
+ * the map for a lapped peer is made. If it held applied records too, two hosts would send each other's
+ * records back and forth, and evict for ever.
  */
 #include "fence.h"
 
-/* Positions of 32 bits cannot be compared: what stands there may be 2^31 records old. They need not be.
- * Whoever moved the tail past a record had raised this word first: so where the tail, read after the word, is
- * still before the record, the word is an older one's, and where the swap fails another helper of this record
- * has done it. One that comes late, after the tail has moved, does nothing. */
+/* Positions of 32 bits cannot be compared, because the word may be 2^31 records old. A comparison is not
+ * needed either: a process raises this word before it moves the tail past the record. So if the tail, read
+ * after the word, is still before the record, the word belongs to an older record and is replaced; if the
+ * CAS fails, another helper of this record has replaced it. A helper that comes late, after the tail has
+ * moved, does nothing. */
 static void fence_raise_own(struct attachment *a, uint64_t meta, a32 *at, uint64_t sequence)
 {
     if (!(meta & META_OWN))
@@ -45,8 +46,8 @@ static bool fence_is_range(uint64_t meta)
     return (meta & META_OWN) && kind == RECORD_KEY && (meta & META_DIGEST_BITS) == RECORD_RANGE;
 }
 
-/* What is stored of a range is invalid from here on, so nobody has to look for it. In a segment of another
- * layout, where these fences are is not known: whoever appends to its ring makes everything in it invalid
+/* Entries of the range are invalid from here on, so no process has to search for them. In a segment of
+ * another layout the place of these fences is not known. There the appender invalidates everything
  * (older.c). */
 static void fence_raise_range(struct attachment *a, uint64_t hash, uint64_t sequence)
 {
@@ -54,11 +55,11 @@ static void fence_raise_range(struct attachment *a, uint64_t hash, uint64_t sequ
         return;
     fence_raise_one(a, &a->range_fences[hash >> (64 - INTENT_BUCKET_BITS)], sequence);
     fence_raise_one(a, &a->header->ranges_moved,
-                    sequence); /* FENCE: who sees it sees the range's fence raised */
+                    sequence); /* FENCE: a process that sees this also sees the range's fence */
 }
 
-/* Fence and own write of a key's bucket, or of all buckets of a range: these lie side by side, since both go
- * by leading bits. */
+/* Raise the fence and own write of a key's bucket, or of all buckets of a range. These are adjacent,
+ * because range and bucket are both leading bits of the hash. */
 static void fence_raise_key(struct attachment *a, uint64_t meta, uint64_t hash, uint64_t sequence)
 {
     uint64_t count =
@@ -70,8 +71,8 @@ static void fence_raise_key(struct attachment *a, uint64_t meta, uint64_t hash, 
     }
 }
 
-/* The pages sealed so far hold nothing that counts (local entries apart, after a remote clear): they are
- * drained first. */
+/* All entries of the pages sealed so far are dead (except local ones, after a remote clear): these pages
+ * are drained first. */
 static void fence_raise_clear(struct attachment *a, a64 *clear, uint64_t sequence)
 {
     if (load_relaxed(clear) < sequence)
@@ -79,10 +80,18 @@ static void fence_raise_clear(struct attachment *a, a64 *clear, uint64_t sequenc
     fence_raise_one(a, clear, sequence);
 }
 
-/* Pages sealed since may hold what counts: cleared_stamp stays where it is. */
+/* For statistics only: no entry is refused by it. The header of another layout may not have this word. */
+static void fence_note_flush(struct attachment *a, uint64_t sequence)
+{
+    if (a->tallies)
+        fence_raise_one(a, &a->header->flushed, sequence);
+}
+
+/* Pages sealed since then may hold valid entries, so cleared_stamp is not raised. */
 void fence_clear_before(struct attachment *a, uint64_t sequence)
 {
     fence_raise_one(a, &a->header->clear_remote, sequence);
+    fence_note_flush(a, sequence);
 }
 
 void fence_raise(struct attachment *a, uint64_t meta, uint64_t hash, uint64_t sequence)
@@ -103,7 +112,7 @@ void fence_raise(struct attachment *a, uint64_t meta, uint64_t hash, uint64_t se
     case RECORD_TAG:
         fence_raise_one(a, tag_bucket(a, hash), sequence);
         fence_raise_one(a, &a->header->tags_moved,
-                        sequence); /* FENCE: who sees it sees the tag's fence raised */
+                        sequence); /* FENCE: a process that sees this also sees the tag's fence */
         fence_raise_own(a, meta, &a->own_tags[tag_slot(a, hash)], sequence);
         return;
     case RECORD_CLEAR:
@@ -111,6 +120,7 @@ void fence_raise(struct attachment *a, uint64_t meta, uint64_t hash, uint64_t se
         return;
     case RECORD_ALL:
         fence_raise_clear(a, &a->header->clear_remote, sequence);
+        fence_note_flush(a, sequence);
         return;
     default:
         return;

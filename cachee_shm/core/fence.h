@@ -9,7 +9,7 @@
 #include "attachment.h"
 #include "hash.h"
 
-/* The hash of a RECORD_KEY that may be about any key: a peer's map of buckets is being applied
+/* The hash of a RECORD_KEY that may be about any key, because a peer's map of buckets is being applied
  * (relay_buckets.h). In its last record the digest bits are EVERY_KEY_DONE. No key has this hash. A
  * RECORD_LOCAL of this hash is a line: it takes a sequence, and is about no key at all. */
 enum { EVERY_KEY = 0, EVERY_KEY_DONE = 1 };
@@ -57,13 +57,13 @@ static inline uint64_t clear_of(const struct attachment *a, bool local)
     return own > remote ? own : remote;
 }
 
-/* Everything that was stored or asked for before this sequence is invalid, local entries excepted. Only a
- * sequence that has been given: a token read after it is not lower, so nothing that was asked for since is
+/* Invalidate everything that was stored, or whose load began, before this sequence, except local entries.
+ * The sequence must exist already: then a token that is read later is not lower, and no later load is
  * refused. */
 void fence_clear_before(struct attachment *a, uint64_t sequence);
 
-/* Raise one word of the tables or the header. Where that cannot be done, somebody writes garbage into it: the
- * segment is retired, since an older value could be read behind a fence that is too low. */
+/* Raise one word of the tables or the header. If that fails, something keeps writing garbage into the word.
+ * Then the segment is retired, because a fence that is too low could let an older value be read. */
 static inline void fence_raise_one(struct attachment *a, a64 *at, uint64_t sequence)
 {
     if (!raise_max(at, sequence))

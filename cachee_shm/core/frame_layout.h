@@ -11,8 +11,9 @@
  *
  *     length    counts the type (5) and the body, not itself and not the seal
  *     head      the array's first byte and three of its six fields. It is the same in every frame of one
- *               stream, so Python packs it once, and C copies or compares it whole. A head that is written in
- *               another way (a longer form of the same number) is not equal: that frame is left to Python
+ *               stream, so Python packs it once, and C copies or compares it as a whole. If the head is
+ *               encoded in another way (a longer form of the same number), it is not equal, and the frame
+ *               is left to Python
  *     first, last   uint: positions of the source's ring, 1 to 2^63 - 1, first <= last
  *     payload   bin: records as relay.h has them
  *     seal      only where the link has a shared secret
@@ -107,7 +108,8 @@ static inline uint32_t frame_length(const unsigned char *at)
     return (uint32_t)at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
 }
 
-/* A uint of any form. Returns what follows it; NULL: it is none, or does not end before `end`. */
+/* Reads a uint of any form. Returns the byte after it. NULL: there is no uint, or it does not end before
+ * `end`. */
 static inline const unsigned char *frame_take_uint(const unsigned char *at, const unsigned char *end,
                                                    uint64_t *number)
 {
@@ -127,8 +129,8 @@ static inline const unsigned char *frame_take_uint(const unsigned char *at, cons
     return at + n;
 }
 
-/* The header of a bin of any form. Returns where its bytes begin, all of which lie before `end`; NULL: not
- * so. */
+/* Reads the header of a bin of any form. Returns the start of its bytes, all of which lie before `end`.
+ * NULL: there is no bin, or it does not end before `end`. */
 static inline const unsigned char *frame_take_bin(const unsigned char *at, const unsigned char *end,
                                                   uint32_t *bytes)
 {

@@ -1,11 +1,11 @@
 /* hash.h - the keyed hash of keys and tags, and the keyed digest of values.
  *
  * Keys: SipHash-1-3 (Aumasson and Bernstein, "SipHash: a fast short-input PRF", 2012; the 1-3 variant is the
- * one that CPython and Rust use for their tables). Keyed per namespace, so neither the wire nor the segment
- * tells a key, and nobody without the key can craft collisions.
+ * one that CPython and Rust use for their tables). The hash key is per namespace. So neither the wire nor
+ * the segment's tables reveal a key, and without the hash key nobody can craft collisions.
  *
  * Values: a keyed multiply-and-fold over 8-byte words. It answers "do these two hosts hold the same bytes?"
- * between hosts that trust each other; it is not meant to withstand somebody who knows the key.
+ * between hosts that trust each other; it does not resist an attacker who knows the hash key.
  */
 #ifndef CACHEE_HASH_H
 #define CACHEE_HASH_H
@@ -22,7 +22,25 @@ static inline void sip_round(uint64_t v[4])
     v[2] += v[1], v[1] = rotl64(v[1], 17) ^ v[2], v[2] = rotl64(v[2], 32);
 }
 
-/* Never 0: 0 means "none" in roster intents and leases. */
+/* Hashes that no user's key has: they are reserved for canaries, see canary.h.
+ *
+ *   | free 10 | 0 22 | free 10 | 0 22 |
+ *   63      54       31      22       0
+ *
+ * The free bits spread them over fences and buckets. 0 is not reserved: it means "none" in roster intents
+ * and leases. A build that does not know the reservation gives one key in 2^44 such a hash. */
+#define HASH_FREE 0xffc00000ffc00000ull
+
+static inline bool hash_reserved(uint64_t hash) { return hash && !(hash & ~HASH_FREE); }
+
+/* The reserved hash with this number, of 2^20 - 1. */
+static inline uint64_t hash_reserve(uint64_t number)
+{
+    uint64_t n = number % ((1 << 20) - 1) + 1;
+    return n << 54 | n >> 10 << 22;
+}
+
+/* Neither 0 nor reserved. */
 static inline uint64_t hash_key(const uint64_t key[2], const void *bytes, size_t n)
 {
     const unsigned char *in = bytes;
@@ -45,7 +63,7 @@ static inline uint64_t hash_key(const uint64_t key[2], const void *bytes, size_t
     sip_round(v);
     sip_round(v);
     uint64_t h = v[0] ^ v[1] ^ v[2] ^ v[3];
-    return h ? h : 1;
+    return h & ~HASH_FREE ? h : h | 1;
 }
 
 static inline uint64_t fold_multiply(uint64_t a, uint64_t b)
@@ -54,8 +72,9 @@ static inline uint64_t fold_multiply(uint64_t a, uint64_t b)
     return (uint64_t)product ^ (uint64_t)(product >> 64);
 }
 
-/* Digest of `bytes` value bytes held as zero-padded shared words, seeded by what else makes two entries
- * differ (type, TTL class, tags). Two lanes, so that the multiplications overlap. Never 0. */
+/* Digest of `bytes` value bytes held as zero-padded shared words, seeded by the other properties in which
+ * two entries may differ (type, TTL class, tags). Two lanes, so that the multiplications overlap. Never
+ * 0. */
 static inline uint64_t digest_words(const uint64_t key[2], uint64_t seed, const a64 *words, size_t bytes)
 {
     uint64_t a = key[0] ^ seed, b = key[1] ^ bytes;

@@ -7,7 +7,7 @@
  * too, but the ring does not order it: an add is older than every set or fill with which it is raced, and of
  * two adds the one with the lower version is the older one.
  *
- * What a verb does where it meets a word of its key:
+ * What a verb does when it meets a word of its key:
  *
  *   the word holds            set                 fill                add                 event
  *   ------------------------  ------------------  ------------------  ------------------  -----------
@@ -28,9 +28,9 @@
  *
  *   (*) unless the visible entry expired, or a tag or clear is newer: then the add replaces it.
  *
- * A peer's event leaves local entries alone, and a visible entry that holds the announced bytes:
- * index_kill_unless takes what an event spares as a predicate. touch and incr replace a visible word by a
- * copy under the same version, and meet no other words.
+ * A peer's event spares local entries, and a visible entry that holds the announced bytes:
+ * index_kill_unless takes a predicate for that. touch and incr replace a visible word by a copy under the
+ * same version, and meet no other words.
  *
  * The order of the steps. A write makes room and copies its bytes first. Then comes its record in the ring,
  * whose fence is raised before the tail passes it (ring.c); the record's sequence is the entry's version.
@@ -49,38 +49,38 @@
  * event sees the pending word and withdraws it. Two publishers of one key see each other's words in the same
  * way.
  *
- * Overwriting in place needs no pending word where every event that follows mine would have removed the old
- * word: the CAS fails then. Where an event may have spared the old word (index_replace), mine goes in
- * pending.
+ * Overwriting in place needs no pending word if every event that follows mine would also have removed the
+ * old word, because then the CAS fails. If an event may have spared the old word (index_replace), mine goes
+ * in pending.
  *
- * Helpers. A writer may die after its word is in. Whoever meets a pending word and may not withdraw it brings
- * it to its end: asks the same questions as the writer, decides, and makes it visible or removes it. Nobody
- * waits for a writer. A helper does not help a third: where that would be needed, what it is helping is
- * withdrawn. So the depth is two.
+ * Helpers. A writer may die after its word is in. A process that meets a pending word, and may not withdraw
+ * it, brings it to its end: it asks the same questions as the writer, decides, and makes the word visible
+ * or removes it. No process waits for a writer. A helper does not help a third word: if that would be
+ * needed, the word that it is helping is withdrawn. So the depth of helping is two.
  *
  * The verdict. Whether a pending entry becomes visible is decided by one CAS in the entry itself (layout.h,
  * undecided bit), never by the word. The first decision counts. Only a shown entry's word becomes visible, so
  * the writer learns from the entry what happened, also where a helper did it and the word has been removed or
  * moved since.
  *
- * What withdraws mine besides other words: for a set or add, a key event that follows its record in the ring,
- * a clear or one of its tags; for a fill, any record of its bucket after its token. The record of an add is
- * no event. It evicts nothing, and refuses only fills that were loaded before it.
+ * Besides other words, these withdraw mine: for a set or add, a key event that follows its record in the
+ * ring, a clear or one of its tags; for a fill, any record of its bucket after its token. The record of an
+ * add is no event. It evicts nothing, and refuses only fills that were loaded before it.
  *
- * What the verbs answer. index_publish says PUBLISH_OK exactly if the entry became visible; it may be gone
- * again. Otherwise it never was visible and never will be, and the caller then removes all lower words of the
- * key (cache.c): a set that loses must not return while an older value can be read. An add that was withdrawn
- * begins again with another record. It answers "lost" only after it has seen a value itself (cache_add), so
- * it linearizes where it was shown or where it saw that value. A set that replaces an add of a higher version
- * linearizes after it: both were under way at once.
+ * Results. index_publish returns PUBLISH_OK exactly if the entry became visible (it may be gone again by
+ * now). Otherwise the entry never was visible and never will be. Then the caller removes all lower words of
+ * the key (cache.c), because a set that loses must not return while an older value can be read. An add that
+ * was withdrawn begins again with another record. It returns "lost" only after it has seen a value itself
+ * (cache_add). So it linearizes at the moment when it was shown, or when it saw that value. A set that
+ * replaces an add of a higher version linearizes after that add: both were under way at the same time.
  *
- * Words that come back (ABA). A word names page, offset and 11 bits of the page's generation, so a word that
- * was read long ago may equal one of another life. Everything that compares a word loads it, then the page
- * word, then the word again (index_look); a page that begins another life has had all its words changed
- * first.
+ * ABA. A word names page, offset and 11 bits of the page's generation, so a word that was read long ago may
+ * equal a word of a later life of the page. All code that compares a word loads the word, then the page
+ * word, then the word again (index_look). Before a page begins another life, all index words of its entries
+ * have been changed.
  *
  * Bounds. Every loop has a bound. A retry means that another verb of this key or bucket made progress, so
- * only damaged bytes reach one.
+ * only damaged bytes make a loop reach its bound.
  *
  * The model. tests/core/model/cachee.pml has these steps under these names, and Spin tries all their
  * interleavings for two and three processes. tests/core/test_model.py takes one rule away at a time and must
@@ -92,11 +92,14 @@
  */
 #include "index.h"
 
+#include "journal.h"
+
 enum {
     FIND_TRIES_MAX = 16,
     FIRST_BUCKET_EMPTY = 3,
-    PUBLISH_TRIES_MAX = 64,   /* each retry means that another verb of this key or bucket made progress */
-    KILL_TRIES_MAX = 1 << 16, /* the same; and giving up here would leave what was to be evicted */
+    PUBLISH_TRIES_MAX = 64, /* each retry means that another verb of this key or bucket made progress */
+    /* the same; a high bound, because giving up would leave an entry that must be evicted */
+    KILL_TRIES_MAX = 1 << 16,
 };
 
 static a64 *index_bucket_at(const struct attachment *a, uint32_t number)
@@ -130,8 +133,8 @@ struct candidates index_candidates(const struct attachment *a, uint64_t hash)
                                .tag_bits = index_tag_bits_of(hash)};
 }
 
-/* Is this word of this hash? Fills *e; the word is read again, so that page and word belong together
- * (ABA). */
+/* Does this word name an entry of this hash? Fills *e. The word is read again, so that page and word belong
+ * together (ABA). */
 static bool index_word_matches(const struct attachment *a, a64 *at, uint64_t word, uint64_t tag_bits,
                                uint64_t hash, struct entry_ref *e)
 {
@@ -142,9 +145,9 @@ static bool index_word_matches(const struct attachment *a, a64 *at, uint64_t wor
     return true;
 }
 
-/* For those who must not overlook an entry. It may be carried on while we look at the page that it leaves,
- * and that page begin another life: then its word here is another by now, for the word is changed first. So a
- * word that has changed is looked at again; by a lookup, so many times. */
+/* For callers that must not overlook an entry. An entry may be moved while we look at its old page, and
+ * that page may begin another life. Then its word here has changed, because the word is swapped first. So a
+ * word that has changed is read again. A lookup repeats this a limited number of times. */
 bool index_look(const struct attachment *a, a64 *at, uint64_t tag_bits, uint64_t hash, struct entry_ref *e)
 {
     bool matches = false;
@@ -152,7 +155,7 @@ bool index_look(const struct attachment *a, a64 *at, uint64_t tag_bits, uint64_t
         uint64_t word = load_acquire(at); /* PUBLISH */
         matches = index_word_matches(a, at, word, tag_bits, hash, e);
         fence_acquire(); /* PAGE */
-        if (((load_relaxed(at) ^ word) & ~INDEX_FREQ_MASK) == 0)
+        if (((load_relaxed(at) ^ word) & ~INDEX_MARKS) == 0)
             break;
     }
     return matches;
@@ -171,8 +174,9 @@ static ALWAYS_INLINE bool index_find_in(const struct attachment *a, a64 *bucket,
                        racing_equal(entry_key(e), key, key_bytes);
         if (UNLIKELY(!matches))
             fence_acquire(); /* PAGE */
-        /* Carried on under our eyes, or another's now. Looked at last: until then, the entry's page may have
-         * begun another life, and what did not match was another entry's bytes. */
+        /* The entry was moved meanwhile, or the word names another entry now. Checked last: before that,
+         * the entry's page may have begun another life, and the bytes that did not match may have been
+         * another entry's. */
         if (UNLIKELY(((load_relaxed(&bucket[i]) ^ word) & ~INDEX_FREQ_MASK) != 0))
             tries++, i--;
         else if (matches) {
@@ -206,18 +210,17 @@ void index_prefetch_entry(const struct attachment *a, uint64_t hash)
     if (i == BUCKET_WORDS)
         return;
     uint64_t word = load_relaxed(&bucket[i]);
-    uint32_t page = (word >> INDEX_PAGE_SHIFT) & INDEX_PAGE_BITS,
-             off = (uint32_t)(word >> INDEX_OFF_SHIFT) * ENTRY_UNIT;
-    if (page >= a->geo.page_count || off > a->geo.page_bytes - ENTRY_HEADER_WORDS * 8)
+    uint32_t page = (word >> INDEX_PAGE_SHIFT) & INDEX_PAGE_BITS, off = index_word_off(word);
+    if (page >= a->geo.page_count || !entry_fits_at(a, off))
         return;
     __builtin_prefetch(&a->page_words[page]);
     __builtin_prefetch(page_at(a, page, off));
     __builtin_prefetch(page_at(a, page, off) + 8); /* the next line: most entries have two or three */
 }
 
-/* The word names page, offset and 11 bits of the generation. If the page has the whole generation now, it had
- * it when the word was read, for generations only rise: so the word named this entry and no other, which
- * nobody has changed since. */
+/* The word names page, offset and only 11 bits of the generation. But generations only rise: if the page
+ * has the remembered whole generation now, it had the same one when the word was read. So the word named
+ * this entry and no other, and an entry never changes. */
 bool index_still(struct entry_ref *e)
 {
     uint64_t word = load_acquire(e->word_at); /* PUBLISH */
@@ -228,7 +231,7 @@ bool index_still(struct entry_ref *e)
     return page_generation(e->page_word) == e->place.generation;
 }
 
-/* Something is newer than the entry that is about many keys: is it about this one? */
+/* An event about many keys is newer than this entry: does it apply to this key? */
 static bool index_passed_over(const struct attachment *a, const struct entry_ref *e, uint64_t position)
 {
     bool cleared = clear_of(a, entry_local(e)) > position;
@@ -255,9 +258,9 @@ bool entry_valid(const struct attachment *a, const struct entry_ref *e)
 
 /* ---- the verdict ---- */
 
-/* Is this pending entry to become visible? The first answer counts: true if that was yes. The entry's page
- * cannot have begun another life while its writer lives. If the writer died, eight bytes there would have to
- * equal the undecided word. */
+/* Decide whether this pending entry becomes visible. The first decision counts; returns that one. While the
+ * writer lives, the entry's page cannot begin another life. If the writer has died and the page has begun
+ * one, the CAS fails, unless the eight bytes there happen to equal the undecided word. */
 static bool index_decide(const struct entry_ref *e, bool shown)
 {
     uint64_t decided = version_word(e->version, e->key_bytes), seen = decided | ENTRY_UNDECIDED;
@@ -275,7 +278,7 @@ static bool index_is_undecided(const struct entry_ref *e)
            (version_word(e->version, e->key_bytes) | ENTRY_UNDECIDED); /* VERDICT */
 }
 
-/* The word of an entry that is shown. If it has changed, another has done this. */
+/* Make the word of a shown entry visible. If the CAS fails, another process has done it. */
 static void index_make_visible(const struct entry_ref *e)
 {
     uint64_t seen = e->word;
@@ -288,7 +291,7 @@ bool index_kill(a64 *at, uint64_t word)
     for (int tries = 0; tries < KILL_TRIES_MAX; tries++) {
         if (cas(at, &seen, 0))
             return true;
-        if ((seen ^ word) & ~INDEX_FREQ_MASK)
+        if ((seen ^ word) & ~INDEX_MARKS)
             return false;
     }
     return false;
@@ -303,9 +306,9 @@ bool index_remove(const struct entry_ref *e)
     return index_kill(e->word_at, e->word);
 }
 
-/* The one loop that removes what an event makes old: the entry at this word, if it is lower than `version`
- * and not spared. A word that has changed meanwhile is looked at again: what is there then may be lower
- * too. */
+/* The one loop that removes what an event invalidates: the entry at this word, if its version is lower than
+ * `version` and it is not spared. If the word changes meanwhile, it is looked at again, because the new
+ * entry may be lower too. */
 static ALWAYS_INLINE bool index_kill_at(struct attachment *a, a64 *at, uint64_t tag_bits, uint64_t hash,
                                         uint64_t version, index_spares *spares, const void *what)
 {
@@ -372,47 +375,85 @@ bool index_move(a64 *at, uint64_t word, const struct place *place, uint32_t freq
     uint64_t seen = word;
     for (int tries = 0; tries < KILL_TRIES_MAX; tries++) {
         uint64_t copy = policy_with_frequency(word_of_place(place, seen & INDEX_TAG_MASK), frequency);
-        if (cas(at, &seen, copy))
+        if (cas(at, &seen, copy | (seen & INDEX_ARMED)))
             return true;
-        if ((seen ^ word) & ~INDEX_FREQ_MASK)
+        if ((seen ^ word) & ~INDEX_MARKS)
             return false;
+    }
+    return false;
+}
+
+/* ---- arming ---- */
+
+static bool index_arm_at(const struct attachment *a, a64 *at, uint64_t tag_bits, uint64_t hash,
+                         struct entry_ref *e)
+{
+    for (int tries = 0; tries < KILL_TRIES_MAX; tries++) {
+        if (!index_look(a, at, tag_bits, hash, e) || (e->word & INDEX_PENDING))
+            return false;
+        uint64_t seen = e->word;
+        if (cas(at, &seen, seen | INDEX_ARMED))
+            return true;
+    }
+    return false;
+}
+
+bool index_arm(const struct attachment *a, uint64_t hash, struct entry_ref *e)
+{
+    struct candidates c = index_candidates(a, hash);
+    for (int i = index_next(&c, 0); i < CANDIDATE_WORDS; i = index_next(&c, i + 1))
+        if (index_arm_at(a, index_word(&c, i), c.tag_bits, hash, e))
+            return true;
+    return false;
+}
+
+bool index_disarm(struct entry_ref *e)
+{
+    uint64_t seen = e->word;
+    for (int tries = 0; tries < KILL_TRIES_MAX && (seen & INDEX_ARMED); tries++) {
+        if ((seen ^ e->word) & ~INDEX_MARKS)
+            return false;
+        uint64_t disarmed = seen & ~INDEX_ARMED;
+        if (cas(e->word_at, &seen, disarmed)) {
+            e->word = disarmed;
+            return true;
+        }
     }
     return false;
 }
 
 /* ---- publishing ---- */
 
-static bool index_is_fill(const struct entry_ref *e) { return e->version & 1; }
-
-/* May this entry no longer become visible? A fill: some fence that counts for it passed its token. A set or
- * an add: a conflicting event follows it in the ring (its bucket's fence alone may be another key's, or an
- * add's). */
+/* Does an event forbid this entry to become visible? For a fill: a fence that applies to it has passed its
+ * token. For a set or an add: a conflicting event follows it in the ring (its bucket's fence alone is no
+ * proof: another key, or an add, may have raised it). */
 static bool index_superseded(const struct attachment *a, const struct entry_ref *e)
 {
     uint64_t position = e->version >> 1, fence = fence_of(a, e->hash);
     if (!entry_valid(a, e))
         return true;
-    if (index_is_fill(e))
+    if (entry_is_fill(e))
         return fence > position;
     return fence > position && ring_conflict(a, e->hash, position, fence, entry_local(e));
 }
 
-/* Two words of one key: which is the newer? Equal versions (two fills under one token) are told apart by
- * place. */
+/* Which of two entries of one key is the newer? Equal versions (two fills under one token) are ordered by
+ * their place. */
 static bool index_newer(const struct entry_ref *x, const struct entry_ref *y)
 {
     return x->version != y->version ? x->version > y->version : x->word_at < y->word_at;
 }
 
-/* Does mine still compete with the other, which was seen after mine? A helper may be late: when mine was
- * decided long ago, or an event has followed it, the other may be newer than all that mine was raced with. */
+/* Does mine still compete with the other word, which was seen after mine? A helper may be late: if mine was
+ * decided long ago, or an event has followed it, the other may be newer than everything that mine raced
+ * with. */
 static bool index_is_current(const struct attachment *a, const struct entry_ref *mine,
                              const struct entry_ref *other)
 {
     return index_is_undecided(mine) && (other->version < mine->version || !index_superseded(a, mine));
 }
 
-/* Does mine take the place of the other, by the table above? */
+/* Does mine replace the other, by the table above? */
 static bool index_outranks(const struct attachment *a, const struct entry_ref *mine,
                            const struct entry_ref *other, uint64_t now_ms)
 {
@@ -422,7 +463,7 @@ static bool index_outranks(const struct attachment *a, const struct entry_ref *m
     if (entry_add(mine))
         return pending ? entry_add(other) && mine->version < other->version
                        : !entry_valid(a, other) || entry_expired(other, now_ms);
-    return (entry_add(other) && !index_is_fill(mine)) || index_newer(mine, other);
+    return (entry_add(other) && !entry_is_fill(mine)) || index_newer(mine, other);
 }
 
 static enum publish index_finish(struct attachment *a, const struct entry_ref *mine, uint64_t now_ms,
@@ -455,7 +496,7 @@ static bool index_stands_against(struct attachment *a, const struct entry_ref *m
     return false;
 }
 
-/* Judge a pending word against every other word of its key. False: it must be withdrawn. */
+/* Compare a pending word with every other word of its key. False: it must be withdrawn. */
 static bool index_stands(struct attachment *a, const struct entry_ref *mine, uint64_t now_ms, bool may_help)
 {
     struct candidates c = index_candidates(a, mine->hash);
@@ -467,11 +508,12 @@ static bool index_stands(struct attachment *a, const struct entry_ref *mine, uin
     return true;
 }
 
-/* Bring a pending word to its end, whoever put it there. */
+/* Bring a pending word to its end, its writer's or that of another process. */
 static enum publish index_finish(struct attachment *a, const struct entry_ref *mine, uint64_t now_ms,
                                  bool may_help)
 {
-    /* The pending word is seen by later events, or their fence by us. Helpers did no CAS. */
+    /* Later events see the pending word, or we see their fence. An explicit fence, because a helper has
+     * done no CAS. */
     fence_seq_cst(); /* DEKKER */
     if (!index_decide(mine, !index_superseded(a, mine) && index_stands(a, mine, now_ms, may_help))) {
         index_kill(mine->word_at, mine->word);
@@ -481,24 +523,25 @@ static enum publish index_finish(struct attachment *a, const struct entry_ref *m
     return PUBLISH_OK;
 }
 
-/* What publishing found of its own key. */
+/* What publishing found in the words of its own key. */
 enum sighting { NOTHING_THERE, REPLACED, BEATEN, LOOK_AGAIN };
 
-/* Of an entry that no word names yet. */
+/* Set the verdict of an entry that no word names yet: no other process can see it. */
 static void index_set_verdict(const struct entry_ref *mine, bool shown)
 {
     store_relaxed((a64 *)&mine->at[ENTRY_VERSION],
                   version_word(mine->version, mine->key_bytes) | (shown ? 0 : ENTRY_UNDECIDED));
 }
 
-/* Overwrite in place. Where every event after ours would have removed the old word, one CAS is enough. But a
- * peer's event spares a local value, and one that holds the announced bytes (relay.c). There ours goes in
- * pending, and is checked against the fence before it is shown, like a new one. Shown at once, it might be
- * older than that event: readers would see it for an instant, and if the writer died then, for good. */
+/* Overwrite in place. If every event after ours would have removed the old word, one CAS is enough. But a
+ * peer's event spares a local value, and a value that holds the announced bytes (relay.c). In those cases
+ * ours goes in pending, and is checked against the fence before it is shown, like a new one. If it were
+ * shown at once, it might be older than that event: readers would see it for a moment, or, if the writer
+ * died then, for good. */
 static enum sighting index_replace(struct attachment *a, const struct entry_ref *mine,
                                    const struct entry_ref *other, uint64_t now_ms)
 {
-    /* A bridge may serve this segment although this process was configured without one. */
+    /* There may be a bridge for this segment although this process was configured without one. */
     bool bridged = a->has_bridge || load_relaxed(&a->header->bridge_generation) != 0;
     bool spared = !entry_local(mine) && (bridged || entry_local(other));
     uint64_t seen = other->word;
@@ -512,8 +555,9 @@ static enum sighting index_replace(struct attachment *a, const struct entry_ref 
     return !spared || index_finish(a, &ours, now_ms, true) == PUBLISH_OK ? REPLACED : BEATEN;
 }
 
-/* A word of our key is there already: bring it to its end, give way, or replace it in place. An event between
- * mine and the other, if that is higher, did not remove the other, but would have removed mine. */
+/* A word of our key is there already: bring it to its end, give way, or replace it in place. If the other
+ * has the higher version, mine gives way: an event between the two versions would have removed mine, but
+ * not the other. */
 static enum sighting index_meet(struct attachment *a, const struct entry_ref *mine,
                                 const struct entry_ref *other, uint64_t now_ms)
 {
@@ -526,7 +570,7 @@ static enum sighting index_meet(struct attachment *a, const struct entry_ref *mi
     }
     if (!index_outranks(a, mine, other, now_ms))
         return BEATEN;
-    if ((index_is_fill(mine) || other->version > mine->version) && index_superseded(a, mine))
+    if ((entry_is_fill(mine) || other->version > mine->version) && index_superseded(a, mine))
         return BEATEN;
     return index_replace(a, mine, other, now_ms);
 }
@@ -548,11 +592,13 @@ static int index_most_empty_slot(const uint64_t *words)
     for (int i = CANDIDATE_WORDS - 1; i >= 0; i--) /* the first empty one: lookups begin at the front */
         if (!words[i])
             empty[i / BUCKET_WORDS]++, at[i / BUCKET_WORDS] = i;
-    /* Lookups begin in the first bucket: the second is worth a cache line only as the first fills up. */
+    /* Lookups begin in the first bucket. The second bucket costs them a cache line, so it is used only when
+     * the first fills up. */
     return empty[0] >= FIRST_BUCKET_EMPTY || empty[0] >= empty[1] ? at[0] : at[1];
 }
 
-/* No word that may be the key's own: it came since the key was looked for. The next try meets it. */
+/* Never choose a word that may be the key's own: it has come since the key was looked for, and the next try
+ * will meet it. */
 static int index_choose_victim(const struct candidates *c, const uint64_t *words)
 {
     uint64_t others[CANDIDATE_WORDS];
@@ -561,8 +607,8 @@ static int index_choose_victim(const struct candidates *c, const uint64_t *words
     return policy_victim(others, CANDIDATE_WORDS);
 }
 
-/* Where a new key's word goes: the emptier bucket, else a word whose page has moved on, else the policy's
- * victim. */
+/* Where a new key's word goes: an empty word, else a word whose page has begun another life, else the
+ * policy's victim. */
 static int index_choose_slot(struct attachment *a, const struct candidates *c, uint64_t *seen)
 {
     uint64_t words[CANDIDATE_WORDS];
@@ -581,7 +627,15 @@ static int index_choose_slot(struct attachment *a, const struct candidates *c, u
     return slot;
 }
 
-/* Every word is somebody's pending one: bring one to its end, so that the next try finds a victim. */
+/* Journal the eviction of the entry whose word is given to another key, if the entry was still there. */
+static void index_journal_victim(struct attachment *a, uint64_t word)
+{
+    struct entry_ref e;
+    if (UNLIKELY(word != 0) && entry_open(a, word, &e) && journal_may_want(a, e.hash) && entry_confirm(&e))
+        journal_key(a, e.hash, JOURNAL_EVICTED, WHY_CAPACITY, 0);
+}
+
+/* Every word is pending: bring one to its end, so that the next try finds a victim. */
 static void index_finish_some(struct attachment *a, const struct candidates *c, uint64_t now_ms)
 {
     struct entry_ref e;
@@ -591,15 +645,16 @@ static void index_finish_some(struct attachment *a, const struct candidates *c, 
         index_finish(a, &e, now_ms, false);
 }
 
-enum publish index_publish(struct attachment *a, const struct place *place, uint64_t hash, uint64_t now_ms)
+enum publish index_publish(struct attachment *a, const struct place *place, uint64_t hash, uint64_t now_ms,
+                           bool ahead)
 {
     struct candidates c = index_candidates(a, hash);
     struct entry_ref mine;
     mine.word = word_of_place(place, c.tag_bits);
-    mine.word_at = NULL; /* in no word yet: of two that tie, the newer one */
+    mine.word_at = NULL; /* in no word yet, so mine wins a tie */
     bool admitted = false;
     if (!entry_open(a, mine.word, &mine))
-        return PUBLISH_LOST; /* our page was taken: we were thought dead */
+        return PUBLISH_LOST; /* another process took our page, because it considered us dead */
     for (int tries = 0; tries < PUBLISH_TRIES_MAX; tries++) {
         switch (index_meet_any(a, &c, &mine, now_ms)) {
         case REPLACED:
@@ -611,7 +666,7 @@ enum publish index_publish(struct attachment *a, const struct place *place, uint
         case NOTHING_THERE:
             break;
         }
-        if (!admitted)
+        if (!admitted && !ahead)
             mine.word = policy_with_frequency(mine.word, policy_admit(a, hash));
         admitted = true;
         uint64_t seen;
@@ -624,8 +679,10 @@ enum publish index_publish(struct attachment *a, const struct place *place, uint
         pending.word_at = index_word(&c, slot);
         pending.word = mine.word | INDEX_PENDING;
         index_set_verdict(&mine, false);
-        if (cas(pending.word_at, &seen, pending.word)) /* PUBLISH, DEKKER */
+        if (cas(pending.word_at, &seen, pending.word)) { /* PUBLISH, DEKKER */
+            index_journal_victim(a, seen);
             return index_finish(a, &pending, now_ms, true);
+        }
     }
     return PUBLISH_NO_ROOM;
 }

@@ -1,4 +1,17 @@
-/* lease.c - single flight. See lease.h, and struct lease_slot in layout.h. */
+/* lease.c - single flight. See lease.h, and struct lease_slot in layout.h.
+ *
+ * Other processes do the same at any time. These rules keep a slot right:
+ *
+ *   word     taken by one CAS, from 0 or from the word of a dead holder. Only its holder gives it back, also
+ *            by a CAS, which fails if another process has taken the lease over
+ *   began, token, waits  stored by the holder alone, after it has the word. `began` names its holder by a
+ *            check, so what an earlier holder left there is not taken for the new one's
+ *   late     one bit of `began`, set by any process, by CAS
+ *
+ * A death leaves a word whose roster slot has no living holder: the place counts as vacant at once, and
+ * nothing has to be swept. No step waits, and a caller that loses a CAS looks again a bounded number of
+ * times.
+ */
 #include "lease.h"
 
 #include "hash.h"
@@ -19,8 +32,8 @@ static uint32_t lease_way(const struct attachment *a, uint64_t hash, uint32_t i)
 
 /* ---- when a load began ---- */
 
-/* A holder dies, and the next one takes the word before it says when it began: the check tells whose
- * beginning it is. */
+/* A new holder takes the word first and stores when it began after that. In between, the old holder's
+ * beginning is still there: the check tells which holder a beginning belongs to. */
 static uint64_t lease_check_of(uint64_t word)
 {
     return (word ^ word >> 12 ^ word >> 28 ^ word >> 40) & LEASE_CHECK_BITS;
@@ -51,7 +64,8 @@ uint64_t lease_late_ms(const struct attachment *a, uint64_t hash)
     return late < a->late_ms_min ? a->late_ms_min : late > LEASE_LATE_MS_MAX ? LEASE_LATE_MS_MAX : late;
 }
 
-/* Marked by one caller alone, who counts it. The next load of the key gets the time that this one has had. */
+/* Is this load late? Only one caller succeeds in marking it, and counts it. The next load of the key may
+ * then take as long as this one has taken so far. */
 static bool lease_is_late(struct attachment *a, uint32_t at, uint64_t word, uint64_t began,
                           const struct lease_wish *wish)
 {
@@ -109,7 +123,8 @@ static struct ways lease_ways_of(struct attachment *a, const struct lease_wish *
     for (uint32_t i = 0; i < LEASE_WAYS; i++)
         if (lease_way(a, wish->hash, i) != but)
             lease_look_at(a, lease_way(a, wish->hash, i), wish, &w);
-    for (uint32_t i = 0; i < LEASE_WAYS && w.vacant == NO_LEASE; i++) { /* other keys' leases, of the dead */
+    /* other keys' leases, of the dead */
+    for (uint32_t i = 0; i < LEASE_WAYS && w.vacant == NO_LEASE; i++) {
         uint64_t word = load_acquire(&a->leases[lease_way(a, wish->hash, i)].word);
         if (lease_way(a, wish->hash, i) != but && word && !roster_holder_lives(a, word))
             w.vacant = lease_way(a, wish->hash, i), w.vacant_word = word;
@@ -136,8 +151,8 @@ static void lease_say_began(struct attachment *a, uint32_t at, const struct leas
     store_release(&a->leases[at].began, hold->began); /* LEASE */
 }
 
-/* Two callers may take two vacant places at once. Each looks again after it took one, behind a barrier: at
- * least one sees the other's, gives its own back, and waits; where both do, both look again in a moment. */
+/* Two callers may take two vacant places at the same time. After a full fence, each looks again: at least
+ * one sees the other's lease, gives its own back, and waits. If both do, both look again a moment later. */
 enum lease lease_take(struct attachment *a, const struct lease_wish *wish, struct lease_hold *hold)
 {
     hold->index = NO_LEASE;
@@ -185,7 +200,7 @@ void lease_release(struct attachment *a, struct lease_hold *hold)
 
 /* ---- loaders that wait ---- */
 
-enum { CHAIN_MAX = 16 }; /* keys that are looked at; a longer chain is taken for one that leads back */
+enum { CHAIN_MAX = 16 }; /* keys that are followed; a longer chain is treated as a circle */
 
 static uint64_t lease_waits_word(uint64_t hash) { return hash ? hash : 1; }
 
@@ -214,7 +229,7 @@ void lease_waits_no_more(struct attachment *a, const struct lease_hold *hold, ui
 struct chain {
     uint64_t hash[CHAIN_MAX];
     uint32_t count;
-    bool leads; /* to the one that is wanted, or too far */
+    bool leads; /* to the wanted key, or the chain is too long */
 };
 
 static void lease_chain_add(struct chain *c, uint64_t hash, uint64_t wanted)

@@ -7,7 +7,7 @@
 enum {
     LOOKS_MAX = 4,        /* at one place: each means that it has changed meanwhile */
     TAKE_TRIES_MAX = 128, /* each means that another process got further */
-    PATIENCE = 16,        /* so many tries find the same claim before it is removed */
+    PATIENCE = 16,        /* if this number of tries finds the same claim, it is removed */
 };
 
 static const uint64_t HELD = 1; /* of the mark */
@@ -23,10 +23,10 @@ static uint32_t lock_way(const struct attachment *a, uint64_t hash, uint32_t i)
 struct place_seen {
     uint32_t at;
     uint64_t word, mark, until_ms;
-    bool whole; /* else it has changed under the look, each time */
+    bool whole; /* false: it changed during each look */
 };
 
-/* Each transition changes the mark, but for removing a claim: then the word alone changes, to 0. */
+/* Each transition changes the mark, except the removal of a claim: that changes only the word, to 0. */
 static struct place_seen lock_look(const struct attachment *a, uint32_t at)
 {
     const struct lock_slot *slot = &a->locks[at];
@@ -72,8 +72,8 @@ struct places {
     struct place_seen vacant; /* at NOBODY: none is */
 };
 
-/* What stands here of the name? A claim is removed if it is later than ours, or if its claimer has stopped in
- * the middle. */
+/* What does this place hold of the name? A claim is removed if it is later than ours, or if its claimer has
+ * stopped half-way. */
 static void lock_look_for_name(struct attachment *a, struct place_seen *s, uint64_t ours, uint64_t now_ms,
                                struct claim_seen *old, struct places *p)
 {
@@ -124,7 +124,7 @@ static uint64_t lock_wall_ns(void)
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-/* 0: garbage stands there, or somebody keeps writing it. */
+/* 0: the word holds garbage, or something keeps writing garbage into it. */
 static uint64_t lock_draw(struct attachment *a, uint64_t above)
 {
     a64 *last = &a->header->lock_fence;
@@ -144,8 +144,9 @@ void lock_see_fence(struct attachment *a, uint64_t seen) { raise_max(&a->header-
 
 /* ---- the verbs ---- */
 
-/* Says when the claim's lock will end. A claimer that was removed meanwhile, and runs on late, changes
- * nothing: another one has written here since it looked, or finds that this one has, and begins again. */
+/* Store when the claim's lock will end. A claimer whose claim was removed, and that runs on late, does no
+ * harm: either its CAS fails, because a later claimer has written here since, or the later claimer's CAS
+ * fails, and that one begins again. */
 static bool lock_say_until(struct attachment *a, uint32_t at, uint64_t claim, uint64_t until_ms)
 {
     a64 *until = &a->locks[at].until;
@@ -154,7 +155,7 @@ static bool lock_say_until(struct attachment *a, uint32_t at, uint64_t claim, ui
            cas(until, &seen, until_ms << LOCK_UNTIL_SHIFT | (claim & LOCK_CHECK_BITS));
 }
 
-/* TAKEN; or HELD, where this try was in vain. */
+/* Returns TAKEN, or HELD if this try failed. */
 static enum lock lock_try_at(struct attachment *a, const struct place_seen *vacant,
                              const struct lock_wish *wish, uint64_t now_ms, struct claim_seen *old,
                              struct lock_hold *hold)

@@ -308,28 +308,31 @@ static bool attach(SegmentObject *s, int fd, struct segment_config *config, cons
     return attached;
 }
 
-/* _attach(fd, name, memory, entry_bytes, host, hash_key, has_name, has_bridge, isolation_ttl_ms,
- * on_isolation, default_ttl_ms, near_bytes, near_objects, doorbell, encode, decoders, compress_bytes,
- * follows); compress_bytes is 0 for none. takes fd over; without one (-1) it begins without a segment. Called
- * again, it leaves the old segment for the new one. Raises OSError where a system call failed. */
+/* _attach(fd, name, memory, entry_bytes, prewarms, prewarm_weight, prewarm_budget, host, hash_key, has_name,
+ * has_bridge, isolation_ttl_ms, on_isolation, default_ttl_ms, near_bytes, near_objects, doorbell, encode,
+ * decoders, compress_bytes, follows) -> (memory, entry_bytes, prewarms) of the segment; compress_bytes is 0
+ * for none. It takes fd over; without one (-1) it begins without a segment. Called again, it leaves the old
+ * segment for the new one. Raises OSError where a system call failed. */
 static PyObject *Segment_attach(SegmentObject *s, PyObject *args)
 {
     struct segment_config config = {0};
-    int fd, has_bridge, has_name, follows;
+    int fd, has_bridge, has_name, follows, prewarms;
     uint32_t on_isolation;
     struct near_wish wish;
     uint64_t memory, entry_bytes, isolation_ttl_ms, default_ttl_ms, compress_bytes;
     PyObject *hash_key, *encode, *decoders;
-    if (!PyArg_ParseTuple(args, "isO&O&sOppO&O&O&O&O&sOO!O&p:_attach", &fd, &config.name, number64_from,
-                          &memory, number64_from, &entry_bytes, &config.host, &hash_key, &has_name,
-                          &has_bridge, number64_from, &isolation_ttl_ms, number32_from, &on_isolation,
-                          number64_from, &default_ttl_ms, number64_from, &wish.bytes_max, number32_from,
-                          &wish.objects, &config.doorbell_name, &encode, &PyTuple_Type, &decoders,
-                          number64_from, &compress_bytes, &follows) ||
+    if (!PyArg_ParseTuple(args, "isO&O&pddsOppO&O&O&O&O&sOO!O&p:_attach", &fd, &config.name, number64_from,
+                          &memory, number64_from, &entry_bytes, &prewarms, &config.prewarm_weight,
+                          &config.prewarm_budget, &config.host, &hash_key, &has_name, &has_bridge,
+                          number64_from, &isolation_ttl_ms, number32_from, &on_isolation, number64_from,
+                          &default_ttl_ms, number64_from, &wish.bytes_max, number32_from, &wish.objects,
+                          &config.doorbell_name, &encode, &PyTuple_Type, &decoders, number64_from,
+                          &compress_bytes, &follows) ||
         !hash_key_from(hash_key, &config))
         return NULL;
     config.total_bytes = memory;
     config.entry_bytes = entry_bytes;
+    config.prewarms = prewarms;
     config.has_bridge = has_bridge;
     config.has_name = has_name;
     config.isolation_ttl_ms = isolation_ttl_ms;
@@ -343,9 +346,10 @@ static PyObject *Segment_attach(SegmentObject *s, PyObject *args)
     s->follows = follows;
     bool attached = attach(s, fd, &config, &wish);
     unsigned long long total_bytes = s->a.geo.total_bytes, made_for = s->a.geo.entry_bytes;
+    int has_prewarm = s->a.prewarm != NULL;
     Py_XDECREF(old_encode); /* last: it may run Python code */
     Py_XDECREF(old_decoders);
-    return attached ? Py_BuildValue("KK", total_bytes, made_for) : NULL;
+    return attached ? Py_BuildValue("KKN", total_bytes, made_for, PyBool_FromLong(has_prewarm)) : NULL;
 }
 
 /* What is still owed has a last chance. */
@@ -356,7 +360,7 @@ static PyObject *Segment_close(SegmentObject *s, PyObject *unused)
         return NULL;
     bool lost = s->open && s->a.stand_in && owes_anything(s);
     if (lost && s->orphan)
-        roster_abandon(s->orphan); /* those who watch it pay */
+        roster_abandon(s->orphan); /* the processes that watch the orphan clear the successor */
     struct near_taken near = near_take(s);
     close_segment(s);
     orphan_forget(s);
@@ -422,15 +426,32 @@ static PyMethodDef own_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-enum { METHODS_MAX = 96 };
+enum { METHODS_MAX = 160 };
 static PyMethodDef methods[METHODS_MAX];
 
-static void gather(PyMethodDef *to, const PyMethodDef *from)
+/* False: more methods than METHODS_MAX. Raise it. */
+static bool gather(PyMethodDef *to, const PyMethodDef *from)
 {
     while (to->ml_name)
         to++;
     for (; from->ml_name && to < methods + METHODS_MAX - 1; from++)
         *to++ = *from;
+    return !from->ml_name;
+}
+
+static bool gather_all(void)
+{
+    static const PyMethodDef *const all[] = {
+        own_methods,   module_verbs,   module_cas,        module_incr,      module_prewarm,
+        module_bridge, module_sources, module_statistics, module_journal,   module_loading,
+        module_canary, module_fetch,   module_peers,      module_stream_in, module_transactions,
+    };
+    bool fit = true;
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        fit = fit && gather(methods, all[i]);
+    if (!fit)
+        fail(PyExc_SystemError, "cachee_shm._core has more than %d methods", METHODS_MAX - 1);
+    return fit;
 }
 
 /* Without it, an empty cache would be false, as len() is 0. */
@@ -506,18 +527,7 @@ static int exec_module(PyObject *module)
         return -1;
     }
     if (!done) {
-        gather(methods, own_methods);
-        gather(methods, module_verbs);
-        gather(methods, module_cas);
-        gather(methods, module_incr);
-        gather(methods, module_bridge);
-        gather(methods, module_sources);
-        gather(methods, module_statistics);
-        gather(methods, module_loading);
-        gather(methods, module_peers);
-        gather(methods, module_stream_in);
-        gather(methods, module_transactions);
-        if (!import_errors() || pthread_atfork(NULL, NULL, after_fork_in_child) != 0)
+        if (!gather_all() || !import_errors() || pthread_atfork(NULL, NULL, after_fork_in_child) != 0)
             return -1;
         done = true;
     }
@@ -589,6 +599,9 @@ static PyMethodDef functions[] = {
     {"is_plain", module_is_plain, METH_O,
      "is_plain(value) -> bool: is it dicts with keys of str, lists, and scalars of 64 bits alone, at most 64 "
      "deep?"},
+    {"send_each", (PyCFunction)(void (*)(void))module_send_each, METH_FASTCALL,
+     "send_each(descriptors, data) -> None if each socket took all of its bytes, else how many each took. It "
+     "waits for none. A descriptor below 0 is passed over."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -1,15 +1,16 @@
 /* module.h - what the binding's files share. module*.c alone see Python; they decide nothing about the cache.
  *
  * The lock: every verb runs from its first word to its last with the interpreter's lock held. A verb takes
- * well under a microsecond and never blocks, so releasing it would cost more than it gives; and it makes the
- * attachment (one open page, one roster slot) single-threaded without a mutex.
+ * well under a microsecond and never blocks, so releasing it would cost more than it gives; and so only one
+ * thread at a time uses the attachment (one open page, one roster slot), without a mutex.
  *
  * Python code may do anything to the object that a verb works on: close it, attach it to another segment. It
  * runs where it is called (an encoder, a decoder, __index__, an iterator), where an object is let go, and,
  * before Python 3.12, where an object is made that the collector tracks. So a verb has three parts, in this
  * order:
  *
- *   1. Every argument is converted. Whatever belongs to the caller and may change is copied or held.
+ *   1. Every argument is converted. Anything that belongs to the caller and may change is copied or
+ *      referenced.
  *   2. enter(), then the work on the segment. No Python code runs; what is read goes into memory of this
  *      process.
  *   3. The result is made of that memory. Neither the mapping nor s->a is read any more.
@@ -25,6 +26,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include "census.h"
 #include "msgpack.h"
 #include "orphan.h"
 #include "relay.h"
@@ -32,8 +34,8 @@
 
 enum { GET_TRIES_MAX = 16 };
 
-/* An open `writing` block of this process. The core knows its key's hash, in one segment; this is what
- * outlives that. */
+/* An open `writing` block of this process. The core holds its key's hash, in one segment only; this struct
+ * outlives the segment. */
 struct open_block {
     uint64_t number; /* by which its owner ends it */
     uint64_t intent; /* the core's, in the life below */
@@ -41,10 +43,10 @@ struct open_block {
     PyObject *key; /* bytes */
 };
 
-/* What has to be announced in the next segment before anything else. */
+/* Announcements that must be made in the next segment before anything else. */
 struct debts {
     PyObject *keys, *tags; /* sets of bytes, or NULL */
-    bool clear; /* instead of all that: an orphan was left, or there was no room to remember more */
+    bool clear; /* announce a clear instead: an orphan was left, or there was no room for more keys */
 };
 
 struct FlightObject;
@@ -53,20 +55,21 @@ typedef struct FlightObject FlightObject;
 typedef struct SegmentObject {
     PyObject_HEAD struct attachment a;
     bool open;
-    bool follows;      /* into the successor of a segment that was retired; else that is an error */
+    /* move to the successor if the segment is retired; false: a retired segment is an error */
+    bool follows;
     bool trying;       /* some thread is attaching to the successor */
     uint32_t pause_ms; /* between two tries */
     uint64_t try_at_ms;
     uint64_t incarnation_seen; /* the highest of any segment of this name */
-    bool left_seen;            /* the last of them said that the bridge has left */
+    bool left_seen;            /* in the last segment the bridge had left */
     struct debts owed;
-    struct attachment *orphan;  /* the segment that was left, while others live in it; or NULL */
+    struct attachment *orphan;  /* the segment that was left, while other processes live in it; or NULL */
     uint64_t orphan_second;     /* when it was last looked at */
-    struct attachment *outside; /* where a forked child has no slot, for the roster is full; or NULL */
+    struct attachment *outside; /* the segment in which a forked child found no free roster slot; or NULL */
     struct open_block *blocks;
     uint32_t block_count, block_room;
     uint64_t block_number; /* the last given */
-    /* the highest fencing number of a lock that this object knows of, of whatever segment of this name */
+    /* the highest fencing number that this object knows, of any segment of this name */
     uint64_t fence_seen;
     uint32_t attachments;   /* how often this object was attached, modulo 2^12 in tokens */
     struct near_slot *near; /* module_near.c; NULL without a near cache */
@@ -109,9 +112,9 @@ SegmentObject *segments_open(void); /* all of this process, by `next` */
 /* for what the bridge alone writes: nor may another have taken its place */
 bool enter_as_bridge(SegmentObject *s);
 
-/* Be ready for a verb: open, ours after a fork, not retired. False: an error is set. Where no segment can be
- * had, enter() is true too, and s->a is a stand-in: reads miss, and the owe_ functions below remember each
- * write. */
+/* Prepare for a verb: the segment is open, ours after a fork, and not retired. False: an error is set. If
+ * no segment can be attached, enter() is true too, and s->a is a stand-in: reads miss, and the owe_
+ * functions below remember each write. */
 static ALWAYS_INLINE bool enter(SegmentObject *s)
 {
     bool nothing_due = s->open && !s->orphan && segment_is_ours(&s->a) && !recovery_look_due(&s->a) &&
@@ -119,9 +122,9 @@ static ALWAYS_INLINE bool enter(SegmentObject *s)
     return LIKELY(nothing_due) || enter_after_all_else(s);
 }
 
-/* Where what was taken in an attachment (a lease, a lock) is given back: outside of a verb, perhaps long
- * after it. NULL: the object has another attachment by now, or this is a forked child. It looks as enter()
- * does, for the file may have been cut. Runs no Python code. */
+/* For giving back what was taken in an attachment (a lease, a lock) outside of a verb, perhaps long after
+ * it. NULL: the object has another attachment by now, or this is a forked child. Like enter(), it checks
+ * whether the file was truncated. Runs no Python code. */
 static inline struct attachment *attachment_still(SegmentObject *s, uint32_t attachments)
 {
     if (!s->open || s->attachments != attachments || !segment_is_ours(&s->a))
@@ -141,10 +144,10 @@ struct value {
     Py_ssize_t n;
     uint8_t type;
     char scratch[8];
-    PyObject *held; /* what `bytes` belongs to, if it is not the caller's object */
+    PyObject *held; /* the owner of `bytes`, if that is not the caller's object */
 };
 
-PyObject *repr_of(PyObject *o); /* what an error says of an object */
+PyObject *repr_of(PyObject *o); /* how an error message shows an object */
 bool key_from_any(PyObject *o, struct key *k);
 bool hash_from(SegmentObject *s, PyObject *key, uint64_t *hash); /* enters */
 bool parse_any_args(const char *verb, const char *const *names, int required, int most, PyObject *const *args,
@@ -153,12 +156,14 @@ bool ttl_from(const SegmentObject *s, PyObject *o, uint64_t *ttl_ms, bool *store
 bool tags_held(PyObject *o, PyObject **tags);
 PyObject *keys_held(PyObject *o);
 void tags_from(const SegmentObject *s, PyObject *tags, struct write *w);
+/* Shorter by up to this share, by chance: what is loaded at once shall not end at once. */
+uint64_t lifetime_shortened(uint64_t ttl_ms, double jitter);
 uint64_t tag_hash(const SegmentObject *s, const struct key *tag);
 bool value_from(SegmentObject *s, PyObject *o, struct value *v);
 
-/* Does msgpack alone give this back as it was: dicts with keys of str, lists, scalars of 64 bits, not too
+/* Does plain msgpack restore this object exactly: dicts with str keys, lists, 64-bit scalars, not too
  * deep? */
-enum { PLAIN_DEPTH_MAX = 64 }; /* as deep as codec.py goes: it refuses what is deeper */
+enum { PLAIN_DEPTH_MAX = 64 }; /* the same as in codec.py, which refuses deeper values */
 bool value_is_plain(PyObject *o, int depth);
 
 /* Most keys are ASCII. */
@@ -184,21 +189,22 @@ static ALWAYS_INLINE bool parse_args(const char *verb, const char *const *names,
     return true;
 }
 
-/* What came of reading a value: an object, a torn read (try again), bytes that do not decode (a miss), an
+/* The result of reading a value: an object, a torn read (try again), bytes that do not decode (a miss), an
  * error. */
 enum reading { READ_OK, READ_TORN, READ_GARBAGE, READ_ERROR };
 enum reading read_value(SegmentObject *s, const struct entry_ref *e, PyObject **out);
-bool bytes_bounded(PyObject *data); /* bytes of msgpack: does decoding them cost no more than their length? */
+/* bytes of msgpack: does decoding them cost no more than their length? */
+bool bytes_bounded(PyObject *data);
 enum reading read_bytes(SegmentObject *s, const struct entry_ref *e, PyObject **data);
 
-/* module_owed.c: what has to be announced in the next segment; open `writing` blocks, which move along. None
- * runs Python code. */
+/* module_owed.c: announcements for the next segment; open `writing` blocks, which move along. None of these
+ * functions runs Python code. */
 void owe_key(SegmentObject *s, const struct key *k);
 void owe_tag(SegmentObject *s, const struct key *tag);
-void owe_clear(SegmentObject *s);      /* of this process's own making */
+void owe_clear(SegmentObject *s);      /* because this process may have missed something */
 void owe_everything(SegmentObject *s); /* the caller's clear() */
 bool owes_anything(const SegmentObject *s);
-void pay_owed(SegmentObject *s); /* in the segment that s was attached to just now */
+void pay_owed(SegmentObject *s); /* in the segment that s has just been attached to */
 void forget_owed(SegmentObject *s);
 void orphan_keep(SegmentObject *s, struct attachment *left); /* takes it over */
 void orphan_watch(SegmentObject *s);
@@ -218,46 +224,55 @@ int number64_from(PyObject *o, void *number);
 int number32_from(PyObject *o, void *number);
 
 /* module_verbs.c, for module_loading.c. find_value: FOUND (or FOUND_STALE) with a new reference in *out,
- * FOUND_NOTHING, or -1 with an error set. A token names the attachment too: one of a segment that was
- * replaced meanwhile must refuse its fill. */
+ * FOUND_NOTHING, or -1 with an error set. A token contains the number of the attachment too, so that a fill
+ * with a token of a replaced segment is refused. */
 #define TOKEN_POSITION_BITS 52
 #define TOKEN_POSITION_MASK ((1ull << TOKEN_POSITION_BITS) - 1)
 static inline uint64_t token_of(const SegmentObject *s, uint64_t position)
 {
     return (uint64_t)s->attachments << TOKEN_POSITION_BITS | position;
 }
+struct given {        /* what another host says of a value that it has given: see module_fetch.c */
+    uint64_t age_ms;  /* since its load began, at least */
+    uint64_t left_ms; /* of its lifetime; 0: it never ends */
+    uint32_t tags;
+    uint64_t tag[TAGS_MAX];
+};
 struct fill {
     uint64_t token, started_ms, grace_ms, sliding_ms;
     uint32_t load_ms;
     double jitter;
     PyObject *ttl, *tags, *local;
-    bool announced; /* as a write is */
+    bool announced;            /* as a write is */
+    bool ahead;                /* loaded before anybody asked */
+    const struct given *given; /* NULL: this host has loaded it */
 };
-struct age { /* of what was found, when it was found */
+struct age { /* of a found value, at the time when it was found */
     uint64_t expires_ms, now_ms;
     uint32_t load_ms;
 };
 int find_value(SegmentObject *s, PyObject *key, PyObject **out, struct age *age);
 int fill_value(SegmentObject *s, const struct fill *f, PyObject *key, PyObject *value, PyObject **encoded);
 
-/* module_near.c. near_open: false with an error set. What near_take has taken away, near_release lets go:
- * like near_keep it may run Python code, so a verb does it last. */
+/* module_near.c. near_open: false with an error set. near_release drops the references that near_take has
+ * removed. Like near_keep it may run Python code, so a verb calls it last. */
 struct near_taken {
     struct near_slot *slots;
     uint32_t count;
 };
-enum near_objects { NEAR_NONE, NEAR_SHARED, NEAR_COPIES }; /* what is kept of objects that can change */
+enum near_objects { NEAR_NONE, NEAR_SHARED, NEAR_COPIES };              /* whether mutable objects are kept */
 bool near_open(SegmentObject *s, uint64_t bytes_max, uint32_t objects); /* 0: no near cache */
 struct near_taken near_take(SegmentObject *s);
 void near_release(struct near_taken taken);
 int near_traverse(const SegmentObject *s, visitproc visit, void *arg);
 uint32_t near_count(const SegmentObject *s);
-/* True: answered, with a new reference in *out, and its entry, unless nothing was found. Both need a verb
- * that has entered. */
+/* True: the near cache has answered, with a new reference in *out and the entry in *e, unless nothing was
+ * found. Call enter() before. */
 bool near_find(SegmentObject *s, PyObject *key, const struct key *k, struct entry_ref *e, enum finding *found,
                PyObject **out);
-/* What the caller gets for a value that near_find returned: the value, or a copy. It takes `value` over. It
- * may run Python code (the garbage collector), so the segment is not read after it. NULL: an error is set. */
+/* The object for the caller, for a value from near_find: the value itself, or a copy. It steals the
+ * reference to `value`. It may run Python code (the garbage collector), so the segment is not read after
+ * it. NULL: an error is set. */
 PyObject *near_given(const SegmentObject *s, PyObject *value);
 /* Keeps a value that was read and perhaps decoded. `attachments` is s->attachments before the decoding, which
  * may run any code: a value of another attachment is not kept. */
@@ -270,6 +285,9 @@ struct source_slot *source_at(SegmentObject *s, unsigned int i);
 /* module_bridge.c: retires the segment; the error. */
 PyObject *ring_broken(SegmentObject *s);
 
+/* module_sockets.c */
+PyObject *module_send_each(PyObject *module, PyObject *const *args, Py_ssize_t n);
+
 /* module_older.c: the type Older. -1: an error is set. */
 int older_type_into(PyObject *module);
 
@@ -278,21 +296,25 @@ extern PyMethodDef module_verbs[];    /* module_verbs.c */
 bool loading_ready(PyObject *module); /* module_loading.c: its types */
 /* module_transactions.c, as the three below: what transactions.py calls */
 extern PyMethodDef module_transactions[];
-/* the tokens of now of all open attachments */
+/* the current tokens of all open attachments */
 PyObject *transaction_tokens(PyObject *module, PyObject *unused);
 PyObject *transaction_hooks(PyObject *module, PyObject *args);
 bool transactions_ready(PyObject *module);
 extern PyMethodDef module_loading[];
 bool writing_ready(PyObject *module); /* module_writing.c: its types */
 bool locks_ready(PyObject *module);   /* module_lock.c: its type */
-/* of a lock: those of later segments are above it, unless it is garbage */
+/* of a lock: fencing numbers of later segments will be higher, unless this one is garbage */
 void fence_seen(SegmentObject *s, uint64_t fence);
 extern PyMethodDef module_cas[];        /* module_cas.c */
+extern PyMethodDef module_prewarm[];    /* module_prewarm.c */
 extern PyMethodDef module_incr[];       /* module_incr.c */
 extern PyMethodDef module_bridge[];     /* module_bridge.c */
 extern PyMethodDef module_sources[];    /* module_sources.c */
 extern PyMethodDef module_statistics[]; /* module_statistics.c */
+extern PyMethodDef module_journal[];    /* module_journal.c */
 extern PyGetSetDef module_attributes[]; /* module_statistics.c */
+extern PyMethodDef module_canary[];     /* module_canary.c */
+extern PyMethodDef module_fetch[];      /* module_fetch.c */
 extern PyMethodDef module_peers[];      /* module_peers.c */
 extern PyMethodDef module_stream_in[];  /* module_stream_in.c */
 PyObject *Segment_subscript(SegmentObject *s, PyObject *key);
@@ -310,7 +332,7 @@ struct rows {
 struct rows rows_for(uint32_t room, size_t row_bytes);
 void *rows_next(struct rows *rows);
 PyObject *rows_listed(struct rows *rows, PyObject *(*object_of)(const void *row)); /* frees them */
-/* up to a zero; what is no UTF-8, or would move a terminal, is replaced */
+/* the text up to a zero byte; invalid UTF-8 and control characters are replaced */
 PyObject *text_from(const char *bytes, size_t bytes_max);
 
 /* A method that takes fast arguments, in the type that PyMethodDef wants. */

@@ -1,9 +1,9 @@
 /* module_awaited.c - the awaitable that _aload and _aload_many return: _load, with a loader that is a
  * coroutine function.
  *
- * It drives the loader's coroutine by itself, so that no byte code lies between the loader's end and what
- * follows it. A Load that is dropped half-way (its task was dropped) gives back when it dies. It is never
- * anybody's variable, so no kept traceback keeps it alive.
+ * It drives the loader's coroutine itself, so that no bytecode runs between the loader's end and the fill. A
+ * Load whose task is dropped half-way gives its lease back when it is freed. No Python variable holds it, so
+ * a traceback that somebody keeps does not keep it alive.
  */
 #include "module_loading.h"
 
@@ -14,7 +14,7 @@ typedef struct {
     struct many *many; /* in the place of d, or NULL */
     PyObject *inner;   /* the loader's iterator, while it runs */
     bool begun, over;
-    bool steps; /* the loader runs this moment, and may find this object and call it */
+    bool steps; /* the loader runs now; its code may find this object, and call it */
 } LoadObject;
 
 static LoadObject *load_new(void)
@@ -57,8 +57,8 @@ PyObject *Segment_aload_many(SegmentObject *s, PyObject *const *args, Py_ssize_t
 
 /* ---- one key, or many ---- */
 
-/* *loads: the loader was called, and *awaitable is what it returned (NULL: it raised). Else what is to be
- * returned, or NULL with an error set. */
+/* *loads: the loader was called, and *awaitable is what it returned (NULL: it raised). Otherwise returns the
+ * result of the load, or NULL with an error set. */
 static PyObject *begin(LoadObject *l, bool *loads, PyObject **awaitable)
 {
     PyObject *out = NULL;
@@ -95,7 +95,7 @@ static int Load_traverse(LoadObject *l, visitproc visit, void *arg)
     return l->many ? many_traverse(l->many, visit, arg) : 0;
 }
 
-/* What it owes needs the segment and the flight: these two it keeps until it dies. */
+/* Keeps the segment and the flight until the object is freed: let_go needs them. */
 static int Load_clear(LoadObject *l)
 {
     Py_CLEAR(l->inner);
@@ -121,7 +121,7 @@ static void Load_dealloc(LoadObject *l)
     Py_DECREF(type);
 }
 
-/* A generator that types.coroutine has marked: it is awaited as it is. */
+/* A generator that types.coroutine has marked, which `await` takes as it is. */
 static bool is_old_coroutine(PyObject *o)
 {
     PyObject *code = PyGen_CheckExact(o) ? PyObject_GetAttrString(o, "gi_code") : NULL;
@@ -156,7 +156,7 @@ static PySendResult ended(LoadObject *l, PyObject *result, PyObject **out)
     return result ? PYGEN_RETURN : PYGEN_ERROR;
 }
 
-/* The inner one has returned (`value`), or raised (NULL). */
+/* The loader's iterator has returned `value`, or raised (NULL). */
 static PySendResult inner_ended(LoadObject *l, PyObject *value, PyObject **out)
 {
     Py_CLEAR(l->inner);
@@ -207,7 +207,7 @@ static PySendResult Load_step(LoadObject *l, PyObject *sent, PyObject **out)
     return result;
 }
 
-/* As a generator's methods tell it: the yielded object, or StopIteration with the result. */
+/* Answer as a generator's methods do: the yielded object, or StopIteration with the result. */
 static PyObject *told(PySendResult result, PyObject *out)
 {
     if (result != PYGEN_RETURN)
@@ -229,7 +229,7 @@ static PyObject *Load_send(LoadObject *l, PyObject *sent)
 
 static PyObject *Load_next(LoadObject *l) { return Load_send(l, Py_None); }
 
-/* StopIteration carries the inner one's value; any other exception is its own. */
+/* The value of a StopIteration that is set; NULL: another exception is set. */
 static PyObject *value_of_stop(void)
 {
     PyObject *type, *value, *trace, *result = NULL;
@@ -255,7 +255,7 @@ static PyObject *exception_from(PyObject *const *args, Py_ssize_t n)
                                             : fail(PyExc_TypeError, "throw() takes an exception");
 }
 
-/* Takes the exception over. */
+/* Throw the exception into the loader. Takes the reference to it. */
 static PyObject *throw_in(LoadObject *l, PyObject *exception)
 {
     PyObject *out;
@@ -292,7 +292,7 @@ static PyObject *Load_throw(LoadObject *l, PyObject *const *args, Py_ssize_t n)
     return yielded;
 }
 
-/* close(): the awaiting coroutine is closed, its loader's first. */
+/* The awaiting coroutine is being closed: close the loader's first. */
 static PyObject *close_inner(LoadObject *l)
 {
     PyObject *closed = l->inner ? PyObject_CallMethod(l->inner, "close", NULL) : Py_NewRef(Py_None);

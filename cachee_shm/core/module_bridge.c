@@ -1,5 +1,5 @@
-/* module_bridge.c - what the bridge calls: the ring and maps of buckets out and in, its own words, sweeping.
- * See module.h. */
+/* module_bridge.c - what the bridge calls: pack and apply records and maps of buckets, write the bridge's
+ * words in the header, sweep. See module.h. */
 #include "module.h"
 #include "relay_buckets.h"
 #include "stream_out.h"
@@ -31,22 +31,18 @@ static PyObject *Segment_pack(SegmentObject *s, PyObject *args)
     return Py_BuildValue("(Ky#)", to, (const char *)out, (Py_ssize_t)used);
 }
 
-/* Beside the wire's records, what a map of buckets is announced by. */
-enum { WIRE_BUCKETS = 6 };
-
 static PyObject *Segment_missed(SegmentObject *s, PyObject *arg)
 {
-    static const unsigned char kind_of[] = {
-        [OWED_BUCKETS] = WIRE_BUCKETS, [OWED_CLEAR] = WIRE_CLEAR, [OWED_ALL] = WIRE_ALL};
     uint64_t cursor;
     if (!number64_from(arg, &cursor) || !enter(s))
         return NULL;
     enum owed owed = relay_owes(&s->a, cursor);
-    return PyBytes_FromStringAndSize((const char *)&kind_of[owed], owed == OWED_NOTHING ? 0 : 1);
+    char kind = owed == OWED_NOTHING ? 0 : (char)relay_kind_owed(&s->a, owed);
+    return PyBytes_FromStringAndSize(&kind, owed == OWED_NOTHING ? 0 : 1);
 }
 
-/* (healed up to, covered up to, frame): b'' for nothing of ours in what is covered; and covered up to
- * `cursor` itself if no frame can be made. */
+/* (healed up to, covered up to, frame). The frame is b'' if none of the covered records is this host's own.
+ * If no frame can be made, covered up to is `cursor` itself. */
 static PyObject *Segment_heal(SegmentObject *s, PyObject *args)
 {
     uint64_t cursor, after;
@@ -78,8 +74,8 @@ PyObject *ring_broken(SegmentObject *s)
                 "The ring of segment '%.64s' is corrupt; the segment is retired. Attach again.", label.text);
 }
 
-/* The bytes of a bytes-like object, ours to release. What is not bytes itself is copied: another thread may
- * write to it, and to release its buffer may run Python code. */
+/* A new reference to the bytes of a bytes-like object. Objects other than bytes are copied: another thread
+ * may write to them, and releasing their buffer may run Python code. */
 static PyObject *bytes_held(PyObject *o)
 {
     if (PyBytes_CheckExact(o))
@@ -148,11 +144,13 @@ static PyObject *Segment_fence_map(SegmentObject *s, PyObject *args)
     uint64_t sequence, at;
     PyObject *bytes, *answer = NULL;
     struct bucket_map map;
-    if (!PyArg_ParseTuple(args, "O&OO&O&O&:fence_map", number32_from, &source, &bytes, number64_from,
-                          &sequence, number64_from, &at, number32_from, &steps_max) ||
+    int known = 0;
+    if (!PyArg_ParseTuple(args, "O&OO&O&O&|p:fence_map", number32_from, &source, &bytes, number64_from,
+                          &sequence, number64_from, &at, number32_from, &steps_max, &known) ||
         !(bytes = bytes_held(bytes)))
         return NULL;
     if (enter_with_map(s, source, bytes, &map)) {
+        map.known = known;
         struct map_fencing f = {.sequence = sequence, .at = at};
         bool good = relay_map_fence(&s->a, (uint16_t)source, &map, steps_max, &f);
         answer = good ? Py_BuildValue("(KK)", f.sequence, f.at) : ring_broken(s);
@@ -219,9 +217,9 @@ static PyObject *Segment_read_ring(SegmentObject *s, PyObject *args)
     return out ? Py_BuildValue("(KN)", cursor + n, out) : NULL;
 }
 
-/* ---- lines: what was loaded before and after one can be told apart ---- */
+/* ---- lines: they separate values that were loaded before from those that were loaded after ---- */
 
-/* A record that concerns no key and is never sent: tokens read from now on are not below its position. */
+/* Append a record that concerns no key and is never sent. Later tokens are not below its position. */
 static PyObject *Segment_draw_line(SegmentObject *s, PyObject *unused)
 {
     (void)unused;
@@ -294,7 +292,7 @@ static PyObject *Segment_freeze(SegmentObject *s, PyObject *arg)
     Py_RETURN_NONE;
 }
 
-/* Whoever removes a segment says so first: its workers notice at their next verb. */
+/* Called before a segment is removed: its workers notice at their next verb. */
 static PyObject *Segment_retire(SegmentObject *s, PyObject *unused)
 {
     (void)unused;
@@ -308,12 +306,13 @@ PyMethodDef module_bridge[] = {
     {"pack", (PyCFunction)Segment_pack, METH_VARARGS,
      "pack(cursor, records_max, bytes_max) -> (to, payload) or None if lapped"},
     {"missed", (PyCFunction)Segment_missed, METH_O,
-     "missed(cursor) -> b'': nothing; CLEAR or ALL: it stands for all; 6: map_piece tells"},
+     "missed(cursor) -> b'': nothing; CLEAR, ALL or ALL_KNOWN: send that; 6 or 9: send the map (map_piece)"},
     {"map_piece", (PyCFunction)Segment_map_piece, METH_VARARGS,
      "map_piece(cursor, at, bytes_max) -> bytes of the map of own writes after cursor"},
     {"fence_map", (PyCFunction)Segment_fence_map, METH_VARARGS,
-     "fence_map(source, map, sequence, at, steps_max) -> (sequence, at), 0 and 0 at first; at 0: done, "
-     "sequence is evict_map's version"},
+     "fence_map(source, map, sequence, at, steps_max, known=False) -> (sequence, at), 0 and 0 at first; at "
+     "0: "
+     "done, sequence is evict_map's version"},
     {"evict_map", (PyCFunction)Segment_evict_map, METH_VARARGS,
      "evict_map(source, map, version, at, words_max) -> (at or 0: done, evicted)"},
     {"heal", (PyCFunction)Segment_heal, METH_VARARGS,
@@ -325,7 +324,7 @@ PyMethodDef module_bridge[] = {
      "read_ring(cursor, records_max) -> (cursor, bytes) or None if lapped"},
     {"draw_line", (PyCFunction)Segment_draw_line, METH_NOARGS, "the sequence of a record of no key"},
     {"evict_before", (PyCFunction)Segment_evict_before, METH_O,
-     "evict_before(sequence): all that was asked for before it, but local"},
+     "evict_before(sequence): evict all that was loaded before it, except local entries"},
     {"set_serve_until", (PyCFunction)Segment_set_serve_until, METH_O, "set_serve_until(ms)"},
     {"bridge_acquire", (PyCFunction)Segment_bridge_acquire, METH_NOARGS,
      "True if this process is now the segment's bridge"},
@@ -333,10 +332,10 @@ PyMethodDef module_bridge[] = {
      "how many bridges this segment has had"},
     {"bridge_sleep", (PyCFunction)Segment_bridge_sleep, METH_O,
      "bridge_sleep(sleeping) -> False: do not sleep, records came"},
-    {"sweep", (PyCFunction)Segment_sweep, METH_NOARGS, "return the slots of dead processes -> how many"},
+    {"sweep", (PyCFunction)Segment_sweep, METH_NOARGS, "free the slots of dead processes -> how many"},
     {"_freeze", (PyCFunction)Segment_freeze, METH_O,
-     "_freeze(ms or None): let this attachment's clock stand"},
+     "_freeze(ms or None): stop this attachment's clock, or let it run again"},
     {"retire", (PyCFunction)Segment_retire, METH_NOARGS,
-     "retire(): everybody leaves this segment for its successor"},
+     "retire(): all processes leave this segment for its successor"},
     {NULL, NULL, 0, NULL},
 };

@@ -1,7 +1,7 @@
 /* module_cas.c - gets and cas, for host.py. See cas.h.
  *
- * A token is 16 bytes: the entry's place, and the incarnation of its segment, since another's places mean
- * nothing. */
+ * A token is 16 bytes: the place of the entry, and the incarnation of the segment. A place means nothing in
+ * another segment. */
 #include "cas.h"
 #include "module.h"
 
@@ -20,8 +20,8 @@ static PyObject *gone(PyObject *key, const char *why)
 
 static PyObject *unreachable(PyObject *key)
 {
-    return gone(key, "this host's segment is gone, and there is no other yet. health() says why; each second "
-                     "it is tried again.");
+    return gone(key, "this host's segment is gone, and there is no new one yet. health() says why. Attaching "
+                     "is tried again each second.");
 }
 
 static PyObject *not_local(PyObject *key)

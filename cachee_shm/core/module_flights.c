@@ -1,5 +1,5 @@
-/* module_flights.c - what callers of one process share of a load: its waiters, its outcome, and what the
- * loader says of it. A flight owes nothing: module_loading.c takes and gives back. */
+/* module_flights.c - the type Flight: what the callers of one process share of a load: waiters, outcome, and
+ * what the loader says about it. A flight holds no lease: module_loading.c takes it and gives it back. */
 #include "module_loading.h"
 
 PyObject *flight_running;
@@ -46,8 +46,9 @@ static void Flight_dealloc(FlightObject *f)
     Py_DECREF(type);
 }
 
-/* outcome() -> (state, value): of what was loaded, a copy for each who asks, as a reader of the cache gets
- * it. */
+bool is_flight(PyObject *o) { return Py_IS_TYPE(o, flight_type); }
+
+/* outcome() -> (state, value). Each caller gets a copy of the loaded value, as from the cache. */
 static PyObject *Flight_outcome(FlightObject *f, PyObject *unused)
 {
     (void)unused;
@@ -74,7 +75,8 @@ static PyObject *Flight_waiters(FlightObject *f, void *unused)
     return Py_NewRef(f->waiters);
 }
 
-/* For loads.py, which is called by the loader itself: what it says of its load. */
+/* ---- For loads.py: what a loader asks and says about its own load ---- */
+
 static PyObject *Flight_owner(FlightObject *f, void *unused)
 {
     (void)unused;
@@ -87,7 +89,7 @@ static PyObject *Flight_key(FlightObject *f, void *unused)
     return Py_NewRef(f->key ? f->key : Py_None);
 }
 
-/* The flights of a load of many, in the order of its keys; None for the load of one. */
+/* The flights of a load of many keys, in the order of the keys; None for the load of one key. */
 static PyObject *Flight_batch(FlightObject *flight, void *unused)
 {
     (void)unused;
@@ -95,7 +97,7 @@ static PyObject *Flight_batch(FlightObject *flight, void *unused)
     PyObject *batch = n ? PyTuple_New(n) : Py_NewRef(Py_None);
     if (!batch || !n)
         return batch;
-    if (flight->place != n) { /* it ended as the tuple was made */
+    if (flight->place != n) { /* the load ended while the tuple was made */
         Py_DECREF(batch);
         return Py_NewRef(Py_None);
     }
@@ -155,13 +157,25 @@ FlightObject *flight_new(const struct driver *d)
     f->owner = Py_NewRef((PyObject *)s);
     f->key = Py_NewRef(d->key);
     f->kept = Py_NewRef(d->kept);
+    f->asks_peers = !d->alone && !d->of_many && !d->saw.older && !d->saw.unstored &&
+                    (!d->early_of || d->early_of == EARLY_OF_NONE) &&
+                    PyTuple_GET_ITEM(d->kept, KEPT_LOCAL) != Py_True;
     PyObject_GC_Track(f);
     if (!f->waiters)
         Py_CLEAR(f);
     return f;
 }
 
-/* The flight whose loader runs here, or NULL. */
+struct fill flight_given(const FlightObject *f, struct fill fill)
+{
+    if (!f->is_given)
+        return fill;
+    fill.given = &f->given;
+    fill.started_ms -= f->given.age_ms < fill.started_ms ? f->given.age_ms : fill.started_ms;
+    return fill;
+}
+
+/* The flight whose loader runs in this context, or NULL. */
 PyObject *flight_here(void)
 {
     PyObject *o = NULL;
@@ -172,7 +186,7 @@ PyObject *flight_here(void)
     return o;
 }
 
-/* ---- what its loader saw of transactions ---- */
+/* ---- what the loader saw of transactions ---- */
 
 void snapshot_older(struct snapshot *saw, const struct snapshot *also)
 {
@@ -183,8 +197,9 @@ void snapshot_older(struct snapshot *saw, const struct snapshot *also)
     saw->older = saw->older || also->older;
 }
 
-/* For transactions.py: saw(tokens): a statement of a transaction ran in a loader, or in a thread or task that
- * it began. tokens: from before the transaction's snapshot, by cache; None: the transaction writes. */
+/* For transactions.py: saw(tokens). A statement of a transaction ran in a loader, or in a thread or task that
+ * the loader began. tokens: by cache, taken before the transaction's snapshot; None: the transaction writes.
+ * */
 static PyObject *Flight_saw(FlightObject *flight, PyObject *tokens)
 {
     for (FlightObject *f = flight; f; f = (FlightObject *)f->parent) {
@@ -202,7 +217,7 @@ static PyObject *Flight_saw(FlightObject *flight, PyObject *tokens)
     Py_RETURN_NONE;
 }
 
-/* For loads.py: stored(key) -> (state, type tag, bytes) of the value that _find finds; (0, 0, b"") where it
+/* For loads.py: stored(key) -> (state, type tag, bytes) of the value that _find finds; (0, 0, b"") if it
  * finds none. */
 PyObject *Segment_stored(SegmentObject *s, PyObject *key)
 {
@@ -225,15 +240,60 @@ PyObject *Segment_stored(SegmentObject *s, PyObject *key)
                         : Py_BuildValue("(iiy)", 0, 0, "");
 }
 
+/* Does the value of another host have all tags that the caller names? If it lacks one, that host would not
+ * evict it with that tag. */
+static bool has_tags(const struct given *given, const SegmentObject *s, PyObject *named)
+{
+    struct write w;
+    tags_from(s, named, &w);
+    bool has = true;
+    for (uint32_t i = 0; i < w.tags && has; i++) {
+        has = false;
+        for (uint32_t j = 0; j < given->tags; j++)
+            has = has || given->tag[j] == w.tag[i];
+    }
+    return has;
+}
+
+/* For fetching.py: given(age_ms, left_ms, hashes of tags). The value that the loader returns came from
+ * another host. False: it must not be stored, and nothing was noted. */
+static PyObject *Flight_given(FlightObject *f, PyObject *args)
+{
+    struct given g = {0};
+    PyObject *tags;
+    if (!PyArg_ParseTuple(args, "O&O&O!:given", number64_from, &g.age_ms, number64_from, &g.left_ms,
+                          &PyTuple_Type, &tags))
+        return NULL;
+    Py_ssize_t n = PyTuple_GET_SIZE(tags);
+    for (Py_ssize_t i = 0; i < n && i < TAGS_MAX; i++)
+        if (!number64_from(PyTuple_GET_ITEM(tags, i), &g.tag[g.tags++]))
+            return NULL;
+    if (n > TAGS_MAX || !f->asks_peers || f->state != FLIGHT_RUNNING || !f->owner ||
+        !has_tags(&g, (SegmentObject *)f->owner, PyTuple_GET_ITEM(f->kept, KEPT_TAGS)))
+        Py_RETURN_FALSE;
+    f->given = g;
+    f->is_given = true;
+    Py_RETURN_TRUE;
+}
+
+static PyObject *Flight_asks_peers(FlightObject *f, void *unused)
+{
+    (void)unused;
+    return PyBool_FromLong(f->asks_peers);
+}
+
 static PyMethodDef flight_methods[] = {
+    {"given", (PyCFunction)Flight_given, METH_VARARGS, NULL},
     {"saw", (PyCFunction)Flight_saw, METH_O, NULL},
     {"outcome", (PyCFunction)Flight_outcome, METH_NOARGS, "outcome() -> (state, value or exception)"},
     {NULL, NULL, 0, NULL},
 };
 
 static PyGetSetDef flight_attributes[] = {
-    {"running", (getter)Flight_running, NULL, "is the loader still at it?", NULL},
-    {"waiters", (getter)Flight_waiters, NULL, "a set of callables, each called once when it is over", NULL},
+    {"running", (getter)Flight_running, NULL, "does the loader still run?", NULL},
+    {"asks_peers", (getter)Flight_asks_peers, NULL, "may another host give the value?", NULL},
+    {"waiters", (getter)Flight_waiters, NULL, "a set of callables, each called once when the load is over",
+     NULL},
     {"owner", (getter)Flight_owner, NULL, "the cache that loads; None once it is over", NULL},
     {"key", (getter)Flight_key, NULL, "the key that is loaded", NULL},
     {"batch", (getter)Flight_batch, NULL, "the flights of its load, one a key; None for the load of one",
@@ -241,12 +301,12 @@ static PyGetSetDef flight_attributes[] = {
     {"kept", (getter)Flight_kept, (setter)Flight_set_kept, "how the value will be kept: what _judge returned",
      NULL},
     {"stores", (getter)Flight_stores, (setter)Flight_set_stores,
-     "makes of the loaded value what is stored; or None", NULL},
+     "a callable that turns the loaded value into the stored one; or None", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
 static PyType_Slot flight_slots[] = {
-    {Py_tp_doc, "One load of this process, as those see it who wait for it."},
+    {Py_tp_doc, "One load of this process, for its loader and for the callers that wait for it."},
     {Py_tp_dealloc, Flight_dealloc},
     {Py_tp_traverse, Flight_traverse},
     {Py_tp_clear, Flight_clear},
@@ -267,9 +327,9 @@ bool flights_ready(PyObject *module)
            PyModule_AddObjectRef(module, "Flight", (PyObject *)flight_type) == 0;
 }
 
-/* ---- what loads go by, and what they hold ---- */
+/* ---- the clock of loads, and what loads hold ---- */
 
-/* For synced.py: a clock that nobody can freeze or set back, in ms; the same in every segment. */
+/* For synced.py: a clock in ms that cannot be frozen or set back; the same in every segment. */
 PyObject *Segment_real_ms(SegmentObject *s, PyObject *unused)
 {
     (void)s;
@@ -277,7 +337,7 @@ PyObject *Segment_real_ms(SegmentObject *s, PyObject *unused)
     return PyLong_FromUnsignedLongLong(clock_real_ms());
 }
 
-/* For tests: _lateness(ms_min, ms_unknown): when a load is late. */
+/* For tests: _lateness(ms_min, ms_unknown). After how long a load counts as late. */
 PyObject *Segment_lateness(SegmentObject *s, PyObject *args)
 {
     uint64_t least, unknown;

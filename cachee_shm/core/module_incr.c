@@ -5,15 +5,12 @@ static PyObject *no_sum(enum incr why, PyObject *key)
 {
     static const char *const because[] = {
         [INCR_OTHER] = "The value of %U is no integer of 64 bits, or was set without local=True. It is as it "
-                       "was. Use a key of "
-                       "its own for a counter, and let initial= make it.",
+                       "was. Use a separate key for the counter, and create it with initial=.",
         [INCR_OVERFLOW] = "The sum for %U does not fit 64 bits. The value is as it was.",
-        [INCR_GONE] = "The count of %U cannot be reached: this host's segment is gone, and there is no other "
-                      "yet. It was not counted. "
-                      "health() says why; each second it is tried again.",
-        [INCR_NO_ROOM] = "There is no room for the new sum of %U, or others changed it at each of thousands "
-                         "of tries. The value is "
-                         "as it was. Give the namespace more memory.",
+        [INCR_GONE] = "The counter %U was not changed: this host's segment is gone, and there is no new one "
+                      "yet. health() says why. Attaching is tried again each second.",
+        [INCR_NO_ROOM] = "There is no room for the new sum of %U, or other calls changed it during each of "
+                         "thousands of tries. The value is as it was. Give the namespace more memory.",
     };
     PyObject *name = why == INCR_MISSED ? NULL : repr_of(key);
     if (name)
@@ -42,7 +39,7 @@ static PyObject *Segment_incr(SegmentObject *s, PyObject *const *args, Py_ssize_
     if (PyErr_Occurred() || !key_from(args[0], &k) || !enter(s))
         return NULL;
     enum incr result = overflow ? INCR_OVERFLOW : incr_once(s, &k, by, adopts, &sum);
-    if (result == INCR_GONE && !s->a.stand_in) { /* it has left one that had a successor */
+    if (result == INCR_GONE && !s->a.stand_in) { /* the segment has a successor: count there */
         if (!enter(s))
             return NULL;
         result = incr_once(s, &k, by, adopts, &sum);

@@ -1,19 +1,23 @@
 /* module_loading.c - loading: find, lease, call the loader, fill, give back. See loading.py, which waits.
  *
- * What must be paired is taken and given back here, with no byte code in between: an exception that a signal
- * handler raises, or a task's cancellation, comes out of the loader's own code, and everything is given back
- * on its way. What is shared with those who wait is a Flight, which owes nothing.
+ * Leases are taken and given back here, and no byte code runs in between except the loader's. So an exception
+ * of a signal handler, or the cancellation of a task, comes out of the loader's own code, and the lease is
+ * given back. A Flight is what the load shares with its waiters; it holds no lease.
  */
 #include "module_loading.h"
 
 #include <pythread.h>
 
 #include "clock.h"
+#include "journal.h"
 
 /* ---- one caller's try ---- */
 
-/* It loads whatever is there, and nothing takes the place of what it loads. */
+/* A refresh: it loads even if a fresh value is there, and no other value is returned in its place. */
 static bool refreshes(const struct driver *d) { return d->early_of == EARLY_OF_ANY; }
+
+/* A load ahead: no reader has asked for the key. */
+static bool is_ahead(const struct driver *d) { return d->early_of == EARLY_OF_NONE; }
 
 static PyObject *kept(const struct driver *d, int which) { return PyTuple_GET_ITEM(d->kept, which); }
 
@@ -160,7 +164,7 @@ static enum begin claim_from(struct driver *d, PyObject *here, PyObject **flight
     FlightObject *running = NULL;
     struct attachment *a = &d->s->a;
     wait_is_over(d->s, here, d->hash);
-    /* without a segment, nobody knows what was written */
+    /* without a segment it is unknown what was written: each caller loads for itself */
     d->alone = d->alone || d->saw.unstored || a->stand_in;
     bool would_block_itself = !d->alone && asks_itself(d, here);
     if (!d->alone && waited_long(d, wish.now_ms)) {
@@ -184,7 +188,8 @@ static enum begin claim_from(struct driver *d, PyObject *here, PyObject **flight
         d->alone = true;
         return BEGIN_LOAD;
     }
-    count(a, STAT_LEASE_WAITS, 1);
+    if (!d->has_stale)
+        count(a, STAT_LEASE_WAITS, 1);
     *flight = Py_NewRef(running ? (PyObject *)running : Py_None);
     return BEGIN_HELD;
 }
@@ -205,6 +210,7 @@ bool load_take_off(struct driver *d, PyObject *parent)
         return false;
     }
     f->life = d->life, f->attachments = d->attachments, f->hash = d->hash, f->began_ms = d->began_ms;
+    f->began_us = clock_us(CLOCK_MONOTONIC);
     f->hold = d->hold, f->alone = d->alone;
     f->token = d->token & TOKEN_POSITION_MASK;
     f->thread = d->awaited ? PyThread_get_thread_ident() : 0;
@@ -241,8 +247,9 @@ void load_give_back(struct driver *d)
     d->hold.index = NO_LEASE;
 }
 
-/* Tell those who wait. Their event loop may be closed by now (RuntimeError); any other error is an exception
- * that came in the middle, and is the caller's. False: such an error is set; all were told all the same. */
+/* Wake the waiters. The event loop of one may be closed by now (RuntimeError). Any other error is an
+ * exception of a signal handler, which the caller must get. False: such an error is set; all were woken all
+ * the same. */
 static bool wake(FlightObject *f)
 {
     PyObject *all = PySequence_List(f->waiters), *type = NULL, *value = NULL, *trace = NULL;
@@ -288,6 +295,13 @@ bool load_let_go(struct driver *d, enum flight_state state, PyObject *value, PyO
     return told;
 }
 
+/* For the journal: this caller gets a value that is past its lifetime. */
+static void note_stale(const struct driver *d, enum journal_why why)
+{
+    if (d->s->open)
+        journal_key(&d->s->a, d->hash, JOURNAL_STALE_SERVED, why, 0);
+}
+
 enum begin load_look(struct driver *d, PyObject **out)
 {
     d->began_ms = clock_real_ms();
@@ -297,7 +311,9 @@ enum begin load_look(struct driver *d, PyObject **out)
     for (int look = 0; look < 2; look++) {
         PyObject *stale;
         struct age age = {0};
+        d->s->a.looks_ahead = is_ahead(d);
         int found = find_value(d->s, d->key, &stale, &age);
+        d->s->a.looks_ahead = false;
         if (found == FOUND && (refreshes(d) || (d->early_of && age.expires_ms == d->early_of)))
             found = FOUND_STALE;
         if (found < 0 || found == FOUND) {
@@ -308,6 +324,8 @@ enum begin load_look(struct driver *d, PyObject **out)
         d->has_stale = found == FOUND_STALE && !refreshes(d);
         enum begin next = look ? BEGIN_LOAD : claim(d, out);
         if (next == BEGIN_HELD && d->has_stale) { /* somebody else reloads it */
+            note_stale(d, WHY_RELOADING);
+            count(&d->s->a, STAT_WAITS_STALE, 1);
             Py_SETREF(*out, stale);
             return BEGIN_FOUND;
         }
@@ -329,8 +347,8 @@ enum begin load_begin(struct driver *d, PyObject **out)
 
 /* ---- the end ---- */
 
-/* What the loader saw of transactions, once it has returned: it may have begun one, or written. *changed: it
- * is not what those know who wait for this load. False: an error is set. */
+/* What the loader saw of transactions, once it has returned: it may have begun one, or written. *changed: its
+ * waiters do not know that yet. False: an error is set. */
 static bool saw_in_all(struct driver *d, bool *changed)
 {
     struct snapshot now, before = d->saw;
@@ -350,6 +368,7 @@ static struct fill fill_as(const struct driver *d, PyObject *said, bool is_none)
     bool negative = is_none && PyTuple_GET_ITEM(said, KEPT_NEGATIVE) != Py_None;
     bool early = PyFloat_AS_DOUBLE(PyTuple_GET_ITEM(said, KEPT_EARLY)) > 0;
     struct fill f = {.announced = refreshes(d),
+                     .ahead = is_ahead(d),
                      .token = d->token,
                      .started_ms = d->started_ms,
                      .load_ms = early ? (uint32_t)(clock_real_ms() - d->flight->began_ms) + 1 : 0,
@@ -381,18 +400,21 @@ static bool fill(struct driver *d, PyObject *value, PyObject **encoded, PyObject
         *state = FLIGHT_ABANDONED;
         return false;
     }
-    struct fill f = fill_as(d, said, value == Py_None);
+    struct fill f = flight_given(d->flight, fill_as(d, said, value == Py_None));
     *state = FLIGHT_LOADED;
     bool nothing = stores_nothing(d->s, f.ttl);
     int result = nothing && f.announced ? STORE_NOTHING : fill_value(d->s, &f, d->key, stored, encoded);
     Py_DECREF(stored), Py_DECREF(said);
-    if (result >= 0)
+    if (result >= 0) {
+        load_counted(d, result == STORE_LOST ? STAT_LOADS_REFUSED : STAT_LOADS_OK);
         return true;
+    }
     bool unserializable = PyErr_ExceptionMatches(errors.unserializable);
     if (!unserializable && !PyErr_ExceptionMatches(errors.value_too_large)) {
         *state = FLIGHT_ABANDONED;
         return false;
     }
+    load_counted(d, STAT_LOADS_OK);
     /* one object is not given to several callers */
     *state = unserializable ? FLIGHT_UNSHARED : FLIGHT_LOADED;
     PyObject *type, *trace;
@@ -424,6 +446,8 @@ PyObject *load_older(struct driver *d)
         PyErr_Clear();
     if (found == FOUND_STALE && kept(d, KEPT_RAISES) == Py_True)
         Py_CLEAR(stale);
+    if (found == FOUND_STALE && stale)
+        note_stale(d, WHY_LOAD_FAILED);
     return stale;
 }
 
@@ -441,13 +465,6 @@ static PyObject *fall_back(struct driver *d)
     return stale;
 }
 
-void load_note_duration(struct driver *d)
-{
-    struct attachment *a = d->flight ? attachment_still(d->s, d->attachments) : NULL;
-    if (a)
-        lease_note(a, d->hash, clock_real_ms() - d->flight->began_ms);
-}
-
 PyObject *load_found(PyObject *value) { return Py_BuildValue("(iNO)", IS_FOUND, value, Py_None); }
 
 bool load_fill(struct driver *d, PyObject *value, struct filled *filled)
@@ -456,7 +473,9 @@ bool load_fill(struct driver *d, PyObject *value, struct filled *filled)
     bool changed = false, good = saw_in_all(d, &changed);
     if (good && !d->saw.unstored)
         good = fill(d, value, &filled->encoded, &filled->complaint, &filled->state);
-    else if (good && refreshes(d))
+    else if (good)
+        load_counted(d, STAT_LOADS_REFUSED);
+    if (good && d->saw.unstored && refreshes(d))
         good = drop_refreshed(d);
     if (changed && filled->state == FLIGHT_LOADED)
         filled->state = FLIGHT_ABANDONED;
@@ -481,7 +500,10 @@ static PyObject *finish_loaded(struct driver *d, PyObject *value)
 static PyObject *finish_failed(struct driver *d)
 {
     bool answer = PyErr_ExceptionMatches(PyExc_Exception);
-    PyObject *stale = answer ? fall_back(d) : NULL, *type = NULL, *error = NULL, *trace = NULL;
+    PyObject *stale = answer ? fall_back(d) : NULL;
+    if (answer)
+        load_counted(d, stale ? STAT_LOADS_STALE : STAT_LOADS_FAILED);
+    PyObject *type = NULL, *error = NULL, *trace = NULL;
     if (!stale) {
         PyErr_Fetch(&type, &error, &trace);
         PyErr_NormalizeException(&type, &error, &trace);
@@ -520,6 +542,7 @@ PyObject *load_finish(struct driver *d, PyObject *value)
     if (!d->awaited)
         value = unless_awaitable(value);
     load_note_duration(d);
+    load_took(d);
     return value ? finish_loaded(d, value) : finish_failed(d);
 }
 
@@ -599,20 +622,25 @@ static PyObject *Segment_waits(SegmentObject *s, PyObject *const *args, Py_ssize
     return PyBool_FromLong(held && !there && !waited_long(&d, wish.now_ms));
 }
 
-/* For loading.py: _woke(key): the wait that _load has sent the caller into is over. */
-static PyObject *Segment_woke(SegmentObject *s, PyObject *key)
+/* For loading.py: _woke(key, flight): the wait that _load has sent the caller into is over. */
+static PyObject *Segment_woke(SegmentObject *s, PyObject *const *args, Py_ssize_t n)
 {
-    PyObject *here = flight_here();
     uint64_t hash;
-    bool good = !here || hash_from(s, key, &hash);
-    if (here && good)
+    struct key k;
+    if (n != 2 || !(args[1] == Py_None || is_flight(args[1])))
+        return fail(PyExc_TypeError, "_woke(key, flight)");
+    if (!key_from(args[0], &k) || !hash_from(s, args[0], &hash))
+        return NULL;
+    PyObject *here = flight_here();
+    if (here)
         wait_is_over(s, here, hash);
+    count(&s->a, wait_brought(s, args[1], hash, &k), 1);
     Py_XDECREF(here);
-    return good ? Py_NewRef(Py_None) : NULL;
+    Py_RETURN_NONE;
 }
 
-/* For many.py: _will_wait(key): may the caller wait for this key's load? _woke ends what this begins. False:
- * it would wait for itself. */
+/* For many.py and gathering.py: _will_wait(key): may the caller wait for this key's load? The wait ends by
+ * _woke, or with the caller's own load. False: the caller would wait for itself. */
 static PyObject *Segment_will_wait(SegmentObject *s, PyObject *key)
 {
     PyObject *here = flight_here();
@@ -650,7 +678,7 @@ static PyObject *Segment_judge(SegmentObject *s, PyObject *const *args, Py_ssize
 /* ---- the methods ---- */
 
 PyMethodDef module_loading[] = {
-    {"_woke", (PyCFunction)Segment_woke, METH_O, NULL},
+    {"_woke", FAST(Segment_woke), METH_FASTCALL, NULL},
     {"_will_wait", (PyCFunction)Segment_will_wait, METH_O, NULL},
     {"_judge", FAST(Segment_judge), METH_FASTCALL, NULL},
     {"_arrive", FAST(Segment_arrive), METH_FASTCALL, NULL},

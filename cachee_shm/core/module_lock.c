@@ -1,7 +1,7 @@
 /* module_lock.c - the type Hold: one holding of a lock by name, for locks.py. See lock.h.
  *
- * The lock is taken into the object and given back out of it, in here: no byte code lies between a lock and
- * what owes its release. A Hold that is dropped while it holds gives the lock back as it dies.
+ * Taking the lock and noting that the object holds it happen in one call, so no exception can come in
+ * between. A Hold that is dropped while it holds the lock gives it back when it is freed.
  */
 #include "lock.h"
 #include "module.h"
@@ -13,8 +13,8 @@ typedef struct {
     PyObject *name;
     uint64_t ttl_ms;
     struct lock_hold hold;
-    uint32_t attachments; /* of s, when the lock was taken: another attachment's is not ours */
-    uint32_t holder;      /* the roster slot of whoever held it at the last try, or NOBODY */
+    uint32_t attachments; /* of s, when the lock was taken: a later attachment does not hold it */
+    uint32_t holder;      /* the roster slot that held the lock at the last try, or NOBODY */
     bool open;            /* taken, and not yet given back */
 } HoldObject;
 
@@ -24,7 +24,7 @@ void fence_seen(SegmentObject *s, uint64_t fence)
         s->fence_seen = fence;
 }
 
-/* None: no end. */
+/* None: without an end. */
 static bool ttl_of(PyObject *ttl, uint64_t *ms)
 {
     *ms = 0;
@@ -71,7 +71,7 @@ static int Hold_traverse(HoldObject *h, visitproc visit, void *arg)
     return 0;
 }
 
-/* The segment in which it was taken, if that is the present one. Runs no Python code. */
+/* The segment in which the lock was taken, if it is the present one; else NULL. Runs no Python code. */
 static struct attachment *taken_in(HoldObject *h)
 {
     struct attachment *a = h->open ? attachment_still(h->s, h->attachments) : NULL;
@@ -110,7 +110,7 @@ static void Hold_dealloc(HoldObject *h)
 enum take { TAKE_DONE = LOCK_TAKEN, TAKE_HELD = LOCK_HELD, TAKE_NO_ROOM = LOCK_NO_ROOM, TAKE_GONE };
 enum { TAKE_TRIES_MAX = 3 }; /* each in another segment */
 
-/* What was taken in a segment that has a successor does not count: another may take it there. */
+/* A lock that was taken in a segment with a successor does not count: another process may take it there. */
 static enum lock take_once(HoldObject *h, const struct key *k)
 {
     SegmentObject *s = h->s;
@@ -148,7 +148,7 @@ static PyObject *Hold_take(HoldObject *h, PyObject *unused)
     return PyLong_FromLong(TAKE_GONE);
 }
 
-/* Does it look as if the lock could be taken now? For those who wait. */
+/* For waiters: can the lock probably be taken now? */
 static PyObject *Hold_free(HoldObject *h, PyObject *unused)
 {
     struct key k;
@@ -180,7 +180,7 @@ static PyObject *Hold_fence(HoldObject *h, void *unused)
     return h->hold.fence ? PyLong_FromUnsignedLongLong(h->hold.fence) : Py_NewRef(Py_None);
 }
 
-/* The roster slot of whoever held it at the last try, or -1. */
+/* The roster slot that held the lock at the last try, or -1. */
 static PyObject *Hold_holder(HoldObject *h, void *unused)
 {
     (void)unused;
@@ -196,9 +196,9 @@ static PyObject *Hold_open(HoldObject *h, void *unused)
 static PyMethodDef hold_methods[] = {
     {"take", (PyCFunction)Hold_take, METH_NOARGS,
      "0: taken; 1: held by another; 2: no room; 3: there is no segment at present"},
-    {"free", (PyCFunction)Hold_free, METH_NOARGS, "nobody holds it now (bool)"},
-    {"held", (PyCFunction)Hold_held, METH_NOARGS, "it is this object's still (bool)"},
-    {"release", (PyCFunction)Hold_release, METH_NOARGS, "give it back; False: it was not held any more"},
+    {"free", (PyCFunction)Hold_free, METH_NOARGS, "no process holds the lock now (bool)"},
+    {"held", (PyCFunction)Hold_held, METH_NOARGS, "this object still holds the lock (bool)"},
+    {"release", (PyCFunction)Hold_release, METH_NOARGS, "give the lock back; False: it was no longer held"},
     {NULL, NULL, 0, NULL},
 };
 

@@ -1,27 +1,27 @@
 /* module_many.c - loading many keys by one call of the loader. See many.py, which waits.
  *
- * Each key has a driver of its own: its own lease, token, flight and answer. First each key is looked for and
- * claimed; then the loader is called once with those that were claimed; then each is filled; then all leases
- * are given back. A key that another caller loads is answered as held, and nothing is waited for here:
- * whoever waits holds no lease.
+ * Each key has a driver of its own, with its own lease, token, flight and answer. First each key is looked
+ * up, and claimed if it is missing. Then the loader is called once with the claimed keys, each value is
+ * filled, and all leases are given back. If another caller loads a key, the answer for it is "held"; nothing
+ * waits here, because no caller may wait while it holds a lease.
  *
- * While the loader runs, each flight is the parent of the next, and the context's is the last: what is asked
- * of "the loads that run here" (module_loading.c) is asked of all of them. The chain is undone from its end
- * on, while the drivers hold its links: however long it is, letting go of it does not recurse.
+ * While the loader runs, each flight is the parent of the next, and the last one is the context's. So a
+ * question about "the loads that run here" (module_loading.c) finds all of them. The chain is undone from its
+ * end, while the drivers hold its links, so that freeing it does not recurse, however long it is.
  */
 #include "module_loading.h"
 
 struct try {
     struct driver d;
-    PyObject *answer; /* as _load returns it; NULL: it is led, or was not looked for yet */
-    PyObject *value;  /* that was loaded */
+    PyObject *answer; /* as _load returns it; NULL: the key is claimed, or was not looked up yet */
+    PyObject *value;  /* the loaded value */
     struct filled filled;
     bool led;
 };
 
 struct many {
     PyObject *loader;
-    PyObject *outer; /* the flight whose loader asks, or NULL */
+    PyObject *outer; /* the flight whose loader calls, or NULL */
     Py_ssize_t count, led;
     struct try tries[];
 };
@@ -67,7 +67,7 @@ struct many *many_from(SegmentObject *s, PyObject *const *args, Py_ssize_t n, bo
     return m;
 }
 
-/* What it owes was let go before. */
+/* All leases were given back before. */
 void many_free(struct many *m)
 {
     for (Py_ssize_t i = 0; i < m->count; i++) {
@@ -117,7 +117,7 @@ static bool claim_all(struct many *m)
     return true;
 }
 
-/* All are claimed by now: a flight that is in the list of loads can be found by who claims. */
+/* Called when all keys are claimed: another caller that claims could find a flight in the list of loads. */
 static bool take_off_all(struct many *m)
 {
     struct driver *last = NULL;
@@ -173,7 +173,8 @@ static void unchain(struct many *m, FlightObject *f)
     Py_XSETREF(f->parent, Py_XNewRef(m->outer));
 }
 
-/* With `error` as the outcome of those that failed. All leases first: nothing can come before that. */
+/* Give back all leases first, before any Python code can run; then end the flights, with `error` as the
+ * outcome of those that failed. */
 static bool let_go(struct many *m, PyObject *error, PyObject *trace)
 {
     bool told = true;
@@ -201,7 +202,7 @@ bool many_let_go(struct many *m)
     return let_go(m, NULL, NULL);
 }
 
-/* many.py's wrapper of the loader returns a list, a value for each key that it was given. */
+/* many.py's wrapper of the loader returns a list with one value for each key. */
 static bool values_from(struct many *m, PyObject *values)
 {
     if (!PyList_CheckExact(values) || PyList_GET_SIZE(values) != m->led) {
@@ -232,8 +233,7 @@ static PyObject *finish_loaded(struct many *m)
     return let_go(m, NULL, NULL) && good ? answers(m) : NULL;
 }
 
-/* The older value of each key that is led. False: one has none, or, with an error set, something came in the
- * middle. */
+/* Find the older value of each claimed key. False: one has none, or an error is set. */
 static bool all_have_older(struct many *m)
 {
     bool all = true;
@@ -251,7 +251,7 @@ static bool all_have_older(struct many *m)
     return all;
 }
 
-/* With the loader's exception set: it is the answer, unless each key has an older value. */
+/* The loader's exception is set. It is the result, unless each claimed key has an older value. */
 static PyObject *finish_failed(struct many *m)
 {
     bool answer = PyErr_ExceptionMatches(PyExc_Exception), all = false, alien = false;
@@ -264,6 +264,9 @@ static PyObject *finish_failed(struct many *m)
         m->tries[i].filled.state = FLIGHT_ABANDONED;
     if (answer)
         all = all_have_older(m), alien = PyErr_Occurred();
+    for (Py_ssize_t i = 0; answer && i < m->count; i++)
+        if (m->tries[i].led)
+            load_counted(&m->tries[i].d, all ? STAT_LOADS_STALE : STAT_LOADS_FAILED);
     bool told = let_go(m, error, trace);
     if (told && !all && !alien) {
         PyErr_Restore(type, error, trace);
@@ -273,11 +276,21 @@ static PyObject *finish_failed(struct many *m)
     return told && all ? answers(m) : NULL;
 }
 
+/* There is one, because something was loaded. */
+static struct try *first_led(struct many *m)
+{
+    struct try *t = m->tries;
+    while (!t->led)
+        t++;
+    return t;
+}
+
 PyObject *many_finish(struct many *m, PyObject *values)
 {
     for (Py_ssize_t i = 0; i < m->count; i++)
         if (m->tries[i].led)
             load_note_duration(&m->tries[i].d);
+    load_took(&first_led(m)->d);
     bool good = values && values_from(m, values);
     Py_XDECREF(values);
     return good ? finish_loaded(m) : finish_failed(m);

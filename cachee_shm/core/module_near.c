@@ -5,9 +5,9 @@
  * hit asks the segment (cache_find_again): does the index still name this place, and has the page still the
  * whole 48-bit generation that it had? Then the bytes there are those that were read, since an entry is
  * immutable as long as its page's generation lasts (the pieces of a large value may be moved, never changed);
- * and they are the key's value, since whatever replaces or removes it changes that word first. What does not
- * show in the word is judged as for any other hit: clear, tags, lifetime, isolation. So a near hit is a hit
- * without the copy and without the decoding, and whatever holds for a hit holds for it.
+ * and they are the key's value, since whatever replaces or removes it changes that word first. Everything
+ * that does not change the word is checked as for any other hit: clear, tags, lifetime, isolation. So a
+ * near hit is a hit without the copy and the decoding, with all guarantees of a hit.
  *
  * After a fork both processes have the objects, and the same mapping to ask.
  *
@@ -18,15 +18,15 @@
  * A key has NEAR_WAYS slots to be in, its set. Python's hash of the key finds the set; str and bytes objects
  * store that hash. The head of a set holds a tag of each slot: a lookup that finds no tag reads no slot.
  *
- * Admission: bytes, str and numbers are cheap to read from the segment. Such a value is kept when the last
- * value that its set did not keep was of the same key. Keys that are read once each therefore push nothing
- * out. A value that had to be decoded is kept at once.
+ * Admission: bytes, str and numbers are cheap to read from the segment. Such a value is kept if the last
+ * value that its set did not keep had the same key. So keys that are read only once displace nothing. A
+ * value that had to be decoded is kept at once.
  *
  * Eviction is CLOCK over the sets. A call looks at NEAR_STEPS_MAX sets at most. If that frees too little, the
  * value is not kept.
  *
- * Only exact str and bytes come in as keys: hashing and comparing them runs no Python code. Letting an object
- * go may (it may have a __del__): that is always the last thing done.
+ * Only exact str and bytes come in as keys: hashing and comparing them runs no Python code. Releasing an
+ * object may run code (its __del__), so that is always done last.
  */
 #include "module.h"
 
@@ -44,7 +44,7 @@ struct near_slot {
     struct key bytes;      /* of key */
     struct entry_ref e;
     uint32_t size; /* of key and value, in bytes */
-    bool used;     /* since the hand passed */
+    bool used;     /* since the CLOCK hand passed */
 };
 
 struct near_head {
@@ -146,8 +146,10 @@ bool near_find(SegmentObject *s, PyObject *key, const struct key *k, struct entr
     if (!slot)
         return false;
     *found = cache_find_again(&s->a, &slot->e, &still);
-    if (!still)
+    if (!still) {
+        s->a.near_hash = slot->e.hash, s->a.near_version = slot->e.version;
         return false;
+    }
     if (*found == FOUND_NOTHING)
         return true;
     if (!cache_confirm(&s->a, &slot->e))
@@ -173,7 +175,8 @@ static bool copy_dict_items(PyObject *copy)
         if (!can_change(item))
             continue;
         PyObject *own = copy_of(item);
-        bool good = own && PyDict_SetItem(copy, key, own) == 0; /* the key is there: the dict does not grow */
+        /* the key is there: the dict does not grow */
+        bool good = own && PyDict_SetItem(copy, key, own) == 0;
         Py_XDECREF(own);
         if (!good)
             return false;
@@ -290,7 +293,7 @@ static bool make_room(SegmentObject *s, uint64_t size, struct gone *gone)
     return s->near_bytes + size <= s->near_bytes_max;
 }
 
-/* Takes `value` over. */
+/* Steals the reference to `value`. */
 static void keep(SegmentObject *s, PyObject *key, const struct key *k, const struct entry_ref *e,
                  PyObject *value)
 {

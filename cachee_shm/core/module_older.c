@@ -5,7 +5,7 @@
 
 typedef struct OlderObject {
     PyObject_HEAD struct older o;
-    SegmentObject *mine; /* NULL: closed */
+    SegmentObject *mine; /* the bridge's own segment; NULL: this object is closed */
 } OlderObject;
 
 static bool complain(enum older_state state)
@@ -71,7 +71,7 @@ static void Older_dealloc(OlderObject *self)
     Py_DECREF(type);
 }
 
-/* Ready for a call: it is open, and this process is still the bridge of its own segment. */
+/* Is the object open, and is this process still the bridge of its own segment? False: an error is set. */
 static bool ready(OlderObject *self)
 {
     SegmentObject *mine = (SegmentObject *)Py_XNewRef(self->mine); /* held: to enter may run Python code */
@@ -186,23 +186,23 @@ static PyObject *get_pump_cursor(OlderObject *self, void *unused)
 static PyMethodDef methods[] = {
     {"take", (PyCFunction)Older_take, METH_NOARGS, "True if this process is now its bridge as well"},
     {"relay", (PyCFunction)Older_relay, METH_O,
-     "relay(records_max): announce here what was written there after pump_cursor"},
-    {"silence", (PyCFunction)Older_silence, METH_NOARGS, "nothing that is there now is served any more"},
+     "relay(records_max): announce in the own segment what was written in the older one after pump_cursor"},
+    {"silence", (PyCFunction)Older_silence, METH_NOARGS, "serve nothing from the older segment any more"},
     {"set_serve_until", (PyCFunction)Older_set_serve_until, METH_O, "set_serve_until(ms)"},
-    {"vouch", (PyCFunction)Older_vouch, METH_O, "vouch(until_ms): its workers have a bridge so long"},
+    {"vouch", (PyCFunction)Older_vouch, METH_O, "vouch(until_ms): its workers have a bridge until then"},
     {"bridge_sleep", (PyCFunction)Older_sleep, METH_O,
      "bridge_sleep(sleeping) -> False: do not sleep, records came"},
     {"in_use", (PyCFunction)Older_in_use, METH_NOARGS, "does any process hold a slot there?"},
-    {"retire", (PyCFunction)Older_retire, METH_NOARGS, "nobody may attach any more"},
+    {"retire", (PyCFunction)Older_retire, METH_NOARGS, "no process may attach to it any more"},
     {"finish", (PyCFunction)Older_finish, METH_NOARGS,
-     "announce here all that was written or is owed there; it is not in use"},
-    {"close", (PyCFunction)Older_close, METH_NOARGS, "gives back its lock, mapping and descriptor"},
+     "when it is no longer in use: announce in the own segment all that was written or is owed there"},
+    {"close", (PyCFunction)Older_close, METH_NOARGS, "give back its lock, mapping and descriptor"},
     {NULL, NULL, 0, NULL},
 };
 
 static PyGetSetDef attributes[] = {
     {"layout", (getter)get_layout, NULL, "its layout's number (int)", NULL},
-    {"tail", (getter)get_tail, NULL, "the last ring sequence given there (int)", NULL},
+    {"tail", (getter)get_tail, NULL, "the last sequence of its ring (int)", NULL},
     {"pump_cursor", (getter)get_pump_cursor, NULL, "up to where its ring was relayed (int)", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };

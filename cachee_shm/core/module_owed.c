@@ -1,11 +1,12 @@
-/* module_owed.c - what a process owes to a segment that it has not got yet. See module.h.
+/* module_owed.c - announcements that a process owes while it has no segment. See module.h.
  *
- * While no segment can be had, a write cannot be announced. It is remembered: the key's or the tag's bytes,
- * since the next segment may hash with another key; a bounded number of them, and beyond that a clear()
- * stands for all. Whoever leaves a retired segment may owe a clear as well: see recovery_owes_clear.
+ * While no segment can be attached, a write cannot be announced. The process remembers the bytes of the key
+ * or tag (not the hash, because the next segment may hash with another key), and announces them when it is
+ * attached. Their number is bounded; beyond it, a clear() is owed instead. A process that leaves a retired
+ * segment may owe a clear too: see recovery_owes_clear.
  *
- * An open `writing` block outlives its segment: its intent is left anew in each that its process goes on
- * with.
+ * An open `writing` block outlives its segment: its intent is written again into each segment to which the
+ * process attaches.
  */
 #include "module.h"
 
@@ -20,8 +21,8 @@ void owe_clear(SegmentObject *s)
     s->owed.clear = true;
 }
 
-/* Exact bytes: to hash and compare them runs no Python code. To make a set may, before Python 3.12, and that
- * code may put into the same set. */
+/* The items are exact bytes objects, so hashing and comparing them runs no Python code. Creating a set may
+ * run Python code before Python 3.12, and that code may call this function. */
 static bool put(PyObject **set, const struct key *k)
 {
     PyObject *bytes = PyBytes_FromStringAndSize(k->bytes, k->n), *made = *set ? NULL : PySet_New(NULL);
@@ -44,9 +45,9 @@ static void owe(SegmentObject *s, PyObject **set, const struct key *k)
 
 /* ---- outside ----
  *
- * A forked child that gets no slot, since the roster is full, has its segment mapped all the same. To append
- * to the ring takes no slot, as for one who is just joining: so what such a child writes is announced at
- * once, however it ends. It is remembered as well, for the segment may have got a successor by then. */
+ * A forked child that finds the roster full gets no slot, but has the segment mapped. Appending to the ring
+ * takes no slot. So a write of such a child is announced at once, however the child ends. It is also
+ * remembered, because the segment may have a successor by then. */
 
 void outside_forget(SegmentObject *s)
 {
@@ -101,7 +102,7 @@ static struct key key_of(PyObject *bytes)
     return (struct key){.bytes = PyBytes_AS_STRING(bytes), .n = (uint32_t)PyBytes_GET_SIZE(bytes)};
 }
 
-/* Announce one of the set, and take it out. False: the segment is retired again; it stays owed. */
+/* Announce one item of the set, and take it out. False: the segment is retired again; the item stays owed. */
 static bool pay_one(SegmentObject *s, PyObject *set, bool is_tag)
 {
     PyObject *bytes = PySet_Pop(set);
@@ -134,10 +135,10 @@ void pay_owed(SegmentObject *s)
 
 /* ---- the orphan ----
  *
- * Each process that goes on from a segment that was left behind keeps it mapped while others live in it, and
- * clears the successor for a death there (orphan.h). It keeps its slot too until it has a successor, and has
- * paid what it owes there: as long as that lasts, its own writes are announced nowhere, and its death is one
- * that the others see. */
+ * A process that leaves a segment for its successor keeps the old one mapped while other processes are in it,
+ * and clears the successor if one of them dies (orphan.h). It also keeps its slot in the old one until it has
+ * a successor and has announced there what it owes. Until then its own writes are announced nowhere, and the
+ * other processes must see its death. */
 
 void orphan_forget(SegmentObject *s)
 {
@@ -151,7 +152,7 @@ void orphan_forget(SegmentObject *s)
 void orphan_keep(SegmentObject *s, struct attachment *left)
 {
     if (s->orphan)
-        owe_clear(s); /* it was watched for somebody's sake */
+        owe_clear(s); /* processes in it may have died since the last look */
     orphan_forget(s);
     outside_forget(s);
     if (!segment_is_ours(left) && left->file_name[0]) {
@@ -170,7 +171,7 @@ void orphan_watch(SegmentObject *s)
     if (second == s->orphan_second || s->a.stand_in)
         return;
     s->orphan_second = second;
-    if (!segment_is_ours(s->orphan)) { /* the parent's: this child was never in it */
+    if (!segment_is_ours(s->orphan)) { /* the parent's, from before a fork: this child was never in it */
         orphan_forget(s);
         return;
     }
@@ -178,7 +179,7 @@ void orphan_watch(SegmentObject *s)
     if (owes_anything(s)) /* the successor is retired */
         return;
     segment_only_watch(s->orphan);
-    bool others = segment_has_others(s->orphan); /* first: whoever dies after that is seen the next time */
+    bool others = segment_has_others(s->orphan); /* read first: a later death is seen the next time */
     if (!orphan_clear(s->orphan, &s->a, false))
         owe_clear(s);
     else if (!others)
@@ -219,7 +220,7 @@ bool block_begin(SegmentObject *s, const struct key *k, uint64_t *number)
     return true;
 }
 
-/* One that was open at a fork is the parent's: the child, another life, has nothing to settle. */
+/* A block that was open at a fork is the parent's: the child has nothing to settle. */
 void block_end(SegmentObject *s, uint64_t number)
 {
     for (uint32_t i = 0; i < s->block_count; i++) {

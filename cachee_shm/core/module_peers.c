@@ -1,5 +1,5 @@
-/* module_peers.c - what the bridge tells of its peers, and what workers read of it: wait_synced, health. See
- * module.h. */
+/* module_peers.c - what the bridge writes about its peers, and what workers read of that (wait_synced,
+ * health). See module.h. */
 #include "module.h"
 #include "peers.h"
 
@@ -121,9 +121,9 @@ static PyObject *Segment_written(SegmentObject *s, PyObject *unused)
     return Py_BuildValue("(KK)", load_acquire(&s->a.header->incarnation), s->a.written);
 }
 
-/* Of a segment that was replaced meanwhile, peers have to have met the successor, for which they evict all,
- * and what this process announced in it since. Without a bridge nobody has to be met; without a segment
- * nothing is announced. */
+/* If the segment was replaced since _written(), each peer must have met the successor (for which it evicts
+ * everything), and must have applied what this process has announced in the successor. Without a bridge there
+ * is no peer; without a segment nothing is announced. */
 static PyObject *Segment_synced(SegmentObject *s, PyObject *args)
 {
     uint64_t incarnation, written;
@@ -186,7 +186,7 @@ static PyObject *Segment_bridge(SegmentObject *s, PyObject *unused)
                          load_acquire(&h->bridge_until_ms));
 }
 
-/* Pages that hold nothing, also those that a process has drained and not yet opened. */
+/* The bytes of free pages, and of pages that a process has drained and not yet opened. */
 static PyObject *Segment_free_bytes(SegmentObject *s, PyObject *unused)
 {
     (void)unused;
@@ -215,13 +215,13 @@ static PyObject *Segment_call(SegmentObject *s, PyObject *name)
 PyMethodDef module_peers[] = {
     {"_call", (PyCFunction)Segment_call, METH_O, "_call(service): what the roster calls this process"},
     {"source_acked", (PyCFunction)Segment_source_acked, METH_VARARGS,
-     "source_acked(index, position): it has applied this host's ring so far"},
+     "source_acked(index, position): the peer has applied this host's ring up to there"},
     {"source_tell", (PyCFunction)Segment_source_tell, METH_VARARGS,
      "source_tell(index, reachable, fresh_ms)"},
     {"bridge_vouch", (PyCFunction)Segment_bridge_vouch, METH_O,
-     "bridge_vouch(until_ms): what was told of every source counts so long"},
+     "bridge_vouch(until_ms): what the bridge wrote about sources is valid until then"},
     {"sync_asked", (PyCFunction)Segment_sync_asked, METH_NOARGS,
-     "up to where somebody waits for peers to have applied the ring"},
+     "the ring position up to which a worker waits for the peers"},
     {"raise_incarnation", (PyCFunction)Segment_raise_incarnation, METH_O,
      "raise_incarnation(incarnation): ValueError unless it is higher"},
     {"bridge_leave", (PyCFunction)Segment_bridge_leave, METH_O,
@@ -231,7 +231,7 @@ PyMethodDef module_peers[] = {
     {"_written", (PyCFunction)Segment_written, METH_NOARGS,
      "_written() -> (incarnation, the last position that this process announced)"},
     {"_synced", (PyCFunction)Segment_synced, METH_VARARGS,
-     "_synced(*_written()): every peer that can be reached has applied that"},
+     "_synced(*_written()): has every peer that can be reached applied that?"},
     {"_peers", (PyCFunction)Segment_peers, METH_NOARGS, "[(name, reachable, acked or None, fresh_ms)]"},
     {"_bridge", (PyCFunction)Segment_bridge, METH_NOARGS, "(alive, since_ms, told_ms, until_ms)"},
     {"_free_bytes", (PyCFunction)Segment_free_bytes, METH_NOARGS, "bytes of pages that hold nothing"},

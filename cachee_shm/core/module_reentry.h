@@ -3,8 +3,8 @@
  *
  * Each function of Python's that may run Python code is wrapped: when it has returned, a caller's function is
  * called, which may close the cache or attach it anew. Arguments are evaluated before that, as they are where
- * the function itself runs the code. test_reentry.py looks that each function that module*.c calls is named
- * either here or in its list of those that run nothing.
+ * the function itself runs the code. test_reentry.py checks that each function that module*.c calls is
+ * named either here or in its list of functions that run no Python code.
  */
 #ifndef CACHEE_MODULE_REENTRY_H
 #define CACHEE_MODULE_REENTRY_H

@@ -57,7 +57,8 @@ static bool source_named(const struct attachment *a, uint32_t i, const char *nam
     return strncmp(have, name, sizeof have) == 0;
 }
 
-/* Its own slot, else the one that has been free for longest, else one of a forgotten source; NOBODY: none. */
+/* The slot of this source, else the one that has been free for longest, else a forgotten source's; NOBODY:
+ * there is none. */
 static uint32_t source_slot_for(const struct attachment *a, const char *name)
 {
     uint32_t free_slot = NOBODY, forgotten = NOBODY;
@@ -78,7 +79,7 @@ static void source_begin(struct attachment *a, struct source_slot *slot, const c
 {
     if (load_acquire(&slot->used) == SOURCE_FORGOTTEN)
         store_release(&a->sources[NOBODY].used, SOURCE_FORGOTTEN);
-    /* no death in here leaves one source's cursor under another's name */
+    /* freed first, so that a death in here never leaves the cursor of one source under another's name */
     store_release(&slot->used, SOURCE_FREE);
     peers_rename(a, slot, name, n);
     store_relaxed(&slot->incarnation, 0);
@@ -129,6 +130,16 @@ static PyObject *Segment_source_store(SegmentObject *s, PyObject *args)
     Py_RETURN_NONE;
 }
 
+static PyObject *Segment_source_cursor(SegmentObject *s, PyObject *arg)
+{
+    uint32_t i;
+    struct source_slot *slot;
+    if (!number32_from(arg, &i) || !enter(s) || !(slot = source_at(s, i)))
+        return NULL;
+    uint64_t incarnation = load_acquire(&slot->incarnation), cursor = load_acquire(&slot->cursor);
+    return Py_BuildValue("(KK)", incarnation, cursor);
+}
+
 static PyObject *Segment_source_forget(SegmentObject *s, PyObject *arg)
 {
     uint32_t i;
@@ -140,7 +151,7 @@ static PyObject *Segment_source_forget(SegmentObject *s, PyObject *arg)
     Py_RETURN_NONE;
 }
 
-/* For events.py: source_name(index, sequence) -> the host where a record began; empty: not known any more. */
+/* For events.py: source_name(index, sequence) -> the host where a record began; "": no longer known. */
 static PyObject *Segment_source_name(SegmentObject *s, PyObject *args)
 {
     uint32_t i;
@@ -167,14 +178,16 @@ static PyObject *Segment_source_set_aside(SegmentObject *s, PyObject *arg)
 PyMethodDef module_sources[] = {
     {"sources", (PyCFunction)Segment_sources, METH_NOARGS,
      "[(index, name, incarnation, cursor)] of every host known"},
-    {"forgotten", (PyCFunction)Segment_forgotten, METH_NOARGS, "the same of those set aside"},
+    {"forgotten", (PyCFunction)Segment_forgotten, METH_NOARGS, "the same of the sources that were set aside"},
     {"source_open", (PyCFunction)Segment_source_open, METH_O, "source_open(name) -> index"},
     {"source_store", (PyCFunction)Segment_source_store, METH_VARARGS,
      "source_store(index, incarnation, cursor)"},
+    {"source_cursor", (PyCFunction)Segment_source_cursor, METH_O,
+     "source_cursor(index) -> (incarnation, cursor)"},
     {"source_forget", (PyCFunction)Segment_source_forget, METH_O, "source_forget(index)"},
     {"_source_name", (PyCFunction)Segment_source_name, METH_VARARGS,
      "_source_name(index, sequence): the host where that record began, or ''"},
     {"source_set_aside", (PyCFunction)Segment_source_set_aside, METH_O,
-     "source_set_aside(index): forget, but keep for its return; 0: no slot was free"},
+     "source_set_aside(index): forget the source, but keep its cursor for its return; 0: no slot was free"},
     {NULL, NULL, 0, NULL},
 };

@@ -3,8 +3,8 @@
 #include "peers.h"
 #include "stream_in.h"
 
-/* Bytes that are read without a copy: while a verb works no Python code runs, so nobody changes or resizes
- * them. */
+/* Bytes that are read without a copy. No Python code runs while the verb works, so they are not changed or
+ * resized meanwhile. */
 static bool span_from(PyObject *o, const unsigned char **bytes, size_t *n)
 {
     if (PyBytes_CheckExact(o)) {
@@ -68,6 +68,6 @@ PyMethodDef module_stream_in[] = {
     {"receive", FAST(Segment_receive), METH_FASTCALL,
      "receive(source, incarnation, cursor, head, bytes, sealed, frames_max) -> (bytes, cursor, frames, "
      "payloads) of what was "
-     "taken, or None: the first message is no ordinary frame that is in order"},
+     "taken, or None: the first message is not an ordinary frame in order"},
     {0},
 };

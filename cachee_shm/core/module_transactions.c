@@ -55,7 +55,7 @@ static PyObject *Transaction_is_writing(TransactionObject *t, void *unused)
     return PyBool_FromLong(t->state == STATE_WRITING);
 }
 
-/* _write(): from now on it may have written. _end() -> was it open, so that its caller ends it? */
+/* _write(): from now on the transaction may have written. _end() -> was it open? Then the caller ends it. */
 static PyObject *Transaction_write(TransactionObject *t, PyObject *unused)
 {
     (void)unused;
@@ -98,7 +98,7 @@ static PyType_Spec transaction_spec = {"cachee_shm._core.Transaction", sizeof(Tr
 
 /* ---- questions ---- */
 
-/* A context that never had a transaction asks nobody. */
+/* Fast path: a context without any transaction needs no call into Python. */
 static bool context_has_any(void)
 {
     PyObject *o = NULL;
@@ -145,8 +145,8 @@ bool transaction_snapshot(SegmentObject *s, struct snapshot *snapshot)
     return good;
 }
 
-/* tokens() -> {attachment: its token of now}. Making objects may run Python code that closes some: they are
- * held first. */
+/* tokens() -> {attachment: its present token}. Creating objects may run Python code that closes attachments,
+ * so references to them are taken first. */
 PyObject *transaction_tokens(PyObject *module, PyObject *unused)
 {
     (void)module, (void)unused;
@@ -173,7 +173,7 @@ PyObject *transaction_tokens(PyObject *module, PyObject *unused)
     return tokens;
 }
 
-/* transaction_hooks(hides, keeps, snapshot_of): what transactions.py answers with. */
+/* transaction_hooks(hides, keeps, snapshot_of): the functions of transactions.py that answer. */
 PyObject *transaction_hooks(PyObject *module, PyObject *args)
 {
     (void)module;
@@ -186,7 +186,7 @@ PyObject *transaction_hooks(PyObject *module, PyObject *args)
     Py_RETURN_NONE;
 }
 
-/* ---- intents: what an open transaction announces when it ends, or whoever sweeps after its process ---- */
+/* ---- intents: announced by the transaction when it ends, or by the sweep if its process has died ---- */
 
 static PyObject *Segment_intend(SegmentObject *s, PyObject *key)
 {
@@ -239,7 +239,7 @@ static uint64_t due_hash(SegmentObject *s, enum kept_kind kind, const struct key
     return kind == KEPT_ALL ? DUE_OF_ALL : hash_of(s, kind, k);
 }
 
-/* _owe(kind, name) -> when and where: a commit is about to be sent. Whatever happens to this process, it is
+/* _owe(kind, name) -> when and where: a commit is about to be sent. Even if this process dies, its write is
  * announced later. */
 static PyObject *Segment_owe(SegmentObject *s, PyObject *const *args, Py_ssize_t n)
 {
@@ -254,7 +254,7 @@ static PyObject *Segment_owe(SegmentObject *s, PyObject *const *args, Py_ssize_t
     return PyLong_FromUnsignedLongLong(due_ms << PLACE_BITS | (place & ((1u << PLACE_BITS) - 1)));
 }
 
-/* _owe_no_more(kind, name, when and where): its outcome is known. */
+/* _owe_no_more(kind, name, when and where): the outcome of the commit is known. */
 static PyObject *Segment_owe_no_more(SegmentObject *s, PyObject *const *args, Py_ssize_t n)
 {
     enum kept_kind kind;
@@ -282,7 +282,7 @@ static int delete_unknown(SegmentObject *s, enum kept_kind kind, const struct ke
     return kind == KEPT_TAG ? cache_delete_tag(&s->a, hash) : cache_clear(&s->a);
 }
 
-/* _delete_unknown(kind, name): nobody knows whether the commit has happened. */
+/* _delete_unknown(kind, name): delete, because it is unknown whether the commit has happened. */
 static PyObject *Segment_delete_unknown(SegmentObject *s, PyObject *const *args, Py_ssize_t n)
 {
     enum kept_kind kind;
@@ -309,11 +309,20 @@ static PyObject *Segment_set_unknown_ttl(SegmentObject *s, PyObject *ms)
     Py_RETURN_NONE;
 }
 
+/* For segment.py, as above: _set_origin_lag(ms). */
+static PyObject *Segment_set_origin_lag(SegmentObject *s, PyObject *ms)
+{
+    if (!number64_from(ms, &s->a.lag.ms))
+        return NULL;
+    Py_RETURN_NONE;
+}
+
 PyMethodDef module_transactions[] = {
     {"_owe", FAST(Segment_owe), METH_FASTCALL, NULL},
     {"_owe_no_more", FAST(Segment_owe_no_more), METH_FASTCALL, NULL},
     {"_delete_unknown", FAST(Segment_delete_unknown), METH_FASTCALL, NULL},
     {"_set_unknown_ttl", (PyCFunction)Segment_set_unknown_ttl, METH_O, NULL},
+    {"_set_origin_lag", (PyCFunction)Segment_set_origin_lag, METH_O, NULL},
     {"_intend", (PyCFunction)Segment_intend, METH_O, NULL},
     {"_settle", (PyCFunction)Segment_settle, METH_O, NULL},
     {NULL, NULL, 0, NULL},

@@ -1,4 +1,5 @@
-/* module_transactions.h - what the verbs ask of the caller's database transactions. transactions.py decides.
+/* module_transactions.h - the verbs' questions about the caller's database transactions. transactions.py
+ * decides.
  *
  * Transactions are found by a context variable. While no transaction of this process writes, no verb looks
  * for one: a read costs one load and one branch more.
@@ -23,10 +24,11 @@ static inline int transaction_hides(void)
  * error is set. */
 int transaction_keeps(SegmentObject *s, enum kept_kind kind, const struct key *k);
 
-/* What the context's transactions say of a load that begins or ends here. False: an error is set. */
+/* What the context's transactions mean for a load that begins or ends here. False: an error is set. */
 struct snapshot {
-    bool unstored; /* the loader may see what is not committed */
-    bool older;    /* the loader may see what was committed when the ring was at `token`, and nothing newer */
+    bool unstored; /* the loader may see uncommitted rows, so its value is not stored */
+    /* the loader may see what was committed when the ring was at `token`, and nothing newer */
+    bool older;
     uint64_t token;
 };
 bool transaction_snapshot(SegmentObject *s, struct snapshot *snapshot);

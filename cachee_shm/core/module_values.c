@@ -78,9 +78,9 @@ NEVER_INLINE bool parse_any_args(const char *verb, const char *const *names, int
     return true;
 }
 
-/* With the exception set that work(on, argument) has raised: is it its own? Then it comes again, and no
- * exception is set. What a signal handler has raised in it (Ctrl-C, a soft time limit) does not come again,
- * and is the caller's: it stays set. */
+/* work(on, argument) has raised the exception that is set. Does it raise again if it is called again? Then
+ * the exception is the work's own, and is cleared. Otherwise a signal handler has raised it (Ctrl-C, a soft
+ * time limit): it is the caller's, and stays set. */
 static bool is_its_own(PyObject *(*work)(PyObject *, PyObject *), PyObject *on, PyObject *argument)
 {
     PyObject *type, *error, *trace;
@@ -277,6 +277,23 @@ void tags_from(const SegmentObject *s, PyObject *tags, struct write *w)
         w->tag[w->tags++] = tag_hash(s, &tag);
 }
 
+/* A random number from 0 to 1. Its one quality: forked workers that load at the same time get different ones.
+ * */
+static double chance(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    uint64_t mixed = fold_multiply((uint64_t)t.tv_nsec << 32 ^ (uint64_t)t.tv_sec ^ (uint64_t)getpid(),
+                                   0x9e3779b97f4a7c15ull);
+    return (double)(mixed >> 11) / 9007199254740992.0; /* 2^53 */
+}
+
+uint64_t lifetime_shortened(uint64_t ttl_ms, double jitter)
+{
+    uint64_t off = (uint64_t)((double)ttl_ms * jitter * chance());
+    return ttl_ms && off >= ttl_ms ? 1 : ttl_ms - off;
+}
+
 bool hash_from(SegmentObject *s, PyObject *key, uint64_t *hash)
 {
     struct key k;
@@ -359,7 +376,7 @@ static bool str_value(SegmentObject *s, PyObject *o, struct value *v)
     if (v->bytes && v->n < s->compress_bytes)
         return true;
     PyErr_Clear();
-    /* it may be compressed; or the codec says what is wrong with lone surrogates */
+    /* the codec may compress it, or raises the error about lone surrogates */
     return value_by_codec(s, o, v);
 }
 
@@ -430,7 +447,8 @@ static NEVER_INLINE enum reading read_small(SegmentObject *s, const struct entry
     return *out ? READ_OK : READ_ERROR;
 }
 
-/* An entry whose spans are gone is as good as evicted: take its word away, and look again. */
+/* Confirm the entry. If some of its spans are gone (not `whole`), remove its word too: it counts as evicted.
+ * */
 static bool confirmed(SegmentObject *s, const struct entry_ref *e, bool whole)
 {
     if (!cache_confirm(&s->a, e))
@@ -448,7 +466,7 @@ static NEVER_INLINE enum reading read_ascii(SegmentObject *s, const struct entry
     unsigned char *to = PyUnicode_1BYTE_DATA(text);
     bool whole = e->value_bytes == 0 || cache_read(&s->a, e, to); /* the empty str is one shared object */
     if (!confirmed(s, e, whole)) {
-        memset(to, 0, e->value_bytes); /* it must die as the ASCII it claims to be */
+        memset(to, 0, e->value_bytes); /* a str that is marked as ASCII must hold ASCII when it is freed */
         Py_DECREF(text);
         return READ_TORN;
     }
@@ -468,7 +486,7 @@ bool bytes_bounded(PyObject *data)
            msgpack_bounded((const unsigned char *)PyBytes_AS_STRING(data), (size_t)n);
 }
 
-/* The bytes are input: whatever exception they raise, they do not decode. */
+/* The bytes are untrusted input: any exception that decoding raises means that they do not decode. */
 static NEVER_INLINE enum reading decoded(SegmentObject *s, uint8_t type, PyObject *data, PyObject **out)
 {
     PyObject *decoders = Py_XNewRef(s->decoders); /* held: a decoder may attach to another segment */
@@ -490,7 +508,7 @@ static NEVER_INLINE enum reading decoded(SegmentObject *s, uint8_t type, PyObjec
     return *out ? READ_OK : garbage ? READ_GARBAGE : READ_ERROR;
 }
 
-/* *data: its bytes as they are stored, a new object; no Python code runs. */
+/* *data: a new bytes object with the stored bytes. Runs no Python code. */
 enum reading read_bytes(SegmentObject *s, const struct entry_ref *e, PyObject **data)
 {
     *data = PyBytes_FromStringAndSize(NULL, e->value_bytes);

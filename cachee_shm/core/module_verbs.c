@@ -43,7 +43,7 @@ static ALWAYS_INLINE int fetch_once(SegmentObject *s, PyObject *key_object, PyOb
     return FOUND_NOTHING;
 }
 
-/* A look may find that the segment has a successor: that has the answer. */
+/* If the look finds that the segment has a successor, look again there. */
 int find_value(SegmentObject *s, PyObject *key, PyObject **out, struct age *age)
 {
     *out = NULL;
@@ -111,9 +111,9 @@ static PyObject *Segment_find(SegmentObject *s, PyObject *const *args, Py_ssize_
 
 enum { ASKED_AHEAD = 16 };
 
-/* What the next lookups will wait for is asked for, of all of them at once: first their buckets, then their
- * entries. A hint: it changes nothing, and the lookups begin anew. It reads buckets, so it enters: the file
- * may have been cut. False: an error is set. */
+/* Prefetch for the next lookups, for all of them at once: first their buckets, then their entries. It changes
+ * nothing, and the lookups do not rely on it. It reads buckets, so it must enter first: the file may have
+ * been truncated. False: an error is set. */
 static bool ask_ahead(SegmentObject *s, PyObject *held, Py_ssize_t from)
 {
     uint64_t hashes[ASKED_AHEAD];
@@ -122,7 +122,7 @@ static bool ask_ahead(SegmentObject *s, PyObject *held, Py_ssize_t from)
     if (!enter(s))
         return false;
     for (Py_ssize_t i = from; i < PyTuple_GET_SIZE(held) && count < ASKED_AHEAD; i++, count++) {
-        if (!key_from(PyTuple_GET_ITEM(held, i), &k)) /* keys_held has seen to it */
+        if (!key_from(PyTuple_GET_ITEM(held, i), &k)) /* never: keys_held has checked them */
             break;
         hashes[count] = hash_key(s->a.hash_key, k.bytes, k.n);
         index_prefetch(&s->a, hashes[count]);
@@ -181,21 +181,21 @@ int Segment_contains(SegmentObject *s, PyObject *key)
     return found == 0 && segment_retired(&s->a) ? contains_once(s, &k) : found;
 }
 
-Py_ssize_t Segment_length(SegmentObject *s) { return enter(s) ? (Py_ssize_t)cache_count(&s->a) : -1; }
+Py_ssize_t Segment_length(SegmentObject *s) { return enter(s) ? (Py_ssize_t)census_count(&s->a) : -1; }
 
 /* ---- writing verbs ---- */
 
 static PyObject *Segment_token(SegmentObject *s, PyObject *unused)
 {
     (void)unused;
-    struct snapshot saw; /* of open transactions, whose rows may be older than now, or not committed */
+    struct snapshot saw; /* of open transactions: their rows may be older than now, or not committed */
     if (!transaction_snapshot(s, &saw) || !enter(s))
         return NULL;
     uint64_t now_ms = clock_ms(&s->a), token = saw.older ? saw.token : token_of(s, ring_tail(&s->a));
     return Py_BuildValue("(KK)", saw.unstored ? UINT64_MAX : token, now_ms);
 }
 
-/* The ring position of a token; one that no ring reaches when the token is another attachment's. */
+/* The ring position of a token. If the token is another attachment's: a position that no ring reaches. */
 static uint64_t token_position(const SegmentObject *s, uint64_t token)
 {
     bool ours = token >> TOKEN_POSITION_BITS == (s->attachments & 0xfff);
@@ -210,7 +210,8 @@ struct request {
     enum write_kind kind;
     PyObject *tags; /* a tuple of keys, or NULL; ours to release */
     uint64_t token, started_ms;
-    PyObject **encoded; /* where what the codec made of the value is wanted; else NULL */
+    PyObject **encoded;        /* where to store the encoded value; NULL: it is not wanted */
+    const struct given *given; /* by another host; else NULL */
     struct write w;
 };
 
@@ -230,14 +231,22 @@ static int write_fill(SegmentObject *s, const struct request *r, struct write *w
                             : cache_fill(&s->a, w, token_position(s, r->token), r->started_ms);
 }
 
-/* Within a transaction that writes nothing is stored: what replaces a value is announced when the transaction
- * ends. What is of this host alone is no copy of the origin's: it may be added. 1: kept; 0: do it; -1: an
- * error is set. */
+/* Inside a transaction that has written, nothing is stored. The key of a set is kept, and announced when the
+ * transaction ends; a fill or an announced add is dropped. A local add is done at once, because it is no copy
+ * of the origin's value. 1: not now; 0: do it now; -1: an error is set. */
 static int kept_for_later(SegmentObject *s, const struct request *r, const struct key *k)
 {
     if (r->kind == WRITE_SET || r->kind == WRITE_FENCED)
         return transaction_keeps(s, KEPT_KEY, k);
     return r->w.local && r->kind == WRITE_ADD ? 0 : transaction_hides();
+}
+
+/* The tags that came with a value from another host. Flight.given has checked that they include those that
+ * the caller named. */
+static void tags_given(const struct given *given, struct write *w)
+{
+    w->tags = (uint8_t)given->tags;
+    memcpy(w->tag, given->tag, given->tags * sizeof *given->tag);
 }
 
 /* A store result, or -1 with an error set. */
@@ -248,13 +257,16 @@ static int run_write(SegmentObject *s, struct request *r, const struct key *k)
     if (later)
         return later < 0 ? -1 : STORE_LOST;
     bool entered = enter(s);
-    if (s->open && s->a.stand_in) { /* also where an exception came while a segment was tried for */
+    if (s->open && s->a.stand_in) { /* also if an exception came during the attempt to attach */
         int result = write_nowhere(s, r, k);
         return entered ? result : -1;
     }
     if (!entered)
         return -1;
-    tags_from(s, r->tags, w);
+    if (r->given)
+        tags_given(r->given, w);
+    else
+        tags_from(s, r->tags, w);
     w->hash = hash_key(s->a.hash_key, k->bytes, k->n);
     w->key = k->bytes, w->key_bytes = k->n;
     switch (r->kind) {
@@ -269,8 +281,7 @@ static int run_write(SegmentObject *s, struct request *r, const struct key *k)
     }
 }
 
-/* Once, a corrupt segment is left for its successor (whose peers see a new incarnation); not again and
- * again. */
+/* A verb leaves a corrupt segment for its successor once. If the successor is corrupt too, it fails. */
 static void corrupt_again(void)
 {
     fail(errors.segment_retired,
@@ -382,8 +393,10 @@ static bool request_from(SegmentObject *s, enum write_kind kind, PyObject *ttl, 
     r->kind = kind;
     r->tags = NULL;
     r->encoded = NULL;
+    r->given = NULL;
     r->w.grace_ms = r->w.sliding_ms = r->w.last_ms = 0;
     r->w.load_ms = 0;
+    r->w.lags = r->w.ahead = r->w.in_main = false;
     if (!s->open && !enter(s))
         return false;
     int is_local = local ? PyObject_IsTrue(local) : 0;
@@ -419,7 +432,7 @@ static PyObject *Segment_add(SegmentObject *s, PyObject *const *args, Py_ssize_t
     return stored(s, &r, in[0], in[1]);
 }
 
-#define GRACE_MS_MAX 100000000000000ull /* as of a lifetime: 48 bits hold it */
+#define GRACE_MS_MAX 100000000000000ull /* as of a lifetime: 47 bits hold it; an entry keeps 46 of them */
 
 /* For loading.py: fill(key, value, token, started_ms, ttl, grace_ms, tags, local). */
 static PyObject *Segment_fill(SegmentObject *s, PyObject *const *args, Py_ssize_t n)
@@ -442,22 +455,6 @@ static PyObject *Segment_fill(SegmentObject *s, PyObject *const *args, Py_ssize_
     return stored(s, &r, args[0], args[1]);
 }
 
-/* From 0 to 1. Of no quality but this: forked workers that load at once get different ones. */
-static double chance(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    uint64_t mixed = fold_multiply((uint64_t)t.tv_nsec << 32 ^ (uint64_t)t.tv_sec ^ (uint64_t)getpid(),
-                                   0x9e3779b97f4a7c15ull);
-    return (double)(mixed >> 11) / 9007199254740992.0; /* 2^53 */
-}
-
-static uint64_t shortened(uint64_t ttl_ms, double jitter)
-{
-    uint64_t off = (uint64_t)((double)ttl_ms * jitter * chance());
-    return ttl_ms && off >= ttl_ms ? 1 : ttl_ms - off;
-}
-
 /* A store result, or -1 with an error set. */
 int fill_value(SegmentObject *s, const struct fill *f, PyObject *key, PyObject *value, PyObject **encoded)
 {
@@ -470,7 +467,11 @@ int fill_value(SegmentObject *s, const struct fill *f, PyObject *key, PyObject *
     r.w.grace_ms = f->grace_ms;
     r.w.sliding_ms = f->sliding_ms;
     r.w.load_ms = f->load_ms;
-    r.w.ttl_ms = shortened(r.w.ttl_ms, f->jitter);
+    r.w.ahead = f->ahead;
+    r.w.ttl_ms = lifetime_shortened(r.w.ttl_ms, f->jitter);
+    r.given = f->given;
+    if (r.given && r.given->left_ms && (!r.w.ttl_ms || r.given->left_ms < r.w.ttl_ms))
+        r.w.ttl_ms = r.given->left_ms;
     int result = write_value(s, &r, key, value);
     Py_CLEAR(r.tags);
     return result;
@@ -540,7 +541,7 @@ static PyObject *Segment_set_many(SegmentObject *s, PyObject *const *args, Py_ss
     return failed;
 }
 
-/* Do it, and once more if the segment was found corrupt: in its successor. False: an error is set. */
+/* Do the verb. If the segment was found corrupt, do it once more in the successor. False: an error is set. */
 static bool announced(SegmentObject *s, enum kept_kind kind, const struct key *k, int *result)
 {
     static int (*const verbs[])(SegmentObject *, const struct key *) = {delete_one, delete_tag, clear_all};
@@ -551,8 +552,8 @@ static bool announced(SegmentObject *s, enum kept_kind kind, const struct key *k
         return later > 0;
     for (int tries = 0; tries < 2; tries++) {
         bool entered = enter(s);
-        if (!entered && s->open && s->a.stand_in) /* an exception came while a segment was tried for */
-            verb(s, k);                           /* it is remembered */
+        if (!entered && s->open && s->a.stand_in) /* an exception came during the attempt to attach */
+            verb(s, k);                           /* remember the verb, and announce it later */
         if (!entered)
             return false;
         *result = verb(s, k);
@@ -623,6 +624,8 @@ static PyObject *Segment_touch(SegmentObject *s, PyObject *const *args, Py_ssize
     if (!parse_args("touch", names, 1, 2, args, n, kwnames, in) || !key_from(in[0], &k) ||
         !ttl_from(s, in[1], &ttl_ms, &at_once))
         return NULL;
+    if (at_once)
+        ttl_ms = TOUCH_ENDS_NOW;
     int hidden = transaction_hides(), touched = hidden > 0 ? 0 : hidden < 0 ? -1 : touch_key(s, &k, ttl_ms);
     return touched < 0 ? NULL : PyBool_FromLong(touched);
 }
@@ -672,8 +675,8 @@ PyMethodDef module_verbs[] = {
     {"delete", (PyCFunction)Segment_delete, METH_O,
      "delete(key)\n--\n\nEvict key here and, announced, on every host. True if this host held it."},
     {"touch", FAST(Segment_touch), METH_FASTCALL | METH_KEYWORDS,
-     "touch(key, ttl=<default_ttl>)\n--\n\nGive key a new lifetime in seconds on this host. False on a "
-     "miss."},
+     "touch(key, ttl=<default_ttl>)\n--\n\nGive key a new lifetime in seconds on this host; 0 ends it at "
+     "once. False on a miss."},
     {"get_many", (PyCFunction)Segment_get_many, METH_O,
      "get_many(keys)\n--\n\nA dict of the keys that were found."},
     {"set_many", FAST(Segment_set_many), METH_FASTCALL | METH_KEYWORDS,

@@ -1,17 +1,18 @@
 /* module_writing.c - `with cache.writing(key) as w`: a write of the origin, with its cache entry.
  *
- * The intent is left on entering and settled on leaving, both in here: no byte code lies between an intent
- * and the block that owes it. Between the block's last byte code and its leaving an exception may come all
- * the same (a signal handler's). Then nobody calls __exit__. So `__exit__` is a descriptor: what `with` looks
- * up before it enters, and keeps on its stack, is an Exit, made for this one block and known to nobody else.
- * The interpreter drops it as it unwinds, and its death leaves the block as an exception does. A Writing that
- * is kept in a variable, or a traceback that is kept, changes nothing of that.
+ * The intent is stored on entering and settled on leaving, both in this file, so no byte code lies between
+ * an intent and its block. But between the block's last byte code and its end an exception may come (from a
+ * signal handler), and then __exit__ is never called. So `__exit__` is a descriptor. What `with` looks up
+ * before it enters, and keeps on its stack, is an Exit object that exists only for this block. The
+ * interpreter drops it when it unwinds, and its destruction ends the block as an exception does. This works
+ * even if the Writing or a traceback is kept in a variable.
  *
- * Who calls __enter__ by hand has no Exit. Its intent stays until __exit__ is called, or the process ends.
+ * A direct call of __enter__ makes no Exit. Then the intent stays until __exit__ is called, or the process
+ * ends.
  */
 #include "module.h"
 
-typedef struct { /* one block: what it owes, and what is to be stored when it ends */
+typedef struct { /* one block: its intent, and the value to store when it ends */
     PyObject_HEAD SegmentObject *s;
     PyObject *key;
     PyObject *value, *ttl, *tags;       /* value NULL: nothing was set */
@@ -102,6 +103,28 @@ static PyObject *Write_set(WriteObject *w, PyObject *const *args, Py_ssize_t n, 
     Py_RETURN_NONE;
 }
 
+/* By the origin of the key, which Python knows: cache.py. What it returns may be a coroutine. */
+static PyObject *Write_store(WriteObject *w, PyObject *const *args, Py_ssize_t n, PyObject *kwnames)
+{
+    static const char *const names[] = {"value", "ttl", "tags"};
+    PyObject *in[3];
+    if (!parse_args("store", names, 1, 3, args, n, kwnames, in))
+        return NULL;
+    if (!w->open)
+        return fail(PyExc_RuntimeError,
+                    "This writing block has ended. The origin was not written, and nothing "
+                    "was changed. Enter a block with cache.writing(key).");
+    PyObject *tags;
+    uint64_t ttl_ms;
+    bool nothing;
+    if (!ttl_from(w->s, in[1], &ttl_ms, &nothing) || !tags_held(in[2], &tags))
+        return NULL;
+    PyObject *stored = PyObject_CallMethod((PyObject *)w->s, "_store_through", "OOOOO", w, w->key, in[0],
+                                           in[1] ? in[1] : Py_Ellipsis, tags ? tags : Py_None);
+    Py_XDECREF(tags);
+    return stored;
+}
+
 static PyObject *Write_stored(WriteObject *w, void *unused)
 {
     (void)unused;
@@ -123,7 +146,9 @@ static PyObject *store(WriteObject *w)
                             (unsigned long long)w->token, (unsigned long long)w->started_ms, w->ttl, w->tags);
     if (stored)
         return stored;
-    PyObject *type, *error, *trace; /* of the value, its size: the origin was written all the same */
+    /* errors of the value (its size, for example) must not prevent the announcement: the origin was
+     * written */
+    PyObject *type, *error, *trace;
     PyErr_Fetch(&type, &error, &trace);
     if (!delete_key_of(w))
         PyErr_Clear();
@@ -131,8 +156,8 @@ static PyObject *store(WriteObject *w)
     return NULL;
 }
 
-/* A segment that was retired meanwhile is attached anew first, by Python code: there an exception may
- * come. */
+/* If the segment was retired meanwhile, Python code first attaches to its successor. That may raise an
+ * exception. */
 static PyObject *delete_for_sure(WriteObject *w)
 {
     PyObject *type, *error, *trace;
@@ -151,7 +176,7 @@ static bool leave_block(WriteObject *w, bool raised)
         fail(PyExc_RuntimeError, "This writing block is not open. Nothing was changed.");
         return false;
     }
-    w->open = false; /* what runs below may come back here */
+    w->open = false; /* set first, because code that runs below may call this again */
     PyObject *stored = !raised && w->value ? store(w) : delete_for_sure(w);
     block_end(w->s, w->intent);
     Py_CLEAR(w->value);
@@ -258,7 +283,8 @@ static void Exit_dealloc(ExitObject *e)
 static bool enter_block(WritingObject *w, ExitObject *exit)
 {
     struct key k;
-    WriteObject *write = write_new(w->s, w->key); /* first: it may run Python code, which may enter */
+    /* first, because it may run Python code, which may enter the block */
+    WriteObject *write = write_new(w->s, w->key);
     if (!write)
         return false;
     if (w->write && w->write->open) {
@@ -460,8 +486,17 @@ static const char set_doc[] =
     "ends. The last call counts. ttl: seconds, a timedelta, None for ever. Raises InvalidTTL, "
     "InvalidKey and KeyTooLong (of tags) at once, and RuntimeError outside of the block.";
 
+static const char store_doc[] = "store(value, ttl=<default_ttl>, tags=())\n--\n\nWrite the value to the "
+                                "key's origin (Cache.origin), and then "
+                                "set what that returned, or the value where it returned None. Returns what "
+                                "was set; a coroutine, where the "
+                                "origin's functions are coroutine functions. Raises what the origin raises, "
+                                "NoOrigin where none can store the "
+                                "key, and as set does.";
+
 static PyMethodDef write_methods[] = {
     {"set", FAST(Write_set), METH_FASTCALL | METH_KEYWORDS, set_doc},
+    {"store", FAST(Write_store), METH_FASTCALL | METH_KEYWORDS, store_doc},
     {"__exit__", FAST(Write_exit), METH_FASTCALL, "What the end of the block does; for who enters by hand."},
     {NULL, NULL, 0, NULL},
 };

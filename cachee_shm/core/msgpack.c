@@ -3,15 +3,15 @@
 
 #include <stdint.h>
 
-struct item {              /* one header */
-    unsigned length_bytes; /* of the number behind its first byte */
-    unsigned per;          /* items that follow for each that the number counts: 1 of an array, 2 of a map */
-    uint64_t bytes;        /* that follow whatever the number is */
-    uint64_t items;
-    bool counts_bytes; /* the number counts bytes */
+struct item {              /* what an item's first byte says */
+    unsigned length_bytes; /* size of the number that follows the first byte; 0: none follows */
+    unsigned per;          /* items for each one that the number counts: 1 for an array, 2 for a map */
+    uint64_t bytes;        /* of the item itself, beside those that the number counts */
+    uint64_t items;        /* items inside, if no number follows */
+    bool counts_bytes;     /* the number counts bytes, not items */
 };
 
-/* Of the first bytes 0xc0 to 0xdf. */
+/* For the first bytes 0xc0 to 0xdf. */
 static struct item msgpack_item_of_code(unsigned char c)
 {
     /* from float 32 to fixext 16 */

@@ -1,4 +1,10 @@
-/* older.c - see older.h. */
+/* older.c - see older.h.
+ *
+ * Only the bridge runs this file; workers of both layouts read and write their segments meanwhile. A bridge
+ * that dies here loses nothing: a cursor is stored only after the records up to it have been announced, and
+ * relayed_generation is stored last, so the next bridge repeats what was not finished. To announce or to
+ * clear twice costs evictions only.
+ */
 #include "older.h"
 
 #include <fcntl.h>
@@ -8,7 +14,7 @@
 #include "peers.h"
 #include "ring.h"
 
-#define FOR_EVER_MS ((uint64_t)1 << 62) /* no time, but for ever */
+#define FOR_EVER_MS ((uint64_t)1 << 62) /* later than any real time */
 
 enum { OLDER_FINISH_RECORDS = 1 << 20, ROSTER_SLOT_BYTES_MAX = 1 << 16, FENCES_PER_RING_SLOT_MAX = 1024 };
 
@@ -22,7 +28,7 @@ enum {
     TWO_DOORBELL_AT = 704
 };
 
-/* The source of records that stand for what other hosts, or this host's other segment, announced. */
+/* The source of records that stand for announcements of other hosts, or of this host's other segment. */
 enum { SOURCE_ELSEWHERE = META_SOURCE_BITS };
 
 /* ---- where things are ---- */
@@ -168,12 +174,12 @@ static bool older_evict(struct attachment *mine, enum record_kind kind, uint64_t
     return s != RING_CORRUPT;
 }
 
-/* What a record there says of this host's keys. A kind that this build does not know, or digest bits where it
- * knows none, may stand for more than one key. */
+/* Announce here what a record of the other segment says. A record of a kind that this build does not know,
+ * or with unknown digest bits, may stand for more than one key: it becomes a clear. */
 static bool older_announce(const struct older *o, struct attachment *mine, const struct record *r)
 {
     if (r->source)
-        return true; /* a peer's: this bridge has it of that peer */
+        return true; /* a peer's record: this bridge gets it from that peer */
     if (r->kind == RECORD_LOCAL && !r->hash)
         return true; /* a line, about no key */
     if (!o->same_keys)
@@ -217,8 +223,8 @@ bool older_relay(struct older *o, struct attachment *mine, uint32_t records_max)
     return good;
 }
 
-/* Its entries go with the record, the local ones with clear_own. A position that was given: what is filled or
- * set from now on is not below it. */
+/* The record evicts its entries, and clear_own the local ones. The position exists already, so whatever is
+ * filled or set from now on is not below it. */
 void older_silence(struct older *o)
 {
     if (o->layout != TWO) {
@@ -232,7 +238,7 @@ void older_silence(struct older *o)
         raise_max(&o->a.header->clear_own, s);
 }
 
-/* A time of this build's clock, as the clock of layout 2 tells it: it stands still in suspend. */
+/* Convert a time of this build's clock to the clock of layout 2, which stands still in suspend. */
 static uint64_t older_time_there(const struct older *o, const struct attachment *mine, uint64_t ms)
 {
     uint64_t ahead = load_relaxed(&mine->header->suspended_ms) - load_relaxed(&o->a.header->suspended_ms);
@@ -259,8 +265,9 @@ static bool older_served_by_another(const struct older *o, const struct attachme
            load_acquire(&o->kept->relayed_generation) != load_acquire(&o->a.header->bridge_generation);
 }
 
-/* The older one's stays the higher one, so that peers follow it if its own bridge comes back; and if that one
- * has served it meanwhile, this one's goes above it first, so that they follow this one. */
+/* The older segment keeps the higher incarnation, so that peers follow it if its own bridge comes back. If
+ * that bridge has served it meanwhile, this segment's incarnation is first raised above it, so that peers
+ * follow this one. */
 static void older_order_incarnations(struct older *o, struct attachment *mine)
 {
     uint64_t theirs = load_acquire(&o->a.header->incarnation);
@@ -285,7 +292,7 @@ enum older_taken older_take(struct older *o, struct attachment *mine)
         store_release(&o->a.header->pump_cursor, tail);
         store_release(&o->kept->relayed_to, load_acquire(&mine->header->incarnation));
     }
-    /* last: a death before it only makes it first once more */
+    /* stored last: after a death before this, the next bridge does all of it again */
     store_release(&o->kept->relayed_generation, generation);
     return OLDER_TAKEN;
 }
@@ -308,7 +315,7 @@ bool older_in_use(const struct older *o) { return roster_in_use(&o->a); }
 
 void older_retire(struct older *o) { store_release(&o->a.header->state, SEGMENT_RETIRED); }
 
-/* Somebody died there, and nobody has paid what it owed. */
+/* Has a process died in the other segment whose debts are not paid? */
 static bool older_any_dead(const struct older *o)
 {
     for (uint32_t slot = 0; slot < o->a.geo.roster_slots; slot++) {

@@ -5,13 +5,13 @@
  *
  *   what is written there   its ring is read on from pump_cursor; each own record becomes an own eviction
  *                           here, and so goes to the peers as well. What the ring has lost becomes a clear.
- *   what is written here,   nothing there may be older. Later layouts know SERVE_NOTHING. Layout 2 has no
- *   or comes from peers     such mark: a record ALL and clear_own evict all there, whenever this ring moves.
+ *   what is written here,   no value there may be older. Later layouts know SERVE_NOTHING. Layout 2 does
+ *   or comes from peers     not: a record ALL and clear_own evict everything there, when this ring moves.
  *   its roster is empty     it is retired; then what its dead owed becomes a clear, and its name goes.
  *
- * It has no slot in the roster there, so whoever lives there is a worker. Only what every layout keeps is
- * touched (layout.h). All of it is input: places are checked at older_open, and bounded by what was mapped
- * then. */
+ * The bridge has no slot in the roster there, so every live slot is a worker's. Only the parts that stay
+ * the same in every layout are touched (layout.h). All of it is input: older_open checks the places, and
+ * bounds them by what was mapped then. */
 #ifndef CACHEE_OLDER_H
 #define CACHEE_OLDER_H
 
@@ -23,7 +23,8 @@ struct older {
     uint32_t layout, roster_slot_bytes;
     a64 *doorbell;
     struct kept *kept;
-    bool same_keys; /* both hash keys alike: else a record there becomes a clear here */
+    /* both segments have the same hash key; otherwise a record there becomes a clear here */
+    bool same_keys;
 };
 
 enum older_state {
@@ -38,9 +39,9 @@ enum older_state {
 enum older_state older_open(struct older *o, int fd, const struct attachment *mine);
 void older_close(struct older *o);
 
-/* Become the bridge of it, too; false: one lives. At the first time, or where another bridge has served it
- * since, what is in `mine` may be older than what was written there: `mine` is cleared, for peers too, and
- * then reading begins at its tail. */
+/* Become the bridge of the other segment too, unless it has a living bridge. The first time, or if another
+ * bridge has served it since, `mine` may hold values that are older than writes there. Then `mine` is
+ * cleared, for peers too, and reading begins at the tail of the other ring. */
 enum older_taken {
     OLDER_TAKEN,
     OLDER_HAS_BRIDGE,
@@ -51,11 +52,11 @@ enum older_taken {
  * corrupt. */
 bool older_relay(struct older *o, struct attachment *mine, uint32_t records_max);
 
-/* Nothing that is there now is served any more. */
+/* Invalidate everything that is in the other segment now. */
 void older_silence(struct older *o);
 
-/* Until when its workers count as not isolated, and the peers as told (layout 2; later ones serve nothing
- * anyway). */
+/* Until when its workers may serve as usual; older_vouch: until when its peers' state counts (layout 2;
+ * workers of later layouts serve nothing anyway). */
 void older_serve_until(struct older *o, const struct attachment *mine, uint64_t ms);
 void older_vouch(struct older *o, const struct attachment *mine, uint64_t until_ms);
 
@@ -66,11 +67,11 @@ void older_disarm(struct older *o);
 /* Does any process hold a slot there? */
 bool older_in_use(const struct older *o);
 
-/* Nobody may attach any more. Whoever just did leaves at its next verb. */
+/* No process may attach any more. A process that has just attached leaves at its next verb. */
 void older_retire(struct older *o);
 
-/* Retired and not in use: announce the rest in `mine`, with a clear for what the dead owed. False: corrupt,
- * as above. */
+/* For a segment that is retired and not in use: announce the rest in `mine`, and a clear if dead processes
+ * owed announcements. False: the ring of `mine` is corrupt. */
 bool older_finish(struct older *o, struct attachment *mine);
 
 #endif

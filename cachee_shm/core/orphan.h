@@ -1,22 +1,22 @@
-/* orphan.h - a segment that was left, because its name is another's or nobody's, and the one that took its
- * place.
+/* orphan.h - an orphan is a segment that was left because its file's name was removed, or names another
+ * file now. Its successor is the segment that has the name.
  *
- * Whoever dies in the orphan may owe something, an open `writing` block above all, and the successor knows
- * nothing of it. So each process that goes on from the orphan to the successor clears the successor for a
- * death in the orphan, as long as anybody else lives there. A dead process's slot says how far that is:
+ * A process that dies in the orphan may owe an announcement (for example of an open `writing` block), which
+ * the successor does not know. So each process that moves from the orphan to the successor clears the
+ * successor if a process has died in the orphan. The slot of the dead process says how far this has got:
  *
  *   LIVE, holder dead ── claimed ──▶ SWEPT ── the successor is cleared ──▶ FREE
  *   SWEPT, its claimant dead, or gone on ── claimed by another ──▶ SWEPT
  *
- * So no slot is given back before a clear that began after its claim, and who dies in between leaves the
- * clear to the next. Nothing is announced in the orphan: nobody reads it any more. */
+ * So a slot is freed only after a clear that began after its claim. If a process dies in between, the next
+ * one clears again. Nothing is announced in the orphan, because no bridge reads its ring any more. */
 #ifndef CACHEE_ORPHAN_H
 #define CACHEE_ORPHAN_H
 
 #include "recovery.h"
 
-/* Clear the successor, if one is owed for any reason, or somebody has died in the orphan. False: the
- * successor is retired, and the clear is owed still. */
+/* Clear the successor if `owed`, or if a process has died in the orphan. False: the successor is retired,
+ * and the clear is still owed. */
 bool orphan_clear(struct attachment *orphan, struct attachment *successor, bool owed);
 
 #endif

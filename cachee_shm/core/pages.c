@@ -1,4 +1,4 @@
-/* pages.c - who owns a page of value memory, and what life it is in. See pages.h for the states.
+/* pages.c - the owner and the life of each page of value memory. See pages.h for the states.
  *
  * A page's word says its generation, its owner and its state, and every transition is one CAS of the whole
  * word. Rules:
@@ -8,24 +8,24 @@
  *      reader that copied bytes and then finds the same generation has copied bytes of one life.
  *   2. The state does not matter to a reader: entries of a page that is being drained can be read.
  *   3. The page of a living owner is never taken from it, spare pages excepted, since nothing was written
- *      there. A process that was stopped in the middle of a copy would go on writing into another key's
- *      entry. The price is one pinned page for each live process and queue.
- *   4. A takeover from a dead owner compares the whole word that was loaded before the test whether it lives:
- *      a page that has changed hands meanwhile is left alone. Whoever takes the slot of a dead process seals
- *      its pages first.
- *   5. An index word has only 11 bits of the generation. A word that is left behind would come to name
- *      another entry 2,048 lives later; so draining looks for the word of every entry that is not known to be
- *      dead.
- *   6. The watermark says how many bytes of the page are whole entries. It is stored after the entry
+ *      there. Otherwise a process that was stopped in the middle of a copy could go on writing into another
+ *      key's entry. The price is one pinned page for each live process and queue.
+ *   4. A takeover from a dead owner is a CAS of the whole word, as loaded before the test whether the owner
+ *      lives: if the page has changed hands meanwhile, it fails. A process that takes the roster slot of a
+ *      dead one seals the dead one's pages first.
+ *   5. An index word has only 11 bits of the generation. A word that is left behind would name another
+ *      entry 2,048 lives later. So draining removes the word of every entry that is not known to be dead.
+ *   6. The watermark says how many bytes of the page are complete entries. It is stored after the entry
  *      (WATERMARK), so a drain never reads half an entry.
  */
 #include "pages.h"
 
-/* ---- what is said twice ----
+/* ---- a second copy of the owner ----
  *
- * Garbage in one page word must not do more than evict. A page that is written into says so in its note too,
- * and is taken by nobody meanwhile; and its next generation is above either's, so that no word of an earlier
- * life counts again. A life whose check is wrong says nothing. */
+ * Garbage in one page word must not do more than evict. So the note of a page names its writer too, and no
+ * process takes a page while its note has a living writer. The next generation is above those in word and
+ * note, so that no index word of an earlier life becomes valid again. A life word whose check is wrong is
+ * ignored. */
 
 static uint64_t pages_checked(uint32_t page, uint64_t what)
 {
@@ -86,14 +86,24 @@ bool entry_read_more(const struct attachment *a, struct entry_ref *e)
            e->place.off + entry_size(a, e) <= a->geo.page_bytes;
 }
 
+bool entry_open_armed(const struct attachment *a, uint64_t word, struct entry_ref *e)
+{
+    uint32_t page = (word >> INDEX_PAGE_SHIFT) & INDEX_PAGE_BITS;
+    if (!(word & INDEX_ARMED) || !entry_read(a, page, index_word_off(word), e))
+        return false;
+    e->lifetime |= LIFETIME_LOOKED_AT;
+    return true;
+}
+
 /* ---- dead bytes ----
  *
- * Never too many: where all are dead, nobody looks for words that name one of them. A word that was left
- * would come to name another entry 2,048 lives later, perhaps an older value of its own key. So who comes
- * late (it was stopped between the removal of a word and this) finds the page in another life, and counts
- * nothing. */
+ * The count must never be too high: if all bytes of a page count as dead, draining does not search for
+ * words that name its entries. A word that is left behind would name another entry 2,048 lives later,
+ * perhaps an older value of its own key. So the count names its life: a process that comes late (stopped
+ * between the removal of a word and this) finds the page in another life, and counts nothing. */
 
-/* each means that another noted some; and to note fewer costs a look at what is dead */
+/* each failed try means that another process counted; giving up is safe: draining then looks at dead
+ * entries as well */
 enum { NOTE_TRIES_MAX = 64 };
 
 static uint64_t pages_dead_word(uint64_t generation, uint32_t bytes) { return generation << 32 | bytes; }
@@ -113,7 +123,7 @@ static void pages_note(struct attachment *a, uint32_t page, uint64_t generation,
             return;
 }
 
-/* The word of a span, if the entry still lies there: it may be another's by now. */
+/* Read the word of a span, and confirm that its entry is still there. */
 static bool pages_span_of(const struct entry_ref *e, uint32_t number, uint64_t *word)
 {
     *word = load_relaxed(&entry_value(e)[number]);
@@ -147,15 +157,15 @@ static bool pages_fits(const struct attachment *a, enum open_slot slot, uint32_t
     if (o->page == NO_PAGE || bytes > a->geo.page_bytes - o->off)
         return false;
     if (load_relaxed(&a->page_words[o->page]) != o->word)
-        return false; /* garbage gave our page away: whoever has it now writes into it */
+        return false; /* garbage in its word gave our page away, and its new owner writes into it */
     place->page = o->page;
     place->off = o->off;
     place->generation = page_generation(o->word);
     return true;
 }
 
-/* Who fills a sealed page on, behind its watermark, writes over values if that is too low: it carries a
- * check. */
+/* A reopened page is filled after its watermark. If damaged bytes made the watermark too low, values would
+ * be overwritten, so it carries a check. */
 static uint64_t pages_watermark_word(uint32_t page, uint64_t generation, uint32_t entries, uint32_t bytes)
 {
     uint64_t what = (uint64_t)entries << 48 | bytes;
@@ -222,8 +232,8 @@ void pages_seal_open(struct attachment *a, enum page_queue queue)
     pages_give_up(a, pages_gap_of(queue));
 }
 
-/* A gap that nothing fits into must not keep its page from its queue for ever: what is in it is judged by
- * nobody. */
+/* A gap page that nothing fits into must go to its queue at last, because the policy does not see its
+ * entries before that. */
 enum { GAP_TURNS_MAX = 8 };
 
 void pages_turn(struct attachment *a, enum page_queue queue)
@@ -252,7 +262,7 @@ static bool pages_claim_spare(struct attachment *a, enum page_queue queue, struc
         o->word = page_word(pages_next_generation(a, o->page, word), a->slot, queue, PAGE_OPEN);
         if (!pages_ours(a, word, PAGE_SPARE))
             continue;
-        /* first: there is no moment at which it is written into and does not say so */
+        /* first, so that the note names the writer before the first byte is written */
         pages_note_writer(a, o->page, o->word);
         if (cas(&a->page_words[o->page], &word, o->word))
             return true;
@@ -318,8 +328,8 @@ bool pages_take_spare(struct attachment *a, uint32_t page)
     return true;
 }
 
-/* The page has not been through other hands since it was seen: it would be the newest of its queue now, not
- * the oldest. */
+/* Has the page stayed as it was seen? If another process has used it since, it is the newest of its queue
+ * now, not the oldest. */
 static bool pages_unchanged(const struct attachment *a, const struct sealed *seen, enum page_queue queue,
                             uint64_t word)
 {
@@ -338,7 +348,7 @@ bool pages_take(struct attachment *a, const struct sealed *seen, enum page_queue
     uint32_t bytes = watermark_bytes(a, load_acquire(&a->page_notes[page].watermark)); /* WATERMARK */
     uint32_t dead = pages_dead_bytes(a, page, word);
     bool compact = pages_compacts(queue, bytes, dead);
-    /* What no word names need not be looked at. */
+    /* If all bytes are dead, no entry need be looked at. */
     a->drain[queue] =
         (struct drain){.page = page, .off = dead >= bytes ? bytes : 0, .end = bytes, .compact = compact};
     return true;
@@ -422,7 +432,7 @@ bool pages_hold_spans(const struct attachment *a, const struct entry_ref *e)
         uint64_t word = load_relaxed(&entry_value(e)[i]), seen = 0;
         for (int tries = 0; tries < SPAN_TRIES_MAX && !pages_holds_span(a, word); tries++) {
             seen = word;
-            /* it changes before the page that the span leaves begins another life */
+            /* the word is swapped before the span's old page begins another life */
             word = load_relaxed(&entry_value(e)[i]);
             if (word == seen)
                 return false;

@@ -4,11 +4,12 @@
  *   SEALED ── take ──▶ DRAIN(me) ── every entry moved or dropped ──▶ SPARE(me)
  *   SEALED, half empty ── reopen ──▶ OPEN(me), same generation
  *   SEALED of the small queue ── adopt ──▶ SEALED of the main queue
- *   what a dead process holds ── whoever holds the lock of its roster slot ──▶ SEALED; a spare one ──▶ FREE
+ *   a dead process's page ── the sweeper of its roster slot ──▶ SEALED; a spare page ──▶ FREE
  *
- * Only the owner writes into a page. A live owner's page is never taken from it, unless it is a spare one:
- * stopped in mid-copy, it would resume into somebody else's entry. A reader that copied from a page looks at
- * the page word again: the generation moves before the first byte of a new life is written (PAGE pairing).
+ * Only the owner writes into a page. A page is never taken from a live owner, unless it is a spare one: an
+ * owner that was stopped in the middle of a copy would go on writing into another key's entry. A reader
+ * that copied from a page looks at the page word again: the generation moves before the first byte of a new
+ * life is written (PAGE pairing).
  */
 #ifndef CACHEE_PAGES_H
 #define CACHEE_PAGES_H
@@ -21,7 +22,7 @@ struct place { /* where an entry is, or will be */
     uint64_t generation;
 };
 
-/* What an entry's four words said when they were read. Nothing here is proven until entry_confirm. */
+/* A copy of an entry's four words. It may be torn or stale until entry_confirm succeeds. */
 struct entry_ref {
     const a64 *at;
     const a64 *page_word_at;
@@ -64,6 +65,8 @@ static inline uint8_t entry_type(const struct entry_ref *e)
 }
 static inline bool entry_local(const struct entry_ref *e) { return (e->flags_word & ENTRY_LOCAL) != 0; }
 static inline bool entry_add(const struct entry_ref *e) { return (e->flags_word & ENTRY_ADD) != 0; }
+/* Was it loaded from the origin, and not set here? */
+static inline bool entry_is_fill(const struct entry_ref *e) { return e->version & 1; }
 static inline uint8_t entry_ttl_class(const struct entry_ref *e)
 {
     return (e->flags_word >> ENTRY_TTL_CLASS_SHIFT) & 63;
@@ -76,12 +79,21 @@ static inline uint32_t entry_stored_at(const struct entry_ref *e)
 {
     return (uint32_t)(e->stored_word >> ENTRY_STORED_SHIFT);
 }
+static inline uint64_t entry_age_ms(const struct entry_ref *e, uint64_t now_ms)
+{
+    return (uint64_t)((uint32_t)(now_ms * 16 / 1000) - entry_stored_at(e)) * 1000 / 16;
+}
 static inline uint64_t entry_grace_ms(const struct entry_ref *e) { return e->lifetime & LIFETIME_GRACE_BITS; }
 static inline uint32_t entry_load_ms(const struct entry_ref *e)
 {
     return (e->lifetime >> LIFETIME_LOAD_SHIFT) & LIFETIME_LOAD_BITS;
 }
 static inline bool entry_slides(const struct entry_ref *e) { return (e->lifetime & LIFETIME_SLIDES) != 0; }
+static inline bool entry_lags(const struct entry_ref *e) { return (e->lifetime & LIFETIME_LAGS) != 0; }
+static inline bool entry_looked_at(const struct entry_ref *e)
+{
+    return (e->lifetime & LIFETIME_LOOKED_AT) != 0;
+}
 static inline uint64_t entry_ends_ms(const struct entry_ref *e)
 {
     return load_relaxed(&e->at[ENTRY_HEADER_WORDS + 1]);
@@ -148,14 +160,24 @@ static inline uint64_t word_of_place(const struct place *p, uint64_t tag_bits)
            (p->generation & INDEX_GEN_BITS) << INDEX_GEN_SHIFT | tag_bits;
 }
 
-/* The rest of entry_read, of an entry with words of its lifetime, tags or spans. */
+/* The rest of entry_read, for an entry with lifetime words, tags or spans. */
 bool entry_read_more(const struct attachment *a, struct entry_ref *e);
+/* The rest of entry_open, for a word whose offset is too large: it is armed, or garbage. */
+bool entry_open_armed(const struct attachment *a, uint64_t word, struct entry_ref *e);
 
-/* Read the entry at a place whose page word was just loaded. False: lengths that cannot be. */
-static inline bool entry_read(const struct attachment *a, uint32_t page, uint32_t off, struct entry_ref *e)
+static inline uint32_t index_word_off(uint64_t word)
 {
-    if (UNLIKELY(off > a->geo.page_bytes - ENTRY_HEADER_WORDS * 8))
-        return false;
+    return (uint32_t)((word & ~INDEX_ARMED) >> INDEX_OFF_SHIFT) * ENTRY_UNIT;
+}
+
+static inline bool entry_fits_at(const struct attachment *a, uint32_t off)
+{
+    return off <= a->geo.page_bytes - ENTRY_HEADER_WORDS * 8;
+}
+
+/* The same as entry_read, at an offset that was already checked. */
+static inline bool entry_read_at(const struct attachment *a, uint32_t page, uint32_t off, struct entry_ref *e)
+{
     const a64 *at = page_at(a, page, off);
     e->at = at;
     e->place.page = page;
@@ -176,6 +198,12 @@ static inline bool entry_read(const struct attachment *a, uint32_t page, uint32_
            off + entry_bytes(e->key_bytes, 0, e->value_bytes) <= a->geo.page_bytes;
 }
 
+/* Read the entry at a place whose page word was just loaded. False: impossible lengths. */
+static inline bool entry_read(const struct attachment *a, uint32_t page, uint32_t off, struct entry_ref *e)
+{
+    return LIKELY(entry_fits_at(a, off)) && entry_read_at(a, page, off, e);
+}
+
 /* Follow an index word. False: it dangles (its page has moved on) or is garbage. */
 static inline bool entry_open(const struct attachment *a, uint64_t word, struct entry_ref *e)
 {
@@ -188,7 +216,7 @@ static inline bool entry_open(const struct attachment *a, uint64_t word, struct 
     e->place.generation = page_generation(e->page_word);
     if ((e->place.generation & INDEX_GEN_BITS) != ((word >> INDEX_GEN_SHIFT) & INDEX_GEN_BITS))
         return false;
-    return entry_read(a, page, off, e);
+    return LIKELY(entry_fits_at(a, off)) ? entry_read_at(a, page, off, e) : entry_open_armed(a, word, e);
 }
 
 /* After the bytes were copied: has the page kept its generation all the while? A page being drained is
@@ -221,8 +249,8 @@ static inline bool span_same_life(uint64_t page_word, uint64_t span)
     return ((page_generation(page_word) ^ span) & SPAN_GEN_BITS) == 0;
 }
 
-/* Are all spans of this entry still there? One that is just moved is. False also where the entry itself is
- * gone. */
+/* Are all spans of this entry still there? A span that is just being moved is. False also if the entry
+ * itself is gone. */
 bool pages_hold_spans(const struct attachment *a, const struct entry_ref *e);
 
 /* ---- this process's pages ---- */
@@ -231,13 +259,13 @@ bool pages_hold_spans(const struct attachment *a, const struct entry_ref *e);
  * fit. */
 bool pages_fit(const struct attachment *a, enum page_queue queue, uint32_t bytes, struct place *place);
 
-/* The reserved bytes hold a whole entry (or a span, which counts as none) now: move the watermark over them.
- * `ends_ms`: of no use from then on; 0 = never. */
+/* The reserved bytes hold a complete entry now (or a span, with `entries` 0): move the watermark past them.
+ * `ends_ms`: the entry is of no use from then on; 0 = never. */
 void pages_commit(struct attachment *a, const struct place *place, uint32_t bytes, uint32_t entries,
                   uint64_t ends_ms);
 
-/* What comes does not fit: of the open page and the gap page, the one with more room is the gap page from now
- * on, the other goes to its queue. */
+/* The next entry does not fit into the open page. Of the open page and the gap page, the one with more room
+ * becomes the gap page, and the other is sealed. */
 void pages_turn(struct attachment *a, enum page_queue queue);
 
 /* Give both up to their queue. */
@@ -246,7 +274,7 @@ void pages_seal_open(struct attachment *a, enum page_queue queue);
 /* Make a spare page the open one of a queue that has none. */
 bool pages_open_spare(struct attachment *a, enum page_queue queue);
 
-/* Fill on, behind its watermark, a page that was sealed before it was full. */
+/* Open a page again that was sealed before it was full. It is filled after its watermark. */
 bool pages_reopen(struct attachment *a, uint32_t page);
 
 /* ---- taking pages ---- */
@@ -254,30 +282,30 @@ bool pages_reopen(struct attachment *a, uint32_t page);
 /* Try to take a free page for this process, or another's spare one. */
 bool pages_take_spare(struct attachment *a, uint32_t page);
 
-/* Is so much of a page dead that its living are better moved together than judged? What costs three bytes
- * copied for each one gained is worth it in the main queue; and in the small one, where judgement is due
- * anyhow, what costs a seventh. */
+/* Is so much of a page dead that its living entries should be moved together instead of being contested? In
+ * the main queue copying up to three bytes for each byte gained is worth it; in the small queue, whose
+ * entries are decided on soon anyway, up to a seventh. */
 static inline bool pages_compacts(enum page_queue queue, uint64_t bytes, uint64_t dead)
 {
     return dead > (queue == QUEUE_MAIN ? bytes / 4 : bytes - bytes / 8);
 }
 
-/* Try to take a sealed page, as it was seen, for draining; its entries are those below a->drain[].end. It
- * goes where its queue says. */
+/* Try to take a sealed page for draining, if it is still as it was seen. Its entries are those below
+ * a->drain[].end. */
 bool pages_take(struct attachment *a, const struct sealed *seen, enum page_queue queue);
 
-/* A drained page becomes a spare one; a free one, where this process has enough of them. */
+/* A drained page becomes a spare page of this process, or a free page if the process has enough. */
 void pages_drained(struct attachment *a, enum page_queue queue);
 
 /* Move a sealed page from the small queue's tail to the main queue's head as it is. */
 bool pages_adopt(struct attachment *a, const struct sealed *seen);
 
-/* Seal every page that a roster slot holds: its process is dead and its lock is ours, or it is this one and
- * leaves. */
+/* Seal every page that a roster slot holds. Its process is dead and this process has claimed the slot, or
+ * it is this process, which leaves. */
 void pages_seal_slot(struct attachment *a, uint32_t slot);
 
-/* Who holds a page by its word, and who writes into it by its note: at most two roster slots, or numbers that
- * are none. */
+/* The owner in the page's word, and the writer in its note: at most two roster slots, or garbage
+ * numbers. */
 uint32_t pages_holders(const struct attachment *a, uint32_t page, uint32_t holder[2]);
 
 /* Is it a page that this process knows to be its own? */
@@ -286,15 +314,14 @@ bool pages_has(const struct attachment *a, uint32_t page);
 /* The same as pages_seal_slot, of one page. */
 void pages_take_from(struct attachment *a, uint32_t page, uint32_t slot);
 
-/* Bytes of entries of a page's present life that no index word names any more: at most as many as there
- * are. */
+/* Bytes of entries of a page's present life that no index word names any more: the real number or fewer. */
 uint32_t pages_dead_bytes(const struct attachment *a, uint32_t page, uint64_t page_word);
 
-/* An entry that is nobody's value any more: its bytes, and those of its spans, are counted as dead where they
- * lie. */
+/* Count an entry that no word names any more, and its spans, as dead bytes of their pages. */
 void pages_note_dead(struct attachment *a, const struct entry_ref *e);
 
-/* An entry whose word names a copy of it now: the spans are the copy's. */
+/* The same for an entry whose word names a copy of it now: its spans belong to the copy, so they are not
+ * dead. */
 void pages_note_copied(struct attachment *a, const struct entry_ref *e);
 
 static inline uint32_t watermark_bytes(const struct attachment *a, uint64_t watermark)

@@ -24,8 +24,8 @@ void peers_vouch(struct attachment *a, uint64_t until_ms)
     store_release(&a->header->bridge_until_ms, until_ms); /* PEERS */
 }
 
-/* Incarnation and cursor are two words: a death between them leaves cursor 0 of the new incarnation, which
- * only repairs more than it must. */
+/* Incarnation and cursor are two words. A death between the stores leaves cursor 0 with the new
+ * incarnation, which repairs more than necessary, never less. */
 void peers_keep(struct source_slot *slot, uint64_t incarnation, uint64_t cursor)
 {
     if (load_relaxed(&slot->incarnation) != incarnation) {
@@ -46,7 +46,7 @@ void peers_raise_incarnation(struct attachment *a, uint64_t incarnation)
 {
     for (uint32_t i = 1; i < a->geo.source_slots; i++)
         store_relaxed(&a->sources[i].acked, NOT_ACKED);
-    /* after them: what was acknowledged before counts no more */
+    /* stored last: acknowledgements of the old incarnation are cleared before */
     store_release(&a->header->incarnation, incarnation);
 }
 
@@ -62,8 +62,8 @@ bool peers_left(const struct attachment *a)
     return load_acquire(&a->header->bridge_left) != 0;
 }
 
-/* A reader that sees any of this sees `since` move. A death in here leaves the slot without a name that
- * counts. */
+/* A reader that sees any of these stores also sees `since` change. A death in here leaves the slot without
+ * a valid name. */
 void peers_rename(const struct attachment *a, struct source_slot *slot, const char *name, size_t name_bytes)
 {
     char old[NAME_BYTES] = {0}, padded[NAME_BYTES] = {0};
@@ -102,7 +102,8 @@ bool peers_look(const struct attachment *a, uint32_t source, struct peer *out)
         return false;
     const struct source_slot *slot = &a->sources[source];
     uint64_t acked = load_acquire(&slot->acked);
-    bool possible = acked <= ring_tail(a) + 1; /* read after it: nobody applies what has not been written */
+    /* the tail is read after `acked`: no peer can have applied what was not yet written */
+    bool possible = acked <= ring_tail(a) + 1;
     *out = (struct peer){
         .acked = possible ? acked : NOT_ACKED,
         .fresh_ms = load_acquire(&slot->fresh_ms),
@@ -136,5 +137,6 @@ void peers_ask(struct attachment *a, uint64_t written)
 uint64_t peers_asked(const struct attachment *a)
 {
     uint64_t wanted = load_acquire(&a->header->sync_wanted);
-    return wanted <= ring_tail(a) ? wanted : 0; /* read after it: what was never written is garbage */
+    /* the tail is read after `wanted`: a position beyond it is garbage */
+    return wanted <= ring_tail(a) ? wanted : 0;
 }

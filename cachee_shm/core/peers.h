@@ -2,9 +2,9 @@
  * workers of its peers: how far each says that it has applied this host's ring, and which of them can be
  * reached.
  *
- * The bridge writes the slots first and vouches for them last, some times a second; what it vouched for is
- * void once bridge_until_ms has passed. So a bridge that is dead, hung or not started yet is known by the
- * clock, and a peer is out of reach only because a bridge that lives says so.
+ * Some times a second the bridge writes the slots and then, last, bridge_until_ms; after that time the
+ * slots do not count any more. So workers notice by the clock that the bridge is dead, hung or not started
+ * yet, and a peer counts as out of reach only if a living bridge says so.
  */
 #ifndef CACHEE_PEERS_H
 #define CACHEE_PEERS_H
@@ -19,40 +19,41 @@ struct peer {
     bool reachable;
 };
 
-/* The bridge: how far a source has been applied here. */
+/* The bridge: store how far a source has been applied here. */
 void peers_keep(struct source_slot *slot, uint64_t incarnation, uint64_t cursor);
 
 /* The bridge: the source has said that it has applied this host's ring up to `position`. A position beyond
- * the ring's tail is not kept: once the tail had passed it, it would be believed. */
+ * the ring's tail is not stored, because it would look right once the tail has passed it. */
 void peers_acked(const struct attachment *a, struct source_slot *slot, uint64_t position);
-/* The bridge: whether a source can be reached; and, after all of them, how long what was told counts. */
+/* The bridge: store whether a source can be reached; peers_vouch, after all of them: until when these
+ * states count. */
 void peers_tell(struct source_slot *slot, bool reachable, uint64_t fresh_ms);
 void peers_vouch(struct attachment *a, uint64_t until_ms);
-/* The bridge: this ring goes on under a higher incarnation. Peers evict all that is older and acknowledge
- * anew. */
+/* The bridge: continue this ring under a higher incarnation. Peers then evict everything older, and
+ * acknowledge again from the beginning. */
 void peers_raise_incarnation(struct attachment *a, uint64_t incarnation);
-/* The bridge: it says farewell to the peers, who then expect nothing of this host; or it stays after all. */
+/* The bridge: store that it leaves for good, so that peers stop waiting for this host; or that it stays
+ * after all. */
 void peers_leave(struct attachment *a, bool left);
 bool peers_left(const struct attachment *a);
-/* The bridge: a slot is given to another source, whose name has at most NAME_BYTES - 1 bytes. Before `used`
- * says so. */
+/* The bridge: give a slot to another source, whose name has at most NAME_BYTES - 1 bytes. Call this before
+ * setting `used`. */
 void peers_rename(const struct attachment *a, struct source_slot *slot, const char *name, size_t name_bytes);
 void peers_reset(struct source_slot *slot);
 
-/* Whose record is it that has this sequence and this slot as its source? NAME_BYTES bytes, padded with zeros.
- * False: the slot has had two other sources since. */
+/* The name of the source of a record with this sequence and this source slot: NAME_BYTES bytes, padded with
+ * zeros. False: the slot has had two other sources since. */
 bool peers_name_at(const struct attachment *a, uint32_t source, uint64_t sequence, char *name);
 
-/* False: the slot is no member's. */
+/* False: the slot belongs to no member. */
 bool peers_look(const struct attachment *a, uint32_t source, struct peer *out);
 
-/* Has every peer that can be reached applied what this process has announced? False too when no living bridge
- * says. */
+/* Has every reachable peer applied everything up to `written`? False also if no living bridge can say. */
 bool peers_synced(const struct attachment *a, uint64_t written);
 
-/* Somebody waits for that: the bridge need not wait for the next beat to learn it. */
+/* A process waits for that: let the bridge ask the peers now, not with the next beat. */
 void peers_ask(struct attachment *a, uint64_t written);
-/* The bridge: up to where; 0: nobody has asked. */
+/* The bridge: up to which position a process waits; 0: none does. */
 uint64_t peers_asked(const struct attachment *a);
 
 #endif

@@ -1,4 +1,10 @@
-/* policy.c - eviction decisions. See policy.h. */
+/* policy.c - eviction decisions. See policy.h.
+ *
+ * All processes read and write sketch, ghost and climb at the same time, by relaxed loads and stores, without
+ * locks. Two that change one word at once may lose one of the changes; a process that dies in between leaves
+ * an old word, or counters of which only some are halved. Either is a slightly worse estimate. The one size
+ * that is read from shared memory (ghost_sets) is bounded by the geometry, so garbage cannot do more.
+ */
 #include "policy.h"
 
 #include "hash.h"
@@ -55,7 +61,8 @@ static void policy_halve(struct attachment *a)
         store_relaxed(&a->sketch[i], load_relaxed(&a->sketch[i]) >> 1 & 0x7777777777777777ull);
 }
 
-/* Old news counts half. Whoever wins the CAS halves; what others add meanwhile may be lost. */
+/* Halve all counters from time to time, so that old uses count less. The process that wins the CAS halves;
+ * additions of others in the meantime may be lost. */
 static void policy_age(struct attachment *a, uint64_t additions)
 {
     uint64_t entries = load_relaxed(&a->header->policy_entries),
@@ -97,9 +104,8 @@ static uint64_t policy_fingerprint(uint64_t hash)
     return f ? f : 1;
 }
 
-/* The ghost remembers nine tenths as many keys as there are entries: with more, a loop would look like
- * success. Its size changes by an eighth or not at all, for what it remembers is found no more after a
- * change. */
+/* The ghost remembers nine tenths as many keys as there are entries: with more, a loop over many keys would
+ * seem to hit. Its size changes only in steps of an eighth, because a change makes it forget. */
 static void policy_ghost_resize(struct attachment *a, uint64_t entries)
 {
     uint64_t now = load_relaxed(&a->header->ghost_sets), wanted = entries * 9 / 10 / FINGERPRINTS_PER_SET + 1;
@@ -145,11 +151,15 @@ enum {
     SHARE_MIN = ONE / 100,
     SHARE_MAX = ONE * 8 / 10,
     STEP_START = ONE / 16,
-    STEP_KEPT = 98,             /* per cent, each step: it comes to rest */
-    RESTART_AT = ONE / 20,      /* a hit ratio that moves so far means other traffic: full steps again */
+    /* per cent of the step that remain after each step, so the climb comes to rest */
+    STEP_KEPT = 98,
+    /* a change of the hit ratio this large means that the traffic has changed: begin with full steps
+     * again */
+    RESTART_AT = ONE / 20,
     ALL_HITS = ONE - ONE / 256, /* nothing is left to gain */
     READS_PER_ENTRY = 9,
-    /* from here on one hit is enough: an entry has long been on probation */
+    /* if the small queue has at least this share, one hit is enough to move up, because entries stay in it
+     * for long */
     SHARE_OF_THE_IMPATIENT = ONE / 10,
 };
 
@@ -169,7 +179,8 @@ static uint64_t policy_climbed(uint64_t climb, uint64_t ratio)
 {
     int64_t before = (int64_t)(climb >> 32), gain = before ? (int64_t)ratio - before : 0;
     int32_t step = (int16_t)(climb >> 16), share = (int32_t)policy_climb_share(climb);
-    if (before && ratio >= ALL_HITS) /* a step could only take room from what has proven itself */
+    /* there is nothing to gain, and a step could only take room from proven entries */
+    if (before && ratio >= ALL_HITS)
         return ratio << 32 | (climb & 0xffffffff);
     if (!before)
         step = STEP_START;
@@ -202,7 +213,7 @@ void policy_adapt(struct attachment *a, uint64_t entries)
     policy_ghost_resize(a, entries);
     policy_sum_reads(a, &hits, &reads);
     uint64_t reads_before = load_relaxed(&h->climb_reads), hits_before = load_relaxed(&h->climb_hits);
-    if (reads < reads_before || hits < hits_before) /* garbage, or another's update in between */
+    if (reads < reads_before || hits < hits_before) /* garbage, or another process's update in between */
         reads_before = reads, hits_before = hits;
     uint64_t n = reads - reads_before, hit = hits - hits_before;
     if (n < READS_PER_ENTRY * (entries + 1) || hit > n || n >> 48)
@@ -232,8 +243,10 @@ bool policy_promotes(const struct attachment *a, uint32_t frequency)
 
 uint32_t policy_admit(struct attachment *a, uint64_t hash)
 {
+    if (hash_reserved(hash))
+        return 0;
     policy_sketch_add(a, hash, 1);
-    /* as if hit once: to believe the ghost outright costs loops their incumbents */
+    /* as if hit once. Moving it up at once would let loops displace their own incumbents */
     return policy_ghost_take(a, hash) ? 1 : 0;
 }
 
@@ -252,11 +265,14 @@ uint32_t policy_estimate(const struct attachment *a, uint64_t hash, uint32_t fre
 
 void policy_remember(struct attachment *a, uint64_t hash, uint32_t frequency)
 {
-    policy_sketch_add(a, hash, frequency);
+    if (!hash_reserved(hash))
+        policy_sketch_add(a, hash, frequency);
 }
 
 void policy_forget(struct attachment *a, uint64_t hash, uint32_t frequency)
 {
+    if (hash_reserved(hash))
+        return;
     policy_sketch_add(a, hash, frequency);
     policy_ghost_put(a, hash);
 }

@@ -13,7 +13,7 @@ struct look { /* one pass over the page words */
     uint64_t now_ms, cleared, youngest_half_full, entries;
 };
 
-/* Pages that hold little that counts go first, those that hold least before all; then the oldest. */
+/* Pages with few living bytes go first, those with the fewest before the others; then the oldest. */
 static uint64_t queue_rank(const struct attachment *a, const struct look *l, uint32_t page, uint64_t word)
 {
     const struct page_note *n = &a->page_notes[page];
@@ -77,7 +77,7 @@ static void queue_look_at(struct attachment *a, struct look *l, uint32_t page)
         if (page_owner(word) != a->slot && v->others < VIEW_OTHERS)
             v->other[v->others++] = page;
         return;
-    default: /* free; or garbage in the state: it belongs to nobody */
+    default: /* free, or garbage in the state: no process owns it */
         if (v->frees < VIEW_PAGES)
             v->free[v->frees++] = page;
         else
@@ -92,12 +92,12 @@ void queue_look(struct attachment *a)
     uint32_t n = a->geo.page_count, from = (uint32_t)((uint64_t)a->slot * n / a->geo.roster_slots);
     *v = (struct view){.half_full = NO_PAGE, .stamp = load_relaxed(&a->header->page_stamp)};
     v->claims_left = n / LOOKS_PER_TURN < VIEW_PAGES ? n / LOOKS_PER_TURN + 1 : VIEW_PAGES;
-    /* each process begins elsewhere: all want the first free page */
+    /* each process begins at another page, so that they do not compete for the first free one */
     for (uint32_t page = from; page < n; page++)
         queue_look_at(a, &l, page);
     for (uint32_t page = 0; page < from; page++)
         queue_look_at(a, &l, page);
-    v->writers = (v->writers + 1) / 2; /* each has a gap page open beside its newest */
+    v->writers = (v->writers + 1) / 2; /* each writer has two pages open: its newest and its gap page */
     policy_adapt(a, l.entries);
 }
 
@@ -136,7 +136,7 @@ static bool queue_none_noted(const struct attachment *a, enum page_queue queue)
 
 bool queue_empty(struct attachment *a, enum page_queue queue)
 {
-    /* There were more than could be noted, or some were sealed since. */
+    /* The last scan found more than could be noted, or pages were sealed since. */
     if (queue_none_noted(a, queue) &&
         (a->view.count[queue] == VIEW_PAGES || load_relaxed(&a->header->page_stamp) != a->view.stamp))
         queue_look(a);
@@ -177,7 +177,8 @@ int64_t queue_main_excess(const struct attachment *a)
 {
     uint32_t pages = a->geo.page_count, writers = a->view.writers;
     uint32_t small = policy_small_pages(a, pages) + writers / 2;
-    if (small < writers + 1) /* with no sealed page, nothing would be new for long enough to be read again */
+    /* without a sealed page, new entries would not stay long enough to be read again */
+    if (small < writers + 1)
         small = writers + 1;
     int64_t main = (int64_t)pages - 1 - small;
     return a->view.pages[QUEUE_MAIN] - (main < 1 ? 1 : main);

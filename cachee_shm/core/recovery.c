@@ -7,7 +7,7 @@
 
 enum { SWEEP_EVERY_MS = 500 };
 
-/* ---- who gives back what the dead held ---- */
+/* ---- the sweeper of a dead process's slot ---- */
 
 static uint64_t recovery_swept_by(uint64_t word, uint32_t sweeper, uint32_t generation)
 {
@@ -15,8 +15,9 @@ static uint64_t recovery_swept_by(uint64_t word, uint32_t sweeper, uint32_t gene
            (generation & ROSTER_SWEEPER_GEN_BITS) << ROSTER_SWEEPER_GEN_SHIFT | SLOT_SWEPT;
 }
 
-/* Is the sweeper that the word names still at it? This process is not: it has returned from every sweep. One
- * that takes the slot for itself is named by that slot, and holds its lock byte. */
+/* Is the sweeper that the word names still alive? If it is this process, it is no longer sweeping: it has
+ * returned from every sweep. A process that takes the slot for itself is named by that same slot, and holds
+ * its lock byte. */
 static bool recovery_sweeper_works(const struct attachment *a, uint32_t slot, uint64_t word)
 {
     uint32_t sweeper = (word >> ROSTER_SWEEPER_SHIFT) & ROSTER_SWEEPER_BITS;
@@ -30,15 +31,15 @@ static bool recovery_sweeper_works(const struct attachment *a, uint32_t slot, ui
            roster_alive(a, sweeper);
 }
 
-/* Did the slot's holder die, or whoever was sweeping it? The word was read before: another life's is another
- * word. */
+/* Is the slot's holder dead, or the process that was sweeping it? The word was read before the test, and a
+ * later CAS of it fails if the slot has a new life. */
 static bool recovery_is_left(const struct attachment *a, uint32_t slot, uint64_t word)
 {
     return (roster_word_live(word) && !roster_alive(a, slot)) ||
            (roster_word_swept(word) && !recovery_sweeper_works(a, slot, word));
 }
 
-/* Become the one who gives back what a dead process held. *word: as the slot says then. */
+/* Become the sweeper that gives back what a dead process held. *word: the slot's new word. */
 static bool recovery_claim_slot(struct attachment *a, uint32_t slot, uint64_t *word)
 {
     uint64_t seen = *word;
@@ -46,9 +47,9 @@ static bool recovery_claim_slot(struct attachment *a, uint32_t slot, uint64_t *w
     return cas(&a->roster[slot].word, &seen, *word);
 }
 
-/* Announce what a dead process owes. Until its slot is claimed, anybody may be doing the same, and who is
- * stopped here delays nobody. What was SWEPT already has been announced. False: some is left for the next
- * verb of whomever. */
+/* Announce what a dead process owes. Until the slot is claimed, several processes may do this at the same
+ * time, so one that is stopped here delays no other. The debts of a SWEPT slot have been announced. False:
+ * some are left, for the next verb of any process. */
 static bool recovery_announced(struct attachment *a, uint32_t slot, uint64_t word)
 {
     enum announced result = roster_word_live(word) ? roster_announce(a, slot, word, false) : ANNOUNCED_ALL;
@@ -59,7 +60,7 @@ static bool recovery_announced(struct attachment *a, uint32_t slot, uint64_t wor
     return result == ANNOUNCED_ALL;
 }
 
-/* The slot is this process's to give back. Safe to die in, at any point: the next one does it again. */
+/* Free a slot that this process has claimed. It may die at any point: the next sweeper does it again. */
 static void recovery_give_back(struct attachment *a, uint32_t slot, uint64_t word)
 {
     pages_seal_slot(a, slot);
@@ -83,9 +84,9 @@ static void recovery_settle_in(struct attachment *a, uint32_t slot, uint32_t gen
     raise_max(&a->header->roster_high, slot + 1);
 }
 
-/* Take a slot that is free, or whose holder is dead: its debts are announced before its lock byte is taken,
- * because then it looks alive to everybody else. Whoever holds the byte of a slot that is as it was seen has
- * the slot. */
+/* Take a slot that is free, or whose holder is dead. The dead holder's debts are announced before its lock
+ * byte is taken, because with the byte taken the slot looks alive to all others. A process that holds the
+ * byte of a slot whose word is unchanged owns the slot. */
 static bool recovery_take_slot(struct attachment *a, uint32_t slot, uint64_t word, enum roster_kind kind,
                                uint64_t now_ms)
 {
@@ -125,7 +126,7 @@ enum recovery_join recovery_join(struct attachment *a, enum roster_kind kind, ui
 {
     roster_mend_fd(a);
     a->me = NULL;
-    /* first the slots that say free, then those whose holder may be dead */
+    /* first the slots that are marked free, then those whose holder may be dead */
     for (int pass = 0; pass < 2; pass++) {
         for (uint32_t slot = 0; slot < a->geo.roster_slots; slot++) {
             uint64_t word = load_acquire(&a->roster[slot].word);
@@ -148,7 +149,9 @@ void recovery_leave(struct attachment *a)
     bool paid = !a->intents_open || roster_announce(a, a->slot, word, true) == ANNOUNCED_ALL;
     if (a->intents_open && paid)
         roster_forget(a, a->slot, word);
-    if (paid) /* else it looks dead, and whoever leaves this segment clears its successor */
+    /* otherwise the slot looks like that of a dead process, and processes that leave this segment clear
+     * its successor */
+    if (paid)
         store_release(&a->me->word, (uint64_t)a->slot_generation << ROSTER_GEN_SHIFT | SLOT_FREE);
     roster_abandon(a);
 }
@@ -167,9 +170,10 @@ static bool recovery_sweep_slot(struct attachment *a, uint32_t slot)
     return true;
 }
 
-/* Pages whose holder is nobody: a slot that the roster has not, one that is free and whose lock nobody holds,
- * or this process where it knows nothing of it. Only damaged bytes say so, and nobody else would ever take
- * such a page. While it is taken from a free slot, nobody joins in that slot. */
+/* Take back a page whose recorded holder does not hold it: a slot number beyond the roster, a free slot
+ * whose lock is free, or this process if it does not know the page. Only damaged bytes cause that, and no
+ * other code would ever take such a page. While it is taken from a free slot, no process can join in that
+ * slot. */
 static void recovery_take_back(struct attachment *a, uint32_t page, uint32_t holder)
 {
     if (holder == a->slot ? !pages_has(a, page) : holder >= a->geo.roster_slots) {
@@ -231,8 +235,8 @@ void recovery_bury(struct attachment *a)
 
 /* ---- keeping house ---- */
 
-/* Wrong bytes in the header's fixed words keep newcomers out, who would make no new segment for themselves:
- * whoever is in leaves with them. */
+/* Damaged fixed words in the header keep newcomers out, and these do not make a new segment by themselves.
+ * So the processes inside retire the segment. */
 static bool recovery_geometry_intact(const struct attachment *a)
 {
     const struct header *h = a->header;
@@ -246,12 +250,12 @@ static bool recovery_header_intact(const struct attachment *a)
     return recovery_geometry_intact(a) && load_acquire(&a->header->state) == SEGMENT_READY;
 }
 
-/* Somebody's sweep was less than half a second ago? Then this process's next look, a second from now, is
- * early enough. */
+/* Is a sweep due? If another process swept less than half a second ago, this process's next check, a second
+ * from now, is early enough. */
 static bool recovery_sweep_is_due(struct attachment *a)
 {
     uint64_t now_ms = clock_ms(a), due = load_relaxed(&a->header->sweep_at_ms);
-    /* further off than anybody set it: garbage */
+    /* further in the future than it is ever set: garbage */
     bool later = now_ms < due && due - now_ms <= 2 * SWEEP_EVERY_MS;
     return !later && cas(&a->header->sweep_at_ms, &due, now_ms + SWEEP_EVERY_MS);
 }
@@ -261,17 +265,17 @@ void recovery_keep_house(struct attachment *a, uint64_t second)
     a->house_second = second;
     if (a->frozen_ms >= 0)
         return;
-    /* first, and before the clock's word is read: the file may have been cut */
+    /* first, before the clock's word is read: the file may have been truncated */
     bool gone = roster_look(a, 0) || !roster_named(a);
     bool clock_intact = clock_look(a);
     if (gone || !clock_intact || !recovery_header_intact(a))
         store_release(&a->header->state, SEGMENT_RETIRED);
     else if (recovery_sweep_is_due(a) && doubt_pay(a, clock_ms(a)) && recovery_sweep(a) > 0)
-        cache_orphaned(a); /* whose debts were announced in an orphan owes them to its successor */
+        cache_orphaned(a); /* debts that were announced in an orphan are still owed to its successor */
 }
 
-/* A writer asks the file system once a tick; a tick may last longer on a virtual machine that is not given
- * its time. */
+/* A writer checks the file system once a tick. On a virtual machine that is short of CPU time, a tick may
+ * last longer. */
 bool recovery_owes_clear(struct attachment *a)
 {
     bool wrote = a->wrote_ms && clock_ms(a) - a->wrote_ms <= 2 * SWEEP_EVERY_MS;

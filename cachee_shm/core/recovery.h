@@ -1,9 +1,9 @@
-/* recovery.h - how a process joins and leaves a segment, what the dead owe, and who pays it.
+/* recovery.h - joining and leaving a segment, and paying what dead processes owe.
  *
- * It stands above cache.c: a verb never waits for a death, and needs nothing of what is done here. What a
+ * It stands above cache.c: no verb waits for a death, and no verb needs anything from this file. What a
  * process owes when it dies is in roster_debts.h. Each living process looks once a second whether
- * housekeeping is due (recovery_look_after). Of all of them one sweeps in each half second: it announces what
- * the dead owe, then gives back what they held.
+ * housekeeping is due (recovery_look_after). At most one of them sweeps in each half second: it announces
+ * what dead processes owe, then gives back what they held.
  *
  * The word of a dead process's roster slot goes
  *
@@ -25,26 +25,25 @@ enum recovery_join { RECOVERY_JOINED = 0, RECOVERY_FULL = 1, RECOVERY_FAILED = 2
 enum recovery_join recovery_join(struct attachment *a, enum roster_kind kind, uint64_t now_ms);
 void recovery_leave(struct attachment *a);
 
-/* recovery_sweep (evict.h, which calls it) returns the slots of the dead, paying their debts, and how many
- * they were. */
+/* recovery_sweep is declared in evict.h, because evict.c calls it. */
 
-/* In a segment that was left: claim the slots of all who died, announcing nothing. Returns how many this
+/* In an orphan: claim the slots of all dead processes, announcing nothing. Returns how many slots this
  * process has claimed and not yet given back. */
 uint32_t recovery_claim(struct attachment *a);
 
-/* Give back what this process has claimed, unless another has claimed it since. */
+/* Give back the slots that this process has claimed, unless another process has claimed them since. */
 void recovery_bury(struct attachment *a);
 
-/* Whoever leaves a retired segment: may its successor hold what is older than a write that was done here?
- * Then it has to be cleared. False only where this can be told: nobody died in here with a debt, nothing is
- * damaged, and this process has not written, or swept, since some time before it was retired. Those who died
- * are claimed: see orphan.h. */
+/* For a process that leaves a retired segment: may the successor hold a value that is older than a write in
+ * this segment? Then the successor must be cleared. False only if that is certain: no process died in here
+ * with a debt, nothing is damaged, and this process has not written, or swept, since some time before the
+ * segment was retired. The slots of dead processes are claimed: see orphan.h. */
 bool recovery_owes_clear(struct attachment *a);
 
-/* Housekeeping: sweep what the dead left, if nobody has for half a second; retire a segment that is damaged
- * or whose name leads elsewhere. Whoever begins a verb of any kind calls recovery_look_after first, before it
- * looks whether the segment is retired: so that what a dead process owed is paid within two seconds before
- * the answer is given, at any rate of use. */
+/* Housekeeping: sweep if no process has for half a second; retire a segment that is damaged or whose name
+ * leads to another file. Every verb begins with recovery_look_after, before it checks whether the segment
+ * is retired. So the debts of a process that has been dead for two seconds are paid before the verb
+ * answers, at any rate of use. */
 void recovery_keep_house(struct attachment *a, uint64_t second);
 
 static inline bool recovery_look_due(const struct attachment *a) { return clock_second() != a->house_second; }

@@ -1,11 +1,15 @@
 /* relay.c - see relay.h. */
 #include "relay.h"
 
+#include "census.h"
+#include "journal.h"
+
 /* ---- packing ---- */
 
-/* A key at most once per batch. Records of one key merge before they are sent: equal kind and digest stay,
- * anything else becomes an unconditional eviction: a delete and a set of the old bytes, merged into "set,
- * digest", would leave the old entry at a peer although it was deleted in between. */
+/* A batch has a key at most once: records of one key are merged before they are sent. If their kinds and
+ * digests are equal, one of them is sent. Otherwise an unconditional eviction is sent. Example: a delete and
+ * then a set of the old bytes. Sent as the set alone, a peer would keep an entry that was deleted in
+ * between. */
 enum { MERGE_SLOTS = 2 * PACK_RECORDS_MAX };
 
 struct merged {
@@ -19,23 +23,36 @@ struct batch {
     uint32_t n;
 };
 
-/* The full digest of exactly the value that this record announced; 0 when that value is not there (any
- * more). */
-static uint64_t relay_digest_of_record(const struct attachment *a, uint64_t hash, uint64_t sequence)
+/* May the record be sent with this entry's digest? Yes, if the entry is the record's own (its version). Also
+ * if a later set, which is announced too, has stored a value whose digest has the same known bits: peers are
+ * to hold that value now. Without this, several workers of a host that set one value at the same time would
+ * evict it at the peers. A local value is never announced. */
+static bool relay_may_send(const struct entry_ref *e, uint64_t digest, const struct record *r,
+                           uint64_t sequence)
 {
-    struct candidates c = index_candidates(a, hash);
+    uint64_t known = r->kind == RECORD_GUARDED ? GUARDED_DIGEST_BITS : META_DIGEST_BITS;
+    if (e->version == sequence << 1)
+        return true;
+    return e->version > sequence << 1 && !(e->version & 1) && !entry_local(e) && r->digest &&
+           !((digest_bits(digest) ^ r->digest) & known);
+}
+
+/* The full digest of the value that this record announced. If the segment no longer holds it, the bits of it
+ * that the record has. 0: the record has none. */
+static uint64_t relay_digest_of_record(const struct attachment *a, const struct record *r, uint64_t sequence)
+{
+    struct candidates c = index_candidates(a, r->hash);
     for (int i = index_next(&c, 0); i < CANDIDATE_WORDS; i = index_next(&c, i + 1)) {
         struct entry_ref e;
         uint64_t word = load_acquire(index_word(&c, i));
-        if ((word & INDEX_PENDING) || !entry_open(a, word, &e) || e.hash != hash ||
-            e.version != sequence << 1)
+        if ((word & INDEX_PENDING) || !entry_open(a, word, &e) || e.hash != r->hash || entry_spans(&e) ||
+            e.version < sequence << 1)
             continue;
-        if (entry_spans(&e))
-            return 0;
         uint64_t digest = entry_digest(a, &e);
-        return entry_confirm(&e) ? digest : 0;
+        if (entry_confirm(&e) && relay_may_send(&e, digest, r, sequence))
+            return digest;
     }
-    return 0;
+    return r->digest || r->kind == RECORD_GUARDED ? WIRE_SOME_BITS | (r->digest & GUARDED_DIGEST_BITS) : 0;
 }
 
 static enum wire_kind relay_wire_kind_of(enum record_kind kind)
@@ -47,10 +64,17 @@ static enum wire_kind relay_wire_kind_of(enum record_kind kind)
         return WIRE_CLEAR;
     case RECORD_SET:
     case RECORD_ADD:
+    case RECORD_GUARDED:
         return WIRE_KEY_SET;
     default:
         return WIRE_KEY;
     }
+}
+
+/* Does this digest of the wire have only the bits GUARDED_DIGEST_BITS? */
+static bool relay_some_bits(uint64_t digest)
+{
+    return (digest & ~(uint64_t)GUARDED_DIGEST_BITS) == WIRE_SOME_BITS;
 }
 
 static void relay_merge(struct batch *b, const struct merged *m)
@@ -83,7 +107,7 @@ static uint32_t relay_emit(const struct merged *m, unsigned char *out)
     return n;
 }
 
-static bool relay_gather(const struct attachment *a, struct batch *b, uint64_t sequence)
+static bool relay_gather(struct attachment *a, struct batch *b, uint64_t sequence)
 {
     struct record r;
     if (!ring_read(a, sequence, &r))
@@ -91,17 +115,18 @@ static bool relay_gather(const struct attachment *a, struct batch *b, uint64_t s
     if (!r.own)
         return true;
     if (record_is_range(&r))
-        return false; /* it has no form on the wire: a map of buckets stands for it */
+        return false; /* the wire has no such record. The caller sends a map of buckets instead */
     struct merged m = {.hash = r.kind == RECORD_CLEAR ? 0 : r.hash, .kind = relay_wire_kind_of(r.kind)};
     if (r.kind == RECORD_KEY && r.digest == RECORD_UNKNOWN)
-        m.kind = WIRE_KEY_UNKNOWN; /* beside a KEY of the same key: merged with it, it would not cap fills */
+        m.kind = WIRE_KEY_UNKNOWN; /* never merged with a KEY, which would not shorten the life of fills */
     if (m.kind == WIRE_KEY_SET)
-        m.digest = relay_digest_of_record(a, r.hash, sequence);
+        m.digest = relay_digest_of_record(a, &r, sequence);
     relay_merge(b, &m);
+    journal_key(a, m.hash, JOURNAL_SENT, WHY_NONE, sequence);
     return true;
 }
 
-enum relay relay_pack(const struct attachment *a, uint64_t *cursor, uint32_t records_max, unsigned char *out,
+enum relay relay_pack(struct attachment *a, uint64_t *cursor, uint32_t records_max, unsigned char *out,
                       uint32_t out_bytes, uint32_t *used)
 {
     struct batch b;
@@ -129,7 +154,7 @@ void relay_heal(struct attachment *a, uint64_t *cursor, uint32_t records_max)
 {
     uint64_t tail = ring_tail(a);
     if (*cursor > tail || tail - *cursor > a->geo.ring_slots)
-        *cursor = tail; /* lapped: what a dead writer owed stands in its roster slot, and the sweep pays it */
+        *cursor = tail; /* lapped. What dead writers owed is in their roster slots; the sweep announces it */
     for (uint32_t n = 0; *cursor < tail && n < records_max; n++, ++*cursor) {
         struct record r;
         if (ring_read(a, *cursor + 1, &r) && r.source == 0 && record_is_key_event(&r))
@@ -148,7 +173,7 @@ struct wire_record {
 /* Parse one record. Returns its length, 0 if it is malformed. */
 static uint32_t relay_parse(const unsigned char *in, uint32_t left, struct wire_record *r)
 {
-    static const uint8_t length_of[] = {0, 9, 17, 9, 1, 1, 0, 9};
+    static const uint8_t length_of[] = {0, 9, 17, 9, 1, 1, 0, 9, 1};
     if (in[0] >= sizeof length_of || length_of[in[0]] == 0 || length_of[in[0]] > left)
         return 0;
     r->kind = (enum wire_kind)in[0];
@@ -178,33 +203,97 @@ static bool relay_spared_by_set(struct attachment *a, const struct entry_ref *e,
         return true;
     bool same = !(e->word & INDEX_PENDING) && !entry_spans(e) && entry_digest(a, e) == announced->digest &&
                 entry_confirm(e);
-    if (same)
+    if (same && !hash_reserved(e->hash))
         count(a, STAT_APPLIED_KEPT, 1);
     return same;
+}
+
+/* Copy what pre-warming learns from the visible entry of a hash, before an event evicts it. False: there is
+ * no entry, or it is local, invalid or expired. */
+static bool relay_copy(const struct attachment *a, uint64_t hash, uint64_t now_ms, struct prewarm_copy *copy)
+{
+    struct candidates c = index_candidates(a, hash);
+    for (int i = index_next(&c, 0); i < CANDIDATE_WORDS; i = index_next(&c, i + 1)) {
+        struct entry_ref e;
+        if (!index_look(a, index_word(&c, i), c.tag_bits, hash, &e) || (e.word & INDEX_PENDING) ||
+            entry_local(&e) || !entry_valid(a, &e) || entry_expired(&e, now_ms))
+            continue;
+        racing_read(copy->key, entry_key(&e), e.key_bytes);
+        copy->key_bytes = e.key_bytes;
+        copy->frequency = policy_frequency(e.word);
+        copy->in_main = page_queue(e.page_word) == QUEUE_MAIN;
+        copy->has_tags = e.tags > 0;
+        copy->age_ms = entry_age_ms(&e, now_ms);
+        return entry_confirm(&e);
+    }
+    return false;
+}
+
+/* Evict a key that another host has written, and let pre-warming learn from that (prewarm.h). */
+static uint32_t relay_evict(struct attachment *a, const struct wire_record *w, uint64_t s,
+                            index_spares *spares)
+{
+    struct prewarm_copy copy;
+    uint64_t now_ms = clock_ms(a);
+    bool learns = a->prewarm && !hash_reserved(w->hash),
+         copied = learns && relay_copy(a, w->hash, now_ms, &copy);
+    uint32_t killed = index_kill_unless(a, w->hash, s << 1, spares, w);
+    if (learns && (killed || !copied))
+        prewarm_written(a, w->hash, copied ? &copy : NULL, now_ms);
+    return killed;
+}
+
+/* Enter into the journal what a peer's record did here. */
+static NEVER_INLINE void relay_journal(struct attachment *a, const struct record *r, uint64_t sequence,
+                                       uint32_t killed, bool kept)
+{
+    enum journal_why why = killed ? WHY_HAD_EVICTED : kept ? WHY_SAME_VALUE : WHY_NOT_HELD;
+    if (r->kind == RECORD_TAG)
+        why = WHY_TAG;
+    else if (r->kind == RECORD_CLEAR || r->kind == RECORD_ALL)
+        why = WHY_CLEAR;
+    journal_note(a, &(struct journal_event){.hash = r->hash,
+                                            .kind = JOURNAL_RECEIVED,
+                                            .why = why,
+                                            .sequence = sequence,
+                                            .source = r->source,
+                                            .digest = r->kind == RECORD_SET ? r->digest : 0});
 }
 
 static bool relay_apply_one(struct attachment *a, uint16_t source, const struct wire_record *w)
 {
     static const enum record_kind kind_of[] = {
-        [WIRE_KEY] = RECORD_KEY,     [WIRE_KEY_SET] = RECORD_SET, [WIRE_TAG] = RECORD_TAG,
-        [WIRE_CLEAR] = RECORD_CLEAR, [WIRE_ALL] = RECORD_ALL,     [WIRE_KEY_UNKNOWN] = RECORD_KEY,
+        [WIRE_KEY] = RECORD_KEY,       [WIRE_KEY_SET] = RECORD_SET, [WIRE_TAG] = RECORD_TAG,
+        [WIRE_CLEAR] = RECORD_CLEAR,   [WIRE_ALL] = RECORD_ALL,     [WIRE_KEY_UNKNOWN] = RECORD_KEY,
+        [WIRE_ALL_KNOWN] = RECORD_ALL,
     };
     struct record r = {.hash = w->hash, .kind = kind_of[w->kind], .source = source};
-    if (w->kind == WIRE_KEY_SET)
+    if (w->kind == WIRE_KEY_SET && relay_some_bits(w->digest)) {
+        r.kind = RECORD_GUARDED;
+        r.digest = ring_guarded_bits(a, w->hash, (uint16_t)w->digest, clock_ms(a));
+    } else if (w->kind == WIRE_KEY_SET) {
         r.digest = digest_bits(w->digest);
+    }
     if (w->kind == WIRE_KEY_UNKNOWN) {
         r.digest = RECORD_UNKNOWN;
         doubt_raise(a, w->hash);
     } else if (w->kind == WIRE_ALL) {
-        doubt_raise_all(a); /* it stands for whatever was missed */
+        doubt_raise_all(a); /* among the missed records may be writes of unknown outcome, of any key */
     }
-    uint64_t s = ring_append(a, &r);
+    if (w->kind == WIRE_ALL)
+        count(a, STAT_OVEREVICTED, census_count(a));
+    uint64_t s = ring_append(a, &r), kept = load_relaxed(&a->me->stats[STAT_APPLIED_KEPT]);
     if (s == RING_CORRUPT)
         return false;
+    uint32_t killed = 0;
     if (r.kind == RECORD_KEY)
-        count(a, STAT_INVALIDATED, index_kill_unless(a, w->hash, s << 1, index_spares_local, NULL));
+        killed = relay_evict(a, w, s, index_spares_local);
     else if (w->kind == WIRE_KEY_SET)
-        count(a, STAT_INVALIDATED, index_kill_unless(a, w->hash, s << 1, relay_spared_by_set, w));
+        killed = relay_evict(a, w, s, relay_spared_by_set);
+    if (killed && !hash_reserved(w->hash))
+        count(a, STAT_INVALIDATED, killed);
+    if (journal_may_want(a, w->hash))
+        relay_journal(a, &r, s, killed, kept != load_relaxed(&a->me->stats[STAT_APPLIED_KEPT]));
     return true;
 }
 

@@ -4,13 +4,17 @@
  *
  *   kind u8 = 1 KEY      hash u64               evict unconditionally
  *             2 KEY_SET  hash u64, digest u64   a host that holds these bytes keeps them
+ *                                               digest from 2^11 to 2^12: evict. The lower 11 bits are those
+ *                                               of the digest of a value that its source does not hold
  *             3 TAG      hash u64
  *             4 CLEAR
- *             5 ALL      everything older
- *             7 KEY_UNKNOWN  hash u64           evict unconditionally: its outcome is unknown (wire 3)
+ *             5 ALL      evict everything older. The missed writes may include some of unknown outcome
+ *             7 KEY_UNKNOWN  hash u64           evict unconditionally; outcome unknown (wire 3)
+ *             8 ALL_KNOWN         evict everything older. No missed write is of unknown outcome (wire 3)
  *
- * 6 is no record: a lapped peer is sent a map instead, see relay_buckets.h. A host of wire 2 is sent KEY in
- * the place of KEY_UNKNOWN: bridge/cachee_bridge/links/versions.py.
+ * 6 and 9 are not records but maps of buckets, for a lapped peer (relay_buckets.h): 6 like ALL, 9 like
+ * ALL_KNOWN. A host of wire 2 is sent KEY instead of KEY_UNKNOWN, and ALL instead of ALL_KNOWN
+ * (bridge/cachee_bridge/links/versions.py).
  */
 #ifndef CACHEE_RELAY_H
 #define CACHEE_RELAY_H
@@ -23,23 +27,30 @@ enum wire_kind {
     WIRE_TAG = 3,
     WIRE_CLEAR = 4,
     WIRE_ALL = 5,
-    WIRE_KEY_UNKNOWN = 7
+    WIRE_BUCKETS = 6, /* no record */
+    WIRE_KEY_UNKNOWN = 7,
+    WIRE_ALL_KNOWN = 8,
+    WIRE_BUCKETS_KNOWN = 9 /* no record */
 };
 
 enum { PACK_RECORDS_MAX = 2048, WIRE_RECORD_BYTES_MAX = 17 };
+#define WIRE_SOME_BITS                                                                                       \
+    ((uint64_t)GUARDED_DIGEST_BITS + 1) /* set in a digest of which only these bits are known */
 
 enum relay { RELAY_OK, RELAY_LAPPED, RELAY_MALFORMED, RELAY_CORRUPT };
 
-/* Pack own announcements of the at most records_max records after *cursor into out, a key at most once;
- * *cursor moves to the last record looked at. out holds at least WIRE_RECORD_BYTES_MAX bytes. */
-enum relay relay_pack(const struct attachment *a, uint64_t *cursor, uint32_t records_max, unsigned char *out,
+/* Look at up to records_max records after *cursor, and pack this host's own announcements among them into
+ * out, a key at most once. *cursor moves to the last record looked at. out has room for at least
+ * WIRE_RECORD_BYTES_MAX bytes. */
+enum relay relay_pack(struct attachment *a, uint64_t *cursor, uint32_t records_max, unsigned char *out,
                       uint32_t out_bytes, uint32_t *used);
 
-/* Apply a whole payload, or nothing of it when it is malformed. */
+/* Apply a whole payload. If it is malformed, apply nothing of it. */
 enum relay relay_apply(struct attachment *a, uint16_t source, const unsigned char *in, uint32_t bytes,
                        uint32_t *applied);
 
-/* Evict at home what own records after *cursor should have evicted (their writers may have died half-way). */
+/* Evict on this host what its own records after *cursor should have evicted: their writers may have died
+ * between the record and the eviction. */
 void relay_heal(struct attachment *a, uint64_t *cursor, uint32_t records_max);
 
 #endif

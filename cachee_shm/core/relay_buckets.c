@@ -1,30 +1,33 @@
 /* relay_buckets.c - see relay_buckets.h. */
 #include "relay_buckets.h"
 
+#include "journal.h"
+
 enum {
     MAP_HEADER_BYTES = 2,
     MAP_BITS_MIN = 3, /* a byte */
     MAP_BITS_MAX = 28,
-    /* an entry is fetched so long before it is looked at: else most of the time goes by in waiting */
+    /* how many words ahead an entry is prefetched, so that little time is spent waiting for memory */
     AHEAD_WORDS = 64,
-    LOOK_TRIES_MAX = 1 << 16, /* each failed try means that somebody changed the word */
+    LOOK_TRIES_MAX = 1 << 16, /* each failed try means that another process changed the word */
 };
 
-/* Positions in the tables have 32 bits: with a cursor further back, old and new cannot be told apart. */
+/* Positions in the tables have 32 bits: with a cursor further back than this, old and new cannot be told
+ * apart. */
 #define BACK_MAX (1ull << 31)
 
 /* ---- what is owed ---- */
 
-/* Did a bucket's last own record come after the cursor? `tail` was read after `own`: a record's word is
- * raised before the tail moves, so no word is further than one ahead. One that has not been raised for 2^32
- * records may be taken for a newer one; never the other way round. A peer that takes so long to read a map
- * that the cursor falls out of reach meanwhile is sent every bucket. */
+/* Is a bucket's last own record after the cursor? `tail` was read after `own`. A record's word is raised
+ * before the tail moves, so a word is at most one ahead of the tail. A word that was not raised for 2^32
+ * records may look newer than it is: then too much is evicted, never too little. If a peer reads a map so
+ * slowly that its cursor is more than 2^32 records back, it is sent every bucket. */
 static bool buckets_came_after(uint32_t own, uint64_t cursor, uint64_t tail)
 {
     return tail - cursor > UINT32_MAX || own - (uint32_t)cursor - 1 <= (uint32_t)(tail - cursor);
 }
 
-/* A bit for each of eight. */
+/* One bit for each of eight buckets. */
 static unsigned char buckets_eight_after(const struct attachment *a, const a32 *own, uint64_t cursor)
 {
     uint32_t seen[8];
@@ -60,6 +63,16 @@ enum owed relay_owes(const struct attachment *a, uint64_t cursor)
     bool any = buckets_any_after(a, a->own_tags, a->geo.tag_slots, cursor) ||
                buckets_any_after(a, a->own_writes, buckets_bucket_count(a), cursor);
     return any ? OWED_BUCKETS : OWED_NOTHING;
+}
+
+enum wire_kind relay_kind_owed(const struct attachment *a, enum owed owed)
+{
+    bool in_doubt = doubt_is_open(a); /* read after relay_owes has read the announced records */
+    if (owed == OWED_BUCKETS)
+        return in_doubt ? WIRE_BUCKETS : WIRE_BUCKETS_KNOWN;
+    if (owed == OWED_CLEAR && !in_doubt)
+        return WIRE_CLEAR;
+    return in_doubt ? WIRE_ALL : WIRE_ALL_KNOWN;
 }
 
 /* ---- the map ---- */
@@ -98,6 +111,7 @@ bool relay_map_read(const unsigned char *in, uint64_t bytes, struct bucket_map *
     if (bytes < MAP_HEADER_BYTES || !buckets_may_be_log2(in[0]) || !buckets_may_be_log2(in[1]))
         return false;
     uint64_t tag_bytes = 1ull << in[0] >> 3, key_bytes = 1ull << in[1] >> 3;
+    map->known = false;
     map->tags = (struct bitmap){in + MAP_HEADER_BYTES, in[0]};
     map->keys = (struct bitmap){in + MAP_HEADER_BYTES + tag_bytes, in[1]};
     return bytes == MAP_HEADER_BYTES + tag_bytes + key_bytes;
@@ -119,8 +133,8 @@ static uint32_t buckets_cell_bits(uint32_t log2, const struct bitmap *b)
 }
 
 /* Raise the fences of cells from `at` on whose bit is set. Returns the cell to go on with: all of them are
- * done, or no step is left. What needs no look is passed over: the other zeros of a byte, the other cells of
- * a fence. */
+ * done, or no step is left. Cells that need no look are skipped: the other zeros of a byte, the other cells
+ * of a fence. */
 static uint64_t buckets_raise_some(struct attachment *a, a64 *fences, uint32_t log2, const struct bitmap *b,
                                    uint64_t sequence, uint64_t at, uint32_t *steps)
 {
@@ -151,17 +165,18 @@ static uint64_t buckets_raise_listed(struct attachment *a, const struct bucket_m
         at = buckets_raise_some(a, a->tag_fences, tag_log2, &map->tags, sequence, at, steps);
         if (at == tag_cells)
             fence_raise_one(a, &a->header->tags_moved,
-                            sequence); /* FENCE: who sees it sees the tags' fences raised */
+                            sequence); /* FENCE: a process that sees this also sees the tags' fences */
     }
     return at < tag_cells ? at
                           : tag_cells + buckets_raise_some(a, a->fences, key_log2, &map->keys, sequence,
                                                            at - tag_cells, steps);
 }
 
-static bool buckets_record_begins(struct attachment *a, uint16_t source, uint64_t *sequence)
+static bool buckets_record_begins(struct attachment *a, uint16_t source, bool known, uint64_t *sequence)
 {
     ring_mark(a, clock_ms(a));
-    doubt_raise_all(a); /* a map does not say which of its keys are in doubt */
+    if (!known)
+        doubt_raise_all(a); /* a map does not say which of its keys have an unknown outcome */
     *sequence = ring_append(a, &(struct record){.hash = EVERY_KEY, .kind = RECORD_KEY, .source = source});
     return *sequence != RING_CORRUPT;
 }
@@ -173,11 +188,11 @@ bool relay_map_fence(struct attachment *a, uint16_t source, const struct bucket_
     uint64_t pass = (1ull << buckets_cell_bits(buckets_log2_of(a->geo.tag_slots), &map->tags)) +
                     (1ull << buckets_cell_bits(buckets_log2_of(buckets_bucket_count(a)), &map->keys));
     uint64_t at = f->at < 2 * pass ? f->at : 0, first = at < pass ? 0 : pass;
-    if (at == first && !buckets_record_begins(a, source, &f->sequence))
+    if (at == first && !buckets_record_begins(a, source, map->known, &f->sequence))
         return false;
     f->at = first + buckets_raise_listed(a, map, f->sequence, at - first, &steps);
     if (f->at == 2 * pass) {
-        fence_seq_cst(); /* DEKKER: whoever puts a word in after we have looked there sees the fences */
+        fence_seq_cst(); /* DEKKER: a later publisher sees the fences */
         *f = (struct map_fencing){.sequence = f->sequence << 1};
     }
     return true;
@@ -188,15 +203,12 @@ bool relay_map_fence(struct attachment *a, uint16_t source, const struct bucket_
 /* Where the entry of a word begins; NULL: the word names none. */
 static const a64 *buckets_entry_named(const struct attachment *a, uint64_t word)
 {
-    uint32_t page = (word >> INDEX_PAGE_SHIFT) & INDEX_PAGE_BITS,
-             off = (uint32_t)(word >> INDEX_OFF_SHIFT) * ENTRY_UNIT;
-    return word && page < a->geo.page_count && off <= a->geo.page_bytes - ENTRY_HEADER_WORDS * 8
-               ? page_at(a, page, off)
-               : NULL;
+    uint32_t page = (word >> INDEX_PAGE_SHIFT) & INDEX_PAGE_BITS, off = index_word_off(word);
+    return word && page < a->geo.page_count && entry_fits_at(a, off) ? page_at(a, page, off) : NULL;
 }
 
-/* Does a word name an entry that is listed? Only the entry's hash is read: all else of most entries would be
- * read in vain. It may be carried on under our eyes: see index_look. */
+/* Does a word name an entry that is listed? Only the entry's hash is read, because most entries are not
+ * listed. The entry may be moved meanwhile: see index_look. */
 static bool buckets_names_listed(const struct attachment *a, const a64 *at, const struct bitmap *keys,
                                  uint64_t *hash)
 {
@@ -207,10 +219,23 @@ static bool buckets_names_listed(const struct attachment *a, const a64 *at, cons
             return false;
         *hash = load_relaxed(&entry[ENTRY_HASH]);
         fence_acquire(); /* PAGE */
-        if (((load_relaxed(at) ^ word) & ~INDEX_FREQ_MASK) == 0)
+        if (((load_relaxed(at) ^ word) & ~INDEX_MARKS) == 0)
             break;
     }
     return buckets_listed(keys, *hash);
+}
+
+static uint32_t buckets_evict(struct attachment *a, uint16_t source, a64 *word, uint64_t hash,
+                              uint64_t version)
+{
+    bool killed = index_kill_word_unless(a, word, hash, version, index_spares_local, NULL);
+    if (killed && journal_may_want(a, hash))
+        journal_note(a, &(struct journal_event){.hash = hash,
+                                                .kind = JOURNAL_EVICTED,
+                                                .why = WHY_REPAIR,
+                                                .sequence = version >> 1,
+                                                .source = source});
+    return killed;
 }
 
 uint64_t relay_map_evict(struct attachment *a, uint16_t source, const struct bucket_map *map,
@@ -223,9 +248,10 @@ uint64_t relay_map_evict(struct attachment *a, uint16_t source, const struct buc
         if (end - i > AHEAD_WORDS)
             __builtin_prefetch(buckets_entry_named(a, load_relaxed(&a->index[i + AHEAD_WORDS])));
         if (buckets_names_listed(a, &a->index[i], &map->keys, &hash))
-            killed += index_kill_word_unless(a, &a->index[i], hash, version, index_spares_local, NULL);
+            killed += buckets_evict(a, source, &a->index[i], hash, version);
     }
     count(a, STAT_INVALIDATED, killed);
+    count(a, STAT_OVEREVICTED, killed);
     *evicted += killed;
     if (end < words)
         return end;

@@ -1,25 +1,27 @@
-/* relay_buckets.h - what a peer is told of announcements that the ring has lost, and how it applies that.
+/* relay_buckets.h - maps of buckets: what a peer is sent instead of records that the ring no longer has,
+ * and how the peer applies it.
  *
  * The tables of own writes and own tags say which buckets this host announced in after a position, however
  * long ago the records themselves were overwritten. A map of them:
  *
  *   tag_bits u8 | key_bits u8 | a bit for each of 2^tag_bits tag slots | a bit for each of 2^key_bits buckets
  *
- * Bit n is bit n % 8 of byte n / 8. Slot and bucket are the leading bits of a hash on every host, so the map
- * of a segment of another size is read as it is: one bit of a coarser one raises several fences here, several
- * of a finer one raise the same; and which entries go is told by the map's own bits.
+ * Bit n is bit n % 8 of byte n / 8. Slot and bucket are the leading bits of a hash on every host, so a map
+ * from a segment of another size needs no conversion: one bit of a coarser map raises several fences here,
+ * several bits of a finer map raise the same fence. The map's own bits decide which entries are evicted.
  *
- * Applying: a record, every listed fence to its sequence; a second record, every listed fence to its; then
- * all words of the index are looked at once, and what is listed and older than the second record goes. Local
- * entries stay. All three passes go in steps of a bounded size, between which the bridge does other work, and
- * others append records. The records are key events of hash EVERY_KEY: whoever looks for conflicts in the
- * ring takes them for his key's own.
+ * Applying takes three passes. A record is appended, and every listed fence is raised to its sequence. A
+ * second record is appended, and every listed fence is raised to its sequence. Then each word of the index
+ * is looked at once, and listed entries that are older than the second record are evicted, except local
+ * ones. Each pass goes in steps of a bounded size; between steps the bridge does other work, and other
+ * processes append records. Both records are key events with the hash EVERY_KEY: a process that looks for
+ * conflicts in the ring treats them as events of its own key.
  *
- * One record is not enough. It is below the tail before its fences are up, so a write whose token is older
- * may look, find nothing moved, and take a later sequence: nothing would ever evict what it stores. With two,
- * such a write looked before all fences stood at the first record, hence began before the second: either its
- * sequence is below the second's, and it is refused or evicted; or above, and the second lies between its two
- * looks (moved_meanwhile in cache.c).
+ * Why one record is not enough: the tail passes it before its fences are raised. So a write with an older
+ * token may check the fences, find none moved, and take a later sequence: then nothing would ever evict its
+ * value. With two records, such a write made its check before all fences stood at the first record, and so
+ * before the second record. If its sequence is below the second's, it is refused or evicted. If it is
+ * above, the second record lies between the write's two checks (cache_moved_meanwhile in cache.c).
  */
 #ifndef CACHEE_RELAY_BUCKETS_H
 #define CACHEE_RELAY_BUCKETS_H
@@ -28,20 +30,25 @@
 
 enum owed {
     OWED_NOTHING = 0,
-    OWED_BUCKETS, /* a map of what came after the cursor stands for it */
-    OWED_CLEAR,   /* a clear was among it: a record CLEAR stands for all */
-    OWED_ALL,     /* too long ago for the tables, or a cursor of another ring: a record ALL */
+    OWED_BUCKETS, /* a map of the buckets that were written in after the cursor */
+    OWED_CLEAR,   /* one of the records was a clear: one record CLEAR */
+    OWED_ALL,     /* the cursor is too far back for the tables, or of another ring: one record ALL */
 };
 
-/* What this host announced after `cursor`, up to the ring's tail. It may be more than that, never less. */
+/* The record, or the kind of map, that is sent for what a peer is owed (not for OWED_NOTHING). A CLEAR
+ * cannot say that it stands for writes of unknown outcome too; then an ALL is sent, which evicts the
+ * same. */
+enum wire_kind relay_kind_owed(const struct attachment *a, enum owed owed);
+
+/* What this host announced after `cursor`, up to the ring's tail: at least that, possibly more. */
 enum owed relay_owes(const struct attachment *a, uint64_t cursor);
 
 /* Bytes of this host's map. */
 uint32_t relay_map_bytes(const struct attachment *a);
 
-/* The bytes of the map from `at` on, as many as fit: a bit for whatever was announced after `cursor`. Pieces
- * that are read at different times make a good map of all that was announced before the first was read.
- * Returns how many. */
+/* Write the bytes of the map from `at` on, as many as fit: a bit for everything that was announced after
+ * `cursor`. Returns how many. Pieces that are read at different times form a complete map of everything
+ * that was announced before the first piece was read. */
 uint32_t relay_map_pack(const struct attachment *a, uint64_t cursor, uint32_t at, unsigned char *out,
                         uint32_t room);
 
@@ -52,12 +59,13 @@ struct bitmap {
 
 struct bucket_map {
     struct bitmap tags, keys;
+    bool known; /* the map stands for no write of unknown outcome; relay_map_read does not set it */
 };
 
 /* False: these are not the bytes of a map. */
 bool relay_map_read(const unsigned char *in, uint64_t bytes, struct bucket_map *map);
 
-/* How far the two records and their fences are. All zeros at the beginning. */
+/* The progress of the two records and their fences. All zeros at the beginning. */
 struct map_fencing {
     /* of the record whose fences are being raised; at the end the version for relay_map_evict */
     uint64_t sequence;
@@ -69,9 +77,9 @@ struct map_fencing {
 bool relay_map_fence(struct attachment *a, uint16_t source, const struct bucket_map *map, uint32_t steps_max,
                      struct map_fencing *f);
 
-/* Evict what is listed and older than `version` among the `words_max` words of the index from `from` on; adds
- * to *evicted. Returns the word to go on with, 0 at the end: then a last record has told those who follow the
- * ring that all of it is gone. */
+/* Evict the listed entries that are older than `version` among the `words_max` words of the index from
+ * `from` on; adds to *evicted. Returns the word to go on with. 0 is the end: then a last record has told
+ * the readers of the ring that everything is evicted. */
 uint64_t relay_map_evict(struct attachment *a, uint16_t source, const struct bucket_map *map,
                          uint64_t version, uint64_t from, uint32_t words_max, uint32_t *evicted);
 

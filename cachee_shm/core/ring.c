@@ -7,25 +7,24 @@
  *   2. The record's fence is raised to its sequence (fence.c).
  *   3. The tail is advanced over it (TAIL).
  *
- * Whoever meets a slot that is published while the tail has not moved does steps 2 and 3 for its producer
- * (ring_help). Both do nothing when they were done before. So a producer that is killed at any instruction
+ * A process that finds a published slot at the tail does steps 2 and 3 for its producer (ring_help). If they
+ * were done before, they change nothing. So a producer that is killed at any instruction
  * leaves no hole, and nobody waits for it. The fence comes before the tail: a consumer that reads below the
  * tail never sees a record whose fence is not raised, and a fill token (the tail) never covers an event whose
  * fence could still be missed. The model's mutations FENCE_AFTER_TAIL and RESERVE_FIRST break these two
  * rules, and are caught.
  *
- * A sequence exists for every record as soon as it is in. The slot's index supplies its low bits, the lap in
- * the slot the high ones. A slot's lap also tells a reader whether the record is the one that it wants, or
- * was overwritten: a cursor that is more than one ring behind is lapped, and its reader evicts more in the
- * place of what it missed.
+ * A record has its sequence as soon as it is in its slot: the index of the slot gives the low bits, the lap
+ * in the slot the high bits. By the lap a reader also sees whether a slot still holds the record that it
+ * wants. A reader whose cursor is more than one ring behind is lapped, and evicts more instead of what it
+ * missed.
  *
  * Why one ring for all processes, and not one for each: replay, the peers' cursors, events() and the repair
  * of a lapped peer are one position each. Two processes that append as fast as they can share one cache line
  * and reach about 11 million records a second together, some twenty times what a bridge relays.
  *
- * A record carries 16 bits of its value's digest. The full digest is not here: the bridge reads it from the
- * entry of that record's version when it sends (relay.c). It must not take the digest of whatever the key
- * holds by then.
+ * A record carries 16 bits of its value's digest. When the bridge sends the record, it reads the full digest
+ * from the entry with that record's version (relay.c), and not from any other value that the key has by then.
  *
  * Garbage. Laps and the tail may be damaged bytes. Appending gives up after a bounded number of tries, and
  * the caller retires the segment (RING_CORRUPT): nobody loops for ever.
@@ -37,7 +36,7 @@ enum {
     APPEND_TRIES_MAX = 1 << 20,
     /* 7 years of ten million records a second; an entry's version has one bit more */
     POSITION_BITS = 51,
-    CONFLICT_SCAN_MAX = 1 << 16, /* some 200 us, of a writer who stood still for so many records */
+    CONFLICT_SCAN_MAX = 1 << 16, /* records; some 200 us, for a writer that was stopped meanwhile */
     GUARD_MS = 1000,
     MARK_EVERY_MS = 125, /* GUARD_MARKS of them cover 2 s, twice what the guard looks back */
 };
@@ -53,7 +52,7 @@ static uint32_t ring_lap_of(const struct attachment *a, uint64_t position)
     return (uint32_t)(position >> a->ring_bits) + 1;
 }
 
-/* Finish what the publisher of `position` may not live to finish: fence first, then tail. */
+/* Do what the producer of the record at `position` may have died before doing: fence first, then tail. */
 static void ring_help(struct attachment *a, uint64_t position, uint64_t meta, uint64_t hash)
 {
     fence_raise(a, meta, hash, position + 1);
@@ -133,9 +132,24 @@ bool ring_conflict(const struct attachment *a, uint64_t hash, uint64_t after, ui
     return false;
 }
 
-/* Guard marks are (sequence, time) pairs that the bridge writes at most every MARK_EVERY_MS, before it
- * appends: a record after mark m and before the next is at most MARK_EVERY_MS younger than m. They say how
- * old a remote record is without a time in every slot. */
+/* ---- The guard ----
+ *
+ * If another host has written a key within the last second, a plain set of that key gives way: it is
+ * announced and not stored (RECORD_GUARDED), because its value may have been read from the origin before that
+ * write. A set of the same bytes as the remote write's is stored.
+ *
+ * The guard must end, also if many hosts set one value again and again. So a guarded write does not renew
+ * the guard for equal values, neither here nor at a peer (which applies its announcement as a RECORD_GUARDED
+ * too). A set of other bytes gives way to a guarded write as to any remote write. A set of the same bytes (as
+ * far as GUARDED_DIGEST_BITS show) looks past it, to the event that the guarded write gave way to, and is
+ * stored if that event is no longer recent. It must look: two hosts may have read the same old value before
+ * that event.
+ *
+ * How old a remote record is, is known by guard marks, so that slots need no time. A mark is a pair
+ * (sequence, time). The bridge writes one before it appends, at most every MARK_EVERY_MS. So a record between
+ * mark m and the next is at most MARK_EVERY_MS younger than m. Above the bits of its digest, a RECORD_GUARDED
+ * has the number (from 1) of the newest mark before the event that it gave way to. 0: that event was not
+ * recent, or was this host's own. */
 void ring_mark(struct attachment *a, uint64_t now_ms)
 {
     uint64_t next = load_relaxed(&a->header->guard_next);
@@ -147,44 +161,66 @@ void ring_mark(struct attachment *a, uint64_t now_ms)
     store_release(&a->header->guard_next, next + 1);
 }
 
-static bool ring_applied_lately(const struct attachment *a, uint64_t sequence, uint64_t now_ms)
+/* Is the mark recent, and was it made before the record at this sequence? */
+static bool ring_mark_covers(uint64_t mark, uint64_t sequence, uint64_t now_ms)
+{
+    return (uint32_t)now_ms - (uint32_t)mark < GUARD_MS + MARK_EVERY_MS &&
+           (int32_t)((uint32_t)sequence - (uint32_t)(mark >> 32)) > 0;
+}
+
+/* The number of the newest mark that shows that a record is recent; 0: it is not. */
+static uint32_t ring_recent_mark(const struct attachment *a, uint64_t sequence, uint64_t now_ms)
 {
     uint64_t next = load_acquire(&a->header->guard_next);
     for (uint64_t back = 1; back <= GUARD_MARKS && back <= next; back++) { /* the newest first */
-        uint64_t mark = load_acquire(&a->header->guard_marks[(next - back) % GUARD_MARKS]);
+        uint32_t slot = (uint32_t)((next - back) % GUARD_MARKS);
+        uint64_t mark = load_acquire(&a->header->guard_marks[slot]);
+        if (ring_mark_covers(mark, sequence, now_ms))
+            return slot + 1;
         if ((uint32_t)now_ms - (uint32_t)mark >= GUARD_MS + MARK_EVERY_MS)
-            return false;
-        /* A recent mark before the record: the record is recent too. */
-        if ((int32_t)((uint32_t)sequence - (uint32_t)(mark >> 32)) > 0)
-            return true;
+            return 0;
     }
-    return false;
+    return 0;
 }
 
-/* A guarded write's record says, in its digest bits, which event it gave way to: the guard lasts a second
- * from that one, and is not renewed by the writes that it refuses. (If more than 2^16 records lie between, it
- * lasts longer.) */
-static uint64_t ring_guarding_event(uint64_t fence, const struct record *r)
+/* The number of the mark of the event to which this guarded write gave way; 0: that event is no longer
+ * recent. If the mark was overwritten, the newer one was made after the record, and does not cover it. */
+static uint32_t ring_gave_way_to(const struct attachment *a, uint64_t sequence, const struct record *r,
+                                 uint64_t now_ms)
 {
-    return r->kind == RECORD_GUARDED ? fence - (uint16_t)((uint16_t)fence - r->digest) : fence;
+    uint32_t number = r->digest >> GUARDED_MARK_SHIFT;
+    if (number == 0 || number > GUARD_MARKS)
+        return 0;
+    uint64_t mark = load_acquire(&a->header->guard_marks[number - 1]);
+    return ring_mark_covers(mark, sequence, now_ms) ? number : 0;
 }
 
-uint16_t ring_guard_bits(const struct attachment *a, uint64_t hash)
+/* The number of the mark of the event to which a set with this digest gives way; 0: there is none. `known`:
+ * the bits of the digest to compare. */
+static uint32_t ring_guarding_mark(const struct attachment *a, uint64_t hash, uint16_t digest, uint16_t known,
+                                   uint64_t now_ms)
 {
     uint64_t fence = fence_of(a, hash);
+    uint32_t recent = fence ? ring_recent_mark(a, fence, now_ms) : 0;
     struct record r;
-    return (uint16_t)(ring_read(a, fence, &r) ? ring_guarding_event(fence, &r) : fence);
+    if (!recent || !ring_read(a, fence, &r))
+        return 0; /* no recent event. Most sets end here, without a look at the ring */
+    uint16_t unlike = (uint16_t)((r.digest ^ digest) & known);
+    if (r.kind == RECORD_GUARDED) {
+        bool looks_past = r.source == 0 || (r.hash == hash && !(unlike & GUARDED_DIGEST_BITS));
+        return looks_past ? ring_gave_way_to(a, fence, &r, now_ms) : recent;
+    }
+    bool gives_way = !r.own && r.source != 0 && (r.hash != hash || !r.digest || unlike);
+    return gives_way ? recent : 0;
+}
+
+uint16_t ring_guarded_bits(const struct attachment *a, uint64_t hash, uint16_t digest, uint64_t now_ms)
+{
+    uint32_t number = ring_guarding_mark(a, hash, digest, GUARDED_DIGEST_BITS, now_ms);
+    return (uint16_t)(number << GUARDED_MARK_SHIFT | (digest & GUARDED_DIGEST_BITS));
 }
 
 bool ring_guards(const struct attachment *a, uint64_t hash, uint16_t digest, uint64_t now_ms)
 {
-    uint64_t fence = fence_of(a, hash);
-    struct record r;
-    if (fence == 0 || !ring_applied_lately(a, fence, now_ms) || !ring_read(a, fence, &r))
-        return false; /* long ago: most sets end here, and have not touched the ring */
-    if (r.kind == RECORD_GUARDED)
-        return ring_applied_lately(a, ring_guarding_event(fence, &r), now_ms);
-    if (r.own || r.source == 0)
-        return false;
-    return r.hash != hash || !r.digest || r.digest != digest;
+    return ring_guarding_mark(a, hash, digest, UINT16_MAX, now_ms) != 0;
 }

@@ -1,10 +1,10 @@
-/* ring.h - one multi-producer broadcast ring: the host's one order of everything that moved a fence.
+/* ring.h - one multi-producer broadcast ring: it orders everything that moves a fence on this host.
  *
  * A slot is published by one 16-byte compare-and-swap, then the fence is raised, then the tail is advanced.
- * Whoever meets a published slot whose tail has not moved helps, in that order. So a sequence exists for
- * every record at once, a killed producer leaves no hole, and nobody below the tail sees a record before its
- * fence. Sequences begin at 1; record number s lives in slot (s - 1) % ring_slots, lap (s - 1) / ring_slots +
- * 1.
+ * A process that meets a published slot at the tail helps with the rest, in that order. So a record has its
+ * sequence at once, a killed producer leaves no hole, and a reader, which stays below the tail, never sees
+ * a record before its fence. Sequences begin at 1; record number s lives in slot (s - 1) % ring_slots, lap
+ * (s - 1) / ring_slots + 1.
  *
  * Consumers own their cursors, read below the tail, and are lapped when a slot's lap is no longer theirs.
  */
@@ -18,27 +18,28 @@ struct record {
     enum record_kind kind;
     bool own;        /* this host's own announcement: sent to peers */
     uint16_t source; /* 0 = this host */
-    uint16_t digest; /* 0 = none; RECORD_GUARDED: see ring_guard_bits */
+    uint16_t digest; /* 0 = none; RECORD_GUARDED: see ring_guarded_bits */
 };
 
-/* Is it about all keys whose hash has the leading bits of its own (roster_debts.h)? */
+/* Is the record about all keys whose hash begins with the same bits (roster_debts.h)? */
 static inline bool record_is_range(const struct record *r)
 {
     return r->own && r->kind == RECORD_KEY && r->digest == RECORD_RANGE;
 }
 
-/* Does it evict one key's older entries? A record of a range does not: it raises that range's fence, and
- * nobody looks for the entries. Nor does an add. */
+/* Does the record evict one key's older entries? Neither a record of a range does (it raises that range's
+ * fence, which invalidates the entries) nor an add. */
 static inline bool record_is_key_event(const struct record *r)
 {
     return !record_is_range(r) && (r->kind == RECORD_KEY || r->kind == RECORD_SET ||
                                    r->kind == RECORD_LOCAL || r->kind == RECORD_GUARDED);
 }
 
-/* What ring_append and its callers return when the ring's words are not what any writer could have left. */
+/* Returned by ring_append and its callers if the ring's words are damaged: no writer could have left
+ * them. */
 enum { RING_CORRUPT = 0 };
 
-/* A token for fills: read before the origin is asked. */
+/* The ring's tail. A load reads it before it asks the origin: it is the fill's token. */
 static inline uint64_t ring_tail(const struct attachment *a)
 {
     return load_acquire(&a->header->ring_tail); /* TAIL */
@@ -51,18 +52,20 @@ uint64_t ring_append(struct attachment *a, const struct record *r);
 /* Read one record. False: not published yet, or lapped. */
 bool ring_read(const struct attachment *a, uint64_t sequence, struct record *out);
 
-/* Did a key event of this hash come in (after, upto]? Unreadable or too many: yes. An add is none. With
- * spare_local, what peers announced is none either: it spares local entries. */
+/* Is there a key event of this hash in (after, upto]? Yes, if the records are unreadable or too many. An add
+ * is no event. With spare_local, records of peers do not count, because they spare local entries. */
 bool ring_conflict(const struct attachment *a, uint64_t hash, uint64_t after, uint64_t upto,
                    bool spare_local);
 
-/* Was the newest event at this key's fence a remote write of the last second with other bytes? */
+/* Was the newest event at this key's fence a remote write of the last second with other bytes? See ring.c,
+ * "The guard". */
 bool ring_guards(const struct attachment *a, uint64_t hash, uint16_t digest, uint64_t now_ms);
 
-/* What the record of a write that is guarded carries in place of a digest. Before the record is appended. */
-uint16_t ring_guard_bits(const struct attachment *a, uint64_t hash);
+/* What a RECORD_GUARDED carries in place of a digest: bits of its value's digest, and the number of the guard
+ * mark of the event to which it gives way. Called before the record is appended. */
+uint16_t ring_guarded_bits(const struct attachment *a, uint64_t hash, uint16_t digest, uint64_t now_ms);
 
-/* The bridge, before it applies a batch: note when the coming sequences begin. */
+/* The bridge calls it before it applies a batch: note from which time the following sequences are. */
 void ring_mark(struct attachment *a, uint64_t now_ms);
 
 #endif

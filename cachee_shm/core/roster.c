@@ -1,7 +1,7 @@
-/* roster.c - who is attached, who lives, and the file that all of them share.
+/* roster.c - which processes are attached, which of them live, and the file that they share.
  *
- * Liveness is one question to the kernel: does anybody hold the lock on this slot's byte of the segment's
- * file? The rules that make its answer right:
+ * Liveness is one question to the kernel: does a process hold the lock on this slot's byte of the segment's
+ * file? These rules make the answer right:
  *
  *   1. The lock is an OFD lock on an open file description of its own (roster_hold_byte opens the file
  *      again). A plain descriptor would not do: a forked child inherits it, and the lock would outlive its
@@ -12,13 +12,13 @@
  *      interpreter's lock.
  *   4. A pid says nothing: it is reused, and means nothing in another pid namespace. Pid, command and service
  *      are for people.
- *   5. Where the question cannot be asked (no descriptor, an error) the answer is "lives". A slot is then
- *      given back later. If the answer were "dead", a living process's page would be taken from it.
+ *   5. If the question cannot be asked (no descriptor, an error), the answer is "lives". Then a slot is
+ *      only given back later. With the answer "dead", a living process would lose its pages.
  *
- * The file's name is looked at as well. A segment that was cut, unlinked or replaced under its processes is
- * retired by whoever notices, and every process attaches to the successor. roster_look asks the file system
- * at most once for each tick of the coarse clock: an fstat, and a lookup of the name only where the file's
- * ctime has changed.
+ * The file's name is checked as well. If a segment was truncated, unlinked or replaced under its processes,
+ * the first process that notices retires it, and every process attaches to the successor. roster_look asks
+ * the file system at most once for each tick of the coarse clock: an fstat, and a lookup of the name only
+ * where the file's ctime has changed.
  */
 #include "roster.h"
 
@@ -45,8 +45,8 @@ static bool roster_is_segment(const struct attachment *a, int fd)
 
 int roster_checked_fd(const struct attachment *a) { return roster_is_segment(a, a->fd) ? a->fd : -1; }
 
-/* Where 0, 1 or 2 are closed, the next file gets that number, and what reports an error would write into
- * it. */
+/* If descriptor 0, 1 or 2 is closed, the next opened file gets that number, and error messages would be
+ * written into it. */
 static int roster_beyond_standard(int fd)
 {
     if (fd < 0 || fd > STDERR_FILENO)
@@ -56,7 +56,7 @@ static int roster_beyond_standard(int fd)
     return moved;
 }
 
-/* errno ENOENT: no file has the name, or another one. */
+/* errno ENOENT: no file has the name, or another file has it. */
 static int roster_open_by_name(const struct attachment *a)
 {
     errno = EBADF;
@@ -75,8 +75,8 @@ void roster_mend_fd(struct attachment *a)
         a->fd = fd;
 }
 
-/* False: the name is of another file, or of none. Under chroot, or where the name cannot be looked up, it is
- * true. */
+/* False: the name belongs to another file, or to none. True also if the name cannot be looked up (under
+ * chroot, for example). */
 bool roster_named(const struct attachment *a)
 {
     struct stat s;
@@ -94,7 +94,7 @@ static uint64_t roster_changed_ns(const struct stat *s)
     return (uint64_t)s->st_ctim.tv_sec * 1000000000u + (uint64_t)s->st_ctim.tv_nsec;
 }
 
-/* The name is looked up only when the file has changed, or when its descriptor is not ours any more. */
+/* The name is looked up only if the file's ctime has changed, or if the descriptor is not ours any more. */
 static bool roster_is_gone(struct attachment *a)
 {
     struct stat s;
@@ -121,8 +121,8 @@ bool roster_look(struct attachment *a, uint64_t now_ms)
     return true;
 }
 
-/* An open file description of this process alone. Where there is no /proc (in a chroot), the file's name
- * leads to it. */
+/* An open file description of this process alone. Without /proc (in a chroot), the file is opened by its
+ * name. */
 static int roster_reopen(const struct attachment *a)
 {
     int fd = roster_checked_fd(a), again = -1;
@@ -203,6 +203,8 @@ void roster_call(struct attachment *a, const char *service, size_t bytes)
     memset(a->service, 0, sizeof a->service);
     memcpy(a->service, service, bytes < sizeof a->service ? bytes : sizeof a->service);
     racing_write(a->me->service, a->service, sizeof a->service);
+    /* the journal takes a new name: from now on this process acts under this service */
+    a->journal_name_number = 0;
 }
 
 void roster_abandon(struct attachment *a)

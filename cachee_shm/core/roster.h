@@ -5,7 +5,7 @@
  * is MADV_DONTFORK), so the kernel drops it exactly when the process dies or unmaps: a forked child cannot
  * keep it, and a daemon that closes all descriptors cannot lose it. Liveness never rests on a pid.
  *
- * Joining, leaving and what becomes of the slot of a dead process: recovery.h.
+ * recovery.h describes joining, leaving, and what happens to the slot of a dead process.
  */
 #ifndef CACHEE_ROSTER_H
 #define CACHEE_ROSTER_H
@@ -17,15 +17,15 @@
 #define LOCK_BASE ((int64_t)1 << 40)
 enum { LOCK_CREATE = 0, LOCK_BRIDGE = 1, LOCK_SLOTS = 16 };
 
-/* Hold a byte of the segment's file until death: returns its mapping, or NULL (errno EAGAIN: somebody
- * lives). */
+/* Hold a byte of the segment's file until this process dies. Returns the mapping that keeps it, or NULL
+ * (errno EAGAIN: a living process holds it). */
 void *roster_hold_byte(const struct attachment *a, uint32_t byte);
 void roster_release_byte(void *held);
 
-/* Say in this process's slot, and in each that it takes later, what it is called. */
+/* Store this process's service name in its slot, and in each slot that it takes later. */
 void roster_call(struct attachment *a, const char *service, size_t bytes);
 
-/* What a slot's word says of it. */
+/* The state in a slot's word. */
 static inline bool roster_word_live(uint64_t word) { return (word & ROSTER_STATE_MASK) == SLOT_LIVE; }
 static inline bool roster_word_swept(uint64_t word) { return (word & ROSTER_STATE_MASK) == SLOT_SWEPT; }
 
@@ -39,8 +39,8 @@ static inline uint32_t roster_slots_used(const struct attachment *a)
 /* True if the slot's process lives, and also when that cannot be told. */
 bool roster_alive(const struct attachment *a, uint32_t slot);
 
-/* The word of a lease or lock that names this process as its holder; what of it is the hash's; does its
- * holder live? */
+/* Words of leases and locks: roster_holder makes one that names this process, holder_hash is its part of
+ * the hash, roster_holder_lives asks whether its holder lives. */
 static inline uint64_t holder_hash(uint64_t word) { return word >> HOLDER_HASH_SHIFT << HOLDER_HASH_SHIFT; }
 static inline uint64_t roster_holder(const struct attachment *a, uint64_t hash)
 {
@@ -54,30 +54,30 @@ bool roster_bridge_alive(const struct attachment *a);
 /* Does any other process hold a slot of the segment's file? Asked before this one has a slot. */
 bool roster_in_use(const struct attachment *a);
 
-/* Leave, as if this process had died: it owes something that it cannot pay. */
+/* Leave as if this process had died, because it owes an announcement that it cannot make. */
 void roster_abandon(struct attachment *a);
 
-/* Was the file cut, its name unlinked, or given to another file? Then the segment is retired, for everybody
- * in it: its successor must be attached to. False also when that cannot be told (under chroot). A file
- * without a name is never gone. */
+/* Was the file truncated, its name unlinked, or given to another file? Then the segment is retired for all
+ * its processes: they must attach to the successor. False also if that cannot be determined (under chroot).
+ * A file that never had a name is never gone. */
 bool roster_look(struct attachment *a, uint64_t now_ms);
 
-/* The same, asked at most once for each tick of the coarse clock. That is often enough: whoever makes a
- * segment waits for two ticks before it is ready (segment.c), so that a verb that ends after that has looked
- * after the old name was gone. */
+/* The same, asked at most once for each tick of the coarse clock. That is often enough: the creator of a
+ * segment waits for two ticks before the segment is ready (segment.c). So a verb that ends after that has
+ * checked after the old name was gone. */
 static inline bool roster_gone(struct attachment *a, uint64_t now_ms)
 {
     return a->looked_ms != now_ms && roster_look(a, now_ms);
 }
 
-/* Is this file what its name is of? */
+/* Does the file's name still lead to this file? */
 bool roster_named(const struct attachment *a);
 
 /* Live slots of one kind. */
 uint32_t roster_count(const struct attachment *a, enum roster_kind kind);
 
-/* A descriptor of the segment's own file, or -1: the process may have closed ours behind our back (daemons
- * do). Joining and sweeping open the file again by its name then. */
+/* A descriptor of the segment's own file, or -1: the application may have closed ours, as daemons do. Then
+ * joining and sweeping open the file again by its name. */
 int roster_checked_fd(const struct attachment *a);
 
 /* If ours was closed, open the file again by its name. */

@@ -1,14 +1,15 @@
 /* roster_debts.c - intents, and paying the debts of the dead. See roster_debts.h. */
 #include "roster_debts.h"
 
+#include "doorbell.h"
 #include "doubt.h"
 
 enum { INTENT_PROBES_MAX = 128 };
 
 /* ---- intents ---- */
 
-/* An intent names the life it was left in: what a fork or another segment made of this attachment owes
- * nothing. */
+/* An intent names the life of the slot in which it was made. So an attachment that was copied by a fork, or
+ * moved to another segment, does not own it. */
 enum { INTENT_LIFE_SHIFT = 32 };
 #define INTENT_SHARED (1ull << 31)
 #define INTENT_PLACE_BITS (INTENT_SHARED - 1)
@@ -23,8 +24,8 @@ static uint64_t debts_my_owner_word(const struct attachment *a)
     return debts_owner_word(a->slot, a->slot_generation);
 }
 
-/* Is the life over that an owner's word names? Then its debts were announced: its slot is given back after
- * that. */
+/* Is the life that an owner's word names over? A slot is freed only after its debts were announced, so then
+ * these debts are paid. */
 static bool debts_is_over(const struct attachment *a, uint64_t owner)
 {
     uint32_t slot = (uint32_t)(owner & 0xffff) - 1;
@@ -59,7 +60,8 @@ uint64_t roster_intend(struct attachment *a, uint64_t hash)
     if (a->intents_open++ < a->geo.intent_slots / 2 && debts_take_intent(a, hash, &place))
         return life | place;
     a64 *bits = &a->me->shared[bucket / 64];
-    if (a->intents_shared[bucket] < UINT16_MAX) /* there it stays, until this process leaves */
+    /* a counter at its maximum stays there until this process leaves */
+    if (a->intents_shared[bucket] < UINT16_MAX)
         a->intents_shared[bucket]++;
     store_release(bits, load_relaxed(bits) | 1ull << bucket % 64); /* INTENT */
     return life | INTENT_SHARED | bucket;
@@ -75,13 +77,13 @@ static void debts_settle_shared(struct attachment *a, uint32_t bucket)
         store_release(bits, load_relaxed(bits) & ~(1ull << bucket % 64));
 }
 
-/* False: it is not this process's. */
+/* False: the intent is not this process's. */
 static bool debts_settle_exact(struct attachment *a, uint32_t place)
 {
     struct intent *i = &a->intents[place];
     if (load_relaxed(&i->owner) != debts_my_owner_word(a))
         return false;
-    store_relaxed(&i->hash, 0); /* first: whoever takes it next finds no hash of ours there */
+    store_relaxed(&i->hash, 0); /* first, so that the next owner does not find our hash there */
     store_release(&i->owner, 0);
     return true;
 }
@@ -100,27 +102,28 @@ void roster_settle(struct attachment *a, uint64_t intent)
 
 /* ---- announcing ---- */
 
-/* Who is just joining has no counters yet. */
+/* A process that is just joining has no counters yet. */
 static void debts_counted(struct attachment *a)
 {
     if (a->me)
         count(a, STAT_INTENTS_SWEPT, 1);
 }
 
-/* False: the ring is corrupt. Nothing is owed where there is no hash. */
+/* False: the ring is corrupt. A hash of 0 owes nothing. */
 static bool debts_announce(struct attachment *a, uint64_t hash)
 {
     if (!hash)
         return true;
     struct record r = {.hash = hash, .kind = RECORD_KEY, .own = true};
-    if (a->dues && doubt_is_owed(a, hash)) { /* it may have sent a commit before it died */
+    if (a->dues && doubt_is_owed(a, hash)) { /* the dead process may have sent a commit */
         r.digest = RECORD_UNKNOWN;
-        doubt_raise(a, hash);
+        doubt_raise_own(a, hash);
     }
     uint64_t s = ring_append(a, &r);
     if (s == RING_CORRUPT)
         return false;
     index_kill_lower(a, hash, s << 1);
+    doorbell_ring(a); /* the verb that pays the debt may be a get, which does not ring by itself */
     debts_counted(a);
     return true;
 }
@@ -140,7 +143,9 @@ static bool debts_announce_bucket(struct attachment *a, uint32_t bucket)
     uint64_t hash = (uint64_t)bucket << (64 - INTENT_BUCKET_BITS) | 1; /* never EVERY_KEY */
     struct record r = {.hash = hash, .kind = RECORD_KEY, .own = true, .digest = RECORD_RANGE};
     debts_counted(a);
-    return ring_append(a, &r) != RING_CORRUPT;
+    bool good = ring_append(a, &r) != RING_CORRUPT;
+    doorbell_ring(a);
+    return good;
 }
 
 enum {
@@ -150,22 +155,23 @@ enum {
     STEPS_SHIFT = 32,
 };
 
-/* How many steps are done, of this life. */
+/* How many steps are done of announcing this life's debts. */
 static uint32_t debts_steps_done(const struct roster_slot *dead, uint64_t word)
 {
     uint64_t done = load_acquire(&dead->announced); /* INTENT */
     return done >> STEPS_SHIFT == word >> ROSTER_GEN_SHIFT ? (uint32_t)done : STEP_EXACT;
 }
 
-/* Who comes late may take back what another has noted: then those steps are done again. */
+/* A late process may overwrite a higher number with a lower one: then those steps are done again, which is
+ * harmless. */
 static void debts_note_steps(struct roster_slot *dead, uint64_t word, uint32_t steps)
 {
     uint64_t seen = load_relaxed(&dead->announced), done = word >> ROSTER_GEN_SHIFT << STEPS_SHIFT | steps;
     cas(&dead->announced, &seen, done); /* INTENT */
 }
 
-/* Exact debts, then so many buckets. Returns the next step; STEPS_END: there is none, 0: the ring is
- * corrupt. */
+/* Announce the exact debts, then a bounded number of buckets. Returns the next step. STEPS_END: all is
+ * done. 0: the ring is corrupt. */
 static uint32_t debts_announce_from(struct attachment *a, uint32_t slot, uint64_t word, uint32_t step,
                                     uint32_t buckets)
 {

@@ -1,6 +1,19 @@
 /* segment.c - see segment.h. Layout and geometry are in layout.h and geometry.h; this file fills them in and
- * checks them. */
+ * checks them.
+ *
+ * Any number of processes may attach, make, retire and leave a segment at the same time:
+ *
+ *   making     one process at a time holds the creation lock of the file, a byte lock that the kernel drops
+ *              at its death. The file's state says READY only after everything else is stored (READY), so a
+ *              process that dies before that leaves an unfinished file, which the next one begins again
+ *   attaching  waits for nobody: a file that another process is making is ATTACH_BUSY, to be tried again
+ *   retiring   any process stores RETIRED, and no process ever takes that back. The others notice at their
+ *              next verb, and attach to the successor. A file is never truncated while it may be mapped
+ *   unlinking  under the creation lock, and only if the name still leads to this file
+ */
 #include "segment.h"
+
+#include "journal.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -12,9 +25,11 @@
 
 enum {
     HUGE_PAGE_BYTES = 2 << 20,
-    HUGE_PAGES_MS_MAX = 1000,   /* of a creator, whom others wait for; the tables come first */
-    FENCES_PER_SWEEP = 1 << 18, /* raised for a dead process's shared intents: some milliseconds */
-    MADVISE_COLLAPSE = 25,      /* MADV_COLLAPSE, which older headers lack */
+    /* how long a creator asks for huge pages while others wait for it; the tables come first */
+    HUGE_PAGES_MS_MAX = 1000,
+    /* fences that one sweep raises for a dead process's shared intents: some milliseconds */
+    FENCES_PER_SWEEP = 1 << 18,
+    MADVISE_COLLAPSE = 25, /* MADV_COLLAPSE, which older headers lack */
 };
 
 static uint64_t segment_align_up(uint64_t v, uint64_t to) { return (v + to - 1) / to * to; }
@@ -47,11 +62,11 @@ static void segment_copy_name(char *to, const char *from)
         to[i] = from[i];
 }
 
-/* Beyond any clock's reading (it is in the year 2262): damaged bytes. */
+/* A higher number than any clock gives (it is reached in the year 2262): damaged bytes. */
 #define INCARNATION_MAX ((uint64_t)1 << 63)
 
-/* Incarnations are ordered: wall time first, then random bits, so that a recreated segment is the newer one;
- * also where the wall clock was set back since its predecessor was made. */
+/* Incarnations are ordered: wall time first, then random bits. So a recreated segment is always the newer
+ * one; `seen` makes that true even if the wall clock was set back since its predecessor was made. */
 static uint64_t segment_new_incarnation(uint64_t seen)
 {
     uint16_t random = 0;
@@ -86,6 +101,11 @@ static uint64_t segment_entry_bytes_of(const struct segment_config *config)
     return config->entry_bytes ? config->entry_bytes : ENTRY_BYTES_TYPICAL;
 }
 
+static bool segment_plan(struct geometry *g, const struct segment_config *config)
+{
+    return geometry_plan(g, config->total_bytes, segment_entry_bytes_of(config), config->prewarms);
+}
+
 static void segment_fill_header(struct header *h, const struct geometry *g,
                                 const struct segment_config *config)
 {
@@ -93,6 +113,7 @@ static void segment_fill_header(struct header *h, const struct geometry *g,
     h->fingerprint = LAYOUT_FINGERPRINT;
     h->total_bytes = g->total_bytes;
     h->entry_bytes = g->entry_bytes;
+    h->prewarms = g->prewarm_sets > 0;
     h->created_wall_ns = segment_wall_ns();
     h->time_namespace = segment_time_namespace();
     h->roster_slots = g->roster_slots;
@@ -112,6 +133,7 @@ static void segment_fill_header(struct header *h, const struct geometry *g,
     uint64_t suspended_ms = 0;
     clock_suspended(&suspended_ms);
     store_relaxed(&h->suspended_ms, suspended_ms);
+    h->born_ms = clock_real_ms() + suspended_ms;
     store_relaxed(&h->incarnation, segment_new_incarnation(config->incarnation_seen));
     store_relaxed(&h->bridge_left, config->left_seen);
     store_relaxed(&h->clear_own, 0);
@@ -119,7 +141,7 @@ static void segment_fill_header(struct header *h, const struct geometry *g,
 
 /* ---- mapping ---- */
 
-/* At a multiple of a huge page's size, so that the kernel can map huge pages as such. */
+/* Map at a multiple of the huge page size, so that the kernel can use huge pages. */
 static void *segment_map_bytes(int fd, uint64_t bytes)
 {
     unsigned char *range =
@@ -146,9 +168,9 @@ void *segment_map(int fd, uint64_t bytes)
 
 void segment_unmap(void *base, uint64_t bytes) { munmap(base, bytes); }
 
-/* One huge page in place of 512 small ones: a read of a random key then waits for one walk of the page table
- * less at each of its misses. MADV_COLLAPSE (Linux 6.1) needs no setting of the machine's, only a page to
- * begin with; where it is refused, or takes too long, small pages do. */
+/* One huge page replaces 512 small ones, so reading a random key needs fewer walks of the page table.
+ * MADV_COLLAPSE (Linux 6.1) works whatever the machine's settings are, but only on memory that has been
+ * touched. If it is refused, or takes too long, small pages are used. */
 static void segment_ask_for_huge_pages(int fd, uint64_t bytes)
 {
     unsigned char *at = segment_map_bytes(fd, bytes);
@@ -165,8 +187,8 @@ static void segment_ask_for_huge_pages(int fd, uint64_t bytes)
 
 /* ---- a new file ---- */
 
-/* Read, not mapped: a creator that failed to reserve memory truncates the file, and a mapping would
- * SIGBUS. */
+/* The header is read, not mapped: a creator that fails to reserve memory truncates the file, and touching a
+ * mapping would then raise SIGBUS. */
 static bool segment_read_header(int fd, struct header *h)
 {
     ssize_t n = pread(fd, h, sizeof *h, 0);
@@ -180,16 +202,16 @@ static uint64_t segment_state_of(int fd)
     return segment_read_header(fd, &h) ? load_acquire(&h.state) : SEGMENT_NEW;
 }
 
-/* Bytes in a file that no creator has finished: zeros, or the beginning of a header. Anything else is not
- * ours. */
+/* May this process fill the file? Only if it holds what an unfinished creator leaves: zeros, or the
+ * beginning of a header. */
 static bool segment_may_begin(int fd)
 {
     uint64_t magic = 0;
     return pread(fd, &magic, sizeof magic, 0) >= 0 && (magic == 0 || magic == LAYOUT_MAGIC);
 }
 
-/* The kernel would answer a file beyond RLIMIT_FSIZE with SIGXFSZ, which ends a process that does not ignore
- * it. */
+/* Checked in advance: beyond RLIMIT_FSIZE the kernel would send SIGXFSZ, which ends a process that does not
+ * ignore it. */
 static bool segment_file_may_have(uint64_t bytes)
 {
     struct rlimit limit;
@@ -209,7 +231,7 @@ static enum attach_result segment_reserve(int fd, uint64_t bytes)
 {
     if (!segment_file_may_have(bytes))
         return segment_no_memory(EFBIG);
-    if (ftruncate(fd, 0) != 0) /* nobody maps a file before it is ready */
+    if (ftruncate(fd, 0) != 0) /* safe, because no process maps a file before it is ready */
         return ATTACH_FAILED;
     if (ftruncate(fd, (off_t)bytes) == 0)
         segment_ask_for_huge_pages(fd, bytes);
@@ -217,9 +239,9 @@ static enum attach_result segment_reserve(int fd, uint64_t bytes)
     return why ? segment_no_memory(why) : ATTACH_CREATED;
 }
 
-/* Two ticks of the coarse clock: a process that is in an earlier segment of this name looks once a tick
- * whether its file still has the name (roster_gone). So none of its verbs that end once this segment is ready
- * takes the old one for it. */
+/* A process that is still in an earlier segment of this name checks once a tick of the coarse clock whether
+ * its file still has the name (roster_gone). After two ticks each of them has checked, so no verb that ends
+ * after this segment is ready counts as done in the old one. */
 static void segment_wait_two_ticks(void)
 {
     struct timespec tick = {.tv_nsec = 1000 * 1000};
@@ -238,7 +260,7 @@ static enum attach_result segment_validate(const struct header *h, uint64_t file
         return ATTACH_GARBAGE;
     if (h->fingerprint != LAYOUT_FINGERPRINT)
         return ATTACH_LAYOUT;
-    if (h->total_bytes > file_bytes || !geometry_plan(g, h->total_bytes, h->entry_bytes) ||
+    if (h->total_bytes > file_bytes || !geometry_plan(g, h->total_bytes, h->entry_bytes, h->prewarms == 1) ||
         !geometry_is(h, g))
         return ATTACH_GARBAGE;
     if (h->time_namespace != segment_time_namespace())
@@ -250,8 +272,8 @@ static enum attach_result segment_validate(const struct header *h, uint64_t file
 
 /* ---- making it ---- */
 
-/* Take the file's name away, unless it is another's by now. The creation lock is held: of those who find a
- * file retired, one at a time looks and unlinks. */
+/* Unlink the file's name, unless it leads to another file by now. The creation lock is held, so of the
+ * processes that find a file retired, only one at a time checks and unlinks. */
 static enum attach_result segment_remove_name(const struct attachment *a)
 {
     if (!a->file_name[0] || !roster_named(a) || shm_unlink(a->file_name) == 0 || errno == ENOENT)
@@ -262,24 +284,27 @@ static enum attach_result segment_remove_name(const struct attachment *a)
 static enum attach_result segment_fill(struct attachment *a, const struct segment_config *config)
 {
     struct geometry g;
-    if (!geometry_plan(&g, config->total_bytes, segment_entry_bytes_of(config)))
+    if (!segment_plan(&g, config))
         return ATTACH_TOO_SMALL;
     enum attach_result result = segment_reserve(a->fd, g.total_bytes);
     if (result != ATTACH_CREATED)
         return result;
-    struct header *h = mmap(NULL, HEADER_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, a->fd, 0);
-    if (h == MAP_FAILED)
+    /* Map the whole segment, as attaching does afterwards. If this process has no address space for that, it
+     * fails here, where the caller still removes the file. */
+    void *base = segment_map_bytes(a->fd, g.total_bytes);
+    if (base == MAP_FAILED)
         return ATTACH_FAILED;
+    struct header *h = base;
     segment_fill_header(h, &g, config);
     if (config->has_name)
         segment_wait_two_ticks();
     bool named = roster_named(a);
     store_release(&h->state, named ? SEGMENT_READY : SEGMENT_RETIRED); /* READY */
-    munmap(h, HEADER_BYTES);
+    segment_unmap(base, g.total_bytes);
     return named ? ATTACH_CREATED : ATTACH_RETIRED;
 }
 
-/* What cannot be filled leaves no file behind. */
+/* If the segment cannot be made, no file is left behind. */
 static enum attach_result segment_make(struct attachment *a, const struct segment_config *config)
 {
     if (!segment_may_begin(a->fd))
@@ -294,9 +319,9 @@ static enum attach_result segment_make(struct attachment *a, const struct segmen
     return result;
 }
 
-/* Leave it for a new one; whoever is in it notices at its next verb. Also where it says "new" because its
- * bytes were hit while processes live in it: to cut it for a new beginning would be a SIGBUS for each of
- * them. */
+/* Retire the segment so that a new one is made; its processes notice at their next verb. This is also done
+ * if damaged bytes say "new" while processes live in the segment: truncating the file to begin again would
+ * send each of them a SIGBUS. */
 static enum attach_result segment_retire_file(const struct attachment *a)
 {
     uint64_t retired = SEGMENT_RETIRED;
@@ -306,19 +331,22 @@ static enum attach_result segment_retire_file(const struct attachment *a)
     return segment_remove_name(a);
 }
 
-/* The configured sizes are others, and nobody is attached who would lose by it. */
+/* Does the segment have other sizes than configured, and is no process attached that would lose its
+ * values? */
 static bool segment_is_outgrown(const struct attachment *a, const struct segment_config *config)
 {
     struct header h;
     struct geometry g;
     struct stat s;
     return config->has_name && segment_read_header(a->fd, &h) &&
-           (h.total_bytes != config->total_bytes || h.entry_bytes != segment_entry_bytes_of(config)) &&
+           (h.total_bytes != config->total_bytes || h.entry_bytes != segment_entry_bytes_of(config) ||
+            h.prewarms != config->prewarms) &&
            fstat(a->fd, &s) == 0 && segment_validate(&h, (uint64_t)s.st_size, &g, config) == ATTACHED &&
-           geometry_plan(&g, config->total_bytes, segment_entry_bytes_of(config)) && !roster_in_use(a);
+           segment_plan(&g, config) && !roster_in_use(a);
 }
 
-/* With the creation lock held, which a creator that dies leaves to the next, who begins again. */
+/* The creation lock is held. If a creator dies, the kernel releases its lock, and the next creator begins
+ * again. */
 static enum attach_result segment_begin_locked(const struct attachment *a,
                                                const struct segment_config *config)
 {
@@ -332,7 +360,7 @@ static enum attach_result segment_begin_locked(const struct attachment *a,
     return segment_is_outgrown(a, config) ? segment_retire_file(a) : ATTACHED;
 }
 
-/* What its successor is to know of a segment. */
+/* Remember what a successor of this segment must know. */
 static void segment_see_header(struct attachment *a)
 {
     struct header h;
@@ -363,10 +391,12 @@ static void segment_point_into(struct attachment *a)
     a->roster = (struct roster_slot *)(void *)(a->base + g->roster_at);
     a->intents = (struct intent *)(void *)(a->base + g->intents_at);
     a->range_fences = (a64 *)(void *)(a->base + g->range_fences_at);
+    a->journal = (struct journal_head *)(void *)(a->base + g->journal_at);
     a->doubts = (a64 *)(void *)(a->base + g->doubts_at), a->dues = (pair128 *)(void *)(a->base + g->dues_at);
     a->sources = (struct source_slot *)(void *)(a->base + g->sources_at);
     a->leases = (struct lease_slot *)(void *)(a->base + g->leases_at),
     a->locks = (struct lock_slot *)(void *)(a->base + g->locks_at);
+    a->tallies = (a64 *)(void *)(a->base + g->tallies_at);
     a->ring = (pair128 *)(void *)(a->base + g->ring_at);
     a->fences = (a64 *)(void *)(a->base + g->fences_at);
     a->own_writes = (a32 *)(void *)(a->base + g->own_writes_at);
@@ -376,6 +406,9 @@ static void segment_point_into(struct attachment *a)
     a->page_words = (a64 *)(void *)(a->base + g->page_words_at);
     a->page_notes = (struct page_note *)(void *)(a->base + g->page_notes_at);
     a->sketch = (a64 *)(void *)(a->base + g->sketch_at), a->ghost = (a64 *)(void *)(a->base + g->ghost_at);
+    a->prewarm = g->prewarm_sets ? (struct prewarm *)(void *)(a->base + g->prewarm_at) : NULL;
+    a->prewarm_records = (a64 *)(void *)(a->base + g->prewarm_records_at);
+    a->prewarm_mail = (a64 *)(void *)(a->base + g->prewarm_mail_at);
     a->span_bytes = g->page_bytes / SPANS_PER_PAGE - ENTRY_HEADER_WORDS * 8;
     a->pages = a->base + g->pages_at;
     a->ring_mask = g->ring_slots - 1;
@@ -401,12 +434,12 @@ static enum attach_result segment_map_file(struct attachment *a, const struct se
         return ATTACH_FAILED;
     }
     segment_point_into(a);
-    memcpy(a->hash_key, h.hash_key, sizeof a->hash_key); /* as it was validated */
+    memcpy(a->hash_key, h.hash_key, sizeof a->hash_key); /* from the validated copy of the header */
     a->time_namespace = h.time_namespace;
     return ATTACHED;
 }
 
-/* A word that a forked child finds 0: every verb looks at it. */
+/* The word `alive`, which reads 0 in a forked child: every verb looks at it. */
 static bool segment_make_alive_word(struct attachment *a)
 {
     void *page = mmap(NULL, HEADER_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -421,7 +454,7 @@ static bool segment_make_alive_word(struct attachment *a)
     return true;
 }
 
-/* A new life of this attachment, which holds no page and owes nothing. */
+/* A new life of this attachment begins: it holds no page and owes nothing. */
 static void segment_forget_pages(struct attachment *a)
 {
     static a64 lives;
@@ -432,6 +465,7 @@ static void segment_forget_pages(struct attachment *a)
         a->drain[q].page = NO_PAGE;
     a->view = (struct view){.half_full = NO_PAGE};
     a->survey = (struct survey){.moved = 0};
+    journal_begin(a);
     a->spares = a->intents_open = 0;
     memset(a->intents_shared, 0, sizeof a->intents_shared);
     a->main_credit = 0;
@@ -467,6 +501,8 @@ static void segment_copy_config(struct attachment *a, const struct segment_confi
     a->isolation_ttl_ms = config->isolation_ttl_ms;
     a->on_isolation = config->on_isolation;
     a->default_ttl_ms = config->default_ttl_ms;
+    a->prewarm_weight = config->prewarm_weight;
+    a->prewarm_budget = config->prewarm_budget;
     a->late_ms_min = LEASE_LATE_MS_MIN;
     a->late_ms_unknown = LEASE_LATE_MS_UNKNOWN;
     for (size_t i = 0; config->doorbell_name && config->doorbell_name[i] && i + 1 < sizeof a->doorbell_name;
@@ -482,7 +518,7 @@ static void segment_release_create_lock(struct attachment *a)
     a->create_lock = NULL;
 }
 
-/* The result as it is; unless it is a good one, nothing is attached. */
+/* Return the result; if it is a failure, detach first. */
 static enum attach_result segment_done(struct attachment *a, enum attach_result result)
 {
     int why = errno;
@@ -510,7 +546,7 @@ static bool segment_put_stand_in(struct attachment *a)
     a->stand_in = true;
     a->file_name[0] = 0;
     a->bridge_generation = a->written = a->wrote_ms = a->span_hash = a->slot = 0;
-    geometry_plan(&a->geo, SEGMENT_BYTES_MIN, ENTRY_BYTES_TYPICAL);
+    geometry_plan(&a->geo, SEGMENT_BYTES_MIN, ENTRY_BYTES_TYPICAL, false);
     segment_point_into(a);
     a->me = &a->roster[0];
     segment_forget_pages(a);
@@ -559,9 +595,10 @@ enum attach_result segment_attach(struct attachment *a, int fd, const struct seg
 void segment_detach(struct attachment *a)
 {
     segment_release_create_lock(a);
-    if (a->base && roster_look(a, 0)) /* also whether the file was cut: what follows writes into it */
+    /* this also checks whether the file was truncated, because what follows writes into it */
+    if (a->base && roster_look(a, 0))
         store_release(&a->header->state, SEGMENT_RETIRED);
-    /* else the slot and the mappings are those of whom we were forked from */
+    /* in a forked child, slot and mappings belong to the parent */
     if (a->alive && segment_is_ours(a)) {
         if (a->lock_page)
             recovery_leave(a);
@@ -597,7 +634,7 @@ void segment_only_watch(struct attachment *a)
     a->bridge_lock = NULL;
 }
 
-/* To touch a page behind the file's end would be a SIGBUS. */
+/* Touching a page beyond the file's end would raise SIGBUS. */
 void segment_map_zeros(struct attachment *a)
 {
     mmap(a->base, a->geo.total_bytes, PROT_READ | PROT_WRITE,
@@ -630,7 +667,7 @@ bool segment_become_bridge(struct attachment *a)
     store_release(&a->header->bridge_since_ms, clock_ms(a));
     store_release(&a->header->bridge_left, 0);
     add_relaxed(&a->header->bridge_generation, 1);
-    /* the lock is ours: nobody else counts */
+    /* this process holds the bridge's lock, so no other process changes it */
     a->bridge_generation = load_acquire(&a->header->bridge_generation);
     return true;
 }

@@ -38,8 +38,8 @@ bool span_write(struct attachment *a, uint64_t hash, const void *value, uint32_t
     return bytes == 0;
 }
 
-/* Is this the piece that the value's own entry means? A page word that garbage set back would let another's
- * pass. */
+/* Is this the span that the head means? The generation in the span word is not enough: garbage could have
+ * set a page word back. */
 static bool span_is_piece(const a64 *span, const struct entry_ref *e, uint32_t number, uint32_t bytes)
 {
     return load_relaxed(&span[ENTRY_HASH]) == e->hash &&
@@ -61,8 +61,8 @@ static bool span_read_at(const struct attachment *a, const struct entry_ref *e, 
     return page_generation(load_relaxed(page_word_at)) == page_generation(before);
 }
 
-/* A span may be carried to another page, and its page begin another life, between the look at its word and
- * the copy. Then its word is another by now, because that is changed first: look again. */
+/* Between the read of its word and the copy, a span may be moved to another page, and its old page may
+ * begin another life. The word is swapped before that, so it has changed by now: look again. */
 static bool span_read_one(const struct attachment *a, const struct entry_ref *e, uint32_t number,
                           unsigned char *to, uint32_t bytes)
 {

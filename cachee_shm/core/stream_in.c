@@ -48,7 +48,8 @@ static bool stream_in_order(const struct stream_in *s, const struct frame *f)
 
 static bool stream_in_plain(const struct frame *f)
 {
-    return f->payload_bytes <= FRAME_KEYS_BYTES_MAX && !(f->payload_bytes == 1 && f->payload[0] == WIRE_ALL);
+    bool all = f->payload_bytes == 1 && (f->payload[0] == WIRE_ALL || f->payload[0] == WIRE_ALL_KNOWN);
+    return f->payload_bytes <= FRAME_KEYS_BYTES_MAX && !all;
 }
 
 static bool stream_in_apply(struct stream_in *s, const struct frame *f)

@@ -1,12 +1,11 @@
-/* stream_in.h - the way in of the bridge's data path: ordinary frames of one source, from a link's bytes into
- * a segment.
+/* stream_in.h - the receiving half of the bridge's data path: ordinary frames of one source go from a
+ * link's bytes into a segment.
  *
  *     link's bytes   | FRAME 41..41 | FRAME 42..90 | FRAME 91..91 | BEAT | FRAME ... | part of a message
  *                     taken in C, in a row                        ^ here Python goes on
  *
- * A frame is ordinary when all of this holds. Each point is a check that Python makes of every frame, too (in
- * brackets); a frame for which one of them fails is left to Python untouched, so its words and its
- * consequences are Python's.
+ * A frame is ordinary if all of these points hold. Python makes the same checks (in brackets). If one of
+ * them fails, the frame is left to Python untouched, and Python handles and reports it.
  *
  *     it is whole, with its seal, and its length is within bounds              (wire/: Decoder)
  *     it is a FRAME of this source, namespace and incarnation                  (Inbox: another incarnation)
@@ -14,14 +13,14 @@
  *     first <= cursor + 1                                                      (Inbox: a gap)
  *     last > cursor                                                            (Inbox: a duplicate)
  *     its payload is empty, or records that are well formed and not too long   (relay_apply, Intake)
- *     its payload is not the one record ALL, which Python counts and logs      (Inbox, Session)
+ *     its payload is not the one record ALL or ALL_KNOWN, which Python counts and logs      (Inbox, Session)
  *     the process is still the segment's bridge, and the segment is in use     (each verb of the binding)
  *
- * For each: fences and evictions first, then the cursor in the segment. So a death between the two applies a
- * frame twice and never skips one.
+ * For each frame, fences and evictions come first, then the cursor in the segment. So a death between the
+ * two applies a frame twice, and never skips one.
  *
- * What the frame's caller has to know of the source (is it a member, does a map wait, does anybody follow it
- * here) and of its seals is Python's: it asks for frames of a source only while that holds.
+ * Python checks the seals, and the state of the source (it is a member, no map of it is pending, no peer
+ * follows it here): it calls this only while these conditions hold.
  */
 #ifndef CACHEE_STREAM_IN_H
 #define CACHEE_STREAM_IN_H
@@ -31,8 +30,8 @@
 
 struct attachment;
 
-/* One source's stream into one segment, as it is before and after a call. All of it is private memory of the
- * caller. */
+/* The state of one source's stream into one segment, before and after a call. All of it is private memory
+ * of the caller. */
 struct stream_in {
     struct attachment *a;
     struct source_slot *slot;
@@ -40,15 +39,16 @@ struct stream_in {
     uint32_t head_bytes;
     uint32_t seal_bytes;  /* after each frame: 0 or FRAME_SEAL_BYTES */
     uint16_t source;      /* the slot's number */
-    uint64_t incarnation; /* which the head names too */
+    uint64_t incarnation; /* of the source; the head contains it too */
     uint64_t cursor;      /* moves with each frame that is taken */
-    uint32_t frames;      /* that were taken: begins at 0 */
-    uint32_t payloads;    /* of them with records */
-    /* the ring is; it stopped in the middle of a frame, and the segment has to be retired */
+    uint32_t frames;      /* frames taken by this call: begins at 0 */
+    uint32_t payloads;    /* frames taken that had records */
+    /* the ring is corrupt: the call stopped in the middle of a frame, and the segment must be retired */
     bool corrupt;
 };
 
-/* Takes frames from the beginning of `bytes` on, up to frames_max. Returns how many bytes they had. */
+/* Apply frames from the beginning of `bytes` on, at most frames_max. Returns how many bytes were
+ * consumed. */
 size_t stream_in_take(struct stream_in *s, const unsigned char *bytes, size_t n, uint32_t frames_max);
 
 #endif

@@ -1,11 +1,10 @@
 /* stream_out.c - see stream_out.h. */
 #include "stream_out.h"
 
-/* Where the payload is packed: in front of it is room for the longest of all that precedes it. */
+/* Where the payload is packed: before it there is room for the longest possible header. */
 enum { PAYLOAD_AT = FRAME_OVERHEAD_BYTES_MAX };
 
-/* All that precedes the payload is written once the payload's length is known, so that it ends where the
- * payload begins. */
+/* The header is written when the payload's length is known, so that it ends where the payload begins. */
 static void stream_out_put_header(struct stream_frame *frame, const struct stream_head *head, uint64_t first,
                                   uint32_t payload_bytes)
 {
@@ -21,7 +20,7 @@ static void stream_out_put_header(struct stream_frame *frame, const struct strea
     memcpy(at + head->bytes, fields, fields_bytes);
 }
 
-bool stream_out(const struct attachment *a, const struct stream_head *head, uint64_t after, uint64_t cursor,
+bool stream_out(struct attachment *a, const struct stream_head *head, uint64_t after, uint64_t cursor,
                 uint64_t end, struct stream_frame *frame)
 {
     uint32_t packed = 0;

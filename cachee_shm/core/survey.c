@@ -2,21 +2,25 @@
 #include "survey.h"
 
 #include "index.h"
+#include "journal.h"
 
 enum {
     NOTES_PER_TURN = 64,
-    PAGES_PER_TURN = 4, /* a few microseconds; large ones have four times as many entries */
+    PAGES_PER_TURN = 4, /* a few microseconds; large pages have four times as many entries */
     LARGE_PAGES_PER_TURN = 2,
 };
 
-/* The page may be taken and filled anew meanwhile: then the entry is not confirmed, or the word is no longer
- * its. */
+/* The page may be taken and refilled meanwhile: then the entry is not confirmed, or the word names another
+ * entry. */
 static void survey_remove_invalid(struct attachment *a, const struct entry_ref *e)
 {
     a64 *at;
     uint64_t word;
-    if (entry_confirm(e) && index_names(a, e, &at, &word) && index_kill(at, word))
-        pages_note_dead(a, e);
+    if (!entry_confirm(e) || !index_names(a, e, &at, &word) || !index_kill(at, word))
+        return;
+    pages_note_dead(a, e);
+    journal_key(a, e->hash, JOURNAL_EVICTED, WHY_INVALID, 0);
+    count(a, STAT_DROPPED_TAG, 1);
 }
 
 static void survey_look_through(struct attachment *a, uint32_t page, uint64_t word)
@@ -29,7 +33,7 @@ static void survey_look_through(struct attachment *a, uint32_t page, uint64_t wo
             survey_remove_invalid(a, &e);
 }
 
-/* False: nothing can have become invalid here since it was last looked through. */
+/* False: no entry of the page can have become invalid since it was last looked through. */
 static bool survey_look_again(struct attachment *a, uint32_t page, uint64_t moved)
 {
     struct page_note *note = &a->page_notes[page];

@@ -31,7 +31,7 @@ static uint64_t write_end_in(const struct write *w, uint64_t now_ms, uint64_t ms
     return w->last_ms && (!end || end > w->last_ms) ? w->last_ms : end;
 }
 
-/* Until when it lives if nobody uses it. 0: for ever. */
+/* When the entry expires if it is not used. 0: never. */
 static uint64_t write_expires_of(const struct write *w, uint64_t now_ms)
 {
     bool slides = w->sliding_ms && (!w->ttl_ms || w->sliding_ms < w->ttl_ms);
@@ -46,7 +46,7 @@ uint64_t write_ends(const struct write *w, uint64_t now_ms)
 
 static uint32_t write_lifetime_words(const struct write *w)
 {
-    return w->sliding_ms ? LIFETIME_WORDS_MAX : w->grace_ms || w->load_ms;
+    return w->sliding_ms ? LIFETIME_WORDS_MAX : w->grace_ms || w->load_ms || w->lags;
 }
 
 /* ---- bytes ---- */
@@ -63,7 +63,8 @@ static a64 *write_put_lifetime(const struct write *w, a64 *at, uint64_t now_ms)
              load_ms = w->load_ms < LIFETIME_LOAD_BITS ? w->load_ms : LIFETIME_LOAD_BITS;
     if (words)
         store_relaxed(&at[0], w->grace_ms | (uint64_t)load_ms << LIFETIME_LOAD_SHIFT |
-                                  (w->sliding_ms ? LIFETIME_SLIDES : 0));
+                                  (w->lags ? LIFETIME_LAGS : 0) |
+                                  (w->sliding_ms ? LIFETIME_SLIDES | LIFETIME_LOOKED_AT : 0));
     if (words > 1) {
         store_relaxed(&at[1], write_end_in(w, now_ms, w->ttl_ms));
         store_relaxed(&at[2], w->sliding_ms);
@@ -110,7 +111,8 @@ bool write_reserve(struct attachment *a, struct write *w, struct place *at, uint
         w->body = a->span_words;
         w->body_bytes = span_count(a, w->value_bytes) * 8;
     }
-    bool has_room = written && evict_make_room(a, write_bytes(w), at);
+    bool has_room = written && (w->in_main ? evict_make_room_in_main(a, write_bytes(w), at)
+                                           : evict_make_room(a, write_bytes(w), at));
     a->span_hash = 0; /* the words of the spans are final: they are copied next */
     return has_room;
 }

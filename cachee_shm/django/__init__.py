@@ -14,9 +14,10 @@ fragments of ``{% cache %}``, and sessions that ``cached_db`` reads from the dat
 a page differently leave each other's copies alone. ``set`` after ``get`` in your own code is a write, unless
 ``OPTIONS`` has ``set_after_miss_fills``; see "A set after a miss" in examples/django before you turn it on.
 
-**Of each host by itself:** counts (``incr``, ``decr``), ``add`` as a lock, and all that has no other store:
-values never travel. So ``SESSION_ENGINE = "django.contrib.sessions.backends.cache"`` is an error of
-``manage.py check`` where the configuration has a ``[bridge]``; use ``cached_db``.
+**Of each host by itself:** counts (``incr``, ``decr``), throttles of Django REST framework, ``add`` as a
+lock, and all that has no other store: values never travel. So
+``SESSION_ENGINE = "django.contrib.sessions.backends.cache"`` is an error of ``manage.py check`` where the
+configuration has a ``[bridge]``; use ``cached_db``.
 
 **Transactions.** Every database of the project is watched: ``cachee_shm.transactions`` says what follows
 within ``transaction.atomic``, ATOMIC_REQUESTS, durable blocks, savepoints and without autocommit. Call

@@ -141,6 +141,8 @@ class CacheeCache(BaseCache):  # type: ignore[misc]  # django has no types
         full, ttl = self._key(key, version), self._ttl(timeout)
         if type(key) is str and key.startswith(fills.SPACES):
             self._set_of_django(key, full, value, ttl, sys._getframe(1))
+        elif type(value) is list and fills.is_throttle(sys._getframe(1)):
+            self._store(self.shm.set, full, value, ttl, (), True)
         else:
             self._set_of_anybody(full, value, ttl)
 

@@ -27,7 +27,7 @@ from typing import NamedTuple
 from cachee_shm import transactions
 from cachee_shm.cache import Cache
 
-__all__ = ["NEVER", "SPACES", "Miss", "missed", "since"]
+__all__ = ["NEVER", "SPACES", "Miss", "is_throttle", "missed", "since"]
 
 PAGES, HEADERS = "views.decorators.cache.cache_", "views.decorators.cache.cache_header."
 FRAGMENTS, SESSIONS = "template.cache.", "django.contrib.sessions.cached_db"
@@ -44,6 +44,8 @@ ONE_CALL = {
     ("django.contrib.sessions.backends.cached_db", "aload"),
 }
 PAGE_MODULE = "django.middleware.cache"
+THROTTLES = "rest_framework.throttling"
+THROTTLE_FRAMES = 4  # between a throttle's set and the backend: wrappers of the verb
 REQUESTS_OWN = "_cachee_misses"  # an attribute of Django's requests
 
 URL = re.compile(r"\.([0-9a-f]{32})(?:\.|$)")  # an MD5, in the keys of a page and of its headers
@@ -97,6 +99,22 @@ def since(cache: Cache, key: str, caller: FrameType) -> Miss | None:
     else:
         return None
     return miss and _as_of_its_transaction(cache, miss)
+
+
+def is_throttle(caller: FrameType) -> bool:
+    """Whether a throttle of Django REST framework sets the times of a client's requests.
+
+    Such a list is of this host alone. If it were announced, it would drop the lists of the other hosts: where
+    a client's requests alternate between hosts, no list would ever be long enough.
+    """
+    frame: FrameType | None = caller
+    for _ in range(THROTTLE_FRAMES):
+        if frame is None:
+            break
+        if frame.f_globals.get("__name__") == THROTTLES:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _of_django(caller: FrameType) -> FrameType:

@@ -98,7 +98,7 @@ def _statement(
 
 
 def _making_cursors(connection: Any, method: Callable[..., Any]) -> Callable[..., Any]:
-    """Django's wrappers of statements do not see a stored procedure. What it does, nobody knows."""
+    """Django's wrappers of statements do not see a stored procedure, which may write."""
 
     @wraps(method)
     def makes(cursor: Any) -> Any:

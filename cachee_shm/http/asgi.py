@@ -4,8 +4,8 @@
     app.add_middleware(CacheeMiddleware, cache=cachee_shm.attach("shop"), hosts=["shop.example"])
 
 The application runs in the task in which the server called the middleware. The load that others of the host
-wait for is a task of its own, which ends as soon as it is known that the response will not be stored: whoever
-waits is never held up by a stream.
+wait for is a task of its own. It ends as soon as it is known that the response will not be stored, so that a
+stream never holds up the requests that wait.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from cachee_shm.http.pages import (
     Visit,
     policy_of,
 )
-from cachee_shm.http.rules import ERRORS, Request, host_of, is_unsafe
+from cachee_shm.http.rules import CONDITIONS, ERRORS, Request, host_of, is_unsafe
 from cachee_shm.http.stored import Answer, failed
 from cachee_shm.loads import current_load
 from cachee_shm.waiting import library
@@ -47,8 +47,8 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 LEADS = "leads"
 ROUNDS = 3  # of waiting for a load whose page was invalidated as it was made
+HIDDEN = tuple(name.encode() for name in CONDITIONS)  # from an application whose response may be stored
 START, BODY = "http.response.start", "http.response.body"
-CONDITIONS = (b"if-none-match", b"if-modified-since")
 
 
 class CacheeMiddleware:
@@ -125,7 +125,7 @@ class CacheeMiddleware:
                 try:
                     await self._load(visit, scope, receive, send, flight.land)
                 except asyncio.CancelledError:
-                    flight.land(REFUSED)  # one of those who wait loads it, and the others wait on
+                    flight.land(REFUSED)  # one of the waiting requests loads it, and the others wait on
                     raise
                 finally:
                     flight.land(FAILED)
@@ -152,8 +152,8 @@ class CacheeMiddleware:
             recording.received(message)
             return message
 
-        headers = scope["headers"]
-        scope["headers"] = [pair for pair in headers if pair[0].lower() not in CONDITIONS]
+        headers, hidden = scope["headers"], () if visit.keeps_conditions() else HIDDEN
+        scope["headers"] = [pair for pair in headers if bytes(pair[0]).lower() not in hidden]
         try:
             await self.app(scope, receiving, recording)
             await recording.ended()
@@ -200,7 +200,7 @@ class Flight:
         return str(task.result()) if task.done() else LEADS
 
     def land(self, outcome: str) -> None:
-        """Whoever waits goes on. Only the first word counts."""
+        """End the load with this outcome: the requests that wait go on. Only the first call counts."""
         if not self._outcome.done():
             self._outcome.set_result(outcome)
 
@@ -229,7 +229,7 @@ class Recording:
         self._visit, self._recorder, self._send, self._decided = visit, recorder, send, decided
         self._start: Message | None = None  # while it is held back
         self._passes = False
-        self._answered = False  # by this object; what else the application sends is for nobody
+        self._answered = False  # by this object; what the application sends after that is dropped
         self._has_body = False
 
     def received(self, message: Message) -> None:

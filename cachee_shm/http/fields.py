@@ -125,7 +125,7 @@ DATES = [
 ]
 
 
-def http_date(text: str, now_s: float = 0.0) -> int | None:
+def http_date(text: str, now_s: float) -> int | None:
     """Seconds since 1970; None for what is no date. ``now_s`` tells the century of a year of two digits."""
     match = next((found for found in (form.fullmatch(text) for form in DATES) if found), None)
     if match is None:

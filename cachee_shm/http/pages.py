@@ -21,6 +21,7 @@ from cachee_shm.backing import Backing
 from cachee_shm.errors import CacheeError
 from cachee_shm.http.fields import Fields, normalized
 from cachee_shm.http.rules import (
+    CONDITIONS,
     FRESH,
     PREFERRED_PORTS,
     UNUSABLE,
@@ -164,6 +165,7 @@ class Visit:
         self.page: Page | None = None
         self.age_s = 0.0
         self.state = UNUSABLE
+        self.conditional = False  # the application is asked with the request's own conditions
 
     def look(self) -> bool:
         """Ask the cache. ``state`` says whether ``page`` may be served. True."""
@@ -201,17 +203,31 @@ class Visit:
 
     @property
     def flight_key(self) -> str:
-        """Whoever waits for this load may share its page, if it is stored."""
+        """Requests that wait for this load may share its page, if it is stored."""
         who = "a" if self.request.is_authorized else ""
         return f"http:load:{self.primary}:{self._variant(self.names)}:{who}"
 
     @property
     def waits(self) -> bool:
-        """False where the last response was not to be stored: then nobody waits for the next."""
+        """False if the last response could not be stored: then no request waits for the next one."""
         return not self.pages.tried(lambda: self.cache.get(f"{self.flight_key}!", False), True)
 
+    def keeps_conditions(self) -> bool:
+        """Whether the application gets ``If-None-Match`` and ``If-Modified-Since``.
+
+        Only where the last response was not to be stored: a 304 to one client is none for another.
+        """
+        asked = any(name in self.request.fields for name in CONDITIONS)
+        self.conditional = asked and not self.waits
+        return self.conditional
+
     def note(self, outcome: str) -> None:
-        """Remember for a while that a load was of use to nobody else."""
+        """Remember for a while that the response of a load could not be shared.
+
+        What came of a conditional request does not count: a 304 is never stored, but the whole page may be.
+        """
+        if outcome == PASSED and self.conditional:
+            return
         if outcome == PASSED or not self.waits:
             key = f"{self.flight_key}!"
             self.pages.tried(lambda: self.cache.set(key, outcome == PASSED, ttl=PASS_S, local=True), False)
@@ -257,8 +273,10 @@ class Visit:
             self.names, self.variants = tuple(map(str, shape[0])), list(map(str, shape[1]))
 
     def _variant(self, names: tuple[str, ...]) -> str:
+        """A request with ``Origin`` never gets a page that was made for one without: see rules.py."""
         fields = self.request.fields
-        return _digest(*((name, normalized(name, fields.all(name))) for name in names))
+        parts = [(name, normalized(name, fields.all(name))) for name in names]
+        return _digest("origin" in fields, *parts)
 
     def _page_key(self, variant: str) -> str:
         return f"http:page:{self.primary}:{variant}"

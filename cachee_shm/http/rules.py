@@ -34,6 +34,8 @@ PREFERRED_PORTS = {"http": ":80", "https": ":443"}
 
 PRECONDITIONS = ("range", "if-range", "if-match", "if-unmodified-since")
 """What only the application answers."""
+CONDITIONS = ("if-none-match", "if-modified-since")
+"""What a stored page can answer."""
 REWRITES = (
     *("x-original-url", "x-rewrite-url", "x-original-host", "x-forwarded-prefix", "x-forwarded-path"),
     *("x-http-method-override", "x-http-method", "x-method-override"),
@@ -209,13 +211,26 @@ def lifetime_of(request: Request, status: int, fields: Fields, now_s: float) -> 
     for_authorized = any(name in control for name in ("public", "s-maxage", "must-revalidate"))
     if request.is_authorized and not for_authorized:
         return None
+    if "origin" in request.fields and not _is_for_any_origin(fields, vary):
+        return None
     age_s, fresh_s = _age(fields, now_s), _freshness(control, fields, now_s)
-    if age_s is None or fresh_s is None or fresh_s <= age_s:
+    if age_s is None or fresh_s is None:
         return None
     strict = any(name in control for name in ("must-revalidate", "proxy-revalidate", "s-maxage"))
     revalidate_s = 0 if strict else control.seconds("stale-while-revalidate") or 0
     error_s = 0 if strict else control.seconds("stale-if-error") or 0
+    if fresh_s + revalidate_s <= age_s:  # no request would be answered with it
+        return None
     return Lifetime(age_s, fresh_s, revalidate_s, error_s, for_authorized, vary)
+
+
+def _is_for_any_origin(fields: Fields, vary: tuple[str, ...]) -> bool:
+    """Whether a response to a request with ``Origin`` says for which other origins it is, too.
+
+    Litestar and older versions of Starlette name the origins that may read a page, and say so by ``Vary``,
+    only in the answers to these. Any other answer would keep the page from them if it were served to them.
+    """
+    return "origin" in vary or fields.all("access-control-allow-origin") == ["*"]
 
 
 def _vary(fields: Fields) -> tuple[str, ...] | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+import time
 from typing import NamedTuple
 
 import msgpack
@@ -69,7 +70,7 @@ class Page(NamedTuple):
 
     @classmethod
     def read(cls, data: object) -> Page | None:
-        """None for bytes that are no page: whoever may write the segment may have put them there."""
+        """None for bytes that are no page: any process that may write the segment may have put them there."""
         try:
             if not isinstance(data, bytes):
                 return None
@@ -107,8 +108,9 @@ def is_unchanged(page: Page, request: Request) -> bool:
         etag = page.fields.joined("etag") or ""
         tags = entity_tags(asked) or set()
         return "*" in tags or etag.removeprefix("W/") in tags
-    since = http_date(request.fields.joined("if-modified-since") or "")
-    modified = http_date(page.fields.joined("last-modified") or "")
+    now_s = time.time()
+    since = http_date(request.fields.joined("if-modified-since") or "", now_s)
+    modified = http_date(page.fields.joined("last-modified") or "", now_s)
     return since is not None and modified is not None and modified <= since
 
 

@@ -3,8 +3,8 @@
     from cachee_shm.http.wsgi import CacheeMiddleware
     app.wsgi_app = CacheeMiddleware(app.wsgi_app, cachee_shm.attach("shop"), hosts=["shop.example"])
 
-A load that others of the host wait for ends as soon as it is known that the response will not be stored:
-whoever waits is never held up by a stream.
+A load that others of the host wait for ends as soon as it is known that the response will not be stored, so
+that a stream never holds up the requests that wait.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ StartResponse = Callable[..., Callable[[bytes], object]]
 Application = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 ROUNDS = 3  # of waiting for a load whose page was invalidated as it was made
-CONDITIONS = ("HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE")
+HIDDEN = ("HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE")  # from an application whose response may be stored
 
 
 class CacheeMiddleware:
@@ -172,7 +172,8 @@ class Run:
 
     def _run(self) -> str:
         recorder = Recorder(self._visit, self._environ[TAGS])
-        asked = {name: value for name, value in self._environ.items() if name not in CONDITIONS}
+        hidden = () if self._visit.keeps_conditions() else HIDDEN
+        asked = {name: value for name, value in self._environ.items() if name not in hidden}
         self._body = self._app(asked, self._start_response)
         if self._started is None and not self._passes:  # a generator calls it for its first chunk
             self._rest = iter(self._body)

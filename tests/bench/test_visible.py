@@ -77,6 +77,17 @@ def test_runs_add_up():
     assert (both.largest_ms, len(both.late), both.has_priority) == (20.0, 1, False)
 
 
+def test_what_the_bridges_checkers_have_seen_is_summed_over_hosts_and_peers(monkeypatch):
+    import bench_visible as bench
+
+    seen = {"0.001": 1, "0.01": 8, "0.1": 9, "1": 10, "60": 10}
+    peers = {name: {"canaries": 10, "visible": seen} for name in "bc"}
+    monkeypatch.setattr(bench, "asked", lambda host: {"peers": peers})
+    found = bench.canaries(["a", "b"])
+    assert (found.written, found.within) == (40, {"1": 4, "10": 32, "100": 36, "1000": 40})
+    assert (found.late(10), found.late(1000)) == (200_000, 0)
+
+
 @pytest.mark.parametrize(("writes", "verdict"), [(999_999, "not measured"), (1_000_000, "met")])
 def test_one_in_a_million_is_not_told_by_fewer(writes, verdict):
     import bench_visible as bench

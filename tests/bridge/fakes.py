@@ -1,4 +1,4 @@
-"""Stand-ins, where the real thing cannot be made to do what a test needs."""
+"""Stand-ins for cases in which the real object cannot be made to do what a test needs."""
 
 from __future__ import annotations
 

@@ -51,6 +51,8 @@ class Host:
         self.process: subprocess.Popen[bytes] | None = None
         if "drain" not in bridge:
             bridge = f'drain = "0s"\n{bridge}'  # tests stop bridges under their workers
+        if "check_every" not in bridge:
+            bridge = f'check_every = "0s"\n{bridge}'  # tests count records
         addresses = ", ".join(f'"127.0.0.1:{peer}"' for peer in peers)
         self.config.write_text(
             f'[host]\nname = "{name}"\n[defaults]\nmemory = "{memory}"\nisolation_ttl = "1h"\n'
@@ -93,7 +95,7 @@ class Host:
             return self.config
         lines = self.config.read_text().splitlines(keepends=True)
         path = self.folder / "before.toml"
-        path.write_text("".join(line for line in lines if not line.startswith("drain")))
+        path.write_text("".join(line for line in lines if not line.startswith(("drain", "check_every"))))
         return path
 
     def signal(self, number: signal.Signals) -> None:

@@ -8,7 +8,21 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from cachee_bridge.ports.effects import Close, Connect, Discover, GoOn, Log, Pause, Resume, Send, ServeUntil
+from cachee_bridge.ports.effects import (
+    Answered,
+    Brought,
+    Close,
+    Connect,
+    Discover,
+    GoOn,
+    Log,
+    Pause,
+    Resume,
+    Send,
+    SendEach,
+    ServeUntil,
+    TickSoon,
+)
 from cachee_bridge.protocol.mesh import Mesh, Settings
 from cachee_bridge.wire.identity import Identity
 from tests.stand_in.ring import Shape
@@ -102,9 +116,11 @@ class FakeStore(Segment):
     def words(self, words: int) -> None:
         self.shape = replace(self.shape, words=words)
 
-    def fence_map(self, source: int, buckets: bytes, version: int, at: int, steps: int) -> tuple[int, int]:
+    def fence_map(
+        self, source: int, buckets: bytes, version: int, at: int, steps: int, known: bool = False
+    ) -> tuple[int, int]:
         was, begins = self.tail, not at
-        version, at = super().fence_map(source, buckets, version, at, steps)
+        version, at = super().fence_map(source, buckets, version, at, steps, known)
         if begins:
             self.mended.append((source, buckets))
         self._pump(was)
@@ -170,17 +186,22 @@ class FakeStore(Segment):
 class Node:
     """One host: a mesh, its stores, and what it has been told to do."""
 
-    def __init__(self, cable: Cable, name: str, stores: dict[str, FakeStore], **settings: Any) -> None:
+    def __init__(
+        self, cable: Cable, name: str, stores: dict[str, FakeStore], boot: int = 0, **settings: Any
+    ) -> None:
         self.name, self.cable, self.stores = name, cable, stores
         self.said: list[Log] = []
+        self.answered: list[Answered] = []
+        self.brought: list[Brought] = []
         self.serve_until: dict[str, float] = {}
         self.closed: list[str] = []
         self.dialled: list[str] = []
         self.paused: set[int] = set()
-        self.asked = 0
+        self.asked = self.soon = 0
+        """How often it has asked the DNS; and for a tick at the next heartbeat."""
         defaults = {"address": f"{name}:1", "backoff_first_s": 0.1, "backoff_max_s": 0.4}
         cable.lives += 1
-        self.mesh = Mesh(name, stores, Settings(**{**defaults, **settings}), random.Random(cable.lives))
+        self.mesh = Mesh(name, stores, Settings(**{**defaults, **settings}), random.Random(cable.lives), boot)
         self.mesh.start(cable.now)
 
     @property
@@ -229,14 +250,15 @@ class Cable:
         peers: tuple[str, ...] = (),
         stores: dict[str, FakeStore] | None = None,
         discovers: bool = False,
+        boot: int = 0,
         **settings: Any,
     ) -> Node:
         """A host that listens at "NAME:1" and is configured with `peers` (names), or `discovers` them."""
-        node = Node(self, name, stores if stores is not None else {"shop": FakeStore()}, **settings)
+        node = Node(self, name, stores if stores is not None else {"shop": FakeStore()}, boot, **settings)
         self.nodes[name] = node
         if discovers:
             node.mesh.discover("dns:mesh:1", self.now)
-        node.mesh.add_peers([f"{peer}:1" for peer in peers], self.now)
+        node.mesh.set_peers([f"{peer}:1" for peer in peers], self.now)
         return node
 
     def run(self, seconds: float) -> None:
@@ -284,6 +306,9 @@ class Cable:
     def _one(self, node: Node, effect: object) -> None:
         if isinstance(effect, Send):
             self._carry(node, effect)
+        elif isinstance(effect, SendEach):
+            for link, data in zip(*effect, strict=True):
+                self._carry(node, Send(link, data))
         elif isinstance(effect, Discover):
             self._answer(node)
         elif isinstance(effect, Connect):
@@ -294,6 +319,8 @@ class Cable:
             other, back = self.ends.pop(effect.link, (None, 0))
             if other is not None and self.ends.pop(back, None):
                 other.mesh.link_closed(back, "closed", self.now)
+        elif isinstance(effect, TickSoon):
+            node.soon += 1
         elif isinstance(effect, GoOn):
             node.mesh.go_on(self.now)
         elif isinstance(effect, ServeUntil):
@@ -304,6 +331,10 @@ class Cable:
             node.paused.remove(effect.link)
         elif isinstance(effect, Log):
             node.said.append(effect)
+        elif isinstance(effect, Answered):
+            node.answered.append(effect)
+        elif isinstance(effect, Brought):
+            node.brought.append(effect)
 
     def _answer(self, node: Node) -> None:
         node.asked += 1

@@ -1,7 +1,7 @@
 """One end of a link by hand: what a peer says, message by message, and what it is answered."""
 
 from cachee_bridge.links.stamps import microseconds
-from cachee_bridge.ports.effects import Send
+from cachee_bridge.ports.effects import Send, SendEach
 from cachee_bridge.streams.buckets import read_piece
 from cachee_bridge.wire.frames import FRAME_BYTES_MAX, Decoder, encode
 from cachee_bridge.wire.messages import (
@@ -45,6 +45,8 @@ class Peer:
         for effect in self.node.mesh.effects():
             if isinstance(effect, Send):
                 heard += self.decoder.feed(effect.data)
+            elif isinstance(effect, SendEach):
+                heard += self.decoder.feed(b"".join(effect.data))
             else:
                 self.cable._one(self.node, effect)
         self.node.mesh.writable((1,), self.cable.now)

@@ -13,7 +13,7 @@ def book() -> AddressBook:
 
 
 def test_the_address_of_a_name_is_known_once_it_answered(book):
-    book.configure("10.0.0.2:1", 0.0)
+    book.configure(["10.0.0.2:1"], 0.0)
     assert book.table.of("web-2") == ""
     book.answered("10.0.0.2:1", "web-2")
     assert book.table.of("web-2") == "10.0.0.2:1"

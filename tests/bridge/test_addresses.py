@@ -12,13 +12,13 @@ def book() -> AddressBook:
 
 
 def test_a_configured_address_is_dialled_at_once_and_only_once_at_a_time(book):
-    book.configure("web-2:1", 10.0)
+    book.configure(["web-2:1"], 10.0)
     assert due(book, 10.0) == ["web-2:1"]
     assert due(book, 99.0) == []
 
 
 def test_waits_grow_to_a_bound_and_are_spread_from_nothing(book):
-    book.configure("web-2:1", 0.0)
+    book.configure(["web-2:1"], 0.0)
     book.answered("web-2:1", "web-2")
     waits: dict[int, list[float]] = {failure: [] for failure in range(12)}
     for failures in list(waits) * 30:
@@ -34,7 +34,7 @@ def test_waits_grow_to_a_bound_and_are_spread_from_nothing(book):
 
 
 def test_an_address_whose_host_is_up_is_not_dialled(book):
-    book.configure("web-2:1", 0.0)
+    book.configure(["web-2:1"], 0.0)
     book.answered("web-2:1", "web-2")
     assert due(book, 0.0, up=everybody) == []
     assert book.next_due(everybody) == float("inf")
@@ -45,7 +45,7 @@ class TestAnOwnAddress:
 
     @pytest.fixture(autouse=True)
     def dialled(self, book):
-        book.configure("web-1:1", 0.0)
+        book.configure(["web-1:1"], 0.0)
         assert book.awaited.unanswered(nobody) == ["web-1:1"]
         due(book, 0.0)
 
@@ -148,14 +148,14 @@ def test_but_not_while_its_host_is_missed(book):
 
 
 def test_a_configured_address_is_never_dropped(book):
-    book.configure("web-2:1", 0.0)
+    book.configure(["web-2:1"], 0.0)
     fail_often(book, "web-2:1")
     book.answered("web-2:1", "web-2")
     book.left("web-2")
     assert [known.address for known in book.table] == ["web-2:1"]
 
 
-def test_who_has_left_is_dropped_and_may_be_learned_again(book):
+def test_the_address_of_a_host_that_left_is_dropped_and_may_be_learned_again(book):
     book.learn("web-3", "web-3:1", 0.0)
     book.left("web-3")
     assert list(book.table) == []
@@ -164,7 +164,7 @@ def test_who_has_left_is_dropped_and_may_be_learned_again(book):
 
 
 def test_a_lost_host_is_dialled_soon_at_its_other_addresses(book):
-    book.configure("web-2:1", 0.0)
+    book.configure(["web-2:1"], 0.0)
     book.answered("web-2:1", "web-2")
     assert due(book, 50.0, up=everybody) == []
     book.lost("web-2", 50.0)
@@ -172,7 +172,7 @@ def test_a_lost_host_is_dialled_soon_at_its_other_addresses(book):
 
 
 def test_a_link_that_works_makes_the_next_failure_the_first_again(book):
-    book.configure("web-2:1", 0.0)
+    book.configure(["web-2:1"], 0.0)
     book.answered("web-2:1", "web-2")
     assert [book.failed("web-2:1", 0.0) for _ in range(3)] == [1, 2, 3]
     book.works("web-2")
@@ -220,9 +220,32 @@ def test_one_that_is_being_dialled_when_it_is_named_no_more_is_dropped_after_tha
     assert [known.address for known in book.table] == ["web-3:1"]
 
 
+def test_an_address_that_the_configuration_names_no_more_is_dropped_if_no_host_ever_answered_there(book):
+    book.configure(["web-2:1", "web-3:1", "web-4:1"], 0.0)
+    book.answered("web-2:1", "web-2")
+    named(book, "web-4:1")
+    assert book.configure(["web-5:1"], 1.0) == ["web-2:1", "web-3:1", "web-4:1"]
+    assert book.awaited.unanswered(nobody) == ["web-4:1", "web-5:1"]  # discovery names the former
+    assert "web-3:1" not in book.table
+    assert not book.table.get("web-2:1").expected  # its host is a peer, and dialled, until it leaves
+    assert book.table.of("web-2") == "web-2:1"
+    assert book.configure(["web-5:1"], 2.0) == []
+
+
+def test_an_address_that_was_given_up_is_awaited_again_when_the_configuration_names_it_again(book):
+    book.configure(["web-2:1"], 0.0)
+    named(book, "web-2:1")
+    book.give_up("web-2:1")
+    book.configure(["web-2:1"], 1.0)
+    assert book.awaited.unanswered(nobody) == []
+    book.configure([], 2.0)
+    book.configure(["web-2:1"], 3.0)
+    assert book.awaited.unanswered(nobody) == ["web-2:1"]
+
+
 def test_what_is_said_on_a_link_costs_the_addresses_of_that_host_and_a_tick_none(book, monkeypatch):
+    book.configure([f"h{number}:1" for number in range(4000)], 0.0)
     for number in range(4000):
-        book.configure(f"h{number}:1", 0.0)
         book.answered(f"h{number}:1", f"h{number}")
     assert due(book, 0.0, up=everybody) == []
     visits = []
@@ -249,8 +272,8 @@ def test_what_is_said_on_a_link_costs_the_addresses_of_that_host_and_a_tick_none
     assert visits == []
 
 
-def test_who_need_not_be_dialled_any_more_and_then_must_be_is_dialled_soon(book):
-    book.configure("web-2:1", 0.0)
+def test_an_address_that_needs_a_dial_again_is_dialled_soon(book):
+    book.configure(["web-2:1"], 0.0)
     book.answered("web-2:1", "web-2")
     assert due(book, 0.0, up=everybody) == []
     book.reach_changed()

@@ -14,7 +14,7 @@ def test_a_host_that_finds_its_own_name_at_another_says_so(cable):
     a, _ = two(cable)
     twin = Node(cable, "a", {"shop": FakeStore()}, address="")
     cable.nodes["twin"] = twin
-    twin.mesh.add_peers(["a:1"], cable.now)
+    twin.mesh.set_peers(["a:1"], cable.now)
     cable.run(0.5)
     assert "another host is named 'a' too" in twin.texts()
     assert a.state_of("b") == "up"

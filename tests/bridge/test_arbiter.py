@@ -21,7 +21,7 @@ def test_a_host_under_a_name_that_is_taken_is_refused_aloud(cable):
     a, b = two(cable)
     impostor = Node(cable, "b", {"shop": FakeStore()}, address="")
     cable.nodes["b-again"] = impostor
-    impostor.mesh.add_peers(["a:1"], cable.now)
+    impostor.mesh.set_peers(["a:1"], cable.now)
     cable.run(3.0)
     assert "two live hosts are named 'b'" in a.texts("error")
     assert "two live hosts" in impostor.texts("warning")

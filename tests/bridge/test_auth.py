@@ -1,4 +1,4 @@
-"""Both sides prove the secret; nothing that was seen once proves anything again."""
+"""Both sides prove that they have the secret. No message that was seen on a link proves it again."""
 
 import pytest
 from hypothesis import given

@@ -12,7 +12,7 @@ def book() -> AddressBook:
 
 
 def test_a_configured_address_isolates_until_a_host_that_was_met_has_answered_there(book):
-    book.configure("web-2:1", 0.0)
+    book.configure(["web-2:1"], 0.0)
     assert book.awaited.unanswered(everybody) == ["web-2:1"]
     book.answered("web-2:1", "web-2")
     assert book.awaited.unanswered(nobody) == ["web-2:1"]
@@ -20,8 +20,9 @@ def test_a_configured_address_isolates_until_a_host_that_was_met_has_answered_th
 
 
 def test_two_addresses_of_one_host_are_both_answered_by_it(book):
-    for address in ("web-2:1", "10.0.0.2:1"):
-        book.configure(address, 0.0)
+    addresses = ("web-2:1", "10.0.0.2:1")
+    book.configure(addresses, 0.0)
+    for address in addresses:
         book.answered(address, "web-2")
     assert book.awaited.unanswered(everybody) == []
 
@@ -34,7 +35,7 @@ def test_an_address_that_a_peer_tells_of_is_waited_for_for_two_dials_and_only_ea
     assert book.awaited.unmet(nobody, 5.0) == ["web-3:1"]
     book.failed("web-3:1", 3.0)
     assert book.awaited.unmet(nobody, 5.0) == []
-    book.configure("web-4:1", 9.0)
+    book.configure(["web-4:1"], 9.0)
     assert book.awaited.unmet(nobody, 5.0) == ["web-4:1"]
 
 
@@ -55,7 +56,7 @@ def test_where_nothing_is_expected_nobody_is(book):
 
 
 def test_a_given_up_address_isolates_nobody_until_somebody_has_answered_there(book):
-    book.configure("web-2:1", 0.0)
+    book.configure(["web-2:1"], 0.0)
     book.give_up("web-2:1")
     assert book.awaited.unanswered(everybody) == []
     assert due(book, 0.0) == ["web-2:1"]
@@ -64,7 +65,7 @@ def test_a_given_up_address_isolates_nobody_until_somebody_has_answered_there(bo
 
 
 def test_a_configured_address_is_expected_whatever_discovery_names(book):
-    book.configure("web-2:1", 0.0)
+    book.configure(["web-2:1"], 0.0)
     named(book, "web-2:1", "web-3:1")
     named(book, "web-3:1"), named(book, "web-3:1")
     assert "web-2:1" in book.awaited.unanswered(everybody)

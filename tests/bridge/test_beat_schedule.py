@@ -1,4 +1,4 @@
-"""When a link is beaten on."""
+"""When a beat is sent on a link."""
 
 import pytest
 
@@ -23,7 +23,7 @@ class Clock:
         self.beats += 1
         due = self.beat_schedule.due(now, confirmed)
         if due:
-            self.beat_schedule.beaten(now, CALM * HEARTBEAT, HEARTBEAT)
+            self.beat_schedule.beaten(now, now + (CALM - 0.5) * HEARTBEAT)
         return due
 
     def heartbeats(self, number: int, confirmed: bool = True) -> list[bool]:
@@ -44,12 +44,12 @@ def test_while_the_peer_has_not_confirmed_what_it_was_sent_each_heartbeat_has_a_
     assert clock.heartbeats(5, confirmed=False) == [False, True, True, True, True]
 
 
-def test_what_has_come_is_told_once_when_no_more_of_it_comes(clock):
+def test_what_was_received_is_acknowledged_once_when_no_more_comes(clock):
     clock.beat_schedule.came()
     assert clock.heartbeats(4) == [False, True, False, False]
 
 
-def test_while_frames_come_and_go_they_speak_for_themselves(clock):
+def test_frames_in_both_directions_take_the_place_of_most_beats(clock):
     due = []
     for _ in range(9):
         clock.beat_schedule.sent()
@@ -60,19 +60,28 @@ def test_while_frames_come_and_go_they_speak_for_themselves(clock):
 
 def test_a_beat_that_was_asked_for_takes_the_place_of_the_next_calm_one(clock):
     clock.heartbeats(1)
-    clock.beat_schedule.beaten(HEARTBEAT, CALM * HEARTBEAT, HEARTBEAT)
+    clock.beat_schedule.beaten(HEARTBEAT, (CALM + 0.5) * HEARTBEAT)
     assert clock.heartbeats(4) == [False, False, True, False]
 
 
-def test_the_end_that_was_dialled_answers_at_the_next_heartbeat(clock):
-    clock.beat_schedule.answer(0.001, HEARTBEAT)
+def test_the_end_that_was_dialled_answers_at_once(clock):
+    assert clock.beat_schedule.answers(0.06, HEARTBEAT)
+
+
+def test_what_comes_soon_after_a_beat_of_this_end_is_answered_at_the_next_heartbeat(clock):
+    assert not clock.beat_schedule.answers(0.001, HEARTBEAT)
+    assert not clock.beat_schedule.answers(0.04, HEARTBEAT)
     assert clock.heartbeats(2) == [True, False]
 
 
-def test_an_answer_is_not_put_off_by_the_next_beat(clock):
-    clock.beat_schedule.answer(0.0, HEARTBEAT)
-    clock.beat_schedule.answer(0.09, HEARTBEAT)
-    assert clock.heartbeats(1) == [True]
+def test_a_link_is_quiet_when_all_that_was_sent_and_has_come_is_confirmed(clock):
+    schedule = clock.beat_schedule
+    assert schedule.is_quiet(confirmed=True) and not schedule.is_quiet(confirmed=False)
+    for stirs in (schedule.sent, schedule.came):
+        stirs()
+        assert not schedule.is_quiet(confirmed=True)
+        clock.heartbeats(4)
+        assert schedule.is_quiet(confirmed=True)
 
 
 @pytest.mark.parametrize(

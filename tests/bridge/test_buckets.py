@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 import cachee_shm
 from cachee_bridge.streams import buckets
 from cachee_bridge.streams.buckets import (
+    BUCKETS,
+    BUCKETS_KNOWN,
     EVICT_WORDS,
     HEADER,
     MAP_BYTES_MAX,
@@ -23,7 +25,7 @@ from cachee_bridge.streams.buckets import (
     read_piece,
 )
 from cachee_bridge.wire.frames import PAYLOAD_BYTES_MAX
-from cachee_bridge.wire.messages import PAYLOAD_ALL
+from cachee_bridge.wire.messages import PAYLOADS_ALL
 from tests.bridge.meshes import FakeStore, key
 
 RANGE = (21, 90)
@@ -58,8 +60,20 @@ def test_a_map_comes_out_as_it_went_in_however_it_is_cut(map_, piece_bytes):
 
 def test_a_payload_of_records_is_no_piece():
     assert not is_piece(b"")
-    assert not is_piece(PAYLOAD_ALL)
+    assert not any(map(is_piece, PAYLOADS_ALL))
     assert not is_piece(key(6))
+
+
+def test_a_piece_says_whether_writes_of_unknown_outcome_may_be_among_what_it_stands_for():
+    store = FakeStore()
+    store.unknown_ttl_ms = 1000
+    assert read_piece(store, 0, 1)[0] == BUCKETS  # of a new segment: its predecessor's may be lost with it
+    store._freeze(1000)
+    assert read_piece(store, 0, 1)[0] == BUCKETS_KNOWN
+    store.delete_unknown(1)
+    assert read_piece(store, 0, 1)[0] == BUCKETS
+    store._freeze(2000)
+    assert read_piece(store, 0, 1)[0] == BUCKETS_KNOWN
 
 
 def test_no_piece_is_too_large_for_a_frame_even_if_nothing_can_be_deflated():
@@ -154,18 +168,39 @@ class TestArriving:
         with pytest.raises(ValueError, match="more than"):
             arriving.take(*RANGE, piece(2, 2, b"x"))
 
+    def test_a_map_is_known_if_each_of_its_pieces_is(self):
+        for kinds in ((9, 9), (9, 6), (6, 9), (6, 6)):
+            arriving = Arriving()
+            for number, kind in enumerate(kinds, 1):
+                arriving.take(*RANGE, bytes((kind,)) + piece(number, 2, b"x")[1:])
+            assert arriving.known is (kinds == (9, 9))
+
+    def test_what_was_in_doubt_of_the_map_before_says_nothing_of_the_next(self):
+        arriving = Arriving()
+        arriving.take(*RANGE, piece(1, 2, b"a"))
+        arriving.take(*RANGE, bytes((9,)) + piece(1, 1, b"b")[1:])
+        assert arriving.known
+
 
 class TestMending:
+    @pytest.mark.parametrize("known", [True, False])
+    def test_puts_all_keys_in_doubt_unless_no_outcome_is_unknown(self, known):
+        store = FakeStore()
+        store.unknown_ttl_ms = 1000
+        store._freeze(5000)
+        MapApplication(store, 3, 90, store.map, known)
+        assert store.doubted_until(1) == (0 if known else 6000)
+
     def test_fences_come_first_and_evictions_a_part_at_a_time(self):
         store = FakeStore()
         store.words = 2 * EVICT_WORDS + 5
         store.write(key(1))
         store.hold(1, EVICT_WORDS + 1, 2 * EVICT_WORDS + 1)
-        mending = MapApplication(store, 3, 90, store.map)
+        mending = MapApplication(store, 3, 90, store.map, False)
         assert (store.mended, mending.evicted) == ([(3, store.map)], 0)
         assert [mending.go_on() for _ in range(4)] == [False, False, False, True]  # fences again, then words
         assert (mending.evicted, store.entries) == (3, {})
 
     def test_what_is_no_map_is_refused(self):
         with pytest.raises(ValueError):
-            MapApplication(FakeStore(), 3, 90, b"\xff")
+            MapApplication(FakeStore(), 3, 90, b"\xff", False)

@@ -1,4 +1,4 @@
-"""The bucket of bytes that a peer may use."""
+"""The budget: a token bucket of the bytes that a peer may use."""
 
 from hypothesis import given
 from hypothesis import strategies as st

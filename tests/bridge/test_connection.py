@@ -33,7 +33,7 @@ def test_a_slow_reader_leaves_the_send_unfinished_until_it_reads() -> None:
     run(test)
 
 
-def test_who_is_paused_is_not_read_until_it_is_resumed() -> None:
+def test_a_paused_connection_is_not_read_until_it_is_resumed() -> None:
     async def test(left: Side, right: Side) -> None:
         await linked(left, right)
         right.network.pause(1)

@@ -1,4 +1,4 @@
-"""What is said when dialling an address comes to nothing."""
+"""What is logged when an address cannot be dialled."""
 
 import pytest
 

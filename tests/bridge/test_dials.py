@@ -1,4 +1,4 @@
-"""When each address is dialled: what a tick looks at is what is due, however many addresses there are."""
+"""When each address is dialled. A tick looks only at the addresses that are due, however many there are."""
 
 from __future__ import annotations
 
@@ -57,8 +57,7 @@ def visits(monkeypatch):
 
 
 def full(book):
-    for number in range(ADDRESSES_MAX):
-        book.configure(f"h{number}:1", 0.0)
+    book.configure([f"h{number}:1" for number in range(ADDRESSES_MAX)], 0.0)
     for address in book.due(0.0, nobody, nobody):
         book.table._addresses[address].failures = 8  # so that they are spread over seconds
         book.failed(address, 0.0)
@@ -119,8 +118,8 @@ def test_a_told_address_that_answers_makes_room_for_another(book):
 
 
 def test_one_whose_host_needs_no_dial_rests_until_it_is_woken_by_its_name(book):
+    book.configure([f"h{number}:1" for number in range(3)], 0.0)
     for number in range(3):
-        book.configure(f"h{number}:1", 0.0)
         book.answered(f"h{number}:1", f"n{number}")
     assert book.due(1.0, lambda name: True, nobody) == []
     assert book.next_due(nobody) == float("inf")

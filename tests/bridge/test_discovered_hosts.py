@@ -129,12 +129,12 @@ def test_a_host_whose_dns_does_not_answer_is_isolated_until_it_does(tmp_path: Pa
 def test_a_dns_that_stops_answering_changes_nothing(mesh: Mesh, behaviour: str) -> None:
     server, (first, second, _) = mesh
     server.behaviour = behaviour
-    until(lambda: "who is known stays" in first.log)
+    until(lambda: "known hosts stay" in first.log)
     assert len(members(whole(first))) == 2
     tell(first, second)
 
 
-def test_a_host_that_dies_for_good_is_got_over_without_a_person_and_without_emptying_a_cache(
+def test_a_host_that_dies_for_good_is_forgotten_without_a_person_and_without_emptying_a_cache(
     mesh: Mesh,
 ) -> None:
     server, (first, second, dead) = mesh
@@ -145,7 +145,7 @@ def test_a_host_that_dies_for_good_is_got_over_without_a_person_and_without_empt
     until(lambda: all(isolated(cache) for cache in caches))
     name(server, [first, second])
     for host, cache in zip((first, second), caches, strict=True):
-        until(lambda host=host: f"{dead.name} is no member any more" in host.log)
+        until(lambda host=host: f"{dead.name} is no longer a member" in host.log)
         for number in range(100):
             assert cache.get_or_load(f"since{number}", lambda: b"x", ttl=3600) == b"x"
     evicted = [cache.stats()["invalidated"] for cache in caches]
@@ -161,7 +161,7 @@ def test_a_host_that_dies_for_good_is_got_over_without_a_person_and_without_empt
     tell(first, second)
 
 
-def test_who_takes_a_dead_hosts_place_empties_no_cache(mesh: Mesh, tmp_path: Path) -> None:
+def test_a_host_that_takes_a_dead_hosts_place_empties_no_cache(mesh: Mesh, tmp_path: Path) -> None:
     server, (first, second, dead) = mesh
     cache = first.attach()
     dead.kill()

@@ -66,19 +66,19 @@ def test_an_answer_ends_a_row_of_failures(discovery):
     assert discovery.failed("no server", 100.0) == 1
 
 
-def test_a_mesh_may_begin_with_nobody(discovery):
+def test_the_first_answer_may_name_no_host(discovery):
     assert answer(discovery, named=0)
     assert discovery.answers == 1
 
 
-def test_nobody_is_no_answer_where_somebody_was_named(discovery):
+def test_an_answer_without_hosts_is_no_answer_after_one_with_hosts(discovery):
     assert answer(discovery, named=3)
     assert not answer(discovery, named=0)
     assert discovery.named == 3
     assert answer(discovery, named=1)
 
 
-def test_only_answers_that_name_somebody_tell_who_is_not_named(discovery):
+def test_only_answers_that_name_some_host_show_which_hosts_are_no_longer_named(discovery):
     for _ in range(5):
         answer(discovery, named=0)
     assert not discovery.settled

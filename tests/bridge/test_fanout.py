@@ -1,4 +1,4 @@
-"""Through whom a host is sent what another one announces."""
+"""By which relays a host gets what another host announces."""
 
 import pytest
 
@@ -54,7 +54,7 @@ def test_the_number_of_links_grows_as_the_root_of_the_number_of_hosts(count, lin
     assert set(receivers.values()) == {sends}
 
 
-def test_a_relay_is_sent_to_before_those_who_wait_for_nobody():
+def test_relays_are_sent_to_before_other_followers():
     views, _ = mesh(12)
     step = step_of(12)
     assert [name for name in sorted(views) if name != "h000" and views["h000"].relays(name)] == [
@@ -88,7 +88,7 @@ def test_two_gateways_of_a_region_share_what_comes_in():
     assert len(gateways & {name for name in views if where[name] == "us"}) == 2
 
 
-def test_who_is_not_known_to_be_reachable_is_asked_itself():
+def test_a_source_that_no_relay_is_known_to_reach_is_asked_itself():
     views, _ = mesh(12)
     assert views["h000"].feeder("gone") == "gone"
 

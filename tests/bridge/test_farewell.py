@@ -32,7 +32,7 @@ def test_a_farewell_is_acknowledged_at_once_and_counts_when_all_is_applied(peer)
     assert beat.cursors == (Cursor("shop", "web-2", 4, 22, "web-1"),)
 
 
-def test_who_writes_after_its_farewell_counts_again(peer):
+def test_a_host_that_writes_after_its_farewell_counts_again(peer):
     peer.say(Leave("leaves", (FinalHead("shop", 4, 20),)))
     assert peer.cursor is None
     peer.frame(21, 21, key(1))

@@ -13,6 +13,8 @@ from cachee_bridge.wire import frames
 from cachee_bridge.wire.fields import HOST_NAME, NAMESPACE
 from cachee_bridge.wire.frames import FRAME_BYTES_MAX, Decoder, decode, encode
 from cachee_bridge.wire.messages import (
+    Answer,
+    Asked,
     Auth,
     Beat,
     Cursor,
@@ -21,10 +23,13 @@ from cachee_bridge.wire.messages import (
     Frame,
     Head,
     Hello,
+    Holding,
+    JournalRow,
     Leave,
     NamespaceState,
     PeerAddress,
     Peers,
+    Question,
     Replay,
     State,
     Sync,
@@ -43,6 +48,10 @@ address = st.builds(lambda host, number: f"{host}:{number}", hosts, port)
 own_address = st.one_of(st.just(""), st.builds(":{}".format, port), address)
 printable = st.text(max_size=200).filter(str.isprintable)
 nonce = st.binary(min_size=32, max_size=32)
+u16 = st.integers(0, 2**16 - 1)
+u32 = st.integers(0, 2**32 - 1)
+word = printable.filter(lambda text: len(text) <= 64)
+value = st.binary(max_size=96)
 
 
 def rows(row):
@@ -82,6 +91,22 @@ messages = st.one_of(
     st.builds(Sync, st.one_of(st.just(""), name), st.integers(0, 3)),
     st.builds(Follow, rows(name)),
     st.builds(Peers, rows(st.builds(PeerAddress, name, address))),
+    st.builds(Question, u64, st.integers(0, 3), namespace, rows(st.builds(Asked, u64, u64, value))),
+    st.builds(
+        Answer,
+        u64,
+        namespace,
+        printable,
+        u64,
+        position,
+        position,
+        rows(st.builds(Holding, u64, st.integers(0, 4), u64, position, u64, u64, value)),
+        rows(
+            st.builds(
+                JournalRow, u64, u64, word, word, name, u64, position, u32, word, word, printable, u64, u16
+            )
+        ),
+    ),
     st.builds(Leave, printable, rows(st.builds(FinalHead, namespace, u64, position))),
 )
 

@@ -1,4 +1,5 @@
-"""A source is fresh as of the sending of a stamp that it echoed with a head that has been applied."""
+"""A source is fresh as of the time when this host sent a stamp, once the source has echoed the stamp with its
+head, and this host has applied everything up to that head."""
 
 from hypothesis import given
 from hypothesis import strategies as st

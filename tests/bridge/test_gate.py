@@ -1,4 +1,4 @@
-"""How many connections are let in."""
+"""How many connections are accepted, in all and from one address."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_many_addresses_that_prove_nothing_are_heard_at_a_rate() -> None:
     assert len(gate._addresses) <= ADDRESSES_MAX
 
 
-def test_who_proves_who_it_is_gives_back_what_it_took() -> None:
+def test_a_peer_that_proves_itself_gives_back_its_turn() -> None:
     gate = Gate(0.0)
     for _ in range(HEARD_BURST):
         assert not gate.hears("10.0.0.9", 0.0)
@@ -73,7 +73,7 @@ def test_addresses_that_are_remembered_are_bounded(monkeypatch: pytest.MonkeyPat
     assert "10.0.0.0" in gate._addresses
 
 
-def test_whoever_has_one_address_of_a_network_of_ipv6_has_all() -> None:
+def test_all_addresses_of_a_network_of_ipv6_count_as_one() -> None:
     assert network_of("2001:db8::1") == network_of("2001:db8::ffff:2")
     assert network_of("2001:db8::1") != network_of("2001:db8:0:1::1")
     assert network_of("fe80::1%eth0") == network_of("fe80::2")

@@ -196,7 +196,7 @@ class TestCertificates:
     def test_a_message_about_a_namespace_that_is_not_allowed_is_refused_whatever_it_is(self, message):
         link = link_of("b", False, identity=self.SHOP)
         link.shake(hello("a"))
-        with pytest.raises(AuthError, match="speaks of namespace 'news', and its certificate allows shop"):
+        with pytest.raises(AuthError, match="names namespace 'news', but its certificate allows shop"):
             link.handshake.check_allowed(message)
 
     @pytest.mark.parametrize("message", [Sync(), Leave("bye", ()), Replay("shop", "b", 1, 1), State(())])

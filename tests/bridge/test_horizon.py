@@ -4,7 +4,7 @@ import pytest
 
 from cachee_bridge.ports.reasons import Reason
 from cachee_bridge.sources.members import Members
-from cachee_bridge.wire.messages import PAYLOAD_ALL
+from cachee_bridge.wire.messages import PAYLOAD_ALL_KNOWN
 from tests.bridge.meshes import FakeStore
 from tests.bridge.test_members import fresh, members_of, met
 
@@ -38,6 +38,14 @@ class TestServing:
         members.refuse("web-2", Reason.HASH_KEY)
         assert members.horizon.extended(100.0, False) is None
         assert members.horizon.stale(100.0) == ["web-2"]
+
+    def test_what_this_host_wrote_is_healed_before_it_counts(self, store):
+        """While it goes on writing, the tail that was seen is healed later, and then counts as of then."""
+        members = members_of(store)
+        store.tail, store.pump_cursor = 5, 4
+        assert members.horizon.extended(100.0, False) is None
+        store.tail, store.pump_cursor = 9, 5
+        assert members.horizon.extended(101.0, False) == 102.0
 
     def test_it_is_never_shortened_and_not_repeated(self, store):
         members = members_of(store)
@@ -75,7 +83,7 @@ class TestPolicies:
     def test_flush_evicts_all_before_isolation_ends_once(self, store):
         store.on_isolation = "flush"
         members = self.cut_off_and_back(store)
-        assert store.applied == [(0, PAYLOAD_ALL)]
+        assert store.applied == [(0, PAYLOAD_ALL_KNOWN)]
         fresh(members, "web-2", 106.0)
         members.horizon.extended(106.0, False)
         assert len(store.applied) == 1
@@ -92,4 +100,4 @@ class TestPolicies:
         members_of(store, now=100.0).horizon.extended(100.0, False)
         assert store.applied == []
         members_of(store, now=200.0).horizon.extended(200.0, False)
-        assert store.applied == [(0, PAYLOAD_ALL)]
+        assert store.applied == [(0, PAYLOAD_ALL_KNOWN)]

@@ -45,7 +45,7 @@ def made_up(number: int) -> PeerAddress:
     return PeerAddress(f"made-up-{number}", f"10.9.9.{number}:1")
 
 
-def test_hosts_that_are_made_up_without_end_do_not_keep_a_host_from_being_ready(cable: Cable) -> None:
+def test_an_endless_number_of_made_up_hosts_does_not_keep_a_host_from_being_ready(cable: Cable) -> None:
     a, liar = two(cable)
     a.mesh._readiness._was_ready = False
     for number in range(200):
@@ -57,7 +57,7 @@ def test_hosts_that_are_made_up_without_end_do_not_keep_a_host_from_being_ready(
     assert number < 150
 
 
-def test_hosts_that_are_made_up_do_not_make_a_newcomer_doubted(cable: Cable) -> None:
+def test_made_up_hosts_do_not_make_a_newcomer_suspect(cable: Cable) -> None:
     a, liar = two(cable)
     tell(cable, a, liar, *map(made_up, range(100)))
     cable.run(5.0)
@@ -69,7 +69,9 @@ def test_hosts_that_are_made_up_do_not_make_a_newcomer_doubted(cable: Cable) -> 
     assert not a.isolated("shop")
 
 
-def test_who_was_told_of_long_before_it_could_be_reached_may_have_had_another_life(cable: Cable) -> None:
+def test_a_host_that_was_named_long_before_it_could_be_reached_may_have_had_a_former_incarnation(
+    cable: Cable,
+) -> None:
     a, liar = two(cable)
     cable.cut.add(frozenset("ac"))
     tell(cable, a, liar, PeerAddress("c", "c:1"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from cachee_bridge.links.link import put_each
 from cachee_bridge.ports.effects import (
     Close,
     Connect,
@@ -14,8 +15,11 @@ from cachee_bridge.ports.effects import (
     Pause,
     Resume,
     Send,
+    SendEach,
     ServeUntil,
 )
+from cachee_bridge.shell.question import Question
+from cachee_bridge.shell.resolver import Answer
 from cachee_bridge.shell.ticks import TICKS_MISTAKEN_MAX
 from cachee_shm.errors import BridgeRunning, SegmentRetired
 from tests.bridge.shells import Side, perform, run, until
@@ -31,6 +35,7 @@ def mistaken(*arguments: object) -> None:
 
 EFFECTS: list[Effect] = [
     Send(99, b"to nobody"),
+    SendEach([99], [b"to nobody"]),
     Connect("127.0.0.1:1"),
     Discover(),
     Close(99, "no reason"),
@@ -43,10 +48,15 @@ EFFECTS: list[Effect] = [
 
 
 @pytest.mark.parametrize("effect", EFFECTS, ids=lambda effect: type(effect).__name__)
-def test_an_effect_that_raises_does_not_cost_the_rest_of_the_batch(effect: Effect) -> None:
+def test_an_effect_that_raises_does_not_cost_the_rest_of_the_batch(
+    effect: Effect, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def test(left: Side, right: Side) -> None:
         shell = left.shell
-        if not isinstance(effect, ServeUntil):
+        if isinstance(effect, Send | SendEach):
+            name = "send" if isinstance(effect, Send) else "send_each"
+            monkeypatch.setattr(shell.network, name, mistaken)
+        elif not isinstance(effect, ServeUntil):
             shell.performer.by_type[type(effect)] = mistaken
         if isinstance(effect, Discover):
             shell.mesh.discover("dns:nobody:1", 0.0)
@@ -57,7 +67,62 @@ def test_an_effect_that_raises_does_not_cost_the_rest_of_the_batch(effect: Effec
     run(test)
 
 
-@pytest.mark.parametrize("kind", [Send, Pause, Resume])
+@pytest.mark.parametrize("effect", [Send, SendEach])
+def test_a_send_that_raises_costs_its_link_which_is_made_anew(
+    effect: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(left: Side, right: Side) -> None:
+        number = left.shell.mesh._links.up["right"].number
+
+        def once(*arguments: object) -> None:
+            monkeypatch.undo()
+            raise Mistaken
+
+        monkeypatch.setattr(left.shell.network, "send" if effect is Send else "send_each", once)
+        perform(left.shell, [Send(number, b"") if effect is Send else SendEach([number], [b""])])
+        assert number not in left.shell.mesh._links.by_number
+        await until(lambda: left.up() == ["right"] and right.up() == ["left"])
+        assert left.shell.mesh._links.up["right"].number != number
+        assert not left.broken
+
+    run(test)
+
+
+def test_of_a_send_to_each_that_a_socket_does_not_take_the_rest_costs_that_link_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def test(left: Side, right: Side) -> None:
+        number = left.shell.mesh._links.up["right"].number
+        monkeypatch.setattr(left.shell.network, "send_each", lambda links, data: [(98, b"x"), (number, b"")])
+        real = left.shell.network.send
+
+        def send(link: int, data: bytes) -> bool:
+            return real(link, data) if link != 98 else mistaken()  # type: ignore[func-returns-value]
+
+        monkeypatch.setattr(left.shell.network, "send", send)
+        perform(left.shell, [SendEach([98, number], [b"x", b""])])
+        assert number in left.shell.mesh._links.by_number
+
+    run(test)
+
+
+def test_of_a_send_to_each_what_waits_for_its_socket_counts_as_under_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def test(left: Side, right: Side) -> None:
+        link = left.shell.mesh._links.up["right"]
+        monkeypatch.setattr(left.shell.network, "send_each", lambda links, data: [(link.number, b"12345")])
+        monkeypatch.setattr(left.shell.network, "send", lambda link, data: False)
+        effect = SendEach([link.number], put_each([link], b"12345678"))
+        perform(left.shell, [effect])
+        assert link._under_way == len(effect.data[0]) >= 8
+        left.shell.writable(link.number)
+        assert link._under_way == 0
+
+    run(test)
+
+
+@pytest.mark.parametrize("kind", [Pause, Resume])
 def test_an_effect_that_raises_costs_its_link_which_is_made_anew(kind: type) -> None:
     async def test(left: Side, right: Side) -> None:
         number = left.shell.mesh._links.up["right"].number
@@ -69,7 +134,7 @@ def test_an_effect_that_raises_costs_its_link_which_is_made_anew(kind: type) -> 
             raise Mistaken
 
         performers[kind] = once
-        perform(left.shell, [kind(number, b"") if kind is Send else kind(number)])
+        perform(left.shell, [kind(number)])
         assert number not in left.shell.mesh._links.by_number
         await until(lambda: left.up() == ["right"] and right.up() == ["left"])
         assert left.shell.mesh._links.up["right"].number != number
@@ -147,6 +212,34 @@ def test_any_call_of_the_mesh_that_raises_leaves_the_shell_alive(
         left.cache.delete("k")
         await until(lambda: right.cache.tail >= 1 and left.up() == ["right"])
         assert not left.broken
+
+    run(test)
+
+
+class Asked:
+    what = "dns:nobody:1"
+
+    def __init__(self, answers: bool) -> None:
+        self._answers = answers
+
+    async def ask(self) -> Answer:
+        if not self._answers:
+            raise OSError("no such name")
+        return Answer(["127.0.0.1:1"], 60.0)
+
+
+@pytest.mark.parametrize("call", ["discovered", "discovery_failed"])
+def test_what_a_name_server_answers_costs_no_link(monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    async def test(left: Side, right: Side) -> None:
+        shell = left.shell
+        monkeypatch.setattr(shell.mesh, call, mistaken)
+        given_up: list[int] = []
+        monkeypatch.setattr(shell.inputs, "_give_up", given_up.append)
+        question = Question(shell._loop, Asked(call == "discovered"), shell.mesh, shell.inputs)
+        question.ask()
+        assert question._asking is not None
+        await question._asking
+        assert not given_up and not left.broken
 
     run(test)
 

@@ -4,7 +4,7 @@ import pytest
 
 from cachee_bridge.protocol.incarnations import RAISE_S
 from cachee_bridge.wire.messages import (
-    PAYLOAD_ALL,
+    PAYLOAD_ALL_KNOWN,
     Cursor,
     NamespaceState,
     Replay,
@@ -37,7 +37,7 @@ class TestAnIncarnation:
         assert b.store.incarnation > 1
         assert not (a.isolated() or b.isolated() or a.texts("error") or b.texts("error"))
         b.write(key(9))
-        assert a.store.payloads()[-2:] == [PAYLOAD_ALL, key(9)]
+        assert a.store.payloads()[-2:] == [PAYLOAD_ALL_KNOWN, key(9)]
         assert a.store.table[1][1:] == (b.store.incarnation, b.store.tail)
 
     def test_of_a_lower_number_costs_no_other_namespace(self, cable):
@@ -72,7 +72,7 @@ class TestAnIncarnation:
         assert "has applied namespace shop of this host, incarnation 1, up to 4" in a.texts("warning")
         assert not (a.isolated() or b.isolated())
         a.write(key(9))
-        assert b.store.payloads()[-2:] == [PAYLOAD_ALL, key(9)]
+        assert b.store.payloads()[-2:] == [PAYLOAD_ALL_KNOWN, key(9)]
 
     def test_that_both_draw_at_once_ends_with_both_linked(self, cable):
         a, b = two(cable)
@@ -121,7 +121,7 @@ def test_what_was_acknowledged_under_the_former_incarnation_counts_no_more(peer)
     assert not link.outboxes["shop"].asked
 
 
-def test_an_incarnation_with_none_above_it_is_a_lie_and_changes_nothing(peer):
+def test_the_highest_possible_incarnation_is_a_lie_and_changes_nothing(peer):
     for _ in range(3):
         assert peer.say(Replay("shop", "web-1", 2**64 - 1, 1)) == []
     assert peer.store.incarnation == 7

@@ -1,4 +1,4 @@
-"""What one peer may make this host do in one go, and altogether: counted in messages and bytes."""
+"""How much work one peer may cause in one turn and in all, counted in messages and bytes."""
 
 from __future__ import annotations
 

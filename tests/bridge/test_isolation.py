@@ -120,7 +120,7 @@ class TestWhatManyNamespacesCost:
         for namespace, outbox in next(iter(a.mesh._links.up.values())).outboxes.items():
             outbox.next = lambda next=outbox.next, namespace=namespace: asked.append(namespace) or next()
         link = a.mesh._links.up["b"]
-        link.beat_schedule.beaten(cable.now, 60.0, 0.1)
+        link.beat_schedule.beaten(cable.now, cable.now + 60.0)
         cable.carried.clear()
         a.write(key(1), namespace="n7")
         for _ in range(4):
@@ -162,6 +162,36 @@ class TestWhatManyNamespacesCost:
         a.mesh.tick(cable.now)
         assert sorted(served_on) == ["n1", "n2", "n3", "n4"]
         assert heard == ["n0"]
+
+    def one_has_reported(self, cable):
+        """And what the other one answers is lost; until when may be served by now."""
+        _, c = cable.node("b"), cable.node("c")
+        a = cable.node("a", ("b", "c"))  # it dials, so the others answer
+        cable.run(3.0)
+        cable.deaf = {("c", "a")}
+        cable.now += 0.3
+        a.mesh.tick(cable.now)
+        cable.settle()
+        word = a.mesh._session.namespaces.register.word
+        assert word("b").fresh_at > word("c").fresh_at
+        cable.deaf = set()
+        cable.now += 0.4
+        return a, c, a.serve_until["shop"]
+
+    def test_the_last_of_the_members_that_reports_has_them_served_on_and_no_tick_is_waited_for(self, cable):
+        a, c, until = self.one_has_reported(cable)
+        c.mesh.tick(cable.now)
+        cable.settle()
+        assert a.serve_until["shop"] > until
+
+    def test_a_member_that_is_gone_when_the_last_one_reports_is_not_asked_for(self, cable):
+        a, c, until = self.one_has_reported(cable)
+        a.mesh._session.namespaces.members["shop"].drop_absent("b", cable.now)
+        for calm in a.mesh._isolation._calm.values():
+            calm.tell_at = cable.now
+        c.mesh.tick(cable.now)
+        cable.settle()
+        assert a.serve_until["shop"] > until
 
     def test_people_are_told_of_each_that_changes_and_of_no_other(self, cable):
         a, _ = self.many(cable, 3)

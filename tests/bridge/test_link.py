@@ -1,4 +1,4 @@
-"""One link: which of two stays, where the peer is reached, what is under way, and when it is given up."""
+"""One link: which of two links stays, at which address the peer is reached, and when the link is given up."""
 
 import pytest
 

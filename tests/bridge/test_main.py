@@ -13,7 +13,8 @@ import pytest
 
 import cachee_shm
 from cachee_bridge import __main__ as command
-from cachee_bridge.daemon.daemon import CARE_S, credentials_of, settings
+from cachee_bridge.daemon.daemon import CARE_S
+from cachee_bridge.daemon.in_force import credentials_of, settings
 from cachee_shm.config import Config, load
 from cachee_shm.errors import ConfigError
 from tests.bridge.certificates import Authority, table

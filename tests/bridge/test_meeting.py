@@ -1,18 +1,23 @@
-"""What follows when a peer names its namespaces: shared, refused, or gone."""
+"""What happens when a peer names its namespaces: each is shared, refused, or gone."""
 
 import pytest
 
+from cachee_bridge.links.versions import OFFER, RANDOM_BYTES
 from cachee_bridge.ports.reasons import Reason
 from cachee_bridge.protocol.meeting import NAMESPACES_MAX
+from cachee_bridge.wire.frames import FRAME_BYTES_MAX, Decoder
 from cachee_bridge.wire.identity import Identity
 from cachee_bridge.wire.messages import (
     PAYLOAD_ALL,
+    PAYLOAD_ALL_KNOWN,
     ROWS_MAX,
+    Doubt,
+    Hello,
     NamespaceState,
     Replay,
     State,
 )
-from tests.bridge.meshes import Cable, FakeStore, key
+from tests.bridge.meshes import Cable, FakeStore, Node, key
 from tests.bridge.peers import Peer, linked_peer
 
 
@@ -24,6 +29,61 @@ def peer() -> Peer:
 @pytest.fixture
 def cable() -> Cable:
     return Cable()
+
+
+class TestWritesOfUnknownOutcome:
+    """Of what lies before the tail of a STATE. Whoever begins there has missed it."""
+
+    def met(self, version, *said):
+        """What is applied here of a peer that says this before its STATE, and what it was told."""
+        peer = Peer.__new__(Peer)
+        peer.cable, peer.store = Cable(), FakeStore(incarnation=7)
+        peer.store.unknown_ttl_ms = 1000
+        peer.store._freeze(5000)
+        peer.node = peer.cable.nodes["web-1"] = Node(peer.cable, "web-1", {"shop": peer.store})
+        peer.decoder = Decoder(FRAME_BYTES_MAX)
+        peer.node.mesh.link_opened(1, None, peer.cable.now, "10.0.0.9")
+        nonce = bytes(RANDOM_BYTES) + OFFER + bytes((version,))
+        peer.say(Hello("cachee", 2, "web-2", 5, nonce, "none", "", ""))
+        peer.say(*said, State((NamespaceState("shop", 4, 20, 7),)))
+        return peer
+
+    def test_that_a_peer_does_not_tell_of_there_are_none(self):
+        peer = self.met(3)
+        assert peer.store.payloads() == [PAYLOAD_ALL_KNOWN]
+        assert not peer.store.doubted_until(1)
+
+    def test_that_a_peer_tells_of_cap_what_is_loaded(self):
+        peer = self.met(3, Doubt(("shop",)))
+        assert peer.store.payloads() == [PAYLOAD_ALL]
+        assert peer.store.doubted_until(1) == 6000
+
+    def test_of_another_namespace_do_not(self):
+        assert self.met(3, Doubt(("jobs",))).store.payloads() == [PAYLOAD_ALL_KNOWN]
+
+    def test_may_be_among_what_a_peer_of_wire_2_wrote(self):
+        assert self.met(2).store.payloads() == [PAYLOAD_ALL]
+
+    def test_are_told_of_once(self):
+        peer = self.met(3, Doubt(("shop",)))
+        peer.say(State((NamespaceState("shop", 9, 30, 7),)))
+        assert peer.store.payloads() == [PAYLOAD_ALL, PAYLOAD_ALL_KNOWN]
+
+    @pytest.mark.parametrize("in_doubt", [True, False])
+    def test_are_told_before_each_state(self, cable, in_doubt):
+        stores = {"shop": FakeStore(), "jobs": FakeStore()}
+        for store in stores.values():
+            store.unknown_ttl_ms = 1000
+            store._freeze(5000)
+        if in_doubt:
+            stores["jobs"].delete_unknown(1)
+        cable.node("a", ("b",), stores)
+        b = cable.node("b", ("a",), {"shop": FakeStore(), "jobs": FakeStore()})
+        b.stores["jobs"].write(key(9))  # so that its first contact evicts
+        cable.run(1.0)
+        payloads = b.stores["jobs"].payloads() + b.stores["shop"].payloads()
+        assert (PAYLOAD_ALL in payloads) == in_doubt
+        assert PAYLOAD_ALL_KNOWN in payloads
 
 
 class TestANamespaceThatAPeerHasNoMore:
@@ -44,8 +104,71 @@ class TestANamespaceThatAPeerHasNoMore:
         cable.run(10.0)
         assert not a.isolated("jobs")
         assert a.stores["jobs"].payloads().count(PAYLOAD_ALL) == 1
-        assert "b has no namespace jobs any more: evicted all" in a.texts("info")
+        assert "b does not have namespace jobs, and may have had it before: evicted all" in a.texts("info")
         assert "b" not in [name for name, *_ in a.stores["jobs"].table.values()]
+
+    @pytest.mark.parametrize("cut_s", [0.2, 10.0])
+    def test_and_used_in_a_life_that_was_missed_is_evicted_if_it_was_isolated(self, cable, cut_s):
+        """a was cut off from b since its start: b may have used it, and booted again."""
+        stores = {"shop": FakeStore(), "jobs": FakeStore()}
+        stores["jobs"].write(key(1))
+        a = cable.node("a", ("b",), stores)
+        stores["jobs"].serve_until = int((cable.now + 1.0) * 1000)  # as an earlier bridge said
+        cable.run(cut_s)
+        cable.node("b", ("a",), {"shop": FakeStore()})
+        cable.run(3.0)
+        assert not a.isolated("jobs")
+        assert stores["jobs"].payloads().count(PAYLOAD_ALL) == (cut_s > 1.0)
+
+    def missed(self, cable, boot, leaves=False):
+        """a met b, which never had jobs, and meets it again in this boot, without jobs."""
+        stores = {"shop": FakeStore(), "jobs": FakeStore()}
+        a = cable.node("a", ("b",), stores)
+        b = cable.node("b", ("a",), {"shop": FakeStore()}, boot=1)
+        cable.run(1.0)
+        stores["jobs"].applied.clear()
+        if leaves:
+            b.mesh.leave(cable.now)
+            cable.run(0.5)
+        cable.remove(b)
+        cable.break_link(a, b)
+        cable.run(0.5)
+        return a, cable.node("b", ("a",), {"shop": FakeStore(incarnation=boot)}, boot=boot)
+
+    def test_and_may_have_used_in_a_boot_that_was_missed_is_evicted_once(self, cable):
+        a, b = self.missed(cable, boot=2)
+        cable.run(1.0)
+        assert a.stores["jobs"].payloads() == [PAYLOAD_ALL]
+        assert "b does not have namespace jobs, and may have had it before: evicted all" in a.texts("info")
+        cable.break_link(a, b)
+        cable.run(1.0)
+        assert a.stores["jobs"].payloads() == [PAYLOAD_ALL]
+
+    def test_and_uses_first_after_such_a_boot_is_followed_from_its_first_record(self, cable):
+        a, b = self.missed(cable, boot=2)
+        cable.run(1.0)
+        b.stores["jobs"] = FakeStore(incarnation=9)
+        b.stores["jobs"].write(key(3))
+        b.mesh.add_namespace("jobs", b.stores["jobs"], cable.now)
+        cable.run(1.0)
+        assert a.stores["jobs"].payloads() == [PAYLOAD_ALL, key(3)]
+
+    @pytest.mark.parametrize(("boot", "leaves"), [(1, False), (2, True)])
+    def test_is_not_evicted_if_only_its_bridge_began_again_or_it_had_left_for_good(self, cable, boot, leaves):
+        a, _ = self.missed(cable, boot, leaves)
+        cable.run(1.0)
+        assert "b" in a.mesh._links.up
+        assert a.stores["jobs"].payloads() == []
+
+    def test_and_is_back_with_is_evicted_if_a_boot_was_missed(self, cable):
+        """It may have used it in the boot before, and once more in this one, before the link was up."""
+        a, b = self.missed(cable, boot=1)
+        cable.remove(b)
+        jobs = FakeStore(incarnation=9)
+        jobs.write(key(3))
+        cable.node("b", ("a",), {"shop": FakeStore(incarnation=2), "jobs": jobs}, boot=2)
+        cable.run(3.0)
+        assert a.stores["jobs"].payloads() == [PAYLOAD_ALL_KNOWN]
 
     def test_and_makes_anew_is_followed_from_its_first_record(self, cable):
         a, b = self.lost(cable)

@@ -1,4 +1,4 @@
-"""Who counts in a namespace, and until when it may be served."""
+"""Which hosts are members of a namespace, and until when the namespace may be served."""
 
 import pytest
 

@@ -1,11 +1,13 @@
-"""Meshes that talk to each other: who is linked, what reaches whom, and who is isolated when."""
+"""Meshes joined in memory: which hosts are linked, what reaches which host, and when a host is isolated."""
+
+import itertools
 
 import pytest
 
-from cachee_bridge.ports.effects import Connect, Send, ServeUntil
+from cachee_bridge.ports.effects import Connect, Send, ServeUntil, TickSoon
 from cachee_bridge.streams.buckets import EVICT_WORDS, read_piece
 from cachee_bridge.wire.frames import encode
-from cachee_bridge.wire.messages import PAYLOAD_ALL, Frame, Hello
+from cachee_bridge.wire.messages import HOLDS, PAYLOAD_ALL_KNOWN, Frame, Hello
 from cachee_shm.errors import AuthError
 from tests.bridge.meshes import SECRET, Cable, FakeStore, key, three, two
 from tests.stand_in.ring import Shape
@@ -148,7 +150,7 @@ class TestAnotherIncarnation:
         a.store.applied.clear()
         cable.node("b", ("a", "b"), {"shop": FakeStore(incarnation=2)})
         cable.run(1.0)
-        assert a.store.payloads() == [PAYLOAD_ALL]
+        assert a.store.payloads() == [PAYLOAD_ALL_KNOWN]
 
     def test_of_a_namespace_made_anew_under_a_running_bridge_is_told_at_once(self, cable):
         a, b = two(cable)
@@ -156,7 +158,7 @@ class TestAnotherIncarnation:
         a.mesh.add_namespace("shop", a.store, cable.now)
         cable.settle()
         a.write(key(9))
-        assert b.store.payloads()[-2:] == [PAYLOAD_ALL, key(9)]
+        assert b.store.payloads()[-2:] == [PAYLOAD_ALL_KNOWN, key(9)]
         b.write(key(8))
         assert a.store.payloads()[-1] == key(8)
 
@@ -400,9 +402,102 @@ class TestTheShellsSide:
         assert Connect("b:1") in a.mesh.effects()
         assert a.mesh.effects() == []
 
-    def test_a_tick_says_when_the_next_one_is_due(self, cable):
-        a, _ = two(cable)
-        assert cable.now < a.mesh.tick(cable.now) <= cable.now + 0.1
+    def calm(self, cable):
+        a, b = two(cable)
+        cable.run(2.0)
+        cable.now += 0.01
+        self.next_tick(cable, a)
+        self.next_tick(cable, b)
+        a.soon = b.soon = 0
+        return a, b
+
+    def next_tick(self, cable, node):
+        due = node.mesh.tick(cable.now)
+        cable.settle()
+        return due - cable.now
+
+    def test_where_all_is_calm_the_next_tick_is_due_with_the_next_calm_beats(self, cable):
+        a, b = self.calm(cable)
+        for _ in range(10):
+            wait = self.next_tick(cable, a)
+            assert 0.04 < wait < 0.36
+            assert self.next_tick(cable, b) == pytest.approx(wait)
+            cable.now += wait
+            cable.settle()
+
+    def test_a_write_asks_for_the_next_heartbeat_once_and_until_it_is_confirmed_each_has_a_tick(self, cable):
+        a, b = self.calm(cable)
+        assert self.next_tick(cable, a) > 0.1
+        cable.deaf = {("a", "b")}
+        a.write(key(1))
+        a.write(key(2))
+        assert a.soon == 1
+        assert self.longest_wait(cable, a) <= 0.1
+        cable.deaf = set()
+        cable.run(2.0)
+        assert b.store.cursor_of("a") == a.store.tail
+        assert self.longest_wait(cable, a) > 0.1
+
+    def longest_wait(self, cable, node):
+        """Of some ticks that are a heartbeat apart."""
+        longest = 0.0
+        for _ in range(7):
+            cable.now += 0.1
+            longest = max(longest, self.next_tick(cable, node))
+        return longest
+
+    def test_records_that_come_ask_for_the_next_heartbeat_and_beats_do_not(self, cable):
+        a, b = self.calm(cable)
+        for one, other in ((a, b), (b, a)):
+            heard = len(cable.carried[one.name, other.name])
+            for _ in range(4):
+                cable.now += 0.1
+                self.next_tick(cable, one)
+            assert len(cable.carried[one.name, other.name]) > heard
+            assert (a.soon, b.soon) == (0, 0)
+        b.write(key(1))
+        assert (a.soon, b.soon) == (1, 1)
+
+    @pytest.mark.parametrize(
+        "stir",
+        [
+            lambda mesh, now: mesh.set_peers(["c:1"], now),
+            lambda mesh, now: mesh.discover("dns:mesh:1", now),
+            lambda mesh, now: mesh.connect_failed("c:1", "refused", now),
+            lambda mesh, now: mesh.link_opened(91, None, now, "10.0.0.9"),
+            lambda mesh, now: mesh.link_closed(next(iter(mesh._links.by_number)), "reset", now),
+            lambda mesh, now: mesh.add_namespace("news", FakeStore(), now),
+            lambda mesh, now: mesh.questions.ask("b", HOLDS, "shop", (), now),
+            lambda mesh, now: mesh.leave(now),
+        ],
+    )
+    def test_whatever_else_happens_asks_for_the_next_heartbeat(self, cable, stir):
+        a, _ = self.calm(cable)
+        stir(a.mesh, cable.now)
+        assert TickSoon() in a.mesh.effects()
+
+    def test_while_a_peer_is_lost_each_heartbeat_has_a_tick(self, cable):
+        a, b = self.calm(cable)
+        cable.remove(b)
+        cable.break_link(a, b)
+        for _ in range(5):
+            assert self.longest_wait(cable, a) <= 0.1
+
+    def test_the_calm_beats_of_all_links_of_all_hosts_go_out_at_one_moment(self, cable):
+        nodes = three(cable)
+        cable.run(2.0)
+        for node in nodes:
+            node.mesh._session.beats.wall_ahead_s = 1000.05
+        cable.run(1.0)
+        moments = set()
+        for _ in range(60):
+            cable.carried.clear()
+            cable.run(0.05)
+            if any(cable.carried.values()):
+                pairs = itertools.permutations([node.name for node in nodes], 2)
+                assert all(cable.carried[pair] for pair in pairs)
+                moments.add(round((cable.now + 1000.05) % 0.3, 2) % 0.3)
+        assert moments == {0.0}
 
     def test_what_may_be_served_is_told_for_each_namespace_and_only_forward(self, cable):
         a, _ = two(cable)
@@ -422,6 +517,12 @@ class TestTheShellsSide:
         a.mesh.received(12345, b"anything", cable.now)
         a.mesh.writable((12345,), cable.now)
         a.mesh.link_closed(12345, "gone", cable.now)
+
+    def test_addresses_that_lead_to_no_peer_are_shown_too(self, cable):
+        a = cable.node("a", ("a", "b"))
+        cable.run(3.0)
+        shown = [(peer.address, peer.state == "self", peer.held) for peer in a.mesh.views.peers()]
+        assert sorted(shown) == [("a:1", True, 0), ("b:1", False, 0)]
 
     def test_peers_are_shown_with_cursors_and_lag(self, cable):
         a, b = two(cable)

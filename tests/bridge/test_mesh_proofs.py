@@ -1,4 +1,4 @@
-"""Meshes whose hosts have to prove something, and how much of each other they bear."""
+"""Meshes whose hosts must prove who they are, and the budgets that limit a peer."""
 
 import random
 
@@ -47,11 +47,11 @@ class TestCertificates:
         b = certified(cable, "b", {"b": SHOP})
         b.mesh = Mesh("b", b.stores, Settings(address="b:1"), random.Random(5))  # it heeds no certificate
         b.mesh.start(cable.now)
-        b.mesh.add_peers(["a:1"], cable.now)
+        b.mesh.set_peers(["a:1"], cable.now)
         b.write(key(1), namespace="news")
         cable.run(2.0)
-        assert "b speaks of namespace 'news', and its certificate allows shop" in a.texts("warning", "error")
-        assert "b speaks of namespace 'news'" in b.texts()
+        assert "b names namespace 'news', but its certificate allows shop" in a.texts("warning", "error")
+        assert "b names namespace 'news'" in b.texts()
         assert a.stores["news"].applied == a.stores["shop"].applied == []
         assert not [data for data in cable.carried["a", "b"] if data[4] != LEAVE and b"news" in data]
         assert a.state_of("b") != "up"

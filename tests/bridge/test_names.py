@@ -12,7 +12,7 @@ import pytest
 import uvloop
 
 from cachee_bridge.carriers import names as names_module
-from cachee_bridge.carriers.names import ADDRESSES_MAX, Names, is_address, look_up
+from cachee_bridge.carriers.names import ADDRESSES_MAX, Names, is_address, look_up, look_up_all
 
 WAIT_S = 20.0
 Test = Callable[[Names], Awaitable[None]]
@@ -197,3 +197,11 @@ def test_where_no_thread_can_be_made_the_question_fails(monkeypatch: pytest.Monk
         monkeypatch.undo()
 
     run(Servers(), test)
+
+
+def test_without_a_thread_a_name_has_no_address_and_figures_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    assert look_up_all(["localhost", "127.0.0.1"], 1.0) == {"127.0.0.1": ["127.0.0.1"]}

@@ -1,4 +1,4 @@
-"""Links begin: what strangers can make this host hold, and what a HELLO says."""
+"""The beginning of a link: how much a stranger can make this host store, and what a HELLO contains."""
 
 import pytest
 

@@ -1,4 +1,5 @@
-"""The operator's socket: who may open it, what it answers, and whom it does not let get in the way."""
+"""The operator's socket: which users may open it, what it answers, and that no client can block the
+others."""
 
 from __future__ import annotations
 
@@ -48,11 +49,42 @@ def test_one_question_has_one_answer(tmp_path: Path) -> None:
     served(tmp_path / "sock", test)
 
 
+def test_an_answer_that_has_to_be_waited_for_comes_when_it_is_there_and_others_are_answered_meanwhile(
+    tmp_path: Path,
+) -> None:
+    async def main() -> None:
+        goes_on = asyncio.Event()
+
+        async def later(request: dict[str, object]) -> dict[str, object]:
+            await goes_on.wait()
+            return {"later": request}
+
+        def answer(request: dict[str, object]) -> dict[str, object] | Awaitable[dict[str, object]]:
+            return later(request) if request.get("do") == "wait" else {"now": True}
+
+        control = OperatorSocket(str(tmp_path / "sock"), None, answer)
+        await control.open()
+        waiting = [await asyncio.open_unix_connection(str(tmp_path / "sock")) for _ in range(2)]
+        for _, writer in waiting:
+            writer.write(b'{"do": "wait"}\n{"do": "more"}\n')
+        reader, writer = await asyncio.open_unix_connection(str(tmp_path / "sock"))
+        writer.write(b"{}\n")
+        assert json.loads(await reader.read()) == {"now": True}
+        waiting[1][1].close()
+        while control.clients > 1:
+            await asyncio.sleep(0.001)
+        goes_on.set()
+        assert json.loads(await waiting[0][0].read()) == {"later": {"do": "wait"}}
+        control.close()
+
+    uvloop.run(main())
+
+
 @pytest.mark.parametrize(
     "request_",
     [b"no JSON\n", b"[1]\n", b"[" * REQUEST_BYTES_MAX + b"\n", b"x" * (2 * REQUEST_BYTES_MAX) + b"\n"],
 )
-def test_what_is_no_question_has_none_and_the_next_client_is_answered(
+def test_an_invalid_question_has_no_answer_and_the_next_client_is_answered(
     tmp_path: Path, request_: bytes
 ) -> None:
     async def test(ask: Client) -> None:

@@ -1,4 +1,5 @@
-"""Whose queue and whose socket is trusted. What needs another user is done by a child that becomes one."""
+"""Which owners of a queue or a socket are trusted. A child process acts as another user where that is
+needed."""
 
 from __future__ import annotations
 

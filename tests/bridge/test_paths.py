@@ -1,4 +1,4 @@
-"""By which way each source is followed: meshes of more hosts than a source sends to."""
+"""Directly or by which relay each source is followed, in meshes of more hosts than a source sends to."""
 
 from collections import Counter
 
@@ -299,7 +299,7 @@ class TestALifeOfTheSegment:
         source.write(key(8))
         cable.run(1.0)
         assert key(8) in node.store.payloads()
-        assert b"\x05" in node.store.payloads()
+        assert b"\x08" in node.store.payloads()
 
 
 class TestRegions:

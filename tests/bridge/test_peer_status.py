@@ -1,4 +1,4 @@
-"""What the workers of a host are told of its peers: by one bulletin, and by meshes joined in memory."""
+"""What a host's workers read about its peers: from one peer status, and from meshes joined in memory."""
 
 import pytest
 

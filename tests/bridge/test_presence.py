@@ -1,4 +1,4 @@
-"""Which life of a peer's bridge came up last."""
+"""Which bridge process of a peer started last."""
 
 import pytest
 

@@ -10,7 +10,7 @@ def cable() -> Cable:
     return Cable()
 
 
-def test_who_came_once_and_has_no_address_here_is_not_remembered_for_ever(cable, monkeypatch):
+def test_a_host_that_came_once_and_has_no_address_here_is_forgotten_in_the_end(cable, monkeypatch):
     monkeypatch.setattr("cachee_bridge.protocol.readiness.ADDRESSES_MAX", 5)
     a, _ = two(cable)
     for number in range(20):

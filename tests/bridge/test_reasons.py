@@ -81,7 +81,7 @@ def test_what_is_well_has_no_reason(cable):
     assert [why(cable, node) for node in nodes] == [[], []]
 
 
-def test_one_is_told_for_each_peer_and_address_with_what_ends_it(cable):
+def test_a_reason_is_given_for_each_peer_and_address_with_what_ends_it(cable):
     a, b = (cable.node(name, ("a", "b", "c")) for name in "ab")
     cable.run(2.0)
     assert reasons(cable, a) == [("unanswered", "c:1")]
@@ -101,14 +101,14 @@ def test_one_is_told_for_each_peer_and_address_with_what_ends_it(cable):
     assert not a.isolated()
 
 
-def test_discovery_that_has_not_answered_is_one(cable):
+def test_discovery_that_has_not_answered_is_a_reason(cable):
     cable.dns = None
     a = cable.node("a", discovers=True)
     cable.run(1.0)
     assert reasons(cable, a) == [("discovery", "dns:mesh:1")]
 
 
-def test_who_is_linked_and_behind_is_one_until_its_ring_is_healed(cable):
+def test_a_linked_peer_that_is_behind_is_a_reason_until_its_ring_is_healed(cable):
     a, b = (cable.node(name, ("a", "b")) for name in "ab")
     cable.run(2.0)
     cable.deaf = {("b", "a")}
@@ -216,7 +216,7 @@ def test_a_segment_that_its_bridge_cannot_open_isolates_until_it_can(cable, newe
     assert key(5) in a.store.payloads()
 
 
-def test_it_ends_as_well_when_the_segment_is_removed_and_all_of_it_is_evicted(cable):
+def test_an_unserved_segment_that_is_removed_isolates_no_longer_and_all_of_it_is_evicted(cable):
     a, b = cable.node("a", ("a", "b")), cable.node("b", ("a", "b"), {"news": FakeStore()})
     cable.run(2.0)
     assert not a.isolated()
@@ -232,7 +232,7 @@ def test_it_ends_as_well_when_the_segment_is_removed_and_all_of_it_is_evicted(ca
     assert a.store.payloads()[before:] == [PAYLOAD_ALL]
 
 
-def test_it_ends_when_the_peer_leaves(cable):
+def test_an_unserved_segment_isolates_no_longer_when_the_peer_leaves(cable):
     a, b = cable.node("a", ("a", "b")), cable.node("b", ("a", "b"), {"news": FakeStore()})
     b.mesh.tell_unserved(frozenset({"shop"}))
     cable.run(3.0)

@@ -105,7 +105,7 @@ def test_a_map_goes_on_being_applied_when_its_link_has_closed(peer):
     assert GoOn() not in peer.node.mesh.effects()
 
 
-def test_a_map_of_a_life_that_is_over_is_gone_on_with_no_more(peer):
+def test_a_map_of_a_former_incarnation_is_applied_no_further(peer):
     peer.store.words = 3 * EVICT_WORDS
     peer.node.mesh.received(1, encode(Frame("shop", "web-2", 4, 21, 90, peer.map())), peer.cable.now)
     peer.node.mesh.received(1, encode(State((NamespaceState("shop", 5, 3, 7),))), peer.cable.now)
@@ -116,7 +116,7 @@ def test_a_map_of_a_life_that_is_over_is_gone_on_with_no_more(peer):
     assert peer.view.repairs.maps == 0
 
 
-def test_a_map_of_a_peer_that_was_removed_meanwhile_is_gone_on_with_no_more(peer):
+def test_a_map_of_a_peer_that_was_removed_meanwhile_is_applied_no_further(peer):
     peer.store.words = 3 * EVICT_WORDS
     peer.node.mesh.received(1, encode(Frame("shop", "web-2", 4, 21, 90, peer.map())), peer.cable.now)
     peer.node.mesh.link_closed(1, "broken", peer.cable.now)
@@ -130,14 +130,14 @@ def test_a_map_of_a_peer_that_was_removed_meanwhile_is_gone_on_with_no_more(peer
     assert GoOn() not in peer.node.mesh.effects()
 
 
-def test_a_map_that_is_none_closes_the_link_and_moves_nothing(peer):
+def test_a_malformed_map_closes_the_link_and_moves_nothing(peer):
     peer.store.map = b"\xff"
     peer.frame(21, 90, peer.map())
     assert peer.closed
     assert peer.cursor == 20
 
 
-def test_who_left_is_let_go_when_its_map_is_applied(peer):
+def test_a_host_that_left_is_dropped_when_its_map_is_applied(peer):
     peer.store.words = 2 * EVICT_WORDS
     peer.say(Leave("leaves", (FinalHead("shop", 4, 90),)))
     peer.node.mesh.received(1, encode(Frame("shop", "web-2", 4, 21, 90, peer.map())), peer.cable.now)
@@ -148,9 +148,7 @@ def test_who_left_is_let_go_when_its_map_is_applied(peer):
 
 def test_when_nothing_tells_what_was_missed_all_is_evicted_aloud(peer):
     peer.frame(21, 90, PAYLOAD_ALL)
-    assert "nothing is left that would tell what was missed up to 90; evicted all" in peer.node.texts(
-        "warning"
-    )
+    assert "no host has the missed records up to 90; evicted all" in peer.node.texts("warning")
     assert peer.view.repairs.flushes == 2
 
 

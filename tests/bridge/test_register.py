@@ -1,4 +1,5 @@
-"""Who is a member where is kept, and not looked for: what a tick visits does not grow with the namespaces."""
+"""An index of members and their namespaces is kept, so that the cost of a tick does not grow with the
+namespaces."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a relay keeps of a source, and what it has passed on of it."""
+"""The frames of a source that a relay keeps, and which of them it has passed on."""
 
 from cachee_bridge.streams.relay_log import FRAME_COST, Log, RelayOutbox
 from cachee_bridge.wire.frames import encode

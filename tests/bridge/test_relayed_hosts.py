@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from cachee_shm.cli.main import main
-from cachee_shm.cli.peers import _ask
+from cachee_shm.cli.operator import ask
 from cachee_shm.config import load
 from tests.bridge.hosts import WAIT_S, Host, hosts, until
 from tests.bridge.test_synced_hosts import SHORT_S, well
@@ -37,7 +37,7 @@ def start(mesh: Mesh, settles: bool = True) -> None:
 
 def peers(host: Host) -> dict[str, dict[str, Any]]:
     """By name, as `cachee peers` tells of them."""
-    return {peer["name"]: peer for peer in _ask(load(host.config), {"do": "peers"})["peers"] if peer["name"]}
+    return {peer["name"]: peer for peer in ask(load(host.config), {"do": "peers"})["peers"] if peer["name"]}
 
 
 def relays(host: Host) -> dict[str, str]:
@@ -83,17 +83,17 @@ def through_a_relay(mesh: Mesh) -> tuple[Host, Host, Host]:
     return named[source], named[relay], reader
 
 
-def test_before_they_have_parted_what_each_deletes_is_evicted_by_all(running: Mesh) -> None:
+def test_while_all_hosts_are_linked_what_each_deletes_is_evicted_by_all(running: Mesh) -> None:
     start(running, settles=False)
     tell_all(running, "met")
 
 
-def test_not_all_are_linked_and_what_each_deletes_is_evicted_by_all(mesh: Mesh) -> None:
+def test_when_not_all_hosts_are_linked_what_each_deletes_is_evicted_by_all(mesh: Mesh) -> None:
     for number in range(5):
         tell_all(mesh, f"parted {number}")
 
 
-def test_who_relays_whom_is_shown(mesh: Mesh, capsys: pytest.CaptureFixture[str]) -> None:
+def test_cachee_peers_shows_which_host_relays_which(mesh: Mesh, capsys: pytest.CaptureFixture[str]) -> None:
     source, relay, reader = through_a_relay(mesh)
     assert peers(reader)[relay.name]["state"] == "up"
     assert main(["peers", "--config", str(reader.config)]) == 0
@@ -112,7 +112,7 @@ def test_a_burst_longer_than_the_ring_loses_nothing_on_its_way_through_relays(me
     gone(cache, keys, said(mesh))
 
 
-def test_a_write_that_is_waited_for_is_gone_at_those_who_are_not_linked(mesh: Mesh) -> None:
+def test_a_write_that_is_waited_for_is_evicted_at_hosts_that_are_not_linked(mesh: Mesh) -> None:
     well(*mesh)
     writer = mesh[0].attach()
     readers = [host.attach() for host in mesh[1:]]
@@ -125,7 +125,7 @@ def test_a_write_that_is_waited_for_is_gone_at_those_who_are_not_linked(mesh: Me
         assert [reader.get_many(keys) for reader in readers] == [{}] * len(readers)
 
 
-def test_who_is_not_linked_is_waited_for_while_he_hangs(mesh: Mesh) -> None:
+def test_a_hung_host_that_is_not_linked_is_waited_for(mesh: Mesh) -> None:
     source, _, reader = through_a_relay(mesh)
     writer = source.attach()
     reader.signal(signal.SIGSTOP)

@@ -1,4 +1,4 @@
-"""A line, and what becomes of what lies before it."""
+"""Removing a host: a line is drawn, and what was loaded before the line is evicted at the end."""
 
 import pytest
 
@@ -36,7 +36,7 @@ def test_at_its_end_goes_what_lies_before_the_line_and_nothing_that_came_since(r
     assert removal.ends_at() == float("inf")
 
 
-def test_one_line_does_for_all_and_is_that_of_the_last(removal, store):
+def test_one_line_serves_all_removals_and_is_that_of_the_last(removal, store):
     removal.begin("web-2", 100.0)
     store.write(key(1))
     removal.begin("web-3", 105.0)
@@ -45,7 +45,7 @@ def test_one_line_does_for_all_and_is_that_of_the_last(removal, store):
     assert store.evicted_before == [3]
 
 
-def test_who_comes_back_is_not_removed_and_nothing_is_evicted_for_it(removal):
+def test_a_host_that_comes_back_is_not_removed_and_nothing_is_evicted_for_it(removal):
     removal.begin("web-2", 100.0)
     removal.cancel("web-2")
     assert not removal.under_way
@@ -53,7 +53,7 @@ def test_who_comes_back_is_not_removed_and_nothing_is_evicted_for_it(removal):
     assert removal.ends_at() == float("inf")
 
 
-def test_where_a_birth_was_believed_because_of_the_line_it_is_kept_whoever_comes_back(removal, store):
+def test_a_line_because_of_which_a_birth_was_believed_is_kept_when_the_lost_host_comes_back(removal, store):
     removal.begin("web-2", 100.0)
     assert removal.covers_unknown_sources()
     removal.cancel("web-2")
@@ -63,7 +63,7 @@ def test_where_a_birth_was_believed_because_of_the_line_it_is_kept_whoever_comes
     assert not removal.under_way
 
 
-def test_when_somebody_else_is_lost_too_no_birth_is_believed_until_another_line(removal):
+def test_when_another_host_is_lost_too_no_birth_is_believed_until_another_line(removal):
     removal.begin("web-2", 100.0)
     removal.interrupt()
     assert not removal.covers_unknown_sources()

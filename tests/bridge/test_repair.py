@@ -1,4 +1,4 @@
-"""The ladder: which rung for what is known, and how patiently."""
+"""The repair ladder: which rung is taken for what is known of a source, and how often it is asked again."""
 
 from itertools import pairwise
 
@@ -28,7 +28,7 @@ def test_a_host_never_met_flushes():
     assert contact(None, 5, 90, not_cut_off=False) == (Rung.FLUSH, 90)
 
 
-def test_nor_does_it_help_that_it_has_written_nothing_because_it_may_have_had_a_former_life():
+def test_a_host_never_met_flushes_although_it_has_written_nothing():
     assert contact(None, 5, 0, not_cut_off=False) == (Rung.FLUSH, 0)
 
 

@@ -1,4 +1,4 @@
-"""What is asked of a real DNS server, and what its answers come to."""
+"""Questions to a real DNS server, and which hosts its answers name."""
 
 from __future__ import annotations
 
@@ -97,9 +97,7 @@ def test_a_name_without_records_names_nobody(server: DnsServer) -> None:
 
 
 @pytest.mark.parametrize("discover", ["dns:other.test:7946", "srv:other.test"])
-def test_a_name_that_does_not_exist_names_nobody_that_anything_follows_from(
-    server: DnsServer, discover: str
-) -> None:
+def test_a_name_that_does_not_exist_is_no_answer(server: DnsServer, discover: str) -> None:
     server.names("10.0.0.1")
     with pytest.raises(Unresolved, match="does not exist"):
         ask(server, discover)

@@ -1,10 +1,12 @@
 """Seals: each fits one message, in one place, of one link."""
 
+from __future__ import annotations
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cachee_bridge.wire.seal import SEAL_BYTES, Seal
+from cachee_bridge.wire.seal import SEAL_BYTES, Seal, seal_each
 from cachee_shm.errors import AuthError
 
 KEY, OTHER = b"k" * 32, b"o" * 32
@@ -56,3 +58,23 @@ def test_a_message_that_was_refused_is_still_the_next_one() -> None:
             receiver.check(b"second", second)
     receiver.check(b"first", first)
     receiver.check(b"second", second)
+
+
+@given(st.lists(st.tuples(st.binary(min_size=1, max_size=64), st.integers(0, 3)), max_size=9), st.binary())
+def test_a_message_for_many_links_has_the_seal_of_each(
+    links: list[tuple[bytes, int]], message: bytes
+) -> None:
+    seals, oracles = [Seal(key) for key, _ in links], [Seal(key) for key, _ in links]
+    for (_, count), *both in zip(links, seals, oracles, strict=True):
+        for seal in both:
+            for _ in range(count):
+                seal.of(b"said before")
+    for _ in range(2):
+        assert seal_each(message, seals) == [message + seal.of(message) for seal in oracles]
+
+
+@pytest.mark.parametrize("number", [255, 256, 2**32, 2**63, 2**64 - 1])
+def test_every_byte_of_a_number_counts(number: int) -> None:
+    one, other = Seal(KEY), Seal(KEY)
+    one._number = other._number = number
+    assert seal_each(b"message", [one]) == [b"message" + other.of(b"message")]

@@ -1,4 +1,4 @@
-"""Bridges that prove who they are: real processes, real certificates, and what others try on them."""
+"""Bridges that prove who they are: real processes, real certificates, and attacks on them."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ FAULTS: dict[Fault, tuple[str, str, str]] = {
 }
 
 
-def test_who_cannot_prove_itself_is_kept_out_and_both_sides_say_why(
+def test_a_peer_that_cannot_prove_itself_is_kept_out_and_both_sides_say_why(
     tmp_path: Path, authority: Authority
 ) -> None:
     """All dial each other."""
@@ -164,7 +164,7 @@ def test_who_cannot_prove_itself_is_kept_out_and_both_sides_say_why(
         assert " is up" not in good.log
 
 
-def test_who_speaks_tls_1_2_is_kept_out(pair: list[Host], authority: Authority) -> None:
+def test_a_peer_that_speaks_tls_1_2_is_kept_out(pair: list[Host], authority: Authority) -> None:
     pair[0].start()
     context = client(authority.issue("web-9"))
     context.maximum_version = ssl.TLSVersion.TLSv1_2
@@ -269,7 +269,7 @@ def test_a_host_that_speaks_of_another_namespace_is_closed_and_nothing_of_it_app
         intruder = Intruder(full, authority.issue_words(f"cachee://{name}/news"), name, "news")
         until(lambda name=name: f"{name} is up" in full.log)  # type: ignore[misc]
         intruder.say(word)
-        why = f"{name} speaks of namespace 'shop', and its certificate allows news"
+        why = f"{name} names namespace 'shop', but its certificate allows news"
         assert why in last_words(intruder.hears())
         said(full, why, "nothing of it was applied")
     unharmed(full, pair[1])
@@ -446,7 +446,7 @@ def test_a_certificate_is_renewed_without_a_link_being_dropped(
     replace(authority.issue(pair[0].name, file="next"), authority_files(pair[0], authority))
     if told:
         pair[0].signal(signal.SIGHUP)
-    said(pair[0], "read anew; links that are up stay up")
+    said(pair[0], "were read again; existing links stay up")
     tell(*pair)
     assert links_of(pair[0]) == links
     with (
@@ -526,6 +526,6 @@ def test_a_secret_is_changed_on_running_hosts_and_no_link_is_dropped(tmp_path: P
 
 
 def renewed(host: Host) -> None:
-    before = host.log.count("read anew")
+    before = host.log.count("read again")
     host.signal(signal.SIGHUP)
-    until(lambda: host.log.count("read anew") > before)
+    until(lambda: host.log.count("read again") > before)

@@ -124,7 +124,9 @@ def test_garbage_under_a_segments_name_is_told_of_once_and_hinders_nobody(
     segments.open_configured()
     segments.open_found()
     assert list(segments.held) == ["shop"]
-    assert len([message for message in caplog.messages if "namespace=junk" in message]) == 1
+    assert [record.fields for record in caplog.records if hasattr(record, "fields")] == [
+        {"namespace": "junk"}
+    ]
 
 
 def test_a_removed_segment_is_retired_so_that_its_workers_follow(segments: Segments, config: Config) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
+from cachee_bridge.ports.effects import TickSoon
 from cachee_bridge.streams import buckets
 from cachee_shm.errors import BridgeRunning, SegmentRetired
-from tests.bridge.shells import WAIT_S, Side, held, run, until
+from tests.bridge.shells import HEARTBEAT_S, WAIT_S, Side, held, perform, run, until
 
 
 def test_a_write_on_one_side_evicts_on_the_other() -> None:
@@ -36,7 +39,7 @@ def test_a_lapped_ring_is_repaired_part_by_part(monkeypatch: pytest.MonkeyPatch)
     run(test)
 
 
-def test_who_leaves_for_good_waits_until_its_peers_have_applied_all_or_it_is_told_to_wait_no_longer() -> None:
+def test_a_bridge_that_leaves_for_good_waits_until_its_peers_have_applied_all_or_it_is_told_to_stop() -> None:
     async def test(left: Side, right: Side) -> None:
         right.cache.get_or_load("k", lambda: b"old")
         left.cache.delete("k")
@@ -99,6 +102,34 @@ def test_ticks_that_are_mistaken_again_and_again_end_the_shell(monkeypatch: pyte
         monkeypatch.setattr(left.shell.mesh, "tick", mistaken)
         await until(lambda: left.broken)
         assert isinstance(left.broken[0], ZeroDivisionError)
+
+    run(test)
+
+
+def test_a_tick_that_is_far_away_comes_at_the_next_heartbeat_once_something_stirs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def test(left: Side, right: Side) -> None:
+        shell, ticks, stirring = left.shell, 0, 0
+
+        def tick(now: float) -> float:
+            nonlocal ticks, stirring
+            ticks += 1
+            if stirring:
+                stirring -= 1
+                shell.performer.perform(TickSoon())
+            return now + 3600.0
+
+        monkeypatch.setattr(shell.mesh, "tick", tick)
+        for stirring in (0, 3):
+            wanted = ticks + stirring + 1
+            perform(shell, [TickSoon()])
+            await until(lambda wanted=wanted: ticks >= wanted)
+        shell.stop()
+        wanted = ticks
+        perform(shell, [TickSoon()])
+        await asyncio.sleep(3 * HEARTBEAT_S)
+        assert ticks == wanted
 
     run(test)
 

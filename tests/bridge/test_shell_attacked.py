@@ -1,4 +1,4 @@
-"""Two shells with somebody on the way between them who changes what passes."""
+"""Two shells, and an attacker between them who changes what passes."""
 
 from __future__ import annotations
 

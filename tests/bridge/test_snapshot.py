@@ -1,10 +1,11 @@
-"""What a bridge tells of itself."""
+"""The snapshot: what a bridge reports about itself and its peers."""
 
 import json
 
 import pytest
 
-from cachee_bridge.daemon.snapshot import snapshot
+from cachee_bridge.daemon.snapshot import refused, snapshot
+from cachee_bridge.wire.frames import VERSION
 from tests.bridge.meshes import Cable, Node, key
 
 
@@ -33,7 +34,7 @@ def lose(cable: Cable, one: Node, other: Node) -> None:
     cable.break_link(one, other)
 
 
-def test_who_is_linked_where_since_when_how_far_and_how_fresh(cable):
+def test_it_shows_for_each_linked_peer_where_it_is_since_when_and_how_far_behind(cable):
     a, _ = pair(cable)
     a.write(key(1))
     cable.run(1.0)
@@ -54,7 +55,7 @@ def test_a_host_alone_is_ready_and_not_isolated(cable):
     assert (shop["namespace"], shop["isolated"], shop["isolated_for_s"]) == ("shop", False, None)
 
 
-def test_what_discovery_has_answered_and_when(cable):
+def test_it_shows_what_discovery_has_answered_and_when(cable):
     cable.dns = ["a", "b"]
     a = cable.node("a", discovers=True)
     cable.run(1.0)
@@ -63,7 +64,7 @@ def test_what_discovery_has_answered_and_when(cable):
     assert 0 <= found["answered_ago_s"] <= 1.0
 
 
-def test_who_is_lost_since_when_and_that_it_isolates(cable):
+def test_it_shows_since_when_a_peer_is_lost_and_that_it_isolates(cable):
     a, b = pair(cable)
     lose(cable, a, b)
     a.write(key(1))
@@ -78,7 +79,7 @@ def test_who_is_lost_since_when_and_that_it_isolates(cable):
     assert 2.5 < shop["isolated_for_s"] < 3.5
 
 
-def test_who_is_not_linked_any_more_is_told_with_its_relay(cable):
+def test_it_shows_the_relay_of_a_peer_that_is_no_longer_linked(cable):
     names = ("a", "b", "c", "d", "e", "f")
     a, *_ = (cable.node(name, names, fanout=2) for name in names)
     cable.run(20.0)
@@ -90,7 +91,7 @@ def test_who_is_not_linked_any_more_is_told_with_its_relay(cable):
     assert all(peers[each["through"]]["state"] == "up" for each in peers.values() if each["through"])
 
 
-def test_who_is_being_forgotten_and_for_how_long_yet(cable):
+def test_it_shows_which_hosts_are_being_forgotten_and_for_how_long_yet(cable):
     a, b = pair(cable)
     lose(cable, a, b)
     cable.run(5.0)
@@ -118,7 +119,7 @@ def test_it_is_not_ready_before_everybody_known_was_met_and_stays_ready_when_the
     assert told(cable, a)["ready"]
 
 
-def test_whom_it_has_only_heard_of_has_to_be_met_too_if_it_answers_at_once(cable):
+def test_a_host_that_is_only_known_from_peers_must_be_met_too_if_it_answers_at_once(cable):
     b = cable.node("b")
     cable.run(1.0)
     cable.cut.add(frozenset("ac"))
@@ -148,3 +149,25 @@ def test_it_is_not_ready_before_discovery_has_answered(cable):
     cable.run(30.0)
     found = told(cable, a)
     assert (found["ready"], found["discovery"]["named"], found["discovery"]["failure"]) == (True, 1, "")
+
+
+def test_it_shows_why_a_host_is_not_linked_and_which_wire_a_link_speaks(cable):
+    a, b = pair(cable)
+    assert (peer(told(cable, a), "b")["failure"], peer(told(cable, a), "b")["wire"]) == ("", VERSION)
+    lose(cable, a, b)
+    a.mesh.connect_failed("b:1", "nobody listens there", cable.now)
+    assert (peer(told(cable, a), "b")["failure"], peer(told(cable, a), "b")["wire"]) == (
+        "nobody listens there",
+        0,
+    )
+
+
+def test_peers_that_go_beyond_what_they_may_are_named_with_the_reason(cable):
+    a, _ = pair(cable)
+    assert a.mesh.views.refusals() == []
+    (link,) = a.mesh._links.up.values()
+    a.mesh.received(link.number, b"\x00\x00\x00\x05no no", cable.now)
+    (row,) = refused(a.mesh.views.refusals(), cable.now + 1)
+    assert row["who"].startswith("b (")
+    assert (row["times"], row["ago_s"]) == (1, 1.0)
+    assert "link is closed" in row["reason"]

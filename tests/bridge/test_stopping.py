@@ -28,7 +28,7 @@ def pair(tmp_path: Path) -> Iterator[list[Host]]:
 
 def asked_to_stop(host: Host) -> None:
     host.signal(signal.SIGTERM)
-    until(lambda: "workers are attached: serving on" in host.log)
+    until(lambda: "workers are attached: the bridge goes on" in host.log)
 
 
 def test_a_bridge_that_is_told_to_stop_serves_until_the_last_worker_has_left_and_then_leaves(
@@ -58,18 +58,18 @@ def test_a_bridge_that_is_told_to_stop_serves_until_the_last_worker_has_left_and
 def test_a_second_signal_ends_it_at_once(pair: list[Host]) -> None:
     asked_to_stop(pair[1])
     assert pair[1].stop() == 0
-    assert "peers go on expecting this host" in pair[1].log
+    assert "peers go on waiting for this host" in pair[1].log
 
 
 def test_with_workers_that_stay_it_ends_after_the_drain_and_is_expected_back(tmp_path: Path) -> None:
     with hosts(tmp_path, bridge='drain = "500ms"') as both:
         meet(*both)
         assert both[1].stop() == 0
-        assert "serving on for up to 0.5 s" in both[1].log
-        assert "peers go on expecting this host" in both[1].log
+        assert "the bridge goes on for up to 0.5 s" in both[1].log
+        assert "peers go on waiting for this host" in both[1].log
 
 
-def test_names_that_nobody_answers_for_neither_keep_a_good_peer_away_nor_a_stop(tmp_path: Path) -> None:
+def test_names_without_an_answer_delay_neither_a_good_peer_nor_a_stop(tmp_path: Path) -> None:
     with hosts(tmp_path) as (one, other):
         text = one.config.read_text()
         names = ", ".join(f'"host-{number}.invalid:7946"' for number in range(60))

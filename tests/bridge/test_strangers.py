@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from cachee_bridge.shell.strangers import FIRSTS_MAX, KINDS_MAX, PERIOD_S, Strangers
+from cachee_bridge.ports.views import Refusal
+from cachee_bridge.shell.strangers import FIRSTS_MAX, KINDS_MAX, PERIOD_S, RECENT_S, Strangers
 
 
 def test_the_first_of_a_reason_is_told_at_once_and_the_others_are_counted() -> None:
@@ -45,3 +46,16 @@ def test_made_up_reasons_and_addresses_are_bounded_in_memory_and_in_lines() -> N
     (line,) = strangers.due(1.0 + PERIOD_S)
     assert "5000 links" in line
     assert len(line) < 2000
+
+
+def test_the_last_refusal_of_each_reason_is_kept_for_two_minutes() -> None:
+    strangers = Strangers()
+    for port in range(3):
+        strangers.turned_away("10.0.0.9", f"10.0.0.9:{port}", f"no TLS in byte {port}", float(port))
+    assert strangers.recent(3.0) == [Refusal("10.0.0.9:2", "no TLS in byte 2", 3, 2.0)]
+    assert strangers.recent(2.0 + RECENT_S + 0.1) == []
+    strangers.turned_away("10.0.0.9", "10.0.0.9:9", "no TLS in byte 9", 3.0 + RECENT_S)
+    assert [each.times for each in strangers.recent(3.0 + RECENT_S)] == [1]
+    for number in range(5000):
+        strangers.turned_away("a", "a:1", f"it calls itself {chr(0x4E00 + number)}", 200.0)
+    assert len(strangers.recent(200.0)) == KINDS_MAX

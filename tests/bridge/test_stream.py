@@ -191,6 +191,31 @@ class TestOutbox:
         assert {link.next() for link in links} == {frame(1, 1, key(1))}
         assert len(calls) == 1
 
+    def test_an_empty_range_announces_nothing(self, store):
+        packer = Packer(store, "shop", "web-1")
+        links = [Outbox("shop", "web-1", store, packer) for _ in range(2)]
+        store.commit(key(1))
+        packer.heal(100)
+        store.commit(b"", b"")
+        packer.heal(100)
+        links[0].ask(2)
+        assert links[0].next() is None
+        assert links[0].empty() == frame(2, 3)
+        assert packer.announced() == 1
+        store.commit(key(2), b"")
+        assert packer.announced() == 5  # not healed yet
+        packer.heal(100)
+        assert packer.announced() == 5
+
+    def test_a_range_after_records_that_the_packer_has_not_seen_counts_as_announced(self, store):
+        packer = Packer(store, "shop", "web-1")
+        store.write(key(1), b"")
+        outbox = Outbox("shop", "web-1", store, packer)
+        outbox.ask(2)
+        assert outbox.next() is None
+        assert outbox.empty() == frame(2, 2)
+        assert packer.announced() == 2
+
 
 class TestInbox:
     @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ def test_all_is_well_is_said_with_every_peers_position(pair: Pair) -> None:
     assert peer.stale_s is not None
 
 
-def test_a_host_alone_waits_for_nobody(tmp_path: Path) -> None:
+def test_a_host_without_peers_does_not_wait(tmp_path: Path) -> None:
     with hosts(tmp_path, 1) as (host,):
         meet(host)
         cache = host.attach()
@@ -90,7 +90,7 @@ def test_a_bridge_that_is_not_started_is_a_no_until_it_is(tmp_path: Path) -> Non
         well(*both)
 
 
-def test_a_bridge_that_has_met_nobody_yet_does_not_say_that_there_is_nobody(tmp_path: Path) -> None:
+def test_a_bridge_that_has_met_no_peer_yet_does_not_say_that_there_is_none(tmp_path: Path) -> None:
     with hosts(tmp_path) as both:
         cache = both[0].attach()
         cache.set("k", 1)

@@ -116,6 +116,8 @@ class Twins:
         for known in ("known", "logs", "segments"):
             states = [list(getattr(self, known)(at)) for at in (0, 1)]
             assert states[0] == states[1], (known, self.said[-5:])
+        for taken, looked_at, cursor in zip(self.carried(0), self.carried(1), self.cursors(0), strict=True):
+            assert looked_at <= taken <= cursor, self.said[-5:]
 
     def hear(self, effect: Send) -> None:
         length, number = PREFIX.unpack_from(effect.data)
@@ -134,8 +136,21 @@ class Twins:
         for namespace, members in namespaces.members.items():
             yield namespace, parts(members), sorted(members.sources)
             for name, inbox in members.sources.items():
-                yield name, parts(inbox), parts(inbox.freshness), parts(inbox.repairs), parts(inbox.asker)
+                known = {part: value for part, value in parts(inbox).items() if part != "carried"}
+                yield name, known, parts(inbox.freshness), parts(inbox.repairs), parts(inbox.asker)
                 yield parts(namespaces.register.word(name))
+
+    def carried(self, at: int) -> list[int]:
+        """Of frames that are taken at once only the last position of all is known: it may be too high, and
+        what is asked of another host then is more than needed."""
+        return [inbox.carried for inbox in self.inboxes(at)]
+
+    def cursors(self, at: int) -> list[int]:
+        return [inbox.cursor for inbox in self.inboxes(at)]
+
+    def inboxes(self, at: int) -> Iterator[Any]:
+        for members in self.meshes[at]._session.namespaces.members.values():
+            yield from members.sources.values()
 
     def logs(self, at: int) -> Iterator[Any]:
         """Where frames overlap, or a cursor has jumped, the log that is kept unread may begin later."""

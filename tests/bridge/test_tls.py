@@ -142,7 +142,7 @@ def test_a_certificate_of_another_ca_is_refused_and_told(authority: Authority, s
     assert "other end refuses this host's TLS: unknown ca" in said["acceptor"]
 
 
-def test_whom_the_acceptor_refuses_hears_why(authority: Authority, stranger: Authority) -> None:
+def test_a_dialler_that_is_refused_gets_the_reason(authority: Authority, stranger: Authority) -> None:
     wrong = stranger.issue("web-1")
     said = refusal(*pair(Files(wrong.cert, wrong.key, str(authority.ca)), authority.issue("web-2")))
     assert "certificate is refused: " in said["acceptor"]
@@ -174,7 +174,7 @@ def test_a_certificate_whose_names_are_no_text_is_refused(
         load(files)
 
 
-def test_who_shows_no_certificate_is_refused_and_told(authority: Authority) -> None:
+def test_a_peer_without_a_certificate_is_refused_and_told(authority: Authority) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.load_verify_locations(authority.ca)
@@ -183,7 +183,7 @@ def test_who_shows_no_certificate_is_refused_and_told(authority: Authority) -> N
     assert "certificate required" in said["dialler"]
 
 
-def test_who_speaks_tls_1_2_at_most_is_refused_and_told(authority: Authority) -> None:
+def test_a_peer_that_speaks_tls_1_2_at_most_is_refused_and_told(authority: Authority) -> None:
     files = authority.issue("web-1")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.maximum_version = ssl.TLSVersion.TLSv1_2
@@ -206,7 +206,9 @@ def test_who_speaks_tls_1_2_at_most_is_refused_and_told(authority: Authority) ->
     ],
 )
 @pytest.mark.parametrize("dials", [True, False])
-def test_who_speaks_no_tls_is_refused_and_told_so(authority: Authority, said: bytes, dials: bool) -> None:
+def test_a_peer_that_speaks_no_tls_is_refused_and_told_so(
+    authority: Authority, said: bytes, dials: bool
+) -> None:
     contexts = Contexts(authority.issue("web-2"))
     channel = contexts.dial() if dials else contexts.accept()
     channel.feed(b"")
@@ -256,7 +258,7 @@ def faults(authority: Authority, stranger: Authority, folder: Path) -> dict[str,
         "another ca": (Files(good.cert, good.key, other.ca), f"certificate {good.cert}: "),
         "for servers only": (server_only, f"certificate {server_only.cert}: "),
         "no host in it": (authority.issue_words(file="nameless"), "names no host"),
-        "unreadable word": (authority.issue_words("cachee://a/b/c", file="bad-word"), "says nothing"),
+        "unreadable word": (authority.issue_words("cachee://a/b/c", file="bad-word"), "is not valid"),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
 import socket
 
 import pytest
@@ -46,6 +47,79 @@ def test_bytes_arrive_in_order_and_a_small_send_is_taken_at_once() -> None:
         await until(lambda: right.seen.data.get(1) == bytes(range(200)))
 
     run(test)
+
+
+def test_what_is_sent_to_each_arrives_whole_and_in_order_with_what_is_sent_to_one() -> None:
+    async def test(left: Side, right: Side) -> None:
+        for number in (1, 2):
+            left.dial(right.port)
+            await until(functools.partial(told_times, right, number))
+        for number in range(0, 100, 2):
+            assert left.network.send_each([1, 2, 7], [bytes([number])] * 3) == [(7, bytes([number]))]
+            assert left.network.send(1, bytes([number + 1])) and left.network.send(7, b"to nobody")
+        await until(lambda: right.seen.data.get(1) == bytes(range(100)))
+        await until(lambda: right.seen.data.get(2) == bytes(range(0, 100, 2)))
+
+    run(test)
+
+
+def test_what_a_socket_does_not_take_of_a_send_to_each_is_returned_and_later_sends_keep_their_order() -> None:
+    async def test(left: Side, right: Side) -> None:
+        with socket.create_connection(("127.0.0.1", left.port)) as slow:
+            await until(lambda: left.seen.told)
+            block, sent, rests = bytes(range(256)) * 4096, bytearray(), []
+            while not rests:
+                rests = left.network.send_each([1], [block])
+                sent += block
+                assert len(sent) < 1 << 30
+            (rest,) = rests
+            assert rest[0] == 1 and block.endswith(rest[1])
+            assert not left.network.send(*rest)  # it waits in the transport
+            assert left.network.send_each([1], [b"after it"]) == [(1, b"after it")]
+            assert not left.network.send(1, b"after it")
+            sent += b"after it"
+            slow.setblocking(False)
+            loop, came = asyncio.get_running_loop(), bytearray()
+            while len(came) < len(sent):
+                came += await loop.sock_recv(slow, 1 << 20)
+            assert came == sent
+            await until(lambda: left.seen.events("writable"))
+            assert left.network.send_each([1], [b"at once"]) == []
+
+    run(test)
+
+
+@pytest.mark.parametrize("end", ["abort", "reset"])
+def test_a_link_that_has_ended_is_sent_nothing_though_its_descriptor_is_used_again(end: str) -> None:
+    async def test(left: Side, right: Side) -> None:
+        await linked(left, right)
+        descriptor = left.network._links[1].socket
+        if end == "abort":
+            left.network.abort(1)
+        else:
+            right.network.abort(1)
+            await until(lambda: left.seen.events("closed"))
+        await until(lambda: not is_open(descriptor))
+        near, far = socket.socketpair()
+        with near, far:
+            if near.fileno() != descriptor:
+                os.dup2(near.fileno(), descriptor)
+            assert left.network.send_each([1], [b"for another"]) == [(1, b"for another")]
+            if near.fileno() != descriptor:
+                os.close(descriptor)
+            far.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                far.recv(1)
+
+    run(test)
+
+
+def is_open(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
 
 
 def test_numbers_of_links_are_never_used_twice() -> None:

@@ -214,7 +214,7 @@ def test_where_one_side_alone_speaks_tls_it_says_so(authority: Authority) -> Non
     run(authority.issue("web-1"), None, tls_to_plain)
 
 
-def test_who_says_nothing_is_turned_away_after_a_time(
+def test_a_peer_that_sends_nothing_is_closed_after_a_time(
     authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection, "HANDSHAKE_S", 0.2)
@@ -246,7 +246,7 @@ def test_of_many_who_say_nothing_the_oldest_gives_way(
         assert [event[1] for event in right.seen.told] == oldest
         await linked(left, right)
         await until(lambda: right.seen.events("opened"))
-        assert failures(right) == ["pushed out by newer links"] * 3
+        assert failures(right) == ["closed to make room for newer links"] * 3
         for sock in crowd:
             sock.close()
 

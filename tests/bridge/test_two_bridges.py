@@ -102,7 +102,7 @@ def test_a_burst_longer_than_the_ring_loses_nothing(pair: Pair) -> None:
     gone(reader, keys)
 
 
-def test_a_host_that_only_heard_more_than_its_ring_holds_empties_nobody(pair: Pair) -> None:
+def test_a_host_that_only_applied_more_records_than_its_ring_holds_empties_no_peer(pair: Pair) -> None:
     writer, reader = pair[0].attach(), pair[1].attach()
     tell(pair[1], pair[0])
     keys = [f"k{number}" for number in range(200)]
@@ -486,7 +486,7 @@ def test_the_service_manager_is_told_of_the_whole_life(tmp_path: Path) -> None:
         while told.count("WATCHDOG=1") < 3:
             told += manager.recv(4096).decode().split("\n")
         host.signal(signal.SIGHUP)
-        until(lambda: "read anew" in host.log)
+        until(lambda: "read again" in host.log)
         assert host.stop() == 0
         manager.setblocking(False)
         with contextlib.suppress(BlockingIOError):

@@ -11,7 +11,9 @@ from cachee_bridge.carriers import unproven
 from tests.bridge.networks import Side, is_closed, linked, run, stranger, until
 
 
-def test_a_stranger_pushes_out_its_own_and_no_other_address(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stranger_displaces_connections_of_its_own_address_and_of_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(unproven, "HANDSHAKES_MAX", 4)
 
     async def test(left: Side, right: Side) -> None:
@@ -30,7 +32,7 @@ def test_a_stranger_pushes_out_its_own_and_no_other_address(monkeypatch: pytest.
     run(test)
 
 
-def test_who_has_proven_itself_is_pushed_out_by_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_peer_that_has_proven_itself_is_not_displaced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unproven, "HANDSHAKES_MAX", 2)
 
     async def test(left: Side, right: Side) -> None:

@@ -13,13 +13,24 @@ from cachee_bridge.ports.settings import Settings
 from cachee_bridge.streams.stream import Packer
 from cachee_bridge.wire.budget import Budget
 from cachee_bridge.wire.frames import FRAME_BYTES_MAX, SINCE, VERSION, VERSION_MIN, Decoder, encode
-from cachee_bridge.wire.messages import Auth, Follow, Frame, Hello, Sync
+from cachee_bridge.wire.messages import (
+    PAYLOAD_ALL,
+    PAYLOAD_ALL_KNOWN,
+    Auth,
+    Doubt,
+    Follow,
+    Frame,
+    Hello,
+    Sync,
+)
 from cachee_shm.errors import AuthError, FrameError
 from tests.bridge.link_ends import shake, words
 from tests.bridge.meshes import SECRET, Cable, FakeStore, key
 
 UNKNOWN = b"\x07" + bytes(8)
-RECORDS = {1: 9, 2: 17, 3: 9, 4: 1, 5: 1, 7: 9}
+RECORDS = {1: 9, 2: 17, 3: 9, 4: 1, 5: 1, 7: 9, 8: 1}
+
+LOWERED_TO = {7: 1, 8: 5}
 
 record = st.sampled_from(sorted(RECORDS)).flatmap(
     lambda kind: st.binary(min_size=RECORDS[kind] - 1, max_size=RECORDS[kind] - 1).map(bytes([kind]).__add__)
@@ -141,14 +152,21 @@ class TestLowering:
         assert older == frame._replace(payload=key(7) + key(0) + b"\x04" + b"\x01" + bytes(7) + b"\x09")
         assert fed(Encoder(VERSION)(frame), VERSION) == [frame]
 
-    def test_a_map_of_buckets_is_said_alike(self):
-        piece = Frame("shop", "web-1", 1, 5, 9, b"\x06\x01\x01" + b"\x07" * 50)
-        assert lowered(piece, 2) is piece
+    @pytest.mark.parametrize("kind", [b"\x06", b"\x09"], ids=["in doubt", "known"])
+    def test_a_map_of_buckets_does_not_say_that_no_outcome_is_unknown(self, kind):
+        piece = Frame("shop", "web-1", 1, 5, 9, kind + b"\x01\x01" + b"\x07" * 50)
+        assert lowered(piece, 2) == piece._replace(payload=b"\x06\x01\x01" + b"\x07" * 50)
+        assert lowered(piece, VERSION) is piece
+
+    def test_neither_does_what_stands_for_everything(self):
+        everything = Frame("shop", "web-1", 1, 5, 9, PAYLOAD_ALL_KNOWN)
+        assert lowered(everything, 2) == everything._replace(payload=PAYLOAD_ALL)
+        assert lowered(Doubt(("shop",)), 2) is None
 
     @pytest.mark.fuzz
     @given(st.lists(record, max_size=20))
-    def test_nothing_but_that_kind_is_changed(self, records):
-        expected = [b"\x01" + one[1:] if one[0] == 7 else one for one in records]
+    def test_nothing_but_these_kinds_is_changed(self, records):
+        expected = [bytes((LOWERED_TO.get(one[0], one[0]),)) + one[1:] for one in records]
         older = lowered(Frame("shop", "web-1", 1, 5, 9, b"".join(records)), 2)
         assert isinstance(older, Frame) and older.payload == b"".join(expected)
 

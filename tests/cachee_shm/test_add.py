@@ -27,7 +27,7 @@ def announced(cache, since=0):
     return cache.pack(since, 1000, 65536)[1]
 
 
-def test_add_stores_only_where_nothing_is(cache):
+def test_add_stores_only_if_the_key_has_no_value(cache):
     assert cache.add("a", 1) is True
     assert cache.add("a", 2) is False
     assert cache.get("a") == 1
@@ -80,7 +80,7 @@ def test_an_add_that_loses_is_announced_to_nobody_and_evicts_nothing(bridged):
     assert bridged.get("a") == 1
 
 
-def test_healing_behind_an_add_evicts_neither_its_value_nor_anothers(config):
+def test_healing_the_record_of_an_add_evicts_neither_its_value_nor_another(config):
     config["bridge"] = {"listen": "127.0.0.1:7946"}
     with cachee_shm.attach(config=config) as cache, closing(Bridge(config)) as bridge:
         for key, local in (("a", False), ("b", True)):
@@ -89,7 +89,7 @@ def test_healing_behind_an_add_evicts_neither_its_value_nor_anothers(config):
         assert cache.get_many(["a", "b"]) == {"a": 1, "b": 1}
 
 
-def test_an_add_takes_the_place_of_what_an_isolated_host_withholds(bridged):
+def test_an_add_replaces_a_value_that_an_isolated_host_withholds(bridged):
     bridged.set_serve_until(FOR_EVER)
     assert bridged.set("a", 1)
     bridged.set_serve_until(bridged.now_ms())

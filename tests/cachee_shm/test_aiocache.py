@@ -194,7 +194,7 @@ def test_lifetimes_and_namespaces(shm_cache):
     asyncio.run(story())
 
 
-def test_counters_and_what_is_none(shm_cache):
+def test_a_value_that_is_no_number_is_no_counter(shm_cache):
     async def story():
         cache = cache_in(shm_cache)
         assert await cache.increment("n") == 1
@@ -212,7 +212,7 @@ def test_counters_and_what_is_none(shm_cache):
     asyncio.run(story())
 
 
-def test_it_may_be_disabled_and_made_of_an_address(shm_cache, monkeypatch):
+def test_it_can_be_disabled_and_can_be_made_from_a_url(shm_cache, monkeypatch):
     from aiocache import Cache
 
     async def story():
@@ -224,14 +224,14 @@ def test_it_may_be_disabled_and_made_of_an_address(shm_cache, monkeypatch):
         assert await cache.get("a") is None
 
     asyncio.run(story())
-    assert Cache.from_url("cachee:///shop")._backing._namespace == "shop"
+    assert Cache.from_url("cachee:///shop")._backing._wanted.namespace == "shop"
 
 
 def test_no_call_fails_without_a_cache(caplog):
     from cachee_shm.aiocache import CacheeCache
 
     async def story():
-        cache = CacheeCache(segment="x", config={"namespaces": {"y": {"memory": "4MiB"}}})
+        cache = CacheeCache(segment="aiocache", config={"namespaces": {"y": {"memory": "4MiB"}}})
 
         async def load():
             return 1

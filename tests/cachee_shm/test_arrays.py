@@ -86,7 +86,7 @@ def test_arrays_of_other_orders_and_kinds_come_back(value):
 @pytest.mark.parametrize(
     "kind", [np.longlong, np.ulonglong, np.longdouble, np.half, np.bool_, np.float64, np.complex64]
 )
-def test_a_number_keeps_its_type_where_two_have_one_size(kind):
+def test_a_number_keeps_its_type_though_another_type_has_the_same_size(kind):
     assert type(back(kind(1))) is kind
 
 

@@ -1,5 +1,6 @@
 """Of a backend whose cache cannot be had: it misses, says so once, and recovers."""
 
+import gc
 import logging
 import os
 import threading
@@ -11,6 +12,7 @@ from datetime import timedelta
 import pytest
 
 from cachee_shm import _core, attach, backing
+from cachee_shm.attaching import spec_for
 from cachee_shm.backing import Backing, changed, count, fitting, lasting, seconds_of
 from cachee_shm.errors import NotACounter
 from tests.cachee_shm.processes import MINUTE_S, child, in_fork, until
@@ -57,7 +59,7 @@ def test_nothing_is_attached_before_the_first_use(config):
 
 
 @pytest.mark.parametrize("namespace", ["elsewhere", "no name/", "zero\0", 7])
-def test_a_namespace_that_is_not_to_be_had_is_a_cache_that_misses(config, caplog, namespace):
+def test_a_namespace_that_cannot_be_attached_is_a_cache_that_misses(config, caplog, namespace):
     held = Backing(namespace, config)
     with caplog.at_level(logging.WARNING, "cachee_shm"):
         for _ in range(3):
@@ -117,11 +119,10 @@ def test_a_cache_that_was_only_read_meanwhile_is_kept_as_it_is(config, blocked):
         held.close()
 
 
-def test_it_is_tried_each_second_and_not_at_each_verb(config, blocked, caplog):
+def test_attaching_is_tried_each_second_and_not_at_each_verb(config, blocked, caplog, monkeypatch):
     held = Backing("test", config)
     tries = []
-    found = held._found
-    held._found = lambda: tries.append(1) or found()
+    monkeypatch.setattr(backing, "spec_for", lambda *it: tries.append(1) or spec_for(*it))
     blocked.hide()
     began = time.monotonic()
     with caplog.at_level(logging.WARNING, "cachee_shm"):
@@ -136,7 +137,7 @@ def test_it_is_tried_each_second_and_not_at_each_verb(config, blocked, caplog):
     held.close()
 
 
-def test_a_configuration_that_comes_later_is_read_then(config, tmp_path, caplog):
+def test_a_configuration_that_is_created_later_is_read_then(config, tmp_path, caplog):
     path = tmp_path / "cachee.toml"
     held = Backing("test", path)
     with caplog.at_level(logging.WARNING, "cachee_shm"):
@@ -178,8 +179,7 @@ def test_threads_wait_a_bounded_time_for_another_that_attaches(config, monkeypat
     monkeypatch.setattr(backing, "PATIENCE_S", 0.05)
     goes_on = threading.Event()
     held = Backing("test", config)
-    found = held._found
-    held._found = lambda: goes_on.wait(60) and found()
+    monkeypatch.setattr(backing, "spec_for", lambda *it: goes_on.wait(60) and spec_for(*it))
     first = threading.Thread(target=lambda: held.cache)
     first.start()
     until(lambda: "_first" in vars(held))
@@ -196,8 +196,7 @@ def test_a_child_that_is_forked_while_a_thread_attaches_attaches_too(config, mon
     monkeypatch.setattr(backing, "PATIENCE_S", 0.05)
     goes_on, began = threading.Event(), threading.Event()
     held = Backing("test", config)
-    found = held._found
-    held._found = lambda: (began.set(), goes_on.wait(60), found())[-1]
+    monkeypatch.setattr(backing, "spec_for", lambda *it: (began.set(), goes_on.wait(60), spec_for(*it))[-1])
     first = threading.Thread(target=lambda: held.cache)
     first.start()
     began.wait()
@@ -269,15 +268,138 @@ def test_it_leaves_a_cache_open_that_it_was_given(config):
         assert held.cache is given and not given.closed
 
 
-def test_an_interrupted_first_use_is_tried_again(config):
-    held = Backing("test", config)
-    found = held._found
+# One attachment for all backends
 
-    def interrupted():
-        held._found = found
+
+def test_a_hundred_backends_of_a_process_are_one_attachment(config):
+    backings = [Backing("test", dict(config)) for _ in range(100)]
+    assert len({id(each.cache) for each in backings}) == 1
+    assert len(backings[0].cache.roster()) == 1
+    for each in backings:
+        each.close()
+
+
+@pytest.mark.needs("frameworks")
+def test_a_hundred_celery_tasks_and_functions_of_other_frameworks_are_one(config):
+    from celery import Celery
+
+    from cachee_shm import cachelib, cashews, celery
+
+    app = Celery()
+
+    def report():
+        return 7
+
+    options = {"namespace": "test", "config": config}
+    tasks = [celery.cached_task(app, key=f"k{n}", name=f"t{n}", **options)(report) for n in range(100)]
+    assert [task() for task in tasks] == [7] * 100
+    others = [cachelib.CacheeCache(**options), cashews.CacheeBackend(**options)]
+    assert {len(other.shm.roster()) for other in others} == {1}
+    assert others[0].shm is others[1].shm
+
+
+def test_it_is_detached_when_the_last_of_them_is_closed(config):
+    first, second = Backing("test", config), Backing("test", config)
+    cache = first.cache
+    assert second.cache is cache
+    first.close()
+    first.close()
+    assert not cache.closed and second.cache.set("a", 1)
+    assert first.cache is cache
+    second.close()
+    assert not cache.closed
+    first.close()
+    assert cache.closed
+
+
+def test_it_is_detached_when_the_last_of_them_is_forgotten(config):
+    with attach("test", config=config) as other:
+        first, second = Backing("test", config), Backing("test", config)
+        assert first.cache is second.cache and len(other.roster()) == 2
+        del first, second
+        gc.collect()
+        assert len(other.roster()) == 1
+
+
+def test_an_attachment_that_was_closed_directly_is_not_given_to_the_next_backend(config):
+    first, second = Backing("test", config), Backing("test", config)
+    first.cache.close()
+    assert second.cache.set("a", 1)
+    second.close()
+    first.close()
+
+
+def test_backends_of_different_configurations_do_not_share_an_attachment(config, tmp_path, monkeypatch):
+    text = f'[host]\nname = "{config["host"]["name"]}"\n[namespaces.test]\nmemory = "4MiB"\n'
+    for name in ("a.toml", "b.toml"):
+        (tmp_path / name).write_text(text)
+    monkeypatch.chdir(tmp_path)
+    asked = [
+        Backing("test", config),
+        Backing("test", config, service="another"),
+        Backing("test", config, private=True),
+        Backing("test", config, private=True),
+        Backing("test", "a.toml"),
+        Backing("test", tmp_path / "b.toml"),
+    ]
+    monkeypatch.setenv("CACHEE_CONFIG", str(tmp_path / "a.toml"))
+    asked.append(Backing("test"))
+    assert len({id(each.cache) for each in asked}) == len(asked) - 1  # the last is that of a.toml
+    assert asked[-1].cache is Backing("test", tmp_path / "a.toml").cache
+    monkeypatch.setenv("CACHEE_CONFIG", "b.toml")
+    assert Backing("test").cache is asked[5].cache
+    monkeypatch.setenv("CACHEE_DISABLE", "1")
+    assert Backing("test", config).cache is not asked[0].cache
+    for each in asked:
+        each.close()
+
+
+def test_threads_of_many_backends_make_one_attachment(config):
+    for _ in range(20):
+        backings = iter([Backing("test", config) for _ in range(8)])
+        used = at_once(
+            8, lambda backings=backings: (held := next(backings), held.cache, held.cache.set("a", 1))
+        )
+        assert {(id(cache), stored) for _, cache, stored in used} == {(id(used[0][1]), True)}
+        assert len(used[0][1].roster()) == 1
+        for held, *_ in used:
+            held.close()
+
+
+def test_a_child_that_is_forked_while_a_thread_joins_is_not_held_up(config):
+    first = Backing("test", config)
+    assert first.cache.set("a", 1)
+    goes_on, holds = threading.Event(), threading.Event()
+
+    def hold():
+        with backing.sharing:
+            holds.set()
+            goes_on.wait(MINUTE_S)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    holds.wait()
+
+    def child():
+        second = Backing("test", config)
+        assert second.cache is first.cache and second.cache.get("a") == 1
+        assert len(second.cache.roster()) == 2  # the parent's, and the child's
+        second.close()
+
+    in_fork(child)
+    goes_on.set()
+    thread.join()
+    first.close()
+
+
+def test_an_interrupted_first_use_is_tried_again(config, monkeypatch):
+    held = Backing("test", config)
+
+    def interrupted(*_):
+        monkeypatch.setattr(backing, "spec_for", spec_for)
         raise KeyboardInterrupt
 
-    held._found = interrupted
+    monkeypatch.setattr(backing, "spec_for", interrupted)
     with pytest.raises(KeyboardInterrupt):
         _ = held.cache
     held.close()
@@ -298,7 +420,7 @@ def test_a_timedelta_is_its_seconds():
     assert seconds_of(5) == 5
 
 
-def test_a_lifetime_that_no_clock_tells_is_for_ever():
+def test_a_lifetime_that_is_too_long_for_the_clock_is_for_ever():
     assert [lasting(s) for s in (0, 0.5, 10**18, float("inf"))] == [0, 0.5, None, None]
 
 
@@ -317,7 +439,7 @@ def test_counting_goes_on_from_a_value_that_was_set(shm_cache):
     assert shm_cache.get("text") == "x"
 
 
-def test_no_count_is_lost_among_those_who_make_a_value_a_counter(config):
+def test_no_count_is_lost_when_several_processes_turn_a_value_into_a_counter(config):
     with attach("test", config=config) as cache:
         cache.set("n", 1000)
         children = []

@@ -1,9 +1,11 @@
 """What a caller gets wrong is a clear error of the tree, and the cache is as the error says."""
 
 import asyncio
+import copy
 import datetime as dt
 import decimal
 import math
+import pickle
 import struct
 
 import pytest
@@ -65,7 +67,7 @@ def private():
     ],
     ids=["None", "int", "float", "tuple", "set", "surrogate", "long str", "long bytes", "long in UTF-8"],
 )
-def test_a_key_that_is_none_is_refused_by_every_verb_and_nothing_is_written(private, verb, key, error):
+def test_an_invalid_key_is_refused_by_every_verb_and_nothing_is_written(private, verb, key, error):
     tail = private.tail
     with pytest.raises(error, match="Nothing was read or written"):
         verb(private, key)
@@ -107,7 +109,7 @@ class MuteKey(str):
     ],
     ids=lambda ttl: type(ttl).__name__,
 )
-def test_a_ttl_that_is_no_lifetime_is_refused_and_the_old_value_stays(private, verb, ttl):
+def test_an_invalid_ttl_is_refused_and_the_old_value_stays(private, verb, ttl):
     private.delete("b")
     private.set("a", "old")
     tail = private.tail
@@ -120,7 +122,7 @@ def test_a_ttl_that_is_no_lifetime_is_refused_and_the_old_value_stays(private, v
 @pytest.mark.parametrize(
     "stale", [-1, math.nan, math.inf, "60", None, 10**5000, Mute()], ids=lambda stale: type(stale).__name__
 )
-def test_a_stale_that_is_no_time_is_refused_before_anything_is_loaded(private, stale):
+def test_an_invalid_stale_is_refused_before_anything_is_loaded(private, stale):
     with pytest.raises(InvalidTTL, match="stale is"):
         private.get_or_load("none", lambda: pytest.fail("it was loaded"), stale=stale)
 
@@ -178,7 +180,7 @@ def test_an_add_that_fails_replaces_nothing(private, value):
 
 
 @pytest.mark.parametrize("tags", ["abc", b"abc", 7, 1.5, [7], [None], [["t"]], ["t"] * 17], ids=repr)
-def test_tags_that_are_none_are_refused_and_the_old_value_stays(private, tags):
+def test_invalid_tags_are_refused_and_the_old_value_stays(private, tags):
     private.set("a", "old")
     with pytest.raises(InvalidKey):
         private.set("a", "new", tags=tags)
@@ -253,7 +255,7 @@ def test_a_namespace_that_the_configuration_lacks_is_unknown(config):
         ({"namespaces": {"shop": {"memory": "4 apples"}}}, "namespaces.shop.memory"),
         ({"namespaces": {"shop": {"memory": "1MiB"}}}, "from 2MiB"),
         ({"namespace": {}}, "unknown key"),
-        ({"bridge": {"http": "127.0.0.1:9946"}}, "not built yet"),
+        ({"bridge": {"http": "127.0.0.1:9946"}}, "metrics, for Prometheus"),
         ({"host": {"group": "no-such-group"}}, "host.group"),
     ],
 )
@@ -271,6 +273,26 @@ def test_a_configuration_that_cannot_be_read_is_an_error_by_argument_or_environm
     monkeypatch.setenv("CACHEE_CONFIG", missing)
     with pytest.raises(ConfigError, match=r"missing\.toml"):
         cachee_shm.attach()
+
+
+@pytest.mark.parametrize("verb", ["get_or_load", "aget_or_load", "get_or_load_many", "aget_or_load_many"])
+@pytest.mark.parametrize("loader", [5, "load", {"a": 1}])
+def test_a_loader_that_cannot_be_called_is_refused_on_hits_too(private, verb, loader):
+    private.set("hit", 1)
+    for key in ("hit", "miss"):
+        asked = [key] if "many" in verb else key
+        with pytest.raises(TypeError, match=rf"^{verb}\(\) takes a loader .* Nothing was read or written"):
+            given = getattr(private, verb)(asked, loader)
+            asyncio.run(given)
+    assert private.get("hit") == 1 and "miss" not in private
+
+
+@pytest.mark.parametrize("copied", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_a_cache_is_neither_pickled_nor_copied_and_says_what_to_do(private, copied):
+    private.set("a", 1)
+    with pytest.raises(TypeError, match=r"process's attachment.* Call cachee_shm\.attach\(\)"):
+        copied(private)
+    assert private.get("a") == 1
 
 
 def test_every_error_of_a_caller_is_caught_as_one(private):
@@ -301,7 +323,7 @@ def test_every_error_of_a_caller_is_caught_as_one(private):
     ],
     ids=repr,
 )
-def test_a_payload_that_is_none_is_refused_and_nothing_of_it_is_applied(private, payload):
+def test_a_malformed_payload_is_refused_and_nothing_of_it_is_applied(private, payload):
     private.set("a", 1)
     tail = private.tail
     with pytest.raises(ValueError, match="malformed"):
@@ -316,7 +338,7 @@ def test_a_payload_that_is_none_is_refused_and_nothing_of_it_is_applied(private,
     [b"", b"\x03", b"\x03\x03\x00", b"\x03\x03\x00\x00\x00", b"\x02\x03\x00", b"\x40\x40", b"\xff" * 40],
     ids=repr,
 )
-def test_a_map_that_is_none_is_refused_and_nothing_of_it_is_applied(private, map_):
+def test_a_malformed_map_is_refused_and_nothing_of_it_is_applied(private, map_):
     private.set("a", 1)
     tail = private.tail
     for call in (
@@ -400,7 +422,7 @@ def test_a_failed_local_set_announces_nothing_and_leaves_no_older_value(private,
 
 
 @pytest.mark.parametrize("value", [object(), b"x" * (4 << 20)], ids=["unserializable", "too large"])
-def test_a_failed_set_of_everybody_s_key_is_announced(private, value):
+def test_a_failed_set_of_a_key_that_is_not_local_is_announced(private, value):
     private.set("a", 1)
     tail = private.tail
     with pytest.raises((Unserializable, ValueTooLarge)):
@@ -409,7 +431,7 @@ def test_a_failed_set_of_everybody_s_key_is_announced(private, value):
     assert announced
 
 
-def test_what_interrupts_the_judging_of_a_lifetime_comes_out_as_it_is(private):
+def test_an_exception_of_a_signal_while_a_lifetime_is_checked_reaches_the_caller(private):
     class Interrupted:
         def total_seconds(self):
             raise KeyboardInterrupt

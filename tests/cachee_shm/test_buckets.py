@@ -7,7 +7,9 @@ import pytest
 
 import cachee_shm
 
-NOTHING, WIRE_CLEAR, WIRE_ALL, WIRE_BUCKETS = b"", b"\x04", b"\x05", b"\x06"
+NOTHING, WIRE_CLEAR, WIRE_ALL, WIRE_BUCKETS = b"", b"\x04", b"\x08", b"\x09"
+ALL_IN_DOUBT, BUCKETS_IN_DOUBT = b"\x05", b"\x06"
+MINUTE_MS = 60_000
 WHOLE = 1 << 30
 SIZES = [("4MiB", "4MiB"), ("4MiB", "64MiB"), ("64MiB", "4MiB")]
 """Of the source and of the reader: as many buckets, more, fewer."""
@@ -20,7 +22,7 @@ def pair():
 
     def attach(*sizes):
         for memory in sizes:
-            config = {"defaults": {"memory": memory, "default_ttl": "1h"}}
+            config = {"defaults": {"memory": memory, "default_ttl": "1h", "unknown_ttl": "0s"}}
             made.append(cachee_shm.attach("shop", private=True, config=config))
         return made[-len(sizes) :]
 
@@ -66,7 +68,7 @@ def test_nothing_is_owed_where_nothing_was_announced(pair):
     assert source.missed(0) == NOTHING
 
 
-def test_of_what_was_only_heard_nothing_is_in_the_map(pair):
+def test_records_that_were_only_applied_from_peers_are_not_in_the_map(pair):
     source, other = pair("4MiB", "4MiB")
     other.set("own", 1)
     source.set("own", 1)
@@ -83,6 +85,59 @@ def test_a_clear_stands_for_all_that_came_before_it(pair):
     assert source.missed(1) == WIRE_CLEAR
     source.set("a", 1)
     assert source.missed(2) == WIRE_BUCKETS
+
+
+@pytest.fixture
+def unsure():
+    """Some write that it announces may have an unknown outcome. It was born a minute ago."""
+    config = {"defaults": {"memory": "4MiB", "unknown_ttl": "30s"}}
+    with cachee_shm.attach("shop", private=True, config=config) as cache:
+        assert cache.in_doubt  # a new one, whose predecessor may have announced something
+        cache._freeze(cache.now_ms() + MINUTE_MS)
+        yield cache
+
+
+def told(source, cursor=0):
+    return source.missed(cursor), source.missed(1 << 40), source.in_doubt
+
+
+def test_a_lapped_peer_is_told_whether_writes_of_unknown_outcome_may_be_among_what_it_missed(unsure):
+    unsure.set("a", 1)
+    assert told(unsure) == (WIRE_BUCKETS, WIRE_ALL, False)
+    unsure._delete_unknown(0, b"a")
+    assert told(unsure) == (BUCKETS_IN_DOUBT, ALL_IN_DOUBT, True)
+    unsure._freeze(unsure.now_ms() + 29_999)
+    assert told(unsure) == (BUCKETS_IN_DOUBT, ALL_IN_DOUBT, True)
+    unsure._freeze(unsure.now_ms() + 1)
+    assert told(unsure) == (WIRE_BUCKETS, WIRE_ALL, False)
+
+
+def test_a_clear_does_not_hide_writes_of_unknown_outcome(unsure):
+    """A peer that is told of the clear alone would cap no fill."""
+    unsure.clear()
+    assert unsure.missed(0) == WIRE_CLEAR
+    unsure._delete_unknown(0, b"a")
+    assert unsure.missed(0) == ALL_IN_DOUBT
+
+
+@pytest.mark.parametrize("kind", [1, 2], ids=["a tag", "a clear"])
+def test_a_tag_or_clear_may_be_a_write_of_unknown_outcome(unsure, kind):
+    unsure._delete_unknown(kind, b"team")
+    assert unsure.in_doubt
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("what", ["a map", "everything"])
+def test_loads_are_capped_only_if_a_missed_write_may_have_an_unknown_outcome(unsure, pair, known, what):
+    (source,) = pair("4MiB")
+    source.set("other", 1)
+    if what == "a map":
+        unsure.fence_map(unsure.source_open("peer"), map_of(source), 0, 0, WHOLE, known)
+    else:
+        unsure.apply(unsure.source_open("peer"), WIRE_ALL if known else ALL_IN_DOUBT)
+    fill(unsure, ["a"], ttl=3600)
+    unsure._freeze(unsure.now_ms() + MINUTE_MS)
+    assert ("a" in unsure) is known
 
 
 def test_a_cursor_that_the_ring_never_reached_is_answered_by_all(pair):
@@ -107,7 +162,7 @@ def test_what_was_written_after_the_cursor_is_evicted_and_little_else(pair, size
 
 
 @pytest.mark.parametrize("sizes", SIZES, ids="-".join)
-def test_a_source_that_wrote_a_whole_ring_costs_at_most_a_sixteenth_of_the_rest(pair, sizes):
+def test_after_a_whole_ring_of_writes_at_most_a_sixteenth_of_the_other_entries_is_evicted(pair, sizes):
     source, reader = pair(*sizes)
     held = [f"k{number}" for number in range(5000)]
     fill(reader, held)
@@ -146,7 +201,7 @@ def test_a_writing_block_that_was_open_stores_nothing(pair):
 
 
 @pytest.mark.parametrize("sizes", SIZES, ids="-".join)
-def test_tags_are_told_too(pair, sizes):
+def test_the_map_has_tags_too(pair, sizes):
     source, reader = pair(*sizes)
     fill(reader, ["a"], tags=["team:7"])
     fill(reader, ["b"], tags=["team:8"])
@@ -173,7 +228,7 @@ def test_values_of_spans_are_evicted(pair):
     assert reader.get("large") is None
 
 
-def test_what_was_stored_since_the_fences_is_kept(pair):
+def test_a_value_that_was_stored_after_the_fences_were_raised_is_kept(pair):
     source, reader = pair("4MiB", "4MiB")
     source.delete("a")
     map_ = map_of(source)

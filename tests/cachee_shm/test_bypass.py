@@ -89,3 +89,21 @@ def test_a_bypassed_local_write_evicts_on_this_host_and_is_announced_nowhere(
         write()
         assert worker.get("k") is None
         assert worker.pack(tail, 10, 1000) == (worker.tail, b"")
+
+
+def test_a_bypassed_write_refuses_what_any_write_refuses(
+    config: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = cachee_shm.attach(config=config)
+    monkeypatch.setenv("CACHEE_DISABLE", "1")
+    bypassed = cachee_shm.attach(config=config)
+    worker["k"] = 1
+    for write in (
+        lambda: bypassed.set("k", 2, ttl=-1),
+        lambda: bypassed.add("k", 2, ttl=-1),
+        lambda: bypassed.set_many({"k": 2}, ttl=-1),
+        lambda: bypassed.touch("k", ttl=-1),
+    ):
+        with pytest.raises(ValueError, match="ttl"):
+            write()
+        assert worker["k"] == 1

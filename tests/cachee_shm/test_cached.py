@@ -8,6 +8,7 @@ import inspect
 import math
 import pickle
 import threading
+import types
 
 import pytest
 
@@ -349,9 +350,9 @@ def test_a_local_function_needs_a_key_since_others_have_its_name(cache):
     def local():
         return 1
 
-    with pytest.raises(ValueError, match="a name that others may have as well"):
+    with pytest.raises(ValueError, match="others may have the same name"):
         cache.cached(local)
-    with pytest.raises(ValueError, match="a name that others may have as well"):
+    with pytest.raises(ValueError, match="others may have the same name"):
         cache.cached(lambda: 1)
 
 
@@ -415,6 +416,60 @@ def test_class_methods_and_static_methods_work_below_their_decorators(cache, cou
     assert Repository.static(7)["n"] == Repository(1).static(7)["n"] == 2
 
 
+class Catalogue:
+    prefix = "c"
+
+
+def test_a_class_method_is_decorated_above_its_decorator_too(cache):
+    class Shop(Catalogue):
+        @cache.cached(key="{cls.prefix}:{uid}:{page}", tags=["{cls.prefix}"])
+        @classmethod
+        def item(cls, uid, page=1):
+            return cls.prefix, uid, page
+
+    class Other(Shop):
+        prefix = "o"
+
+    assert Shop.item(7) == Shop().item(7) == ("c", 7, 1) and Other.item(7) == ("o", 7, 1)
+    assert Shop.item.invalidate(7) and not Shop.item.invalidate(7) and Other.item.invalidate(7)
+    assert Other.item.refresh(7, page=2) == ("o", 7, 2) == Other.item.__wrapped__(7, 2)
+    with pytest.raises(ValueError, match="its result may depend on cls"):
+        cache.cached(key="{uid}")(classmethod(lambda cls, uid: uid))
+
+
+def test_a_class_method_of_coroutines_is_decorated_above_its_decorator_too(cache):
+    class Shop(Catalogue):
+        @cache.cached(key="{cls.prefix}:{uid}")
+        @classmethod
+        async def item(cls, uid):
+            return cls.prefix, uid
+
+    assert asyncio.run(Shop.item(7)) == asyncio.run(Shop.item.refresh(7)) == ("c", 7)
+    assert Shop.item.invalidate(7) and asyncio.iscoroutinefunction(Shop.item)
+
+
+def test_if_classmethod_hides_the_class_the_key_is_refused(cache):
+    """Python 3.13 binds what is below ``classmethod`` as this test does it."""
+
+    class Shop:
+        @cache.cached(key="item:{cls}:{uid}:{page}")
+        def item(cls, uid=1, page=1):
+            return uid
+
+    bound = types.MethodType(vars(Shop)["item"], Shop)
+    assert bound(7) == 7
+    for call in (bound.key, bound.invalidate, bound.refresh):
+        with pytest.raises(TypeError, match=r"Put @cache\.cached above @classmethod"):
+            call(7)
+    assert bound.invalidate(Shop, 7)
+
+
+def test_a_function_may_have_a_parameter_of_that_name(cache):
+    fare = cache.cached(key="fare:{cls}")(lambda cls: cls)
+    assert fare("economy") == "economy" and fare.key("economy") == "fare:economy"
+    assert fare.refresh("economy") == "economy" and fare.invalidate("economy")
+
+
 @pytest.mark.parametrize("key", [None, "user:{uid}"])
 def test_a_method_whose_key_does_not_name_self_is_refused(cache, key):
     with pytest.raises(ValueError, match=r"its result may depend on self.*'...\{self.id\}...'"):
@@ -443,8 +498,8 @@ class AClass:
     ("options", "function", "error", "why"),
     [
         ({"key": "{uid}"}, of_a_module, None, ""),
-        ({"key": "{user}"}, of_a_module, ValueError, "user, which is no parameter"),
-        ({"key": "k", "tags": ["{user}"]}, of_a_module, ValueError, "user, which is no parameter"),
+        ({"key": "{user}"}, of_a_module, ValueError, "user, which is not a parameter"),
+        ({"key": "k", "tags": ["{user}"]}, of_a_module, ValueError, "user, which is not a parameter"),
         ({"key": "k", "tags": "user"}, of_a_module, InvalidKey, "a sequence of templates"),
         ({"ttl": -1}, of_a_module, InvalidTTL, "ttl"),
         ({"stale": "x"}, of_a_module, InvalidTTL, "stale"),
@@ -543,7 +598,7 @@ def two_partials():
 
 @pytest.mark.parametrize("key", [None, "price:{item}"])
 @pytest.mark.parametrize("function", [Shop("a").price, Shop.named, two_partials()])
-def test_what_holds_an_argument_needs_a_key_function(cache, function, key):
+def test_an_object_that_holds_arguments_needs_a_key_function(cache, function, key):
     with pytest.raises(ValueError, match="bound method or a partial"):
         cache.cached(key=key)(function)
     shop = Shop("a")

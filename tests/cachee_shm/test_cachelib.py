@@ -75,7 +75,7 @@ def test_a_key_may_be_as_long_as_it_likes(cache):
 def test_a_namespace_that_is_not_there_is_a_cache_that_misses():
     from cachee_shm.cachelib import CacheeCache
 
-    cache = CacheeCache(namespace="x", config={"namespaces": {"y": {"memory": "4MiB"}}})
+    cache = CacheeCache(namespace="cachelib", config={"namespaces": {"y": {"memory": "4MiB"}}})
     assert cache.set("a", 1) is False
     assert (cache.get("a"), cache.has("a"), cache.inc("n"), cache.add("b", 1)) == (None, False, 1, False)
     assert cache.set_many({"a": 1}) == []

@@ -6,6 +6,7 @@ import logging
 import pytest
 
 from cachee_shm.errors import Unserializable
+from cachee_shm.testing import frozen_clock
 from tests.cachee_shm.kept import Plain
 
 pytestmark = pytest.mark.needs("frameworks")
@@ -119,6 +120,72 @@ def test_a_tag_drops_what_another_host_has_cached_with_it(shm_hosts):
     asyncio.run(story())
 
 
+@pytest.mark.parametrize("mode", ["fast", "locked", "serializable"])
+def test_what_a_transaction_stores_has_its_tags_on_another_host_too(shm_hosts, mode):
+    """cashews stores it as the transaction ends, by a call that says nothing of tags."""
+    from cashews import TransactionMode
+
+    hosts = shm_hosts(2)
+
+    async def story():
+        one, other = (made(host) for host in hosts)
+
+        @one.transaction(TransactionMode(mode))
+        @one(ttl="1m", key="user:{uid}", tags=["team:{team}"])
+        async def member(uid, team):
+            return uid
+
+        async with one.transaction(TransactionMode(mode)):
+            await one.set("plain:1", 1, tags=["team:7"])
+            await one.set("plain:2", 2)
+        assert [await member(1, 7), await member(2, 8)] == [1, 2]
+        assert hosts[0].wait_synced(5)
+        await other.delete_tags("team:7")
+        assert hosts[1].wait_synced(5)
+        assert await one.get_many("user:1", "user:2", "plain:1", "plain:2") == (None, 2, None, 2)
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("mode", ["fast", "locked", "serializable"])
+def test_a_transaction_deletes_what_matches_as_it_ends(shm_cache, mode):
+    from cashews import TransactionMode
+
+    async def story():
+        cache = made(shm_cache)
+        await cache.set_many({"user:1": 1, "user:2": 2, "team:1": 1, "team:2": 2})
+
+        @cache.transaction(TransactionMode(mode))
+        @cache.invalidate("team:{team}")
+        async def change(team):
+            await cache.delete_match("user:*")
+            await cache.set("user:3", 3)
+            assert shm_cache.get("user:1") == 1, "it takes effect at the end"
+
+        await change(1)
+        found = await cache.get_many("user:1", "user:2", "user:3", "team:1", "team:2")
+        assert found == (None, None, 3, None, 2)
+        await cache.set("user:*", "a key of that name")
+        await cache.set("user:1", 1)
+        await cache.delete_many("user:*")
+        assert await cache.get_many("user:*", "user:1") == (None, 1)
+
+    asyncio.run(story())
+
+
+def test_a_set_that_changes_keeps_its_lifetime(shm_cache):
+    async def story():
+        cache = made(shm_cache)
+        await cache.set_add("s", "a", "b", "c", expire=10)
+        await cache.set_remove("s", "a")
+        assert len(await cache.set_pop("s", count=1)) == 1
+        with frozen_clock(shm_cache) as clock:
+            clock.tick(11)
+            assert not await cache.set_pop("s")
+
+    asyncio.run(story())
+
+
 def test_a_function_with_more_tags_than_an_entry_has_is_not_cached_and_works(shm_cache, caplog):
     async def story():
         cache, calls = made(shm_cache), []
@@ -154,7 +221,7 @@ def test_delete_match_drops_a_beginning_or_more_never_less(shm_cache):
 def test_keys_are_not_listed_and_the_error_says_so(shm_cache):
     async def story():
         cache = made(shm_cache)
-        with pytest.raises(NotImplementedError, match="does not list keys"):
+        with pytest.raises(NotImplementedError, match="cannot list keys"):
             [key async for key in cache.scan("a*")]
         with pytest.raises(NotImplementedError, match="Use tags"):
             [pair async for pair in cache.get_match("a*")]
@@ -219,7 +286,7 @@ def test_a_value_that_only_pickle_takes_is_an_error_that_names_the_setting(shm_c
 
 def test_no_call_fails_without_a_cache(caplog):
     async def story():
-        cache, calls = made(None, namespace="x", config={"namespaces": {"y": {"memory": "4MiB"}}}), []
+        cache, calls = made(None, namespace="cashews", config={"namespaces": {"y": {"memory": "4MiB"}}}), []
 
         @cache(ttl="1m", key="a", tags=["t"])
         async def load():
@@ -236,3 +303,12 @@ def test_no_call_fails_without_a_cache(caplog):
     with caplog.at_level(logging.WARNING):
         asyncio.run(story())
     assert caplog.text.count("cannot be attached") == 1
+
+
+def test_get_raw_returns_what_is_stored_and_none_for_a_miss(shm_cache):
+    async def story():
+        backend = made(shm_cache)._get_backend("a")
+        await backend.set("a", 5)
+        assert [await backend.get_raw("a"), await backend.get_raw("b")] == [5, None]
+
+    asyncio.run(story())

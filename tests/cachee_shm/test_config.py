@@ -372,16 +372,36 @@ def test_what_cannot_be_used_is_refused_with_its_key_and_what_is_accepted(tables
     assert "\n" not in told
 
 
-NOT_BUILT = [
-    ({"bridge": {"http": "127.0.0.1:9946"}}, "bridge.http: found '127.0.0.1:9946'"),
-]
+def test_the_key_of_one_listener_for_everything_is_refused_with_the_two_that_there_are():
+    told = refusal({"defaults": {}, "bridge": {"http": "127.0.0.1:9946"}})
+    assert (
+        "bridge.http: found '127.0.0.1:9946'; accepted: metrics, for Prometheus and probes, and admin" in told
+    )
 
 
-@pytest.mark.parametrize(("tables", "start"), NOT_BUILT, ids=[text for _, text in NOT_BUILT])
-def test_what_is_not_built_yet_is_refused_by_name_and_not_ignored(tables, start):
-    told = refusal({"defaults": {}, **tables})
-    assert f": {start}" in told
-    assert "which is not built yet; accepted: " in told
+@pytest.mark.parametrize(
+    ("bridge", "key"),
+    [
+        ({"metrics": ":7946"}, "metrics"),
+        ({"listen": "127.0.0.1:1", "admin": "0.0.0.0:1"}, "admin"),
+        ({"metrics": "127.0.0.1:2", "admin": "127.0.0.1:2"}, "admin"),
+        ({"metrics": "127.0.0.1:2", "admin": "[::]:2"}, "admin"),
+    ],
+)
+def test_two_listeners_at_one_address_are_a_contradiction(bridge, key):
+    assert f"bridge.{key}: found " in refusal({"defaults": {}, "bridge": bridge})
+
+
+def test_listeners_at_addresses_of_their_own_are_accepted_and_none_is_the_default():
+    given = {"metrics": "127.0.0.1:9946", "admin": "127.0.0.2:9946", "http_token_file": "/etc/tokens"}
+    bridge = Config.parse({"defaults": {}, "bridge": given}).bridge
+    assert (bridge.metrics, bridge.admin, bridge.http_token_file) == tuple(given.values())
+    assert Config.parse({"defaults": {}, "bridge": {}}).bridge.metrics is None
+
+
+def test_tokens_that_no_listener_would_ask_for_are_a_contradiction():
+    told = refusal({"defaults": {}, "bridge": {"http_token_file": "/etc/tokens"}})
+    assert "bridge.http_token_file" in told and "admin beside it" in told
 
 
 def test_all_faults_of_a_file_are_told_at_once_each_with_the_file():
@@ -586,3 +606,23 @@ def test_an_address_to_listen_on_is_understood_in_every_spelling(found, meant):
 def test_a_file_of_lists_in_lists_without_end_is_no_toml_and_no_traceback():
     with pytest.raises(ConfigError, match="not TOML"):
         config.loads(b"a = " + b"[" * 50_000 + b"]" * 50_000, "deep.toml")
+
+
+@pytest.mark.parametrize(
+    ("bridge", "more", "is_accepted"),
+    [
+        ({"tls": {"cert": "/a", "key": "/b", "ca": "/c"}}, {}, True),
+        ({"tls": {"cert": "/a", "key": "/b", "ca": "/c"}}, {"pickle": True}, False),
+        ({}, {}, False),
+        (None, {}, False),
+    ],
+)
+def test_peer_fill_wants_certificates_and_no_pickle(bridge, more, is_accepted):
+    tables = {"host": {"name": "x"}, "namespaces": {"shop": {"memory": "4MiB", "peer_fill": True, **more}}}
+    if bridge is not None:
+        tables["bridge"] = {"listen": "127.0.0.1:7946", **bridge}
+    if is_accepted:
+        assert Config.parse(tables).namespaces["shop"].peer_fill
+    else:
+        with pytest.raises(ConfigError, match=r"shop\.peer_fill: found True; accepted: \[bridge\.tls\]"):
+            Config.parse(tables)

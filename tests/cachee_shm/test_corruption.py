@@ -1,7 +1,6 @@
 """Wrong bytes in /dev/shm under live processes: each answer is a miss, a clear error, or of a new segment."""
 
 import json
-import mmap
 import os
 import random
 import signal
@@ -71,32 +70,38 @@ say(json.dumps(counts))
 
 
 class Corruptor:
-    """Writes into whatever file has the segment's name now."""
+    """Writes into whatever file has the segment's name now.
+
+    It lives in no segment, so a file that its damage made look new may be truncated under it. A mapping would
+    then end it with SIGBUS; a write by offset does not.
+    """
 
     def __init__(self, path, seed):
-        self.path, self.rng, self.inode = path, random.Random(seed), 0
-        self.memory = None
+        self.path, self.rng = path, random.Random(seed)
+        self.file = None
 
     def look(self):
         """Is there a file to write into?"""
         try:
-            with open(self.path, "r+b") as file:
-                stat = os.fstat(file.fileno())
-                if stat.st_ino != self.inode and stat.st_size:
-                    self.memory, self.inode = mmap.mmap(file.fileno(), 0), stat.st_ino
+            if self.file is None or os.stat(self.path).st_ino != os.fstat(self.file.fileno()).st_ino:
+                file = open(self.path, "r+b", buffering=0)  # noqa: SIM115 - until the next one
+                if self.file is not None:
+                    self.file.close()
+                self.file = file
         except FileNotFoundError:
             return False
-        return self.memory is not None
+        return os.fstat(self.file.fileno()).st_size > 0
 
     def hit(self, end):
         """One word before ``end``; one in ten is in the header."""
         rng = self.rng
         at = rng.randrange(0, HEADER_BYTES if rng.random() < 0.1 else end, 8)
-        word = int.from_bytes(self.memory[at : at + 8], "little")
+        word = int.from_bytes(os.pread(self.file.fileno(), 8, at), "little")
         new = rng.choice(
             (0, 2**64 - 1, rng.getrandbits(64), word ^ 1 << rng.randrange(64), word + 1, word - 1)
         )
-        self.memory[at : at + 8] = (new % 2**64).to_bytes(8, "little")
+        if at < os.fstat(self.file.fileno()).st_size:
+            os.pwrite(self.file.fileno(), (new % 2**64).to_bytes(8, "little"), at)
 
 
 @pytest.mark.parametrize("values_too", [False, True], ids=["tables", "values too"])

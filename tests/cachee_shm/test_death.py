@@ -175,7 +175,7 @@ def test_what_a_killed_writer_had_set_stays(cache, config):
     assert cache.get("a") == 1
 
 
-def test_a_sweep_counts_the_dead_also_where_any_other_verb_would_have_swept_them(cache, config):
+def test_sweep_counts_the_dead_although_entering_any_verb_may_sweep_them(cache, config):
     with child("die()", config=config) as dead:
         dead.died()
     time.sleep(1.1)  # the first verb of a new second keeps house
@@ -263,7 +263,7 @@ def enter_an_empty_root(folder):
 
 @pytest.mark.needs("other users", "root directories")
 @pytest.mark.parametrize("how", ["privileges", "chroot", "both"])
-def test_who_has_dropped_its_privileges_or_has_no_proc_clears_up_after_its_like(cache, tmp_path, how):
+def test_a_process_without_privileges_or_proc_clears_up_after_another_one(cache, tmp_path, how):
     """Both were forked before: they attach no more, and cannot open the segment's file again."""
     cache.set("owed", "old")
     entered, says = os.pipe()

@@ -78,7 +78,7 @@ WRITES = {
 
 
 @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
-def test_a_write_that_an_exception_ends_while_a_segment_is_tried_for_is_announced_all_the_same(
+def test_a_write_that_is_interrupted_while_it_attaches_is_announced_all_the_same(
     cache, config, monkeypatch, write
 ):
     obstacle = Obstacle(config)

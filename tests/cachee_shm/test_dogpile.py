@@ -61,6 +61,22 @@ def test_what_a_creator_returns_is_a_fill_and_a_set_is_a_write(shm_cache):
     assert shm_cache.stats()["sets"] == 2
 
 
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_set_of_the_backend_without_its_region_is_a_write(shm_cache, deep):
+    backend = region_of(shm_cache).backend
+    mutex = backend.get_mutex("a")
+    mutex.acquire()
+    calls = [lambda: backend.set("a", 1)]
+    for _ in range(20 if deep else 0):
+        calls.append(lambda call=calls[-1]: call())
+    thread = threading.Thread(target=calls[-1])
+    thread.start()
+    thread.join()
+    mutex.release()
+    stats = shm_cache.stats()
+    assert (stats["fills"], stats["sets"]) == (0, 1)
+
+
 def test_a_set_within_a_creator_is_a_write(shm_cache):
     region = region_of(shm_cache)
 
@@ -206,7 +222,7 @@ def test_no_creator_fails_without_a_cache(config, caplog):
     assert not region.backend.health().ok
 
 
-def test_who_waits_for_a_creator_goes_on_alone_when_the_segment_is_gone(config):
+def test_a_waiter_for_a_creator_goes_on_alone_if_the_segment_is_gone(config):
     region = region_of(arguments={"namespace": "test", "config": config})
     other = region_of(arguments={"namespace": "test", "config": config}).backend
     theirs = other.get_mutex("a")

@@ -194,7 +194,7 @@ def test_an_event_names_the_host_where_it_began_though_its_slot_is_another_s_by_
     assert [event.source for event in events.poll()] == ["", "web-b"]  # two others had the slot since
 
 
-def test_an_event_is_not_told_under_the_name_of_a_host_that_came_after_it(cache):
+def test_an_event_does_not_bear_the_name_of_a_host_that_got_the_slot_later(cache):
     events = cache.events()
     first = heard(cache, "web-a")
     fillers = []
@@ -209,7 +209,7 @@ def test_a_slot_that_has_just_been_given_up_is_the_last_to_be_given_away(cache):
     assert heard(cache, "web-a") != heard(cache, "web-b")
 
 
-def test_a_segment_that_is_replaced_between_two_looks_at_it_is_no_gap_that_nobody_hears_of(config):
+def test_a_segment_that_is_replaced_between_two_looks_is_reported_as_a_gap(config):
     class Replaced(cachee_shm.Cache):
         replaced = False
 

@@ -154,14 +154,14 @@ MISTAKES = {
 }
 
 
-def test_a_mistake_is_the_same_error_of_every_face(face):
+def test_every_interface_raises_the_same_error_for_a_mistake(face):
     for name, (verb, error) in MISTAKES.items():
         with pytest.raises(error) as raised:
             verb(face)
         assert type(raised.value) is error, name
 
 
-def test_a_closed_one_says_so_at_every_verb(face):
+def test_a_closed_cache_says_so_at_every_verb(face):
     face.close()
     for name, verb in KEYED.items():
         with pytest.raises(cachee_shm.errors.Closed):

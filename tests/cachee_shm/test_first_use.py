@@ -1,4 +1,4 @@
-"""The first use of each framework's backend where the operating system refuses the segment: no page fails.
+"""If the operating system refuses the segment at the first use of a framework's backend, no page fails.
 
 Each refusal is the kernel's own: a limit, a full or forbidden /dev/shm, a filter of system calls.
 """
@@ -225,30 +225,30 @@ def with_memory(options):
     return ("unshare", "-m", "sh", "-c", f'mount -t tmpfs -o {options} tmpfs /dev/shm && exec "$0" "$@"')
 
 
-def test_no_descriptor_is_left_to_the_process(config):
+def test_a_first_use_without_descriptors_in_the_process_misses_and_works_later(config):
     good_in(DESCRIPTORS + USE, config, "as many files open as it may. Nothing was attached. See what leaves")
 
 
-def test_no_descriptor_is_left_on_the_machine(config):
+def test_a_first_use_without_descriptors_on_the_machine_misses_and_works_later(config):
     """A thread has such a filter for itself."""
     good_in(FILTER + USE, config, "this machine has as many files open")
 
 
-def test_shared_memory_has_no_room(config):
+def test_a_first_use_without_room_in_shared_memory_misses_and_works_later(config):
     good_in(ROOM + USE, config, "not enough shared memory", with_memory("size=1m"))
 
 
-def test_shared_memory_has_no_room_for_a_file(config):
+def test_a_first_use_without_room_for_a_file_misses_and_works_later(config):
     room = ROOM.replace("size=512m", "nr_inodes=1000")
     good_in(room + USE, config, "no room for another file", with_memory("nr_inodes=1"))
 
 
 @pytest.mark.needs("other users")
-def test_shared_memory_is_forbidden_to_this_user(config):
+def test_a_first_use_without_the_right_to_shared_memory_misses_and_works_later(config):
     good_in(RIGHTS + USE, config, "Permission denied", with_memory("mode=755"))
 
 
-def test_there_is_no_descriptor_to_read_the_configuration_with(config, tmp_path):
+def test_a_first_use_that_cannot_read_the_configuration_misses_and_works_later(config, tmp_path):
     """Nor to import what reads it."""
     path = tmp_path / "cachee.toml"
     path.write_text(f'[host]\nname = "{config["host"]["name"]}"\n[namespaces.shop]\nmemory = "4MiB"\n')
@@ -261,7 +261,7 @@ assert 'cachee_shm.config' not in sys.modules
 held = Backing('shop', arguments['path'])
 def first_use():
     assert held.cache.get_or_load('k', make) == 'made' and held.cache.get('k') is None
-    assert 'cannot be read' in held.health().error, held.health()
+    assert 'as many files open as it may' in held.health().error, held.health()
     assert len(lines) == 1
 refused(first_use)
 while not held.health().ok: time.sleep(0.01)

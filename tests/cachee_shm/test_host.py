@@ -178,7 +178,7 @@ while True:
 """
 
 
-def test_of_what_a_killed_process_had_counted_nothing_is_lost(cache, config, tmp_path):
+def test_what_a_killed_process_had_counted_is_not_lost(cache, config, tmp_path):
     told = tmp_path / "told"
     told.write_bytes(bytes(8 * 4))
     with children(COUNT_AND_TELL, 4, config=config, told=str(told)) as counting:

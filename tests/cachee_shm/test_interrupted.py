@@ -1,8 +1,8 @@
-"""An exception between any two byte codes of what waits leaves no lease, no intent and no stale value behind.
+"""An exception between any two byte codes of a waiting call leaves no lease, no intent and no stale value.
 
-A signal handler's exception (Ctrl-C, a soft time limit) may come at any byte code, and so may a task's
-cancellation at any `await`. Each case is run as often as it has byte codes in this package and in itself; the
-exception comes at one of them after the other. Its traceback is kept meanwhile: whoever logs it keeps it too.
+A signal handler's exception (Ctrl-C, a soft time limit) may come at any byte code, and the cancellation of a
+task at any `await`. Each case runs once for each byte code that it has in this package and in itself, and the
+exception comes at that byte code. The traceback is kept meanwhile, as code that logs it would keep it.
 """
 
 import asyncio
@@ -126,14 +126,14 @@ def owes_nothing(cache):
     assert cache._holds() == (0, 0, 0), "leases, flights, intents"
 
 
-def test_of_a_load(cache, interrupted):
+def test_a_load_that_is_interrupted_leaves_nothing_behind(cache, interrupted):
     def case():
         cache.get_or_load("a", Origin({"a": [1]}), tags=["t"], stale=1)
 
     assert interrupted(lambda: cache.delete("a"), case, lambda: owes_nothing(cache)) > 50
 
 
-def test_of_an_awaited_load(cache, interrupted):
+def test_an_awaited_load_that_is_interrupted_leaves_nothing_behind(cache, interrupted):
     async def loader():
         await asyncio.sleep(0)
         return {"a": [1]}
@@ -153,7 +153,7 @@ def run(case):
 
 
 @pytest.mark.parametrize("is_async", [False, True])
-def test_of_a_lock(cache, interrupted, is_async):
+def test_a_lock_that_is_interrupted_leaves_nothing_behind(cache, interrupted, is_async):
     """Nothing is left but, at worst, the lock of a block whose traceback is kept, until its time is over."""
     inside, left = [], []
 
@@ -187,7 +187,7 @@ def test_of_a_lock(cache, interrupted, is_async):
 
 @pytest.mark.parametrize("sets", [True, False])
 @pytest.mark.parametrize("is_async", [False, True])
-def test_of_a_writing_block(cache, interrupted, is_async, sets):
+def test_a_writing_block_that_is_interrupted_leaves_no_stale_value(cache, interrupted, is_async, sets):
     origin = {}
 
     def prepare():
@@ -220,7 +220,7 @@ def test_of_a_writing_block(cache, interrupted, is_async, sets):
 
 
 @pytest.mark.parametrize("is_async", [False, True])
-def test_of_a_writing_block_whose_object_is_kept(cache, interrupted, is_async):
+def test_a_writing_block_that_is_interrupted_ends_although_its_object_is_kept(cache, interrupted, is_async):
     """Neither the variable nor the traceback keeps the block open."""
     origin, kept = {}, []
 
@@ -255,7 +255,7 @@ def test_of_a_writing_block_whose_object_is_kept(cache, interrupted, is_async):
     assert interrupted(prepare, (lambda: run(ablock)) if is_async else block, check) > 10
 
 
-def test_of_waiting_for_peers(config, interrupted):
+def test_waiting_for_peers_that_is_interrupted_leaves_nothing_behind(config, interrupted):
     config["bridge"] = {"listen": "127.0.0.1:1", "peers": []}
     with cachee_shm.attach(config=config) as cache:
         cache.set("a", 1)
@@ -264,7 +264,7 @@ def test_of_waiting_for_peers(config, interrupted):
 
 
 @pytest.mark.parametrize("is_async", [False, True])
-def test_of_following_events(cache, interrupted, is_async):
+def test_following_events_that_is_interrupted_loses_no_event(cache, interrupted, is_async):
     """What was not given away is given later. Nothing comes twice."""
     cursor, got = cache.events(), []
 
@@ -292,7 +292,7 @@ def test_of_following_events(cache, interrupted, is_async):
     assert interrupted(prepare, (lambda: run(afollow)) if is_async else follow, check) > 50
 
 
-def test_of_a_poll_for_events(cache, interrupted):
+def test_a_poll_for_events_that_is_interrupted_loses_no_event(cache, interrupted):
     cursor, got = cache.events(), []
 
     def poll():
@@ -309,7 +309,7 @@ def test_of_a_poll_for_events(cache, interrupted):
     assert interrupted(prepare, poll, check) > 50
 
 
-def test_of_a_caller_that_waits(cache, interrupted, config):
+def test_a_waiting_caller_that_is_interrupted_leaves_the_poll(cache, interrupted, config):
     """Nothing of it is left in the poll, and the load goes on."""
     code = """
 def loader():
@@ -371,7 +371,7 @@ class Lifetime:
 
 
 @pytest.mark.parametrize("verb", THROUGH)
-def test_what_comes_in_the_middle_of_a_verb_is_its_caller_s_and_no_miss(cache, interrupted, verb):
+def test_an_exception_in_the_middle_of_a_verb_reaches_the_caller_and_is_no_miss(cache, interrupted, verb):
     cache.set("row", ROW)
     cache.set("b", OBJECTS)  # what their classes are like is known from here on
     step = {"the shape of a model": 41, "encoding": 5, "filling": 7, "objects of classes": 3}.get(verb, 1)
@@ -384,7 +384,7 @@ def test_what_comes_in_the_middle_of_a_verb_is_its_caller_s_and_no_miss(cache, i
     assert cache.stats()["undecodable"] == 0
 
 
-def test_of_a_signal_at_any_instant(cache):
+def test_a_signal_at_any_instant_leaves_nothing_behind(cache):
     """As a soft time limit does it: also within the loader, and within what encodes the value."""
     chance = random.Random(7)
     origin = {"a": 0}
@@ -423,7 +423,7 @@ def test_of_a_signal_at_any_instant(cache):
     assert kept
 
 
-def test_of_a_task_that_is_cancelled_at_any_instant(cache):
+def test_a_task_that_is_cancelled_at_any_instant_leaves_nothing_behind(cache):
     chance = random.Random(7)
 
     async def loader():

@@ -159,7 +159,7 @@ def test_every_policy_holds_for_decoded_objects_of_the_near_cache_too(host, conf
 # Lines
 
 
-def test_a_line_parts_what_was_asked_for_before_it_from_what_was_asked_for_since(cache):
+def test_a_line_separates_what_was_loaded_before_it_from_what_was_loaded_after_it(cache):
     cache.set("before", 1)
     cache.set("mine", 1, local=True)
     line = cache.draw_line()
@@ -168,7 +168,7 @@ def test_a_line_parts_what_was_asked_for_before_it_from_what_was_asked_for_since
     assert cache.get_many(["before", "mine", "since"]) == {"mine": 1, "since": 1}
 
 
-def test_a_load_that_began_before_the_line_is_not_stored_once_that_counts(cache):
+def test_a_load_that_began_before_the_line_is_refused_once_the_line_counts(cache):
     line = []
 
     def load():

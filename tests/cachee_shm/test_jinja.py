@@ -46,7 +46,7 @@ def test_it_is_dropped_by_its_key_and_by_its_tags(shm_cache):
     assert template.render(user=7) == "7 3"
 
 
-def test_without_a_key_it_is_that_of_its_place(shm_cache):
+def test_a_fragment_without_a_key_is_known_by_its_place(shm_cache):
     environment = environment_in(shm_cache)
     environment.loader.mapping.update(
         a="{% cache none %}{{ slow('a') }}{% endcache %}\n{% cache none %}{{ slow('b') }}{% endcache %}",
@@ -57,7 +57,7 @@ def test_without_a_key_it_is_that_of_its_place(shm_cache):
         assert environment.get_template("c").render() == "c 3"
 
 
-def test_without_a_key_each_of_a_line_is_one_of_its_own(shm_cache):
+def test_fragments_of_one_line_without_a_key_are_different_ones(shm_cache):
     environment = environment_in(shm_cache)
     inner = "{% cache none %}{{ slow('b') }}{% endcache %}"
     environment.loader.mapping.update(a="{% cache none %}{{ slow('a') }}{% endcache %} " + 2 * inner)

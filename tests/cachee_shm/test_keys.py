@@ -119,13 +119,14 @@ def test_a_literal_brace_is_doubled():
 @pytest.mark.parametrize(
     ("template", "why"),
     [
-        ("{c}", "no parameter of the function. It has: a, b"),
+        ("{c}", "not a parameter of the function. It has: a, b"),
         ("{a}{b}", "without anything between them"),
         ("{}", "names no parameter"),
         ("{0}", "names no parameter"),
-        ("{a:>3}", "is formatted"),
-        ("{a!r}", "is formatted"),
-        ("{a", "'}'"),
+        ("{a:>3}", "has a format"),
+        ("{a!r}", "has a format"),
+        ("{a", "'{a' is no template: .*'}'"),
+        ("}", "'}' is no template: .*Write a brace that is text twice"),
     ],
 )
 def test_a_template_that_cannot_work_is_refused(template, why):
@@ -239,7 +240,7 @@ def test_two_pairs_of_arguments_make_two_keys(first, second, template):
 
 @pytest.mark.fuzz
 @given(st.text(), st.text(), st.sampled_from([":", "%", "'", "a", "é"]))
-def test_the_border_between_two_arguments_is_never_moved(text, rest, separator):
+def test_two_arguments_never_run_into_each_other(text, rest, separator):
     """Both have the same letters in the same order."""
     template = f"{{a}}{separator}{{b}}"
     whole = f"x{text}{separator}{rest}"

@@ -14,9 +14,9 @@ MIB = 1 << 20
 
 def said():
     """(memory, largest value) in MiB, from the guide's sentence."""
-    sentence = re.search(r"largest value has ([^.]+(?:\.\d[^.]*)+)\.", GUIDE)
+    sentence = re.search(r"largest value depends on `memory`: (.+?)\. With", GUIDE, re.DOTALL)
     assert sentence, "the guide does not say how large a value may be"
-    found = re.findall(r"([\d.]+) MiB\s+in (\d+)", sentence[1])
+    found = re.findall(r"([\d.]+)\s+MiB\s+with (\d+)", sentence[1])
     assert len(found) >= 4
     return [(int(memory), float(value)) for value, memory in found]
 

@@ -31,7 +31,7 @@ def test_a_stale_value_is_returned_when_the_loader_fails(cache, load, clock):
     assert load("a", Origin(OSError()), ttl=10, stale=60) == 1
 
 
-def test_or_the_error_is_raised_if_that_is_asked_for(cache, load, clock):
+def test_the_error_is_raised_instead_if_on_error_says_so(cache, load, clock):
     load("a", Origin(1), ttl=10, stale=60)
     clock(11)
     with pytest.raises(OSError):
@@ -79,11 +79,11 @@ def test_a_value_near_its_end_is_loaded_early_by_one_caller(cache, load, clock):
     assert cache.get("a") == 3
 
 
-def test_the_longer_the_load_took_the_earlier_it_is_done_again(cache, clock):
+def test_the_longer_a_load_took_the_earlier_it_is_repeated(cache, clock):
     """By the chance drawn: the same for both keys."""
-    cache.get_or_load("slow", slow(cache, 1, 100), ttl=10, early=True)
+    cache.get_or_load("slow", slow(cache, 1, 700), ttl=10, early=True)
     cache.get_or_load("fast", slow(cache, 1, 2), ttl=10, early=True)
-    clock(9.9)
+    clock(9)
     assert cache._find_early("slow", 1.5)[0] == 3
     assert cache._find_early("fast", 1.5)[0] == 1
 
@@ -116,7 +116,7 @@ def test_an_early_load_that_fails_leaves_the_value_that_is_still_fresh(cache, lo
     assert failing.calls == 1
 
 
-def test_who_comes_after_an_early_load_does_not_load_again(cache, clock):
+def test_a_caller_after_an_early_load_does_not_load_again(cache, clock):
     """Between its look and its lease, another caller may have filled the key."""
     cache.get_or_load("a", slow(cache, 1), ttl=10, early=True)
     clock(9.9999)
@@ -267,6 +267,15 @@ def test_touch_gives_a_sliding_value_a_new_end(cache, load, clock):
         assert cache.get("a") == "v"
     clock(30.1)
     assert cache.get("a") is None
+
+
+@pytest.mark.parametrize("options", [{"ttl": 60}, {"ttl": None}, {"ttl": 60, "sliding": 10}])
+def test_touch_by_a_lifetime_of_0_ends_a_value_at_once(cache, load, clock, options):
+    """The clock stands still here: a lifetime of a millisecond would not end before its next tick."""
+    load("a", Origin("v"), stale=30, **options)
+    assert cache.touch("a", ttl=0)
+    assert "a" not in cache and not cache.touch("a", ttl=60)
+    assert load("a", Origin(OSError()), stale=30) == "v"
 
 
 def test_a_large_sliding_value_is_copied_with_its_spans(cache, load, clock):

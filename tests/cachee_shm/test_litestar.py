@@ -9,11 +9,11 @@ import pytest
 pytestmark = pytest.mark.needs("frameworks")
 
 
-def store_in(shm, namespace=None):
+def store_in(shm, namespace=None, **options):
     from cachee_shm.backing import Backing
     from cachee_shm.litestar import CacheeStore
 
-    return CacheeStore(namespace, backing=Backing(attached=shm))
+    return CacheeStore(namespace, backing=Backing(attached=shm), **options)
 
 
 def run(coroutine):
@@ -143,12 +143,36 @@ def test_two_hosts_with_pages_of_their_own_leave_each_other_alone(shm_hosts):
         assert client.get("/").text == "page 3"
 
 
+def test_a_rate_limit_is_one_of_each_host_however_requests_alternate(shm_hosts):
+    """An announced count would drop the other host's: neither would ever reach its limit."""
+    from litestar import Litestar, get
+    from litestar.middleware.rate_limit import RateLimitConfig
+    from litestar.testing import TestClient
+
+    @get("/")
+    async def page() -> str:
+        return "page"
+
+    hosts, answers = shm_hosts(2), []
+    limit = RateLimitConfig(rate_limit=("hour", 3))
+    apps = [
+        Litestar([page], middleware=[limit.middleware], stores={"rate_limit": store_in(host)})
+        for host in hosts
+    ]
+    for _ in range(5):
+        for app, host in zip(apps, hosts, strict=True):
+            with TestClient(app) as client:
+                answers.append(client.get("/").status_code)
+            assert host.wait_synced(5)
+    assert answers == [200] * 6 + [429] * 4
+
+
 def test_no_page_fails_without_a_cache(caplog):
     from litestar.testing import TestClient
 
     from cachee_shm.litestar import CacheeStore
 
-    store = CacheeStore(segment="x", config={"namespaces": {"y": {"memory": "4MiB"}}})
+    store = CacheeStore(segment="litestar", config={"namespaces": {"y": {"memory": "4MiB"}}})
     calls = []
     with (
         TestClient(application(None, calls, store)) as client,

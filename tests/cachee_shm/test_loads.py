@@ -236,7 +236,7 @@ def test_two_loads_at_once_do_not_mix(cache):
         assert [load.result() for load in loads] == [["a", 1], ["b", 2]]
 
 
-def test_those_who_wait_get_copies_of_a_value_with_an_etag(cache):
+def test_waiters_get_copies_of_a_value_with_an_etag(cache):
     begun, go = threading.Event(), threading.Event()
 
     def loader():
@@ -257,7 +257,7 @@ def test_those_who_wait_get_copies_of_a_value_with_an_etag(cache):
     assert cache.stats()["loads"] == 1
 
 
-def test_the_face_has_it():
+def test_the_package_exports_current_load():
     assert cachee_shm.current_load is current_load
 
 
@@ -331,7 +331,7 @@ def test_a_value_that_is_kept_takes_a_new_etag_whatever_is_said_first(cache, loa
     assert load("a", lambda: [current_load().etag], ttl=10, stale=600) == [new]
 
 
-def test_a_loader_that_thinks_better_of_it_keeps_its_etag(cache, load, clock):
+def test_a_loader_that_returns_another_value_after_not_modified_keeps_its_etag(cache, load, clock):
     load("a", lambda: 1, ttl=10, stale=600)
     clock(11)
 

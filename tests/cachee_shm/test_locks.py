@@ -67,7 +67,7 @@ def test_what_was_given_back_early_may_be_taken_within_the_block(lock):
             assert second.held()
 
 
-def test_a_block_that_outstays_its_time_is_told_and_harms_nobody(cache, lock):
+def test_a_block_that_outlives_its_lock_can_notice_that_and_harms_no_other(cache, lock):
     start = cache.now_ms()
     cache._freeze(start)
     with lock("a", ttl=30) as late:
@@ -226,7 +226,7 @@ def test_a_forked_child_does_not_hold_its_parents_lock(lock):
         assert held.held()
 
 
-def test_a_child_that_outlives_its_parents_lock_keeps_nobody_from_it(cache, config):
+def test_a_child_that_outlives_its_parent_does_not_keep_the_parents_lock(cache, config):
     def holder():
         block = cache.host.lock("a", ttl=None)
         block.__enter__()

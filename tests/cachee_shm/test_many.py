@@ -1,6 +1,7 @@
 """Many keys, one call of the loader, one lease a key; nobody waits for a lease while it holds one."""
 
 import asyncio
+import inspect
 import threading
 import types
 from contextlib import suppress
@@ -379,3 +380,11 @@ def test_a_fill_is_as_old_as_the_transaction_and_only_the_key_that_moved_since_i
         cache.delete("b")
         load(ABC, lambda keys: dict.fromkeys(keys, "old"))
     assert cache.get_many(ABC) == {"a": "old", "c": "old"}
+
+
+def test_get_or_load_many_has_the_defaults_of_get_or_load():
+    many = inspect.signature(cachee_shm.Cache.get_or_load_many).parameters
+    single = inspect.signature(cachee_shm.Cache.get_or_load).parameters
+    options = single.keys() & many.keys() - {"self", "args", "unknown"}
+    assert {"ttl", "stale", "negative_ttl", "early", "jitter", "sliding", "on_error"} <= options
+    assert [name for name in options if many[name].default != single[name].default] == []

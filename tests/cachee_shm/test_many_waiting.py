@@ -101,7 +101,7 @@ def test_of_two_threads_with_opposite_orders_each_leads_what_the_other_does_not(
     owes_nothing(cache)
 
 
-def test_what_a_killed_process_was_loading_is_loaded_by_those_who_waited(cache, config):
+def test_a_key_that_a_killed_process_was_loading_is_loaded_by_its_waiters(cache, config):
     code = """
 def load(keys):
     say('loading'); wait()
@@ -203,7 +203,7 @@ def test_more_keys_than_there_are_leases_are_one_call(cache, load):
     owes_nothing(cache)
 
 
-def test_flights_of_a_large_batch_that_a_context_keeps_are_let_go_of_without_recursion(cache):
+def test_flights_of_a_large_batch_that_a_context_keeps_are_freed_without_recursion(cache):
     kept = []
 
     def loader(keys):
@@ -356,7 +356,7 @@ def test_an_exception_at_any_byte_code_leaves_no_lease_behind(cache, interrupted
     assert interrupted(lambda: cache.delete_many(ABC), case, lambda: owes_nothing(cache)) > 100
 
 
-def test_nor_does_one_in_an_awaited_batch(cache, interrupted):
+def test_an_exception_at_any_byte_code_of_an_awaited_batch_leaves_no_lease_behind(cache, interrupted):
     async def loader(keys):
         await asyncio.sleep(0)
         return {key: [1] for key in keys}
@@ -374,7 +374,7 @@ def test_nor_does_one_in_an_awaited_batch(cache, interrupted):
     assert interrupted(lambda: cache.delete_many(ABC), run, lambda: owes_nothing(cache), step=3) > 100
 
 
-def test_nor_does_one_in_a_call_that_waits(cache, config, interrupted):
+def test_an_exception_at_any_byte_code_of_a_waiting_call_leaves_no_lease_behind(cache, config, interrupted):
     code = """
 def load(keys):
     say('loading'); wait()

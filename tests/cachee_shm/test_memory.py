@@ -85,7 +85,7 @@ def delete_their_tag(population, number):
 
 @pytest.mark.parametrize(("memory", "writers"), [(8 * MIB, 1), (32 * MIB, 2)])
 @pytest.mark.parametrize("end", [expire, delete, delete_their_tag])
-def test_what_is_over_makes_room_and_no_living_entry_has_to(end, memory, writers):
+def test_dead_entries_make_room_before_any_living_one(end, memory, writers):
     with attached(memory, writers) as caches:
         population = Population(caches, 1000)
         for number in range(ROUNDS):
@@ -93,7 +93,7 @@ def test_what_is_over_makes_room_and_no_living_entry_has_to(end, memory, writers
             assert population.lost() == []
 
 
-def test_where_every_read_hits_the_small_queue_takes_no_room_from_what_is_read():
+def test_if_every_read_hits_the_small_queue_takes_no_room_from_entries_that_are_read():
     """The climb looks each ten times as many reads as there are entries: here a dozen times."""
     with attached(8 * MIB) as caches:
         population = Population(caches, 1000)

@@ -67,7 +67,7 @@ def test_bytes_that_would_cost_far_more_than_their_length_are_undecodable(tag, d
 @pytest.mark.parametrize(
     "value", [{n: [n] for n in range(5000)}, {(n, "x") for n in range(5000)}, [[[]] * 3000] * 3]
 )
-def test_what_is_large_and_honest_comes_back(value):
+def test_a_large_valid_document_comes_back(value):
     assert decode(*encode(value)) == value
 
 
@@ -83,7 +83,7 @@ DOCUMENTS = st.recursive(
 
 
 @given(DOCUMENTS, st.integers(0, 127), st.binary(max_size=40))
-def test_the_check_of_length_takes_each_document_and_none_that_is_cut(value, code, data):
+def test_the_check_of_length_accepts_each_document_and_none_that_is_cut(value, code, data):
     padded = [value, msgpack.ExtType(code, data), bytes(2000)]
     packed = msgpack.packb(padded)
     assert is_bounded(packed)

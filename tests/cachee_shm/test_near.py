@@ -41,7 +41,7 @@ def near(near_config):
 @pytest.fixture
 def plain(near, near_config):
     """The same segment without a near cache."""
-    without = {**near_config, "namespaces": {"shop": {"memory": "4MiB"}}}
+    without = {**near_config, "namespaces": {"shop": {"memory": "4MiB", "near_cache": "0"}}}
     with cachee_shm.attach(config=without) as cache:
         cache._freeze(near.now_ms())
         yield cache
@@ -64,11 +64,13 @@ def warm(cache, key, value, **options):
 # What it keeps
 
 
-def test_without_it_every_read_makes_an_object_of_its_own(cache):
-    cache.set("a", {"b": 1})
-    assert cache.get("a") == cache.get("a")
-    assert cache.get("a") is not cache.get("a")
-    assert "near_hits" not in cache.stats()
+def test_without_it_every_read_makes_an_object_of_its_own(config):
+    config["namespaces"]["shop"]["near_cache"] = "0"
+    with cachee_shm.attach(config=config) as cache:
+        cache.set("a", {"b": 1})
+        assert cache.get("a") == cache.get("a")
+        assert cache.get("a") is not cache.get("a")
+        assert "near_hits" not in cache.stats()
 
 
 @pytest.mark.parametrize("value", [{"a": 1}, [1], (1, {2}), {1: 2}, Item(name="x"), 1 << 70], ids=repr)
@@ -207,11 +209,17 @@ def test_a_value_for_which_too_little_room_was_made_is_not_kept(config):
             assert near.stats()["near_bytes"] <= most
 
 
-def test_it_is_at_most_a_64th_of_the_namespace_s_memory_and_off_by_default(config):
+def test_it_is_at_most_a_64th_of_the_namespace_s_memory_and_4_mib_by_default(config):
     config["namespaces"]["shop"]["near_cache"] = "1GiB"
     with cachee_shm.attach(config=config) as near:
         assert near.spec.near_bytes == near.spec.memory_bytes // 64
     del config["namespaces"]["shop"]["near_cache"]
+    with cachee_shm.attach(config=config) as cache:
+        assert cache.spec.near_bytes == cache.spec.memory_bytes // 64
+    config["namespaces"]["shop"]["memory"] = "1GiB"
+    assert spec_for("shop", config, False).near_bytes == 4 << 20
+    config["namespaces"]["shop"]["memory"] = "4MiB"
+    config["namespaces"]["shop"]["near_cache"] = "0"
     with cachee_shm.attach(config=config) as cache:
         assert cache.spec.near_bytes == 0 and "near_bytes" not in cache.stats()
 

@@ -32,7 +32,8 @@ QUIET = """
     PyBytes_FromStringAndSize PyBytes_GET_SIZE PyDict_Check PyDict_CheckExact PyDict_Next
     PyErr_ExceptionMatches PyErr_Fetch PyErr_NoMemory PyErr_Occurred PyExceptionClass_Check
     PyExceptionInstance_Check PyFloat_AS_DOUBLE PyFloat_Check PyFloat_CheckExact PyFloat_FromDouble
-    PyList_CheckExact PyList_GET_ITEM PyList_GET_SIZE PyList_SET_ITEM PyLong_AsLong PyLong_Check
+    PyList_CheckExact PyList_GET_ITEM PyList_GET_SIZE PyList_SET_ITEM PyLong_AsLong PyLong_AsLongAndOverflow
+    PyLong_Check
     PyLong_CheckExact
     PyLong_FromLong PyLong_FromLongLong PyLong_FromUnsignedLong PyLong_FromUnsignedLongLong
     PyMem_Calloc PyMem_Free PyMem_Malloc PyMem_Realloc PyObject_CheckBuffer PyObject_Free
@@ -42,7 +43,8 @@ QUIET = """
     PyUnicode_1BYTE_DATA PyUnicode_AsUCS4Copy PyUnicode_AsUTF8 PyUnicode_AsUTF8AndSize PyUnicode_Check
     PyUnicode_FromKindAndData PyUnicode_FromString Py_UNICODE_ISPRINTABLE
     PyUnicode_KIND PyUnicode_CheckExact PyUnicode_CompareWithASCIIString PyUnicode_DATA
-    PyUnicode_GET_LENGTH PyUnicode_IS_COMPACT_ASCII PyUnicode_New Py_NewRef Py_TYPE Py_VISIT Py_XNewRef
+    PyUnicode_GET_LENGTH PyUnicode_IS_COMPACT_ASCII PyUnicode_New Py_IS_TYPE Py_NewRef Py_TYPE
+    Py_VISIT Py_XNewRef
 """
 # As the module is imported, before there is a segment.
 AT_IMPORT = """

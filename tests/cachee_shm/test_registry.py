@@ -139,3 +139,9 @@ def test_another_process_that_has_registered_it_reads_it():
         f"assert decode(*{stored!r}) == [Money(5, 'CHF')]"
     )
     subprocess.run([sys.executable, "-c", program], check=True, cwd=os.getcwd())
+
+
+def test_what_a_codec_decodes_to_another_type_is_undecodable():
+    cachee_shm.register(kept.Money, "money", lambda m: (m.cents, m.currency), tuple)
+    with pytest.raises(Undecodable, match="the codec 'money' made a tuple of it"):
+        decode(*encode(kept.Money(5, "CHF")))

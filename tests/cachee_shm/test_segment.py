@@ -102,7 +102,7 @@ def test_an_existing_segment_of_another_size_wins_with_a_warning(cache, config, 
 
 
 @pytest.mark.parametrize("left", [b"", bytes(5000), bytes(64 << 20)], ids=["nothing", "a page", "all of it"])
-def test_what_a_creator_left_that_died_is_made_anew(config, left):
+def test_a_segment_that_a_dead_creator_left_half_made_is_made_anew(config, left):
     leave(config, left)
     with cachee_shm.attach(config=config) as cache:
         assert cache.set("a", 1)
@@ -367,7 +367,7 @@ def test_garbage_behind_a_good_header_gives_misses_or_clear_errors(config):
 # Its life
 
 
-def test_where_bridges_of_other_layouts_look_stands_what_every_layout_keeps(cache, config):
+def test_fields_that_bridges_of_other_layouts_read_are_where_every_layout_has_them(cache, config):
     """Numbers of layout.h that later releases read: they never change."""
     kept = struct.unpack_from("<8I", bytes_of(config), 4096 - 128)
     number, layout, roster_slots, _, ring_slots, _, fences_per_ring_slot, _ = kept
@@ -540,7 +540,7 @@ def test_a_private_segment_is_one_attachment_s_alone(config):
         assert not {name for name in set(os.listdir("/dev/shm")) - before if config["host"]["name"] in name}
 
 
-def test_both_floors_mean_the_same_names_of_namespaces():
+def test_segment_and_config_accept_the_same_names_of_namespaces():
     assert segment.NAMESPACE.pattern == config_module.NAMESPACE.pattern
 
 

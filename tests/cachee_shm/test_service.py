@@ -40,7 +40,7 @@ def test_no_name_in_a_damaged_roster_and_no_command_moves_a_terminal(config):
             file.seek(file.read(1 << 16).index(b"checkout"))
             file.write(escape.encode())
         assert "?[2J??1m ä" in services(cache)
-        assert all(line.isprintable() for line in attached(cache))
+        assert all(cell.isprintable() for each in attached(cache) for cell in each)
         with cache.host.lock("a"), pytest.raises(LockTimeout, match=r"\(\?\[2J\?\?1m ä\)"):
             cache.host.lock("a", wait=0).__enter__()
 

@@ -36,7 +36,7 @@ def test_one_that_was_set_aside_is_no_member_and_is_remembered_for_its_return(ca
         assert (rows(other.sources()), other.forgotten()) == ([("web-2", 7, 41)], [])
 
 
-def test_where_the_table_is_full_who_was_set_aside_makes_room_and_no_member_does(config):
+def test_in_a_full_table_a_source_that_was_set_aside_makes_room_and_a_member_does_not(config):
     config["namespaces"]["shop"]["memory"] = "2MiB"
     with cachee_shm.attach(config=config) as cache:
         names = []
@@ -54,7 +54,7 @@ def test_where_the_table_is_full_who_was_set_aside_makes_room_and_no_member_does
             cache.source_open("one more")
 
 
-def test_one_for_whom_there_was_no_slot_is_remembered_without_a_name(cache, config):
+def test_a_source_without_a_slot_is_remembered_without_its_name(cache, config):
     cache.source_set_aside(0)
     with cachee_shm.attach(config=config) as other:
         assert (other.sources(), other.forgotten()) == ([], [(0, "", 0, 0)])

@@ -87,10 +87,10 @@ WRITES = [
 
 
 @pytest.mark.parametrize("statement", READS)
-def test_is_a_read(statement):
+def test_a_statement_that_only_reads_is_a_read(statement):
     assert is_read(statement)
 
 
 @pytest.mark.parametrize("statement", WRITES)
-def test_may_write(statement):
+def test_a_statement_that_may_write_is_no_read(statement):
     assert not is_read(statement)

@@ -369,7 +369,7 @@ def test_what_was_loaded_without_a_segment_is_not_stored_in_the_next(cache, obst
 
 def test_a_count_without_a_segment_is_a_clear_error(cache, obstacle):
     for count in (lambda: cache.host.incr("n"), lambda: cache.host.incr("n", initial=0)):
-        with pytest.raises(SegmentError, match="It was not counted"):
+        with pytest.raises(SegmentError, match="was not changed: this host's segment is gone"):
             count()
     obstacle.remove()
     attached_again(cache)
@@ -453,7 +453,7 @@ say(cache.set('k', 'new row'), cache.detached); wait()
         until(lambda: cache.get("k") is None)
 
 
-def test_what_was_left_is_let_go_when_nobody_lives_in_it(cache, config):
+def test_a_segment_that_was_left_is_unmapped_when_no_process_is_in_it(cache, config):
     def mapped():
         with open("/proc/self/maps") as lines:
             return sum(os.path.basename(file_of(config)) in line and "(deleted)" in line for line in lines)
@@ -489,7 +489,7 @@ def test_the_last_try_is_at_close_and_a_vain_one_is_said(cache, config, obstacle
     cache.set("k", 1)
     with caplog.at_level(logging.WARNING):
         cache.close()
-    assert "announced nowhere" in caplog.text
+    assert "no host is told" in caplog.text
     assert cache.closed
 
 

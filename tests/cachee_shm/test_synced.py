@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import threading
 import time
+from datetime import timedelta
 
 import posix_ipc
 import pytest
@@ -224,6 +225,18 @@ class TestWaiting:
         assert not synced(shop, timeout)
         bridge.tell("web-2", shop.tail)
         assert synced(shop, timeout)
+
+    def test_a_time_may_be_a_timedelta_and_nothing_else_than_a_number(self, shop, bridge):
+        shop.set("k", 1)
+        bridge.tell("web-2", 0)
+        assert not synced(shop, timedelta(milliseconds=1)) and not synced(shop, timedelta(-1))
+        bridge.tell("web-2", shop.tail)
+        assert synced(shop, timedelta(days=1)) and synced(shop, 1 << 5000)
+        for timeout in ("1", None, b"1", [1]):
+            with pytest.raises(ValueError, match=r"seconds .* or a timedelta.*Nothing was waited"):
+                synced(shop, timeout)
+            with pytest.raises(ValueError, match="a number of seconds"):
+                asyncio.run(shop.await_synced(timeout))
 
     def test_a_coroutine_waits_without_blocking_the_others(self, shop, bridge):
         async def main():

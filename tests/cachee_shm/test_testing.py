@@ -88,6 +88,9 @@ def test_a_clock_that_stands_still_is_moved_by_hand(shm_cache):
         assert shm_cache.get("a") is None
         with pytest.raises(ValueError, match="not by -1"):
             clock.tick(-1)
+        for no_time in ("1", None, float("nan"), float("inf"), timedelta(-1)):
+            with pytest.raises(ValueError, match="It stands where it stood"):
+                clock.tick(no_time)
     shm_cache.set("a", 2, ttl=60)
     assert shm_cache.get("a") == 2
 

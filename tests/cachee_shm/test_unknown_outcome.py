@@ -10,7 +10,8 @@ from sqlalchemy.orm import Session
 
 import cachee_shm
 import cachee_shm.sqlalchemy
-from cachee_shm.transactions import Transaction, is_refusal
+from cachee_bridge.shell.doorbell import Doorbell
+from cachee_shm.transactions import DUES_MAX, Transaction, is_refusal
 from tests.cachee_shm.bridged import Bridge, attach, with_bridge
 from tests.cachee_shm.processes import child, until
 from tests.cachee_shm.test_sqlalchemy import (
@@ -149,6 +150,28 @@ def test_another_lifetime_does_not_outlast_the_doubt(cache):
     until(lambda: cache._find("a", False) == (0, None))
 
 
+def test_what_this_host_set_itself_is_given_its_whole_lifetime_in_a_doubt(config):
+    """A peer's map of buckets, or ALL, puts every key in doubt."""
+    config["namespaces"]["shop"] |= {"unknown_ttl": "30s", "on_isolation": "serve"}
+    bridge, here = Bridge(config), attach(config)
+    now = here.now_ms()
+    here._freeze(now)
+    bridge.segment._freeze(now)
+    bridge.segment.apply(bridge.segment.source_open("a"), bytes([EVERYTHING]))
+    here.set("set", 1)
+    here.set("draft", 1, local=True)
+    with here.writing("written") as w:
+        w.set(1)
+    here.get_or_load("loaded", lambda: 1)
+    for key in ("set", "draft", "written", "loaded"):
+        assert here.touch(key, ttl=3600)
+    here._freeze(now + 60_000)
+    assert sorted(here.get_many(["set", "draft", "written", "loaded"])) == ["draft", "set", "written"]
+    here._freeze(None)
+    here.close()
+    bridge.close()
+
+
 def test_tags_and_clear_are_announced_again(cache):
     events = cache.events()
     lost(cache, (cache.delete_tags, "team"), (cache.clear,))
@@ -212,6 +235,17 @@ def test_a_death_loses_no_clear(short, invalidates):
             other.line()
             other.process.wait()
         until(lambda: cache.get("b") is None)
+
+
+def test_a_death_with_as_many_dues_as_a_transaction_keeps_loses_these_keys_alone(short):
+    keys = [f"k{i}" for i in range(DUES_MAX)]
+    with cachee_shm.attach(config=short) as cache:
+        cache.set_many(dict.fromkeys(["untouched", *keys], 1))
+        with child(DIES.replace('cache.delete("a")', f"cache.delete_many({keys})"), config=short) as other:
+            other.line()
+            other.process.wait()
+        until(lambda: not cache.get_many(keys))
+        assert cache.get("untouched") == 1
 
 
 def test_a_death_loses_no_second_announcement(short):
@@ -321,6 +355,56 @@ def test_what_a_peer_read_before_the_doubt_ended_and_stores_after_it_is_not_kept
     peer._freeze(None)
     peer.close()
     bridge.close()
+
+
+@pytest.fixture
+def bell(short):
+    made = Doorbell.create(short["host"]["name"], None)
+    yield made
+    made.close()
+
+
+def asleep(bridge, bell):
+    """All is healed, and the next writer rings."""
+    bridge.segment.heal(bridge.segment.pump_cursor, 1 << 12, 0, b"")
+    bell.answer()
+    assert bridge.segment.bridge_sleep(True)
+
+
+@pytest.mark.needs("message queues")
+def test_a_second_announcement_wakes_the_bridge(short, bell):
+    bridge, here = Bridge(short), attach(short)
+    lost(here, (here.delete, "a"))
+    asleep(bridge, bell)
+    until(lambda: here.get("x") or bell.rung() == ["shop"])
+    here.close()
+    bridge.close()
+
+
+@pytest.mark.needs("message queues")
+@pytest.mark.parametrize("keys", [1, 1000], ids=["an intent", "a bucket"])
+def test_what_the_dead_owed_wakes_the_bridge(short, bell, keys):
+    """The survivor only reads: no verb of its own would ring."""
+    bridge, here = Bridge(short), attach(short)
+    with child(OPEN_BLOCK.replace("KEYS", str(keys)), config=with_bridge(short)) as other:
+        other.line()
+        asleep(bridge, bell)
+        other.process.kill()
+        other.process.wait()
+    until(lambda: here.get("x") or bell.rung() == ["shop"])
+    here.close()
+    bridge.close()
+
+
+OPEN_BLOCK = """
+blocks = [cache.writing(f"k{i}") for i in range(KEYS)]
+for block in blocks:
+    block.__enter__()
+for block in blocks[:-1]:
+    block.__exit__(None, None, None)
+say("open")
+wait()
+"""
 
 
 class Refused(Exception):

@@ -8,6 +8,7 @@ import time
 from functools import partial
 
 import pytest
+import trio
 
 from cachee_shm import loading, waiting
 from tests.cachee_shm.loaders import Origin, held, running
@@ -586,6 +587,55 @@ def test_who_waits_for_long_is_looked_after_as_often_as_ever():
     assert len(looks) >= 20
 
 
+def in_asyncio(cache):
+    async def load():
+        return "mine"
+
+    return asyncio.run(cache.aget_or_load("a", load))
+
+
+def in_trio(cache):
+    async def load():
+        return "mine"
+
+    return trio.run(cache.aget_or_load, "a", load)
+
+
+@pytest.mark.parametrize("ask", [lambda cache: cache.get_or_load("a", Origin("mine")), in_asyncio, in_trio])
+def test_a_process_that_can_start_no_thread_waits_for_another_one_all_the_same(
+    cache, config, monkeypatch, ask
+):
+    def start(thread):
+        raise RuntimeError("can't start new thread")
+
+    code = """
+def loader():
+    say('loads'); time.sleep(0.3)
+    return 'theirs'
+cache.get_or_load('a', loader)
+"""
+    with child(code, config=config) as other:
+        assert other.line() == "loads"
+        monkeypatch.setattr(waiting, "poll", waiting.Poll())
+        monkeypatch.setattr(threading.Thread, "start", start)
+        assert ask(cache) == "theirs"
+
+
+def test_what_a_signal_handler_raises_as_a_thread_is_started_is_the_callers(cache, config, monkeypatch):
+    class Interrupted(RuntimeError):
+        pass
+
+    def start(thread):
+        raise Interrupted
+
+    with child("cache.get_or_load('a', lambda: (say('loads'), wait()))", config=config) as other:
+        assert other.line() == "loads"
+        monkeypatch.setattr(waiting, "poll", waiting.Poll())
+        monkeypatch.setattr(threading.Thread, "start", start)
+        with pytest.raises(Interrupted):
+            cache.get_or_load("a", Origin())
+
+
 @pytest.mark.parametrize(
     ("thrown", "kind", "text"),
     [
@@ -616,7 +666,7 @@ def test_what_is_thrown_into_a_load_comes_out_of_its_loader_and_gives_everything
     inner = running
     while getattr(inner, "cr_await", None) is not None:
         inner = inner.cr_await
-    with pytest.raises(kind, match=text):
+    with pytest.raises(kind, match=text or None):
         inner.throw(*thrown)
     running.close()
     dropped = cache.aget_or_load("b", waits)

@@ -31,13 +31,14 @@ async def auser(uid: int) -> str:
 
 async def loads() -> None:
     assert_type(cache.get_or_load("a", user, 1), str)
+    assert_type(cache.get_or_load("a", ttl=5), Any)
     assert_type(cache.get_or_load("a", page, 1, ttl=5), list[str])
     assert_type(cache.get_or_load("a", page, 1, 2, stale=5, early=True), list[str])
     assert_type(cache.get_or_load("a", lambda: 1), int)
     assert_type(await cache.aget_or_load("a", auser, 1), str)
     cache.get_or_load("a", user, "1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    cache.get_or_load("a", user)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
-    cache.get_or_load("a", user, 1, on_error="no")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    cache.get_or_load("a", user)  # type: ignore[arg-type, call-arg]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    cache.get_or_load("a", user, 1, on_error="no")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
     await cache.aget_or_load("a", user, 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
@@ -53,9 +54,9 @@ async def loads_of_many() -> None:
     assert_type(cache.get_or_load_many(["a"], users), dict[str, int | None])
     assert_type(cache.get_or_load_many(["a"], users, False, ttl=5), dict[str, int | None])
     assert_type(await cache.aget_or_load_many(("a", "b"), ausers, early=True), dict[str, int | None])
-    cache.get_or_load_many([b"a"], users)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    cache.get_or_load_many([b"a"], users)  # type: ignore[arg-type, call-arg]  # pyright: ignore[reportArgumentType]
     cache.get_or_load_many(["a"], users, "no")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    await cache.aget_or_load_many(["a"], users)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await cache.aget_or_load_many(["a"], users)  # type: ignore[arg-type, call-arg]  # pyright: ignore[reportArgumentType]
 
 
 @cache.cached

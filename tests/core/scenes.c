@@ -112,6 +112,38 @@ static void apply(struct attachment *a, enum wire_kind kind, uint64_t digest)
 }
 
 void apply_key(struct attachment *a) { apply(a, WIRE_KEY, 0); }
+/* What is known of TARGET says that it will be read. */
+static void order_target_from(struct attachment *a, enum page_queue queue)
+{
+    struct prewarm_copy copy = {.in_main = queue == QUEUE_MAIN, .key_bytes = target.bytes};
+    set_1(a);
+    memcpy(copy.key, target.text, target.bytes);
+    a->prewarm_weight = 1000;
+    prewarm_written(a, target.hash, &copy, FROZEN_MS);
+    a->prewarm_weight = 3;
+    delete_target(a);
+    prewarm_written(a, target.hash, &copy, FROZEN_MS);
+}
+
+static void order_target(struct attachment *a) { order_target_from(a, QUEUE_SMALL); }
+static void order_target_in_main(struct attachment *a) { order_target_from(a, QUEUE_MAIN); }
+
+static void load_ahead(struct attachment *a)
+{
+    struct prewarm_order o;
+    if (!prewarm_take(a, &o) || !prewarm_claim(a, o.hash, o.p))
+        return;
+    struct write w = target_write(8, 48);
+    w.ahead = true;
+    cache_fill(a, &w, ring_tail(a), FROZEN_MS);
+}
+
+static void have_loaded_ahead(struct attachment *a)
+{
+    order_target(a);
+    load_ahead(a);
+}
+
 static void apply_tag(struct attachment *a) { apply(a, WIRE_TAG, 0); }
 void apply_all(struct attachment *a) { apply(a, WIRE_ALL, 0); }
 
@@ -429,6 +461,12 @@ static void become_bridge(struct attachment *a) { REQUIRE(segment_become_bridge(
 
 void get_target(struct attachment *a) { number_read(a); }
 
+void find_target_there(struct attachment *a)
+{
+    struct entry_ref e;
+    REQUIRE(index_find(a, target.hash, target.text, target.bytes, &e), "a look-up misses a value that is there");
+}
+
 static void leave_a_lease(struct attachment *a)
 {
     struct lease_hold hold;
@@ -491,6 +529,11 @@ const struct scene scenes[SCENES] = {
     {"apply, a tag's slot", set_1, do_nothing, apply_tag_slot},
     {"apply, a batch", set_1, do_nothing, apply_batch, true},
     {"heal", set_1, do_nothing, heal},
+    {"apply, an order", set_1, do_nothing, apply_key, .prewarms = true},
+    {"load ahead", order_target, have_a_page, load_ahead, .prewarms = true},
+    {"load ahead, in the main queue", order_target_in_main, have_a_page, load_ahead, true, .prewarms = true},
+    {"get, loaded ahead", have_loaded_ahead, do_nothing, get_target, true, .prewarms = true},
+    {"set, loaded ahead", have_loaded_ahead, have_a_page, set_2, .prewarms = true},
     {"get", set_1, do_nothing, get_target},
     {"writing, nothing", set_1, do_nothing, open_writing, true},
     {"writing, a value", set_1, have_a_page, write_in_block},
@@ -524,6 +567,8 @@ void set_up(const struct scene *s)
     scene_file = memory_file();
     scene_config = plain_config(s->bytes ? s->bytes : SCENE_BYTES);
     scene_config.has_bridge = true;
+    scene_config.prewarms = s->prewarms;
+    scene_config.prewarm_weight = 3;
     attach_to(&here, scene_file, &scene_config);
     here.frozen_ms = FROZEN_MS;
     target = key_named(&here, TARGET);
@@ -535,6 +580,7 @@ void set_up(const struct scene *s)
     here_before = here;
     start_image = malloc(here.geo.total_bytes);
     memcpy(start_image, here.base, here.geo.total_bytes);
+    forget_the_way();
 }
 
 void tear_down(void)

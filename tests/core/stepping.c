@@ -46,6 +46,7 @@ static void run_scene(void *with)
         REQUIRE(segment_attach(&a, fd, &scene_config) == ATTACHED, "the stepped child cannot attach");
         a.frozen_ms = here.frozen_ms;
         s->warm_up(&a);
+        let_stores_be_watched(&a);
     } else
         REQUIRE(segment_begin(&a, fd, &scene_config) == ATTACHED, "the stepped child finds no segment"); /* it changes nothing */
     raise(SIGSTOP);

@@ -1,14 +1,14 @@
-/* torture_corrupt.c - wrong bytes under live processes: a reader, a writer, a bridge, and one who comes and goes.
+/* torture_corrupt.c - wrong bytes under live processes: a reader, a writer, a bridge, and one that attaches and leaves.
  *
- * A segment lives for a moment. While its processes work, another one writes into it: single bits, bytes, words, zeros,
- * words of elsewhere, and words that look right (an index word of a page that is there, a page word of another owner, a
- * ring slot of the lap before), each life with a diet of its own: one region, or all of them.
+ * A segment lives for a moment. While its processes work, another one, the corruptor, writes into it: single bits, bytes,
+ * words, zeros, words from elsewhere, and words that look right (an index word of an existing page, a page word of another
+ * owner, a ring slot of the lap before). In each life it writes into one region, or into all of them.
  *
- *   No process crashes. Every attachment's mapping lies between two gibibytes that may not be touched.
- *   No verb hangs: whoever corrupts watches that every process gets on with its verbs.
+ *   No process crashes. Every attachment's mapping lies between two gibibytes that must not be touched.
+ *   No verb hangs: at the end of a life, the corruptor waits until every process has returned from its verb.
  *   A value that is read is whole, unless bytes of the pages themselves were hit: values are not checksummed.
- *   Whoever attaches gets a working segment or a clear result; the file keeps its size, for the others' sake.
- *   What is left either serves every new key, once it was swept, or is retired: it does not miss for ever.
+ *   A process that attaches gets a working segment or a clear result, and the file keeps its size.
+ *   After a sweep, the segment either serves every new key or is retired: it does not miss for ever.
  *
  * Its power (each break made in a copy of the core; seconds until caught, on two busy cores)
  *
@@ -27,6 +27,7 @@
  *   torture_corrupt [seconds]                     as many corruptions as fit
  *   torture_corrupt 0 until [corruptions]         so many
  */
+#include "census.h"
 #include "relay_buckets.h"
 #include "torture.h"
 
@@ -43,6 +44,7 @@
 enum { SEGMENT_BYTES = 1 << 20, KEYS = 120, ROLES = 4, LOG = 16, HANG_S = 20, BURSTS_MAX = 60, BURST_MAX = 32, LATER_KEYS = 64 };
 enum { CORRUPTIONS, LIVES, VERBS, HITS, FOREIGN, RETIRED, REFUSED, ATTACHES };
 static const size_t GUARD_BYTES = (size_t)1 << 30;
+static const double LOOK_S_MAX = .01;
 
 static struct model {
     a64 over;                /* this life ends */
@@ -54,14 +56,22 @@ static int file;
 static struct attachment target; /* the corruptor's own view: where what lies */
 static unsigned char value[VALUE_BYTES_LIMIT], out[SPANS_MAX * (PAGE_BYTES_MAX / SPANS_PER_PAGE)];
 
+static struct segment_config with_prewarm(void)
+{
+    struct segment_config config = plain_config(SEGMENT_BYTES);
+    config.prewarms = true;
+    config.prewarm_weight = 3;
+    return config;
+}
+
 /* ---- what to write where ---- */
 
 enum region {
-    HEADER, ROSTER, INTENTS, RANGE_FENCES, DOUBTS, DUES, SOURCES, LEASES, LOCKS, RING, FENCES, OWN_WRITES, TAG_FENCES, OWN_TAGS,
-    INDEX, PAGE_WORDS, PAGE_NOTES, SKETCH, GHOST, PAGES, REGIONS
+    HEADER, ROSTER, INTENTS, RANGE_FENCES, DOUBTS, JOURNAL, DUES, SOURCES, LEASES, LOCKS, TALLIES, RING, FENCES, OWN_WRITES, TAG_FENCES, OWN_TAGS,
+    INDEX, PAGE_WORDS, PAGE_NOTES, SKETCH, GHOST, PREWARM, RECORDS, MAILBOX, PAGES, REGIONS
 };
-static const char *const region_names[] = {"header", "roster", "intents", "range fences", "doubts", "dues", "sources", "leases", "locks", "ring", "fences",
-                                           "own writes", "tag fences", "own tags", "index", "page words", "page notes", "sketch", "ghost", "pages", "all regions"};
+static const char *const region_names[] = {"header", "roster", "intents", "range fences", "doubts", "journal", "dues", "sources", "leases", "locks", "tallies", "ring", "fences",
+                                           "own writes", "tag fences", "own tags", "index", "page words", "page notes", "sketch", "ghost", "prewarm", "records", "mailbox", "pages", "all regions"};
 
 static struct {
     enum region region;
@@ -72,10 +82,10 @@ static uint64_t written;
 static uint64_t region_at(enum region r)
 {
     const struct geometry *g = &target.geo;
-    const uint64_t at[] = {0,                g->roster_at,   g->intents_at, g->range_fences_at, g->doubts_at, g->dues_at, g->sources_at, g->leases_at, g->locks_at,
+    const uint64_t at[] = {0,                g->roster_at,   g->intents_at, g->range_fences_at, g->doubts_at, g->journal_at, g->dues_at, g->sources_at, g->leases_at, g->locks_at, g->tallies_at,
                            g->ring_at,       g->fences_at,   g->own_writes_at,
                            g->tag_fences_at, g->own_tags_at, g->index_at, g->page_words_at, g->page_notes_at, g->sketch_at, g->ghost_at,
-                           g->pages_at,      g->total_bytes};
+                           g->prewarm_at, g->prewarm_records_at, g->prewarm_mail_at, g->pages_at,      g->total_bytes};
     _Static_assert(sizeof at / sizeof at[0] == REGIONS + 1, "every region of layout.h, and the end");
     return at[r];
 }
@@ -231,10 +241,10 @@ static void put_between_guards(struct attachment *a)
     size_t used = a->geo.pages_at + (size_t)a->geo.page_count * a->geo.page_bytes;
     REQUIRE(mprotect(to + used, bytes - used, PROT_NONE) == 0, "mprotect: %s", strerror(errno));
     ptrdiff_t by = to - a->base;
-    void *pointers[] = {&a->base, &a->header, &a->roster, &a->intents, &a->range_fences, &a->doubts, &a->dues, &a->sources, &a->leases, &a->locks, &a->ring,
+    void *pointers[] = {&a->base, &a->header, &a->roster, &a->intents, &a->range_fences, &a->doubts, &a->journal, &a->dues, &a->sources, &a->leases, &a->locks, &a->tallies, &a->ring,
                         &a->fences, &a->own_writes,
                         &a->tag_fences, &a->own_tags, &a->index, &a->page_words, &a->page_notes, &a->sketch,
-                        &a->ghost, &a->pages, &a->me};
+                        &a->ghost, &a->prewarm, &a->prewarm_records, &a->prewarm_mail, &a->pages, &a->me};
     for (size_t i = 0; i < sizeof pointers / sizeof pointers[0]; i++)
         rebase(pointers[i], by);
 }
@@ -288,6 +298,22 @@ static struct write some_write(struct worker *w, const struct named_key *k, uint
     return write;
 }
 
+/* As the process does that loads ahead. */
+static void load_ahead(struct worker *w)
+{
+    struct prewarm_order o;
+    for (int i = 0; i < 4 && prewarm_take(&w->a, &o); i++) {
+        uint32_t key = chance_below(&w->chance, KEYS);
+        struct named_key k = key_named(&w->a, key);
+        struct write write = some_write(w, &k, key);
+        REQUIRE(!o.key_bytes || hash_key(w->a.hash_key, o.key, o.key_bytes) == o.hash, "an order of a key that nobody wrote");
+        if (!prewarm_claim(&w->a, o.hash, o.p))
+            continue;
+        write.ahead = true;
+        cache_fill(&w->a, &write, ring_tail(&w->a), clock_ms(&w->a));
+    }
+}
+
 static void write_something(struct worker *w, uint32_t key)
 {
     struct attachment *a = &w->a;
@@ -321,6 +347,9 @@ static void write_something(struct worker *w, uint32_t key)
     case 7:
     case 8:
         cache_fill(a, &write, ring_tail(a), clock_ms(a));
+        return;
+    case 9:
+        load_ahead(w);
         return;
     default:
         cache_set(a, &write);
@@ -371,11 +400,11 @@ static void relay_something(struct worker *w, uint32_t key)
 static void come_and_go(struct worker *w, uint32_t key)
 {
     struct attachment b;
-    struct segment_config config = plain_config(SEGMENT_BYTES);
+    struct segment_config config = with_prewarm();
     config.has_bridge = true;
     struct worker other = {.chance = w->chance};
     recovery_sweep(&w->a);
-    cache_count(&w->a);
+    census_count(&w->a);
     if (!peers_synced(&w->a, w->a.written))
         peers_ask(&w->a, w->a.written);
     enum attach_result r = segment_attach(&b, reopened(file), &config);
@@ -420,7 +449,7 @@ static pid_t start(int role, uint64_t seed)
         return pid;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     static struct worker w;
-    struct segment_config config = plain_config(SEGMENT_BYTES);
+    struct segment_config config = with_prewarm();
     config.has_bridge = true;
     w.role = role;
     w.chance.state = seed;
@@ -438,30 +467,19 @@ static pid_t start(int role, uint64_t seed)
 
 /* ---- a life ---- */
 
-struct watch {
-    uint64_t verbs[ROLES];
-    double since[ROLES];
-};
-
-static void check_progress(struct watch *watch)
-{
-    for (int role = 0; role < ROLES; role++) {
-        uint64_t now = load_relaxed(&model->verbs[role]);
-        if (now != watch->verbs[role])
-            watch->verbs[role] = now, watch->since[role] = seconds_now();
-        REQUIRE(seconds_now() - watch->since[role] < HANG_S, "role %d hangs", role);
-    }
-}
-
+/* On a busy machine there are long pauses between two looks of this process. Each counts as LOOK_S_MAX at most,
+ * because the watched process got as little processor time meanwhile. */
 static void check_end(pid_t pid, int role, enum region diet)
 {
     int status;
-    double since = seconds_now();
-    while (waitpid(pid, &status, WNOHANG) == 0) {
-        if (seconds_now() - since > HANG_S)
-            say_last(), kill(pid, SIGABRT);
-        REQUIRE(seconds_now() - since < HANG_S + 1, "role %d hangs", role);
+    double now = seconds_now(), before = now, waited_s = 0;
+    for (; waitpid(pid, &status, WNOHANG) == 0; before = now) {
         nap_us(100);
+        now = seconds_now();
+        waited_s += now - before < LOOK_S_MAX ? now - before : LOOK_S_MAX;
+        if (waited_s > HANG_S)
+            say_last(), kill(pid, SIGABRT);
+        REQUIRE(waited_s < HANG_S + 1, "role %d hangs", role);
     }
     if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
         return;
@@ -472,10 +490,6 @@ static void check_end(pid_t pid, int role, enum region diet)
 
 static void corrupt_for_a_while(enum region diet, struct chance *c)
 {
-    struct watch watch;
-    memset(&watch, 0, sizeof watch);
-    for (int role = 0; role < ROLES; role++)
-        watch.since[role] = seconds_now();
     while (load_acquire(&model->ready) < ROLES)
         nap_us(50);
     bool few = chance_below(c, 4) == 0;
@@ -483,7 +497,6 @@ static void corrupt_for_a_while(enum region diet, struct chance *c)
         for (uint32_t n = few || chance_below(c, 4) == 0 ? 1 : 1 + chance_below(c, BURST_MAX); n > 0; n--)
             corrupt_once(diet, c);
         nap_us(chance_below(c, 300));
-        check_progress(&watch);
     }
 }
 
@@ -491,7 +504,7 @@ static void corrupt_for_a_while(enum region diet, struct chance *c)
 static void come_later(void *unused)
 {
     (void)unused;
-    struct segment_config config = plain_config(SEGMENT_BYTES);
+    struct segment_config config = with_prewarm();
     static struct worker w;
     uint32_t served = 0, bytes;
     enum attach_result r = segment_attach(&w.a, reopened(file), &config);
@@ -526,7 +539,7 @@ static void live(enum region diet, struct chance *c)
 {
     pid_t pid[ROLES];
     struct stat before, after;
-    struct segment_config config = plain_config(SEGMENT_BYTES);
+    struct segment_config config = with_prewarm();
     file = memory_file();
     memset(model, 0, sizeof *model);
     attach_to(&target, file, &config);

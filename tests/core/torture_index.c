@@ -31,6 +31,7 @@
  * paid, an overwrite that should be pending and the second look at a word that is found (torture_steps); and two checks of
  * fills that a later one repeats.
  */
+#include "arming.h"
 #include "recovery.h"
 #include "relay_buckets.h"
 #include "torture.h"
@@ -52,7 +53,7 @@ enum {
     MAP_LOG2 = 12, /* of the buckets in a peer's map */
 };
 
-enum { GETS, HITS, SETS, DELETES, TOUCHES, FILLS, FILLED, FENCED, WIDE, REMOTE, ADDS, ADDED, INCRS };
+enum { GETS, HITS, SETS, DELETES, TOUCHES, FILLS, FILLED, FENCED, WIDE, REMOTE, ADDS, ADDED, INCRS, ARMED };
 
 struct known_write {
     a64 number, began, at; /* at 0: under way, or its writer was killed */
@@ -183,7 +184,9 @@ static void delete_plain(struct worker *w, uint32_t k)
 static void plain_step(struct worker *w)
 {
     uint32_t k = chance_below(&w->chance, PLAIN_KEYS), dice = chance_below(&w->chance, 100);
-    if (dice < 55)
+    if (dice < 5)
+        arming_arm(&w->a, w->plain[k].hash, 5), tally(ARMED);
+    else if (dice < 55)
         get_plain(w, k);
     else if (dice < 78)
         set_plain(w, k, false);
@@ -422,13 +425,13 @@ int main(int argc, char **argv)
     store_release(&model->clearing, 1);
     kills += torture_run(work, WORKERS, 0, 100, part);
     printf("index: %llu operations checked: %llu gets (%llu hits), %llu sets, %llu deletes (%llu wide, %llu by peers), %llu touches, %llu fills "
-           "(%llu stored), %llu fenced sets, %llu adds (%llu won), %llu incrs, %llu kills\n",
+           "(%llu stored), %llu fenced sets, %llu adds (%llu won), %llu incrs, %llu armed, %llu kills\n",
            (unsigned long long)(tallied(GETS) + tallied(SETS) + tallied(DELETES) + tallied(TOUCHES) + tallied(FILLS) + tallied(FENCED) +
                                 tallied(ADDS) + tallied(INCRS)),
            (unsigned long long)tallied(GETS), (unsigned long long)tallied(HITS), (unsigned long long)tallied(SETS),
            (unsigned long long)tallied(DELETES), (unsigned long long)tallied(WIDE), (unsigned long long)tallied(REMOTE),
            (unsigned long long)tallied(TOUCHES), (unsigned long long)tallied(FILLS), (unsigned long long)tallied(FILLED),
-           (unsigned long long)tallied(FENCED), (unsigned long long)tallied(ADDS), (unsigned long long)tallied(ADDED), (unsigned long long)tallied(INCRS),
+           (unsigned long long)tallied(FENCED), (unsigned long long)tallied(ADDS), (unsigned long long)tallied(ADDED), (unsigned long long)tallied(INCRS), (unsigned long long)tallied(ARMED),
            (unsigned long long)kills);
     segment_detach(&a);
     return 0;

@@ -1,13 +1,13 @@
 /* torture_kill.c - real deaths and real stops, at any instruction of any verb.
  *
- * Deaths: a child is stepped to its Nth instruction and killed. Then a process that comes new checks what torture_steps
- * checks of an image: every verb works at once, nothing is torn, stale or flapping, the ring has no hole, no fence is
- * behind, every debt is paid, and slot, pages, lease and the bridge's place come back. An image cannot show what the
- * kernel gives back at a death; this does.
+ * Deaths: a child is brought to its Nth instruction and killed. Then a new process checks what torture_steps checks of an
+ * image: every verb works at once, nothing is torn, stale or flapping, the ring has no hole, no fence is behind, every debt
+ * is announced, and slot, pages, lease and the bridge's place become free. An image cannot show what the kernel frees at a
+ * death; this does.
  *
- * Stops: a child is stopped (SIGSTOP) at its Nth instruction, for as long as a survivor is stepped through every verb of
- * the same key. It does its work in as many instructions as without the stopped one, but for SLACK of them to finish what
- * it finds half done, and takes nothing away from it: the stopped one goes on to a good end.
+ * Stops: a child is stopped (SIGSTOP) at its Nth instruction while a survivor goes through every verb of the same
+ * key. The survivor needs as many instructions as without the stopped child (counted on x86-64 alone), and at most SLACK more,
+ * to finish what it finds half done. It takes nothing away from the stopped child, which then goes on and succeeds.
  *
  *   torture_kill [seconds]            deaths at random points, as many as fit, of each verb one at least; stops of one verb
  *   torture_kill 0 all [scene]        deaths after every instruction of a verb that has at most EVERY_MAX; of a longer one
@@ -29,7 +29,7 @@
 #include <sys/ptrace.h>
 #include <sys/wait.h>
 
-enum { EVERY_MAX = 4096, SPREAD = 256, STOPS_EACH = 16, POINTS_MAX = 1 << 15, STOPS_IN_CHECK = 3, SLACK = 4000, LATEST_LOG2 = 12 };
+enum { EVERY_MAX = 1 << 15, SPREAD = 256, STOPS_EACH = 16, POINTS_MAX = 1 << 15, STOPS_IN_CHECK = 3, SLACK = 4000, LATEST_LOG2 = 12 };
 
 struct points {
     uint32_t instructions, n, at[POINTS_MAX];
@@ -56,23 +56,14 @@ static void measure(const struct scene *s, struct points *p)
     free(last);
 }
 
-/* The child, stepped so far; it may have come to its end. */
-static pid_t child_after(const struct scene *s, uint32_t instructions, bool *running)
-{
-    pid_t pid = child_at_verb(s);
-    *running = true;
-    for (uint32_t i = 0; i < instructions && *running; i++)
-        *running = step(pid);
-    return pid;
-}
-
 /* ---- deaths ---- */
 
 static void kill_after(const struct scene *s, uint32_t instructions)
 {
-    bool running;
     begin_run();
-    end_child(child_after(s, instructions, &running));
+    pid_t pid = child_at_verb(s);
+    step_to(pid, instructions);
+    end_child(pid);
     struct death death = {NULL, here.geo.total_bytes, (enum first)(instructions % FIRSTS), s->owes};
     REQUIRE(in_child(check_death, &death), "%s: killed after %u instructions", s->name, instructions);
     tally(KILLS);
@@ -100,6 +91,7 @@ static verb *const survivor_verbs[] = {get_target, set_2,       get_target,     
                                        set_1,      fenced_10,   take_lease, take_lock,     apply_key,     apply_same, delete_tag,   set_local,
                                        fill_late,  incr_counter, clear_all,  apply_different, apply_all,     set_2,      sweep_the_dead_alone, get_target};
 enum { SURVIVOR_VERBS = sizeof survivor_verbs / sizeof survivor_verbs[0] };
+static uint32_t *survivor_took; /* shared: the instructions of each */
 
 static void survive(void *unused)
 {
@@ -112,41 +104,35 @@ static void survive(void *unused)
     set_1(&a);
     target.hash = hash, target = key_named(&a, TARGET);
     raise(SIGSTOP);
-    for (int i = 0; i < SURVIVOR_VERBS; i++) {
-        survivor_verbs[i](&a);
-        raise(SIGSTOP);
-    }
-}
-
-/* Steps the survivor through all verbs; how many instructions each took. */
-static void survive_counted(pid_t survivor, uint32_t *took)
-{
     for (int i = 0; i < SURVIVOR_VERBS; i++)
-        for (took[i] = 0; step(survivor); took[i]++)
-            REQUIRE(took[i] < STEPS_MAX, "a survivor's verb %d does not end", i);
+        survivor_took[i] = instructions_of(survivor_verbs[i], &a);
+    raise(SIGSTOP);
 }
 
-static void go_on(const struct scene *s, pid_t pid)
+/* Until it stops itself. */
+static void go_on(const char *name, pid_t pid)
 {
     int status;
-    REQUIRE(kill(pid, SIGCONT) == 0, "SIGCONT: %s", strerror(errno));
     do
-        REQUIRE(waitpid(pid, &status, WUNTRACED) == pid && WIFSTOPPED(status), "%s: the stopped one ended badly: %x", s->name,
-                (unsigned)status);
+        REQUIRE(waitpid(pid, &status, WUNTRACED) == pid && WIFSTOPPED(status), "%s ended badly: %x", name, (unsigned)status);
     while (WSTOPSIG(status) != SIGSTOP);
 }
 
 /* What the survivor's verbs take while the child stands after so many instructions. */
 static void stop_after(const struct scene *s, uint32_t instructions, uint32_t *took)
 {
-    bool running;
     begin_run();
-    pid_t survivor = traced_child(survive, NULL), pid = child_after(s, instructions, &running);
+    pid_t survivor = traced_child(survive, NULL), pid = child_at_verb(s);
+    bool running = step_to(pid, instructions);
     if (running)
         REQUIRE(ptrace(PTRACE_DETACH, pid, 0, SIGSTOP) == 0, "ptrace: %s", strerror(errno));
-    survive_counted(survivor, took);
-    if (running)
-        go_on(s, pid);
+    REQUIRE(ptrace(PTRACE_DETACH, survivor, 0, 0) == 0, "ptrace: %s", strerror(errno));
+    go_on("the survivor", survivor);
+    memcpy(took, survivor_took, sizeof *took * SURVIVOR_VERBS);
+    if (running) {
+        REQUIRE(kill(pid, SIGCONT) == 0, "SIGCONT: %s", strerror(errno));
+        go_on(s->name, pid);
+    }
     check_ring(&here);
     check_nothing_outlived(&here, 0, ring_tail(&here), true, s->name);
     end_child(pid);
@@ -168,6 +154,7 @@ static void undisturbed(const struct scene *s, uint32_t *most)
 static void check_stops(const struct scene *s, const struct points *p, uint32_t stops, uint32_t *most)
 {
     uint32_t alone[SURVIVOR_VERBS], took[SURVIVOR_VERBS], n = p->n < stops ? p->n : stops;
+    forget_the_way(); /* beside the survivor it is another one */
     undisturbed(s, alone);
     for (uint32_t i = 0; i < n; i++) {
         uint32_t point = p->at[(uint64_t)p->n * i / n];
@@ -229,6 +216,7 @@ int main(int argc, char **argv)
     }
     struct chance c = {(uint64_t)(seconds_now() * 1e9)};
     uint32_t most = 0;
+    survivor_took = shared_zeroes(SURVIVOR_VERBS * sizeof *survivor_took);
     int stopped = everything ? SCENES : (int)chance_below(&c, SCENES);
     note_digest();
     for (int i = 0; i < SCENES; i++) {

@@ -1,10 +1,10 @@
 /* torture_lease.c - leases: the right to be the one loader, taken over from the dead, relieved when late.
  *
  * Workers take and release leases of a few keys and are killed at any instruction, also while they hold one. What must
- * hold: two never hold the lease of one key and fence, a live holder's is not taken away by somebody who came after it, a
- * dead holder's is taken over by the next who wants it, and the table does not silt up: at rest every lease can be taken at
- * once. Then, step by step: an older load does not keep a newer caller from loading, but no third one loads beside the two;
- * of a late holder's waiters one takes its place, and nobody waits for the late one again.
+ * hold: two workers never hold the lease of one key and fence; a later worker never takes the lease of a live holder; the
+ * next worker takes over the lease of a dead holder; and the table does not fill up: at rest every lease can be taken at
+ * once. Then, step by step: an older load does not keep a newer caller from loading, but no third caller loads beside the
+ * two; one waiter takes the place of a late holder, and no caller waits for the late one again.
  *
  * Its power (each break made in a copy of the core; seconds until caught, on two busy cores)
  *

@@ -1,10 +1,10 @@
 /* torture_lock.c - locks by name: exclusive, fenced, freed by death and by time.
  *
  * Workers take and release locks of a few names, which share their places, and are killed at any instruction, also between
- * a claim and its confirmation. What must hold: two never hold one name's lock, each acquisition has a higher fencing number
- * than all before it, a holder that outstays its time is told so, and its release does nothing to the next one. At rest each
- * lock can be taken at once, whatever the dead have left. Then, step by step: a full table, a slot's heir, a segment's
- * successor, garbage.
+ * a claim and its confirmation. What must hold: two workers never hold the lock of one name; each acquisition has a higher
+ * fencing number than all before it; a holder whose time is over can see that, and its release does not free the next
+ * holder's lock. At rest each lock can be taken at once, whatever dead workers have left. Then, step by step: a full table, a
+ * slot that another process gets, a segment's successor, garbage.
  */
 #include "hash.h"
 #include "lock.h"

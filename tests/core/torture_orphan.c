@@ -1,9 +1,9 @@
-/* torture_orphan.c - deaths in a segment that was left, and deaths of those who pay for them.
+/* torture_orphan.c - deaths in a segment that was left (orphan.h), and deaths of the processes that clear its successor.
  *
- * Somebody died in the orphan, and owes a clear of its successor and nothing else. A child that has gone on, or is going on,
- * pays that. It is killed after each change that it makes in either segment. Then another process that watches the orphan
- * does the same: the successor is cleared, whatever the child had done. Once the child has come to its end, nothing is owed
- * any more: what is set then stays.
+ * A process has died in the orphan, so a clear of the successor is owed. A child that moves to the successor makes it. The
+ * child is killed after each change that it makes in either segment. Then another process that watches the orphan does the
+ * same: the successor is cleared, whatever the child had done. If the child is not killed, nothing is owed at its end: a
+ * value that is set then stays.
  *
  * Its power (each break made in a copy of the core; seconds until caught, on two busy cores)
  *

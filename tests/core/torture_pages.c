@@ -16,6 +16,7 @@
  * legal), an entry moved by a store (torture_index), a span's page not looked at again after the copy (torture_steps).
  */
 #include "torture.h"
+#include "arming.h"
 
 enum { SEGMENT_BYTES = 3 << 20, CROWDED_BYTES = 1 << 20, CROWD_MAX = 64, WORKERS = 4, KEYS = 3000, NEAR_KEYS = 40, SETS_AFTER = 3000 };
 enum { GETS, HITS, SETS, STORED_SETS, NO_ROOM, FILLS, TOUCHES, DELETES };
@@ -90,6 +91,8 @@ static void work(int number, uint64_t seed)
         /* Half of all verbs go to a few keys, so that something is worth keeping. */
         uint32_t key = chance_below(&w->chance, chance_below(&w->chance, 2) ? KEYS : NEAR_KEYS), dice = chance_below(&w->chance, 100);
         struct named_key k = key_named(&w->a, key);
+        if (chance_below(&w->chance, 16) == 0)
+            arming_arm(&w->a, k.hash, 5);
         if (dice < 40 && key < NEAR_KEYS)
             get_near(w, key);
         else if (dice < 50)

@@ -1,10 +1,11 @@
-/* torture_peers.c - waiting for the peers: a bridge that tells, writers that wait, slots that change hands.
+/* torture_peers.c - waiting for the peers: a bridge that notes acknowledgements, writers that wait, slots that are reused.
  *
- * Worker 0 is the bridge: each peer gets on with the ring by leaps, is acknowledged after that, comes and goes, and makes
- * room for another in its slot. The others write, local keys too, and look whether their last announcement has arrived.
+ * Worker 0 is the bridge. Each peer applies the ring in leaps, which is then noted; peers come and go, and their slots are
+ * given to others. The other workers write, local keys too, and check whether their last announcement has arrived.
  *
- *   Who is told that it has finds every peer there that has been a member all the time.
- *   Once the bridge has told of all of the ring, it has; once it is silent, dead, or one peer lacks the last record, not.
+ *   If a writer is told that it has arrived, every peer that was a member all the time has applied it.
+ *   It has arrived once the bridge has noted all of the ring for every peer. It has not if the bridge is silent or dead, or
+ *   if one peer lacks the last record.
  *
  * Its power (each break made in a copy of the core; seconds until caught, on two busy cores)
  *

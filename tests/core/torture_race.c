@@ -4,7 +4,7 @@
  * worker is never killed: it is the bridge, which heals behind the others and applies a peer's map, and the only one that sets.
  * No key is deleted or expires before its time is over, and hardly one is evicted. So of each key:
  *
- *   added by nobody                 whoever is told that an add lost finds a value, and can touch it
+ *   added by nobody                 a worker whose add lost finds a value, and can touch it
  *   added twice                     at most one add says stored
  *   said stored, was never visible  after an add or a set that said stored, its writer reads that value (an add's: until the set)
  *   stored, but said lost           no value that is read was stored by a verb that said lost
@@ -22,6 +22,7 @@
  * helper that removes what is newer, a peer's event that withdraws a local set (torture_steps shows each); a conflict found
  * where too many records were to be looked at (torture_ring).
  */
+#include "arming.h"
 #include "recovery.h"
 #include "relay_buckets.h"
 #include "torture.h"
@@ -252,6 +253,8 @@ static void be_the_bridge(struct worker *w)
 static void race(struct worker *w)
 {
     uint64_t newest = load_acquire(&model->next), n = newest + chance_below(&w->chance, AHEAD);
+    if (chance_below(&w->chance, 4) == 0)
+        arming_arm(&w->a, key_named(&w->a, FIRST_KEY + (uint32_t)n).hash, 5);
     if (kind_of(n) == COUNTER_KEY)
         count_key(w, n);
     else if (w->is_bridge && kind_of(n) == SET_KEY)

@@ -207,7 +207,7 @@ static void check_malformed(struct chance *c)
             in[at] = (unsigned char)chance_next(c);
         in[0] = WIRE_KEY;
         memcpy(in + 1, &hash, 8);
-        static const unsigned char bad[] = {0, 6, 8, 255};
+        static const unsigned char bad[] = {0, 6, 9, 255};
         if (chance_below(c, 2))
             in[9] = bad[chance_below(c, 4)];
         else

@@ -1,9 +1,9 @@
 /* torture_roster.c - joining, leaving, forking, dying, sweeping.
  *
  * Processes attach and leave all the time, hold `writing` blocks and pages, fork, and are killed at any instruction. A
- * slot has one holder at a time (each living one looks whether another moved in), its generation only grows, a forked
- * child does not keep its parent's lock and gets a slot of its own, and whoever died owing an invalidation has it
- * announced by the sweep: the value that stood there is gone. At rest every slot is free.
+ * slot has one holder at a time (each living holder checks that no other process has it), its generation only grows, and a
+ * forked child does not keep its parent's lock and gets a slot of its own. If a process dies and owes an invalidation, the
+ * sweep announces it: the older value is gone. At rest every slot is free.
  *
  * Its power (each break made in a copy of the core; seconds until caught, on two busy cores)
  *

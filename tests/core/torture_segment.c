@@ -13,6 +13,7 @@
  *
  * Its power: a creator that does not look again once it has the lock is caught at once (by racing it was not in 20 s).
  */
+#include "census.h"
 #include "scenes.h"
 
 #include <signal.h>
@@ -305,7 +306,7 @@ static void verbs_on(struct attachment *a, struct chance *c)
             read_value(a, &k, out, &bytes);
         }
     }
-    cache_count(a);
+    census_count(a);
 }
 
 static void live_with_garbage(void *with)

@@ -6,26 +6,24 @@
  * child (and everybody else) had died there. Every verb works at once, nothing torn, stale or flapping is read, the ring
  * has no hole, no fence is behind, the sweep gives slot, pages and debts back, and healing evicts what is older than a record.
  *
- * Readers: one is stopped on its way while its page, or that of a span of its value, begins another life; it goes on, and
- * finds what was there, or nothing. Where a span was carried on before, the value is found whole, and an add leaves it.
+ * Readers: a reader is stopped while its page, or the page of a span of its value, begins another life. It goes on, and
+ * finds the old value, or nothing. If a span was carried to another page before, the value is found whole, and an add
+ * leaves it.
  *
- * Carried entries: a verb that evicts is stopped on its way while the entry moves to another page, and the page it was in
- * begins another life; it goes on, and finds it there.
+ * Carried entries: a verb that evicts is stopped while the entry moves to another page, and its old page begins another
+ * life. The verb goes on, and finds the entry in its new page.
  *
- * Answers: an add, and a first incr, are stopped on their way while another process does the same, or heals: as many adds
- * say stored as there was no value, and both are counted.
+ * Answers: an add, or a first incr, is stopped while another process does the same, or heals. As many adds say "stored" as
+ * there was no value, and both incrs are counted. A sweep is stopped, and another one announces what dead processes owe.
  *
- * Sweepers: one is stopped on its way, and another sweep pays what the dead owe all the same.
- *
- * Interleavings: the child is stopped at a point, another process runs a whole verb on the same key, the child goes on
- * to its end. Then no entry may be visible that some later event of its key should have evicted; at the stop it may not
- * be one that the other process's verb, which has returned, should have evicted, nor at any instruction after it. (This finds what racing does not: races
- * of three or four instructions.)
+ * Interleavings: the child is stopped at a point, another process runs a whole verb on the same key, and the child goes on
+ * to its end. Then no entry may be visible that a later event of its key should have evicted. From the stop on, after every
+ * store of the child, no entry may be visible that the other process's verb should have evicted, since that verb has returned.
+ * (This finds what racing does not: races of three or four instructions.)
  *
  * Points: images where anything but value bytes and doubts changed (a map, and a flush, raise 512 doubts, each of which would
  * be a point; what they promise is the simulator's); interleavings just before and just after each such change: all
- * of them for some pairs of verbs, a random sample of the others within the seconds given. `torture_steps N all`: all,
- * but of verbs of more than LONG_STEPS instructions.
+ * of them for some pairs of verbs, a random sample of the others within the seconds given. `torture_steps N all`: all.
  *
  * Its power (each break made in a copy of the core; seconds until caught, on two busy cores)
  *
@@ -62,7 +60,7 @@
 #include <sys/ptrace.h>
 #include <sys/wait.h>
 
-enum { POINTS_MAX = 1 << 16, LONG_STEPS = 4000, STEPS_IN_CHECK = 20000 /* of a verb, from its first change on; `all` has no such bound */ };
+enum { POINTS_MAX = 1 << 16, STEPS_IN_CHECK = 20000 /* of a verb, from its first change on; `all` has no such bound */ };
 
 static bool all_points;
 static double began;
@@ -136,9 +134,7 @@ static void interleave(const struct scene *s, int intruder, uint32_t point)
     snprintf(when, sizeof when, "%s, stopped after %u instructions for: %s", s->name, point, intruders[intruder].name);
     begin_run();
     pid_t pid = child_at_verb(s);
-    bool running = true;
-    for (uint32_t i = 0; i < point && running; i++)
-        running = step(pid);
+    bool running = step_to(pid, point);
     uint64_t before = ring_tail(&here);
     intruders[intruder].run(&here);
     /* While we ran nobody else did: the last record is ours if there is one (one of the child's may be below it). */
@@ -147,9 +143,9 @@ static void interleave(const struct scene *s, int intruder, uint32_t point)
     bool returned_event = after > before && intruders[intruder].run != fill_pages && ring_read(&here, after, &last) && last.kind != RECORD_ADD;
     if (returned_event)
         check_nothing_outlived(&here, after - 1, after, true, when);
-    /* Of what an event may spare, every instant is looked at; of the rest, the end. */
-    while (running && returned_event && may_spare(intruders[intruder].run)) {
-        running = step(pid);
+    /* Of what an event may spare, what follows each store is looked at; of the rest, the end. */
+    for (bool first = true; running && returned_event && may_spare(intruders[intruder].run); first = false) {
+        running = step_to_store(pid, first);
         check_nothing_outlived(&here, after - 1, after, true, when);
     }
     if (running)
@@ -256,8 +252,7 @@ static void check_reader(bool (*look)(struct attachment *), verb *before, void (
     for (uint32_t point = begin; point < length; point += each) {
         begin_run();
         pid = traced_child(run_reader, &number);
-        for (uint32_t i = 0; i < point; i++)
-            step(pid);
+        step_to(pid, point);
         may_miss = true;
         turn();
         for (int stops = 0; stops < 2; stops++) /* it has read; it has looked at what it read */
@@ -355,8 +350,8 @@ static void carry_target_on(void)
     if (!target_is_at(&now) || page_generation(load_relaxed(page)) == at.place.generation)
         return;
     tally(CARRIED);
-    if (watermark_bytes(&here, load_relaxed(&here.page_notes[at.place.page].watermark)) <= at.place.off)
-        store_relaxed(page_at(&here, at.place.page, at.place.off), ~target.hash); /* as whoever writes there next */
+    if (watermark_bytes(&here, load_relaxed(&here.page_notes[at.place.page].watermark)) <= at.place.off) /* as whoever writes there next */
+        store_relaxed(page_at(&here, at.place.page, at.place.off), ~target.hash), store_relaxed((a64 *)entry_key(&at), ~target.hash);
 }
 
 /* Pages full, TARGET's being drained, and worth keeping. */
@@ -392,8 +387,7 @@ static void check_carried(const char *name, verb *warm_up, verb *run)
     for (uint32_t point = first; point <= last; point += each) {
         begin_run();
         pid = child_at_verb(&s);
-        for (uint32_t i = 0; i < point; i++)
-            step(pid);
+        step_to(pid, point);
         carry_target_on();
         REQUIRE(resume(pid, PTRACE_CONT) == SIGSTOP, "%s: the stepped child got a signal", name);
         snprintf(when, sizeof when, "%s, stopped after %u instructions while the entry was carried on", name, point);
@@ -464,8 +458,7 @@ static void help_after(uint32_t fills, uint32_t instructions)
     pid_t pid = child_that_drains(&d);
     for (uint32_t n = 1; n < fills; n++)
         resume(pid, PTRACE_CONT);
-    for (uint32_t n = 0; n < instructions; n++)
-        step(pid);
+    step_to(pid, instructions);
     uint64_t seen = d.pending, visible = d.pending & ~INDEX_PENDING;
     bool helped = cas(d.at, &seen, visible);
     for (uint32_t n = 0; page_generation(load_acquire(d.page)) == d.life; n++) {
@@ -495,9 +488,7 @@ static void stop_for(const struct scene *s, uint32_t point, verb *run)
 {
     begin_run();
     pid_t pid = child_at_verb(s);
-    bool running = true;
-    for (uint32_t i = 0; i < point && running; i++)
-        running = step(pid);
+    bool running = step_to(pid, point);
     run(&here);
     if (running)
         REQUIRE(resume(pid, PTRACE_CONT) == SIGSTOP, "%s: the stepped child got a signal", s->name);
@@ -594,9 +585,7 @@ static void check_stopped(const struct scene *s, const uint32_t *points, uint32_
     for (uint32_t i = 0; i < n; i += 2) { /* just before each change */
         begin_run();
         pid_t pid = child_at_verb(s);
-        bool running = true;
-        for (uint32_t steps = 0; steps < points[i] && running; steps++)
-            running = step(pid);
+        bool running = step_to(pid, points[i]);
         recovery_sweep(&here);
         REQUIRE(number_read(&here) == 0, "%s, stopped after %u instructions: what is owed is not paid", s->name, points[i]);
         nearly_full(&here);
@@ -636,11 +625,9 @@ static void interleave_musts(const struct scene *s, const uint32_t *points, uint
 
 static void interleave_scene(const struct scene *s, uint32_t *points, uint32_t n, double until, struct chance *c)
 {
-    /* Of a long verb fewer points, so that it takes no longer than a few short ones. */
-    uint32_t stride = all_points && n ? 1 + points[n - 1] / LONG_STEPS : 1;
     for (int intruder = 0; intruder < INTRUDERS; intruder++) {
         tally(PAIRS);
-        for (uint32_t i = (uint32_t)intruder % stride; i < n && (all_points || seconds_now() < until); i += stride) {
+        for (uint32_t i = 0; i < n && (all_points || seconds_now() < until); i++) {
             uint32_t pick = all_points ? i : chance_below(c, n);
             int who = all_points ? intruder : (int)chance_below(c, INTRUDERS);
             interleave(s, who, points[pick]);
@@ -651,9 +638,9 @@ static void interleave_scene(const struct scene *s, uint32_t *points, uint32_t n
 /* How far `all` is, and how fast. */
 static void say_progress(int scene, uint32_t points)
 {
-    printf("steps: %2d of %d verbs after %.0f s: %s, %u points; %llu instructions, %llu images, %llu interleavings so far\n", scene + 1,
+    printf("steps: %2d of %d verbs after %.0f s: %s, %u points; %llu instructions, %llu stores, %llu images, %llu interleavings so far\n", scene + 1,
            SCENES, seconds_now() - began, scenes[scene].name, points, (unsigned long long)tallied(STEPS),
-           (unsigned long long)tallied(IMAGES), (unsigned long long)tallied(RUNS));
+           (unsigned long long)tallied(STORES), (unsigned long long)tallied(IMAGES), (unsigned long long)tallied(RUNS));
     fflush(stdout);
 }
 
@@ -674,6 +661,7 @@ int main(int argc, char **argv)
     check_readers();
     check_helped();
     check_answers();
+    check_carried("a look-up", do_nothing, find_target_there);
     check_carried("delete", have_a_page, delete_target);
     check_carried("apply, key", have_a_page, apply_key);
     check_carried("apply, other digest", have_a_page, apply_different);
@@ -693,7 +681,7 @@ int main(int argc, char **argv)
             say_progress(i, n);
     }
     free(points);
-    printf("steps: %d verbs, %llu instructions stepped, %llu crash images, each also swept and healed; %llu interleavings\n", SCENES,
-           (unsigned long long)tallied(STEPS), (unsigned long long)tallied(IMAGES), (unsigned long long)tallied(RUNS));
+    printf("steps: %d verbs, %llu instructions and %llu stores stepped, %llu crash images, each also swept and healed; %llu interleavings\n",
+           SCENES, (unsigned long long)tallied(STEPS), (unsigned long long)tallied(STORES), (unsigned long long)tallied(IMAGES), (unsigned long long)tallied(RUNS));
     return 0;
 }

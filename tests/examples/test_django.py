@@ -43,7 +43,9 @@ def test_what_the_guide_shows_happens(service: tuple[list[guides.Host], Path]) -
     guides.shows(first, GUIDE, project)
 
 
-def test_whoever_changes_a_profile_the_other_host_shows_it(service: tuple[list[guides.Host], Path]) -> None:
+def test_a_profile_that_is_changed_on_either_host_is_shown_on_the_other(
+    service: tuple[list[guides.Host], Path],
+) -> None:
     made, project = service
     for number in range(20):
         writer, reader = made[number % 2], made[1 - number % 2]

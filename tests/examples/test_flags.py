@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.examples.chromium import Chromium
+from tests.chromium import Chromium
 from tests.examples.stories import Site, check_guide, story, until
 
 pytestmark = pytest.mark.needs("message queues")
@@ -53,7 +53,7 @@ def test_a_browser_at_one_host_sees_what_is_flipped_at_the_other(sites: list[Sit
         for is_on, text in ((False, "old checkout"), (True, "new checkout"), (False, "old checkout")):
             flip(one, is_on)
             until(
-                lambda text=text: browser.evaluate("document.getElementById('checkout').textContent") == text
+                lambda text=text: browser.evaluate("document.getElementById('checkout')?.textContent") == text
             )
 
 

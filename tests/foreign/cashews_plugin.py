@@ -1,4 +1,4 @@
-"""For cashews' own tests of a backend, whose fixtures are not in its sdist: the cache is ours."""
+"""For cashews' own tests, whose fixtures are not in its sdist: the cache is ours."""
 
 import cashews
 import pytest

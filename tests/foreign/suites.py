@@ -1,4 +1,4 @@
-"""Other projects' own tests: their released sources, fetched by pip once, and run in a process of their own.
+"""Other projects' own tests: their released sources, fetched once, and run in a process of their own.
 
     FOLDER = suites.source_of("cachelib")  # of the installed version; skips by name where pip has none
     said = suites.run(["-m", "pytest", "-q", "tests"], cwd=FOLDER)
@@ -9,7 +9,9 @@ of the test module here, each with its reason.
 
 from __future__ import annotations
 
+import base64
 import fcntl
+import hashlib
 import os
 import re
 import shutil
@@ -23,7 +25,7 @@ from pathlib import Path
 
 from tests import machine
 
-__all__ = ["ROOT", "count_of", "environment_of", "run", "source_of"]
+__all__ = ["ROOT", "count_of", "environment_of", "package_of", "run", "source_of"]
 
 ROOT = Path(__file__).resolve().parents[2]
 FETCHED = ROOT / "build" / "foreign"
@@ -32,17 +34,13 @@ RUN_S = 240
 LINES_SHOWN = 80
 
 
-def source_of(project: str, *, wheel: bool = False, python: str = sys.executable) -> Path:
-    """The folder of a project's released source, of the version that ``python`` has.
+def source_of(project: str, *, wheel: bool = False, python: str = sys.executable, version: str = "") -> Path:
+    """The folder of a project's released source, of this version, or of the one that ``python`` has.
 
     ``wheel``: its wheel instead, for a project whose wheel contains its tests. Skips the calling test where
     the project is not installed, or where pip cannot fetch it.
     """
-    code = f"import importlib.metadata; print(importlib.metadata.version({project!r}))"
-    asked = subprocess.run([python, "-c", code], capture_output=True, text=True)
-    if asked.returncode:
-        machine.skip("released source", f"{project} is not installed (pip install {project})")
-    version = asked.stdout.strip()
+    version = version or _version_of(project, python)
     folder = FETCHED / f"{project.lower()}-{version}-{'wheel' if wheel else 'sdist'}"
     FETCHED.mkdir(parents=True, exist_ok=True)
     with (FETCHED / "lock").open("w") as lock:
@@ -51,6 +49,14 @@ def source_of(project: str, *, wheel: bool = False, python: str = sys.executable
             _fetch(project, version, folder, wheel, python)
     inside = [entry for entry in folder.iterdir() if entry.is_dir()]
     return folder if wheel else inside[0]
+
+
+def _version_of(project: str, python: str) -> str:
+    code = f"import importlib.metadata; print(importlib.metadata.version({project!r}))"
+    asked = subprocess.run([python, "-c", code], capture_output=True, text=True)
+    if asked.returncode:
+        machine.skip("released source", f"{project} is not installed (pip install {project})")
+    return asked.stdout.strip()
 
 
 def environment_of(base: str, name: str, packages: Sequence[str]) -> str:
@@ -72,6 +78,38 @@ def environment_of(base: str, name: str, packages: Sequence[str]) -> str:
                 machine.skip("released source", f"pip cannot install {name}: {_last(done.stderr)}")
             whole.write_text(made)
     return str(folder / "bin" / "python")
+
+
+def package_of(project: str, version: str, sha512: str, *needed: str) -> Path:
+    """The folder of a package of npm, of one version that has this digest, where node finds what it needs.
+
+    ``needed``: other packages with their versions. Skips the calling test where npm cannot fetch them.
+    """
+    folder = FETCHED / f"{project}-{version}-npm"
+    FETCHED.mkdir(parents=True, exist_ok=True)
+    with (FETCHED / "lock-npm").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            with tempfile.TemporaryDirectory(dir=FETCHED) as path:
+                _npm("pack", "--silent", f"{project}@{version}", cwd=path)
+                (archive,) = Path(path).glob("*.tgz")
+                found = base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
+                assert found == sha512, f"{archive.name} is not {project} {version}: its digest is {found}"
+                with tarfile.open(archive) as opened:
+                    opened.extractall(Path(path) / "unpacked")
+                (Path(path) / "unpacked" / "package.json").write_text("{}")
+                _npm("install", "--silent", "--ignore-scripts", *needed, cwd=f"{path}/unpacked")
+                shutil.move(Path(path) / "unpacked", folder)
+    return folder / "package"
+
+
+def _npm(*arguments: str, cwd: str) -> None:
+    try:
+        done = subprocess.run(["npm", *arguments], capture_output=True, text=True, timeout=FETCH_S, cwd=cwd)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        machine.skip("released source", f"npm cannot fetch it: {error}")
+    if done.returncode:
+        machine.skip("released source", f"npm cannot fetch it: {_last(done.stderr)}")
 
 
 def _fetch(project: str, version: str, folder: Path, wheel: bool, python: str) -> None:

@@ -39,6 +39,7 @@ def test_a_source_is_fetched_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(suites, "_fetch", fetch)
     assert suites.source_of("pytest") == suites.source_of("pytest")
     assert fetched == [("pytest", False)]
+    assert suites.source_of("pytest", version="1.0").name == "pytest-1.0"
 
 
 def test_a_fetch_that_fails_skips_by_name_and_leaves_nothing(

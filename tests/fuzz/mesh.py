@@ -26,6 +26,7 @@ from cachee_bridge.wire.frames import PREFIX, decode, encode
 from cachee_bridge.wire.identity import Identity
 from cachee_bridge.wire.messages import (
     PAYLOAD_ALL,
+    PAYLOAD_ALL_KNOWN,
     ROWS_MAX,
     Auth,
     Beat,
@@ -130,7 +131,7 @@ class World(Cable):
 
 
 def arrived(store: FakeStore) -> list[bytes]:
-    return [payload for payload in store.payloads() if payload != PAYLOAD_ALL]
+    return [payload for payload in store.payloads() if payload not in (PAYLOAD_ALL, PAYLOAD_ALL_KNOWN)]
 
 
 class Attacker:

@@ -40,6 +40,11 @@ ROWS: dict[int, tuple[Any, ...]] = {
     10: (["owner"],),
     11: ("stamp", "echo", [("namespace", "name", "incarnation", "position", "number", "kind")],
          [("namespace", "owner", "incarnation", "position", "name")], "number", "number"),
+    12: ("number", "kind", "namespace", [("hash", "position", "value")]),
+    13: ("number", "namespace", "text", "incarnation", "position", "position",
+         [("hash", "kind", "number", "position", "number", "number", "value")],
+         [("hash", "number", "text", "text", "owner", "incarnation", "position", "kind", "text", "text",
+           "text", "number", "kind")]),
 }  # fmt: skip
 """By type of message, its fields; a list stands for rows of them."""
 
@@ -98,6 +103,7 @@ class Script:
             "asked": ("", "", "g", "evil"),
             "region": ("", "", "eu"),
             "kind": (0, 0, 1, 2, 3, 4),
+            "hash": (1 << 54, 1 << 54, 2**32, 1, 0),
         }
         if kind in choices:
             return self.one_of(*choices[kind])
@@ -109,6 +115,8 @@ class Script:
             )
         if kind == "mac":
             return self.raw(4).ljust(32, b".")
+        if kind == "value":
+            return self.raw(self.below(100))
         return self.payload() if kind == "payload" else self._count(kind)
 
     def _count(self, kind: str) -> int:
@@ -128,7 +136,7 @@ class Script:
 
     def message(self) -> bytes:
         """With its prefix, without a seal."""
-        number = self.one_of(3, 4, 4, 5, 5, 5, 6, 6, 7, 8, 9, 1, 2, 10, 4, 10, 11, 11)
+        number = self.one_of(3, 4, 4, 5, 5, 5, 6, 6, 7, 8, 9, 1, 2, 10, 4, 10, 11, 11, 12, 12, 13)
         body = msgpack.packb(self._fields(ROWS[number]), use_bin_type=True)
         if self.seldom(12):
             body = self._spoiled(body)

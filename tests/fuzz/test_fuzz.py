@@ -42,7 +42,7 @@ def test_a_made_payload_is_mostly_one_that_a_segment_takes():
     assert 300 < good < 500
 
 
-def test_an_input_that_is_used_up_decides_nothing_more():
+def test_after_the_end_of_an_input_all_choices_are_the_same():
     script = Script(b"")
     assert script.over
     assert (script.below(9), script.seldom(9), script.raw(4)) == (0, False, b"")

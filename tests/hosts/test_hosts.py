@@ -24,7 +24,7 @@ def applied(target: PlacedHost, source: PlacedHost) -> int:
     return cursor_of(target.cache, source.cache)
 
 
-def test_hosts_that_nothing_befalls_agree(mesh: PlacedMesh) -> None:
+def test_undisturbed_hosts_agree(mesh: PlacedMesh) -> None:
     time.sleep(1.0)
 
 
@@ -44,7 +44,7 @@ def test_a_path_that_is_lost_in_one_direction_is_gone_around(mesh: PlacedMesh) -
         until(lambda: not deaf.isolated(), f"{deaf.name} to be isolated no more")
 
 
-def test_a_host_whom_nobody_hears_isolates_those_whom_it_hears(mesh: PlacedMesh) -> None:
+def test_a_host_that_no_host_hears_isolates_the_hosts_that_it_hears(mesh: PlacedMesh) -> None:
     mute, deaf, third = mesh.hosts
     with mute.place.unheard_by(deaf.place), mute.place.unheard_by(third.place):
         until(deaf.isolated, f"{deaf.name} to be isolated")

@@ -1,4 +1,5 @@
-"""The tool that breaks the code to try the tests: the places that it finds, and what it calls killed."""
+"""The tool that breaks the code to test the tests: which places it changes, and when a mutant counts as
+killed."""
 
 from __future__ import annotations
 
@@ -194,3 +195,8 @@ def test_a_broken_line_of_python_is_killed_and_the_file_is_put_back(workshop):
 def test_a_broken_fence_is_killed_by_a_torture_program(workshop):
     mutant = mutant_at("cachee_shm/core/fence.h", b">>", b"<<")
     assert (workshop.try_mutant(mutant) or "").startswith("torture_")
+
+
+def test_code_that_reads_a_peers_bytes_is_tried_under_the_sanitizer_that_sees_reads_beyond_them():
+    assert mirrors.program_file("stream_in") == "asan/torture_stream_in"
+    assert mirrors.program_file("ring") == "plain/torture_ring"

@@ -155,7 +155,7 @@ class Workshop:
         """Build what the test runs. ``Refused``: the compiler refuses a file that includes the mutant."""
         try:
             if test.startswith("torture_"):
-                target = f"{tree}/build/torture/plain/{test}"
+                target = f"{tree}/build/torture/{mirrors.program_file(test.removeprefix('torture_'))}"
                 make = ["make", "-j2", "-C", "tests/core", "WERROR=", f"BUILD={tree}/build/torture", target]
                 self._run(make, tree=tree, check=True)
             elif tree == self.tree:
@@ -210,8 +210,9 @@ class Workshop:
     def _try(self, tree: Path, test: str, left_out: Sequence[str] = ()) -> int:
         """The exit status of a torture program, or of pytest with this test or file."""
         if test.startswith("torture_"):
-            seconds = mirrors.program_seconds(test.removeprefix("torture_"))
-            command = [f"build/torture/plain/{test}", str(seconds)]
+            program = test.removeprefix("torture_")
+            seconds = mirrors.program_seconds(program)
+            command = [f"build/torture/{mirrors.program_file(program)}", str(seconds)]
         else:
             command = [str(tree / ".venv/bin/python"), "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
             command += [

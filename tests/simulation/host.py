@@ -9,12 +9,25 @@ from collections.abc import Callable, Generator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from cachee_bridge.ports.effects import Close, Connect, Discover, GoOn, Log, Send, ServeUntil
+from cachee_bridge.ports.effects import (
+    Brought,
+    Close,
+    Connect,
+    Discover,
+    GoOn,
+    Log,
+    Send,
+    SendEach,
+    ServeUntil,
+    TickSoon,
+)
 from cachee_bridge.protocol.mesh import Mesh
 from cachee_bridge.shell.performer import FOR_EVER_MS
+from cachee_bridge.sources.boots import Earlier, instance_of
 from cachee_bridge.wire.frames import NUMBERS, PREFIX, decode
-from cachee_bridge.wire.messages import Frame
+from cachee_bridge.wire.messages import Fetched, Frame
 from cachee_shm.errors import BridgeRunning, NotForgotten
+from tests.simulation.fetching import given_to, stored
 from tests.simulation.loading import Caller
 from tests.simulation.truth import DEBT_S, Broken
 from tests.simulation.watched import LOCAL, BridgeKilled, Halfway, Watched, key_hash, range_of
@@ -41,11 +54,14 @@ class Bridge:
         self._waiting: list[Callable[[], object]] = []
         self._ticks_at = -1.0
         self._said: list[str] = []
+        self.brought: dict[int, Fetched | None] = {}
+        """What came of questions for values, by number."""
         settings = world.settings(host.name)
+        self._heartbeat_s = settings.heartbeat_s
         self.held = {namespace: Held(segment) for namespace, segment in host.segments.items()}
-        self.mesh = Mesh(host.name, self.held, settings, random.Random(world.rng.getrandbits(64)))
+        self.mesh = Mesh(host.name, self.held, settings, random.Random(world.rng.getrandbits(64)), host.life)
         self._do(lambda: self.mesh.start(self.now))
-        self._do(lambda: self.mesh.add_peers(world.addresses_of(host.name), self.now))
+        self._do(lambda: self.mesh.set_peers(world.addresses_of(host.name), self.now))
         if world.discovers:
             self._do(lambda: self.mesh.discover("dns", self.now))
         self._tick()
@@ -68,6 +84,8 @@ class Bridge:
 
     def received(self, link: int, data: bytes) -> None:
         self._do(lambda: self.mesh.received(link, data, self.now))
+        if self.mesh.fetches.is_busy:
+            self._do(lambda: self.mesh.fetches.look(self.now))
         self.world.at(self.world.rng.uniform(0.0, 0.005), self.pump)
 
     def drained(self, link: int) -> None:
@@ -157,6 +175,9 @@ class Bridge:
         if isinstance(effect, Send):
             self._check(effect.data)
             network.send(effect.link, effect.data)
+        elif isinstance(effect, SendEach):
+            for link, data in zip(*effect, strict=True):
+                self._perform(Send(link, data))
         elif isinstance(effect, Connect):
             network.connect(self, effect.address)
         elif isinstance(effect, Discover):
@@ -165,6 +186,11 @@ class Bridge:
             network.close(effect.link)
         elif isinstance(effect, GoOn):
             self.world.at(GO_ON_S, lambda: self._do(lambda: self.mesh.go_on(self.now)))
+        elif isinstance(effect, TickSoon):
+            self._ticks_at = self.world.now + self.world.rng.uniform(0.0, self._heartbeat_s)
+            self.world.at(self._ticks_at - self.world.now, self._tick)
+        elif isinstance(effect, Brought):
+            self.brought[effect.number] = effect.fetched
         elif isinstance(effect, ServeUntil):
             self._serve_until(effect)
         elif isinstance(effect, Log):
@@ -237,16 +263,16 @@ class Host:
         first, *others = self.world.namespaces
         self.segments = {first: self.world.segment(self, first)}
         for namespace in others:
-            if self.world.lazy and self.life > 1:
+            if self.world.lazy and (self.life > 1 or self.world.sparse):
                 delay = self.world.more.choice((0.2, 1.0, 5.0, 30.0))
-                self.world.at(delay, partial(self._use, namespace, self.life))
+                self.world.at(delay, partial(self.use, namespace, self.life))
             else:
                 self.segments[namespace] = self.world.segment(self, namespace)
         self.world.at(self.world.rng.choice((0.0, 0.0, 0.5)), self.start_bridge)
         for _ in range(self.world.workers):
             self.world.at(self.world.rng.uniform(0.0, 0.3), partial(self._work, self.life))
 
-    def _use(self, namespace: str, life: int) -> None:
+    def use(self, namespace: str, life: int) -> None:
         """A worker attaches to a namespace that the host does not have; its bridge finds it a while later."""
         if life == self.life and not self.world.resting and namespace not in self.segments:
             self.segments[namespace] = self.world.segment(self, namespace, made_late=True)
@@ -347,6 +373,13 @@ class Host:
             bridge.die()
             returns()
 
+    def has_met(self, other: Host) -> bool:
+        """And knows so: its bridge was up ever since."""
+        if self.bridge is None or not self.bridge.alive:
+            return False
+        boots = self.bridge.mesh._session.boots
+        return boots.earlier(other.name, instance_of(other.life, 0)) is Earlier.NONE_MISSED
+
     def burst(self) -> None:
         """Many deletes at once: more than the socket takes."""
         for segment in self.segments.values():
@@ -424,6 +457,13 @@ class Host:
             self.world.truth.lives(segment, key, entry.expires_ms)
             return
         token, started_ms = segment.tail, segment.now_ms()
+        if self.world.fills is not None:
+            fetched = yield from given_to(self.world.fills, self, segment, key)
+            if fetched is not None:
+                self.world.truth.counts["given"] += 1
+                if stored(segment, key, fetched, token, started_ms, self.world.ttl_ms()):
+                    self.world.truth.at_least_floor(segment, key, int(fetched.value))
+                return
         yield self._load_time()
         value = self.world.truth.current(key)
         yield self._load_time()

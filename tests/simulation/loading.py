@@ -3,10 +3,12 @@ values.
 
 Each caller is a process of its own. What it waits for, when it loads and what it returns is checked here:
 
-I8  what expired is not served; in its grace it is, while another loads or when the load has failed
-I9  of a key, one loads per fence and two in all, but for who waited for two load times
-I10 nobody waits for the dead or the late, for a load that is too old by the key's fence, or for more than two
-    load times
+I8  An expired value is not served. Within its grace it is served while another caller loads, or when the load
+    has failed.
+I9  At most one caller loads a key per fence, and at most two in all. Callers that have waited for two load
+    times do not count.
+I10 No caller waits for a dead or late loader, for a load that is too old by the key's fence, or for longer
+    than two load times.
 
 The core's part, core/module_loading.c, is modelled by Caller._aload.
 """
@@ -62,6 +64,7 @@ class Caller:
         self.leads = self.waits = self.loads = self.failed = False
         self.state, self.entry = MISS, Entry(0, 0, 0, 0)
         self.uncacheable: set[tuple[type, type]] = set()
+        self.peer_fill_s = 0.0
 
     # What loading.py calls
 
@@ -86,7 +89,7 @@ class Caller:
         state, _ = self.segment.find(key)
         return not self._waited() and state != FRESH and self._held()
 
-    def _woke(self, key: int) -> None:
+    def _woke(self, key: int, flight: object) -> None:
         """In the core, others follow what a waiting loader waits for. Here nobody loads two keys."""
 
     def _held(self) -> bool:

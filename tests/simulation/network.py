@@ -1,10 +1,10 @@
-"""Links as TCP has them: bytes in order, each way on its own; late, in other pieces, cut off, or stuck for a
-while.
+"""Links that behave like TCP: bytes arrive in order in each direction, but late, in other pieces, cut off, or
+stuck for a while.
 
-What a process had written still arrives after its death, then the end; what a host had written before it lost
-power arrives if it was on its way, and then nothing, until somebody's bytes meet the rebooted host. Beyond
-TCP, a lossy network drops and repeats whole frames of a link that is up: nothing in the protocol rests on
-their not being lost.
+If a process dies, what it had written still arrives, and then the end of the link. If a host loses power,
+bytes that were on their way arrive, and then nothing, until bytes of a peer reach the rebooted host. A lossy
+network goes beyond TCP: it drops and repeats whole frames of a link that is up. The protocol does not rely on
+their arrival.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The rules, each as a switch: what the code would be without it. The simulator must notice.
+"""The rules of the protocol, each as a switch that removes it from the code. The simulator must notice.
 
-A test of the simulator as much as of the rules: a rule whose absence no seed shows is either needless or not
-simulated.
+This tests the simulator as much as the rules: if no seed fails without a rule, the rule is needless, or the
+simulator does not simulate what the rule is for.
 """
 
 from __future__ import annotations
@@ -20,18 +20,20 @@ from cachee_bridge.protocol import beats
 from cachee_bridge.protocol.beats_heard import BeatsHeard
 from cachee_bridge.protocol.belonging import Belonging
 from cachee_bridge.protocol.contacts import Contacts
+from cachee_bridge.protocol.fetches import Fetches
 from cachee_bridge.protocol.incarnations import Incarnations
 from cachee_bridge.protocol.receiving import Receiving
 from cachee_bridge.sources import members
+from cachee_bridge.sources.boots import Boots, Earlier
 from cachee_bridge.sources.horizon import Horizon
 from cachee_bridge.sources.members import Members
 from cachee_bridge.streams.buckets import MapApplication
 from cachee_bridge.streams.freshness import Freshness
 from cachee_bridge.streams.repair import Contact, Rung
-from cachee_bridge.streams.stream import Inbox, Outbox, Verdict
+from cachee_bridge.streams.stream import Inbox, Outbox, Packer, Verdict
 from cachee_bridge.wire.messages import PAYLOAD_ALL, Beat, Calm, FinalHead, Frame
 from cachee_shm.errors import BridgeError
-from tests.simulation import world
+from tests.simulation import fetching, world
 from tests.simulation.leases import Leases
 from tests.simulation.loading import Caller
 from tests.simulation.truth import Broken
@@ -152,8 +154,8 @@ def _a_new_incarnation_is_not_flushed() -> list[Patch]:
 def _first_contact_is_not_flushed() -> list[Patch]:
     begin = Inbox.begin
 
-    def trusting(self: Inbox, incarnation: int, cursor: int, flush: bool) -> None:
-        begin(self, incarnation, cursor, flush and self.incarnation != 0)
+    def trusting(self: Inbox, incarnation: int, cursor: int, flush: bool, known: bool = False) -> None:
+        begin(self, incarnation, cursor, flush and self.incarnation != 0, known)
 
     return [(Inbox, "begin", trusting)]
 
@@ -381,9 +383,9 @@ def _a_lower_incarnation_goes_on_where_the_higher_one_was() -> list[Patch]:
 def _who_runs_backwards_loses_its_link() -> list[Patch]:
     make = Contacts.make
 
-    def strict(self: Contacts, link: Link, known: Members, incarnation: int, tail: int, now: float) -> bool:
-        followed = make(self, link, known, incarnation, tail, now)
-        if link.name in known.refused:
+    def strict(self: Contacts, link: Link, members: Members, *told: Any) -> bool:
+        followed = make(self, link, members, *told)
+        if link.name in members.refused:
             raise BridgeError("a ring cannot run backwards; the link is closed")
         return followed
 
@@ -412,15 +414,19 @@ def _who_left_goes_on_at_its_tail() -> list[Patch]:
 def _a_namespace_that_is_gone_is_not_evicted() -> list[Patch]:
     drop_absent = Members.drop_absent
 
-    def trusting(self: Members, name: str, now: float) -> bool:
+    def trusting(self: Members, name: str, now: float, earlier: Earlier = Earlier.NONE_MISSED) -> bool:
         with patch.object(self.store, "apply", lambda source, payload: 0, create=True):
-            return drop_absent(self, name, now)
+            return drop_absent(self, name, now, earlier)
 
     return [(Members, "drop_absent", trusting)]
 
 
 def _a_namespace_that_is_gone_is_waited_for() -> list[Patch]:
-    return [(Members, "drop_absent", lambda self, name, now: False)]
+    return [(Members, "drop_absent", lambda self, name, now, earlier=None: False)]
+
+
+def _a_boot_that_was_missed_wrote_nothing() -> list[Patch]:
+    return [(Boots, "earlier", lambda self, name, instance: Earlier.NONE_MISSED)]
 
 
 def _fills_in_doubt_are_not_capped() -> list[Patch]:
@@ -451,18 +457,39 @@ def _a_peer_takes_an_unknown_outcome_for_a_known_one() -> list[Patch]:
     return [(Segment, "apply_one", forgetful)]
 
 
+def _a_map_does_not_tell_of_unknown_outcomes() -> list[Patch]:
+    """Nor does an ALL, or a STATE."""
+    return [(Segment, "in_doubt", False)]
+
+
+def _a_new_segment_knows_that_it_has_no_doubts() -> list[Patch]:
+    return [(Segment, "in_doubt", property(lambda self: self.now_ms() < self.own_doubt_ms))]
+
+
+def _a_host_gives_before_it_has_applied_as_much() -> list[Patch]:
+    return [(Fetches, "_has_applied", lambda self, members, fetch: True)]
+
+
+def _who_asks_does_not_say_what_it_has_announced() -> list[Patch]:
+    return [(Packer, "announced", lambda self: 0)]
+
+
+def _what_is_given_is_as_new_as_its_arrival() -> list[Patch]:
+    return [(fetching, "token_of", lambda segment, token: segment.tail)]
+
+
 RULES: dict[str, tuple[Callable[[], list[Patch]], str, int]] = {
     rule.__name__.strip("_").replace("_", "-"): (rule, shown_by, seed)
     for rule, shown_by, seed in (
-        (_a_gap_is_applied_over, "lossy", 10),
+        (_a_gap_is_applied_over, "lossy", 12),
         (_old_frames_are_applied_again, "lossy detours", 12),
         (_the_cursor_moves_before_the_eviction, "kill_bridge_while_it_applies", 0),
         (_nobody_asks_again, "lossy", 0),
         (_a_lapped_peer_is_sent_nothing, "block kill_bridge", 8),
         (_a_lapped_peer_is_not_told_of_a_clear, "lap", 0),
         (_a_map_says_nothing_of_tags, "lap", 22),
-        (_a_map_counts_when_its_fences_are_up, "block kill_bridge", 42),
-        (_a_map_that_is_being_applied_is_overtaken, "lossy block", 14),
+        (_a_map_counts_when_its_fences_are_up, "block kill_bridge", 68),
+        (_a_map_that_is_being_applied_is_overtaken, "lossy block", 76),
         (_a_lapped_peer_is_told_what_was_not_announced, "block kill_bridge", 76),
         (_a_new_incarnation_is_not_flushed, "block crash", 28),
         (_first_contact_is_not_flushed, "block crash", 0),
@@ -500,11 +527,17 @@ RULES: dict[str, tuple[Callable[[], list[Patch]], str, int]] = {
         (_who_left_goes_on_at_its_tail, "leave", 73),
         (_a_namespace_that_is_gone_is_not_evicted, "lazy reborn", 1),
         (_a_namespace_that_is_gone_is_waited_for, "lazy crash", 0),
+        (_a_boot_that_was_missed_wrote_nothing, "lazy unheard", 2),
         (_fills_in_doubt_are_not_capped, "unknown crash", 15),
         (_an_unknown_outcome_is_announced_once, "unknown", 1),
-        (_a_load_that_outlasts_the_doubt_is_stored, "unknown crash", 36),
-        (_a_peer_takes_an_unknown_outcome_for_a_known_one, "unknown crash", 36),
-        (_a_relays_word_is_fresh_when_it_arrives, "relays block cut_off", 17),
+        (_a_load_that_outlasts_the_doubt_is_stored, "unknown crash", 346),
+        (_a_peer_takes_an_unknown_outcome_for_a_known_one, "unknown crash", 1166),
+        (_a_map_does_not_tell_of_unknown_outcomes, "unknown lap crash", 475),
+        (_a_new_segment_knows_that_it_has_no_doubts, "unknown crash", 29),
+        (_a_relays_word_is_fresh_when_it_arrives, "relays block cut_off", 48),
+        (_a_host_gives_before_it_has_applied_as_much, "fills lossy detours", 0),
+        (_who_asks_does_not_say_what_it_has_announced, "fills lossy detours", 0),
+        (_what_is_given_is_as_new_as_its_arrival, "fills", 2),
     )
 }
 """Each with the disasters that need it, and a seed that shows it (a change of the code may blind it)."""

@@ -1,22 +1,23 @@
-"""What is really so, known to nobody in the simulation: the origin, all announcements, and the invariants.
+"""The truth of a simulation, which no simulated host can see: the origin, all announcements, the invariants.
 
-I1  what is served is some origin version >= floor(host, key): the newest version among the announcements that
-    any cursor of the host covers, and its own returned verbs
-I2  what is served was not superseded by an announcement of a met or configured source longer ago than the
-    bound; of a removed one: by what it announced before its removal. (Not under the policy "serve". A machine
-    whose clock stood still cannot know before it hears so: it has the bound once more.)
-I3  at rest every entry equals the origin, and nobody is isolated
-I4  a cursor never moves back within an incarnation
-I5  a range is applied whole or not at all: a bridge killed in the middle of it has not moved its cursor
-    (its records then count for no floor; that they are all applied later is I1 and I3)
-I6  a frame that evicts anything stands for an announcement in its range, or for one made since
-I7  what workers are told that a peer has applied of their ring, it has
-I13 after the second announcement of a write of unknown outcome no older row is served (I1); without it, none
-    later than twice unknown_ttl after a host has applied the first. (Once that, where no later doubt in its
-    range of hashes moved the cap.)
-I11 whoever writes after its host's farewell, with no bridge, finds a mark that says so
-I12 a local value is evicted by no other host
-and nothing outside its namespace. I8 to I10, of loading, are told in loading.py.
+I1  A served value is an origin version >= floor(host, key). The floor is the newest version among the
+    announcements that a cursor of the host covers, and among the host's own verbs that have returned.
+I2  No announcement of a met or configured source superseded a served value longer ago than the bound. Of a
+    removed source, its announcements before the removal count. (Not under the policy "serve". A machine whose
+    clock stood still notices that only when it hears from a peer: it has the bound once more.)
+I3  At rest every entry equals the origin, and no host is isolated.
+I4  A cursor never moves back within an incarnation.
+I5  A range is applied as a whole or not at all: if a bridge is killed in the middle of it, the cursor has not
+    moved. (Then its records count for no floor. That they are all applied later follows from I1 and I3.)
+I6  A frame that evicts anything stands for an announcement in its range, or for a later one.
+I7  If workers are told that a peer has applied their ring up to a position, the peer has.
+I11 A worker that writes after its host's farewell, when there is no bridge, finds a mark that says so.
+I12 A local value is never evicted by another host.
+I13 After the second announcement of a write of unknown outcome, no older row is served (I1). Without a second
+    announcement, no older row is served later than twice unknown_ttl after a host has applied the first one
+    (later than unknown_ttl, if no later doubt in the same range of hashes moved the cap).
+
+Nothing has an effect outside its namespace. I8 to I10 are about loading: see loading.py.
 """
 
 from __future__ import annotations
@@ -143,7 +144,7 @@ class Truth:
     # Writes of unknown outcome
 
     def doubt(self, segment: Watched, key: int, value: int, position: int, wide: bool) -> Doubt:
-        """`wide`: by a tag, which only its own host caps fills for."""
+        """`wide`: the write is of a tag. Then only its own host caps the lifetimes of fills."""
         life = Life(segment.host, segment.namespace, segment.incarnation)
         ends_ms = {segment.host: segment.now_ms() + segment.unknown_ttl_ms}
         made = Doubt(key, value, life, -1 if wide else position, ends_ms)
@@ -156,7 +157,7 @@ class Truth:
             doubt.version = self._commit(doubt.key, doubt.value)
 
     def _heard(self, segment: Watched, life: Life, after: int, upto: int) -> None:
-        """`segment` has applied so much of this life."""
+        """`segment` has applied the records of this life in (after, upto]."""
         for doubts in self.doubts.values():
             for doubt in doubts:
                 if doubt.life == life and after < doubt.position <= upto:
@@ -210,8 +211,9 @@ class Truth:
         self.gone_silent.discard(Life(segment.host, segment.namespace, segment.incarnation))
 
     def forgotten(self, segment: Watched, source: str, incarnation: int, cursor: int) -> None:
-        """It has left, and nothing is missing of it: until it is met again, nothing is promised of it. Or it
-        is back without this namespace: all that it announced stays promised."""
+        """`segment` has forgotten a source. Either the source has left, and all that it announced was
+        applied: then nothing is promised about it until it is met again. Or it is back without this
+        namespace: then everything that it announced stays promised."""
         life = Life(source, segment.namespace, incarnation)
         if life in self.ended:
             self.counts["absent"] += 1
@@ -223,7 +225,7 @@ class Truth:
         self.met.pop((segment.host, life), None)
 
     def may_remove(self, host: str, name: str) -> None:
-        """Somebody with the right to do so said that `name` is no member; host "" stands for all."""
+        """An operator, discovery or forget_after said that `name` is no member; host "" stands for all."""
         self.given_up[host, name] = self.now
 
     def line_drawn(self, segment: Watched) -> None:
@@ -241,7 +243,7 @@ class Truth:
         self.wakes[host] = self.now
 
     def raised(self, segment: Watched, incarnation: int) -> None:
-        """The same ring goes on under another incarnation: what it announced is what it was."""
+        """The ring goes on under another incarnation; its announcements stay as they were."""
         was = Life(segment.host, segment.namespace, segment.incarnation)
         now = was._replace(incarnation=incarnation)
         self.announced[now] = self.announced[was]

@@ -1,7 +1,7 @@
 """Virtual time, and the adversary. A seed decides everything: size, configuration, delays, disasters.
 
-A run is chaos, then rest: every link and host is mended, nobody writes any more, and after SETTLE_S
-everything must agree. In between and then, every read is checked (truth.py).
+A run is chaos, then rest: every link and host is repaired, no worker writes any more, and after SETTLE_S all
+hosts must agree. Every read is checked, during chaos and at rest (truth.py).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from cachee_bridge.protocol.mesh import Settings
 from cachee_bridge.streams import buckets as buckets_module
 from cachee_bridge.streams import stream as stream_module
 from cachee_shm import loading as loading_module
+from tests.simulation.fetching import BYTES_MAX
 from tests.simulation.host import Host
 from tests.simulation.loading import poll
 from tests.simulation.network import Network
@@ -86,6 +87,10 @@ class World:
         self._choose_more(random.Random(f"more {seed}"), only.split())
         self._choose_fanout(random.Random(f"fanout {seed}"), only.split())
         self._choose_doubts(random.Random(f"doubts {seed}"), only.split())
+        fills = random.Random(f"fills {seed}")
+        asks = "fills" in only.split() or (not only and fills.random() < 0.3)
+        self.fills = fills if asks else None
+        """Readers ask another host before the origin."""
         self.takes_frames = not only and random.Random(f"frames {seed}").random() < 0.5
         """Whether segments take ordinary frames off a link's bytes, so that no bridge looks at each."""
         self.hosts = {name: Host(name, self) for name in self.names}
@@ -94,6 +99,7 @@ class World:
         """By chances of its own, so that a seed's other choices are what they would be without."""
         more = [self._forget, self._vanish, self._unname, self._sleep, self._estrange]
         more += [self._blind, self._name_nobody, self._stop_worker, self._lap, self._reborn]
+        more += [self._unheard] if "unheard" in only else []
         chosen = [each for each in more if each.__name__.strip("_") in only]
         self.disasters += chosen if only else rng.sample(more, rng.choice((0, 0, 1, 2)))
         names = {each.__name__ for each in self.disasters}
@@ -126,7 +132,9 @@ class World:
         self.clock_back = "clock_back" in only or (not only and rng.random() < 0.15)
         """Whether a host may be booted under a clock that is behind the one it had."""
         self.lazy = "lazy" in only or (not only and rng.random() < 0.15)
-        """Whether a host that is booted has a second namespace only when a worker uses it."""
+        """Whether a host that is booted again has a second namespace only when a worker uses it."""
+        self.sparse = "unheard" in only
+        """Whether so has one that is booted for the first time."""
         self.stale_s = rng.choice((0.0, 0.5, 3.0))
         self.load_fails = rng.choice((0.0, 0.2, 0.9))
         """How often."""
@@ -231,6 +239,7 @@ class World:
         number = self.namespaces.index(namespace) + 1
         segment = Watched(self.truth, host.name, namespace, number, incarnation, self.ring_slots, host.clock)
         segment.unknown_ttl_ms = UNKNOWN_TTL_MS if self.doubts is not None else 0
+        segment.born_ms = segment.now_ms()
         segment.takes_frames = self.takes_frames
         segment.on_isolation, segment.isolation_ttl_s = self.on_isolation, ISOLATION_TTL_S
         return segment
@@ -278,6 +287,7 @@ class World:
             forget_after_s=self.forget_after,
             backoff_first_s=0.05,
             backoff_max_s=0.8,
+            peer_fill=dict.fromkeys(self.namespaces, BYTES_MAX) if self.fills is not None else {},
         )
 
     def tags_of(self, key: int) -> tuple[int, ...]:
@@ -370,14 +380,14 @@ class World:
             self.at(self.rng.uniform(0.0, 0.9) * seconds, host.take_over)
 
     def _stall_pump(self) -> None:
-        """A bridge that beats, and has not looked at its rings for a while."""
+        """A bridge sends its beats, but does not look at its rings for a while."""
         host, seconds = self._some_host(), self._while()
         if host.bridge is not None and host.bridge.alive:
             self.say(f"-- the pump of {host.name} stalls for {seconds:.3f}")
             host.bridge.stall(seconds)
 
     def _stop_worker(self) -> None:
-        """Half way in a write; and the pump does not come to its turn."""
+        """Stop a worker half way in a write, while the pump does not get its turn."""
         host, seconds = self._some_host(), self.rng.uniform(1.3, 2.2)
         if host.bridge is not None and host.bridge.alive and host.segments and self._stage(seconds):
             self.say(f"-- a worker of {host.name} stops, and its pump stalls for {seconds:.3f}")
@@ -402,7 +412,7 @@ class World:
                 self.at(0.8 * seconds, fill)
 
     def _crash(self) -> None:
-        """Of a host that all expect or know: a writer that nobody has met cannot be waited for."""
+        """Crash a host that all others expect or know: no host can wait for a writer that it has not met."""
         host, seconds = self._some_host(), self._while()
         if self._may_be_lost(host):
             self.say(f"-- {host.name} loses power for {seconds:.3f}")
@@ -437,7 +447,7 @@ class World:
             host.boot()
 
     def _lossy(self) -> None:
-        """Not where messages are sealed: one that is missing breaks its link, and rightly."""
+        """Drop frames, but not of sealed links: a missing message must break such a link."""
         if self.secrets:
             return
         self.network.lossy = self.rng.choice((0.02, 0.3))
@@ -465,7 +475,7 @@ class World:
             self.network.latency[one, other] = seconds
 
     def _forget(self) -> None:
-        """Some operator is impatient: with somebody who is dead, or who only cannot be reached."""
+        """An operator forgets a host that is dead, or that only cannot be reached."""
         bridge = self._some_host().bridge
         if bridge is not None and bridge.alive:
             silent = bridge.mesh._belonging.unanswered(bridge.mesh._readiness.is_met)
@@ -475,7 +485,7 @@ class World:
             bridge.forget(who)
 
     def _vanish(self) -> None:
-        """Somebody does not hear a host any more, which writes and dies; the DNS notices; after a long while
+        """A host no longer hears another one, which writes and dies. The DNS drops it. After a long while
         there is a host of that name again."""
         one, other = self.rng.sample(self.names, 2)
         seconds = self.rng.choice((0.0, 0.3, 0.8))
@@ -521,7 +531,7 @@ class World:
             host.boot()
 
     def _reborn(self) -> None:
-        """Somebody does not hear what a host writes before it dies; it comes back at once."""
+        """A host does not hear what another one writes before it dies and comes back at once."""
         one, other = self.rng.sample(self.names, 2)
         seconds = 0.8
         if self._stage(seconds):
@@ -530,6 +540,24 @@ class World:
             self.at(0.5 * seconds, self.hosts[one].burst)
             self.at(seconds, lambda: self._make_anew(self.hosts[one]))
             self.at(seconds + 1.5, self.hosts[other].read_all)
+
+    def _unheard(self) -> None:
+        """A host that was met without a namespace uses it where it reaches nobody, and dies. It comes back
+        without. (Only where asked for: a bridge that is restarted meanwhile forgets whom it has met.)"""
+        host, seconds = self.rng.choice(list(self.hosts.values())), self.rng.uniform(0.2, 2.0)
+        lacking = sorted(set(self.namespaces) - host.segments.keys())
+        others = [other for other in self.hosts.values() if other is not host]
+        if lacking and all(other.has_met(host) for other in others) and self._stage(seconds):
+            ways = {way for other in others for way in ((host.name, other.name), (other.name, host.name))}
+            self._blocked(ways, f"{host.name} reaches nobody, and uses {lacking[0]}", seconds)
+            host.use(lacking[0], host.life)
+            for other in others:
+                other.read_all()
+            self.at(0.5 * seconds, host.burst)
+            self.at(seconds, host.crash)
+            self.at(seconds, host.boot)
+            for other in others:
+                self.at(seconds + 1.5, other.read_all)
 
     def _blind(self) -> None:
         """A host is made anew where it reaches nobody, and no DNS."""

@@ -1,13 +1,13 @@
 """A segment as one bridge holds it: what is refused to a bridge whose place another has taken.
 
-The kernel keeps a bridge's lock while its process lives, so one that only hangs keeps others out. Here the
-lock is lost, as when a process is stored away and brought back elsewhere: it goes on where it was, with the
-cursors that it had.
+The kernel keeps a bridge's lock while its process lives, so a bridge that only hangs keeps others out. Here
+the lock is lost, as when a process is checkpointed and restored elsewhere: it goes on with the cursors that
+it had.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cachee_shm.errors import BridgeRunning
 
@@ -72,8 +72,14 @@ class Held:
     ) -> tuple[int, int, int, int] | None:
         return self._mine().receive(source, incarnation, cursor, head, data, sealed, frames_max)
 
-    def fence_map(self, source: int, map_: bytes, version: int, at: int, max_steps: int) -> tuple[int, int]:
-        return self._mine().fence_map(source, map_, version, at, max_steps)
+    def fence_map(
+        self, source: int, map_: bytes, version: int, at: int, max_steps: int, known: bool = False
+    ) -> tuple[int, int]:
+        return self._mine().fence_map(source, map_, version, at, max_steps, known)
+
+    @property
+    def in_doubt(self) -> bool:
+        return self._segment.in_doubt
 
     def evict_map(self, source: int, map_: bytes, version: int, at: int, max_words: int) -> tuple[int, int]:
         return self._mine().evict_map(source, map_, version, at, max_words)
@@ -105,6 +111,12 @@ class Held:
     def source_tell(self, index: int, reachable: bool, fresh_ms: int) -> None:
         self._mine().source_tell(index, reachable, fresh_ms)
 
+    def arm(self, key: int, seconds: float) -> bool:
+        return self._mine().arm(key, seconds)
+
+    def canary_fill(self, key: int, value: bytes, token: int) -> bool:
+        return self._mine().canary_fill(key, value, token)
+
     def bridge_vouch(self, until_ms: int) -> None:
         self._mine().bridge_vouch(until_ms)
 
@@ -127,6 +139,9 @@ class Held:
 
     def sources(self) -> list[tuple[int, str, int, int]]:
         return self._segment.sources()
+
+    def source_cursor(self, index: int) -> tuple[int, int]:
+        return self._segment.source_cursor(index)
 
     def forgotten(self) -> list[tuple[int, str, int, int]]:
         return self._segment.forgotten()
@@ -153,6 +168,17 @@ class Held:
     @property
     def map_bytes(self) -> int:
         return self._segment.map_bytes
+
+    def holding(self, key: int) -> tuple[int, int, int, int, int, bytes]:
+        return self._segment.holding(key)
+
+    def journal(self, key: int) -> list[dict[str, Any]]:
+        return self._segment.journal(key)
+
+    def fetch(
+        self, key: bytes, bytes_max: int
+    ) -> tuple[int, bool, tuple[int, int, int, tuple[int, ...], bytes] | None]:
+        return self._segment.fetch(key, bytes_max)
 
     @property
     def serve_until(self) -> int:

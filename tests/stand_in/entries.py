@@ -24,6 +24,9 @@ from tests.stand_in.wire import (
 )
 
 MISS, FRESH, STALE = 0, 1, 2
+HASH_FREE = 0xFFC00000FFC00000
+"""The bits in which hashes differ that no key has: canaries'."""
+CANARY_MS = 3_600_000
 SERVE_NOTHING = 1
 """In serve_until: a bridge of another layout serves this host."""
 
@@ -40,6 +43,11 @@ def ttl_class(ttl_ms: int) -> int:
 def stamp(ms: int) -> int:
     """Sixteenths of a second, in 32 bits."""
     return ms * 16 // 1000 & 0xFFFFFFFF
+
+
+def is_reserved(key: int) -> bool:
+    """Whether it is a canary's hash, and no key's."""
+    return key != 0 and key & ~HASH_FREE == 0
 
 
 def digest_of(value: Any, ttl_ms: int, tags: tuple[int, ...]) -> int:
@@ -81,10 +89,16 @@ class Entries(Ring):
         self.doubts: dict[int, int] = defaultdict(int)
         """When fills end, per range of hashes: some write there may or may not have happened."""
         self.doubt_of_all_ms = 0
+        self.own_doubt_ms = self.born_ms = 0
+        """When the last doubt ends that this host announced; and when this life of the segment began."""
         self.dues: list[tuple[int, int, int]] = []
         """(ms, kind, hash) of second announcements."""
         self.debts: list[int] = []
         """Hashes of writes and `writing` blocks whose worker died."""
+        self.armed: dict[int, float] = {}
+        self.journalled: dict[int, list[dict[str, Any]]] = defaultdict(list)
+        self.loading: set[int] = set()
+        """Keys that workers of this host load, as a test says."""
         self.range_debts: list[int] = []
         """Ranges of hashes of such blocks that shared a bit."""
 
@@ -125,7 +139,60 @@ class Entries(Ring):
         state, entry = self.find(key)
         return entry.value if entry is not None and state == FRESH else None
 
+    def holding(self, key: int) -> tuple[int, int, int, int, int, bytes]:
+        """(0, 1 or, of a local one, 2; version, fence, age in ms, digest, value of a canary)."""
+        entry, now = self.entries.get(key), self.now_ms()
+        ends = entry.expires_ms + entry.grace_ms if entry is not None and entry.expires_ms else now + 1
+        if entry is None or not self.is_valid(entry) or now >= ends:
+            return 0, 0, self.fence_of(key), 0, 0, b""
+        age_ms = (stamp(now) - stamp(entry.stored_ms)) % (1 << 32) * 1000 // 16 + 63
+        value = entry.value if is_reserved(key) else b""
+        held = 2 if entry.local else 1
+        return held, entry.version, self.fence_of(key), age_ms, self.digest(entry), value
+
+    def fetch(
+        self, key: bytes, bytes_max: int
+    ) -> tuple[int, bool, tuple[int, int, int, tuple[int, ...], bytes] | None]:
+        """What another host may be given. Keys are numbers here: `key` has 8 bytes."""
+        hashed = int.from_bytes(key, "little")
+        state, entry = self.find(hashed)
+        given = None
+        if entry is not None and state == FRESH and not entry.local and entry.version & 1:
+            now = self.now_ms()
+            age_ms = (stamp(now) - stamp(entry.stored_ms)) % (1 << 32) * 1000 // 16 + 63
+            left_ms = entry.expires_ms - now if entry.expires_ms else 0
+            value = str(entry.value).encode()
+            given = (1, age_ms, left_ms, entry.tags, value) if len(value) <= bytes_max else None
+        return self.fence_of(hashed), self.is_loading(hashed), given
+
+    def is_loading(self, key: int) -> bool:
+        """Whether a worker of this host holds the key's lease."""
+        return key in self.loading
+
+    # The journal is not modelled: it has what a test puts into it
+
+    def arm(self, key: int, seconds: float) -> bool:
+        self.armed[key] = seconds
+        return key in self.entries
+
+    def journal(self, key: int) -> list[dict[str, Any]]:
+        return self.journalled[key]
+
     # Writing
+
+    def canary_hash(self, number: int) -> int:
+        number = number % ((1 << 20) - 1) + 1
+        return (number << 54 & (1 << 64) - 1) | number >> 10 << 22
+
+    def canary_set(self, key: int, value: bytes) -> bool:
+        """A canary of this host."""
+        return self.set(key, value, CANARY_MS)
+
+    def canary_fill(self, key: int, value: bytes, token: int) -> bool:
+        """Another host's, loaded under `token`."""
+        if not is_reserved(key):
+            raise ValueError(f"hash {key} is no canary's")
+        return self.fill(key, value, token, self.now_ms(), CANARY_MS)
 
     def kill_lower(self, key: int, version: int, spare_local: bool = False) -> int:
         """How many entries of the key went: 0 or 1."""
@@ -156,8 +223,11 @@ class Entries(Ring):
 
     def _event(self, kind: int, entry: Entry, stores: bool) -> bool:
         """Record, then entry; what is not stored still evicts what is older."""
-        digest = self.guard_bits(entry.key) if kind == GUARDED else digest_bits(self.digest(entry)) * stores
-        position = self.append(kind, entry.key, not entry.local, digest=digest)
+        digest = digest_bits(self.digest(entry)) * stores
+        if kind == GUARDED:
+            position = self.append_guarded(entry.key, digest)
+        else:
+            position = self.append(kind, entry.key, not entry.local, digest=digest)
         self.between(entry.key)
         if stores and kind != GUARDED:
             self.entries[entry.key] = replace(entry, version=position << 1)
@@ -177,7 +247,8 @@ class Entries(Ring):
     ) -> bool:
         """A plain set; without `stores` (ttl=0) it is announced only."""
         entry = self._entry(key, value, ttl_ms, tags, local)
-        guarded = stores and not local and self.guards(key, digest_bits(self.digest(entry)))
+        free = stores and not local and not is_reserved(key)
+        guarded = free and self.guards(key, digest_bits(self.digest(entry)))
         return self._event(LOCAL if local else GUARDED if guarded else SET, entry, stores)
 
     def set_fenced(
@@ -251,12 +322,14 @@ class Entries(Ring):
     def clear(self) -> None:
         self.append(CLEAR, own=True)
 
-    def touch(self, key: int, ttl_ms: int) -> bool:
+    def touch(self, key: int, ttl_ms: int, at_once: bool = False) -> bool:
+        """`at_once`: its lifetime is over now."""
         state, entry = self.find(key)
         if entry is None or state != FRESH:
             return False
-        expires = self.now_ms() + ttl_ms if ttl_ms else 0
-        self.entries[key] = replace(entry, ttl_ms=ttl_ms, expires_ms=self.capped(key, expires))
+        expires = self.now_ms() + (0 if at_once else ttl_ms) if ttl_ms else 0
+        expires = self.capped(key, expires) if entry.version & 1 else expires  # what was set is no old row
+        self.entries[key] = replace(entry, ttl_ms=ttl_ms, expires_ms=expires)
         return True
 
     def incr(self, key: int, by: int) -> int | None:
@@ -279,6 +352,14 @@ class Entries(Ring):
         if self.unknown_ttl_ms:
             self.doubt_of_all_ms = max(self.doubt_of_all_ms, self.now_ms() + self.unknown_ttl_ms)
 
+    @property
+    def in_doubt(self) -> bool:
+        """Whether a write that this host has announced may still happen, in this segment or before it."""
+        return self.now_ms() < max(self.own_doubt_ms, self.born_ms + self.unknown_ttl_ms)
+
+    def doubt_own(self) -> None:
+        self.own_doubt_ms = max(self.own_doubt_ms, self.now_ms() + self.unknown_ttl_ms)
+
     def doubted_until(self, key: int) -> int:
         return max(self.doubts[range_of(key)], self.doubt_of_all_ms)
 
@@ -288,12 +369,14 @@ class Entries(Ring):
 
     def delete_unknown(self, key: int) -> None:
         """The first announcement: the doubt, the due, the record."""
+        self.doubt_own()
         self.doubt(key)
         self.dues.append((self.now_ms() + self.unknown_ttl_ms, KEY, key))
         self.kill_lower(key, self.append(KEY, key, own=True, digest=UNKNOWN) << 1)
 
     def delete_tag_unknown(self, tag: int) -> None:
         """It goes to peers as a plain one: there no fill is capped, and the second one is all they have."""
+        self.doubt_own()
         self.doubt_all()
         self.dues.append((self.now_ms() + self.unknown_ttl_ms, TAG, tag))
         self.delete_tag(tag)

@@ -15,6 +15,7 @@ from tests.stand_in.wire import (
     KEY,
     LOCAL,
     RANGE_BITS,
+    SOME_BITS,
     TAG,
     Record,
     range_of,
@@ -65,6 +66,8 @@ class Ring:
         self.clear_own = self.clear_remote = 0
         self.marks: list[tuple[int, int]] = []
         """(position, ms), the newest first: what is above the position is younger than the time."""
+        self.gave_way_to: dict[int, tuple[int, int] | None] = {}
+        """By position of a guarded record, the mark of the event that it gave way to."""
         self.frozen_ms = 0
 
     @property
@@ -83,6 +86,7 @@ class Ring:
         self.tail += 1
         record = self.records[self.tail] = Record(self.tail, kind, key, own, source, digest)
         self.records.pop(self.tail - self.ring_slots, None)
+        self.gave_way_to.pop(self.tail - self.ring_slots, None)
         self._raise(record)
         return self.tail
 
@@ -143,30 +147,39 @@ class Ring:
         if not self.marks or now - self.marks[0][1] >= MARK_EVERY_MS:
             self.marks = [(self.tail, now), *self.marks[: MARKS - 1]]
 
-    def _applied_lately(self, position: int) -> bool:
-        recent = [mark for mark in self.marks if self.now_ms() - mark[1] < GUARD_MS + MARK_EVERY_MS]
-        return any(position > mark[0] for mark in recent)
+    def _covers(self, mark: tuple[int, int], position: int) -> bool:
+        return self.now_ms() - mark[1] < GUARD_MS + MARK_EVERY_MS and position > mark[0]
 
-    def _guarding(self, record: Record) -> int:
-        """Which event a guarded write gave way to."""
-        given_way = (record.position - record.digest) & 0xFFFF if record.kind == GUARDED else 0
-        return record.position - given_way
+    def _recent_mark(self, position: int) -> tuple[int, int] | None:
+        """The newest that shows that a record is recent."""
+        return next((mark for mark in self.marks if self._covers(mark, position)), None)
 
-    def guard_bits(self, key: int) -> int:
+    def _guarding(self, key: int, digest: int, known: int) -> tuple[int, int] | None:
+        """The mark of the event that a set of this digest gives way to. `known`: the bits of the digest that
+        are known."""
         fence = self.fence_of(key)
-        record = self.read(fence)
-        return (self._guarding(record) if record is not None else fence) & 0xFFFF
+        recent, record = self._recent_mark(fence), self.read(fence)
+        if recent is None or record is None:
+            return None
+        if record.kind == GUARDED:
+            same = record.hash == key and not (record.digest ^ digest) & known & (SOME_BITS - 1)
+            gave_way = self.gave_way_to[fence]
+            if record.source != 0 and not same:
+                return recent
+            return gave_way if gave_way is not None and self._covers(gave_way, fence) else None
+        if record.own or record.source == 0:
+            return None
+        return recent if record.hash != key or not record.digest or (record.digest ^ digest) & known else None
+
+    def append_guarded(self, key: int, digest: int, source: int = 0) -> int:
+        """The record of a value that is not stored: bits of its digest, and what it gives way to."""
+        gives_way_to = self._guarding(key, digest, SOME_BITS - 1)
+        position = self.append(GUARDED, key, not source, source, digest & (SOME_BITS - 1))
+        self.gave_way_to[position] = gives_way_to
+        return position
 
     def guards(self, key: int, digest: int) -> bool:
-        fence = self.fence_of(key)
-        record = self.read(fence)
-        if not self._applied_lately(fence) or record is None:
-            return False
-        if record.kind == GUARDED:
-            return self._applied_lately(self._guarding(record))
-        if record.own or record.source == 0:
-            return False
-        return record.hash != key or not record.digest or record.digest != digest
+        return self._guarding(key, digest, 0xFFFF) is not None
 
     def draw_line(self) -> int:
         """A position of no key."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tests.stand_in.entries import Entry
 from tests.stand_in.ring import Shape
 from tests.stand_in.sources import Sources
 from tests.stand_in.stream_in import ordinary, whole_frame
@@ -13,14 +14,18 @@ from tests.stand_in.wire import (
     APPLIED_AS,
     CLEAR,
     EVERY_KEY,
+    GUARDED,
     KEY,
     KEY_KINDS,
     RECORD_BYTES_MAX,
     SET,
+    SOME_BITS,
     TAG,
     UNKNOWN,
     WIRE_ALL,
+    WIRE_ALL_KNOWN,
     WIRE_BUCKETS,
+    WIRE_BUCKETS_KNOWN,
     WIRE_CLEAR,
     WIRE_KEY,
     WIRE_SET,
@@ -30,7 +35,9 @@ from tests.stand_in.wire import (
     digest_bits,
     emit,
     framed,
+    is_partly_known,
     parse,
+    some_bits,
 )
 
 PACK_RECORDS_MAX = 2048
@@ -103,24 +110,33 @@ class Segment(Sources):
             kept[kind, new[1]] = (kind, new[1], 0)
 
     def on_the_wire(self, record: Record) -> tuple[int, int, int]:
-        """A set whose value is not there any more is an eviction."""
+        """Of a set whose value is not there any more, some bits say which it was."""
         if record.kind in (TAG, CLEAR):
             return (WIRE_TAG, record.hash, 0) if record.kind == TAG else (WIRE_CLEAR, 0, 0)
         if record.kind == KEY and record.digest == UNKNOWN:
             return WIRE_UNKNOWN, record.hash, 0
+        if record.kind != GUARDED and (record.kind not in (SET, ADD) or not record.digest):
+            return WIRE_KEY, record.hash, 0
         entry = self.entries.get(record.hash)
-        announced = entry is not None and entry.version == record.position << 1
-        if record.kind in (SET, ADD) and entry is not None and announced:
+        if entry is not None and self._tells(entry, record):
             return WIRE_SET, record.hash, self.digest(entry)
-        return WIRE_KEY, record.hash, 0
+        return WIRE_SET, record.hash, some_bits(record.digest)
+
+    def _tells(self, entry: Entry, record: Record) -> bool:
+        """Whether the entry says which value the record announced: a later set of the same bits does too."""
+        known = SOME_BITS - 1 if record.kind == GUARDED else 0xFFFF
+        later_set = entry.version > record.position << 1 and not entry.version & 1 and not entry.local
+        same = not (digest_bits(self.digest(entry)) ^ record.digest) & known
+        return entry.version == record.position << 1 or (later_set and same)
 
     def missed(self, cursor: int) -> bytes:
+        all_ = WIRE_ALL if self.in_doubt else WIRE_ALL_KNOWN
         if cursor > self.tail or self.tail - cursor > BACK_MAX:
-            return bytes((WIRE_ALL,))
+            return bytes((all_,))
         if self.clear_own > cursor:
-            return bytes((WIRE_CLEAR,))
+            return bytes((all_ if self.in_doubt else WIRE_CLEAR,))
         after = any(own > cursor for table in (self.own_tags, self.own_writes) for own in table.values())
-        return bytes((WIRE_BUCKETS,)) if after else b""
+        return bytes((WIRE_BUCKETS if self.in_doubt else WIRE_BUCKETS_KNOWN,)) if after else b""
 
     @property
     def map_bytes(self) -> int:
@@ -209,13 +225,18 @@ class Segment(Sources):
             self.doubt(key)
         elif kind == WIRE_ALL:
             self.doubt_all()
-        position = self.append(APPLIED_AS[kind], key, source=source, digest=bits)
+        if kind == WIRE_SET and is_partly_known(digest):
+            position = self.append_guarded(key, digest, source=source)
+        else:
+            position = self.append(APPLIED_AS[kind], key, source=source, digest=bits)
         entry = self.entries.get(key)
         kept = kind == WIRE_SET and entry is not None and self.digest(entry) == digest
         if APPLIED_AS[kind] in (KEY, SET) and not kept:
             self.kill_lower(key, position << 1, spare_local=True)
 
-    def fence_map(self, source: int, buckets: bytes, version: int, at: int, steps: int) -> tuple[int, int]:
+    def fence_map(
+        self, source: int, buckets: bytes, version: int, at: int, steps: int, known: bool = False
+    ) -> tuple[int, int]:
         """Two passes over the tables, each to a record of its own."""
         if source > SOURCE_MAX:
             raise ValueError("malformed map of buckets; nothing of it was applied")
@@ -227,7 +248,8 @@ class Segment(Sources):
         if at == first:
             self.step()
             self.mark()
-            self.doubt_all()
+            if not known:
+                self.doubt_all()
             version = self.append(KEY, EVERY_KEY, source=source)
         left = _Steps(max(steps, 1))
         at -= first

@@ -76,6 +76,10 @@ class Sources(Entries):
             raise ValueError(f"no source {index}")
         return self.slots[index]
 
+    def source_cursor(self, index: int) -> tuple[int, int]:
+        slot = self._at(index)
+        return slot.incarnation, slot.cursor
+
     def source_store(self, index: int, incarnation: int, cursor: int) -> None:
         slot = self._at(index)
         slot.incarnation, slot.cursor = incarnation, cursor

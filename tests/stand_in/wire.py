@@ -10,8 +10,17 @@ import msgpack
 ADD, KEY, SET, TAG, CLEAR, ALL, LOCAL, GUARDED = range(8)
 """Kinds in the ring."""
 WIRE_KEY, WIRE_SET, WIRE_TAG, WIRE_CLEAR, WIRE_ALL, WIRE_BUCKETS, WIRE_UNKNOWN = range(1, 8)
-"""Kinds on the wire; WIRE_BUCKETS announces a map and is no record."""
-SIZES = {WIRE_KEY: 9, WIRE_SET: 17, WIRE_TAG: 9, WIRE_CLEAR: 1, WIRE_ALL: 1, WIRE_UNKNOWN: 9}
+WIRE_ALL_KNOWN, WIRE_BUCKETS_KNOWN = 8, 9
+"""Kinds on the wire; WIRE_BUCKETS and WIRE_BUCKETS_KNOWN announce a map and are no records."""
+SIZES = {
+    WIRE_KEY: 9,
+    WIRE_SET: 17,
+    WIRE_TAG: 9,
+    WIRE_CLEAR: 1,
+    WIRE_ALL: 1,
+    WIRE_UNKNOWN: 9,
+    WIRE_ALL_KNOWN: 1,
+}
 RECORD_BYTES_MAX = 17
 APPLIED_AS = {
     WIRE_KEY: KEY,
@@ -19,6 +28,7 @@ APPLIED_AS = {
     WIRE_TAG: TAG,
     WIRE_CLEAR: CLEAR,
     WIRE_ALL: ALL,
+    WIRE_ALL_KNOWN: ALL,
     WIRE_UNKNOWN: KEY,
 }
 KEY_KINDS = (KEY, SET, LOCAL, GUARDED)
@@ -67,6 +77,19 @@ class Record:
 def digest_bits(digest: int) -> int:
     """What of a digest fits into a record; 0 means "none"."""
     return digest & 0xFFFF or 1
+
+
+SOME_BITS = 1 << 11
+"""Set in a digest of which only the bits below are known."""
+
+
+def some_bits(digest: int) -> int:
+    """For the wire: what a record knows of the digest of a value that is not stored."""
+    return SOME_BITS | digest & (SOME_BITS - 1)
+
+
+def is_partly_known(digest: int) -> bool:
+    return digest & ~(SOME_BITS - 1) == SOME_BITS
 
 
 def emit(kind: int, key: int = 0, digest: int = 0) -> bytes:

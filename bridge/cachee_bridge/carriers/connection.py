@@ -1,16 +1,15 @@
 """One socket, from its first byte to its end: TCP alone, or TLS over it.
 
 Nothing is queued: the write buffer's high mark is 0, so that uvloop writes at once, in the caller's stack,
-and what the kernel refuses is at most one allowance of the mesh. TCP_NOTSENT_LOWAT keeps the kernel's part
-short as well: what waits unsent grows old, while records that stay in the ring are coalesced, and fresh when
+and at most one allowance of the mesh waits here. TCP_NOTSENT_LOWAT keeps the kernel's buffer short too,
+because bytes that wait there grow old, while records that stay in the ring are coalesced, and are fresh when
 they are sent.
 
 With TLS a connection becomes a link when the other end has proven a certificate, and everything above sees
-plain bytes. The tls.Channel is driven here, not by the event loop's TLS transport: that one keeps a buffer
-of its own under each write, so it would be unknown how much the kernel has taken. A TLS handshake may take
-HANDSHAKE_S.
+plain bytes. The tls.Channel is driven here, not by the event loop's TLS transport: that transport has a
+buffer of its own, so it would be unknown how much the kernel has taken. A TLS handshake may take HANDSHAKE_S.
 
-What a method raises that the event loop calls ends this connection, and nothing else.
+An exception of a method that the event loop calls ends only this connection.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from cachee_bridge.wire.identity import Identity
 
 HANDSHAKE_S = 5.0  # TLS takes two round trips and some milliseconds
-FLUSH_S = 1.0  # what a closing link may take for its last bytes (an error for the peer's log)
+FLUSH_S = 1.0  # how long a closing link may take to send its last bytes (an error for the peer's log)
 UNSENT_BYTES_MAX = 128 << 10
 TCP_USER_TIMEOUT_MS = 10_000
 TCP_NOTSENT_LOWAT = 25  # linux/tcp.h; not every Python's socket module has the name
@@ -38,7 +37,7 @@ OPTIONS = (
     (socket.TCP_NODELAY, 1),
     (TCP_NOTSENT_LOWAT, UNSENT_BYTES_MAX),
     (socket.TCP_USER_TIMEOUT, TCP_USER_TIMEOUT_MS),
-    (socket.TCP_KEEPIDLE, 5),  # the kernel's word on a host that vanished; beats find it sooner
+    (socket.TCP_KEEPIDLE, 5),  # the kernel's check for a host that vanished; beats notice it sooner
     (socket.TCP_KEEPINTVL, 2),
     (socket.TCP_KEEPCNT, 3),
 )
@@ -80,7 +79,7 @@ Method = TypeVar("Method", bound=Callable[..., None])
 
 
 def _alone(method: Method) -> Method:
-    """For each method of a connection that the event loop calls: an exception ends that connection."""
+    """Decorates each method that the event loop calls: an exception ends only that connection."""
 
     @wraps(method)
     def guarded(self: Connection, *arguments: Any) -> None:
@@ -104,6 +103,11 @@ class Connection(asyncio.BufferedProtocol):
         """The IP addresses that are tried."""
         self._owner = owner
         self.remote_host = ""
+        self.socket = -1
+        """Where bytes may be written past the transport: its descriptor, while nothing waits in the transport
+        and there is no TLS; else -1. It is open as long as the network knows the link: the transport closes
+        it after it has called connection_lost."""
+        self._descriptor = -1
         self._transport: asyncio.Transport | None = None
         self._channel: Channel | None = None
         self._deadline: asyncio.TimerHandle | None = None
@@ -121,6 +125,7 @@ class Connection(asyncio.BufferedProtocol):
             self.remote_host = plain((transport.get_extra_info("peername") or ("",))[0])
         self._channel = self._owner.channel(self)
         if self._channel is None:
+            self.socket = self._descriptor = transport.get_extra_info("socket").fileno()
             self._open(None)
         else:
             self._deadline = self._owner.later(HANDSHAKE_S, self._too_slow)
@@ -143,6 +148,7 @@ class Connection(asyncio.BufferedProtocol):
 
     @_alone
     def resume_writing(self) -> None:
+        self.socket = self._descriptor
         self._owner.writable(self.link)
 
     @_alone
@@ -155,7 +161,10 @@ class Connection(asyncio.BufferedProtocol):
             self._channel.write(data)
             data = self._channel.out()
         self._transport.write(data)
-        return self._transport.get_write_buffer_size() == 0
+        if self._transport.get_write_buffer_size() == 0:
+            return True
+        self.socket = -1
+        return False
 
     def pause(self) -> None:
         assert self._transport is not None
@@ -166,7 +175,7 @@ class Connection(asyncio.BufferedProtocol):
         self._transport.resume_reading()
 
     def fail(self, reason: str) -> None:
-        """It does not become a link. Nothing is told if it is one already."""
+        """The connection cannot become a link. Does nothing if it is one already."""
         if not self.link and not self._over:
             self._over = True
             self._owner.failed(self, reason)
@@ -175,9 +184,9 @@ class Connection(asyncio.BufferedProtocol):
     def push_out(self) -> None:
         """A newer connection needs its place."""
         if self.link:
-            self._lose("pushed out by newer links; it had proven nothing")
+            self._lose("closed to make room for newer links; it had proven nothing")
         else:
-            self.fail("pushed out by newer links")
+            self.fail("closed to make room for newer links")
         self.abort()
 
     @_alone
@@ -261,7 +270,7 @@ class Connection(asyncio.BufferedProtocol):
 
 
 def reason_of(error: Exception) -> str:
-    """Why a connection ended, in words."""
+    """Why a connection ended, for people."""
     return str(error) or "no answer in time"
 
 

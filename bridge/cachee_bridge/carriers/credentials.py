@@ -1,4 +1,4 @@
-"""What this host proves itself with, read from its files, and read again when they change.
+"""This host's secrets and certificate, read from files, and read again when these change.
 
     at the start    what cannot be used is a ConfigError, and the bridge does not start
     SIGHUP          all files are read at once
@@ -32,8 +32,8 @@ class Credentials:
     """The secrets and the certificate of one host."""
 
     def __init__(self, bridge: Bridge, name: str) -> None:
-        """ConfigError when they cannot be used. A certificate that only is not valid today is used, and said:
-        the clock may be wrong yet, or the certificate be renewed at any time."""
+        """ConfigError when they cannot be used. A certificate that is only outside of its dates is used, with
+        a warning: the clock may still be wrong, or the certificate may be renewed at any time."""
         self._name = name
         self._secret_file = bridge.secret_file
         self._files = Files(bridge.tls.cert, bridge.tls.key, bridge.tls.ca) if bridge.tls else None
@@ -42,7 +42,7 @@ class Credentials:
         self.tls: Contexts | None = None
         """None without [bridge.tls]."""
         self.namespaces: Limits = None
-        """What the certificate lets this host speak of."""
+        """The namespaces that the certificate allows."""
         if self._secret_file is not None:
             self.secrets = read_secrets(self._secret_file)
         if self._files is not None:
@@ -57,12 +57,12 @@ class Credentials:
         return bool(self.secrets) or self.tls is not None
 
     def look(self) -> bool:
-        """To be called now and then; whether there is something new."""
+        """Called each second; returns whether something new was read."""
         before, self._seen = self._seen, self._traces()
         return self._seen == before and self._seen != self._tried and self.reload()
 
     def reload(self) -> bool:
-        """Reads all files; whether they can be used. If not, that is said, and nothing changes."""
+        """Reads all files. Returns whether they can be used; if not, it logs that and changes nothing."""
         self._tried = self._seen = self._traces()
         try:
             self._reload()
@@ -104,7 +104,7 @@ class Credentials:
                     log.warning("%s is open to every user of this machine; chmod o= %s", path, path)
 
     def _traces(self) -> list[tuple[int, int, int] | None]:
-        """By which a change of any file shows, also of one that is replaced behind a link."""
+        """Changes if any file changes, also one that is replaced behind a symbolic link."""
         files = (self._files.cert, self._files.key, self._files.ca) if self._files is not None else ()
         return [_trace(path) for path in (self._secret_file, *files) if path is not None]
 

@@ -1,4 +1,4 @@
-"""How many connections may come in, before anything is spent on them.
+"""Limits incoming connections before any work is done for them.
 
     all together   ACCEPTS_PER_S connections are taken from the kernel, after a burst of ACCEPTS_BURST
     to be heard    HEARD_PER_S of them go on to a handshake, after a burst of HEARD_BURST
@@ -24,8 +24,8 @@ IPV6_PREFIX_BITS = 64
 """A sender with one address of an IPv6 network has all of them."""
 
 
-class _Bucket:
-    """Tokens that come back with time."""
+class Bucket:
+    """A token bucket."""
 
     def __init__(self, per_s: float, burst: float, now: float) -> None:
         self._per_s, self._full = per_s, burst
@@ -48,10 +48,10 @@ class Gate:
     """Of one bridge. `now` is in seconds, of one clock."""
 
     def __init__(self, now: float) -> None:
-        self._accepts = _Bucket(ACCEPTS_PER_S, ACCEPTS_BURST, now)
-        self._heard = _Bucket(HEARD_PER_S, HEARD_BURST, now)
-        self._proofs = _Bucket(HEARD_PER_S, HEARD_BURST, now)
-        self._addresses: dict[str, _Bucket] = {}
+        self._accepts = Bucket(ACCEPTS_PER_S, ACCEPTS_BURST, now)
+        self._heard = Bucket(HEARD_PER_S, HEARD_BURST, now)
+        self._proofs = Bucket(HEARD_PER_S, HEARD_BURST, now)
+        self._addresses: dict[str, Bucket] = {}
 
     def accepts_in_s(self, now: float) -> float:
         """How long to take no connection from the kernel: 0 = take one now, which counts as taken."""
@@ -81,9 +81,9 @@ class Gate:
         if (address := self._addresses.get(network_of(host))) is not None:
             address.give_back()
 
-    def _address(self, host: str, now: float) -> _Bucket:
+    def _address(self, host: str, now: float) -> Bucket:
         network = network_of(host)
-        address = self._addresses.pop(network, None) or _Bucket(ADDRESS_PER_S, HEARD_BURST, now)
+        address = self._addresses.pop(network, None) or Bucket(ADDRESS_PER_S, HEARD_BURST, now)
         self._addresses[network] = address  # the last is who came last
         if len(self._addresses) > ADDRESSES_MAX:
             del self._addresses[next(iter(self._addresses))]

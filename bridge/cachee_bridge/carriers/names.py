@@ -1,4 +1,4 @@
-"""Names of hosts become IP addresses, and a silent name server holds up no other name.
+"""Resolves names of hosts. A silent name server delays no other name.
 
     ask(name)   an asker (a thread of its own) calls getaddrinfo; at most ASKERS_MAX at a time
     in time     its answer, which is also kept as the last good one
@@ -46,7 +46,7 @@ class Names:
         self._slow: set[str] = set()
         """Names that did not answer within the deadline when they were last asked for."""
         self._waiting: dict[str, asyncio.Future[list[str]]] = {}
-        """Not being asked for yet, in their order."""
+        """Names that wait to be asked for, in order."""
         self._asked: dict[str, asyncio.Future[list[str]]] = {}
         """An asker is at it."""
         self._stopped = False
@@ -74,7 +74,7 @@ class Names:
         raise OSError(str(error)) from error
 
     def stop(self) -> None:
-        """Asks no name server any more."""
+        """Stop asking name servers."""
         self._stopped = True
         for answer in (*self._waiting.values(), *self._asked.values()):
             answer.cancel()
@@ -127,7 +127,10 @@ def look_up(name: str) -> list[str]:
 
 
 def look_up_all(names: Iterable[str], seconds: float) -> dict[str, list[str]]:
-    """Without an event loop, all at once: what has an answer after so many seconds."""
+    """Without an event loop, all at once: what has an answer after so many seconds.
+
+    A name for which no thread can be started has none.
+    """
     found: dict[str, list[str]] = {name: [name] for name in names if is_address(name)}
     asked = [name for name in dict.fromkeys(names) if name not in found]
 
@@ -138,8 +141,9 @@ def look_up_all(names: Iterable[str], seconds: float) -> dict[str, list[str]]:
     threads = [threading.Thread(target=ask, args=(name,), daemon=True) for name in asked]
     end = time.monotonic() + seconds
     for thread in threads:
-        thread.start()
-    for thread in threads:
+        with contextlib.suppress(RuntimeError):
+            thread.start()
+    for thread in (each for each in threads if each.ident is not None):
         thread.join(max(0.0, end - time.monotonic()))
     return dict(found)
 

@@ -7,13 +7,13 @@
     channel.write(plain); channel.out()                       bytes for the socket
     channel.identity                                          None until the other end has proven it
 
-Loading rehearses: this host shakes hands with itself in memory. Whatever would keep its links from coming up
-(another key, another CA, a certificate that has run out or is not for servers and clients both) shows there,
-before any peer has seen it.
+Loading performs a handshake of this host with itself, in memory. So problems that would keep links from
+coming up (another key, another CA, a certificate that has expired or is not for both servers and clients) are
+found before any peer sees them.
 
-No tickets are given, so no link is taken up again without a certificate. A link that is up outlives its
-certificate. The host's name is not looked for at the address that was dialled: the mesh binds the name that
-the peer gives itself (identity.py), whatever the address.
+There are no session tickets, so no link is resumed without a certificate. An existing link outlives its
+certificate. The dialled address is not compared with the certificate: the mesh checks the name that the peer
+claims (identity.py), at any address.
 """
 
 from __future__ import annotations
@@ -62,7 +62,8 @@ class Channel:
         """The other end has said that nothing follows."""
 
     def feed(self, data: bytes) -> bytes:
-        """What can be read once `data` has come. AuthError: an alert may be waiting in out(); then close."""
+        """Feed `data` from the socket; returns the plain bytes. AuthError: an alert may be waiting in out();
+        then close."""
         self._in.write(data)
         try:
             if self.identity is None:
@@ -83,7 +84,7 @@ class Channel:
             rest = rest[self._tls.write(rest) :]
 
     def out(self) -> bytes:
-        """What is to go to the socket; returned once."""
+        """Bytes for the socket; returned once."""
         return self._out.read()
 
     def end(self) -> None:
@@ -104,13 +105,16 @@ class Channel:
 
 
 class Contexts:
-    """What this host shows and whom it believes, for links that begin from now on."""
+    """This host's certificate and CA, for new links."""
 
     def __init__(self, files: Files, verify_flags: int = 0) -> None:
         """OSError (ssl.SSLError is one): the files cannot be used."""
         self._accept = _context(ssl.PROTOCOL_TLS_SERVER, files, verify_flags)
         self._accept.num_tickets = 0
         self._dial = _context(ssl.PROTOCOL_TLS_CLIENT, files, verify_flags)
+        self._files = files
+        self.names: tuple[str, ...] = ()
+        """The DNS names of this host's certificate; known once it was rehearsed."""
 
     def accept(self) -> Channel:
         return Channel(self._accept, accepts=True)
@@ -119,14 +123,25 @@ class Contexts:
         return Channel(self._dial, accepts=False)
 
     def rehearse(self) -> Identity:
-        """What this host's certificate says to a host like this one. ssl.SSLError, AuthError: it is of no
-        use."""
+        """The identity in this host's certificate, by a handshake with itself. ssl.SSLError, AuthError: it
+        cannot be used."""
         ends = self.dial(), self.accept()
         for end, other in (ends, ends[::-1]) * 2:
             with contextlib.suppress(ssl.SSLWantReadError):
                 end._tls.do_handshake()
             other._in.write(end.out())
-        return identity_of(_alternative_names(ends[0]._tls))
+        told = _alternative_names(ends[0]._tls)
+        self.names = tuple(value for kind, value in told if kind == "DNS")
+        return identity_of(told)
+
+    def serve(self) -> ssl.SSLContext:
+        """For people and programs that have no certificate of the mesh. OSError: the files have changed, and
+        cannot be used."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        context.num_tickets = 0
+        context.load_cert_chain(self._files.cert, self._files.key, password=lambda: "")
+        return context
 
 
 def load(files: Files) -> tuple[Contexts, Identity, str]:
@@ -174,7 +189,7 @@ def _alternative_names(tls: ssl.SSLObject) -> list[tuple[str, str]]:
 
 
 def _unreadable(files: Files, error: OSError) -> str:
-    """Which file is at fault, where that can be told: OpenSSL does not say."""
+    """Finds the faulty file if possible, because OpenSSL does not name it."""
     wanted = ((files.cert, "CERTIFICATE"), (files.key, "PRIVATE KEY"), (files.ca, "CERTIFICATE"))
     for path, kind in wanted:
         try:

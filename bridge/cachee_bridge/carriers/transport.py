@@ -1,4 +1,5 @@
-"""TCP under the mesh: bytes in, bytes out, and a call when a socket has room again. It knows no frame.
+"""TCP under the mesh: bytes in, bytes out, and a call when a socket has room again. It does not know about
+frames.
 
     Network.listen, connect   ->  Handler.opened, Handler.connect_failed
     a TLS handshake fails     ->  Handler.connect_failed, Handler.refused
@@ -24,6 +25,7 @@ from cachee_bridge.carriers.dialling import Dialler
 from cachee_bridge.carriers.gate import Gate
 from cachee_bridge.carriers.unproven import Unproven
 from cachee_bridge.system.logs import Mistakes
+from cachee_shm._core import send_each
 
 if TYPE_CHECKING:
     from cachee_bridge.carriers.tls import Channel, Contexts
@@ -40,7 +42,7 @@ class Handler(Protocol):
         """`address` is what was dialled, None for a link that came in; `identity` is None without TLS."""
 
     def refused(self, stranger: str, reason: str) -> None:
-        """A connection from `stranger` ("host:port") is closed before it was a link."""
+        """A connection from an unknown client ("host:port") is closed before it was a link."""
 
     def connect_failed(self, address: str, reason: str, dialled: Collection[str]) -> None:
         """A dial has failed. `dialled`: the IP addresses that it went to; none if none was known."""
@@ -53,7 +55,7 @@ class Handler(Protocol):
         work even where it brings no data."""
 
     def writable(self, link: int) -> None:
-        """All that was sent is with the kernel. Only after a send() that returned False."""
+        """The kernel has taken everything that was sent. Called only after a send() that returned False."""
 
     def closed(self, link: int, reason: str) -> None:
         """By the other end or an error; never after our own close()."""
@@ -99,12 +101,25 @@ class Network:
             self._gate.proven(connection.remote_host, time.monotonic())
 
     def send(self, link: int, data: bytes) -> bool:
-        """True when the kernel took all; else writable() follows. A link that has gone takes everything."""
+        """True: the kernel has taken everything; otherwise writable() follows. Always True for a link that
+        has gone."""
         connection = self._links.get(link)
         return connection is None or connection.write(data)
 
+    def send_each(self, links: list[int], data: list[bytes]) -> list[tuple[int, bytes]]:
+        """`data[i]` to `links[i]`, by one call for all sockets where nothing waits and that have no TLS.
+        Returns the rest for each link that has not taken all: it is to be given to send(), before anything
+        else for that link."""
+        known = self._links
+        sockets = [known[link].socket if link in known else -1 for link in links]
+        taken = send_each(sockets, data)
+        if taken is None:
+            return []
+        counted = zip(links, data, taken, strict=True)
+        return [(link, whole[count:]) for link, whole, count in counted if count < len(whole)]
+
     def pause(self, link: int) -> None:
-        """Reads no more of it, so that the sender comes to wait."""
+        """Stops reading it, so that its sender must wait."""
         if (connection := self._links.get(link)) is not None:
             connection.pause()
 
@@ -113,13 +128,14 @@ class Network:
             connection.resume()
 
     def abort(self, link: int) -> None:
-        """Closes at once, without a last word. Nothing more is told of this link."""
+        """Closes at once, without a last message. The handler gets no more calls for this link."""
         connection = self._links.pop(link, None)
         if connection is not None:
             connection.abort()
 
     def close(self, link: int) -> None:
-        """Sends what was given, for at most FLUSH_S, and closes. Nothing more is told of this link."""
+        """Sends what was given, for at most FLUSH_S, and closes. The handler gets no more calls for this
+        link."""
         connection = self._links.pop(link, None)
         if connection is not None:
             connection.close()

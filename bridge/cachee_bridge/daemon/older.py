@@ -1,4 +1,4 @@
-"""This host's segments of other layouts, while an upgrade goes on: found, relayed, and removed at their end.
+"""This host's segments of other layouts during an upgrade: it finds, relays and finally removes them.
 
     /cachee.HOST.shop.2   workers of the release before, not restarted yet
     /cachee.HOST.shop.3   workers of this release            the bridge of this release serves both
@@ -36,7 +36,8 @@ class Segment(segment.Segment):
         super().__init__(spec, waits=False)  # the event loop's callers do not wait either
 
     def _reattach(self) -> None:
-        """A worker goes on with the successor; a bridge begins anew: the ring and the cursors are others."""
+        """A worker would continue with the successor; a bridge must begin again, because ring and cursors are
+        others."""
         raise SegmentRetired(f"segment {self.name} was given up or removed")
 
     def gather(self) -> None:
@@ -45,14 +46,16 @@ class Segment(segment.Segment):
             older.gather()
 
     def heal(self, cursor: int, records_max: int, after: int, head: bytes, /) -> tuple[int, int, bytes]:
-        """Applies own records at home; what lies in other segments may be older than they are."""
-        healed = super().heal(cursor, records_max, after, head)
+        """Applies own records here, and invalidates older values in the other segments."""
+        healed = segment.Segment.heal(self, cursor, records_max, after, head)
         for older in self.older.values():
             older.core.silence()
         return healed
 
     def bridge_sleep(self, sleeping: bool, /) -> bool:
         """Arms or disarms the doorbell in every segment. False: records came, do not sleep."""
+        if not self.older:
+            return segment.Segment.bridge_sleep(self, sleeping)
         quiet = [older.core.bridge_sleep(sleeping) for older in self.older.values()]
         return super().bridge_sleep(sleeping) and all(quiet)
 
@@ -104,7 +107,7 @@ class Older:
         )
 
     def gather(self) -> None:
-        """All that was written there until now."""
+        """Relays everything that was written there until now."""
         end = self.core.tail
         while (cursor := self.core.pump_cursor) < end:
             self.core.relay(RELAY_RECORDS)
@@ -116,13 +119,14 @@ class Older:
         return _inode(self.path) == self._inode
 
     def leave(self) -> None:
-        """Another file has its name: its workers go there, and what they wrote here is relayed first."""
+        """Another file has its name: its workers move there, and their writes here are relayed first."""
         self.core.finish()
         self.core.close()
 
     def ended(self) -> bool:
-        """Looks whether anybody is attached; True when it is gone. Takes two looks: who attached just before
-        it was retired has left by the second one, or is in use still."""
+        """Removes the segment if no process is attached; True when it is gone. It checks twice: a process
+        that attached just before the segment was retired has left by the second check, or still counts as
+        attached."""
         if self.core.in_use():
             return False
         if not self._retired:

@@ -3,6 +3,13 @@
     one line of JSON in                        one line of JSON out
     {"do": "peers"}                            the snapshot (snapshot.py)
     {"do": "forget", "who": "web-3"}           {"done": "..."} or {"error": "..."}
+    {"do": "explain", "namespace": "shop",     what the hosts of the mesh hold of a key (explaining.py)
+     "hash": 123}
+    {"do": "arm", "namespace": "shop",         who watches the key now (explaining.py)
+     "hash": 123, "seconds": 60}
+    {"do": "fetch", "namespace": "shop",       a worker's: the value of another host (shell/fetching.py)
+     "key": BASE64, "patience_ms": 50}
+    {"do": "checker"}                          nines and suspects (checker/)
 
 The file's mode decides who may connect, as for the segments: 0600, or 0660 to the configured group. It is in
 /dev/shm because a worker or an operator in another container reaches the bridge's segments there, and nothing
@@ -17,31 +24,34 @@ import json
 import os
 import socket
 import stat
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 from cachee_bridge.system.owners import wrong_owner
 
 REQUEST_BYTES_MAX = 4096
 PATIENCE_S = 5.0
-CLIENTS_MAX = 16
-"""One operator, a dashboard that asks each second, and some more."""
+CLIENTS_MAX = 80
+"""One operator, a dashboard that asks each second, some more, and 64 loads that ask for a value."""
 
-Answer = Callable[[dict[str, Any]], dict[str, Any]]
+Told = dict[str, Any]
+Answer = Callable[[Told], Told | Awaitable[Told]]
 
 
 class OperatorSocket:
-    """A listening socket. A request is answered in the callback in which its last byte has come."""
+    """A listening socket. A request is answered in the callback in which its last byte has come, unless the
+    answer is to be waited for."""
 
     def __init__(self, path: str, gid: int | None, answer: Answer) -> None:
-        """`answer(request)` is called for each request that is an object; it does not raise."""
+        """`answer(request)` is called for each request that is an object; neither it nor what it returns
+        raises."""
         self._path, self._gid, self._answer = path, gid, answer
         self._server: asyncio.AbstractServer | None = None
         self.clients = 0
 
     @property
     def is_lost(self) -> bool:
-        """Whether somebody has removed the file: nobody finds this bridge until it is opened again."""
+        """Whether the file was removed: then no client finds this bridge until the socket is opened again."""
         return not os.path.lexists(self._path)
 
     async def open(self) -> None:
@@ -54,7 +64,7 @@ class OperatorSocket:
         self._server = await loop.create_unix_server(lambda: _Client(self, loop), sock=sock)
 
     def _remove_left_over(self) -> None:
-        """What a former bridge left. Somebody else's stays: who asks there must not believe the answer."""
+        """Removes what a former bridge left. A file of another user stays; clients refuse to use it."""
         try:
             found = os.lstat(self._path)
         except FileNotFoundError:
@@ -68,19 +78,19 @@ class OperatorSocket:
         os.unlink(self._path)
 
     def close(self) -> None:
-        """Nobody is answered any more."""
+        """Stop answering."""
         if self._server is not None:
             self._server.close()
             with contextlib.suppress(OSError):
                 os.unlink(self._path)
 
-    def answer(self, line: bytes) -> bytes:
-        """To one line; b"" to what is no question."""
+    def answer(self, line: bytes) -> Told | Awaitable[Told] | None:
+        """To one line; None to what is no question."""
         try:
             request = json.loads(line)
         except (ValueError, RecursionError):
-            return b""
-        return json.dumps(self._answer(request)).encode() + b"\n" if isinstance(request, dict) else b""
+            return None
+        return self._answer(request) if isinstance(request, dict) else None
 
 
 class _Client(asyncio.Protocol):
@@ -91,6 +101,7 @@ class _Client(asyncio.Protocol):
         self._control, self._loop = control, loop
         self._asked = b""
         self._end: asyncio.TimerHandle | None = None
+        self._later: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -100,23 +111,39 @@ class _Client(asyncio.Protocol):
             self._transport.close()
 
     def data_received(self, data: bytes) -> None:
-        if self._transport.is_closing():
+        if self._transport.is_closing() or self._later is not None:
             return
         line, whole, _ = (self._asked + data).partition(b"\n")
         self._asked = line
         if whole and len(line) <= REQUEST_BYTES_MAX:
-            self._transport.write(self._control.answer(line))
-        if whole or len(line) > REQUEST_BYTES_MAX:
+            self._answer(self._control.answer(line))
+        elif len(line) > REQUEST_BYTES_MAX:
             self._transport.close()
+
+    def _answer(self, answer: Told | Awaitable[Told] | None) -> None:
+        if answer is None or isinstance(answer, dict):
+            self._say(answer)
+        else:
+            self._later = self._loop.create_task(self._wait_for(answer))
+
+    async def _wait_for(self, answer: Awaitable[Told]) -> None:
+        self._say(await answer)
+
+    def _say(self, told: Told | None) -> None:
+        if told is not None:
+            self._transport.write(json.dumps(told).encode() + b"\n")
+        self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._end is not None:
             self._end.cancel()
+        if self._later is not None:
+            self._later.cancel()
         self._control.clients -= 1
 
 
 def _bound(path: str, gid: int | None) -> socket.socket:
-    """At no time may somebody open it who may not open it in the end."""
+    """The mode must never be wider than the final one, not even for a moment."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     mask = os.umask(0o177)
     try:

@@ -1,4 +1,5 @@
-"""The segments of this host that its bridge serves: opened, owned, swept, and noticed when they go.
+"""The segments of this host that its bridge serves: it opens, locks and sweeps them, and notices when they
+are replaced.
 
 A bridge owns each segment by a lock that the kernel releases at its death. Configured namespaces are opened
 at the start (made, where no worker has made them yet); those that workers make later on first use are found
@@ -14,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from cachee_bridge.daemon.older import SHARED_MEMORY, Search, Segment
+from cachee_bridge.system.log_formats import fields
 from cachee_shm import segment
 from cachee_shm.errors import BridgeRunning, CacheeError, SegmentBusy, SegmentRetired
 
@@ -37,7 +39,7 @@ class Segments:
         self._inodes: dict[str, int] = {}
         self._failed: dict[str, str] = {}
         self.unserved: frozenset[str] = frozenset()
-        """Namespaces whose segments exist, as far as was seen last, and cannot be opened."""
+        """Namespaces whose segments existed at the last check, but cannot be opened."""
         self._search = Search(config.host.name)
 
     def open_configured(self) -> None:
@@ -52,6 +54,10 @@ class Segments:
             self._log_once(namespace, str(error))
         self.open_found()
         self._search.look(self.held, starting=True)
+
+    def use(self, config: Config) -> None:
+        """`open_found` has the namespaces that are new in it."""
+        self._config = config
 
     def open_found(self) -> list[str]:
         """The namespaces that workers have made since the last call. BridgeRunning as above; waits for none.
@@ -70,11 +76,11 @@ class Segments:
         return [namespace for namespace in missing if namespace in self.held]
 
     def sweep(self) -> None:
-        """What dead workers left."""
+        """Sweep the slots of dead workers."""
         for namespace, held in self.held.items():
             swept = held.sweep()
             if swept:
-                log.info("swept what %d dead processes left namespace=%s", swept, namespace)
+                log.info("swept what %d dead processes left", swept, extra=fields(namespace=namespace))
 
     def check(self) -> None:
         """Raises SegmentRetired when a segment was replaced, BridgeRunning when another bridge took it over.
@@ -116,7 +122,7 @@ class Segments:
         self.held.clear()
 
     def _open(self, namespaces: Sequence[str]) -> dict[str, CacheeError]:
-        """Opens these. Those that cannot be opened, and why; all others are held then."""
+        """Opens these. Returns those that could not be opened, with the reason."""
         if not namespaces:
             return {}
         with ThreadPoolExecutor(min(OPENERS, len(namespaces)), "cachee-opener") as openers:
@@ -157,7 +163,7 @@ class Segments:
     def _log_once(self, namespace: str, reason: str) -> None:
         if self._failed.get(namespace) != reason:
             self._failed[namespace] = reason
-            log.warning("cannot serve it: %s namespace=%s", reason, namespace)
+            log.warning("cannot serve it: %s", reason, extra=fields(namespace=namespace))
 
 
 def _inode(held: Segment) -> int:

@@ -6,10 +6,12 @@ All times are seconds before now; None is never.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cachee_bridge.ports.views import NamespaceView
+    from cachee_bridge.ports.views import NamespaceView, Refusal
     from cachee_bridge.protocol.mesh import Mesh, PeerView, StreamView
 
 
@@ -25,6 +27,14 @@ def snapshot(host: str, mesh: Mesh, now: float) -> dict[str, Any]:
         "namespaces": [_namespace(view, now) for view in namespaces],
         "peers": [_peer(view, namespaces, now) for view in mesh.views.peers()],
     }
+
+
+def refused(refusals: Iterable[Refusal], now: float) -> list[dict[str, Any]]:
+    """Peers and clients whose links were closed because of an error of theirs."""
+    return [
+        {"who": each.who, "reason": each.reason, "times": each.times, "ago_s": _ago(each.at, now)}
+        for each in refusals
+    ]
 
 
 def _ago(when: float, now: float) -> float | None:
@@ -61,10 +71,14 @@ def _peer(view: PeerView, namespaces: list[NamespaceView], now: float) -> dict[s
     return {
         "name": view.name,
         "address": view.address,
+        "region": view.region,
         "state": view.state,
         "for_s": _ago(view.since, now),
+        "heard_ago_s": _ago(view.heard_at, now),
         "inbound": view.inbound,
         "through": view.through,
+        "failure": view.failure,
+        "wire": view.wire,
         "isolates": sorted(each.namespace for each in namespaces if view.name in each.silent),
         "removed_from": sorted(each.namespace for each in namespaces if view.name in each.removing),
         "namespaces": {name: _stream(stream, now) for name, stream in sorted(view.namespaces.items())},
@@ -77,6 +91,9 @@ def _stream(stream: StreamView, now: float) -> dict[str, Any]:
         "cursor": stream.cursor,
         "head": stream.head,
         "behind": stream.head - stream.cursor,
+        "acked": stream.acked,
         "lag": stream.lag,
+        "lapped": stream.lapped,
+        "repairs": asdict(stream.repairs),
         "fresh_ago_s": _ago(stream.fresh_at, now),
     }

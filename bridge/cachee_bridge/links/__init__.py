@@ -1,1 +1,2 @@
-"""One link between two hosts: its handshake, its beats, its wire, and what both ends have told each other."""
+"""One link between two hosts: its handshake, its beats, its wire version, and what each end has told the
+other."""

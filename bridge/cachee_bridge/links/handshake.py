@@ -1,4 +1,5 @@
-"""The handshake of one link: each end says who it is, and proves it if there is something to prove it by.
+"""The handshake of one link: each end gives its name, and proves it by a secret or a certificate, if there is
+one.
 
     no authentication    both send HELLO                      the name in HELLO is accepted
     a secret             both send HELLO; the dialler sends   each end checks the proof of the other (auth.py)
@@ -7,8 +8,9 @@
     certificates         the carrier has checked that the     the name in HELLO must be one of the
                          certificate is one of the CA's       certificate's
 
-The dialler sends its proof first. So a stranger that only connects learns a name and a nonce, and no proof
-that it could try secrets against. Certificates and a secret may be used together: then both are checked."""
+The dialler sends its proof first. So an unknown client that only connects learns a name and a nonce, but gets
+no proof against which it could test secrets. Certificates and a secret may be used together: then both are
+checked."""
 
 from __future__ import annotations
 
@@ -33,7 +35,8 @@ class Handshake:
     def __init__(
         self, mine: Hello, dialled: bool, secrets: Sequence[bytes], identity: Identity | None
     ) -> None:
-        """`mine` is this side's HELLO; `identity` is what the peer's certificate says, None without TLS."""
+        """`mine` is this side's HELLO; `identity` is the content of the peer's certificate, None without
+        TLS."""
         self.mine = mine
         self.peer: Hello | None = None
         self.version = VERSION_MIN
@@ -41,7 +44,7 @@ class Handshake:
         self.seals: tuple[Seal, Seal] | None = None
         """Of what this side sends, and of what the peer sends, once a secret has been proven."""
         self.limits: Limits = None
-        """The namespaces that the peer's certificate lets it speak of, None = every one."""
+        """The namespaces that the peer's certificate allows, None = every one."""
         self._dialled, self._secrets, self._identity = dialled, secrets, identity
 
     @property
@@ -78,7 +81,7 @@ class Handshake:
         return None if self._dialled else Auth(auth.prove((secret,), auth.ACCEPTOR, said))
 
     def check_allowed(self, message: Message) -> None:
-        """AuthError when `message` speaks of a namespace that the peer's certificate does not allow."""
+        """AuthError when `message` names a namespace that the peer's certificate does not allow."""
         if self.limits is None:
             return
         for namespace in namespaces_of(message):
@@ -86,7 +89,7 @@ class Handshake:
                 name = self.peer.name if self.peer is not None else "the peer"
                 allowed = ", ".join(sorted(self.limits))
                 raise AuthError(
-                    f"{name} speaks of namespace {namespace!r}, and its certificate allows {allowed}; "
+                    f"{name} names namespace {namespace!r}, but its certificate allows {allowed}; "
                     "nothing of it was applied; the link is closed"
                 )
 

@@ -16,9 +16,9 @@ writer that died before it rang the doorbell is covered as well.
 Both ends keep their sums, and correct them by what has changed. So a heartbeat costs what moved, however many
 namespaces there are. Only the tails of all rings are read: once in a tick, however many links there are.
 
-A sum is one of 64-bit hashes, modulo 2^64, so it does not depend on an order. Two different sets of heads
-have the same sum once in 2^64. A peer that makes up sums could as well make up rows: a receiver takes a
-peer's word about the peer's own rings, and about nothing else."""
+A sum adds 64-bit hashes modulo 2^64, so the order does not matter. Two different sets of heads have the same
+sum once in 2^64. Forged sums give a peer no more power than forged rows: a receiver believes a peer about the
+peer's own rings, and about nothing else."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _POSITION = struct.Struct("<QQ")
 
 @lru_cache(maxsize=PARTS_MAX)
 def part_of(namespace: str, position: Position) -> int:
-    """What one namespace adds to a sum."""
+    """The hash that one namespace adds to a sum."""
     packed = _POSITION.pack(*position) + namespace.encode()
     return int.from_bytes(blake2b(packed, digest_size=8).digest(), "little")
 
@@ -64,7 +64,7 @@ class Sums:
         self._first = self._second = 0
 
     def put(self, namespace: str, pair: Pair) -> None:
-        """In the place of what was there."""
+        """Replace the pair of this namespace."""
         before = self.pairs.get(namespace, NOTHING)
         if pair != before:
             first, second = parts_of(namespace, pair)
@@ -92,12 +92,12 @@ def parts_of(namespace: str, pair: Pair) -> tuple[int, int]:
 
 
 class Ledger:
-    """Of one link: what the peer was told of each shared namespace, and what is expected in its sums."""
+    """For one link: what the peer was told about each shared namespace, and what is expected in its sums."""
 
     def __init__(self) -> None:
         self.told, self.expected = Sums(), Sums()
         self._to_tell: set[str] = set()
-        """Namespaces of which the peer may not know all that there is, or may not have acknowledged it."""
+        """Namespaces of which the peer may not know everything, or may not have acknowledged it."""
         self._to_expect: set[str] = set()
 
     def change(self, namespaces: Iterable[str]) -> None:
@@ -123,7 +123,7 @@ class Ledger:
         return moved | {ns for ns, at in known.items() if told.get(ns) != at or _lacks(acked.get(ns), at)}
 
     def settle(self, namespaces: Iterable[str]) -> None:
-        """The peer knows all there is of these, and has acknowledged it."""
+        """The peer knows everything about these, and has acknowledged it."""
         self._to_tell.difference_update(namespaces)
 
     def tell(self, link: Sharing, known: Mapping[str, Pair]) -> None:
@@ -148,7 +148,7 @@ class Heads:
 
     def __init__(self) -> None:
         self.are_known = False
-        """They have been looked at in this tick."""
+        """The tails have been read in this tick."""
         self._heads: dict[str, Position] = {}
 
     def look(self, members: Mapping[str, Members], links: Iterable[Ledgered]) -> None:

@@ -2,8 +2,8 @@
 
 Its parts: the states that it goes through (states.py), the handshake (handshake.py), stamps and their echoes
 (stamps.py), when beats are due (beat_schedule.py), what the peer was told of each namespace (ledger.py), and
-what happens to a peer that is over its budget (throttle.py). What a message means, once the link is up, is
-protocol/'s affair.
+what happens to a peer that is over its budget (throttle.py). Once the link is up, protocol/ handles its
+messages.
 
 A link holds no queue. ALLOWANCE_BYTES may be under way; then no frame is sent until the shell says that the
 socket has drained (the records stay in the ring), and after some beats more no beat either.
@@ -24,7 +24,8 @@ from cachee_bridge.links.states import WITHOUT_MESSAGE, LinkState, after
 from cachee_bridge.links.throttle import Throttle
 from cachee_bridge.links.versions import Encoder
 from cachee_bridge.wire.frames import FRAME_BYTES_MAX, HANDSHAKE_BYTES_MAX, VERSION, VERSION_MIN, Decoder
-from cachee_bridge.wire.messages import Auth, Hello, Message, NamespaceState, State, Sync
+from cachee_bridge.wire.messages import Auth, Doubt, Hello, Message, NamespaceState, State, Sync
+from cachee_bridge.wire.seal import seal_each
 
 if TYPE_CHECKING:
     from cachee_bridge.streams.stream import Outbox
@@ -39,8 +40,8 @@ BEATS_BYTES = 16 * 1024
 each other."""
 
 UNREAD_BYTES_MAX = FRAME_BYTES_MAX
-"""A link with more bytes under way than this is closed: its peer asks, and does not read. The allowance with
-a frame, beats and news of peers beyond it are half of this."""
+"""A link with more unread bytes than this is closed, because its peer goes on asking but does not read.
+Normal use stays below half of this."""
 
 
 ENCODERS = {version: Encoder(version) for version in range(VERSION_MIN, VERSION + 1)}
@@ -48,7 +49,7 @@ ENCODERS = {version: Encoder(version) for version in range(VERSION_MIN, VERSION 
 
 @dataclass(eq=False, repr=False)
 class Link:
-    """Only the mesh makes one: it knows which links there are (link_table.py)."""
+    """Only the mesh makes links: it keeps the table of them (link_table.py)."""
 
     number: int
     """Never used twice on this host."""
@@ -57,27 +58,28 @@ class Link:
     remote_host: str
     """The IP address of the other end."""
     hello: InitVar[Hello]
-    """What this side says first."""
+    """The HELLO of this side."""
     secrets: InitVar[Sequence[bytes]]
     ready: list[Link]
     """Links with bytes to send: this one is added when it has the first."""
     now: InitVar[float]
     budget: InitVar[Budget]
     identity: InitVar[Identity | None] = None
-    """What the peer's certificate says, None without TLS."""
+    """The content of the peer's certificate, None without TLS."""
 
     # Who the peer is
 
     handshake: Handshake = field(init=False)
     state: LinkState = LinkState.HELLO
     peer: Hello | None = None
-    """What the peer says of itself; None before its HELLO has come."""
+    """The peer's HELLO; None before it has come."""
     name: str = ""
     """The peer's name, "" before its HELLO has come. Proven from PROVEN on."""
     version: int = VERSION_MIN
-    """The wire that both ends speak, once the peer's HELLO has come. What it cannot say is not sent."""
+    """The wire version of this link, once the peer's HELLO has come. Messages that it does not have are not
+    sent."""
     was_late: bool = False
-    """While the link comes up: peers told of the peer long before it could be reached."""
+    """While the link comes up: other peers reported this peer long before it could be reached."""
     leaving: bool = False
     """The peer has announced that it leaves for good."""
     is_closed: bool = False
@@ -98,14 +100,16 @@ class Link:
     heard_at: float = field(init=False)
     """When bytes of the peer last came."""
     complain_at: float = field(init=False)
-    """When people are told again that the peer is over its budget, or claims what cannot be."""
+    """When the log may again say that the peer is over its budget, or makes impossible claims."""
     syncs: dict[Sync, None] = field(default_factory=dict)
-    """What the peer has asked for in this slice, to be answered at its end."""
+    """Cursors that the peer has asked for in this slice; they are answered at its end."""
 
     # Namespaces
 
     theirs: dict[str, NamespaceState] = field(default_factory=dict)
-    """The peer's namespaces, as it last told them."""
+    """The peer's namespaces, as it last reported them."""
+    in_doubt: frozenset[str] = frozenset()
+    """Those namespaces of the peer's next STATE in which a write has an unknown outcome."""
     told_all: bool = False
     """The peer has told all its namespaces once."""
     surplus: bool = False
@@ -113,20 +117,22 @@ class Link:
     shared: set[str] = field(default_factory=set)
     """Namespaces that both ends have, and whose hash key is the same at both."""
     acked: dict[str, int] = field(default_factory=dict)
-    """How far the peer has applied this host's rings, as it last told."""
+    """How far the peer has applied this host's rings, as it last acknowledged."""
     ledger: Ledger = field(default_factory=Ledger)
     """What the peer was told of each shared namespace, and what is expected in its sums."""
     asked_rows_at: float = float("-inf")
     """When the peer was last asked for rows, because its sums differed from those expected."""
     beat_schedule: BeatSchedule = field(default_factory=BeatSchedule)
+    owes_beat: bool = False
+    """A beat has come in this slice, to be answered at its end."""
 
     # What is sent of this host's rings
 
     outboxes: dict[str, Outbox] = field(default_factory=dict)
     hungry: dict[str, None] = field(default_factory=dict)
-    """Namespaces of which there may be more to send than there was room for, in turn."""
+    """Namespaces with more to send than there was room for, in turn."""
     blank: dict[str, None] = field(default_factory=dict)
-    """Namespaces of which a range is still to be sent that has nothing of this host's in it."""
+    """Namespaces with a range to send that has no records of this host."""
     unconfirmed: set[str] = field(default_factory=set)
     """Namespaces of which the peer has not acknowledged yet all that it was sent."""
     stirred: set[str] = field(default_factory=set)
@@ -145,7 +151,7 @@ class Link:
     _seal: Seal | None = None
     _under_way: int = 0
     """Bytes that were sent since the socket last drained."""
-    _out: list[bytes] = field(default_factory=list)
+    out: list[bytes] = field(default_factory=list)
     """What is to be written next."""
 
     def __post_init__(
@@ -167,12 +173,12 @@ class Link:
 
     @property
     def instance(self) -> int:
-        """Which life of the peer's bridge this is; 0 before it has said so."""
+        """The number of this life of the peer's bridge; 0 before its HELLO."""
         return self.peer.instance if self.peer is not None else 0
 
     @property
     def region(self) -> str:
-        """Where the peer is, "" = it does not say."""
+        """The peer's region, "" = none given."""
         return self.peer.region if self.peer is not None else ""
 
     @property
@@ -182,8 +188,8 @@ class Link:
 
     @property
     def reach(self) -> str:
-        """Where the peer says that it can be dialled, "" = nowhere. If it leaves the host part open, that is
-        the IP address from which it is seen here."""
+        """The address at which the peer can be dialled, as it says; "" = nowhere. If it leaves the host part
+        open, that is the IP address from which it is seen here."""
         host, _, port = (self.peer.address if self.peer is not None else "").rpartition(":")
         if not port or port == "0":
             return ""
@@ -216,13 +222,13 @@ class Link:
         if self._seal is not None:
             data += self._seal.of(data)
         self._under_way += len(data)
-        if not self._out:
+        if not self.out:
             self.ready.append(self)
-        self._out.append(data)
+        self.out.append(data)
 
     def sent(self) -> list[bytes]:
         """What is to be written now; returned once."""
-        out, self._out = self._out, []
+        out, self.out = self.out, []
         return out
 
     def room(self) -> bool:
@@ -234,7 +240,7 @@ class Link:
         return self._under_way < ALLOWANCE_BYTES + BEATS_BYTES
 
     def drained(self) -> bool:
-        """All that was sent is with the kernel. Whether there was no room before."""
+        """The kernel has taken everything that was sent. Returns whether there was no room before."""
         was_full = self._under_way >= ALLOWANCE_BYTES
         self._under_way = 0
         return was_full
@@ -301,7 +307,7 @@ class Link:
         if self.handshake.seals is not None:  # from the first message after AUTH on
             self._seal, self.decoder.seal = self.handshake.seals
 
-    def accept(self, states: Iterable[State]) -> None:
+    def accept(self, states: Iterable[State | Doubt]) -> None:
         """The mesh accepts the peer: `states` are sent, this host's namespaces."""
         self.state = WITHOUT_MESSAGE[self.state]
         self.decoder.bytes_max = FRAME_BYTES_MAX
@@ -319,10 +325,10 @@ class Link:
     # Its end
 
     def silent(self, now: float, lost_after_s: float, handshake_s: float) -> str | None:
-        """Why the link must be closed, or None. Data that comes without echoes means a path in one direction
-        only. A peer that is not read, because of its budget, is not silent."""
+        """Why the link must be closed, or None. Data without echoes means that only one direction of the path
+        works. A peer that is not read because of its budget does not count as silent."""
         if self._under_way > UNREAD_BYTES_MAX:
-            return f"the peer asks for more and does not read: {self._under_way} bytes wait here for it"
+            return f"the peer asks for more but does not read: {self._under_way} bytes wait here for it"
         if self.throttle.held_since is not None:
             return None
         if not self.up:
@@ -333,3 +339,16 @@ class Link:
         if echoed_at + 4 * lost_after_s < now:
             return f"the peer has not heard this host for {now - echoed_at:.1f} s"
         return None
+
+
+def put_each(links: Sequence[Link], data: bytes) -> list[bytes]:
+    """As `put` of each link, for a caller that hands out the results itself. Only for links whose `out` is
+    empty: that goes first."""
+    seals = [link._seal for link in links if link._seal is not None]
+    if len(seals) == len(links):
+        sealed = seal_each(data, seals)
+    else:
+        sealed = [data if link._seal is None else data + link._seal.of(data) for link in links]
+    for link, one in zip(links, sealed, strict=True):
+        link._under_way += len(one)
+    return sealed

@@ -17,7 +17,7 @@ class LinkTable:
         self.up: dict[str, Link] = {}
         """By the peer's name, the link that is up; of two to one peer, the one that came up last."""
         self.ready: list[Link] = []
-        """Links with bytes to send. Each link adds itself when it has the first."""
+        """Links with bytes to send. Each link adds itself with its first bytes."""
 
     def add(self, link: Link) -> None:
         self.by_number[link.number] = link
@@ -39,7 +39,7 @@ class LinkTable:
         return [link for link in self.by_number.values() if link.state in (LinkState.STATE, LinkState.UP)]
 
     def strangers(self) -> list[Link]:
-        """Inbound links whose peer has proven nothing, the oldest first."""
+        """Inbound links whose peer has not proven its name, the oldest first."""
         return [link for link in self.by_number.values() if not (link.dialled or link.up)]
 
     def claimants(self, link: Link) -> list[Link]:

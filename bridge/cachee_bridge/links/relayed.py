@@ -14,12 +14,12 @@ class Relayed:
     """Of one link."""
 
     ever_followed: set[str] = field(default_factory=set)
-    """Sources that this host has ever asked the peer for. A word about another source is a FrameError."""
+    """Sources that this host has ever asked the peer for. A report about another source is a FrameError."""
     served: set[str] = field(default_factory=set)
-    """Sources that the peer has said that it sends to this host."""
+    """Sources that the peer reports as sent to this host."""
     lacked: set[tuple[str, str]] = field(default_factory=set)
-    """(namespace, source) of which the peer has said that it cannot send them."""
+    """(namespace, source) that the peer reports as not available."""
     outboxes: dict[tuple[str, str], RelayOutbox] = field(default_factory=dict)
-    """By (namespace, source), how far the peer has been sent it."""
+    """By (namespace, source), what the peer has been sent."""
     told_at: float = float("-inf")
     """When the peer was last told the heads of the sources that it follows here."""

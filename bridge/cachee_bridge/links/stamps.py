@@ -4,9 +4,9 @@ A stamp is the sender's clock in microseconds. The peer echoes the newest stamp 
 an echo comes back, this host knows by its own clock alone that the peer's message is no older than that
 stamp. The peer's newest stamp is kept here to be echoed.
 
-The last HEARD_MAX stamps of the peer are remembered with the times at which they came. By them a relay says
-how old its report about a source is, by the receiver's clock: the receiver's newest stamp, less the newest
-one that had come when the report was current."""
+The last HEARD_MAX stamps of the peer are remembered with the times at which they came. From them a relay
+computes how old its report about a source is, by the receiver's clock: the receiver's newest stamp, minus the
+newest one that had come when the report was current."""
 
 from __future__ import annotations
 

@@ -5,16 +5,18 @@
     AUTH      AUTH                          PROVEN  neither end has a secret                         PROVEN
     PROVEN    -                                     the mesh accepts the peer, and sends STATE       STATE
     STATE     STATE                         UP      -
-    UP        STATE BEAT CALM FRAME REPLAY  UP      -
-              SYNC PEERS FOLLOW
+              DOUBT                         STATE
+    UP        STATE DOUBT BEAT CALM FRAME   UP      -
+              REPLAY SYNC PEERS FOLLOW
+              QUESTION ANSWER
 
 The rules of this file:
 
 1. LEAVE is accepted in every state. It ends the link, or says that the peer leaves for good.
 2. A message that the table does not have for the state is a FrameError, and the link closes.
 3. A link never goes back to an earlier state. Its end is no state: a closed link is dropped.
-4. The tables below are the only place that says which message is accepted when. What a message does is
-   handshake.py's affair until PROVEN, and the mesh's from then on.
+4. The tables below are the only place that says which message is accepted when. handshake.py handles messages
+   until PROVEN, the mesh from then on.
 """
 
 from __future__ import annotations
@@ -22,15 +24,20 @@ from __future__ import annotations
 from enum import Enum, auto
 
 from cachee_bridge.wire.messages import (
+    Answer,
     Auth,
     Beat,
     Calm,
+    Doubt,
+    Fetch,
+    Fetched,
     Follow,
     Frame,
     Hello,
     Leave,
     Message,
     Peers,
+    Question,
     Replay,
     State,
     Sync,
@@ -55,8 +62,11 @@ ON_MESSAGE: dict[LinkState, dict[type[Message], LinkState]] = {
     LinkState.HELLO: {Hello: LinkState.AUTH},
     LinkState.AUTH: {Auth: LinkState.PROVEN},
     LinkState.PROVEN: {},
-    LinkState.STATE: {State: LinkState.UP},
-    LinkState.UP: dict.fromkeys((State, Beat, Calm, Frame, Replay, Sync, Peers, Follow), LinkState.UP),
+    LinkState.STATE: {State: LinkState.UP, Doubt: LinkState.STATE},
+    LinkState.UP: dict.fromkeys(
+        (State, Doubt, Beat, Calm, Frame, Replay, Sync, Peers, Follow, Question, Answer, Fetch, Fetched),
+        LinkState.UP,
+    ),
 }
 """The state that follows when this message has been accepted."""
 WITHOUT_MESSAGE: dict[LinkState, LinkState] = {

@@ -1,4 +1,4 @@
-"""Not to read a peer for a while, because it is over its budget (budget.py)."""
+"""Pauses the reading of a peer that is over its budget (budget.py)."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Throttle:
 
     def __init__(self, budget: Budget) -> None:
         self.budget = budget
-        """The peer's. The one that the peer has had before takes its place, once its name is proven."""
+        """The peer's budget. Once the peer's name is proven, its earlier budget replaces this one."""
         self.held_since: float | None = None
-        """Since when the peer is not read, None while it is."""
+        """Since when the peer is not read, None while it is read."""
         self.times_held = 0
         self.released_at = float("-inf")
         """When it was last read again."""
@@ -32,7 +32,7 @@ class Throttle:
         return self.budget.spent(now)
 
     def charge_frames(self, frames: int, now: float) -> bool:
-        """As `charge` of so many frames, one after another."""
+        """As `charge` for `frames` frames, one after another."""
         self.budget.owe(MESSAGE_BYTES)
         is_spent = self.budget.spent(now)
         if frames > 1:

@@ -16,13 +16,19 @@ What wire 2 lacks:
 
     message of wire 3       sent in wire 2
     FRAME with KEY_UNKNOWN  FRAME with KEY: an unconditional eviction, without the reason
+    FRAME with ALL_KNOWN,   FRAME with ALL, a map of kind 6: writes of unknown outcome may be among what it
+    or a map of kind 9      stands for
+    DOUBT                   nothing
     CALM                    BEAT with a row for each namespace (session.py sees to it)
+    QUESTION, ANSWER        nothing: a host of wire 2 cannot be asked (questions.py)
+    FETCH, FETCHED          nothing: nor is it asked for a value (fetches.py)
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cachee_bridge.streams.buckets import BUCKETS, is_piece
 from cachee_bridge.wire.frames import SINCE, VERSION, VERSION_MIN, encode, unspoken
 from cachee_bridge.wire.messages import MAGIC, NONCE_BYTES, Frame, Hello, Message
 from cachee_shm.errors import FrameError
@@ -32,10 +38,11 @@ if TYPE_CHECKING:
 
 OFFER = b"cachee\0"
 RANDOM_BYTES = NONCE_BYTES - len(OFFER) - 1
-"""192 bits: no nonce comes twice. That one of wire 2 ends like an offer happens once in 2^56 links."""
-KEY, KEY_UNKNOWN = 1, 7
-RECORD_BYTES = {KEY: 9, 2: 17, 3: 9, 4: 1, 5: 1, KEY_UNKNOWN: 9}
+"""192 bits, so no nonce is used twice. A nonce of wire 2 ends like an offer by chance once in 2^56 links."""
+RECORD_BYTES = {1: 9, 2: 17, 3: 9, 4: 1, 5: 1, 7: 9, 8: 1}
 """By kind of record: core/relay.h."""
+LOWERED_TO = {7: 1, 8: 5}
+"""By kind of record, its substitute in wire 2."""
 
 
 def greeting(settings: Settings, name: str, instance: int, random: bytes) -> Hello:
@@ -72,13 +79,16 @@ def lowered(message: Message, version: int) -> Message | None:
 
 
 def _lowered_frame(frame: Frame) -> Frame:
-    """With each KEY_UNKNOWN as a KEY. A segment packed or accepted the payload, or it is a piece of a map."""
+    """With the records that wire 2 has. A segment packed or accepted the payload, or it is a piece of a
+    map."""
     payload = bytearray(frame.payload)
+    if is_piece(frame.payload):
+        payload[0] = BUCKETS
+        return frame._replace(payload=bytes(payload))
     at = 0
     while at < len(payload):
         kind = payload[at]
-        if kind == KEY_UNKNOWN:
-            payload[at] = KEY
+        payload[at] = LOWERED_TO.get(kind, kind)
         at += RECORD_BYTES.get(kind, len(payload))
     return frame if payload == frame.payload else frame._replace(payload=bytes(payload))
 

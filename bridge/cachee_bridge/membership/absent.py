@@ -19,7 +19,7 @@ class Absent:
         self._table = table
         self._left: set[str] = set()
         self._unreached: set[str] = set()
-        """Names of which peers told, and whose addresses were dropped without an answer."""
+        """Names that peers reported, and whose addresses were dropped without an answer."""
         self._lost_since: float | None = None
         """Since when the longest unreachable host is out of reach. inf: none is. None: to be computed."""
 
@@ -47,7 +47,7 @@ class Absent:
         self._left = {name for name in self._left if self._table.has_name(name)}
 
     def give_up(self, name: str) -> None:
-        """It is dialled no more. Beyond UNREACHED_MAX names, any host may be one of these: ""."""
+        """Stop dialling it. Beyond UNREACHED_MAX names, "" stands for any host."""
         self._unreached.add(name if len(self._unreached) < UNREACHED_MAX else "")
 
     def unlinked(self, name: str, now: float) -> None:

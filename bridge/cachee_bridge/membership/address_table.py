@@ -20,7 +20,7 @@ class Address:
     """The IP addresses by which it led to this host when that was last found. None: a peer has said so, and
     they are not known yet. Empty: the interfaces say so; a dial that leaves this host leads elsewhere."""
     led_away: bool = False
-    """It led to this host, and no longer does."""
+    """It led to this host before, and no longer does."""
     proven: bool = False
     """`name` has answered there. Otherwise only a peer has said so."""
     dialling: bool = False
@@ -106,11 +106,11 @@ class AddressTable:
             self._named.setdefault(name, {})[known.address] = known
 
     def drop(self, known: Address) -> None:
-        """It is known no more."""
+        """Forget the address."""
         del self._addresses[known.address]
         self.name(known, None)
 
 
 def place_of(known: Address) -> int:
-    """By which addresses are put in order."""
+    """The sort key of addresses."""
     return known.place

@@ -1,4 +1,4 @@
-"""Where peers are dialled: at addresses of the configuration, of discovery, and learned from peers.
+"""The addresses of peers: from the configuration, from discovery, and learned from other peers.
 
     an address is    expected while the configuration or discovery names it: it isolates this host until a
                      host has answered there
@@ -14,7 +14,7 @@
                      FAILURES_MAX if no member is missing there
 
 Peers repeat what they know, so a dropped address comes back if a host lives there. An address that discovery
-names no more counts as learned from then on, if a host has ever answered there.
+no longer names counts as learned from then on, if a host has ever answered there.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ class AddressBook:
         self.absent = Absent(table)
         self.awaited = Awaited(table, self.absent)
         self.changes = 0
-        """Counts each change of an address. What is derived from the addresses is cached until it changes."""
+        """The number of changes of addresses. Results that are derived from addresses are cached until it
+        changes."""
         self._dials = Dials()
         self._failed: dict[str, Address] = {}
         """Addresses whose dials have failed since `due` was last called: these may have to be dropped."""
@@ -63,11 +64,21 @@ class AddressBook:
         self._dials.wake(name)
         self.absent.changed()
 
-    def configure(self, address: str, now: float) -> None:
-        """An address of the configuration. The first dial is at once."""
-        known = self.table.get(address) or self.table.put(Address(address, True, now, due=now))
-        known.configured = True
-        self._changed(known)
+    def configure(self, addresses: Iterable[str], now: float) -> list[str]:
+        """`addresses` are all that the configuration names. The first dial of a new one is at once. Returns
+        those that it named before and names no more."""
+        named = set(addresses)
+        for address in dict.fromkeys(addresses):
+            known = self.table.get(address) or self.table.put(Address(address, False, now, due=now))
+            if not known.configured:
+                known.configured, known.given_up = True, False
+                self._changed(known)
+        gone = [known for known in self.table if known.configured and known.address not in named]
+        for known in gone:
+            known.configured = False
+        self._changed(*gone)
+        self._drop_nameless(gone)
+        return [known.address for known in gone]
 
     def discovered(self, addresses: Collection[str], now: float) -> list[str]:
         """`addresses` are all that discovery names. Returns those that it named before and names no more."""
@@ -84,7 +95,7 @@ class AddressBook:
                 known.named = known.absences < ABSENCES
                 gone += [] if known.named else [known]
         self._changed(*gone)
-        self._drop([at for at in gone if at.name is None and not (at.expected or at.dialling)])
+        self._drop_nameless(gone)
         return [known.address for known in gone]
 
     def give_up(self, address: str) -> None:
@@ -225,6 +236,10 @@ class AddressBook:
     def next_due(self, is_up: Callable[[str], bool]) -> float:
         """When `due` has something next."""
         return self._dials.soonest(is_up)
+
+    def _drop_nameless(self, gone: Iterable[Address]) -> None:
+        """Drop those at which no host has answered, and that nothing names any more."""
+        self._drop([at for at in gone if at.name is None and not (at.expected or at.dialling)])
 
     def _drop(self, gone: Iterable[Address]) -> None:
         """These are forgotten."""

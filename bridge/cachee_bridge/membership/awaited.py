@@ -32,7 +32,7 @@ class Awaited:
             self._open.pop(known.address, None)
 
     def drop(self, address: str) -> None:
-        """It is known no more."""
+        """Forget the address."""
         self._open.pop(address, None)
 
     def unanswered(self, met: Callable[[str], bool]) -> list[str]:
@@ -43,7 +43,7 @@ class Awaited:
         return [known.address for known in sorted(self._open.values(), key=place_of)]
 
     def nameless(self) -> list[str]:
-        """Those of them at which nobody at all has answered."""
+        """Those of them at which no host at all has answered."""
         return [known.address for known in sorted(self._open.values(), key=place_of) if known.name is None]
 
     def unmet(self, met: Callable[[str], bool], told_until: float) -> list[str]:

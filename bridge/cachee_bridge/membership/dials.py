@@ -53,13 +53,13 @@ class Dials:
         """Learned addresses that are being dialled; some of them may be trusted by now."""
 
     def put(self, known: Dialled) -> None:
-        """It is new, or its time, its name or its trust has changed, or a dial of it has ended."""
+        """The address is new, or its time, its name or its trust has changed, or a dial of it has ended."""
         number = self._number_of[known.address] = next(self._numbers)
         queue = self._trusted if _is_trusted(known) else self._told
         heapq.heappush(queue, (known.due, number, known))
 
     def drop(self, address: str) -> None:
-        """It is dialled no more."""
+        """Stop dialling it."""
         self._number_of.pop(address, None)
         self._told_calling.pop(address, None)
 

@@ -12,12 +12,12 @@ from __future__ import annotations
 import random
 
 TTL_S_MIN, TTL_S_MAX = 1.0, 30.0
-"""A TTL of 0 would ask without a pause, one of a day would notice nothing."""
+"""With a TTL of 0 it would be asked without a pause; with one of a day, changes would not be noticed."""
 HURRY_S = 1.0
-"""All peers of a host that died lose their links at one instant."""
+"""A minimum, because all peers of a host that died lose their links at the same moment."""
 ABSENCES = 2
-"""An address counts as named no more after so many answers in a row without it: one may come from a server
-that has just started."""
+"""An address counts as no longer named after this many answers in a row without it, because one answer may
+come from a server that has just started."""
 
 
 class Discovery:
@@ -41,7 +41,7 @@ class Discovery:
 
     @property
     def settled(self) -> bool:
-        """Whether enough answers named a host, so that a host may be taken for not named."""
+        """Whether enough answers named hosts, so that an absent host counts as not named."""
         return self._naming >= ABSENCES
 
     def due(self, now: float) -> bool:

@@ -1,7 +1,7 @@
 """Why a namespace is isolated, and what ends that. README.md has the same as a table, with a test for each.
 
-Every place that holds `serve_until` back names one of these: members.py for a source and for this host,
-isolation.py for what is expected and has not answered. Time alone is never among the ends.
+All code that keeps `serve_until` from advancing names one of these: members.py for a source and for this
+host, isolation.py for expected addresses that have not answered. Time alone never ends any of them.
 """
 
 from __future__ import annotations

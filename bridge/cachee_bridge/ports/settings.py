@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cachee_bridge.wire.frames import VERSION
@@ -22,18 +23,22 @@ class Settings:
     region: str = ""
     """Hosts of one region are near each other; between regions each source is sent once."""
     secrets: tuple[bytes, ...] = ()
-    """Shared secret; while it is changed, two, either of which is accepted. () = none is asked for."""
+    """The shared secret; two while it is being changed, and either is accepted. () = none is required."""
     namespaces: Limits = None
-    """What this host's own certificate lets it speak of, None = every namespace."""
+    """The namespaces that this host's own certificate allows, None = every one."""
     peer_budget: float = 16 << 20
-    """Bytes a second that one peer may send, with what they cost beside (budget.py)."""
+    """Bytes a second that one peer may send, with the charges of budget.py."""
     fanout: int = 32
-    """A host with at most so many peers in its region sends to each of them. With more, it sends to some, and
-    these relay to the others (fanout.py)."""
+    """A host with at most this many peers in its region sends to each of them. With more, it sends to some,
+    and these relay to the others (fanout.py)."""
     heartbeat_s: float = 0.1
     lost_after_s: float = 2.0
     forget_after_s: float | None = None
     """A member that was silent for so long is removed; None = never by time."""
+    peer_fill: Mapping[str, int] = field(default_factory=dict)
+    """By namespace with peer fill, how many bytes a value may have that is given."""
+    check_every_s: float = 0.0
+    """Between two rounds of the checker, which writes canaries; 0: there are none."""
     backoff_first_s: float = 0.1
     """Full jitter: the n-th wait is uniform in 0..min(backoff_max_s, backoff_first_s * 2**n)."""
     backoff_max_s: float = 5.0

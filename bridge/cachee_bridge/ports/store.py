@@ -1,8 +1,9 @@
-"""What the protocol core asks of a segment."""
+"""The protocol's interface to a segment."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 
 class OwnRing(Protocol):
@@ -14,12 +15,12 @@ class OwnRing(Protocol):
         ...
 
     def raise_incarnation(self, incarnation: int, /) -> None:
-        """Go on under this one, which is higher: what peers acknowledged before counts no more."""
+        """Continue under this higher one: earlier acknowledgements of peers no longer count."""
         ...
 
     @property
     def tail(self) -> int:
-        """The last position given, whoever wrote it. Read anew at each use."""
+        """The last position in the ring, of any record. Read it again at each use."""
         ...
 
     @property
@@ -28,8 +29,9 @@ class OwnRing(Protocol):
         ...
 
     def heal(self, cursor: int, max_records: int, after: int, head: bytes, /) -> tuple[int, int, bytes]:
-        """Applies this host's own records after `cursor` at home, at most `max_records` of them, so that no
-        half-done write is served; and frames them, since most often all peers lack the same.
+        """Applies this host's own records after `cursor` to its own segment (at most `max_records`), so that
+        no half-done write is served, and makes a frame of them, because usually all peers lack the same
+        records.
 
         (healed, to, frame): the new pump_cursor; how far the frame reaches; an encoded FRAME of after+1..to,
         whose body begins with `head`, b"" if this host announced nothing in cursor+1..to. `after` is at most
@@ -52,11 +54,18 @@ class OwnRing(Protocol):
         ...
 
     def missed(self, cursor: int, /) -> bytes:
-        """What stands for all that this host announced after `cursor`, when `pack` says None.
+        """A substitute for everything that this host announced after `cursor`, when `pack` returns None.
 
-        b"": nothing was; a payload, CLEAR or ALL; or the byte 6: the map that `map_piece` gives. It may evict
-        more than that, never less.
+        b"": nothing was announced; a payload CLEAR, ALL or ALL_KNOWN; or the byte 6 or 9: the map that
+        `map_piece` returns. It may evict more than necessary, never less. ALL and 6 may stand for writes of
+        unknown outcome.
         """
+        ...
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether a write that this host has announced may still happen. Read it after the announced
+        records."""
         ...
 
     @property
@@ -73,9 +82,11 @@ class Applying(Protocol):
     """What peers announced, applied here."""
 
     def fence_map(
-        self, source: int, buckets: bytes, version: int, at: int, max_steps: int, /
+        self, source: int, buckets: bytes, version: int, at: int, max_steps: int, known: bool, /
     ) -> tuple[int, int]:
-        """Raises some of the fences that a whole map lists: (version, at) for the next call.
+        """Raises some of the fences that a whole map lists. Returns (version, at) for the next call. Not
+        `known`: the map may stand for writes of unknown outcome, so lifetimes of values that are filled soon
+        are capped.
 
         The first call gets 0 and 0. `at` 0 in the answer: all are raised, and `version` is the one for
         `evict_map`. ValueError: malformed, none raised.
@@ -109,19 +120,20 @@ class Applying(Protocol):
         """Applies the ordinary frames with which `data` begins, as `apply` and `source_store` would.
 
         A frame is ordinary if it begins with `head` (frames.head_of), is in order behind `cursor`, is whole
-        (`sealed`: with its seal, which is not checked here), and nothing about it is malformed, rare or to be
-        told to anybody. It stops before the first message that is anything else, and leaves that untouched.
-        (how many bytes, the last position of the last frame, how many frames, how many of them with records);
-        None: the first message is no such frame.
+        (`sealed`: with its seal, which is not checked here), and nothing about it is malformed, rare or must
+        be logged. It stops before the first other message, and leaves that untouched. (how many bytes, the
+        last position of the last frame, how many frames, how many of them with records); None: the first
+        message is no such frame.
         """
         ...
 
     def draw_line(self) -> int:
-        """A position of its own; what is asked of the origin from now on is not below it."""
+        """Appends a record about no key, and returns its position: loads that begin from now on are not below
+        it."""
         ...
 
     def evict_before(self, position: int, /) -> None:
-        """All that was stored or asked for before a line."""
+        """Evicts everything that was stored, or whose load began, before a line."""
         ...
 
 
@@ -136,8 +148,12 @@ class SourceTable(Protocol):
         """The index of `name`, new: incarnation 0, cursor 0. SegmentError: the table is full."""
         ...
 
+    def source_cursor(self, index: int, /) -> tuple[int, int]:
+        """(incarnation, cursor) of one source, as the segment has them now."""
+        ...
+
     def source_store(self, index: int, incarnation: int, cursor: int, /) -> None:
-        """Keep how far `index` has been applied."""
+        """Stores how far `index` has been applied."""
         ...
 
     def source_forget(self, index: int, /) -> None:
@@ -145,11 +161,12 @@ class SourceTable(Protocol):
         ...
 
     def source_set_aside(self, index: int, /) -> None:
-        """No member any more, but kept for its return, while there is room. 0: there was none."""
+        """No longer a member, but kept for its return while there is room. 0: there was no room."""
         ...
 
     def forgotten(self) -> list[tuple[int, str, int, int]]:
-        """Like `sources`, of those set aside; index 0, without a name, for all whom there was no room for."""
+        """Like `sources`, for those set aside; index 0, without a name, stands for all for which there was no
+        room."""
         ...
 
 
@@ -158,7 +175,7 @@ class Readers(Protocol):
 
     @property
     def serve_until(self) -> int:
-        """Until when readers may serve, as it was last told; ms of the mesh's `now` clock."""
+        """Until when readers may serve, as last written; ms of the mesh's `now` clock."""
         ...
 
     @property
@@ -176,19 +193,54 @@ class Readers(Protocol):
         ...
 
     def source_tell(self, index: int, reachable: bool, fresh_ms: int, /) -> None:
-        """For workers: whether it can be reached, and how fresh its word is; 0 = nothing came yet."""
+        """For workers: whether it can be reached, and how fresh it is; 0 = nothing came yet."""
         ...
 
     def bridge_vouch(self, until_ms: int, /) -> None:
-        """For workers: what they were told of every source counts so long."""
+        """For workers: until when the state of all sources counts."""
         ...
 
     def sync_asked(self) -> int:
-        """Up to where some worker waits for the peers to have applied this ring; 0 = none ever did."""
+        """The position up to which a worker waits for the peers to apply this ring; 0 = none ever did."""
         ...
 
 
-class Store(OwnRing, Applying, SourceTable, Readers, Protocol):
+class Inspected(Protocol):
+    """What the segment holds of a key, given by its hash, canaries, and its journal."""
+
+    def holding(self, hash: int, /) -> tuple[int, int, int, int, int, bytes]:
+        """(held, version, fence, age_ms, digest, value), as Holding has them (wire/messages.py)."""
+        ...
+
+    def arm(self, hash: int, seconds: float, /) -> bool:
+        """Journals everything that happens to a key for `seconds`, reads too. Returns whether a value is
+        here."""
+        ...
+
+    def journal(self, hash: int, /) -> Sequence[Mapping[str, Any]]:
+        """What happened to a key here: rows with the names of JournalRow, but for `at` and `since`, which are
+        seconds of the wall clock (`since` 0: no value)."""
+        ...
+
+    def canary_fill(self, hash: int, value: bytes, token: int, /) -> bool:
+        """Stores another host's canary, loaded under `token`, unless the token is refused. ValueError: the
+        hash is no canary's."""
+        ...
+
+
+class Given(Protocol):
+    """What another host may be given of a key."""
+
+    def fetch(
+        self, key: bytes, bytes_max: int, /
+    ) -> tuple[int, bool, tuple[int, int, int, tuple[int, ...], bytes] | None]:
+        """(fence, loading, given): the last event in the key's bucket; whether the key is being loaded
+        on this host; None, or what Fetched has from `type` on (wire/messages.py), of a value of at most
+        `bytes_max` bytes that was loaded from the origin and may be served."""
+        ...
+
+
+class Store(OwnRing, Applying, SourceTable, Readers, Inspected, Given, Protocol):
     """The port to one namespace: a structural subset of `cachee_shm._core.Segment`. No method blocks.
 
     Positions are those of this segment's ring: 1 is the first record, 0 means "nothing yet".

@@ -11,16 +11,16 @@ if TYPE_CHECKING:
 
 @dataclass
 class Repairs:
-    """How often each rung of the ladder (repair.py) was climbed for a source, since this bridge began."""
+    """How often each repair (repair.py) was needed for a source, since this bridge began."""
 
     replays: int = 0
     """Records that had not come were asked for again."""
     maps: int = 0
     """Lapped: the buckets that it had written in were evicted."""
     flushes: int = 0
-    """Unknown what was missed, or too much: all that was older was evicted."""
+    """The missed records were unknown, or too many: everything older was evicted."""
     incarnations: int = 0
-    """It came with another life of its segment."""
+    """The source came with a new segment."""
 
 
 @dataclass(frozen=True)
@@ -32,17 +32,17 @@ class StreamView:
     cursor: int
     """How far its ring has been applied here."""
     head: int
-    """The newest tail it told."""
+    """The newest tail that the peer announced."""
     acked: int
-    """How far it has applied my ring, as it last told."""
+    """How far the peer has applied this host's ring, as it last acknowledged."""
     lag: int
-    """My tail - acked, in positions."""
+    """This host's tail - acked, in positions."""
     fresh_at: float
     """Everything it announced before this (on the mesh's `now` clock) has been applied here; -inf = never."""
     repairs: Repairs
-    """What it took to follow it."""
+    """The repairs that were needed to follow it."""
     lapped: int
-    """How often my ring had lost what the peer still lacked, on the link that is up."""
+    """How often, on this link, this host's ring no longer had records that the peer lacked."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,31 @@ class PeerView:
     for an address."""
     inbound: bool = False
     through: str = ""
-    """Who relays what it announces, "" = it comes directly."""
+    """The relay of its records, "" = they come directly."""
     held: int = 0
-    """How often it has not been read for a while, being over its budget, on the link that is up."""
+    """How often, on this link, it was not read for a while because it was over its budget."""
     namespaces: dict[str, StreamView] = field(default_factory=dict)
+    heard_at: float = float("-inf")
+    """When anything came from it: on its link, or, while it has none, through a relay; the start, if nothing
+    came since; -inf for an address."""
+    failure: str = ""
+    """Of a peer that is not linked: why the last dial failed."""
+    wire: int = 0
+    """The version that the link speaks; 0 without a link."""
+    region: str = ""
+    """As given on the last link; "" = none, or it was never linked."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A peer, or unknown clients, whose links were closed because of an error of theirs."""
+
+    who: str
+    """A peer and where it is, or the address from which the last stranger came."""
+    reason: str
+    times: int
+    at: float
+    """When that was last, on the clock of whoever counts."""
 
 
 @dataclass(frozen=True)
@@ -76,18 +97,18 @@ class NamespaceView:
     """Until when readers may serve without the isolation policy; -inf = not yet."""
     policy: str
     silent: list[str]
-    """Whose word is too old, and addresses where nobody has answered yet."""
+    """Sources that are not fresh, and addresses where no host has answered yet."""
     removing: list[str]
-    """Who is being removed."""
+    """Members that are being removed."""
     removed_at: float
-    """When that ends; inf = nobody is."""
+    """When that ends; inf = none is."""
     why: list[Why] = field(default_factory=list)
     """While it is isolated: what holds that up, and what would end it."""
 
 
 @dataclass(frozen=True)
 class DiscoveryView:
-    """How discovery fares."""
+    """The state of discovery."""
 
     what: str
     named: int
@@ -95,4 +116,4 @@ class DiscoveryView:
     answered_at: float
     """-inf = never."""
     failure: str
-    """Why there was no answer since; "" = there was none to fail."""
+    """Why there was no answer since then; "" = no query has failed."""

@@ -51,14 +51,18 @@ class Arrival:
         if rises and not self._raise(link, state, now):
             return
         self._paths.linked(link)
+        doubtful, link.in_doubt = link.in_doubt, frozenset()
         for row in state.namespaces:
             # A STATE that ends a handshake was sent after this side's HELLO had come: as good as an echo.
-            self._session.meeting.meet(link, row, link.stamps.opened_at if rises else None, now)
+            stamp = link.stamps.opened_at if rises else None
+            known = link.version >= 3 and row.namespace not in doubtful  # wire 2 does not say
+            self._session.meeting.meet(link, row, stamp, now, known)
         if rises:
             self._on_up(link, now)
         if len(state.namespaces) < ROWS_MAX and not link.told_all:
             link.told_all = True
             self._session.meeting.drop_absent(link, now)
+            self._session.boots.met(link.name, link.instance)
         self._isolation.extend(now)
 
     def _raise(self, link: Link, state: State, now: float) -> bool:

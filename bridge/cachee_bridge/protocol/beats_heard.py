@@ -1,4 +1,4 @@
-"""What is made of a peer's beats.
+"""Handling of a peer's beats.
 
 a head      the source is fresh, or records of it are missing
 a cursor    how far the peer has applied this host's ring
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cachee_bridge.routing.following import Following
 
 COMPARED_BYTES = 16
-"""Of a budget (budget.py), for each namespace whose positions are added up to compare a sum."""
+"""Charged to a budget (budget.py) for each namespace whose positions are added up to compare a sum."""
 
 
 class BeatsHeard:
@@ -48,8 +48,8 @@ class BeatsHeard:
             self._on_rest(link, beat, stamp, now)
 
     def _on_rows(self, link: Link, beat: Beat | Calm, stamp: float | None, now: float) -> None:
-        if not link.dialled:
-            link.beat_schedule.answer(now, self._settings.heartbeat_s)
+        if not link.dialled and link.beat_schedule.answers(now, self._settings.heartbeat_s):
+            link.owes_beat = True
         for head in beat.heads:
             known_at = None if stamp is None else stamp - head.age_us / 1e6
             self._namespaces.touched.add(head.namespace)
@@ -90,7 +90,7 @@ class BeatsHeard:
     # Sums
 
     def _on_rest(self, link: Link, calm: Calm, stamp: float | None, now: float) -> None:
-        """The shared namespaces that no row is about. If a sum differs, it says nothing about any of them."""
+        """The shared namespaces without a row. If a sum differs, it says nothing about any of them."""
         named = {head.namespace for head in calm.heads if head.source == link.name} & link.shared
         if not self._agrees(link, named, calm):
             if now >= link.asked_rows_at + self._settings.heartbeat_s:
@@ -106,6 +106,7 @@ class BeatsHeard:
             self._namespaces.members[namespace].cover(link.name, False)
         word.fresh_at = stamp
         word.heard(stamp)
+        self._namespaces.register.has_reports = True
         for namespace in (word.apart & link.shared) - named:
             self._namespaces.touched.add(namespace)
             inbox = self._namespaces.members[namespace].sources[link.name]

@@ -1,4 +1,4 @@
-"""Removal of hosts that belong to the mesh no more and have not left.
+"""Removal of hosts that no longer belong to the mesh, but have not left.
 
     a host is removed      if it is a member, or a peer that cannot be followed, and has been silent and not
                            linked for lost_after, and one of these holds:
@@ -15,7 +15,7 @@ an operator says: it would be met again at once.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING
 
 from cachee_bridge.membership.discovery import Discovery
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from cachee_bridge.protocol.namespaces import Namespaces
 
 Known = Callable[[str], bool]
-"""Whether a host, by its name, is linked now; or whether it has been since the start."""
+"""Whether a host, by its name, is linked now, or (`met`) has been linked since the start."""
 When = Callable[[str], float]
 """When the last link to a host ended."""
 
@@ -45,6 +45,14 @@ class Belonging:
         self._next_look = float("-inf")
         self.discovery: Discovery | None = None
 
+    def configured(self, addresses: Iterable[str], met: Known, now: float) -> None:
+        """All addresses of the configuration. An address that is no longer named is removed if no host has
+        ever answered there. A host that has answered stays a peer."""
+        before = set(self._book.awaited.unanswered(met))
+        for address in self._book.configure(addresses, now):
+            if address in before:
+                self._expect_no_more(address, "the configuration does not name it any more", now)
+
     # Discovery
 
     def discover(self, what: str, rng: random.Random, now: float) -> None:
@@ -52,11 +60,12 @@ class Belonging:
         self.discovery = Discovery(what, rng, now)
 
     def discovered(self, addresses: Collection[str], ttl_s: float, met: Known, now: float) -> None:
-        """An answer. An address at which no host ever answered is removed when it is not named any more."""
+        """Discovery has answered. An address that it no longer names is removed if no host has ever answered
+        there."""
         assert self.discovery is not None
         discovery, failures = self.discovery, self.discovery.failures
         if not discovery.answered(len(addresses), ttl_s, now):
-            reason = f"it names nobody, and has named {discovery.named} addresses before"
+            reason = f"the answer has no addresses, and an earlier one had {discovery.named}"
             self.failed(reason, now)
             return
         self._next_look = now
@@ -71,11 +80,11 @@ class Belonging:
         """No answer: known hosts stay known."""
         assert self.discovery is not None
         if self.discovery.failed(reason, now) == 1:
-            text = f"no answer from {self.discovery.what}: {reason}; who is known stays; it is asked again"
+            text = f"no answer from {self.discovery.what}: {reason}; known hosts stay; it is asked again"
             self._say("warning", text)
 
     def unanswered(self, met: Known) -> list[str]:
-        """Why this host is isolated, whatever it hears from those that are met: addresses, mostly."""
+        """Addresses (or discovery) that isolate this host although all met hosts are heard."""
         asked = self.discovery
         silent = [asked.what] if asked is not None and not asked.answers else []
         return silent + self._book.awaited.unanswered(met)
@@ -115,7 +124,7 @@ class Belonging:
     # At every tick
 
     def look(self, is_up: Known, parted_at: When, now: float) -> None:
-        """Begin and end removals. All is looked at each LOOK_S, or at once when there is news."""
+        """Begin and end removals. Everything is examined each LOOK_S, or at once when there is news."""
         if now < self._next_look:
             return
         self._next_look = now + LOOK_S
@@ -161,5 +170,5 @@ class Belonging:
                 self._expect_no_more(address, "forget_after has passed", now)
 
     def _report_removal(self, who: str, reason: str) -> None:
-        text = f"{who} is no member any more: {reason}; what was loaded before stays capped, then goes"
+        text = f"{who} is no longer a member: {reason}; values from before stay capped, then are evicted"
         self._say("warning", text, peer=who)

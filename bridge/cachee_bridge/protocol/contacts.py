@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cachee_bridge.ports.reasons import Reason
+from cachee_bridge.sources.boots import Earlier
 from cachee_bridge.streams.repair import Rung
 from cachee_shm.errors import SegmentError
 
@@ -12,13 +13,14 @@ if TYPE_CHECKING:
     from cachee_bridge.links.link import Link
     from cachee_bridge.ports.effects import Say
     from cachee_bridge.protocol.namespaces import Namespaces
+    from cachee_bridge.sources.boots import Boots
     from cachee_bridge.sources.members import Members
     from cachee_bridge.streams.stream import Inbox
 
 
 class Contacts:
-    def __init__(self, namespaces: Namespaces, say: Say) -> None:
-        self._namespaces, self._say = namespaces, say
+    def __init__(self, namespaces: Namespaces, boots: Boots, say: Say) -> None:
+        self._namespaces, self._boots, self._say = namespaces, boots, say
         self._crowded: set[str] = set()
         """Namespaces whose table of sources had no room for some peer."""
 
@@ -38,23 +40,34 @@ class Contacts:
             return None
         return members.sources.get(link.name)
 
-    def make(self, link: Link, members: Members, incarnation: int, tail: int, now: float) -> bool:
+    def make(
+        self,
+        link: Link,
+        members: Members,
+        incarnation: int,
+        tail: int,
+        now: float,
+        known: bool = False,
+    ) -> bool:
         """Climb the repair ladder for the peer. False if the namespace cannot be shared with it at all.
+
+        `known`: up to `tail`, none of its writes has an unknown outcome.
 
         A ring whose incarnation is lower than the known one is not followed, but the namespace stays shared.
         The cursor in the next beat then tells the peer which incarnation is known here.
         """
+        is_late = link.was_late or self._boots.earlier(link.name, link.instance) is Earlier.MISSED
         try:
-            step = members.meet(link.name, incarnation, tail, now, link.was_late)
+            step = members.meet(link.name, incarnation, tail, now, is_late, known)
         except SegmentError as error:
             self._crowded.add(members.namespace)
             self.refuse(link, members, Reason.NO_ROOM, str(error))
             return False
         what = f"{link.name}, namespace {members.namespace}, incarnation {incarnation}, tail {tail}"
         if step.rung is Rung.IMPOSSIBLE:
-            known = members.cursor(link.name)
+            applied = members.cursor(link.name)
             if members.refused.get(link.name) is not Reason.BACKWARDS:
-                text = f"{what}: {known} of it is applied here already; refused until it has a higher one"
+                text = f"{what}: {applied} of it is applied here already; refused until it has a higher one"
                 self._say("warning", text, peer=link.name, namespace=members.namespace)
             members.refuse(link.name, Reason.BACKWARDS)
             return True

@@ -30,6 +30,8 @@ class Dialling:
         self._book, self._links, self._namespaces = book, links, namespaces
         self._paths, self._readiness, self._effects = paths, readiness, effects
         self._complaints: dict[str, str] = {}
+        """By address, what was last logged of it."""
+        self.failures: dict[str, str] = {}
         """By address, why dialling it last came to nothing."""
 
     def dial(self, now: float) -> None:
@@ -44,7 +46,14 @@ class Dialling:
     def failed(self, address: str, reason: str, now: float, dialled: Collection[str]) -> None:
         """No connection to `address`. `dialled`: the IP addresses that were tried, if the name had any."""
         failures = self._book.failed(address, now, dialled)
+        self.note(address, reason)
         self.complain(address, failures, f"{address} cannot be reached: {reason}")
+
+    def note(self, address: str, reason: str) -> None:
+        """For people who ask why a host is not linked."""
+        if len(self.failures) >= ADDRESSES_MAX:
+            self.failures.clear()
+        self.failures[address] = reason
 
     def complain(self, address: str, failures: int, text: str) -> None:
         """Once for each reason, however often the address is dialled."""
@@ -57,6 +66,7 @@ class Dialling:
     def answered(self, address: str, name: str) -> None:
         """`name` has proven itself on a link that was dialled at `address`."""
         self._complaints.pop(address, None)
+        self.failures.pop(address, None)
         self._book.answered(address, name)
 
     def _is_needless(self, name: str) -> bool:

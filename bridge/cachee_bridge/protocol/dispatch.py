@@ -5,8 +5,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cachee_bridge.links.states import LinkState
-from cachee_bridge.ports.effects import Level
-from cachee_bridge.wire.messages import Beat, Calm, Follow, Frame, Leave, Message, Peers, Replay, State, Sync
+from cachee_bridge.wire.messages import (
+    Answer,
+    Beat,
+    Calm,
+    Doubt,
+    Fetch,
+    Fetched,
+    Follow,
+    Frame,
+    Leave,
+    Message,
+    Peers,
+    Question,
+    Replay,
+    State,
+    Sync,
+)
 from cachee_shm.errors import FrameError
 
 if TYPE_CHECKING:
@@ -16,9 +31,15 @@ if TYPE_CHECKING:
     from cachee_bridge.protocol.arbiter import Arbiter
     from cachee_bridge.protocol.arrival import Arrival
     from cachee_bridge.protocol.collected import Collected
+    from cachee_bridge.protocol.fetches import Fetches
     from cachee_bridge.protocol.gossip import Gossip
     from cachee_bridge.protocol.link_ends import LinkEnds
+    from cachee_bridge.protocol.questions import Questions
     from cachee_bridge.protocol.session import Session
+
+
+COMMON = (Calm, Beat, Frame)
+"""What comes all the time, and is no reason not to leave out a tick."""
 
 
 class Dispatch:
@@ -30,20 +51,29 @@ class Dispatch:
         arbiter: Arbiter,
         gossip: Gossip,
         book: AddressBook,
+        questions: Questions,
+        fetches: Fetches,
         ends: LinkEnds,
         effects: Collected,
     ) -> None:
         self._session, self._admission, self._arrival = session, admission, arrival
         self._arbiter, self._gossip, self._book = arbiter, gossip, book
-        self._ends, self._effects = ends, effects
+        self._fetches = fetches
+        self._questions, self._ends, self._effects = questions, ends, effects
 
     def on_message(self, link: Link, message: Message, now: float) -> None:
         """BridgeError: the link is to be closed."""
         link.check(message)
+        if link.up and isinstance(message, COMMON):
+            self._on_word(link, message, now)
+            return
+        self._effects.stir()
         if isinstance(message, Leave):
             self._on_leave(link, message, now)
         elif isinstance(message, State) and link.state in (LinkState.STATE, LinkState.UP):
             self._arrival.on_state(link, message, now)
+        elif isinstance(message, Doubt):
+            link.in_doubt = frozenset(message.namespaces)
         elif link.up:
             self._on_word(link, message, now)
         else:
@@ -53,10 +83,10 @@ class Dispatch:
 
     def _on_word(self, link: Link, message: Message, now: float) -> None:
         """Of a link that is up."""
-        if isinstance(message, Frame):
-            self._session.receiving.on_frame(link, message, now)
-        elif isinstance(message, Beat | Calm):
+        if isinstance(message, (Calm, Beat)):
             self._on_beat(link, message, now)
+        elif isinstance(message, Frame):
+            self._session.receiving.on_frame(link, message, now)
         elif isinstance(message, Replay):
             self._session.receiving.on_replay(link, message, now)
         elif isinstance(message, Follow):
@@ -65,6 +95,14 @@ class Dispatch:
             link.syncs[message] = None
         elif isinstance(message, Peers):
             self._gossip.on_peers(message, now)
+        elif isinstance(message, Question):
+            self._questions.on_question(link, message, now)
+        elif isinstance(message, Answer):
+            self._questions.on_answer(link, message, now)
+        elif isinstance(message, Fetch):
+            self._fetches.on_fetch(link, message, now)
+        elif isinstance(message, Fetched):
+            self._fetches.on_fetched(link, message, now)
         else:
             raise FrameError(f"{type(message).__name__} in state UP; the link is closed")
 
@@ -80,9 +118,8 @@ class Dispatch:
         if link.up and leave.heads:
             link.leaving = True
             self._effects.say("info", f"{link.name} leaves for good", peer=link.name)
+            self._session.boots.left(link.name)
             self._session.receiving.on_leave(link, leave, now)
             self._session.beats.beat(link, now)
             return
-        level: Level = "info" if link.up else "warning" if link.dialled else "debug"
-        self._effects.say(level, f"{link} closes the link: {leave.reason}", peer=link.name)
-        self._ends.close(link, "", now, "debug")
+        self._ends.closed_by_peer(link, leave.reason, now)

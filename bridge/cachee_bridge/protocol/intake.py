@@ -1,4 +1,5 @@
-"""What peers send, message by message: each is charged what it costs, and no link is heard for long.
+"""Received messages, one by one: each is charged to its sender's budget, and no link is handled for long at a
+time.
 
 a slice    at most SLICE_COST of one link's messages, then the other links have their turn. The rest of the
            link's bytes waits in its decoder. The link is not read meanwhile (Pause); `go_on` gives it the
@@ -6,7 +7,7 @@ a slice    at most SLICE_COST of one link's messages, then the other links have 
 over       a peer that is over its budget is not read until it is within its budget again. What it has sent
            waits in its decoder (at most one read of the socket), then in the kernels
 answers    a peer that asks for cursors (SYNC) is answered at the end of the slice, once, and is charged
-           for the answer's rows
+           for the answer's rows. A beat is answered there as well, by the end that was dialled
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ Guarded = Callable[..., None]
 
 
 class Intake:
-    """Of all links of one host."""
+    """The intake of all links of one host."""
 
     def __init__(
         self,
@@ -63,7 +64,7 @@ class Intake:
         return bool(self._waiting)
 
     def receive(self, link: Link, data: bytes, now: float, wire_bytes: int = 0) -> None:
-        """Bytes that have come on `link`, for which the peer has sent `wire_bytes`."""
+        """Bytes have come on `link`; `wire_bytes`: how many the peer sent for them."""
         link.heard_at = now
         link.throttle.budget.owe(max(len(data), wire_bytes))
         if link.throttle.held_since is not None or link in self._waiting:
@@ -79,9 +80,9 @@ class Intake:
             self._hear(link, b"", now)
 
     def read_on(self, links: Iterable[Link], now: float) -> None:
-        """Read the links again whose peers are within their budgets again."""
+        """Resume reading the links whose peers are within their budgets again."""
         for link in [known for known in links if known.throttle.release(now)]:
-            if not link.is_closed:  # by what another one of these brought
+            if not link.is_closed:  # by a message of another of these links
                 self._hear(link, b"", now)
 
     def _hear(self, link: Link, data: bytes, now: float) -> None:
@@ -89,6 +90,8 @@ class Intake:
         self._guarded(link, now, self._slice, link, data, now)
         if link.syncs and not link.is_closed:
             self._guarded(link, now, self._answer, link, now)
+        if link.owes_beat and not link.is_closed:
+            self._guarded(link, now, self._beats.answer_beat, link, now)
         if link.is_closed:
             return
         over = link.throttle.held_since is not None
@@ -102,7 +105,7 @@ class Intake:
         ends_at = link.throttle.budget.owed + SLICE_COST
         link.decoder.keep(data)
         while link.decoder.kept:
-            frames = self._take_frames(link, ends_at, now) if link.up else 0
+            frames = self._take_frames(link, ends_at, now) if link.up and link.decoder.may_be_frame else 0
             if frames:
                 is_over = link.throttle.charge_frames(frames, now)
             else:
@@ -121,7 +124,8 @@ class Intake:
                 return
 
     def _take_frames(self, link: Link, ends_at: float, now: float) -> int:
-        """As many as would be looked at one by one until the slice or the budget ends."""
+        """Apply ordinary frames in C, as many as would be handled one by one until the slice or the budget
+        ends."""
         budget = link.throttle.budget
         frames_max = math.ceil((ends_at - budget.owed) / MESSAGE_BYTES)
         return self._receiving.take_frames(link, budget.lasts(MESSAGE_BYTES, frames_max, now))
@@ -142,7 +146,8 @@ class Intake:
 
 
 def _check_length(message: Message) -> None:
-    """A map comes in pieces and is applied in parts; keys are applied at once, 5 ms of them at most."""
+    """FrameError for too many keys: they are applied at once, at most 5 ms of them. Maps come in pieces and
+    are applied in parts."""
     if isinstance(message, Frame) and len(message.payload) > PACK_BYTES and not is_piece(message.payload):
         raise FrameError(
             f"a Frame with {len(message.payload)} bytes of keys; {PACK_BYTES} are taken; the link is closed"

@@ -1,4 +1,4 @@
-"""Until when each namespace may be served, what workers and people are told of it, and why not longer."""
+"""Until when each namespace may be served as usual, and why not longer; it tells workers and people."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 PERIOD_S = 0.15
 PERIOD_PART = 4
-"""Of lost_after, at the most: how often a namespace of which nothing new is heard is looked at."""
+"""As a part of lost_after: a namespace without news is examined at least this often."""
 TELL_S = 1.0
-"""How often workers are told how fresh each source is, where nothing else has changed: people read it."""
+"""How often the freshness of each source is written for people, if nothing else has changed."""
 
 
 class Calm:
-    """Namespaces with the same members, each of which reports that all its namespaces are fresh. Until when
-    they may be served is computed once, and written to each."""
+    """Namespaces with the same members, each of which reports that all its namespaces are fresh. The time
+    until which they may be served is computed once, and written to each."""
 
     def __init__(self, names: frozenset[str]) -> None:
         self.names = names
@@ -35,8 +35,8 @@ class Calm:
 
 
 class Isolation:
-    """Of all namespaces of one host. A namespace is examined when something was received in it, and otherwise
-    in its turn; the calm ones together."""
+    """The isolation of all namespaces of one host. A namespace is examined when something was received in it,
+    and otherwise in its turn; calm namespaces are examined together."""
 
     def __init__(self, namespaces: Namespaces, readiness: Readiness, lost_after_s: float, say: Say) -> None:
         self._namespaces, self._readiness = namespaces, readiness
@@ -48,7 +48,9 @@ class Isolation:
         self._calm: dict[frozenset[str], Calm] = {}
         self._calm_of: dict[str, Calm] = {}
         self._calm_at = float("-inf")
-        """When it is the turn of the calm ones."""
+        """When the calm namespaces are examined next."""
+        self._calm_fresh_at = float("-inf")
+        """How fresh all members of all calm ones were when it last was."""
         self._hindered = True
         self._looked_at: set[str] = set()
         """Namespaces that were examined since `report` was last called."""
@@ -62,7 +64,8 @@ class Isolation:
         return effects
 
     def extend(self, now: float) -> None:
-        """How long may be served, and what workers are told of the peers."""
+        """Extend the time until which namespaces may be served, and write the state of the peers for
+        workers."""
         hindered = bool(self._readiness.unanswered)
         self._look_at(self._due(now, hindered), now, hindered)
         if now >= self._calm_at:
@@ -70,6 +73,27 @@ class Isolation:
             for calm in list(self._calm.values()):
                 self._extend_calm(calm, now, hindered)
             self._look_at(self._due(now, hindered), now, hindered)
+            self._calm_fresh_at = self._oldest_word()
+
+    def extend_if_all_reported(self, now: float) -> None:
+        """The calm ones at once, if the last of their members has reported that all is fresh: the next tick
+        may be three heartbeats away."""
+        if not self._namespaces.register.has_reports:
+            return
+        self._namespaces.register.has_reports = False
+        if self._calm and self._oldest_word() >= self._calm_fresh_at + self._period_s:
+            self._calm_at = now
+            self.extend(now)
+
+    def _oldest_word(self) -> float:
+        """In every calm namespace each member was fresh at this time, or later."""
+        names = set().union(*self._calm)
+        return min((self._namespaces.register.word(name).fresh_at for name in names), default=float("-inf"))
+
+    @property
+    def is_calm(self) -> bool:
+        """Whether every namespace is calm: none needs a look before its members report again."""
+        return len(self._calm_of) == len(self._namespaces.members) and not self._readiness.unanswered
 
     def _look_at(self, namespaces: Sequence[str], now: float, hindered: bool) -> None:
         """Examine these namespaces one by one."""
@@ -97,7 +121,7 @@ class Isolation:
         return sorted(names)
 
     def _place(self, namespace: str, members: Members, now: float) -> None:
-        """Among the calm ones, or where it has a turn of its own."""
+        """Put the namespace among the calm ones, or give it its own turn."""
         if (before := self._calm_of.pop(namespace, None)) is not None:
             del before.namespaces[namespace]
             if not before.namespaces:
@@ -112,7 +136,7 @@ class Isolation:
             heapq.heappush(self._turns, (turn, namespace))
 
     def _extend_calm(self, calm: Calm, now: float, hindered: bool) -> None:
-        """Extend all of `calm` at once. A namespace that is calm no more is examined by itself."""
+        """Extend all of `calm` at once. A namespace that is no longer calm is examined by itself."""
         words = {name: self._namespaces.register.word(name).fresh_at for name in calm.names}
         until = min([now, *words.values()]) + self._lost_after_s
         if hindered or until < now:

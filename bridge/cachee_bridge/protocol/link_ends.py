@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from cachee_bridge.ports.effects import Close, Level
+from cachee_bridge.ports.views import Refusal
 from cachee_bridge.wire.messages import Leave, printable
 from cachee_shm.errors import BridgeError, BridgeRunning, PeerConflict
 
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
     from cachee_bridge.protocol.presence import Presence
     from cachee_bridge.protocol.session import Session
 
+REFUSALS_MAX = 64
+"""Of peers that proved who they are, whose refusal is kept for people."""
 HANDSHAKE_S = 5.0
-"""From an open socket to UP. A round trip of 200 ms and a busy peer need less than 1."""
+"""From an open socket to UP. With a round trip of 200 ms and a busy peer, less than 1 s is needed."""
 
 
 class LinkEnds:
@@ -38,6 +41,10 @@ class LinkEnds:
     ) -> None:
         self._links, self._session, self._book, self._dialling = links, session, book, dialling
         self._paths, self._belonging, self._presence, self._effects = paths, belonging, presence, effects
+        self.failures = dialling.failures
+        self.refusals: dict[str, Refusal] = {}
+        """By name, why the last link was closed that a peer had made or was up: an error of the peer's, or
+        two hosts of one name."""
 
     def guarded(self, link: Link, now: float, call: Callable[..., None], *arguments: object) -> None:
         """A BridgeError that `call` raises closes the link, and no other. Not BridgeRunning: another bridge
@@ -47,17 +54,29 @@ class LinkEnds:
         except BridgeRunning:
             raise
         except BridgeError as error:
-            serious = link.up or isinstance(error, PeerConflict)  # of strangers there may be thousands
+            serious = link.up or isinstance(error, PeerConflict)  # unknown clients may be thousands
+            if link.proven or serious:
+                self._refuse(link, str(error), now)
             self.close(link, str(error), now, "error" if serious else "warning" if link.dialled else "debug")
 
     def close(self, link: Link, reason: str, now: float, level: Level) -> None:
         """Tell the peer why ("" if the peer has closed it), close, and forget the link."""
         if reason:
             self._effects.say(level, f"closing the link to {link}: {reason}", peer=link.name)
+            if link.address is not None and not link.up:
+                self._dialling.note(link.address, reason)
             link.send(Leave(printable(reason), ()))
         self._effects.send(link)
         self._effects.add(Close(link.number, reason, not (link.dialled or link.proven)))
         self._forget(link, now)
+
+    def closed_by_peer(self, link: Link, reason: str, now: float) -> None:
+        """The peer has said that it closes the link."""
+        level: Level = "info" if link.up else "warning" if link.dialled else "debug"
+        self._effects.say(level, f"{link} closes the link: {reason}", peer=link.name)
+        if link.address is not None and not link.up:
+            self._dialling.note(link.address, f"the other end says: {reason}")
+        self.close(link, "", now, "debug")
 
     def closed(self, link: Link, reason: str, now: float) -> None:
         """The other end closed the socket, or it failed."""
@@ -66,6 +85,7 @@ class LinkEnds:
         failures = self._forget(link, now)
         if link.address is not None and not link.up:
             text = f"{link.address} ended the link before it was up: {reason}"
+            self._dialling.note(link.address, f"the other end closed the link before it was up: {reason}")
             self._dialling.complain(link.address, failures, text)
 
     def close_silent(self, now: float, lost_after_s: float) -> None:
@@ -74,6 +94,14 @@ class LinkEnds:
             reason = link.silent(now, lost_after_s, HANDSHAKE_S)
             if reason is not None:
                 self.close(link, reason, now, "warning" if link.up else "debug")
+
+    def _refuse(self, link: Link, reason: str, now: float) -> None:
+        before = self.refusals.pop(link.name, None)
+        if len(self.refusals) >= REFUSALS_MAX:
+            del self.refusals[next(iter(self.refusals))]
+        self.refusals[link.name] = Refusal(
+            f"{link} ({link.address or link.remote_host})", reason, 1 + (before.times if before else 0), now
+        )
 
     def _forget(self, link: Link, now: float) -> int:
         """How many links dialled at its address have failed in a row; 0 if it was not dialled."""

@@ -1,10 +1,12 @@
-"""What follows when a peer names its namespaces, in STATE.
+"""What this host does when a peer names its namespaces, in STATE.
 
     both have it and agree    it is shared: an outbox is made, and the peer is asked for what comes after the
                               cursor
     a hash key or a segment   it is refused: no record of it passes between the two, and it isolates
       does not fit
-    the peer lacks it         if the peer was a member, all that it wrote is lost: everything is evicted, once
+    the peer lacks it         if the peer was a member, all that it wrote is lost: everything is evicted,
+                              once; likewise if it may have been one in a boot of which this host never heard
+                              (sources/boots.py)
 
 The last STATE of a handshake has fewer than ROWS_MAX rows: what no row names, the peer lacks.
 """
@@ -26,10 +28,12 @@ if TYPE_CHECKING:
     from cachee_bridge.protocol.namespaces import Namespaces
     from cachee_bridge.protocol.sending import Sending
     from cachee_bridge.routing.following import Following
+    from cachee_bridge.sources.boots import Boots
     from cachee_bridge.sources.members import Members
 
 NAMESPACES_MAX = 8192
-"""Of one peer: some 3 MiB. A host with more has segments of 16 GiB at least; the surplus is refused alone."""
+"""Of one peer: some 3 MiB. A host with more namespaces has at least 16 GiB of segments; only the surplus is
+refused."""
 NO_ROW = NamespaceState("", 1, 0, 1)
 
 
@@ -37,6 +41,7 @@ class Meeting:
     def __init__(
         self,
         namespaces: Namespaces,
+        boots: Boots,
         links: LinkTable,
         contacts: Contacts,
         sending: Sending,
@@ -44,13 +49,17 @@ class Meeting:
         following: Following,
         say: Say,
     ) -> None:
-        self._namespaces, self._links, self._contacts = namespaces, links, contacts
+        self._namespaces, self._boots = namespaces, boots
+        self._links, self._contacts = links, contacts
         self._sending, self._beats, self._following, self._say = sending, beats, following, say
 
-    def meet(self, link: Link, row: NamespaceState, stamp: float | None, now: float) -> None:
-        """Begin or go on to follow one namespace of the peer, and ask for what comes after the cursor.
+    def meet(
+        self, link: Link, row: NamespaceState, stamp: float | None, now: float, known: bool = False
+    ) -> None:
+        """Begin or continue to follow one namespace of the peer, and ask for the records after the cursor.
 
-        `stamp`: something of this host's that left it then had come to the peer before it said `row`.
+        `stamp`: when this host sent something that had reached the peer before it sent `row`. `known`: up to
+        the tail of `row`, none of the peer's writes has an unknown outcome.
         """
         members = self._namespaces.members.get(row.namespace)
         if members is not None:
@@ -70,7 +79,7 @@ class Meeting:
         if row.fingerprint != members.store.hash_key_fingerprint:
             self._contacts.refuse(link, members, Reason.HASH_KEY, "its hash key differs")
             return
-        if self._contacts.make(link, members, row.incarnation, row.tail, now):
+        if self._contacts.make(link, members, row.incarnation, row.tail, now, known):
             self._share(link, members, row, stamp, now)
 
     def _share(
@@ -81,7 +90,7 @@ class Meeting:
             link.share(row.namespace)
             self._sending.begin(link, members)
         if link.name in members.refused:
-            self._beats.beat(link, now)  # its cursor tells the peer which incarnation is known here
+            self._beats.beat(link, now)  # the beat's cursor tells the peer which incarnation is known here
             return
         inbox = members.sources[link.name]
         inbox.linked()
@@ -92,7 +101,7 @@ class Meeting:
             self._following.distrust(link.name, now)
 
     def _on_surplus(self, link: Link, namespace: str, members: Members | None) -> None:
-        """More namespaces of one peer than are remembered: the others, and the link, go on."""
+        """The peer has more namespaces than are remembered: only the surplus is refused."""
         if not link.surplus:
             text = f"{link.name} has more than {NAMESPACES_MAX} namespaces; {namespace} and more are refused"
             self._say("error", text, peer=link.name, namespace=namespace)
@@ -107,7 +116,7 @@ class Meeting:
             self._namespaces.members[namespace].refuse(link.name, Reason.SURPLUS)
 
     def look_for_room(self, now: float) -> None:
-        """Peers for which a table of sources had no room are met again: some source may have left."""
+        """Meet peers again for which the table of sources had no room: a source may have left since."""
         for namespace in self._contacts.take_crowded():
             members = self._namespaces.members[namespace]
             for link in list(self._links.up.values()):
@@ -125,10 +134,12 @@ class Meeting:
 
     def drop_absent(self, link: Link, now: float) -> None:
         """The peer has named all its namespaces. Where it is a member of another one, its segment is gone and
-        with it the only record of what it wrote last: everything is evicted here, once."""
+        with it the only record of what it wrote last: everything is evicted here, once. So it is where the
+        peer may have been a member in a boot of which this host never heard."""
         self._drop_absent(link, list(self._namespaces.members), now)
 
     def _drop_absent(self, link: Link, namespaces: Iterable[str], now: float) -> None:
+        earlier = self._boots.earlier(link.name, link.instance)
         for namespace in namespaces:
             members = self._namespaces.members[namespace]
             allowed_here = self._namespaces.is_allowed_here(namespace)
@@ -136,10 +147,10 @@ class Meeting:
                 continue
             if not link.allows(namespace):
                 self._drop_excluded(link, members)
-            elif members.drop_absent(link.name, now):
+            elif members.drop_absent(link.name, now, earlier):
                 self._namespaces.touch(namespace)
-                text = f"{link.name} has no namespace {namespace} any more: evicted all that it may have "
-                text += "written, and it is waited for no longer"
+                text = f"{link.name} does not have namespace {namespace}, and may have had it before: "
+                text += "evicted all that it may have written there, and it is not waited for"
                 self._say("info", text, peer=link.name, namespace=namespace)
 
     def _drop_excluded(self, link: Link, members: Members) -> None:
@@ -147,5 +158,5 @@ class Meeting:
         if link.name in members.sources:
             self._namespaces.touch(namespace)
             members.refuse(link.name, Reason.CERTIFICATE)
-            text = f"its certificate does not allow namespace {namespace} any more: isolated here"
+            text = f"its certificate no longer allows namespace {namespace}: isolated here"
             self._say("warning", f"{link.name}: {text}", peer=link.name, namespace=namespace)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cachee_bridge.ports.store import Store
 
 OWN_CERTIFICATE = "(this host's own certificate does not allow it)"
-"""In the place of a peer's name, which has no brackets."""
+"""Stands for a peer's name; no real name has brackets."""
 
 
 class Namespaces:

@@ -65,4 +65,6 @@ class Opening:
         must come faster than those prove themselves."""
         strangers = self._links.strangers()
         if len(strangers) >= HANDSHAKES_MAX:
-            self._ends.close(strangers[0], "pushed out by newer links; it has proven nothing", now, "debug")
+            self._ends.close(
+                strangers[0], "closed to make room for newer links; it has proven nothing", now, "debug"
+            )

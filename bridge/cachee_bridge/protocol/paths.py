@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 
 REVIEW_S = 0.3
 PATIENCE = 0.75
-"""Of lost_after: a source that has not been fresh for so long is looked for elsewhere."""
+"""As a part of lost_after: a source that has not been fresh for this long is asked for at other hosts."""
 DETOUR_S = 1.0
-"""How long one host is asked for a late source, before the next one is."""
+"""How long one host is asked for a late source before the next host is asked."""
 DISTRUST_S = 5.0
-"""For so long a source is followed directly before a relay is tried again."""
+"""How long a source is followed directly before a relay is tried again."""
 BEATS_MIN = 8
 """In lost_after. A relay's report is some beats old. With fewer beats, every source is followed directly."""
 LINGER_S = 5.0
@@ -53,17 +53,17 @@ class Paths:
         self._lost_after_s = settings.lost_after_s
         self._relays = settings.lost_after_s >= BEATS_MIN * settings.heartbeat_s
         self._fanout = Fanout(name, settings.region, settings.fanout)
-        self._regions: dict[str, str] = {}
-        """By name, for every host that was linked in this life of the bridge."""
+        self.regions: dict[str, str] = {}
+        """By name, for members and linked hosts, if they were linked in this life of the bridge."""
         self._parted: dict[str, float] = {}
         """By name, when the last link to a host ended that carried a source."""
         self._unneeded: dict[int, float] = {}
         """Links through which nothing is followed, and since when."""
         self._next = 0.0
         self.wanted: set[str] | None = None
-        """The hosts to be linked to; None = all."""
+        """The hosts that this host should be linked to; None = all."""
         self._late: set[str] = set()
-        """Members that have not been fresh for PATIENCE."""
+        """Members that have not been fresh within PATIENCE."""
         self._troubled_at = float("-inf")
         """When another member became late."""
         self.relayed: dict[str, str] = {}
@@ -71,7 +71,7 @@ class Paths:
 
     def linked(self, link: Link) -> None:
         """A link is up."""
-        self._regions[link.name] = link.region
+        self.regions[link.name] = link.region
         self._parted.pop(link.name, None)
         self._next = 0.0
 
@@ -106,8 +106,8 @@ class Paths:
         return sorted(up, key=lambda link: not self._fanout.relays(link.name))
 
     def review(self, now: float) -> list[Link]:
-        """To be called at every tick: follow sources by other paths where there are better ones. Returns the
-        links to be closed, since neither end needs them."""
+        """Called at every tick: move sources to better paths. Returns the links to close, because neither end
+        needs them."""
         if now < self._next or not self._relays:
             return []
         self._next = now + REVIEW_S
@@ -125,8 +125,8 @@ class Paths:
         self._parted = {name: at for name, at in self._parted.items() if now < at + DISTRUST_S}
         self.relayed = {name: way for name in sorted(members - up.keys()) if (way := self._way(name, now))}
         reachable = self.relayed.keys() - self._parted.keys() | up.keys()
-        self._regions = {name: region for name, region in self._regions.items() if name in names}
-        self._fanout.settle({name: self._regions.get(name, "") for name in reachable})
+        self.regions = {name: region for name, region in self.regions.items() if name in names}
+        self._fanout.settle({name: self.regions.get(name, "") for name in reachable})
         before, self._late = self._late, {name for name in members if self._is_late(name, now)}
         if not self._late <= before:
             self._troubled_at = now
@@ -182,7 +182,7 @@ class Paths:
                     following.unfollow(other, source)
 
     def _detour(self, source: str, now: float) -> list[Link]:
-        """The hosts that may have records of `source`: one of them, in turn."""
+        """One of the hosts that may have records of `source`, in turn."""
         up = self._links.up
         others = [up[name] for name in sorted(up) if name != source and self._namespaces.may_relay(up[name])]
         turn = zlib.crc32(source.encode()) + int(now / DETOUR_S)
@@ -192,7 +192,7 @@ class Paths:
         return not self._namespaces.is_fresh(source, now - PATIENCE * self._lost_after_s)
 
     def _is_distrusted(self, source: str, now: float) -> bool:
-        """Whether `source` is asked directly. It is, too, if it is late: its relay should have sent more by
+        """Whether `source` is asked directly. Also if it is late, because its relay should have sent more by
         now."""
         distrusted = self._following.distrusted
         if now >= distrusted.get(source, float("-inf")) + DISTRUST_S:

@@ -1,7 +1,8 @@
-"""What peers send of streams: records of their rings, requests to replay this host's, the heads they end at.
+"""Handles what peers send about streams: records of their rings, requests for a replay, final heads.
 
-A peer speaks for itself, in namespaces that both ends share, and for sources that it was asked to relay
-(following.py). Anything else is a FrameError, and the link closes. A BridgeError from here closes it too.
+A peer may send its own records, in namespaces that both ends share, and those of sources that it was asked to
+relay (following.py). Anything else is a FrameError, and the link closes. A BridgeError from here closes it
+too.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from cachee_bridge.streams.repair import Ask
 from cachee_bridge.streams.stream import Inbox, Verdict
 from cachee_bridge.wire.budget import WORDS_BYTES
 from cachee_bridge.wire.frames import head_of
-from cachee_bridge.wire.messages import PAYLOAD_ALL, Frame, Leave, Replay
+from cachee_bridge.wire.messages import PAYLOADS_ALL, Frame, Leave, Replay
 from cachee_shm.errors import BridgeError, FrameError
 
 if TYPE_CHECKING:
@@ -72,16 +73,14 @@ class Receiving:
         elif verdict is Verdict.MAP:
             link.throttle.budget.owe(members.store.map_bytes)
             self._apply_map(members, link.name, link)
-        elif verdict is Verdict.APPLIED and frame.payload == PAYLOAD_ALL:
-            text = (
-                f"{link.name}, namespace {members.namespace}: nothing is left that would tell what was missed"
-            )
+        elif verdict is Verdict.APPLIED and frame.payload in PAYLOADS_ALL:
+            text = f"{link.name}, namespace {members.namespace}: no host has the missed records"
             self._say("warning", f"{text} up to {frame.last}; evicted all", peer=link.name)
         members.settle(link.name)
 
     def take_frames(self, link: Link, frames_max: int) -> int:
-        """Apply the ordinary frames of the peer's rings that come next on the link, without looking at each;
-        how many. 0: what comes next is something else, so `on_frame` or another part has to look at it."""
+        """Apply the ordinary frames of the peer's rings that come next on the link, in C. Returns how many.
+        0: the next message is something else, so `on_frame` or another part must handle it."""
         decoder, source = link.decoder, link.name
         namespace = decoder.frame_namespace()
         if namespace not in link.shared or self._relaying.has_followers(source):
@@ -121,7 +120,7 @@ class Receiving:
             inbox.repairs.replays += 1
             text = f"{link.name}, namespace {members.namespace}: what follows {inbox.cursor} has not come"
             self._say("info", f"{text}; asked for again", peer=link.name)
-            if link.name not in link.follows:  # its relay has not sent them either
+            if link.name not in link.follows:  # the relay has not sent them either
                 self._following.follow(link, link.name)
                 return
             link.send(Replay(members.namespace, link.name, inbox.incarnation, inbox.cursor + 1))
@@ -148,13 +147,13 @@ class Receiving:
             self._sending.pump(link, replay.namespace)
 
     def on_leave(self, link: Link, leave: Leave, now: float) -> None:
-        """The peer leaves for good: it is a member until all up to its final heads is applied."""
+        """The peer leaves for good: it stays a member until everything up to its final heads is applied."""
         for final in leave.heads:
             if final.namespace in link.shared:
                 self._namespaces.touch(final.namespace)
                 self._namespaces.members[final.namespace].leaving(link.name, final)
         for namespace in sorted(self._namespaces.register.refused.get(link.name, ())):
-            # It was never followed: what it wrote is evicted with all else.
+            # The peer was never followed here: evict everything, and so what it wrote.
             self._namespaces.members[namespace].drop_absent(link.name, now)
             self._namespaces.touch(namespace)
 
@@ -175,7 +174,7 @@ class Receiving:
 
     def _apply_map(self, members: Members, name: str, link: Link | None) -> None:
         inbox = members.sources.get(name)
-        if inbox is None or inbox.applying is None:  # begun anew meanwhile
+        if inbox is None or inbox.applying is None:  # it was begun again meanwhile
             return
         if link is not None:
             link.throttle.budget.owe(WORDS_BYTES)

@@ -9,6 +9,7 @@ from cachee_bridge.ports.effects import Discover
 from cachee_bridge.wire.messages import Sync
 
 if TYPE_CHECKING:
+    from cachee_bridge.links.link import Link
     from cachee_bridge.links.link_table import LinkTable
     from cachee_bridge.membership.addresses import AddressBook
     from cachee_bridge.ports.settings import Settings
@@ -89,13 +90,20 @@ class Rounds:
         if discovery is not None and discovery.due(now):
             self._effects.add(Discover())
 
-    def next_due(self, now: float) -> float:
-        """When there is something to do again."""
-        held = any(link.throttle.held_since is not None for link in self._links.by_number.values())
-        due = now + HELD_LOOK_S if held else self._next_beat
+    def is_calm(self) -> bool:
+        """Whether nothing has to be said before the next calm beats."""
+        return not self._session.farewell.begun and all(map(_is_calm, self._links.by_number.values()))
+
+    def next_due(self, now: float, calm: bool) -> float:
+        """When there is something to do again. `calm`: nothing that happens at each heartbeat."""
+        due = self._next_beat
+        if calm:
+            due = self._session.beats.next_calm(now)
+        elif any(link.throttle.held_since is not None for link in self._links.by_number.values()):
+            due = min(now + HELD_LOOK_S, due)
         discovery = self._belonging.discovery
         asked = float("inf") if discovery is None else discovery.next_due()
-        return max(now, min(due, self._next_beat, self._dialling.next_due(), asked))
+        return max(now, min(due, self._dialling.next_due(), asked))
 
     def _beat(self, now: float) -> None:
         beats, farewell = self._session.beats, self._session.farewell
@@ -113,3 +121,8 @@ class Rounds:
         self._presence.keep(kept)
         if up:
             self._gossip.teach(self._rng.choice(list(up.values())), self._paths.reached())
+
+
+def _is_calm(link: Link) -> bool:
+    is_read = link.throttle.held_since is None
+    return link.up and is_read and not link.relays and link.beat_schedule.is_quiet(not link.unconfirmed)

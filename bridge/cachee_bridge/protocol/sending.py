@@ -1,8 +1,8 @@
-"""What is sent of this host's rings: each link has an outbox for each shared namespace, with a cursor."""
+"""Sends this host's rings: each link has an outbox for each shared namespace, with a cursor."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from cachee_bridge.streams.buckets import PIECE_BYTES, is_piece
@@ -12,7 +12,7 @@ from cachee_bridge.wire.messages import Frame, Sync
 
 if TYPE_CHECKING:
     from cachee_bridge.links.link import Link
-    from cachee_bridge.ports.effects import Say
+    from cachee_bridge.protocol.collected import Collected
     from cachee_bridge.protocol.namespaces import Namespaces
     from cachee_bridge.routing.relaying import Relaying
     from cachee_bridge.sources.members import Members
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 
 class Sending:
-    def __init__(self, name: str, namespaces: Namespaces, relaying: Relaying, say: Say) -> None:
-        self._name, self._namespaces, self._relaying, self._say = name, namespaces, relaying, say
+    def __init__(self, name: str, namespaces: Namespaces, relaying: Relaying, effects: Collected) -> None:
+        self._name, self._namespaces, self._relaying = name, namespaces, relaying
+        self._say, self._effects = effects.say, effects
 
     def begin(self, link: Link, members: Members) -> None:
         """A new outbox for this namespace. Nothing is sent until the peer asks."""
@@ -30,43 +31,52 @@ class Sending:
         packer = self._namespaces.packers[namespace]
         link.outboxes[namespace] = Outbox(namespace, self._name, members.store, packer)
 
-    def forward(self, namespace: str, links: Iterable[Link], max_records: int) -> int:
-        """Heal some more of the ring at home, and send it to `links`; how far the ring is healed.
+    def forward(self, namespace: str, links: Collection[Link], max_records: int) -> int:
+        """Heal some more of the ring, and send it to `links`. Returns the healed position.
 
         Most often all peers have been sent the same, and there is room: then one frame is made for all.
         """
         healed = self._namespaces.packers[namespace].heal(max_records)
         whole = healed.to == healed.healed > healed.cursor
         wanted = self._namespaces.members[namespace].store.sync_asked()
+        frame = healed.frame if whole else b""
+        takers: list[Link] = []
         for link in links:
             outbox = link.outboxes.get(namespace)
             if outbox is None:
                 continue
-            if whole and not healed.frame:
+            if frame and link.version == VERSION and not link.out and link.room() and outbox.takes(healed):
+                takers.append(link)
+            elif whole and not frame:
                 link.hungry[namespace] = None  # its cursor passes them with the next frame or beat
-            elif whole and link.version == VERSION and link.room() and outbox.takes(healed):
-                self._put(link, namespace, healed)
             else:
                 self.pump(link, namespace)
-            if link.acked.get(namespace, 0) < wanted:
-                self.ask_cursor(link, namespace, wanted)
+        if takers:
+            self._send_each(takers, namespace, healed)
+        if wanted:
+            for link in links:
+                if link.acked.get(namespace, 0) < wanted:
+                    self.ask_cursor(link, namespace, wanted)
         return healed.healed
 
-    def _put(self, link: Link, namespace: str, healed: Healed) -> None:
-        """Send its frame, with which the peer lacks nothing of this ring."""
-        link.put(healed.frame)
-        link.beat_schedule.sent()
-        link.hungry.pop(namespace, None)
-        link.blank.pop(namespace, None)
-        link.stirred.add(namespace)
-        if healed.to > link.acked.get(namespace, 0):
-            link.unconfirmed.add(namespace)
+    def _send_each(self, links: list[Link], namespace: str, healed: Healed) -> None:
+        """Send the frame of `healed`; after it these peers lack nothing of this ring."""
+        for link in links:
+            link.beat_schedule.sent()
+            if link.hungry:
+                link.hungry.pop(namespace, None)
+            if link.blank:
+                link.blank.pop(namespace, None)
+            link.stirred.add(namespace)
+            if namespace not in link.unconfirmed and healed.to > link.acked.get(namespace, 0):
+                link.unconfirmed.add(namespace)
+        self._effects.send_each(links, healed.frame)
 
     def pump(self, link: Link, namespace: str | None = None) -> None:
         """Send what the peer lacks of `namespace`, while there is room. Without `namespace`: what it lacks of
         each namespace that had no room before, in turn, then of the sources that are relayed to it.
 
-        Records that the peer had been sent before are charged to its budget: it asked for them again.
+        Records that were sent before are charged to the peer's budget, because it asked for them again.
         """
         if namespace is not None:
             if namespace not in link.outboxes:

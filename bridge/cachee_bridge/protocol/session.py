@@ -11,6 +11,7 @@
     REPLAY     the outbox goes (back) to that position and streams on                           receiving.py
     FOLLOW     the peer wants these sources relayed                                             relaying.py
     SYNC       a beat, at once                                                                  beats.py
+    QUESTION   an ANSWER; ANSWER: whoever asked is told                                         questions.py
     LEAVE      with heads: the peer is no member once all it wrote is applied                   receiving.py
 
 What this host says of its own accord: STATE (offers.py), FRAME (sending.py), BEAT and CALM (beats.py), FOLLOW
@@ -35,17 +36,21 @@ from cachee_bridge.protocol.sending import Sending
 from cachee_bridge.routing.acknowledgements import Acknowledgements
 from cachee_bridge.routing.following import Following
 from cachee_bridge.routing.relaying import Relaying
+from cachee_bridge.sources.boots import Boots
 
 if TYPE_CHECKING:
     from cachee_bridge.links.link_table import LinkTable
-    from cachee_bridge.ports.effects import Say
     from cachee_bridge.ports.settings import Settings
+    from cachee_bridge.protocol.collected import Collected
 
 
 class Session:
     """Each part is given those that stand above it here, and no other."""
 
-    def __init__(self, name: str, settings: Settings, links: LinkTable, rng: random.Random, say: Say) -> None:
+    def __init__(
+        self, name: str, settings: Settings, links: LinkTable, rng: random.Random, effects: Collected
+    ) -> None:
+        say = effects.say
         lost_after_s = settings.lost_after_s
         self.namespaces = namespaces = Namespaces(name, settings, say)
         members = namespaces.members
@@ -53,8 +58,9 @@ class Session:
         self.acknowledgements = acks = Acknowledgements(name, lost_after_s, members, following)
         self.relaying = relaying = Relaying(name, lost_after_s, members, following, acks)
         self.offers = offers = Offers(namespaces, links)
-        self.contacts = contacts = Contacts(namespaces, say)
-        self.sending = sending = Sending(name, namespaces, relaying, say)
+        self.boots = boots = Boots()
+        self.contacts = contacts = Contacts(namespaces, boots, say)
+        self.sending = sending = Sending(name, namespaces, relaying, effects)
         self.incarnations = incarnations = Incarnations(namespaces, links, sending, offers, rng, say)
         self.receiving = receiving = Receiving(
             name, namespaces, contacts, incarnations, sending, following, relaying, say
@@ -63,5 +69,5 @@ class Session:
         self.beats_heard = BeatsHeard(
             name, settings, namespaces, contacts, receiving, incarnations, following, acks
         )
-        self.meeting = Meeting(namespaces, links, contacts, sending, beats, following, say)
+        self.meeting = Meeting(namespaces, boots, links, contacts, sending, beats, following, say)
         self.farewell = Farewell(namespaces, sending)

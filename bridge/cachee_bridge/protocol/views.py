@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from cachee_bridge.ports.views import DiscoveryView, NamespaceView, PeerView, StreamView
+from cachee_bridge.ports.views import DiscoveryView, NamespaceView, PeerView, Refusal, StreamView
 
 if TYPE_CHECKING:
     from cachee_bridge.links.link import Link
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from cachee_bridge.membership.addresses import AddressBook
     from cachee_bridge.protocol.belonging import Belonging
     from cachee_bridge.protocol.isolation import Isolation
+    from cachee_bridge.protocol.link_ends import LinkEnds
     from cachee_bridge.protocol.paths import Paths
     from cachee_bridge.protocol.presence import Presence
     from cachee_bridge.protocol.readiness import Readiness
@@ -32,10 +33,12 @@ class Views:
         isolation: Isolation,
         belonging: Belonging,
         readiness: Readiness,
+        ends: LinkEnds,
     ) -> None:
         self._links, self._session, self._book = links, session, book
         self._paths, self._presence, self._isolation = paths, presence, isolation
         self._belonging, self._readiness = belonging, readiness
+        self._failures, self._refusals = ends.failures, ends.refusals
 
     def tally(self) -> tuple[int, int]:
         """How many peers are up, of how many that `peers` would name, but for this host itself."""
@@ -51,7 +54,8 @@ class Views:
         for known in self._book.table:
             if known.name is None or known.name not in names:
                 state = "self" if known.is_self else "connecting" if known.dialling else "waiting"
-                views.append(PeerView(known.name or "", known.address, state))
+                failure = "" if known.is_self else self._failures.get(known.address, "")
+                views.append(PeerView(known.name or "", known.address, state, failure=failure))
         return views
 
     def namespaces(self, now: float) -> list[NamespaceView]:
@@ -61,6 +65,10 @@ class Views:
     def discovery(self) -> DiscoveryView | None:
         """None where peers are configured."""
         return self._belonging.discovery_view()
+
+    def refusals(self) -> list[Refusal]:
+        """Peers that proved who they are, or were linked, and whose link was closed for an error."""
+        return list(self._refusals.values())
 
     def unmet(self) -> list[str]:
         """Hosts that this host knows of and has not met since its start; empty from when all were met."""
@@ -73,7 +81,18 @@ class Views:
         through = "" if link is not None else self._paths.relayed.get(name, "")
         state = "up" if link else "relayed" if through else "down"
         since = self._presence.since(name)
-        return PeerView(name, address, state, since, inbound, through, held, self._streams(name, link))
+        heard_at = link.heard_at if link is not None else self._session.namespaces.heard_at(name)
+        streams, wire = self._streams(name, link), link.version if link is not None else 0
+        failure = self._failure(name) if link is None else ""
+        region = self._paths.regions.get(name, "")
+        return PeerView(
+            *(name, address, state, since, inbound, through, held, streams, heard_at, failure, wire, region)
+        )
+
+    def _failure(self, name: str) -> str:
+        """Why none of its addresses leads to a link."""
+        failures = (self._failures.get(known.address, "") for known in self._book.table.at(name))
+        return next(filter(None, failures), "")
 
     def _streams(self, name: str, link: Link | None) -> dict[str, StreamView]:
         """Both directions, of the namespaces where `name` is a member."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from cachee_bridge.sources.members import Members
 
 EAGER_S = 1.0
-"""So long after a source has asked for cursors, those of its followers are passed on at once."""
+"""For this long after a source has asked for cursors, those of its followers are passed on at once."""
 
 
 class Acknowledgements:
@@ -82,7 +82,8 @@ class Acknowledgements:
         had, said = held.get(row.holder, (0, 0, 0.0))[:2], (row.incarnation, row.cursor)
         if said >= had:
             held[row.holder] = (*said, now)
-        # Only a newer cursor goes on at once: in a circle two reports would chase each other without end.
+        # Only a newer cursor is passed on at once: in a circle of relays, reports would otherwise go round
+        # without end.
         if said > had and now <= self._eager.get(row.source, float("-inf")):
             for way in self._following.through(row.source):
                 if way is not link and row.namespace in way.shared:

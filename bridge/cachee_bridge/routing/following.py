@@ -8,10 +8,10 @@
                                                report is, and whether the relay sends it (SENT), could
                                                (OFFERED), cannot (LACKED), or the source has left (LEFT)
 
-What a relay sends about a source counts only if the relay was asked for that source, and only for two things:
-records, and how fresh they are. Which host a source is, which life of its segment this is and where to begin,
-is learned from the source alone. If a relay reports anything that does not fit, the source is distrusted: it
-is asked directly for a while.
+What a relay sends about a source is accepted only if the relay was asked for that source, and only for two
+things: records, and how fresh they are. The source's identity, its incarnation and the starting position are
+learned only from the source itself. If a relay reports anything that contradicts these, the source is
+distrusted: it is asked directly for a while.
 """
 
 from __future__ import annotations
@@ -48,9 +48,10 @@ class Following:
         self._lives: dict[str, dict[str, int]] = {}
         """By source that is not linked, the namespaces that it has, and the incarnation of each."""
         self.distrusted: dict[str, float] = {}
-        """Sources that are to be asked directly, and since when."""
+        """Sources that are asked directly for a while, and since when."""
         self.last_resorts: list[tuple[str, str]] = []
-        """(source, namespace): no peer had the missing records, all was evicted. Emptied by the reader."""
+        """(source, namespace) for which no peer had the missing records, so everything was evicted. Emptied
+        by the reader."""
         self.left: set[str] = set()
         """Sources that have left, as a relay reported. Emptied by the reader."""
 
@@ -154,7 +155,7 @@ class Following:
         members.settle(head.source)
 
     def _on_sent(self, link: Link, head: Head) -> None:
-        """All namespaces or none: a source is followed as a whole."""
+        """A source is followed in all its namespaces or in none."""
         link.relayed.lacked.discard((head.namespace, head.source))
         if not any(source == head.source for _, source in link.relayed.lacked):
             link.relayed.served.add(head.source)
@@ -192,6 +193,6 @@ class Following:
 
 
 def lives_of(link: Link) -> dict[str, int]:
-    """The peer's segments as it last told them: the incarnation, by namespace."""
+    """The peer's segments as it last reported them: the incarnation, by namespace."""
     rows = link.theirs.items()
     return {namespace: row.incarnation for namespace, row in rows if row.fingerprint != UNSERVED}

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 PERIOD_S = 0.3
 PERIOD_PART = 6
-"""Of lost_after, at the most: how often a follower is sent a report."""
+"""As a part of lost_after: a follower is sent a report at least this often."""
 
 
 class Relaying:
@@ -58,7 +58,7 @@ class Relaying:
         self._logs: dict[tuple[str, str], Log] = {}
         """By (namespace, source)."""
         self._kept: set[str] = set()
-        """The sources of which something may be kept, when `keep` was last called."""
+        """The `names` of the last call of `keep`."""
 
     # Followers
 
@@ -194,7 +194,7 @@ class Relaying:
         return Head(members.namespace, source, inbox.incarnation, inbox.cursor, age_us, kind)
 
     def on_sync(self, link: Link, sync: Sync, now: float) -> int:
-        """A source asks how far its ring has been applied: ask its followers here as well. How many."""
+        """A source asks how far its ring has been applied: ask its followers here too. Returns how many."""
         source = sync.source or link.name
         followers = self._followers.get(source, ()) if sync.hops < HOPS_MAX else ()
         if followers:

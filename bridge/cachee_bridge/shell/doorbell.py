@@ -31,7 +31,7 @@ MESSAGE_BYTES_MAX = 64
 
 
 class DoorbellUnavailable(Exception):
-    """There can be no doorbell here; the bridge polls instead. The text says why; nothing was left behind."""
+    """There is no doorbell; the bridge polls instead. The text says why; nothing was left behind."""
 
 
 class Doorbell:
@@ -68,22 +68,24 @@ class Doorbell:
         return bell
 
     def fileno(self) -> int:
-        """The descriptor for the event loop: readable when somebody has rung."""
+        """The descriptor for the event loop: readable when a writer has rung."""
         return int(self._queue.mqd)
 
     def answer(self) -> bool:
-        """Takes out what was rung, without waiting. True if there was anything."""
+        """Empties the queue, without waiting. True if there was anything."""
         return self.rung() != []
 
     def rung(self) -> list[str] | None:
-        """The same: the namespaces. None: it may have been any of them, since the queue was full."""
+        """The same, and returns the namespaces. None: the queue was full, so it may be any of them."""
         names: list[str] = []
-        while len(names) < MESSAGES_MAX:
-            try:
-                names.append(self._queue.receive()[0].decode(errors="replace"))
-            except posix_ipc.BusyError:
-                return names
-        return None
+        queue = self._queue
+        with contextlib.suppress(posix_ipc.BusyError):
+            while len(names) < MESSAGES_MAX:
+                names.append(queue.receive()[0].decode(errors="replace"))
+                if not queue.current_messages and len(names) < MESSAGES_MAX:
+                    return names  # to receive once more would raise: that costs more than to ask
+            return None
+        return names
 
     def close(self) -> None:
         """Closes and unlinks: a clean exit leaves nothing behind."""
@@ -98,7 +100,7 @@ def queue_name(host: str) -> str:
 
 
 def _limits(error: Exception) -> str:
-    """What to look at: mq_open says EMFILE also for the limit of message bytes."""
+    """What to check: mq_open reports EMFILE also for the limit of message bytes."""
     number = getattr(error, "errno", None) or (errno.EMFILE if "maximum" in str(error) else None)
     if number not in (errno.EMFILE, errno.ENOSPC):
         return ""
@@ -113,7 +115,8 @@ def _not_ours(name: str, why: str) -> DoorbellUnavailable:
 
 
 def _take_over(name: str, host: str, gid: int | None) -> Any | None:
-    """The queue that a crashed bridge left, if it is ours and of our shape. A stranger's is not touched."""
+    """The queue that a crashed bridge left, if it has the right owner and shape. A queue of another user is
+    not touched."""
     try:
         queue = posix_ipc.MessageQueue(name)
     except posix_ipc.ExistentialError:

@@ -8,10 +8,20 @@ loss of a segment, to nobody or to another bridge, ends the shell.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
-from cachee_bridge.ports.effects import Close, Connect, Discover, Effect, Pause, Proven, Resume, Send
+from cachee_bridge.ports.effects import (
+    Close,
+    Connect,
+    Discover,
+    Effect,
+    Pause,
+    Proven,
+    Resume,
+    Send,
+    SendEach,
+)
 from cachee_bridge.system.clock import clock
 from cachee_bridge.system.logs import Mistakes
 from cachee_shm.errors import BridgeRunning, SegmentRetired
@@ -38,8 +48,8 @@ class Inputs:
         self._mistakes = Mistakes()
 
     def take(self, link: int, call: Callable[..., Any], *arguments: Any) -> Any:
-        """One call and what the mesh wants done after it. `link`: whose input it was, 0 = nobody's. None when
-        the call raised."""
+        """One call of the mesh, and its effects. `link`: the link whose input it was, 0 = none. None if the
+        call raised."""
         answer = None
         try:
             answer = call(*arguments)
@@ -54,16 +64,38 @@ class Inputs:
         return answer
 
     def perform(self) -> None:
-        """Every effect in order, until there is none: a socket that took all may set free the next frame."""
+        """Perform every effect in order, until there is none: a socket that took everything may free the next
+        frame."""
         while effects := self._mesh.effects():
+            drained: list[int] = []
             for effect in effects:
                 try:
-                    self._performer.perform(effect)
+                    if type(effect) is SendEach:
+                        drained += self._send_each(effect)
+                    elif type(effect) is Send:
+                        if self._network.send(effect.link, effect.data):
+                            drained.append(effect.link)
+                    else:
+                        self._performer.perform(effect)
                 except Exception as error:
                     self._not_performed(effect, error)
-            drained, self._performer.drained = self._performer.drained, []
             if drained:
                 self._mesh.writable(drained, clock())
+
+    def _send_each(self, effect: SendEach) -> Collection[int]:
+        """The links that have drained."""
+        rests = self._network.send_each(effect.links, effect.data)
+        if not rests:
+            return effect.links
+        drained = dict.fromkeys(effect.links)
+        for link, rest in rests:
+            try:
+                if not self._network.send(link, rest):
+                    del drained[link]
+            except Exception as error:
+                del drained[link]
+                self._not_performed(Send(link, rest), error)
+        return drained
 
     def spoilt(self, what: str, error: Exception) -> None:
         """`what` was not done."""
@@ -73,7 +105,7 @@ class Inputs:
             self._mistakes.tell(what, error)
 
     def _not_performed(self, effect: Effect, error: Exception) -> None:
-        """It costs what it was for; the effects after it are performed."""
+        """One failed effect is logged; the effects after it are performed."""
         now = clock()
         self.spoilt(f"effect {type(effect).__name__}", error)
         if isinstance(effect, Connect):
@@ -82,6 +114,9 @@ class Inputs:
             self._mesh.discovery_failed(str(error) or repr(error), now)
         elif isinstance(effect, Close | Pause | Proven | Resume | Send):
             self._give_up(effect.link)
+        elif isinstance(effect, SendEach):  # how much of it was sent is not known
+            for link in effect.links:
+                self._give_up(link)
 
     def _give_up(self, link: int) -> None:
         self._network.abort(link)

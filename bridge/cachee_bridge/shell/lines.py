@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from cachee_bridge.system.log_formats import fields
+
 if TYPE_CHECKING:
     from cachee_bridge.ports.effects import Level
 
@@ -19,10 +21,11 @@ LEVELS: dict[Level, int] = {
 log = logging.getLogger("cachee_bridge")
 
 
-def write(level: Level, text: str) -> None:
-    """One line, if anybody reads lines of this level."""
+def write(level: Level, text: str, **named: str | int | float) -> None:
+    """One line, if anybody reads lines of this level. `named` are its parts for programs (peer=...)."""
     if log.isEnabledFor(LEVELS[level]):
-        log.log(LEVELS[level], "%s", _printable(text))
+        shown = {key: _printable(value) if isinstance(value, str) else value for key, value in named.items()}
+        log.log(LEVELS[level], "%s", _printable(text), extra=fields(**shown))
 
 
 def _printable(text: str) -> str:

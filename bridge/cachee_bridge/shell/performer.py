@@ -1,4 +1,4 @@
-"""What the mesh wants done, effect by effect: each is performed at once, or begun."""
+"""Performs the mesh's effects, one by one: each is done or begun at once."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cachee_bridge.ports.effects import (
+    Answered,
+    Brought,
     Close,
     Connect,
     Discover,
@@ -16,8 +18,8 @@ from cachee_bridge.ports.effects import (
     Pause,
     Proven,
     Resume,
-    Send,
     ServeUntil,
+    TickSoon,
 )
 from cachee_bridge.shell import lines
 from cachee_bridge.system.clock import clock
@@ -46,16 +48,18 @@ class Performer:
         network: Network,
         segments: Mapping[str, Isolated],
         go_on_soon: Callable[[], object],
+        tick_soon: Callable[[], object],
         discover: Callable[[], object],
         refused: Callable[[str, str], None],
+        answered: Callable[[Answered], None],
+        brought: Callable[[Brought], None],
     ) -> None:
-        """`go_on_soon()`: mesh.go_on is to be called in the next turn of the loop. `discover()`: addresses
-        are asked for. `refused(stranger, reason)`: an inbound link is closed that had proven nothing."""
+        """`go_on_soon()`: mesh.go_on is to be called in the next turn of the loop. `tick_soon()`: the mesh
+        is to tick at the next heartbeat. `discover()`: addresses are asked for. `refused(stranger, reason)`:
+        an inbound link is closed that had proven nothing. `answered(effect)`: something came of a
+        question. `brought(effect)`: of one for a value."""
         self._mesh, self._network, self._segments, self._refused = mesh, network, segments, refused
-        self.drained: list[int] = []
-        """Links whose bytes are all with the kernel, and the mesh was not told yet."""
         self.by_type: dict[type, Callable[[Any], object]] = {
-            Send: self._send,
             Connect: self._connect,
             Discover: lambda effect: discover(),
             Close: self._close,
@@ -65,15 +69,14 @@ class Performer:
             Log: self._log,
             ServeUntil: self._serve_until,
             GoOn: lambda effect: go_on_soon(),
+            TickSoon: lambda effect: tick_soon(),
+            Answered: answered,
+            Brought: brought,
         }
 
     def perform(self, effect: Effect) -> None:
         """What it raises has not been done."""
         self.by_type[type(effect)](effect)
-
-    def _send(self, effect: Send) -> None:
-        if self._network.send(effect.link, effect.data):
-            self.drained.append(effect.link)
 
     def _connect(self, effect: Connect) -> None:
         try:
@@ -92,8 +95,7 @@ class Performer:
         self._network.close(effect.link)
 
     def _log(self, effect: Log) -> None:
-        fields = "".join(f" {name}={value}" for name, value in effect.fields.items())
-        lines.write(effect.level, effect.text + fields)
+        lines.write(effect.level, effect.text, **effect.fields)
 
     def _serve_until(self, effect: ServeUntil) -> None:
         ms = FOR_EVER_MS if math.isinf(effect.until) else int(effect.until * 1000)

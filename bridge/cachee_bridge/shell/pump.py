@@ -1,20 +1,21 @@
-"""From the rings of this host to the mesh: when to look, and when to sleep.
+"""Moves new records from this host's rings to the mesh: it decides when to poll and when to sleep.
 
     ASLEEP   the doorbell is armed; the first writer to end the silence rings it, once
     AWAKE    after records that came thick: looks 50 and 150 µs after the last, then sleep
 
-Waking costs the bridge 20 µs or more wherever the machine went idle meanwhile, and a ring costs the writer
-as much; so a busy spell is polled and a quiet one slept through. A spell is busy when a look found a record,
-however late the look was, or when one that rang came so soon after the one before it that the looks would
-have found it. A third look would be later than a ring: what one host writes when another has answered comes
-150 µs apart and more, and waited for it.
+Waking costs the bridge 20 µs or more if the machine was idle, and ringing costs the writer as much. So the
+bridge polls while writes are frequent, and sleeps while they are not. A spell is busy when a look found a
+record, however late the look was, or when one that rang came so soon after the one before it that the looks
+would have found it. A third look would be later than a ring: what one host writes when another has answered
+comes 150 µs apart and more, and waited for it.
 
 Home before away: `moved` applies a record here before the mesh sends it, or a peer could fetch the old value
 back from a half-done write.
 
-Asleep is not blind: `check`, called at every tick of the mesh, finds what rang no bell (a writer that was
-killed between its record and its ring, or that lives in another IPC namespace and cannot ring at all). When
-that keeps happening, the pump looks slowly beside the bell; without any bell it does so from the start.
+Asleep is not blind: `check`, called at every tick of the mesh (three times a second, by default, where all is
+calm), finds what rang no bell (a writer that was killed between its record and its ring, or that lives in
+another IPC namespace and cannot ring at all). When that keeps happening, the pump looks slowly beside the
+bell; without any bell it does so from the start.
 
 A ring says whose it is, so a look costs what rang, and not what there is: each ring has a bell of its own to
 arm, and those that nobody writes to stay asleep.
@@ -33,12 +34,12 @@ from cachee_bridge.shell.timer import Timer
 if TYPE_CHECKING:
     from cachee_bridge.shell.doorbell import Doorbell
 
-STEPS_US = (50, 100)  # doubling: a look that finds nothing is the dear kind
+STEPS_US = (50, 100)  # doubling, because looks that find nothing are the expensive ones
 THICK_S = sum(STEPS_US) / 1e6
-SLOW_US = 3_000  # where no bell is to be trusted: 1.5 ms late on average, for about 1 % of a core
+SLOW_US = 3_000  # where the doorbell does not work: 1.5 ms late on average, for about 1 % of a core
 CALM_S = 0.001
-TURNS = 16  # rings that are looked at beside the bell, at each check; each of them once
-UNHEARD_COST = 10  # a write that rang no bell counts as many that did
+TURNS = 16  # rings that each check also looks at, without a bell; each of them once
+UNHEARD_COST = 10  # a write that did not ring counts as much as this many that did
 UNHEARD_MAX = 3 * UNHEARD_COST
 
 
@@ -47,20 +48,20 @@ class Ring(Protocol):
 
     @property
     def tail(self) -> int:
-        """The last position given."""
+        """The last position in the ring."""
 
     @property
     def pump_cursor(self) -> int:
         """The last position healed."""
 
     def sync_asked(self) -> int:
-        """Up to where some worker waits for the peers."""
+        """The position up to which a worker waits for the peers."""
 
     def gather(self) -> None:
         """Takes into this ring what was written in this host's segments of other layouts."""
 
     def bridge_sleep(self, sleeping: bool, /) -> bool:
-        """Arms or disarms the bell. Arming answers False, and does not arm, when tail != pump_cursor."""
+        """Arms or disarms the bell. Arming returns False, and does not arm, when tail != pump_cursor."""
 
 
 class Pump:
@@ -97,7 +98,7 @@ class Pump:
         self._deaf = bell is None
 
     def start(self) -> None:
-        """Looks at once: what was written while no bridge ran goes out first."""
+        """Looks at once: records that were written while no bridge ran are sent first."""
         self._loop.add_reader(self._timer.fileno(), self._on_timer)
         if self._bell is not None:
             self._loop.add_reader(self._bell.fileno(), self._on_bell)
@@ -126,7 +127,7 @@ class Pump:
             try:
                 if name in self._rings and self._look_at(name, self._rings[name]):
                     moved.append(name)
-            except Exception as error:  # the other rings are not to wait for this one
+            except Exception as error:  # the other rings must not wait for this one
                 self._spoilt(f"the ring of namespace {name}", error)
         return moved
 
@@ -171,7 +172,7 @@ class Pump:
     def _on_bell(self) -> None:
         try:
             rung = self._bell.rung() if self._bell is not None else []
-            if rung is None or not self._rings.keys() >= set(rung):
+            if rung is None or any(name not in self._rings for name in rung):
                 rung = list(self._rings)
             self.look(rung)
             if rung:
@@ -217,7 +218,7 @@ class Pump:
             self._sleep()
 
     def _wake(self, names: Sequence[str]) -> None:
-        """So that no writer to these pays for a ring while there are looks."""
+        """Disarms these rings' bells, so that writers need not ring while the pump polls."""
         self._asleep = False
         for name in names:
             if name not in self._awake:

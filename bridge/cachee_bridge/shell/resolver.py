@@ -36,11 +36,11 @@ ASK_S = 10.0
 TARGETS_AT_ONCE = 16
 """Of SRV records: the server is not to be flooded."""
 NONE_TTL_S = 5.0
-"""How long an answer without records holds: a mesh begins like that."""
+"""How long an answer without records is used: a new mesh begins without any."""
 
 
 class Unresolved(BridgeError):
-    """No answer that anything follows from; the message says why."""
+    """The query failed; the message says why."""
 
 
 class Answer(NamedTuple):
@@ -65,7 +65,7 @@ class Resolver:
         self._nameserver = nameserver
 
     async def ask(self) -> Answer:
-        """Who is named now. Unresolved."""
+        """The addresses that are named now. Raises Unresolved."""
         try:
             return await asyncio.wait_for(
                 self._services() if self._kind == "srv" else self._name_alone(), ASK_S

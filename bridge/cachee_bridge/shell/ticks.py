@@ -41,21 +41,40 @@ class Ticks:
         good."""
         self._loop, self._mesh, self._pump, self._inputs = loop, mesh, pump, inputs
         self._sum_up, self._on_broken = sum_up, on_broken
-        self._grid = Grid(heartbeat_s, time.time() - clock())
+        self.wall_ahead_s = time.time() - clock()
+        """What the wall clock is ahead of the mesh's, at the start. A later step goes unnoticed."""
+        self._grid = Grid(heartbeat_s, self.wall_ahead_s)
         self._timer: asyncio.TimerHandle | None = None
+        self._is_soon = self._is_over = False
         self._mistaken = 0
 
     def tick(self) -> None:
         """Now, and again when the next one is due."""
         self._inputs.take(0, self._pump.check)
+        self._mesh.questions.wall_ahead_s = time.time() - clock()
         now = self._grid.settle(clock())
+        self._is_soon = False
         deadline: float | None = self._inputs.take(0, self._mesh_tick, now)
         self._sum_up(now)
-        wait = self._grid.next(now if deadline is None else deadline) - clock()
-        self._timer = self._loop.call_later(max(wait, TICK_S_MIN), self.tick)
+        self._set(now if deadline is None or self._is_soon else deadline)
+
+    def soon(self) -> None:
+        """Something has stirred: the next heartbeat is not to be left out."""
+        self._is_soon = True
+        self._set(clock())
 
     def stop(self) -> None:
-        """No more of them."""
+        """No more of them, whatever stirs."""
+        self._is_over = True
+        self._cancel()
+
+    def _set(self, deadline: float) -> None:
+        self._cancel()
+        if not self._is_over:
+            wait = self._grid.next(deadline) - clock()
+            self._timer = self._loop.call_later(max(wait, TICK_S_MIN), self.tick)
+
+    def _cancel(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
 

@@ -1,14 +1,13 @@
 """Until when a namespace may be served.
 
-Freshness runs out by itself: nothing has to happen for a namespace to become isolated, and time alone never
-ends isolation.
+Freshness expires by itself: a namespace becomes isolated if nothing happens. Time alone never ends isolation.
 
     heard       = the oldest freshness of any member, and of healing at home, + lost_after. It counts for
                   nothing while an expected address is unanswered, or a peer is refused
     serve until = the latest that was heard, but not extended while a member is being removed (removal.py)
 
-A member that is being removed is not asked for its freshness. If it comes back meanwhile it is asked again at
-once, and what was heard without it counts no more.
+The freshness of a member that is being removed does not count. If the member comes back meanwhile, its
+freshness counts again at once, and what was heard without it no longer counts.
 
 Beyond `until` readers follow the policy. Under "flush" they treat everything from before `until` as evicted.
 Everything is evicted before such an isolation ends, so that neither those values nor those that were loaded
@@ -23,7 +22,7 @@ from typing import TYPE_CHECKING
 from cachee_bridge.ports.reasons import Reason, Why
 from cachee_bridge.ports.views import NamespaceView
 from cachee_bridge.streams.freshness import Freshness
-from cachee_bridge.wire.messages import PAYLOAD_ALL
+from cachee_bridge.wire.messages import PAYLOAD_ALL_KNOWN
 
 if TYPE_CHECKING:
     from cachee_bridge.ports.store import Store
@@ -52,20 +51,22 @@ class Horizon:
         self._sources, self._refused = sources, refused
         self._removal, self._register, self._lost_after_s = removal, register, lost_after_s
         self.home = Freshness()
-        """What this host wrote before `home.at` is healed: no half-done write is served for ever."""
+        """Everything that this host wrote before `home.at` is healed, so that no half-done write is served
+        for ever."""
         self.until = float("-inf")
-        """As readers were told last."""
+        """The value that was last written for readers."""
         self._heard_until = float("-inf")
         """The latest that was heard without the members that are being removed."""
         self.whole = store.tail == 0 and not sources
-        """No source that this host did not know of can have been missed: since birth or the last flush, the
-        namespace has never been isolated (but for its first lost_after, when no contact counts as whole)."""
+        """Whether no unknown source can have been missed: since the segment was made or last flushed, the
+        namespace has never been isolated (except in its first lost_after, when no contact counts as
+        whole)."""
         self._whole_at = now
         self._settled_from = now + lost_after_s
 
     @property
     def starting(self) -> bool:
-        """`until` has never been told yet: every bridge starts isolated."""
+        """`until` has not been written yet: every bridge starts isolated."""
         return self.until == float("-inf")
 
     def isolated(self, now: float) -> bool:
@@ -92,19 +93,21 @@ class Horizon:
     # Extension
 
     def extended(self, now: float, hindered: bool) -> float | None:
-        """A later `until` than was told before, or None. `hindered`: an expected address is unanswered."""
+        """A later `until` than the one written before, or None. `hindered`: an expected address is
+        unanswered."""
         self.look_for_gaps(now)
         heard = self._heard(now, hindered)
         self._heard_until = max(self._heard_until, heard)
         if heard <= self.until or self._removal.under_way:
             return None
-        if self._store.on_isolation == "flush" and self._readers_isolated(now):
-            self._store.apply(0, PAYLOAD_ALL)
+        if self._store.on_isolation == "flush" and self.readers_isolated(now):
+            self._store.apply(0, PAYLOAD_ALL_KNOWN)  # it stands for no missed record
         self.until = heard
         return self.until
 
     def go_on(self, now: float, until: float) -> bool:
-        """The namespace is calm, and was heard until then. Whether `until` is later than was told before."""
+        """The namespace is calm, and was heard until then. Returns whether `until` is later than the one
+        written before."""
         self.home.at = now
         self._heard_until = max(self._heard_until, until)
         if until <= self.until:
@@ -121,7 +124,7 @@ class Horizon:
         fresh = min([self.home.at, *(self._sources[name].freshness.at for name in counting)])
         return fresh + self._lost_after_s
 
-    def _readers_isolated(self, now: float) -> bool:
+    def readers_isolated(self, now: float) -> bool:
         """By this life of the bridge, and by the `until` of a former one."""
         return now > max(self.until, self._store.serve_until / 1000)
 

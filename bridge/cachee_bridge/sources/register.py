@@ -25,6 +25,8 @@ class Register:
         self.removing: set[str] = set()
         self.changed: set[str] = set()
         """Namespaces whose members are others than when isolation.py last examined them."""
+        self.has_reports = False
+        """Some source has reported that it is fresh everywhere, and isolation.py has not looked."""
         self._words: dict[str, Word] = {}
         self.lost_at = float("-inf")
         """The last time at which a member of any namespace had been out of reach for too long."""

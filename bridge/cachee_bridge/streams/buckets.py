@@ -1,17 +1,18 @@
-"""Maps of buckets: what a peer that was lapped is sent in place of the records that the ring has lost.
+"""Maps of buckets: sent to a lapped peer in place of the records that the ring no longer has.
 
     map        tag_bits | key_bits | a bit for each tag slot | a bit for each bucket    core/relay_buckets.h
     in pieces  |- - - - - - 256 KiB - - - - - -|- - - - - - - - -|- - -|
     payload    6 | piece u8 | pieces u8 | the piece, deflated
+               9: no write of unknown outcome is among what it stands for (wire 3)
 
 All pieces of a map come in frames of one range, one after another. The source reads each from its tables
-when the link has room for it, and holds none: a piece may list what is newer than the range, which is right,
-since more may be evicted, never less. Deflated, a map is as small as it is sparse: 65,536 keys in the million
-buckets of 256 MiB take 48 KiB.
+when the link has room for it, and holds none: a piece may list buckets of newer records than the range, which
+is safe, because evicting more is allowed. Deflated, a sparse map is small: 65,536 keys in the million buckets
+of 256 MiB take 48 KiB.
 
 The receiver keeps the pieces until it has all of them; then come the fences, then the evictions, some words
-of the index at a time so that the bridge does other work meanwhile, then the cursor. Whatever ends before
-that has moved no cursor: the whole range is asked for again.
+of the index at a time so that the bridge does other work meanwhile, then the cursor. If anything ends before
+that, the cursor has not moved, and the whole range is asked for again.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from cachee_bridge.ports.store import Store
 
-BUCKETS = 6
+BUCKETS, BUCKETS_KNOWN = 6, 9
 """First byte of such a payload, and what `Store.missed` says where one is needed."""
 PIECE_BYTES = 256 * 1024
 """Before it is deflated: some milliseconds of work, and a frame that is no larger than a link's allowance."""
@@ -38,7 +39,7 @@ HEADER = struct.Struct("<BBB")
 
 
 def is_piece(payload: bytes) -> bool:
-    return payload[:1] == bytes((BUCKETS,))
+    return payload[:1] in (b"\x06", b"\x09")
 
 
 def pieces_of(map_bytes: int) -> int:
@@ -48,10 +49,12 @@ def pieces_of(map_bytes: int) -> int:
 
 def read_piece(store: Store, cursor: int, piece: int) -> bytes:
     """The payload of one, 1 being the first: of all that the store's host announced after `cursor`."""
-    # Runs of bytes are all that repeats in a map; to look for more costs ten times as long and gains nothing.
+    # Only runs of bytes repeat in a map; looking for other repetitions takes ten times as long and gains
+    # nothing.
     deflate = zlib.compressobj(level=1, memLevel=9, strategy=zlib.Z_RLE)
     data = deflate.compress(store.map_piece(cursor, (piece - 1) * PIECE_BYTES, PIECE_BYTES))
-    return HEADER.pack(BUCKETS, piece, pieces_of(store.map_bytes)) + data + deflate.flush()
+    kind = BUCKETS if store.in_doubt else BUCKETS_KNOWN  # read after the tables: raised before a record
+    return HEADER.pack(kind, piece, pieces_of(store.map_bytes)) + data + deflate.flush()
 
 
 def _inflated(data: bytes, room: int) -> bytes:
@@ -80,6 +83,8 @@ class Arriving:
 
     def __init__(self) -> None:
         self.map = bytearray()
+        self.known = True
+        """Each of its pieces says that no write of unknown outcome is among what the map stands for."""
         self._of = (0, 0, 0)
         self._taken = 0
 
@@ -87,7 +92,7 @@ class Arriving:
         """One piece of the map that stands for first..last. ValueError: it is none; nothing has changed."""
         if len(payload) < HEADER.size:
             raise ValueError("a piece of a map without its header")
-        _, piece, pieces = HEADER.unpack_from(payload)
+        kind, piece, pieces = HEADER.unpack_from(payload)
         if not 1 <= piece <= pieces:
             raise ValueError(f"piece {piece} of {pieces}")
         of = (first, last, pieces)
@@ -98,10 +103,11 @@ class Arriving:
         held = self.map if piece > 1 else bytearray()
         self.map = held + _inflated(payload[HEADER.size :], MAP_BYTES_MAX - len(held))
         self._of, self._taken = of, piece
+        self.known = kind == BUCKETS_KNOWN and (self.known or piece == 1)
         return Taken.WHOLE if piece == pieces else Taken.MORE
 
     def drop(self) -> None:
-        """Whatever has come, nothing more of it will."""
+        """Drop the pieces that have come: no more of this map will come."""
         self.map = bytearray()
         self._of, self._taken = (0, 0, 0), 0
 
@@ -109,9 +115,10 @@ class Arriving:
 class MapApplication:
     """A whole map on its way into a segment: first its fences, then the evictions, some at a time."""
 
-    def __init__(self, store: Store, source: int, last: int, map_: bytes) -> None:
-        """The first fences. `last`: the cursor in the end. ValueError: not a map; nothing was done."""
-        self._store, self._source, self._map = store, source, map_
+    def __init__(self, store: Store, source: int, last: int, map_: bytes, known: bool) -> None:
+        """The first fences. `last`: the cursor in the end; `known`: no write of unknown outcome is among what
+        the map stands for. ValueError: not a map; nothing was done."""
+        self._store, self._source, self._map, self._known = store, source, map_, known
         self.last = last
         self.evicted = 0
         self._version = self._at = 0
@@ -120,12 +127,12 @@ class MapApplication:
 
     def _fence(self) -> None:
         self._version, self._at = self._store.fence_map(
-            self._source, self._map, self._version, self._at, FENCE_STEPS
+            self._source, self._map, self._version, self._at, FENCE_STEPS, self._known
         )
         self._fenced = self._at == 0
 
     def go_on(self) -> bool:
-        """Raises some more fences, or evicts some more; whether that was the last of it."""
+        """Raise some more fences, or evict some more. Returns whether that was the end."""
         if not self._fenced:
             self._fence()
             return False

@@ -1,9 +1,9 @@
-"""What a relay keeps of a source, and what it has passed on of it.
+"""The frames that a relay keeps of a source, and what it has sent of them to each follower.
 
     frames as they were applied here     | 1..40 | 41..41 | 42..90 | ......
                                             start ^ (dropped before)      ^ end
 
-The positions are the source's: only by the link can a follower tell a relayed frame from the source's own.
+The positions are the source's: a follower can tell a relayed frame from the source's own only by the link.
 The log is contiguous. Where this host itself has jumped (a map of buckets, a flush), the log begins anew
 after the jump. A follower that lacks earlier records must ask the source.
 """
@@ -15,23 +15,25 @@ from itertools import islice
 
 from cachee_bridge.streams.buckets import is_piece
 from cachee_bridge.wire.frames import frames_of
-from cachee_bridge.wire.messages import PAYLOAD_ALL, Frame
+from cachee_bridge.wire.messages import PAYLOADS_ALL, Frame
 
 LOG_BYTES = 1 << 20
-"""Of one source: a socket that is slow for a moment. All logs together have LOGS_BYTES, in equal parts."""
+"""Of one source: enough for a socket that is slow for a moment. All logs together have LOGS_BYTES, in equal
+parts."""
 LOGS_BYTES = 8 << 20
 FRAME_COST = 128
 """Bytes that an entry takes beside its payload."""
 
 
 def may_be_relayed(payload: bytes) -> bool:
-    """Maps and ALL stand for what this host has missed; another may have missed less."""
-    return not is_piece(payload) and payload != PAYLOAD_ALL
+    """False for maps and ALL: they stand for records that this host has missed, and a follower may have
+    missed fewer."""
+    return not is_piece(payload) and payload not in PAYLOADS_ALL
 
 
 Undecoded = tuple[bytes, bool, int, int]
 """Frames that follow each other without a gap, as they came: the bytes, whether each has a seal, how many,
-and the last position. Most are dropped before anybody asks for them."""
+and the last position. Most are dropped before a follower asks for them."""
 
 
 def _cost(came: Undecoded) -> int:
@@ -43,15 +45,15 @@ class Log:
         """`cursor`: how far the source has been applied here."""
         self.incarnation, self.start, self.end = incarnation, cursor, cursor
         self.number = 0
-        """Of the oldest frame; the next has one more."""
+        """The number of the oldest frame; the next one has one more."""
         self._frames: deque[Frame] = deque()
         self._undecoded: deque[Undecoded] = deque()
         """What follows `_frames`."""
         self._bytes = 0
 
     def begin(self, incarnation: int, cursor: int) -> None:
-        """Begin anew after a gap. No follower is sent on across it: even one that had everything has now
-        missed records."""
+        """Begin again after a gap. Nothing is sent across the gap to any follower, because even a follower
+        that was up to date has now missed records."""
         self.number += len(self._frames) + sum(came[2] for came in self._undecoded) + 1
         self._frames.clear()
         self._undecoded.clear()
@@ -98,7 +100,7 @@ class Log:
                 self.start = came[3]
 
     def _decode(self) -> None:
-        """Somebody asks, or something else comes."""
+        """Decode the frames: a follower asks for them, or a decoded frame follows."""
         while self._undecoded:
             came = self._undecoded.popleft()
             self._bytes -= _cost(came)
@@ -107,7 +109,7 @@ class Log:
                 self._bytes += FRAME_COST + len(frame.payload)
 
     def frame(self, number: int) -> Frame | None:
-        """None: it is still to come."""
+        """None: the frame has not come yet."""
         self._decode()
         at = number - self.number
         return self._frames[at] if at < len(self._frames) else None
@@ -121,23 +123,23 @@ class Log:
         return self.number + at
 
     def bytes_after(self, cursor: int) -> int:
-        """What it takes to send all that follows `cursor`."""
+        """The bytes of all frames after `cursor`."""
         frames = islice(self._frames, self.after(cursor) - self.number, None)
         return sum(FRAME_COST + len(frame.payload) for frame in frames)
 
 
 class RelayOutbox:
-    """What one link has been sent of a source's log. Comes to life when the peer asks."""
+    """What one link has been sent of a source's log. It sends nothing before the peer asks."""
 
     def __init__(self, namespace: str, source: str, log: Log) -> None:
         self._namespace, self._source, self._log = namespace, source, log
         self._incarnation = 0
         self._cursor = self._scanned = 0
-        """Between the two is nothing that evicts, and it has not been sent."""
+        """The range between the two evicts nothing, and has not been sent."""
         self._number = -1
 
     def ask(self, incarnation: int, first: int) -> None:
-        """The peer wants first.. of that life of the source."""
+        """The peer wants all records from `first` on of that incarnation of the source."""
         log = self._log
         self._incarnation = incarnation
         self._cursor = self._scanned = first - 1

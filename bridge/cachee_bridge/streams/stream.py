@@ -4,21 +4,21 @@
                      sent on this link      | nothing of ours | healed at home  | not yet to be sent
 
 A frame covers first..last of the source's ring; its payload is the source's own announcements among them.
-There is no queue: what has not been sent is in the ring. Most links have been sent the same, so one call of
-the segment heals what was written, packs it, and frames it for all of them (Packer.heal); an Outbox reads the
-ring itself for a link that lacks more, or has no room. When the ring has lost it, the segment still knows
-in which buckets we wrote, and a map of them stands for it (buckets.py); if nothing was ours, none is sent.
-Such ranges cost no frame of their own: they ride in the next one, or are sent with a beat.
+There is no queue: records that have not been sent are in the ring. Most links have been sent the same
+records, so one call of the segment heals the new records, packs them, and makes one frame for all these links
+(Packer.heal). For a link that lacks more, or has no room, its Outbox reads the ring itself. If the ring no
+longer has the records, the segment still knows in which buckets this host wrote, and a map of them is sent
+instead (buckets.py). A range without own records is covered by the next frame or beat.
 
-The receiver owns the cursor. It asks (REPLAY) and the source streams from there. What follows from a frame:
+The receiver owns the cursor. It asks (REPLAY) and the source streams from there. A frame is handled so:
 
     incarnation lower      drop                     last <= cursor         drop
     incarnation higher     adopt (repair.py)        first > cursor + 1     gap: ask
     a map is being applied                          drop, and ask when that is done
     else: apply (fences, then evictions), then keep the cursor; of a map, when all its pieces are here
 
-A crash between the two applies a range twice; never half of it counts. A frame that overlaps the cursor is
-applied whole: coalesced records cannot be told apart, and evicting twice is safe.
+After a crash between the two, the range is applied again. A frame that overlaps the cursor is applied as a
+whole: its records are coalesced, and evicting twice is safe.
 """
 
 from __future__ import annotations
@@ -27,19 +27,11 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, NamedTuple
 
 from cachee_bridge.ports.views import Repairs
-from cachee_bridge.streams.buckets import (
-    BUCKETS,
-    Arriving,
-    MapApplication,
-    Taken,
-    is_piece,
-    pieces_of,
-    read_piece,
-)
+from cachee_bridge.streams.buckets import Arriving, MapApplication, Taken, is_piece, pieces_of, read_piece
 from cachee_bridge.streams.freshness import Freshness, Word
 from cachee_bridge.streams.repair import Asker
 from cachee_bridge.wire.frames import head_of
-from cachee_bridge.wire.messages import PAYLOAD_ALL, Frame
+from cachee_bridge.wire.messages import PAYLOAD_ALL, PAYLOAD_ALL_KNOWN, PAYLOADS_ALL, Frame
 from cachee_shm.errors import FrameError
 
 if TYPE_CHECKING:
@@ -49,27 +41,28 @@ PACK_RECORDS = 4096
 """Ring positions in one frame: 70 KB if each is a KEY_SET, and 30 us of C."""
 PACK_BYTES = 128 * 1024
 STUCK_BEATS = 4
-"""So many beats from beyond the cursor without progress: lost. Fewer, and a slow link is asked twice."""
+"""After this many beats with a head beyond the cursor and no progress, records count as lost. With a lower
+number, a slow link would be asked twice."""
 
 
 class Healed(NamedTuple):
-    """What one call has healed, and the frame of it that all links are sent that are at `after`."""
+    """What one call has healed, and the frame of it for all links that are at `after`."""
 
     cursor: int
-    """Healed before: it began behind this."""
+    """The position up to which the ring was healed before this call."""
     healed: int
     after: int
-    """Between this and `cursor` is nothing of ours."""
+    """Between this and `cursor` there are no records of this host."""
     to: int
-    """The frame speaks of what was healed up to here; of nothing, if it is `cursor`."""
+    """The frame covers what was healed up to here; nothing, if it equals `cursor`."""
     frame: bytes
-    """An encoded FRAME of after+1..to; b"": nothing of ours is in that range."""
+    """An encoded FRAME of after+1..to; b"": the range has no records of this host."""
 
 
 class Packer:
     """Reads one ring for many links: those that are at the same cursor share one pack.
 
-    What was packed stays right: a position's record and its digest never change.
+    A pack stays valid, because a position's record and its digest never change.
     """
 
     def __init__(self, store: Store, namespace: str, source: str) -> None:
@@ -77,8 +70,12 @@ class Packer:
         self._names = namespace, source
         self._head = (-1, b"")
         """The incarnation, and the head of its frames."""
-        self.sent = self._blank_to = 0
-        """sent+1.._blank_to is healed, and holds nothing of ours. No link has been sent more than `sent`."""
+        self.sent = self._blank_to = store.pump_cursor
+        """sent+1.._blank_to is healed, and has no records of this host. No link has been sent more than
+        `sent`."""
+        self._carried = store.pump_cursor
+        """_carried+1.._blank_to has no records of this host. An empty range that one link was sent raises
+        `sent`, but not this: the other links are sent it by their next beats only."""
         self._key = (-1, -1)
         self._packed: tuple[int, bytes] | None = None
         self._piece_key = (-1, -1, -1)
@@ -93,22 +90,29 @@ class Packer:
         return self._packed
 
     def heal(self, max_records: int) -> Healed:
-        """Heals at home what this host wrote after the last healed position, and frames it for the links that
-        have been sent all before it."""
+        """Heals what this host wrote after the last healed position, and makes a frame for the links that
+        have been sent everything before it."""
         cursor, incarnation = self._store.pump_cursor, self._store.incarnation
         if self._head[0] != incarnation:
             self._head = incarnation, head_of(*self._names, incarnation)
         after = self.sent if self._blank_to == cursor else cursor
         healed, to, frame = self._store.heal(cursor, max_records, after, self._head[1])
         if frame:
-            self.sent = self._blank_to = to
+            self.sent = self._blank_to = self._carried = to
         elif self._blank_to == cursor:
             self._blank_to = to
         return Healed(cursor, healed, after, to, frame)
 
-    def was_sent(self, last: int) -> None:
-        """Some link has been sent all up to `last`."""
+    def announced(self) -> int:
+        """No announcement of this host is beyond this; the tail, while it is not known better."""
+        tail = self._store.tail
+        return self._carried if self._blank_to >= tail else tail
+
+    def was_sent(self, first: int, last: int, carries: bool) -> None:
+        """Some link has been sent all up to `last`. `carries`: first..last has records of this host."""
         if last > self.sent:
+            if carries or first > self._blank_to + 1:
+                self._carried = last
             self.sent, self._blank_to = last, max(last, self._blank_to)
 
     def frame(self, namespace: str, source: str, first: int, last: int, payload: bytes) -> Frame:
@@ -119,8 +123,8 @@ class Packer:
         return self._frame
 
     def piece(self, cursor: int, last: int, number: int) -> bytes:
-        """The payload that stands for part of cursor+1..last, which are written: a piece read later is as
-        good."""
+        """One piece of the map for cursor+1..last. It does not matter when a piece is read: later ones only
+        list more."""
         key = (cursor, last, number)
         if key != self._piece_key:
             self._piece = read_piece(self._store, cursor, number)
@@ -129,22 +133,22 @@ class Packer:
 
 
 class Outbox:
-    """What one link has been sent of this host's ring. Comes to life when the peer asks."""
+    """What one link has been sent of this host's ring. It sends nothing before the peer asks."""
 
     def __init__(self, namespace: str, source: str, store: Store, packer: Packer) -> None:
         self._namespace, self._source, self._store, self._packer = namespace, source, store, packer
         self.asked = False
         self.cursor = 0
         self.scanned = 0
-        """cursor..scanned holds nothing of ours, and has not been sent."""
+        """cursor..scanned has no records of this host, and has not been sent."""
         self.reached = 0
-        """The highest cursor so far: what lies below it is sent once more."""
+        """The highest cursor so far: anything below it is sent again."""
         self.looked = 0
         """The highest position that was looked at before the peer last asked."""
         self.carried = 0
-        """The end of the newest range with anything in it: the peer is expected to say that it has it."""
+        """The end of the newest non-empty range: the peer is expected to acknowledge it."""
         self.lapped = 0
-        """How often the ring had lost what this link still needed."""
+        """How often the ring no longer had the records that this link needed."""
         self._mapped = 0
         """While the pieces of a map are sent: the end of its range, else 0."""
         self._pieces = 0
@@ -156,7 +160,7 @@ class Outbox:
         return self.cursor < self.reached
 
     def ask(self, first: int) -> None:
-        """The peer wants first.. and what follows, whatever it has been sent before."""
+        """The peer wants all records from `first` on, even if they were sent before."""
         self.asked = True
         self.reached = max(self.reached, self.cursor, self._mapped)
         self.looked = max(self.looked, self.scanned)
@@ -168,16 +172,17 @@ class Outbox:
         self.asked, self._mapped = False, 0
 
     def takes(self, healed: Healed) -> bool:
-        """Whether its frame is what this link is to be sent next, for the first time. If so, it counts as
-        sent."""
-        fits = self.asked and self.cursor == healed.after and not self._mapped
-        if not fits or healed.after < max(self.reached, self.looked):
+        """Whether the frame of `healed` is the next one for this link, and is sent for the first time. If so,
+        it counts as sent."""
+        after = healed.after
+        fits = self.asked and self.cursor == after and not self._mapped
+        if not fits or after < self.reached or after < self.looked:
             return False
         self.cursor = self.scanned = self.carried = healed.to
         return True
 
     def next(self) -> Frame | None:
-        """The next frame with something in it, or None. Never beyond what has been healed at home."""
+        """The next non-empty frame, or None. Never beyond the healed position."""
         if self._mapped:
             return self._next_piece()
         healed = self._store.pump_cursor
@@ -186,7 +191,7 @@ class Outbox:
             last, payload = packed if packed is not None else (healed, self._lost())
             if last <= self.scanned:
                 return None
-            if payload == bytes((BUCKETS,)):
+            if is_piece(payload):
                 self._mapped, self._pieces = last, 0
                 return self._next_piece()
             if payload:
@@ -209,7 +214,7 @@ class Outbox:
         return frame
 
     def empty(self) -> Frame | None:
-        """A frame for the range in which nothing was ours, so that the peer's cursor can reach the head."""
+        """A frame for a range without records of this host, so that the peer's cursor can reach the head."""
         waits = self.asked and self.scanned > self.cursor and not self._mapped
         return self._frame(self.scanned, b"") if waits else None
 
@@ -218,7 +223,7 @@ class Outbox:
         self.cursor = self.scanned = last
         if payload:
             self.carried = last
-        self._packer.was_sent(last)
+        self._packer.was_sent(frame.first, last, bool(payload))
         return frame
 
     def _range(self, last: int, payload: bytes) -> Frame:
@@ -232,7 +237,7 @@ class Verdict(Enum):
     MAP = auto()
     """The last piece: its first fences are raised, `apply_map` goes on."""
     WAITS = auto()
-    """Not taken while a map is being applied; to be asked for after it."""
+    """Dropped while a map is being applied; to be asked for after that."""
     OLD_INCARNATION = auto()
     NEW_INCARNATION = auto()
     DUPLICATE = auto()
@@ -258,21 +263,22 @@ class Inbox:
         self._store = store
         self.index = index
         self.incarnation = incarnation
-        self.cursor = cursor
+        self.cursor = self.carried = cursor
+        """What the source announced does not reach beyond this; it may be a little more."""
         self.head = cursor
-        """The newest tail that the source has told."""
+        """The newest tail that the source has announced."""
         self.final: int | None = None
-        """The head with which it said that it leaves."""
+        """The source's final head, if it has said that it leaves."""
         self.freshness = Freshness(self._word)
         self.asker = Asker(pace_s)
         self.repairs = Repairs()
         self.applying: MapApplication | None = None
         """A map that is being applied: the cursor has not moved yet."""
         self.held_back = False
-        """Something was dropped meanwhile."""
+        """Whether a frame was dropped while the map was being applied."""
         self._arriving = Arriving()
         self._moved = False
-        """Since the last beat."""
+        """Whether the cursor has moved since the last beat."""
         self._beats_behind = 0
 
     def verdict_of(self, frame: Frame) -> Verdict:
@@ -300,28 +306,29 @@ class Inbox:
                 self._store.apply(self.index, frame.payload)
         except ValueError as error:
             raise FrameError(f"a payload that does not parse: {error}; the link is closed") from None
-        self.repairs.flushes += frame.payload == PAYLOAD_ALL
-        self._keep(frame.last)
+        self.repairs.flushes += frame.payload in PAYLOADS_ALL
+        self._keep(frame.last, bool(frame.payload))
         return verdict
 
     def take(
         self, head: bytes, data: bytearray, sealed: bool, frames_max: int
     ) -> tuple[int, int, int, int] | None:
-        """Apply the ordinary frames with which `data` begins (`head`: how those of this stream do), without
-        looking at each: see Store.receive. None: the first is none, so `receive` has to look at it."""
+        """Apply the ordinary frames at the beginning of `data` in C: see Store.receive. `head`: the bytes
+        with which frames of this stream begin. None: the first message is not an ordinary frame, so `receive`
+        must handle it."""
         if self.applying is not None or self.final is not None:
             return None
         taken = self._store.receive(self.index, self.incarnation, self.cursor, head, data, sealed, frames_max)
         if taken is not None:
-            self._came(taken[1])
+            self._came(taken[1], taken[3] > 0)
         return taken
 
     def _collect(self, frame: Frame) -> Verdict:
         taken = self._arriving.take(frame.first, frame.last, frame.payload)
         if taken is Taken.WHOLE:
-            whole = bytes(self._arriving.map)
+            whole, known = bytes(self._arriving.map), self._arriving.known
             self._arriving.drop()
-            self.applying = MapApplication(self._store, self.index, frame.last, whole)
+            self.applying = MapApplication(self._store, self.index, frame.last, whole, known)
             self.held_back = False
             return Verdict.MAP
         if taken is Taken.MORE:
@@ -330,7 +337,7 @@ class Inbox:
         return Verdict.GAP if taken is Taken.TORN else Verdict.KEPT
 
     def apply_map(self) -> MapApplication | None:
-        """Some more of the map that is being applied; the map itself, once it is all applied and kept."""
+        """Apply some more of the map. Returns the map when all of it is applied and the cursor is stored."""
         applying = self.applying
         if applying is None or not applying.go_on():
             return None
@@ -339,10 +346,11 @@ class Inbox:
         self._keep(applying.last)
         return applying
 
-    def begin(self, incarnation: int, cursor: int, flush: bool) -> None:
-        """Follow `incarnation` from `cursor` on; `flush` first evicts all that is older than now."""
+    def begin(self, incarnation: int, cursor: int, flush: bool, known: bool = False) -> None:
+        """Follow `incarnation` from `cursor` on; `flush` first evicts everything older than now. `known`: no
+        write of the source up to there has an unknown outcome."""
         if flush:
-            self._store.apply(self.index, PAYLOAD_ALL)
+            self._store.apply(self.index, PAYLOAD_ALL_KNOWN if known else PAYLOAD_ALL)
             self.repairs.flushes += 1
         self.repairs.incarnations += self.incarnation not in (0, incarnation)
         self.incarnation = incarnation
@@ -355,7 +363,7 @@ class Inbox:
         self._keep(cursor)
 
     def linked(self) -> None:
-        """A new link: what was asked on the one before, or half told, does not count."""
+        """A new link: requests and incomplete maps of the old one do not count."""
         self.asker.forget()
         self._arriving.drop()
 
@@ -370,22 +378,23 @@ class Inbox:
         self.head = max(self.head, head)
         if self.final is not None and head > self.final:
             self.final = None
-        if stamp is not None and head >= self.cursor:  # else it is older than what another link has brought
+        if stamp is not None and head >= self.cursor:  # otherwise it is older than news from another link
             self.freshness.head_heard(stamp, head, self.cursor)
         return self._beats_behind >= STUCK_BEATS
 
     def departed(self) -> bool:
-        """Whether it has left and everything it said has been applied."""
+        """Whether the source has left and everything that it announced is applied."""
         return self.final is not None and self.cursor >= self.final
 
-    def _keep(self, cursor: int) -> None:
+    def _keep(self, cursor: int, carries: bool = True) -> None:
         self._store.source_store(self.index, self.incarnation, cursor)
-        self._came(cursor)
+        self._came(cursor, carries)
 
-    def _came(self, cursor: int) -> None:
+    def _came(self, cursor: int, carries: bool) -> None:
         """The segment has the cursor."""
         self._word.stirred.add(self._namespace)
         self._moved = True
         self.cursor = cursor
+        self.carried = cursor if carries else self.carried
         self.head = max(self.head, cursor)
         self.freshness.applied(cursor)

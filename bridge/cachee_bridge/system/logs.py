@@ -16,16 +16,17 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import select
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 
 LINES_MAX = 1000
-"""That wait to be written: at most 1000 characters each (shell.py), so about 1 MB."""
+"""Lines that wait to be written: at most 1000 characters each (shell.py), so about 1 MB."""
 LINES_BURST = 1000
 LINES_PER_S = 5.0
-"""What follows a burst: 20 to 50 MB a day of whatever a peer makes this host say."""
+"""The rate after a burst: at most 20 to 50 MB a day, whatever peers cause."""
 CLOSE_S = 0.5
 MISTAKE_S = 60.0
 """How often the traceback of one kind of mistake is written."""
@@ -46,7 +47,7 @@ class Lines(logging.Handler):
         self._allowed, self._at = float(LINES_BURST), clock()
         self._ends = False
         self.dropped = 0
-        """Lines that were not written, and of which the log has not told yet."""
+        """Lines that were dropped, and that the log has not reported yet."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Does not wait and does not raise."""
@@ -65,7 +66,7 @@ class Lines(logging.Handler):
             self._changed.notify()
 
     def close(self) -> None:
-        """Waits for what is queued, for at most CLOSE_S."""
+        """Waits for what is queued, for at most CLOSE_S. Without a thread, it writes that by itself."""
         with self._changed:
             self._ends = True
             self._tell_dropped()
@@ -73,6 +74,8 @@ class Lines(logging.Handler):
             self._changed.notify()
         if thread is not None and thread is not threading.current_thread():
             thread.join(CLOSE_S)
+        elif thread is None:
+            self._write_at_once()
         super().close()
 
     def _allows(self) -> bool:
@@ -107,9 +110,21 @@ class Lines(logging.Handler):
             self._queue.clear()
             return lines
 
+    def _write_at_once(self) -> None:
+        """As much of what is queued as the descriptor takes now: its reader may stand still."""
+        data = "".join(f"{line}\n" for line in self._queue).encode(errors="replace")
+        self._queue.clear()
+        room = select.poll()
+        room.register(self._descriptor, select.POLLOUT)
+        for at in range(0, len(data), select.PIPE_BUF):
+            if not room.poll(0) or not self._write(data[at : at + select.PIPE_BUF]):
+                return
+
     def _tell_dropped(self) -> None:
         if self.dropped:
-            self._queue.append(f"cachee-bridge WARNING: {self.dropped} lines of this log were dropped")
+            text = f"{self.dropped} lines of this log were dropped"
+            told = logging.LogRecord(log.name, logging.WARNING, __file__, 0, text, (), None)
+            self._queue.append(self.format(told))
             self.dropped = 0
 
     def _write(self, data: bytes) -> bool:
@@ -126,7 +141,7 @@ class Lines(logging.Handler):
 
 
 class Mistakes:
-    """Tracebacks of what should never happen: one a minute of each kind, and how many there were."""
+    """Tracebacks of unexpected exceptions: one a minute of each kind, with their number."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock

@@ -17,7 +17,7 @@ STATUS_BYTES_MAX = 512  # one line for `systemctl status`; a longer one would be
 
 
 class Notifier:
-    """Tells the service manager how the bridge fares; without one, every call does nothing."""
+    """Reports the bridge's state to the service manager; without one, every call does nothing."""
 
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
         """Reads NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID from `environ` (default: the process's own)."""
@@ -28,7 +28,7 @@ class Notifier:
         """Seconds within which WATCHDOG=1 must come, or None where nobody watches."""
 
     def ready(self, status: str) -> None:
-        """The bridge serves: start what was ordered after it."""
+        """The bridge is ready: units that are ordered after it may start."""
         self._send(f"READY=1\nSTATUS={_one_line(status)}\nMAINPID={os.getpid()}")
 
     def status(self, text: str) -> None:

@@ -1,1 +1,1 @@
-"""What is said on a link: the frames, who proves what, the seals, and what a message costs."""
+"""The messages on a link: frames, proofs, seals, and what a message costs its sender."""

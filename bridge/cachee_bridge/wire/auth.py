@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 DIALLER = b"dialler"
 ACCEPTOR = b"acceptor"
 SECRET_BYTES_MIN = 16
-"""An attacker who has recorded one proof can guess secrets offline, as many as they like. A random secret of
-128 bits cannot be guessed."""
+"""An attacker who has recorded one proof can try secrets against it on a machine of his own, without asking
+this host. A random secret of 128 bits cannot be found in that way."""
 
 
 def check_secrets(secrets: Sequence[bytes]) -> None:

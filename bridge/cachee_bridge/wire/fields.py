@@ -39,7 +39,7 @@ def octets(low: int, high: int) -> Check:
 
 
 def text(chars_max: int) -> Check:
-    """Printable only: it goes to logs, also when its sender has proven nothing."""
+    """Only printable characters, because the text goes to logs even if its sender has proven nothing."""
 
     def check(value: Any) -> str:
         if type(value) is not str or len(value) > chars_max or not value.isprintable():
@@ -51,7 +51,7 @@ def text(chars_max: int) -> Check:
 
 def matching(pattern: re.Pattern[str], what: str) -> Check:
     known: set[str] = set()
-    """Some that did match: each beat names the same ones."""
+    """Some texts that matched, because each beat has the same ones."""
 
     def check(value: Any) -> str:
         if type(value) is str and value in known:

@@ -1,4 +1,4 @@
-"""How messages become bytes, and bytes messages. What each message holds: messages.py.
+"""Encoding and decoding of messages. What each message holds: messages.py.
 
     0               4      5
     +---------------+------+-------------------------------+- - - - - - -+
@@ -8,11 +8,11 @@
 The seal (seal.py) is there from the first message after AUTH on; without a secret there is none.
 
 Hosts may speak different wires during an upgrade. versions.py says how two ends agree on one, and how a
-message of the newer wire is said in the older one. Each type of message has the wire that it came with; an
-end that agreed on an older wire refuses it.
+message of the newer wire is said in the older one. Each type of message was introduced with a wire version;
+on a link with an older version it is refused.
 
-Every field is checked here: type, range, size, and the rows of every list. What does not fit raises
-FrameError and the link closes; nothing of that message has been acted upon.
+Every field is checked here: type, range, size, and the rows of every list. A malformed message raises
+FrameError and the link closes; nothing of that message has been applied.
 """
 
 from __future__ import annotations
@@ -39,27 +39,49 @@ from cachee_bridge.wire.fields import (
     text,
 )
 from cachee_bridge.wire.messages import (
+    ABSENT,
+    ASKED_MAX,
+    CANARY_BYTES_MAX,
+    ELSEWHERE,
+    GIVEN_BYTES_MAX,
+    HOLDS,
     HOPS_MAX,
+    JOURNAL,
+    JOURNAL_ROWS_MAX,
+    KEY_BYTES_MAX,
     LEFT,
     MAGIC,
     NONCE_BYTES,
+    NOTHING,
     REASON_CHARACTERS,
+    REFUSED,
     ROWS_MAX,
     SENT,
+    TAGS_MAX,
+    WORD_CHARACTERS,
+    Answer,
+    Applied,
+    Asked,
     Auth,
     Beat,
     Calm,
     Cursor,
+    Doubt,
+    Fetch,
+    Fetched,
     FinalHead,
     Follow,
     Frame,
     Head,
     Hello,
+    Holding,
+    JournalRow,
     Leave,
     Message,
     NamespaceState,
     PeerAddress,
     Peers,
+    Question,
     Replay,
     State,
     Sync,
@@ -73,10 +95,11 @@ VERSION_MIN = 2
 """The oldest. A release speaks its own wire and the one before it."""
 
 FRAME_BYTES_MAX = 1 << 20
-"""A whole message. 16 times a usual payload; what a peer can make this host hold is this, per link."""
+"""Of a whole message, 16 times a usual payload. A peer can make this host hold this much per link."""
 HANDSHAKE_BYTES_MAX = 4096
-"""Until the other side has proven itself: HELLO and AUTH need less than 500."""
+"""Until the other side has proven its name: HELLO and AUTH need less than 500."""
 PAYLOAD_BYTES_MAX = FRAME_BYTES_MAX - 1024
+PATIENCE_MS_MAX = 60_000
 PREFIX = struct.Struct("<IB")
 TLS_RECORDS = (b"\x16\x03", b"\x15\x03")
 """How a TLS handshake or alert begins; as a length it is beyond HANDSHAKE_BYTES_MAX."""
@@ -94,6 +117,15 @@ _name = matching(HOST_NAME, "a host's name")
 _source = matching(re.compile(f"(?:{HOST_NAME.pattern})?"), "a host's name, or nothing")
 _heads = _rows(row(Head, _namespace, _name, _u64, _position, _u64, integer(SENT, LEFT)))
 _cursors = _rows(row(Cursor, _namespace, _name, _u64, _position, _name))
+_asked = row(Asked, _u64, _u64, octets(0, CANARY_BYTES_MAX))
+_holding = row(
+    Holding, _u64, integer(ABSENT, REFUSED), _u64, _position, _u64, _u64, octets(0, CANARY_BYTES_MAX)
+)
+_word = text(WORD_CHARACTERS)
+_journal = row(
+    JournalRow, _u64, _u64, _word, _word, _source, _u64, _position, integer(0, 2**32 - 1), _word, _word,
+    text(REASON_CHARACTERS), _u64, integer(0, 2**16 - 1),
+)  # fmt: skip
 
 BODIES: dict[int, tuple[type[Message], int, Check]] = {
     number: (shape, since, row(shape, *fields))
@@ -110,12 +142,22 @@ BODIES: dict[int, tuple[type[Message], int, Check]] = {
         (9, Leave, 2, (text(REASON_CHARACTERS), _rows(row(FinalHead, _namespace, _u64, _position)))),
         (10, Follow, 2, (_rows(_name),)),
         (11, Calm, 3, (_u64, _u64, _heads, _cursors, _u64, _u64)),
+        (12, Question, 3, (_u64, integer(HOLDS, JOURNAL), _namespace, list_of(_asked, 0, ASKED_MAX))),
+        (13, Answer, 3, (_u64, _namespace, text(REASON_CHARACTERS), _u64, _position, _position,
+                         list_of(_holding, 0, ASKED_MAX), list_of(_journal, 0, JOURNAL_ROWS_MAX))),
+        (14, Doubt, 3, (_rows(_namespace),)),
+        (15, Fetch, 3, (_u64, _namespace, octets(0, KEY_BYTES_MAX), integer(0, PATIENCE_MS_MAX),
+                        _rows(row(Applied, _name, _u64, _position)))),
+        (16, Fetched, 3, (_u64, _namespace, octets(0, KEY_BYTES_MAX), integer(NOTHING, ELSEWHERE), _source,
+                          integer(0, 255), _u64, _u64, list_of(_u64, 0, TAGS_MAX),
+                          octets(0, GIVEN_BYTES_MAX))),
     )
 }  # fmt: skip
-"""By number: the message, the wire that it came with, and the check of its body."""
+"""By number: the message, the wire version that introduced it, and the check of its body."""
 NUMBERS: dict[type[Message], int] = {shape: number for number, (shape, _, _) in BODIES.items()}
 SINCE: dict[type[Message], int] = {shape: since for shape, since, _ in BODIES.values()}
 FRAME_NUMBER = NUMBERS[Frame]
+FRAME_TYPE = bytes((FRAME_NUMBER,))
 FRAME_ARRAY = 0x90 | len(Frame._fields)
 """The first byte of its body."""
 FRAME_BYTES_MIN = 8
@@ -125,8 +167,8 @@ _pack = msgpack.Packer(use_bin_type=True).pack  # one for all: each has a buffer
 
 
 def encode(message: Message) -> bytes:
-    """The whole message as bytes. A message that this module would refuse is a mistake of ours:
-    ValueError."""
+    """The whole message as bytes. ValueError for a message that this module would refuse: that is a bug of
+    this bridge."""
     body: bytes = _pack(message)
     if len(body) >= FRAME_BYTES_MAX:
         raise ValueError(f"{type(message).__name__} of {len(body)} bytes; the wire takes {FRAME_BYTES_MAX}")
@@ -144,7 +186,7 @@ def unspoken(oldest: int, newest: int) -> FrameError:
 
 
 def _check_version(fields: Any) -> None:
-    """Before its other fields: a HELLO of another wire may have others."""
+    """Checked before its other fields, because a HELLO of another wire may have others."""
     greets = type(fields) is list and len(fields) > 1 and fields[0] == MAGIC and type(fields[1]) is int
     if greets and not VERSION_MIN <= fields[1] <= VERSION:
         raise unspoken(fields[1], fields[1])
@@ -172,7 +214,8 @@ def decode(number: int, body: bytes | bytearray | memoryview, version: int = VER
 
 @lru_cache(HEADS_MAX)
 def head_of(namespace: str, source: str, incarnation: int) -> bytes:
-    """How the body of each frame of one stream begins: the array, and the fields that do not change."""
+    """The beginning of the body of each frame of one stream: the array's first byte, and the fields that do
+    not change."""
     fields: bytes = _pack((namespace, source, incarnation))
     return bytes((FRAME_ARRAY,)) + fields[1:]
 
@@ -190,8 +233,8 @@ def frames_of(data: bytes, sealed: bool) -> list[Frame]:
 
 
 class Decoder:
-    """Bytes in as they come, messages out. Holds at most one unfinished message of `bytes_max` bytes, and
-    what came with the last one that was taken."""
+    """Takes bytes as they come, and returns messages. It holds at most one unfinished message of `bytes_max`
+    bytes, and what came with the last one that was taken."""
 
     def __init__(self, bytes_max: int) -> None:
         self.bytes_max = bytes_max
@@ -201,13 +244,13 @@ class Decoder:
         self.seal: Seal | None = None
         """By which each message is checked, from the next one on."""
         self.kept = bytearray()
-        """What has come and was not taken: for others to read, not to change."""
+        """Bytes that have come and were not taken: for others to read, not to change."""
         self._checked = self._checked_bytes = 0
         """Messages at the front whose seals are known to fit, and their bytes."""
 
     @property
     def has_message(self) -> bool:
-        """Whether a whole message is kept, or what cannot be the beginning of one."""
+        """Whether a whole message is kept, or bytes that cannot begin one."""
         try:
             return self._whole(0) is not None
         except (FrameError, AuthError):
@@ -238,6 +281,12 @@ class Decoder:
             yield message
 
     # Frames that are taken without being decoded
+
+    @property
+    def may_be_frame(self) -> bool:
+        """Whether the message that comes next has a frame's type, as far as it has come. Nothing is
+        checked."""
+        return self.kept[4:5] == FRAME_TYPE
 
     def frame_namespace(self) -> str:
         """The namespace of the message that comes next, if that looks like a frame, else "". Nothing is

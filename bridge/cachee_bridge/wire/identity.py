@@ -29,7 +29,7 @@ SHOWN_MAX = 5
 
 @dataclass(frozen=True)
 class Identity:
-    """What one certificate says."""
+    """The names and namespaces of one certificate."""
 
     hosts: Mapping[str, Limits]
 
@@ -69,7 +69,7 @@ def _read(words: list[str]) -> dict[str, Limits]:
         match = WORD.fullmatch(word)
         if match is None:
             raise AuthError(
-                f"the certificate has {word[:100]!r}, which says nothing; accepted: cachee://HOST/NAMESPACE, "
+                f"the certificate has {word[:100]!r}, which is not valid; accepted: cachee://HOST/NAMESPACE, "
                 "or cachee://HOST for every namespace"
             )
         host, namespace = match[1], match[2]

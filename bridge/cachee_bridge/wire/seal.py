@@ -1,16 +1,17 @@
-"""What makes a message of one link fit nowhere else, for ends that share a secret and nothing better.
+"""Seals bind a message to its place on one link, for ends that share a secret and have no certificates.
 
     message | seal: 16 bytes = BLAKE2b(key of this direction of this link; number of the message, message)
 
-The key is of this link alone (auth.py), the number counts from 0 and is not sent. So what somebody on the way
-changes, repeats, leaves out, moves to another place or brings from another link does not fit, and the link
-closes before anything of it is looked at. Nothing is hidden by it: whoever reads along, reads.
+The key is of this link alone (auth.py), the number counts from 0 and is not sent. If somebody on the network
+changes, repeats, drops or reorders a message, or inserts one from another link, its seal does not fit, and
+the link closes before the message is decoded. Seals do not encrypt: an eavesdropper can read everything.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Collection
 
 from cachee_shm.errors import AuthError
 
@@ -34,7 +35,7 @@ class Seal:
         """AuthError when `seal` is not that of the next message, which then is still to come."""
         if not hmac.compare_digest(self._next(message), seal):
             raise AuthError(
-                "a message whose seal does not fit: changed, repeated or left out on the way; nothing of it "
+                "a message whose seal does not fit: changed, repeated or dropped on the way; nothing of it "
                 "was applied; the link is closed"
             )
         self._number += 1
@@ -44,3 +45,15 @@ class Seal:
         state.update(self._number.to_bytes(8, "little"))
         state.update(message)
         return state.digest()
+
+
+def seal_each(message: bytes, seals: Collection[Seal]) -> list[bytes]:
+    """`message` for several links, each with the seal that `of` makes on that link."""
+    sealed = []
+    for seal in seals:
+        state = seal._keyed.copy()
+        state.update(seal._number.to_bytes(8, "little"))
+        state.update(message)
+        seal._number += 1
+        sealed.append(message + state.digest())
+    return sealed

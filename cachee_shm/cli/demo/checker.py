@@ -1,22 +1,22 @@
-"""Finds stale reads, if there are any, in what the clients saw and what the database remembers.
+"""Finds stale reads by comparing what the clients saw with what the database remembers.
 
 A read of a key from a host is *stale* if it shows a version older than one that this host had to know when
 the read began. A host has to know a write
   - that it took itself:            once that write has returned to its client       (promise 1)
   - that another host took:         once it has applied the other's announcement     (promise 2)
   - that any host took:             `bound_ns` after it returned, whatever happened  (a cut shows here)
-The first two are promises without a condition, so such a read is *broken*; a read that breaks the third
-alone is *late*. "Has applied" is no guess: the positions say which part of a source's ring a host had
-applied by when, and a write that has returned is in its source's ring at or below the tail that is read
+The first two promises have no condition, so a read that breaks one is *broken*; a read that breaks only the
+third is *late*. "Has applied" is known from the positions: they say which part of a source's ring a host had
+applied at which time, and a write that has returned is in its source's ring at or below the tail that is read
 afterwards.
 
-A read may always show a newer row: it began before it ended. All errors of measurement (a request's way to
-the server, the pause between two looks at the positions) lie on the safe side: a read that is called stale
-is stale.
+A read may always show a newer row, because writes may come while it runs. All errors of measurement (the time
+of a request's way to the server, the pause between two samples of the positions) only hide stale reads: a
+read that is reported as stale is stale.
 
-`check` also holds the journals against the database, so that neither can be wrong alone: an acknowledged
-write must be in the history, versions must have no gap, nobody may see a version before it was written, nor
-a version with another version's contents.
+`check` also compares the journals with the database, so that an error in either is found: an acknowledged
+write must be in the history, versions must have no gap, and no read may show a version before it was written,
+or with another version's contents.
 """
 
 from bisect import bisect_left
@@ -33,7 +33,7 @@ FIRST_VERSION = 1  # of every row, before anybody wrote it: not in the history
 
 @dataclass
 class Evidence:
-    """Everything that one run left behind."""
+    """All records of one run."""
 
     reads: list[Read] = field(default_factory=list)
     writes: list[Write] = field(default_factory=list)
@@ -89,7 +89,7 @@ class Known:
     """From when on a host had to know which version of one key."""
 
     def __init__(self, facts: Iterable[tuple[int, int]]) -> None:
-        """`facts` are (time, version): who reads after the time must see the version or a newer one."""
+        """`facts` are (time, version): a read after the time must show the version or a newer one."""
         ordered = sorted(facts)
         self._times = [time for time, _ in ordered]
         self._newest = list(accumulate((version for _, version in ordered), max))
@@ -111,7 +111,8 @@ class Applied:
         self._seen = [position.after_ns for position in ordered]
 
     def by(self, announced_ns: int) -> int | None:
-        """A time by which everything announced before `announced_ns` was applied; None: never seen to be."""
+        """A time by which everything announced before `announced_ns` was applied; None: no sample shows
+        one."""
         look = bisect_left(self._looked, announced_ns)
         if look == len(self._looked):
             return None
@@ -170,7 +171,7 @@ def applied_by_link(positions: Iterable[Position]) -> dict[tuple[str, str], Appl
 
 
 def find_wrong(evidence: Evidence) -> list[str]:
-    """What cannot be: each finding is a fault of the shop, of the demo, or of somebody who lost a write."""
+    """Contradictions: each finding is a fault of the shop or of the demo, or a lost write."""
     return [*wrong_history(evidence.history), *wrong_writes(evidence), *wrong_reads(evidence)]
 
 

@@ -10,13 +10,13 @@ REPORT_EVERY_S = 0.25
 
 
 def asked_to_end() -> bool:
-    """True once whoever started this process has closed its standard input, or has died."""
+    """True once the process that started this one has closed its standard input, or has died."""
     readable, _, _ = select.select([0], [], [], 0)
     return bool(readable) and os.read(0, 4096) == b""
 
 
 def report(**facts: object) -> None:
-    """A message to the demo; where it is gone, there is nobody to tell."""
+    """Send a message to the demo. If the demo is gone, the message is dropped."""
     try:
         print(json.dumps(facts), flush=True)
     except BrokenPipeError:

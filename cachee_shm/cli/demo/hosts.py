@@ -74,7 +74,7 @@ def config(host: Host, listen: int, ports: list[int], secret: Path) -> str:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of loopback that nobody has now; all are held until the last is found, so that they differ."""
+    """Free ports of loopback. All are held until the last is found, so that they differ."""
     held = [socket.socket() for _ in range(count)]
     try:
         for one in held:

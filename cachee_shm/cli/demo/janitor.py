@@ -1,12 +1,13 @@
-"""Takes away everything that a demo made: the one place where that is done, however the demo ends.
+"""Removes everything that a demo made, however the demo ends.
 
-It is started first and told on its standard input what there is, a line each:
+It is started first. The demo writes to its standard input what there is to remove, one line each:
 
     group PGID      a process group that the demo started       ended PGID     it has ended by itself
     host NAME       a host: its segments and message queue      folder PATH    the demo's folder
 
-When its input ends it cleans up and exits. The demo closes it when it is done; the kernel closes it when the
-demo was killed, also by SIGKILL. It has a session of its own, so that Ctrl-C reaches the demo alone.
+When its input ends, it cleans up and exits. The demo closes the input when it is done. If the demo was
+killed, even by SIGKILL, the kernel closes it. The janitor has a session of its own, so that Ctrl-C only
+reaches the demo.
 """
 
 import os

@@ -60,7 +60,7 @@ KINDS: dict[str, type[Record]] = {kind.__name__: kind for kind in (Read, Write, 
 
 
 class Journal:
-    """A file of records, being written; what is not complete at a kill is the last line alone."""
+    """A file of records, open for writing. A kill leaves at most the last line incomplete."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("w", buffering=1, encoding="utf-8")

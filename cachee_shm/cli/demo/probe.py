@@ -10,10 +10,10 @@ and its result is t1 - t0. So it covers the write itself, the ring, the doorbell
 bridge, TCP over loopback, the target's bridge, and the eviction; no HTTP. It says nothing about a network:
 both hosts are one machine. The load goes on meanwhile, on the same cores.
 
-Between two questions it sleeps for 20 µs (some 70 µs, as the kernel does it), which the result includes. To
-ask without a pause would be finer and measure worse: it takes a core from the bridges that it waits for, and
-the scheduler then takes its revenge. Source and target change places with each probe; pauses between probes
-are random, so that they meet the bridges at all times and not in one phase.
+Between two looks it sleeps for 20 µs (the kernel makes some 70 µs of it), which the result includes. Looking
+without a pause would be finer, but it would take a core from the bridges that it waits for, and delay them.
+Source and target change places with each probe. The pauses between probes are random, so that a probe does
+not always meet the bridges in the same phase of their work.
 """
 
 import argparse

@@ -1,9 +1,9 @@
 """The demo's processes: started, watched, asked to end, and ended.
 
-Each is the leader of a session of its own: Ctrl-C reaches the demo alone, which then ends them in order,
-and a group can be ended with its workers. Two kinds: *servers* (gunicorn, the bridge) end by SIGTERM;
-*helpers* (the demo's own scripts) end when their standard input does, so that none outlives the demo, and
-report by lines of JSON on their standard output.
+Each process leads a session of its own. So Ctrl-C only reaches the demo, which ends the others in order, and
+a process can be ended with its workers. There are two kinds. *Servers* (gunicorn, the bridge) end by SIGTERM.
+*Helpers* (the demo's own scripts) end when their standard input does, so that none outlives the demo, and
+write lines of JSON to their standard output.
 """
 
 import json
@@ -80,7 +80,7 @@ class Crew:
             signal.signal(number, handler)
 
     def own(self, host: Host) -> None:
-        """Makes the janitor answer for what this host leaves in the system."""
+        """Tells the janitor to remove what this host leaves in the system."""
         self._tell("host", host.name)
 
     def server(
@@ -151,7 +151,7 @@ class Crew:
         return found
 
     def end(self, child: Child) -> None:
-        """Ends a process and its group, whatever state it is in; a second time is nothing."""
+        """Ends a process and its group, whatever state it is in. A second call does nothing."""
         if child not in self._children:
             return
         self._children.remove(child)
@@ -167,7 +167,8 @@ class Crew:
         self._tell("ended", child.process.pid)
 
     def _ask(self, number: int, _: object) -> None:
-        """Remembers only: an exception could come between a process's start and its entry in our list."""
+        """Only notes the signal. An exception here could come after a process was started and before it is in
+        the list of processes."""
         self._asked_to_end = number
 
     def _add(self, child: Child) -> Child:

@@ -1,4 +1,4 @@
-"""The stages of a demo: start, meet, load (and cut), settle, stop, check, tell."""
+"""The stages of a demo: start, meet, load (and cut), settle, stop, check, report."""
 
 import argparse
 import os
@@ -121,7 +121,7 @@ class Demo:
         self._counters.begin()
 
     def load(self) -> None:
-        """Until all customers are done; stops the bridges meanwhile, where that is asked for."""
+        """Wait until all customers are done. With a cut, stop the bridges meanwhile."""
         self._screen.phase("customers read and write on both hosts")
         loads = self.start_loads()
         self.pump_until(START_S, "the customers did not come", lambda: self._counters.requests > 0)
@@ -159,7 +159,7 @@ class Demo:
             bridge.signal(number)
 
     def settle(self) -> None:
-        """Until each host has applied all that the other announced."""
+        """Wait until each host has applied all that the other announced."""
         self._screen.phase("waiting until the hosts agree")
         after_ns = time.monotonic_ns()
         self.pump_until(SETTLE_S, "the hosts did not agree", lambda: self._counters.agreed_ns > after_ns)
@@ -196,7 +196,7 @@ class Demo:
 
 
 def make_database(path: Path) -> None:
-    """By the shop's own code, in a process of its own: the demo does not import the application."""
+    """Make the database with the shop's own code, in another process: the demo does not import the shop."""
     code = "import sys, database; database.create(sys.argv[1])"
     subprocess.run([sys.executable, "-c", code, str(path)], cwd=shop_folder(), check=True)
 

@@ -1,4 +1,4 @@
-"""What one demo has shown, as a table and a sentence."""
+"""The result of one demo, as a table and a sentence."""
 
 import textwrap
 from collections.abc import Iterable
@@ -24,7 +24,8 @@ class Cut:
 
 @dataclass
 class Summary:
-    """`fine` without a cut: no stale read at all. With one: some, and none that `cut_faults` objects to."""
+    """The result. It is `fine` if, without a cut, no read was stale; or if, with a cut, some reads were stale
+    and `cut_faults` is empty."""
 
     evidence: Evidence
     verdict: Verdict
@@ -77,7 +78,7 @@ class Summary:
         )
 
     def probes(self) -> list[Probe]:
-        """Those of the time under load, when nothing was cut."""
+        """The probes of the time under load, without those during a cut."""
         cut = (self.cut.begin_ns - 10**9, self.agreed_again_ns()) if self.cut else (0, 0)
         return [
             probe
@@ -113,7 +114,7 @@ class Summary:
         return max((link.by(end_ns) or end_ns for link in applied), default=end_ns)
 
     def cut_faults(self) -> list[str]:
-        """What a cut does not excuse."""
+        """Faults that a cut does not excuse."""
         assert self.cut is not None
         stale, capped_ns = self.verdict.stale, self.capped_ns + SLACK_NS
         begin_ns, end_ns = self.cut.begin_ns, self.agreed_again_ns()

@@ -4,6 +4,8 @@ import grp
 import os
 import pwd
 import stat
+import subprocess
+import sys
 
 import pytest
 
@@ -79,7 +81,7 @@ def test_it_overwrites_nothing(tmp_path, capsys):
     assert told.count("wrote ") == 1
 
 
-@pytest.mark.parametrize("peers", ["web-1", 'a:1,"b:2', "a\\:1"])
+@pytest.mark.parametrize("peers", ["web 1", 'a:1,"b:2', "a\\:1", "a:0"])
 def test_peers_that_are_none_are_refused_and_nothing_is_written(tmp_path, capsys, peers):
     assert main(["init", "--path", str(tmp_path / "cachee.toml"), "--peers", peers]) == 2
     assert "bridge.peers[" in capsys.readouterr().err
@@ -95,3 +97,37 @@ def test_a_group_that_is_none_is_refused_and_nothing_is_written(tmp_path, capsys
 def test_a_folder_that_cannot_be_made_is_an_error_of_three(capsys):
     assert main(["init", "--path", "/proc/none/cachee.toml"]) == 3
     assert "cannot be written" in capsys.readouterr().err
+
+
+def test_a_port_that_is_left_out_is_the_usual_one(tmp_path):
+    main(["init", "--path", str(tmp_path / "cachee.toml"), "--peers", "web-1,web-2:8000,[::1],[::2]:9"])
+    assert config.load(tmp_path / "cachee.toml").bridge.peers == [
+        "web-1:7946",
+        "web-2:8000",
+        "[::1]:7946",
+        "[::2]:9",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("peers", "is_told"), [("127.0.0.9,198.51.100.7", False), ("198.51.100.7,198.51.100.8", True)]
+)
+def test_it_says_when_this_machine_is_not_among_the_peers(tmp_path, capsys, peers, is_told):
+    main(["init", "--path", str(tmp_path / "cachee.toml"), "--peers", peers])
+    assert ("is its own address missing?" in capsys.readouterr().out) == is_told
+
+
+def test_the_bridges_group_is_taken_where_the_machine_has_it(tmp_path, capsys, monkeypatch):
+    group = grp.getgrgid(os.getgid()).gr_name
+    monkeypatch.setattr("cachee_shm.cli.init.BRIDGE_USER", group)
+    assert main(["init", "--path", str(tmp_path / "cachee.toml")]) == 0
+    assert config.load(tmp_path / "cachee.toml").host.group == group
+    assert f"Members of group {group}, which this machine has, can attach" in capsys.readouterr().out
+
+
+@pytest.mark.needs("mount namespaces")
+def test_in_a_small_shared_memory_a_namespace_gets_half_of_it(tmp_path):
+    program = f"{sys.executable} -m cachee_shm.cli init --path {tmp_path}/cachee.toml"
+    script = f"mount -t tmpfs -o size=64m tmpfs /dev/shm; exec {program}"
+    subprocess.run(["unshare", "--mount", "sh", "-c", script], check=True, capture_output=True)
+    assert config.load(tmp_path / "cachee.toml").namespace("any").memory == 32 << 20

@@ -1,7 +1,6 @@
-"""`cachee get`, `set`, `del`, `stat`: what another process sees, and what each exit code says."""
+"""`cachee get`, `set`, `del`, `tags del`: what another process sees, and what each exit code says."""
 
 import io
-import json
 import os
 import shlex
 import subprocess
@@ -11,7 +10,9 @@ import types
 import pytest
 
 import cachee_shm
+from cachee_shm import _core
 from cachee_shm.cli.main import main
+from tests.cachee_shm.cli.terminals import on_a_terminal
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def nothing(tmp_path, monkeypatch):
     path = tmp_path / "cachee.toml"
     path.write_text(f'[host]\nname = "test-none-{os.getpid()}"\n[defaults]\nmemory = "2MiB"\n')
     monkeypatch.setenv("CACHEE_CONFIG", str(path))
-    yield f"/dev/shm/cachee.test-none-{os.getpid()}.default.1"
+    yield f"/dev/shm/cachee.test-none-{os.getpid()}.default.{_core.LAYOUT}"
 
 
 def test_what_set_stores_another_process_reads(cache):
@@ -87,26 +88,58 @@ def test_del_deletes_and_says_when_there_was_nothing(cache, capsys):
     assert "the others were told" in capsys.readouterr().err
 
 
-def test_stat_prints_every_number(cache, capsys):
-    cache.set("a", 1)
-    cache.get("a")
-    assert main(["stat"]) == 0
-    shown = capsys.readouterr().out.splitlines()[1:]
-    lines = dict(line.split() for line in shown if len(line.split()) == 2)
-    assert any(str(os.getpid()) in line and "worker" in line for line in shown)
-    assert (lines["hits"], lines["sets"], lines["memory_bytes"]) == ("1", "1", str(2 << 20))
-
-
-def test_stat_prints_json_for_programs(cache, capsys):
-    assert main(["stat", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["sets"] == 0
-
-
 @pytest.mark.parametrize("words", [["stat"], ["get", "a"]])
 def test_a_look_makes_no_segment(nothing, capsys, words):
     assert main(words) == 1
-    assert "nobody has attached" in capsys.readouterr().err
+    assert "no process has attached" in capsys.readouterr().err
     assert not os.path.exists(nothing)
+
+
+def test_tags_del_deletes_all_that_has_one_of_them(cache):
+    for key, tag in (("a", "red"), ("b", "green"), ("c", "blue")):
+        cache.set(key, 1, tags=[tag])
+    assert main(["tags", "del", "red", "green"]) == 0
+    assert cache.get_many(["a", "b", "c"]) == {"c": 1}
+
+
+def test_a_writer_from_outside_is_told_when_it_has_most_likely_meant_another_namespace(nothing, capsys):
+    with cachee_shm.attach("shop") as shop:
+        shop.set("a", 1, tags=["t"])
+        for words in (["del", "a"], ["tags", "del", "t"], ["set", "a", "2"], ["get", "a"]):
+            assert main(words) == 2
+            assert (
+                "which namespace? 'default' has no segment; others here have: shop" in capsys.readouterr().err
+            )
+        assert shop.get("a") == 1
+        assert not os.path.exists(nothing)
+        assert main(["del", "a", "-n", "shop"]) == 0
+        os.unlink(f"/dev/shm{shop.name}")
+
+
+NASTY = "\x1b]0;owned\x07\x9b31m\u202e\r"
+
+
+def test_no_character_of_a_key_moves_a_terminal(cache, capsys):
+    cache.set(NASTY, "v", tags=[NASTY])
+    for words in (["get", f"{NASTY}?"], ["del", f"{NASTY}?"], ["get", NASTY * 200], ["stat", "-n", NASTY]):
+        assert main(words) != 0
+        told = capsys.readouterr()
+        assert all(each.isprintable() or each == "\n" for each in told.out + told.err)
+    for words in ([NASTY], ["get", "a", NASTY], ["set", "a", "b", "--ttl", NASTY]):
+        with pytest.raises(SystemExit):
+            main(words)
+        assert all(each.isprintable() or each == "\n" for each in capsys.readouterr().err)
+
+
+def test_a_program_gets_a_value_as_it_is_and_a_terminal_gets_none_of_its_control_characters(cache):
+    cache.set("k", f"one\ttwo\n{NASTY}")
+    cache.set("bytes", NASTY.encode())
+    command = [sys.executable, "-m", "cachee_shm.cli", "get"]
+    assert subprocess.check_output([*command, "k"]).decode() == f"one\ttwo\n{NASTY}\n"
+    for key, rest in (("k", "\n\t"), ("bytes", "\n")):
+        seen = on_a_terminal([*command, key]).replace("\r\n", "\n")  # as a terminal ends its lines
+        assert "owned" in seen
+        assert [each for each in seen if not each.isprintable() and each not in rest] == []
 
 
 @pytest.mark.parametrize("words", [["stat"], ["get", "a"], ["set", "a", "b"], ["del", "a"]])
@@ -147,7 +180,18 @@ def test_a_reader_that_stops_reading_is_no_error(cache):
 
 
 def test_help_of_every_command_is_there(capsys):
-    for words in ([], ["stat"], ["get"], ["set"], ["del"], ["segment", "ls"], ["segment", "rm"], ["init"]):
+    for words in (
+        [],
+        ["stat"],
+        ["top"],
+        ["get"],
+        ["set"],
+        ["del"],
+        ["tags", "del"],
+        ["segment", "ls"],
+        ["segment", "rm"],
+        ["init"],
+    ):
         with pytest.raises(SystemExit) as caught:
             main([*words, "--help"])
         assert caught.value.code == 0

@@ -19,11 +19,11 @@ def test_every_live_process_is_shown_with_its_command_and_a_dead_one_is_not(cach
     try:
         assert stranger.stdout is not None and stranger.stdout.readline() == b"up\n"
         lines = list(attached(cache))
-        assert {int(line.split()[0]) for line in lines} == {os.getpid(), child}
-        assert all("worker" in line and "MiB" in line for line in lines)
+        assert {int(line.pid) for line in lines} == {os.getpid(), child}
+        assert all(line.role == "worker" and "MiB" in line.memory for line in lines)
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         stranger.kill()
         stranger.wait()
-    assert [int(line.split()[0]) for line in attached(cache)] == [os.getpid()]
+    assert [int(line.pid) for line in attached(cache)] == [os.getpid()]

@@ -348,6 +348,27 @@ def test_two_hosts_with_pages_of_their_own_leave_each_other_alone(caches, shm_ho
     assert made == ["default", "other"] * 2
 
 
+THROTTLE = """
+def allow_request(cache):
+    history = cache.get("throttle_anon_127.0.0.1", [])
+    cache.set("throttle_anon_127.0.0.1", [1.5, *history], 3600)
+    return len(history)
+"""
+
+
+def test_a_throttle_counts_on_its_own_host_however_requests_alternate(caches, shm_hosts):
+    """As those of Django REST framework do; tests/foreign runs the real ones."""
+    hosts, namespace = shm_hosts(2), {"__name__": "rest_framework.throttling"}
+    exec(THROTTLE, namespace)
+    seen = []
+    for _ in range(3):
+        for host in hosts:
+            caches["default"].shm = host
+            seen.append(namespace["allow_request"](caches["default"]))
+            assert host.wait_synced(5)
+    assert seen == [0, 0, 1, 1, 2, 2]
+
+
 def test_plain_sets_of_equal_values_evict_nothing_after_the_first_round(caches, shm_hosts):
     hosts = shm_hosts(3)
     for round_of_sets in range(5):

@@ -358,3 +358,26 @@ def test_a_transaction_that_began_before_anybody_watched_is_one_that_writes(cach
         assert cache.get_or_load(KEY, name_in, one) == "new"
         assert KEY not in cache
     assert what_others_read(cache, one) == "new"
+
+
+def test_who_writes_by_other_means_than_cursors_says_so(cache, one, watching):
+    """A driver's own methods, which no wrapper of django's sees."""
+    from django.db import connections
+
+    def write(name):
+        with connections[one].connection.cursor() as cursor:
+            cursor.execute(f"UPDATE {TABLE} SET name = '{name}' WHERE id = 1")
+
+    with atomic(one):
+        cachee_shm.django.may_write(one)
+        write("new")
+        assert cache.get_or_load(KEY, name_in, one) == "new"
+        assert KEY not in cache
+    cache.delete(KEY)
+    assert what_others_read(cache, one) == "new"
+
+    cachee_shm.django.may_write(one)  # in autocommit each statement is committed by itself
+    write("newer")
+    cache.delete(KEY)
+    assert what_others_read(cache, one) == "newer"
+    assert KEY in cache

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import httpx
+import pytest
 import trio
 
 from cachee_shm.http.asgi import CacheeMiddleware
@@ -100,7 +101,7 @@ def test_a_page_that_was_made_of_a_body_without_a_length_is_not_stored(shm_cache
     asyncio.run(asks())
 
 
-def test_whoever_waits_for_what_is_not_stored_goes_on_at_once(shm_cache) -> None:
+def test_a_request_that_waits_for_a_page_that_is_not_stored_goes_on_at_once(shm_cache) -> None:
     """A stream without an end does not hold up the next one."""
     began = []
 
@@ -180,7 +181,7 @@ def test_a_cancelled_request_leaves_the_load_to_those_who_wait(shm_cache) -> Non
     assert len(calls) == 2
 
 
-def test_whoever_asks_after_an_invalidation_is_not_served_what_was_read_before(shm_cache) -> None:
+def test_a_request_after_an_invalidation_is_not_served_what_was_read_before(shm_cache) -> None:
     """The load that is under way has read the older row; its page is for those alone who asked before."""
     row, reading = ["old"], []
 
@@ -309,3 +310,35 @@ def test_a_real_uvicorn_with_fastapi(tmp_path) -> None:
                 assert [client.get("/stream").text for _ in range(2)] == ["ab", "ab"]
         finally:
             server.terminate()
+
+
+# Frameworks
+
+
+@pytest.mark.needs("frameworks")
+def test_a_script_of_another_site_may_read_a_page_whichever_request_came_first(shm_cache) -> None:
+    """Litestar says ``Vary: Origin`` only to the origins that may read it."""
+    from litestar import Litestar, get
+    from litestar.config.cors import CORSConfig
+    from litestar.datastructures import CacheControlHeader
+
+    @get("/", cache_control=CacheControlHeader(max_age=60))
+    async def page() -> str:
+        return "page"
+
+    sites = [f"https://{name}.example" for name in "ab"]
+    app = Litestar([page], cors_config=CORSConfig(allow_origins=sites), logging_config=None)
+    cached = CacheeMiddleware(app, shm_cache, hosts=[HOST])
+
+    async def story() -> None:
+        transport = httpx.ASGITransport(cached)
+        async with httpx.AsyncClient(transport=transport, base_url=f"http://{HOST}") as client:
+            for name in (None, "https://evil.example", *sites, *sites):
+                got = await client.get("/", headers={"origin": name} if name else {})
+                allowed = got.headers.get("access-control-allow-origin")
+                assert allowed == (name if name in sites else None)
+            assert "hit" in got.headers["cache-status"]
+            await client.get("/")  # what was stored before a response named Origin is hidden
+            assert "hit" in (await client.get("/")).headers["cache-status"]
+
+    asyncio.run(story())

@@ -56,7 +56,9 @@ def test_a_page_is_not_stored_that_was_invalidated_while_it_was_made(site: Site,
     assert not site.get().is_hit
 
 
-def test_a_fill_is_not_announced(site: Site, shm_cache) -> None:
+@pytest.mark.parametrize("control", ["max-age=60", "no-store"])
+def test_neither_a_fill_nor_that_there_was_none_is_announced(site: Site, shm_cache, control: str) -> None:
+    site.replies["/"] = Reply({"cache-control": control})
     events = shm_cache.events()
     site.get(), site.get()
     shm_cache.set("mark", 1)
@@ -193,6 +195,26 @@ def test_a_response_that_begins_to_vary_hides_what_was_stored_without(site: Site
     site.get(x_a="1", cache_control="no-cache")
     assert [site.get(x_a=each).body for each in ("1", "2")] == [b"1", b"2"]
     assert site.get().body == b"-"
+
+
+@pytest.mark.parametrize(
+    ("fields", "hits"),
+    [
+        ({}, [False] * 4),
+        ({"access-control-allow-origin": "https://a.example"}, [False] * 4),
+        ({"access-control-allow-origin": "*"}, [False, True, True, True]),
+        ({"vary": "Origin"}, [False, False, True, True]),
+    ],
+    ids=["nothing", "one origin", "any origin", "Vary"],
+)
+def test_a_page_for_an_origin_is_stored_where_it_says_for_which_others_it_is(
+    site: Site, fields: dict[str, str], hits: list[bool]
+) -> None:
+    site.replies["/"] = Reply({**FRESH, **fields})
+    site.get()
+    asked = [site.get(origin=f"https://{name}.example") for name in "abab"]
+    assert [got.is_hit for got in asked] == hits
+    assert site.get().is_hit, "that of the request without one is stored"
 
 
 def test_vary_may_name_what_a_proxy_says(make_site) -> None:

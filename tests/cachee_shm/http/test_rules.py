@@ -41,6 +41,11 @@ NOT_STORED = {
     "Last-Modified without a lifetime": {"last-modified": date(-100_000)},
     "max-age=0": {"cache-control": "max-age=0"},
     "s-maxage=0": {"cache-control": "max-age=60, s-maxage=0"},
+    "max-age=0, stale for an error alone": {"cache-control": "max-age=0, stale-if-error=60"},
+    "max-age=0, older than it may be stale": {
+        "cache-control": "max-age=0, stale-while-revalidate=60",
+        "age": "60",
+    },
     "no-store": {"cache-control": "max-age=60, no-store"},
     "no-cache": {"cache-control": "max-age=60, no-cache"},
     "no-cache of one field": {"cache-control": 'max-age=60, no-cache="x"'},
@@ -167,7 +172,7 @@ def test_claims_of_a_proxy_that_agree_with_the_request_change_nothing(site: Site
     assert site.get(x_forwarded_port="80", x_forwarded_ssl="off").is_hit
 
 
-def test_what_is_in_the_key(make_site) -> None:
+def test_path_query_host_and_port_are_in_the_key(make_site) -> None:
     site = make_site(hosts=["shop.example", "shop.example:8080"])
     for path, host in [
         ("/", HOST),
@@ -211,7 +216,7 @@ def test_a_request_with_a_cookie_is_answered_only_on_the_routes_that_say_so(make
 # What requests ask for
 
 
-def test_what_a_request_asks_of_the_age_of_a_response(site: Site, shm_cache) -> None:
+def test_a_request_may_limit_the_age_of_a_response(site: Site, shm_cache) -> None:
     with frozen_clock(shm_cache) as clock:
         site.get()
         clock.tick(20)
@@ -273,6 +278,15 @@ def test_stale_while_revalidate_serves_the_old_page_once_more_and_loads_the_new(
         assert (stale.body, stale["age"], site.loads) == (b"page", "20", 2)
         assert (site.get().body, site.loads) == (b"new", 2)
         clock.tick(100)
+        assert not site.get().is_hit
+
+
+def test_a_page_without_a_lifetime_is_stored_where_it_may_be_served_stale(site: Site, shm_cache) -> None:
+    with frozen_clock(shm_cache) as clock:
+        site.replies["/"] = Reply({"cache-control": "max-age=0, stale-while-revalidate=60"})
+        site.get()
+        assert (site.get()["cache-status"], site.loads) == ("cachee; hit; ttl=0", 2)
+        clock.tick(61)
         assert not site.get().is_hit
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import time
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from cachee_shm.http.fields import Fields
 from cachee_shm.http.rules import Lifetime
 from cachee_shm.http.stored import Page
+from cachee_shm.testing import frozen_clock
 from tests.cachee_shm.http.faces import Reply, Site
 from tests.cachee_shm.http.test_rules import date
 
@@ -99,9 +101,13 @@ def test_if_none_match_is_compared_weakly(site: Site, asked: str, status: int) -
 def test_if_modified_since_counts_where_there_is_no_if_none_match(site: Site) -> None:
     site.replies["/"] = Reply({"cache-control": "max-age=60", "etag": '"a"', "last-modified": date(-100)})
     assert site.get(if_modified_since=date(-50)).status == 304
+    same = site.get()["last-modified"]
+    assert site.get(if_modified_since=same).status == 304
     assert site.get(if_modified_since=date(-150)).status == 200
     assert site.get(if_modified_since="never").status == 200
     assert site.get(if_modified_since=date(0), if_none_match='"b"').status == 200
+    short = time.strftime("%A, %d-%b-%y %H:%M:%S GMT", time.gmtime(time.time() - 50))  # RFC 850
+    assert site.get(if_modified_since=short).status == 304
 
 
 def test_a_condition_on_a_miss_stores_the_whole_page_and_is_answered(site: Site) -> None:
@@ -116,6 +122,33 @@ def test_a_condition_is_the_applications_where_nothing_is_stored(site: Site) -> 
     site.replies["/"] = Reply({"cache-control": "no-store"})
     site.get(cookie="a=b", if_none_match='"a"')
     assert site.asked[0][2]["if-none-match"] == '"a"'
+
+
+def test_a_page_that_is_not_stored_is_still_answered_304_by_its_application(site: Site) -> None:
+    """Once it is known not to be stored. What it answers to a condition decides nothing for others."""
+    private = {"cache-control": "private", "etag": '"a"'}
+    site.replies["/"] = lambda fields: (
+        Reply(private, b"", 304) if fields.get("if-none-match") == '"a"' else Reply(private)
+    )
+    assert [site.get(if_none_match='"a"').status for _ in range(3)] == [200, 304, 304]
+    assert site.get(if_none_match='"b"').body == b"page"
+    assert site.get(if_none_match='"a"', cache_control="max-age=0").status == 304, "a browser's reload"
+    site.replies["/"] = Reply({"cache-control": "max-age=60", "etag": '"a"'})
+    assert site.get(if_none_match='"a"').status == 304, "it is stored now, and its page answers"
+    assert site.get().body == b"page" and site.get().is_hit
+
+
+def test_a_page_that_begins_to_be_stored_is_not_kept_out_by_conditions(site: Site, shm_cache) -> None:
+    """Each client that has it asks with a condition, and gets a 304, which cannot be stored."""
+    fields = {"cache-control": "private", "etag": '"a"'}
+    site.replies["/"] = lambda asked: Reply(fields, b"", 304) if "if-none-match" in asked else Reply(fields)
+    site.get()
+    fields["cache-control"] = "max-age=600"
+    with frozen_clock(shm_cache) as clock:
+        for _ in range(3):
+            clock.tick(31)
+            assert site.get(if_none_match='"a"').status == 304
+        assert site.get().is_hit
 
 
 @pytest.mark.parametrize("status", [404, 410, 301])

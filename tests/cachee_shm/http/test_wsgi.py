@@ -62,7 +62,7 @@ def test_many_threads_at_once_are_one_load(shm_cache) -> None:
     assert len(loads) == 1
 
 
-def test_whoever_waits_for_what_is_not_stored_goes_on_at_once(shm_cache) -> None:
+def test_a_request_that_waits_for_a_page_that_is_not_stored_goes_on_at_once(shm_cache) -> None:
     """All eight streams are open at one time."""
     all_stream = threading.Barrier(8, timeout=60)
 
