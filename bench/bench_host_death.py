@@ -39,9 +39,10 @@ from pathlib import Path
 from typing import Any
 
 from measuring import Target, save, start, table, targets_table
-from mesh import free_ports, remove, stop_process, wait_for
+from mesh import remove, stop_process, wait_for
 
 import cachee_shm
+from cachee_shm.ports import free_ports
 from tests.bridge.dns_server import DnsServer
 
 CAP, FLUSH = "cap", "flush"

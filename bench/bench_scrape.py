@@ -17,6 +17,8 @@ import mesh
 from bench_bridge import MIB, memory_of
 from measuring import Target, apart, save, start, table, targets_table
 
+from cachee_shm.ports import free_ports
+
 PEERS, NAMESPACES = 8, 8
 APART_S = 0.12
 """Between two scrapes: a text that is younger than 0.1 s is told again (http/metrics.py)."""
@@ -44,7 +46,7 @@ def spend_ms(pid: int, scrapes: int, client: http.client.HTTPConnection | None) 
 def main() -> None:
     chosen = start(__doc__, repeats=5)
     scrapes = 5 if chosen.quick else 40
-    (port,) = mesh.free_ports(1)
+    (port,) = free_ports(1)
 
     def proof(folder: Path, host: str) -> str:
         listens = (

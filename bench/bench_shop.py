@@ -43,6 +43,8 @@ from measuring import Apart, Target, apart, interleaved, percentile, ratio, save
 from rivals import Absent, Room, redis_server, wanted
 from shop_customers import Customers, Found
 
+from cachee_shm.ports import free_ports
+
 BENCH = Path(__file__).resolve().parent
 SHOP = BENCH.parent / "examples" / "shop"
 US, REDIS, PUBSUB, TTL = "cachee", "redis-py", "pub/sub", "TTL 1 s"
@@ -111,7 +113,7 @@ def serving(name: str, room: Room, measured: frozenset[int], hosts: list[dict[st
     """
     folder = room.folder / name.replace("/", "-").replace(" ", "-")
     folder.mkdir()
-    calls, ports = folder / "calls", mesh.free_ports(len(hosts))
+    calls, ports = folder / "calls", free_ports(len(hosts))
     calls.touch()
     common = {**os.environ, "SHOP_CACHE": name, "SHOP_LOADS": str(calls)}
     common["SHOP_DATABASE"] = str(folder / "shop.sqlite3")

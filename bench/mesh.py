@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -25,6 +24,7 @@ from namespaces import Loopback, Place
 
 import cachee_shm
 from cachee_bridge.shell.doorbell import queue_name
+from cachee_shm.ports import free_ports
 from cachee_shm.segment import bridge_socket
 
 NAMESPACE = "bench"
@@ -263,15 +263,6 @@ def mesh(
         joined = Mesh(hosts, caches)
         joined.join()
         yield joined
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of the loopback address that nobody listens on now."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(each.getsockname()[1]) for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 def remove(host: str) -> None:

@@ -22,7 +22,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -39,6 +38,7 @@ import pytest
 
 from cachee_shm.attaching import attach
 from cachee_shm.cache import Cache
+from cachee_shm.ports import free_ports
 
 __all__ = ["Clock", "frozen_clock", "shm_cache", "shm_hosts"]
 
@@ -117,7 +117,7 @@ def _hosts(stack: contextlib.ExitStack, count: int, options: dict[str, Any]) -> 
         raise ValueError(f"shm_hosts starts 1 to {HOSTS_MAX} hosts, not {count}. None was started.")
     mesh = f"test-{uuid.uuid4().hex[:12]}"
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cachee-")))
-    ports = _free_ports(count)
+    ports = free_ports(count)
     configs = [_config(f"{mesh}-{number}", ports, number, options) for number in range(count)]
     stack.callback(_remove, [config["host"]["name"] for config in configs])
     caches = [stack.enter_context(attach("test", config=config)) for config in configs]
@@ -159,15 +159,6 @@ def _toml_value(value: object) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(_toml_value, value))}]"
     return str(value) if isinstance(value, (int, float)) else f'"{value}"'
-
-
-def _free_ports(count: int) -> list[int]:
-    """All bound at the same time, so that they differ."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 class _Bridge:

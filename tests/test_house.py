@@ -16,7 +16,7 @@ CORE = ROOT / "cachee_shm" / "core"
 FLOORS = {
     "cachee_shm": [
         ["_core"],
-        ["errors", "config", "mistakes", "shape", "service"],
+        ["errors", "config", "mistakes", "ports", "shape", "service"],
         ["extensions", "registry", "compression"],
         ["arrays", "classes"],
         ["packing"],

@@ -18,16 +18,6 @@ def test_a_file_is_one_unit_and_files_that_share_a_database_are_another():
     assert {workers.unit(nodeid) for nodeid in shared} == {"databases"}
 
 
-def test_no_two_workers_are_given_the_same_port_nor_one_that_the_kernel_gives(monkeypatch):
-    given = {}
-    for worker in ("gw0", "gw1", "gw11"):
-        monkeypatch.setenv("PYTEST_XDIST_WORKER", worker)
-        given[worker] = {port for _ in range(10) for port in workers.free_ports(5)}
-        assert len(given[worker]) == 50
-    assert len(set.union(*given.values())) == 150
-    assert max(map(max, given.values())) < 32_768
-
-
 def test_what_takes_longest_begins_first_and_all_else_stays_as_it_is():
     files = ["tests/a/test_b.py::x", "tests/core/test_model.py::x", "tests/hosts/test_hosts.py::x"]
     assert sorted(files, key=workers.rank) == [*reversed(files[1:]), files[0]]

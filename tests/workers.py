@@ -9,11 +9,6 @@ What takes longest begins first, so that no long file is alone at the end.
 
 from __future__ import annotations
 
-import contextlib
-import itertools
-import os
-import random
-import socket
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -51,27 +46,6 @@ def rank(nodeid: str) -> int:
     """Where the test's file stands among those that begin first."""
     places = (place for place, begin in enumerate(LONGEST_FIRST) if nodeid.startswith(begin))
     return next(places, len(LONGEST_FIRST))
-
-
-PORTS_FIRST, PORTS_EACH, PORTS_SHARES = 20_000, 1000, 12
-"""Below those that the kernel gives by itself (from 32768 on), so that no outgoing connection has one."""
-_turns = itertools.count(random.randrange(PORTS_EACH))
-
-
-def free_ports(number: int) -> list[int]:
-    """Ports of 127.0.0.1 that nobody listens on, and that no other worker is given before they are bound."""
-    with contextlib.ExitStack() as stack:
-        return [_bound(stack.enter_context(socket.socket())) for _ in range(number)]
-
-
-def _bound(sock: socket.socket) -> int:
-    worker = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
-    share = PORTS_FIRST + int(worker) % PORTS_SHARES * PORTS_EACH if worker else None
-    for turn in itertools.islice(_turns, PORTS_EACH):
-        with contextlib.suppress(OSError):  # somebody listens there
-            sock.bind(("127.0.0.1", 0 if share is None else share + turn % PORTS_EACH))
-            return int(sock.getsockname()[1])
-    raise AssertionError(f"no port of {PORTS_EACH} is free")
 
 
 def is_worker(config: pytest.Config) -> bool:

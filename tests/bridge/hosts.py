@@ -18,7 +18,7 @@ import posix_ipc
 
 import cachee_shm
 from cachee_shm import Cache
-from tests.workers import free_ports
+from cachee_shm.ports import free_ports
 
 WAIT_S = 60.0  # for what takes milliseconds: only a failure waits as long
 

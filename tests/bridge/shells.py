@@ -13,7 +13,7 @@ from cachee_bridge.ports.effects import Effect
 from cachee_bridge.protocol.mesh import Settings
 from cachee_bridge.shell.shell import Shell
 from cachee_shm import Cache
-from tests.workers import free_ports
+from cachee_shm.ports import free_ports
 
 WAIT_S = 30.0
 HEARTBEAT_S = 0.05

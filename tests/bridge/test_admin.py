@@ -11,9 +11,9 @@ import httpx
 import pytest
 
 from cachee_bridge.http.admin import EXPLAINS_BURST
+from cachee_shm.ports import free_ports
 from tests.bridge.hosts import Host, hosts, until
 from tests.bridge.test_two_bridges import fill, gone, meet
-from tests.workers import free_ports
 
 ALL, SHOP, OTHER = "all-" + "a" * 16, "shop-" + "b" * 16, "news-" + "c" * 16
 NASTY = "<script>alert(1)</script>\x1b[31m\x00\u202e"

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from cachee_shm import Cache
+from cachee_shm.ports import free_ports
 from tests.bridge.dns_server import DnsServer
 from tests.bridge.hosts import Host, until
-from tests.workers import free_ports
 
 Mesh = tuple[DnsServer, list[Host]]
 TTL_S = 1.0

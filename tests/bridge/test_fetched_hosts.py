@@ -23,12 +23,12 @@ import trio
 from cachee_bridge.daemon.operator_socket import CLIENTS_MAX
 from cachee_shm import Cache, prewarm
 from cachee_shm.asking import ask_bridge
+from cachee_shm.ports import free_ports
 from cachee_shm.segment import bridge_socket
 from tests.bridge.certificates import Authority, table
 from tests.bridge.hosts import Host, hosts, until
 from tests.bridge.test_metrics import samples
 from tests.bridge.test_two_bridges import meet
-from tests.workers import free_ports
 
 LINES = 'peer_fill = true\npeer_fill_wait = "4s"\n'
 """A slow machine must not make a test wait in vain for what would come."""

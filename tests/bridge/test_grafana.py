@@ -18,12 +18,12 @@ import httpx
 import pytest
 import yaml
 
+from cachee_shm.ports import free_ports
 from tests.bridge.certificates import Authority
 from tests.bridge.hosts import Host, hosts, until
 from tests.bridge.test_fetched_hosts import LINES as FILLED
 from tests.bridge.test_fetched_hosts import fills_from_peers
 from tests.bridge.test_two_bridges import meet, tell
-from tests.workers import free_ports
 
 pytestmark = pytest.mark.needs("Prometheus", "message queues")
 

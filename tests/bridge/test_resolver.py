@@ -13,9 +13,9 @@ import uvloop
 
 from cachee_bridge.shell import resolver as resolver_module
 from cachee_bridge.shell.resolver import NONE_TTL_S, TARGETS_AT_ONCE, Answer, Resolver, Unresolved
+from cachee_shm.ports import free_ports
 from tests.bridge.dns_server import DnsServer
 from tests.bridge.hosts import until
-from tests.workers import free_ports
 
 
 @pytest.fixture

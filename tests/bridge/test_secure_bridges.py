@@ -31,11 +31,11 @@ from cachee_bridge.wire.messages import (
     State,
     Sync,
 )
+from cachee_shm.ports import free_ports
 from tests.bridge.certificates import YESTERDAY, Authority, table
 from tests.bridge.hosts import WAIT_S, Host, hosts, until
 from tests.bridge.relay import Relay, flipped, relay
 from tests.bridge.test_two_bridges import closed, fill, isolated, meet, tell
-from tests.workers import free_ports
 
 KEYS = [f"k{number}" for number in range(100)]
 ALL = b"\x05"

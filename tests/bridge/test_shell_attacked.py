@@ -9,10 +9,10 @@ import pytest
 import uvloop
 
 from cachee_bridge.carriers.tls import Contexts
+from cachee_shm.ports import free_ports
 from tests.bridge.certificates import Authority
 from tests.bridge.relay import Change, cut_off, flipped, later, left_out, relay, repeated
 from tests.bridge.shells import Side, until
-from tests.workers import free_ports
 
 KEYS = [f"k{number}" for number in range(100)]
 SECRET = b"sixteen bytes and some more"

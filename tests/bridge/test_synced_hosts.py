@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from cachee_shm.ports import free_ports
 from tests.bridge.hosts import WAIT_S, Host, hosts, until
 from tests.bridge.relay import relay
 from tests.bridge.test_two_bridges import Pair, fill, isolated, meet
-from tests.workers import free_ports
 
 SHORT_S = 0.2
 """Far less than lost_after, which is 2 s."""

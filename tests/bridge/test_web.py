@@ -20,8 +20,8 @@ from cachee_bridge.http.health import Health
 from cachee_bridge.http.messages import Request
 from cachee_shm.config import Config
 from cachee_shm.errors import ConfigError, ListenRefused
+from cachee_shm.ports import free_ports
 from tests.bridge.hosts import Host, hosts, until
-from tests.workers import free_ports
 
 ASKED = Request("GET", "/")
 

@@ -11,8 +11,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from cachee_shm.ports import free_ports
 from tests import machine
-from tests.workers import free_ports
 
 START_S = 30
 

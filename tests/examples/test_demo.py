@@ -18,8 +18,8 @@ import pytest
 from cachee_shm.cli.demo import main
 from cachee_shm.cli.demo.hosts import shop_folder
 from cachee_shm.config import tomllib
+from cachee_shm.ports import free_ports
 from tests.examples.running import left_of, processes_of
-from tests.workers import free_ports
 
 END_S = 200.0
 COMMAND = [sys.executable, "-c", "import sys; from cachee_shm.cli.main import main; sys.exit(main())", "demo"]
@@ -128,7 +128,7 @@ def test_a_demo_that_is_killed_leaves_nothing_behind_either(tmp_path: Path) -> N
 
 
 def test_a_bridge_that_cannot_start_is_named_with_its_log(tmp_path: Path) -> None:
-    base = min(free_ports(1)[0], 65000)
+    (base,) = free_ports(1)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", base))
         taken.listen()

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from cachee_shm.cli.demo.hosts import free_ports
 from cachee_shm.cli.demo.janitor import unlink
+from cachee_shm.ports import free_ports
 from tests.examples.stories import EXAMPLES, run, until
 
 pytestmark = pytest.mark.needs("what is migrated from")

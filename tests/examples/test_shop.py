@@ -23,7 +23,7 @@ from cachee_shm.cli.demo.hosts import shop_folder
 from cachee_shm.cli.demo.janitor import unlink
 from cachee_shm.cli.demo.run import make_database
 from cachee_shm.config import Config, tomllib
-from tests.workers import free_ports
+from cachee_shm.ports import free_ports
 
 START_S = 60.0
 HOST = f"test-shop-{os.getpid()}"

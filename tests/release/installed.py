@@ -7,7 +7,6 @@ Two hosts on this machine, a bridge each: what one writes, the other evicts. End
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -16,6 +15,7 @@ import uuid
 from pathlib import Path
 
 import cachee_shm
+from cachee_shm.ports import free_ports
 
 SHARED = ("systemd/cachee-bridge.service", "kubernetes/Containerfile", "cachee.toml", "OPERATING.md")
 """What operators need beside the package, in share/cachee of the environment."""
@@ -28,13 +28,6 @@ def until(condition, what):
     while not condition():
         assert time.monotonic() < end, f"waited in vain for {what}"
         time.sleep(0.005)
-
-
-def ports():
-    """Two that are free."""
-    with socket.socket() as one, socket.socket() as two:
-        one.bind(("127.0.0.1", 0)), two.bind(("127.0.0.1", 0))
-        return one.getsockname()[1], two.getsockname()[1]
 
 
 def configure(folder, name, own, other):
@@ -54,7 +47,7 @@ def run(*command):
 
 def exercise(folder, names):
     """The verbs on one host, and the mesh between two."""
-    first, second = ports()
+    first, second = free_ports(2)
     files = [configure(folder, names[0], first, second), configure(folder, names[1], second, first)]
     for file in files:
         assert "no fault" in run("cachee-bridge", "--config", file, "--check")

@@ -2,9 +2,10 @@
 
 import os
 import secrets
-import socket
 from dataclasses import dataclass
 from pathlib import Path
+
+from cachee_shm.ports import free_ports
 
 HEARTBEAT_S = 0.1
 LOST_AFTER_S = 1.0
@@ -71,18 +72,6 @@ def config(host: Host, listen: int, ports: list[int], secret: Path) -> str:
         heartbeat_ms=HEARTBEAT_S * 1000,
         lost_after_s=LOST_AFTER_S,
     )
-
-
-def free_ports(count: int) -> list[int]:
-    """Free ports of loopback. All are held until the last is found, so that they differ."""
-    held = [socket.socket() for _ in range(count)]
-    try:
-        for one in held:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in held]
-    finally:
-        for one in held:
-            one.close()
 
 
 def shop_folder() -> Path:

@@ -14,8 +14,8 @@ import pytest
 import trio
 
 from cachee_shm.http.asgi import CacheeMiddleware
+from cachee_shm.ports import free_ports
 from tests.cachee_shm.http.faces import HOST, until_serving
-from tests.workers import free_ports
 
 Application = Callable[[Any, Any, Any], Awaitable[None]]
 FRESH = [(b"cache-control", b"max-age=60")]

@@ -13,9 +13,9 @@ import httpx
 import pytest
 
 from cachee_shm.http.wsgi import CacheeMiddleware
+from cachee_shm.ports import free_ports
 from cachee_shm.testing import frozen_clock
 from tests.cachee_shm.http.faces import HOST, until_serving
-from tests.workers import free_ports
 
 FRESH = [("cache-control", "max-age=60")]
 
