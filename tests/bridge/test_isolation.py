@@ -61,6 +61,18 @@ class TestWhatManyNamespacesCost:
         monkeypatch.setattr(Horizon, "extended", counted)
         return looked_at
 
+    @pytest.fixture
+    def served_on(self, monkeypatch):
+        """Each time that a calm namespace is extended."""
+        extended, goes_on = [], Horizon.go_on
+
+        def counted(self, now, until):
+            extended.append(self.namespace)
+            return goes_on(self, now, until)
+
+        monkeypatch.setattr(Horizon, "go_on", counted)
+        return extended
+
     def many(self, cable, count):
         names = [f"n{number}" for number in range(count)]
         return [cable.node(name, ("a", "b"), {each: FakeStore() for each in names}) for name in "ab"]
@@ -77,23 +89,45 @@ class TestWhatManyNamespacesCost:
         a.mesh.tick(cable.now)
         assert heard == ["n7"]
 
-    def test_those_that_are_calm_are_served_on_together(self, cable, heard, monkeypatch):
+    def test_those_that_are_calm_are_served_on_together(self, cable, heard, served_on):
         """Three or four times a second, however often the mesh ticks; none is looked at by itself."""
         a, _ = self.many(cable, 20)
         cable.run(3.0)
         heard.clear()
-        served_on, goes_on = [], Horizon.go_on
-
-        def counted(self, now, until):
-            served_on.append(self.namespace)
-            return goes_on(self, now, until)
-
-        monkeypatch.setattr(Horizon, "go_on", counted)
+        served_on.clear()
         cable.run(2.0)
         assert heard == []
         assert set(served_on) == set(a.stores)
         assert len(served_on) <= 2 * 20 * (2.0 / PERIOD_S + 1)
         assert not any(a.isolated(namespace) for namespace in a.stores)
+
+    def test_ticks_between_two_reports_write_nothing_anew_for_half_of_lost_after(self, cable, served_on):
+        """Idle bridges paid for each namespace at each tick, though no peer had reported since."""
+        a, _ = self.many(cable, 20)
+        cable.run(3.0)
+        lost_after_s = a.mesh._isolation._lost_after_s
+        a.mesh.tick(cable.now)
+        until, vouched, served_at = a.serve_until["n7"], a.stores["n7"].vouched_until_ms, cable.now
+        served_on.clear()
+        while cable.now < served_at + 0.8 * lost_after_s:
+            cable.now += 1.1 * PERIOD_S
+            a.mesh.tick(cable.now)
+            if served_on:
+                break
+        assert cable.now - served_at >= 0.3 * lost_after_s
+        assert set(served_on) == set(a.stores)
+        assert a.serve_until["n7"] == until
+        assert a.stores["n7"].vouched_until_ms > vouched
+
+    def test_one_that_becomes_calm_later_is_extended_as_far_as_the_others(self, cable):
+        a, _ = self.many(cable, 3)
+        cable.run(3.0)
+        namespaces = a.mesh._session.namespaces
+        namespaces.members["n1"].horizon.until -= 0.2
+        calm = next(iter(a.mesh._isolation._calm.values()))
+        calm.add("n1", calm.namespaces.pop("n1"))
+        a.mesh.tick(cable.now + PERIOD_S)
+        assert len({namespaces.members[name].horizon.until for name in a.stores}) == 1
 
     def test_people_read_how_fresh_a_calm_source_is(self, cable):
         a, _ = self.many(cable, 3)
@@ -145,20 +179,15 @@ class TestWhatManyNamespacesCost:
         assert "n1" in heard
 
     def test_one_that_is_calm_no_more_is_taken_out_of_those_that_are_served_on_together(
-        self, cable, heard, monkeypatch
+        self, cable, heard, served_on
     ):
         a, _ = self.many(cable, 5)
         cable.run(3.0)
-        served_on, goes_on = [], Horizon.go_on
-
-        def counted(self, now, until):
-            served_on.append(self.namespace)
-            return goes_on(self, now, until)
-
-        monkeypatch.setattr(Horizon, "go_on", counted)
+        served_on.clear()
+        served_on.clear()
         heard.clear()
         a.stores["n0"].announce(key(1))  # and no pump heals it
-        cable.now += 2 * PERIOD_S
+        cable.now += a.mesh._isolation._lost_after_s / 2
         a.mesh.tick(cable.now)
         assert sorted(served_on) == ["n1", "n2", "n3", "n4"]
         assert heard == ["n0"]

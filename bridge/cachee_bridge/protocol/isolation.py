@@ -32,6 +32,13 @@ class Calm:
         self.names = names
         self.namespaces: dict[str, Members] = {}
         self.tell_at = float("-inf")
+        self.until = self.extended_at = float("-inf")
+        """Until when all of them were last extended, and when that was done."""
+
+    def add(self, namespace: str, members: Members) -> None:
+        """It may have been extended less far than the others."""
+        self.namespaces[namespace] = members
+        self.until = float("-inf")
 
 
 class Isolation:
@@ -129,7 +136,7 @@ class Isolation:
         if members.is_calm(now):
             names = frozenset(members.sources)
             calm = self._calm_of[namespace] = self._calm.setdefault(names, Calm(names))
-            calm.namespaces[namespace] = members
+            calm.add(namespace, members)
             self._turn_of.pop(namespace, None)
         else:
             turn = self._turn_of[namespace] = now + self._period_s
@@ -142,6 +149,9 @@ class Isolation:
         if hindered or until < now:
             self._namespaces.touched.update(calm.namespaces)
             return
+        if until <= calm.until and now < calm.extended_at + self._lost_after_s / 2:
+            return  # nothing later to write, and what workers read of this bridge counts for long
+        calm.until, calm.extended_at = until, now
         fresh_ms: dict[str, int] = {}
         if now >= calm.tell_at:
             calm.tell_at = now + TELL_S
