@@ -80,6 +80,8 @@ def test_the_demo_shows_no_stale_read_and_leaves_nothing_behind(tmp_path: Path) 
         assert number(done.stdout, name) > 0
     assert "Stale reads: 0" in done.stdout
     assert number(done.stdout, "propagation p50 / p99") > 0
+    cold = r"^  cold reads +[\d.]+%, without loading ahead [\d.]+%   [\d,]+ rows loaded ahead"
+    assert re.search(cold, done.stdout, re.MULTILINE), done.stdout
     assert left_of(tmp_path, names_of(tmp_path)) == []
 
 

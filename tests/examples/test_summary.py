@@ -37,6 +37,13 @@ def summary(
 # Without a cut
 
 
+def test_cold_reads_are_loads_on_demand_and_those_that_were_loaded_ahead_would_be_more_of_them() -> None:
+    found = summary([read(B, 2, 21 + 0.1 * number) for number in range(100)], cut=None)
+    stats = {"loads": 13, "loads_ahead": 4, "loads_ahead_read": 3}  # 1 was the first load of the row at B
+    found.counters.take("observe", {"stats": {A: {}, B: stats}, "agreed_ns": 0})
+    assert "8.0%, without loading ahead 11.0%   4 rows loaded ahead, 3 of them read" in found.text()
+
+
 def test_no_stale_read_is_fine() -> None:
     found = summary([read(B, 1, 5), read(B, 2, 25)], cut=None)
     assert found.fine and "Stale reads: 0." in found.text()

@@ -19,6 +19,7 @@ name = "{name}"
 [namespaces.shop]
 memory = "16MiB"
 default_ttl = "1min"
+prewarm = true
 on_isolation = "cap"
 isolation_ttl = "{isolation_ttl_s:g}s"
 

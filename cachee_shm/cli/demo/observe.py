@@ -35,6 +35,11 @@ def look(caches: dict[str, cachee_shm.Cache], journal: Journal) -> bool:
     return agreed
 
 
+def counters(cache: cachee_shm.Cache) -> dict[str, int]:
+    ahead, read, _ = cache.warm_stats() or (0, 0, 0)
+    return {**cache.stats(), "loads_ahead": ahead, "loads_ahead_read": read}
+
+
 def observe(caches: dict[str, cachee_shm.Cache], journal: Journal) -> None:
     due, agreed_ns = time.monotonic(), 0
     while not asked_to_end():
@@ -43,9 +48,9 @@ def observe(caches: dict[str, cachee_shm.Cache], journal: Journal) -> None:
             agreed_ns = now_ns
         if time.monotonic() >= due:
             due += REPORT_EVERY_S
-            report(stats={name: cache.stats() for name, cache in caches.items()}, agreed_ns=agreed_ns)
+            report(stats={name: counters(cache) for name, cache in caches.items()}, agreed_ns=agreed_ns)
         time.sleep(LOOK_EVERY_S)
-    report(stats={name: cache.stats() for name, cache in caches.items()}, agreed_ns=agreed_ns)
+    report(stats={name: counters(cache) for name, cache in caches.items()}, agreed_ns=agreed_ns)
 
 
 def main() -> None:

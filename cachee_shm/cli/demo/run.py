@@ -56,6 +56,7 @@ class Demo:
         self._database = folder / "shop.sqlite3"
         self._bridges: list[Child] = []
         self._shops: list[Child] = []
+        self._warmers: list[Child] = []
         self._counters = Counters([host.name for host in self._hosts])
         self._cut: Cut | None = None
 
@@ -72,7 +73,7 @@ class Demo:
         return self.conclude(begin_ns)
 
     def start_hosts(self) -> None:
-        self._screen.phase("starting two hosts: a bridge and gunicorn on each")
+        self._screen.phase("starting two hosts: a bridge, gunicorn and `cachee warm` on each")
         make_database(self._database)
         for host in self._hosts:
             self._crew.own(host)
@@ -81,6 +82,8 @@ class Demo:
             self._shops.append(self.start_shop(host))
         for host in self._hosts:
             self.wait_until_serving(host)
+            warm = ["cachee_shm.cli", "warm", "--app", "app:warmed"]
+            self._warmers.append(self.of_shop(f"{host.label}-warm", warm, host))
 
     def start_shop(self, host: Host) -> Child:
         arguments = ["gunicorn", "app:app", "--bind", f"127.0.0.1:{host.http_port}"]
@@ -90,12 +93,15 @@ class Demo:
             "--pid",
             str(self._folder / f"{host.label}.pid"),
         ]
+        return self.of_shop(f"{host.label}-shop", arguments, host)
+
+    def of_shop(self, name: str, arguments: list[str], host: Host) -> Child:
         env = {
             "CACHEE_CONFIG": str(host.config),
             "SHOP_DATABASE": str(self._database),
             "SHOP_HOST": host.name,
         }
-        return self._crew.server(f"{host.label}-shop", arguments, cwd=shop_folder(), env=env)
+        return self._crew.server(name, arguments, cwd=shop_folder(), env=env)
 
     def wait_until_serving(self, host: Host) -> None:
         deadline = time.monotonic() + START_S
@@ -181,7 +187,7 @@ class Demo:
 
     def stop_hosts(self) -> None:
         self._screen.phase("stopping both hosts")
-        for server in (*self._shops, *self._bridges):
+        for server in (*self._warmers, *self._shops, *self._bridges):
             self._crew.end(server)
 
     def conclude(self, begin_ns: int) -> int:

@@ -63,7 +63,19 @@ class Summary:
             "loads per invalidation",
             f"{max(0, loads - first_loads) / max(1, writes):.2f}   on two hosts{capped}",
         )
+        yield "cold reads", self.cold_reads(loads - first_loads)
         yield "stale reads", f"{len(self.verdict.stale):,}"
+
+    def cold_reads(self, loads: int) -> str:
+        """Rows that were loaded when they were read, since they had been invalidated. Without loading ahead,
+        each row that was loaded ahead and then read would have been one more."""
+        rows = max(1, len(self.evidence.reads))
+        ahead, read = self.counters.total("loads_ahead"), self.counters.total("loads_ahead_read")
+        cold = max(0, loads - ahead)
+        return (
+            f"{cold / rows:.1%}, without loading ahead {(cold + read) / rows:.1%}   "
+            f"{ahead:,} rows loaded ahead, {read:,} of them read"
+        )
 
     def latency(self) -> str:
         took = [read.end_ns - read.start_ns for read in self.evidence.reads]
