@@ -5,8 +5,8 @@ Counters never fall while the bridge runs: what was repaired of a peer that is f
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
+from operator import add, attrgetter, lt
 from typing import TYPE_CHECKING
 
 from cachee_bridge.checker.nines import BOUNDS_S, WINDOWS_S, Seen
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 KINDS = ("replays", "maps", "flushes", "incarnations")
 """Of ports/views.py Repairs."""
+NONE = (0,) * len(KINDS)
+_counts = attrgetter(*KINDS)
 
 
 def tell_nines(told: Exposition, seen: Mapping[str, Seen], peers_max: int, others: str) -> None:
@@ -53,24 +55,25 @@ class RepairsTold:
     """cachee_repairs_total, summed over peers and namespaces."""
 
     def __init__(self) -> None:
-        self._last: dict[tuple[str, str], Mapping[str, int]] = {}
-        self._before: Counter[str] = Counter()
+        self._last: dict[tuple[str, str], tuple[int, ...]] = {}
+        self._before = NONE
         """Of streams that are not there any more, or that began anew."""
 
     def tell(self, told: Exposition, peers: Iterable[PeerView]) -> None:
-        now: dict[tuple[str, str], Mapping[str, int]] = {
-            (peer.name, namespace): {kind: getattr(stream.repairs, kind) for kind in KINDS}
+        now: dict[tuple[str, str], tuple[int, ...]] = {
+            (peer.name, namespace): _counts(stream.repairs)
             for peer in peers
             for namespace, stream in peer.namespaces.items()
         }
         for key, last in self._last.items():
-            if any(now.get(key, {}).get(kind, 0) < last[kind] for kind in KINDS):
-                self._before.update(dict(last))
+            found = now.get(key, NONE)
+            if found != last and any(map(lt, found, last)):
+                self._before = tuple(map(add, self._before, last))
         self._last = now
         told.begin(
             "cachee_repairs_total",
             "counter",
             "What it took to follow peers: records asked for again, maps of buckets, flushes, new segments.",
         )
-        for kind in KINDS:
-            told.add(self._before[kind] + sum(each[kind] for each in now.values()), kind=kind)
+        for kind, counts in zip(KINDS, zip(self._before, *now.values(), strict=True), strict=True):
+            told.add(sum(counts), kind=kind)

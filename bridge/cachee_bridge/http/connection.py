@@ -195,10 +195,9 @@ class Connection(asyncio.Protocol):
             *([("Connection", "close")] if last or self._server.is_closing else []),
         ]
         try:
-            self._write(h11.Response(status_code=response.status, headers=headers))
-            if response.body and not self._is_head:
-                self._write(h11.Data(data=response.body))
-            self._write(h11.EndOfMessage())
+            body = [h11.Data(data=response.body)] if response.body and not self._is_head else []
+            head = h11.Response(status_code=response.status, headers=headers)
+            self._write(head, *body, h11.EndOfMessage())
         except h11.LocalProtocolError as error:
             self._server.mistake(error)
             self.cut()
@@ -207,8 +206,9 @@ class Connection(asyncio.Protocol):
         if not self._full:
             self._sent()
 
-    def _write(self, event: h11.Event) -> None:
-        data = self._http.send(event)
+    def _write(self, *events: h11.Event) -> None:
+        """One call of the kernel for all of them."""
+        data = b"".join(self._http.send(event) or b"" for event in events)
         if data and self._transport is not None:
             self._transport.write(data)
 

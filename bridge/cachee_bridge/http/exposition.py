@@ -11,8 +11,9 @@ from functools import lru_cache
 from typing import NamedTuple
 
 TYPE = "text/plain; version=0.0.4; charset=utf-8"
-LABELS_MAX = 4096
-"""Sets of labels whose text is kept: those of one scrape come again in the next."""
+SAMPLES_MAX, HISTOGRAMS_MAX = 4096, 256
+"""So many samples and histograms are kept as text, but for their values: the next scrape has them again."""
+NOT_FINITE = {"nan": "NaN", "inf": "+Inf", "-inf": "-Inf"}
 ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 
 
@@ -38,29 +39,37 @@ class Exposition:
         self._lines.append(f"# HELP {name} {about}\n# TYPE {name} {kind}")
 
     def add(self, value: float, **labels: str) -> None:
-        self._lines.append(f"{self._name}{_braced(tuple(labels.items()))} {_number(value)}")
+        self._lines.append(_begun(self._name, tuple(labels.items())) + _number(value))
 
     def add_histogram(self, histogram: Histogram, **labels: str) -> None:
         """Its buckets are cumulative in the text."""
+        *buckets, of_sum, of_count = _begun_histogram(
+            self._name, tuple(labels.items()), tuple(histogram.bounds_s)
+        )
         so_far = 0
-        for bound, count in zip((*histogram.bounds_s, math.inf), histogram.counts, strict=True):
+        for bucket, count in zip(buckets, histogram.counts, strict=True):
             so_far += count
-            braced = _braced((*labels.items(), ("le", _number(bound))))
-            self._lines.append(f"{self._name}_bucket{braced} {so_far}")
-        braced = _braced(tuple(labels.items()))
-        self._lines.append(f"{self._name}_sum{braced} {_number(histogram.sum_s)}")
-        self._lines.append(f"{self._name}_count{braced} {so_far}")
+            self._lines.append(f"{bucket}{so_far}")
+        self._lines += (f"{of_sum}{_number(histogram.sum_s)}", f"{of_count}{so_far}")
 
     def text(self) -> bytes:
-        return "".join(f"{line}\n" for line in self._lines).encode()
+        return "\n".join([*self._lines, ""]).encode()
 
 
-@lru_cache(LABELS_MAX)
-def _braced(labels: tuple[tuple[str, str], ...]) -> str:
-    """A value may hold anything: a peer's name is what the peer says."""
-    if not labels:
-        return ""
-    return "{" + ",".join(f'{name}="{_escaped(value)}"' for name, value in labels) + "}"
+@lru_cache(SAMPLES_MAX)
+def _begun(name: str, labels: tuple[tuple[str, str], ...]) -> str:
+    """A sample's line but for its value. A label may have any value: a peer's name is what the peer says."""
+    braced = ",".join(f'{label}="{_escaped(value)}"' for label, value in labels)
+    return f"{name}{{{braced}}} " if labels else f"{name} "
+
+
+@lru_cache(HISTOGRAMS_MAX)
+def _begun_histogram(
+    name: str, labels: tuple[tuple[str, str], ...], bounds_s: tuple[float, ...]
+) -> tuple[str, ...]:
+    """The lines of a histogram but for their values: its buckets, its sum, its count."""
+    buckets = [_begun(f"{name}_bucket", (*labels, ("le", _number(bound)))) for bound in (*bounds_s, math.inf)]
+    return (*buckets, _begun(f"{name}_sum", labels), _begun(f"{name}_count", labels))
 
 
 def _escaped(value: str) -> str:
@@ -70,8 +79,5 @@ def _escaped(value: str) -> str:
 def _number(value: float) -> str:
     if isinstance(value, int):
         return str(int(value))
-    if math.isnan(value):
-        return "NaN"
-    if math.isinf(value):
-        return "+Inf" if value > 0 else "-Inf"
-    return repr(float(value))
+    text = repr(float(value))
+    return NOT_FINITE.get(text, text)

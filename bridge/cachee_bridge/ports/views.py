@@ -22,6 +22,9 @@ class Repairs:
     incarnations: int = 0
     """The source came with a new segment."""
 
+    def copy(self) -> Repairs:
+        return Repairs(self.replays, self.maps, self.flushes, self.incarnations)
+
 
 @dataclass(frozen=True)
 class StreamView:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cachee_bridge.ports.views import DiscoveryView, NamespaceView, PeerView, Refusal, StreamView
@@ -110,7 +109,7 @@ class Views:
                 acked,
                 members.store.tail - acked,
                 inbox.freshness.at,
-                replace(inbox.repairs),
+                inbox.repairs.copy(),
                 outbox.lapped if outbox is not None else 0,
             )
         return views
