@@ -194,10 +194,16 @@ class Bridge:
         elif isinstance(effect, ServeUntil):
             self._serve_until(effect)
         elif isinstance(effect, Log):
-            self.world.say(f"{self.name}: [{effect.level}] {effect.text}")
-            two = bool(self.world.truth.counts["zombies"]) and "named" in effect.text
-            if effect.level == "error" and not two:
-                raise Broken(f"{self.name}: {effect.text}")
+            self._log(effect)
+
+    def _log(self, effect: Log) -> None:
+        self.world.say(f"{self.name}: [{effect.level}] {effect.text}")
+        two = bool(self.world.truth.counts["zombies"]) and "named" in effect.text
+        if effect.level == "error" and not two:
+            raise Broken(f"{self.name}: {effect.text}")
+        address, given_up, _ = effect.text.partition(" is no longer a member: forget_after has passed")
+        if given_up and ":" in address:  # nobody has ever answered there, so nobody of it was met
+            self.world.truth.may_remove(self.name, self.world.name_at(address))
 
     def _answer(self) -> None:
         """What the DNS says by now."""

@@ -26,6 +26,11 @@ def test_no_disaster_breaks_an_invariant(first):
         run(seed)
 
 
+def test_a_host_that_was_never_met_and_is_not_waited_for_after_forget_after_is_promised_nothing():
+    """All bridges hang in turn, so no link is ever made. The truth once took the address for a member."""
+    run(2640)
+
+
 @pytest.mark.parametrize(
     "disasters",
     [
