@@ -8,12 +8,11 @@ this host would stay isolated.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from cachee_bridge.shell.grid import Grid
-from cachee_bridge.system.clock import clock
+from cachee_bridge.system.clock import clock, wall_ahead_s
 
 if TYPE_CHECKING:
     from cachee_bridge.protocol.mesh import Mesh
@@ -41,7 +40,7 @@ class Ticks:
         good."""
         self._loop, self._mesh, self._pump, self._inputs = loop, mesh, pump, inputs
         self._sum_up, self._on_broken = sum_up, on_broken
-        self.wall_ahead_s = time.time() - clock()
+        self.wall_ahead_s = wall_ahead_s()
         """What the wall clock is ahead of the mesh's, at the start. A later step goes unnoticed."""
         self._grid = Grid(heartbeat_s, self.wall_ahead_s)
         self._timer: asyncio.TimerHandle | None = None
@@ -51,7 +50,7 @@ class Ticks:
     def tick(self) -> None:
         """Now, and again when the next one is due."""
         self._inputs.take(0, self._pump.check)
-        self._mesh.questions.wall_ahead_s = time.time() - clock()
+        self._mesh.questions.wall_ahead_s = wall_ahead_s()
         now = self._grid.settle(clock())
         self._is_soon = False
         deadline: float | None = self._inputs.take(0, self._mesh_tick, now)
