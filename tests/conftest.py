@@ -3,6 +3,8 @@ own."""
 
 import os
 import re
+import signal
+import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import PurePath
@@ -29,6 +31,13 @@ settings.load_profile("cachee")
 # Tests read the output of programs, so a user's or a CI's settings for terminals must not change it.
 for name in ("COLUMNS", "FORCE_COLOR", "PY_COLORS", "PYTEST_ADDOPTS"):
     os.environ.pop(name, None)
+
+# A shell that starts tests in the background has them ignore SIGINT, and so would each program under test.
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    and threading.current_thread() is threading.main_thread()
+):
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
