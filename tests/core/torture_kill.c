@@ -90,7 +90,7 @@ static void sweep_the_dead_alone(struct attachment *a)
 static verb *const survivor_verbs[] = {get_target, set_2,       get_target,      delete_target, fill_8,     touch_target, add_7,
                                        set_1,      fenced_10,   take_lease, take_lock,     apply_key,     apply_same, delete_tag,   set_local,
                                        fill_late,  incr_counter, clear_all,  apply_different, apply_all,     set_2,      sweep_the_dead_alone, get_target};
-enum { SURVIVOR_VERBS = sizeof survivor_verbs / sizeof survivor_verbs[0] };
+enum { SURVIVOR_VERBS = sizeof survivor_verbs / sizeof survivor_verbs[0], CORPSES_COUNTED = 4 };
 static uint32_t *survivor_took; /* shared: the instructions of each */
 
 static void survive(void *unused)
@@ -105,7 +105,10 @@ static void survive(void *unused)
     target.hash = hash, target = key_named(&a, TARGET);
     raise(SIGSTOP);
     for (int i = 0; i < SURVIVOR_VERBS; i++)
-        survivor_took[i] = instructions_of(survivor_verbs[i], &a);
+        if (survivor_verbs[i] == sweep_the_dead_alone && corpses(&a) > CORPSES_COUNTED)
+            survivor_took[i] = 0, survivor_verbs[i](&a); /* a full roster of the dead: millions of instructions */
+        else
+            survivor_took[i] = instructions_of(survivor_verbs[i], &a);
     raise(SIGSTOP);
 }
 
