@@ -74,6 +74,13 @@ def test_what_comes_soon_after_a_beat_of_this_end_is_answered_at_the_next_heartb
     assert clock.heartbeats(2) == [True, False]
 
 
+def test_what_is_not_answered_at_once_makes_a_calm_beat_due_half_a_heartbeat_later(clock):
+    clock.beat_schedule.beaten(10.0, 10.0 + 20 * HEARTBEAT)
+    assert not clock.beat_schedule.answers(10.0 + 0.1 * HEARTBEAT, HEARTBEAT)
+    assert not clock.beat_schedule.is_calm(10.0 + 0.55 * HEARTBEAT)
+    assert clock.beat_schedule.is_calm(10.0 + 0.65 * HEARTBEAT)
+
+
 def test_a_link_is_quiet_when_all_that_was_sent_and_has_come_is_confirmed(clock):
     schedule = clock.beat_schedule
     assert schedule.is_quiet(confirmed=True) and not schedule.is_quiet(confirmed=False)

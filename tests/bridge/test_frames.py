@@ -261,6 +261,15 @@ def test_a_message_of_a_newer_wire_is_unknown_in_an_older_one(monkeypatch):
         decode(10, said, 2)
 
 
+def test_a_proof_has_one_or_two_macs_and_a_peer_of_wire_2_may_send_it():
+    for count in (1, 2):
+        body = msgpack.packb([[b"m" * 32] * count])
+        assert decode(frames.NUMBERS[Auth], body, 2) == Auth((b"m" * 32,) * count)
+    for count in (0, 3):
+        with pytest.raises(FrameError):
+            decode(frames.NUMBERS[Auth], msgpack.packb([[b"m" * 32] * count]), 2)
+
+
 def test_deep_nesting_is_refused():
     with pytest.raises(FrameError):
         decode(8, b"\x91" * 5000 + b"\xc0")

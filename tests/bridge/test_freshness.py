@@ -50,6 +50,13 @@ def test_a_source_that_writes_without_end_still_becomes_fresh_bit_by_bit():
     assert freshness.at == 10 * WAITING_MAX - 1
 
 
+def test_heads_that_wait_are_bounded_however_long_nothing_is_applied():
+    freshness = Freshness()
+    for beat in range(3 * WAITING_MAX):
+        freshness.head_heard(float(beat), head=beat + 1, cursor=0)
+    assert len(freshness._waiting) == WAITING_MAX
+
+
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 5)), max_size=200))
 def test_it_is_never_fresher_than_what_was_applied(steps):
     """Every word is true when it is made: at stamp t the source's tail was t."""

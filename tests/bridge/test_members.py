@@ -44,6 +44,15 @@ class TestMeeting:
         assert store.payloads() == [PAYLOAD_ALL]
         assert store.cursor_of("web-2") == 9
 
+    def test_a_namespace_is_new_until_something_is_written_or_somebody_met(self, store):
+        assert members_of(store).is_new
+        met(store, "web-2")
+        assert not members_of(store).is_new
+
+    def test_a_namespace_in_which_this_host_has_written_once_is_not_new(self, store):
+        store.announce(key(1))
+        assert not members_of(store).is_new
+
     def test_a_source_that_joins_a_host_that_was_never_cut_off_empties_nothing(self, store):
         members = members_of(store)
         members.horizon.extended(100.0, False)

@@ -184,9 +184,11 @@ def test_a_token_file_that_cannot_be_used_is_refused_before_the_start(tmp_path: 
 
 
 def test_a_bridge_whose_work_of_every_second_stands_still_is_not_healthy() -> None:
-    now, unmet = [100.0], ["web-2", "a\udcffb", *map(str, range(20))]
+    now, unmet = [0.0], ["web-2", "a\udcffb", *map(str, range(20))]
     asked: Callable[[], list[str]] = lambda: unmet  # noqa: E731
-    probe = Health(asked, lambda: 100.0, lambda: now[0])
+    probe = Health(asked, lambda: 0.0, lambda: now[0])
+    assert probe.live(ASKED).status == 200
+    now[0] = health.CARE_LATE_S
     assert probe.live(ASKED).status == 200
     now[0] += health.CARE_LATE_S + 1
     assert probe.live(ASKED).status == 503

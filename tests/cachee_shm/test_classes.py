@@ -12,11 +12,13 @@ from collections import defaultdict
 import django.utils.safestring
 import markupsafe
 import msgpack
+import pydantic
 import pytest
 
 from cachee_shm import classes
 from cachee_shm.codec import decode, encode
 from cachee_shm.errors import Undecodable, Unserializable
+from cachee_shm.shape import shape_digest
 from tests.cachee_shm import kept
 
 
@@ -377,3 +379,14 @@ def test_every_cached_property_is_known_by_its_class():
     assert classes._is_cached_property(functools.cached_property(len))
     assert classes._is_cached_property(cached_property(len))
     assert not classes._is_cached_property(property(len))
+
+
+def test_what_pydantic_itself_defines_is_no_part_of_a_models_identity(monkeypatch):
+    """Else each release of pydantic would make all stored models misses."""
+
+    def made():
+        return type("Probe", (pydantic.BaseModel,), {"__module__": __name__, "__annotations__": {"a": int}})
+
+    before = shape_digest(made())
+    monkeypatch.setattr(pydantic.BaseModel, "__setstate__", lambda self, state: None)
+    assert shape_digest(made()) == before

@@ -393,6 +393,22 @@ def test_the_deepest_value_that_is_taken_comes_back():
     assert round_trip(deepest) == deepest
 
 
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_refusal_tells_its_own_reason_and_is_not_told_as_the_cause_of_another(name):
+    with pytest.raises(Unserializable) as found:
+        encode(REFUSED[name])
+    assert not isinstance(found.value.__cause__, Unserializable)
+
+
+def test_what_a_class_that_is_no_enum_calls_its_members_is_not_believed(monkeypatch):
+    tag, data = encode([Colour.RED])
+    assert decode(tag, data) == [Colour.RED]
+    stranger = type("Colour", (), {"__module__": __name__, "__members__": {"RED": Colour.RED}})
+    monkeypatch.setattr(sys.modules[__name__], "Colour", stranger)
+    with pytest.raises(Undecodable):
+        decode(tag, data)
+
+
 def test_the_message_names_the_type():
     with pytest.raises(Unserializable, match=r"test_codec\.Looks"):
         encode({"a": [Looks()]})

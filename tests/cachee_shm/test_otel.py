@@ -177,8 +177,15 @@ def test_a_block_that_writes_has_a_span_that_says_whether_it_stored(cache, telem
 def test_a_key_that_is_refused_ends_the_span_of_its_block(cache, telemetry):
     with pytest.raises(KeyTooLong), cache.writing("k" * 5000):
         pass
-    (span,) = telemetry.spans()
-    assert span.attributes["error.type"] == "cachee_shm.errors.KeyTooLong"
+
+    async def awaited():
+        async with cache.writing("k" * 5000):
+            pass
+
+    with pytest.raises(KeyTooLong):
+        asyncio.run(awaited())
+    spans = telemetry.spans()
+    assert [span.attributes["error.type"] for span in spans] == ["cachee_shm.errors.KeyTooLong"] * 2
 
 
 def test_mistakes_are_those_of_the_verbs(cache):

@@ -166,6 +166,7 @@ ALSO: dict[str, tuple[str, ...]] = {
     f"{CORE}module_sources": ("cachee_shm/test_sources", "cachee_shm/test_events"),
     f"{CORE}module_statistics": (
         "cachee_shm/test_statistics",
+        "cachee_shm/test_events",
         "cachee_shm/test_segment",
         "cachee_shm/test_cache",
         "cachee_shm/test_host",
@@ -301,6 +302,7 @@ ALSO: dict[str, tuple[str, ...]] = {
         "bridge/test_incarnations",
         "bridge/test_session",
         "bridge/test_reasons",
+        "bridge/test_hostile_gossip",
     ),
     "bridge/cachee_bridge/protocol/dialling": ("bridge/test_dials", "bridge/test_addresses"),
     "bridge/cachee_bridge/protocol/dispatch": (
@@ -399,7 +401,11 @@ ALSO: dict[str, tuple[str, ...]] = {
         "bridge/test_two_bridges",
     ),
     "bridge/cachee_bridge/carriers/unproven": ("bridge/test_hostile_network", "bridge/test_transport_tls"),
-    "bridge/cachee_bridge/daemon/requests": ("bridge/test_daemon", "bridge/test_operator_socket"),
+    "bridge/cachee_bridge/daemon/requests": (
+        "bridge/test_daemon",
+        "bridge/test_operator_socket",
+        "cachee_shm/cli/test_peers",
+    ),
     "bridge/cachee_bridge/daemon/daemon": (
         "bridge/test_main",
         "bridge/test_reload",
