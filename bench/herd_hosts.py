@@ -50,7 +50,7 @@ class Origin:
         self.loader = PROCESSES.Value("q", -1, lock=False)  # the host that began the newest load
         self.stale = PROCESSES.Value("q", 0, lock=False)
         self.seen = PROCESSES.Array("q", HOSTS * WORKERS * THREADS, lock=False)
-        self.stop = PROCESSES.Event()
+        self.stopped = PROCESSES.Value("b", 0, lock=False)  # an Event has a lock
 
     def load(self, host: int) -> int:
         with self.lock:
@@ -66,10 +66,10 @@ def work(config: str, origin: Origin, host: int, number: int) -> None:
     with cachee_shm.attach(mesh.NAMESPACE, config=config) as cache:
 
         def read(at: int) -> None:
-            while not origin.stop.is_set():
+            while not origin.stopped.value:
                 newest = origin.applied.value
                 value = cache.get_or_load(KEY, origin.load, host)
-                if value < newest and not origin.stop.is_set():
+                if value < newest and not origin.stopped.value:
                     origin.stale.value += 1
                 origin.seen[at] = max(origin.seen[at], value)
                 time.sleep(PAUSE_S)
@@ -115,7 +115,7 @@ class Herd:
                 self.processes[host][-1].start()
 
     def stop(self) -> None:
-        self.origin.stop.set()
+        self.origin.stopped.value = 1
         for process in (each for host in self.processes for each in host):
             process.join(2)
             process.kill()
@@ -132,7 +132,8 @@ class Herd:
         writer.delete(KEY)
         if kills:
             mesh.wait_for(lambda: origin.loads.value > before, WAIT_S, "nobody loads")
-            self.kill(int(origin.loader.value))
+            with origin.lock:  # a process that is killed while it has the lock keeps it
+                self.kill(int(origin.loader.value))
         elif not writer.wait_synced(WAIT_S):
             raise SystemExit("the hosts do not apply an invalidation")
         else:
