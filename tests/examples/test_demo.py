@@ -94,6 +94,18 @@ def test_a_cut_shows_stale_reads_that_end_where_they_must(tmp_path: Path) -> Non
     assert left_of(tmp_path, names_of(tmp_path)) == []
 
 
+def test_a_cut_ends_though_the_demo_had_no_processor_until_its_customers_had_left(tmp_path: Path) -> None:
+    with running(tmp_path, "--seconds", "4", "--cut") as process:
+        assert process.stdout is not None
+        assert any("both bridges are stopped" in line for line in iter(process.stdout.readline, ""))
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(6)
+        process.send_signal(signal.SIGCONT)
+        said, wrong = process.communicate(timeout=END_S)
+    assert "the bridges go on" in said
+    assert "did not agree" not in wrong
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_demo_that_is_interrupted_takes_everything_away(
     tmp_path: Path, number: signal.Signals, code: int

@@ -140,6 +140,7 @@ class Demo:
                 self.cut_if_due(passed_s / self._options.seconds)
             self.pump()
             self._screen.show(self._counters, passed_s)
+        self.end_cut()  # on a busy machine the customers may have left before it was due
         for load in loads:
             self.finish(load)
 
@@ -155,7 +156,11 @@ class Demo:
             self._screen.phase("both bridges are stopped: the hosts are cut off from each other")
             self._cut = Cut(time.monotonic_ns())
             self.signal_bridges(signal.SIGSTOP)
-        elif self._cut and self._cut.end_ns is None and passed >= CUT_BEGIN + CUT_LENGTH:
+        elif passed >= CUT_BEGIN + CUT_LENGTH:
+            self.end_cut()
+
+    def end_cut(self) -> None:
+        if self._cut is not None and self._cut.end_ns is None:
             self._screen.phase("the bridges go on")
             self.signal_bridges(signal.SIGCONT)
             self._cut.end_ns = time.monotonic_ns()
