@@ -57,7 +57,7 @@ def test_a_dead_host_is_forgotten_at_the_operators_word_and_the_others_serve_on(
     until(lambda: refused in rows(capsys))
     assert main(["peers", "forget", second.name]) == 0
     assert "is removed as soon as" in capsys.readouterr().out
-    until(lambda: f"the operator forgets '{second.name}'" in first.log())
+    until(lambda: f"the operator forgets '{second.name}'" in first.log)
     until(lambda: cache.serve_until > cache.now_ms() and not cache.sources(), first.log)
     assert all(
         line[2] in ("waiting", "connecting")
