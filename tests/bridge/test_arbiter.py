@@ -2,7 +2,10 @@
 
 import pytest
 
+from cachee_bridge.wire.frames import encode
+from cachee_bridge.wire.messages import Hello, NamespaceState, State
 from tests.bridge.meshes import Cable, FakeStore, Node, key, three, two
+from tests.bridge.peers import linked_peer
 
 
 @pytest.fixture
@@ -40,3 +43,16 @@ def test_a_restarted_bridge_whose_old_link_nobody_closed_is_taken_back(cable):
     b2.write(key(5))
     assert a.store.payloads()[-1] == key(5)
     assert "two live hosts" not in a.texts()
+
+
+def test_of_two_links_that_one_life_of_a_peer_dialled_the_first_is_closed_when_the_second_is_up():
+    """Else its socket stays open, and counts as a link, until it has been silent for too long."""
+    peer = linked_peer()
+    mesh, now = peer.node.mesh, peer.cable.now
+    mesh.link_opened(2, None, now, "10.0.0.9")
+    mesh.received(2, encode(Hello("cachee", 2, "web-2", 5, bytes(32), "none", "", "")), now)
+    mesh.received(2, encode(State((NamespaceState("shop", 4, 20, 7),))), now)
+    peer.hear()
+    assert peer.node.closed == ["replaced by another link"]
+    assert list(mesh._links.by_number) == [2]
+    assert peer.node.state_of("web-2") == "up"

@@ -3,6 +3,9 @@ one."""
 
 from __future__ import annotations
 
+import dataclasses
+import zlib
+
 import pytest
 
 from cachee_bridge.checker import watching
@@ -261,6 +264,18 @@ class TestSomethingWrong:
         another = canary_of(crew, "a")
         b.loses = lambda payload: another.to_bytes(8, "little") in payload
         assert self.find(crew, checked)["name"] == "invalidation lost"
+
+    def test_each_draw_is_another_hash_and_the_first_one_is_the_same_in_each_life_of_the_host(self):
+        """A hash that is drawn again would collide again: the peer could not be checked for ever."""
+        crew = Crew("ab", every_s=0.1)
+        crew.run(0.5)
+        canaries = crew.checked["a"].checker.canaries
+        watch, drawn = canaries.watch("b", "shop", crew.store("a")), [canary_of(crew, "a")]
+        for _ in range(3):
+            canaries.redraw(dataclasses.replace(watch, hash=drawn[-1]))
+            drawn.append(canary_of(crew, "a"))
+        assert len({*drawn}) == 4
+        assert drawn[0] == crew.store("a").canary_hash(zlib.crc32(b"a"))
 
     def test_a_segment_without_room_for_a_canary_is_told_once(self):
         crew = Crew()

@@ -39,3 +39,12 @@ class TestLinksThatDoNotComeUp:
         a.mesh.link_closed(7, "the other end refuses this host's TLS: unknown ca", cable.now)
         cable.settle()
         assert "b:1 ended the link before it was up: the other end refuses" in a.texts("warning")
+
+    def test_are_no_links_that_were_up_and_none_that_the_other_end_dialled(self, cable):
+        """Else the operator is told of an address that was dialled in vain, and it was not."""
+        a, b = cable.node("a", ("b",)), cable.node("b")
+        cable.run(1.0)
+        b.mesh.link_opened(77, None, cable.now, "10.0.0.9")
+        b.mesh.received(77, b"GET / HTTP/1.1\r\n\r\n", cable.now)
+        a.mesh._ends.close(a.mesh._links.up["b"], "silent for 3 s", cable.now, "warning")
+        assert a.mesh._dialling.failures == b.mesh._dialling.failures == {}

@@ -52,6 +52,17 @@ def test_what_is_sent_for_the_first_time_is_charged_to_nobody_and_what_is_asked_
     assert budget.owed - before == came + positions + len(again.payload)
 
 
+def test_what_waits_for_a_peer_that_asks_for_the_first_time_is_charged_to_nobody():
+    """Else a peer that joins is not read for a while, because of what others wrote before it came."""
+    peer = Peer()
+    peer.store.write(*[key(number) for number in range(20)])
+    budget = peer.node.mesh._links.by_number[1].throttle.budget
+    before, request = budget.owed, Replay("shop", "web-1", 7, peer.store.tail - 19)
+    (first,) = peer.say(request)
+    assert len(first.payload) == 20 * len(key(1))
+    assert budget.owed - before == MESSAGE_BYTES + len(encode(request))
+
+
 def test_a_request_for_a_lapped_range_is_answered_by_a_map(peer):
     peer.store.write(*[key(number) for number in range(200)])
     (answer,) = peer.say(Replay("shop", "web-1", 7, 1))

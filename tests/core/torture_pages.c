@@ -485,6 +485,48 @@ static void check_a_sealed_pages_watermark(void)
     close(sealed);
 }
 
+static void require_entry(struct attachment *a, const struct entry_ref *e, uint64_t version, uint64_t stored, bool fits, const char *what)
+{
+    struct entry_ref again;
+    a64 *at = page_at(a, e->place.page, e->place.off);
+    store_relaxed(&at[ENTRY_VERSION], version);
+    store_relaxed(&at[ENTRY_STORED], stored);
+    REQUIRE(entry_open(a, e->word, &again) == fits, "an entry with %s is%s taken", what, fits ? " not" : "");
+    store_relaxed(&at[ENTRY_VERSION], version_word(e->version, e->key_bytes));
+    store_relaxed(&at[ENTRY_STORED], e->stored_word);
+}
+
+/* Garbage in an entry's lengths, each of which alone makes it impossible: it would be read beyond its page, or its segment. */
+static void check_lengths_of_garbage(void)
+{
+    static struct attachment a;
+    struct segment_config config = plain_config(SEGMENT_BYTES);
+    unsigned char value[1024];
+    struct entry_ref e;
+    int garbage = memory_file();
+    attach_to(&a, garbage, &config);
+    struct named_key k = key_named(&a, 1);
+    struct write w = write_of(&k, value, value_make(value, 1, 1, 300));
+    w.tags = 1, w.tag[0] = 7;
+    REQUIRE(cache_set(&a, &w) == STORED, "set");
+    REQUIRE(cache_find(&a, k.hash, k.text, k.bytes, &e) == FOUND, "what was set is not found");
+    uint32_t left = a.geo.page_bytes - e.place.off, rest = entry_size(&a, &e) - words_of(e.value_bytes) * 8;
+    uint64_t version = version_word(e.version, e.key_bytes), stored = e.stored_word & ~ENTRY_LENGTH_BITS;
+    uint64_t one_tag = 1ull << ENTRY_TAGS_SHIFT;
+    require_entry(&a, &e, version, e.stored_word, true, "its own lengths");
+    require_entry(&a, &e, version, stored | (left - rest), true, "a value up to its page's end");
+    require_entry(&a, &e, version, stored | (left - rest + 1), false, "a value beyond its page's end");
+    require_entry(&a, &e, version, stored | a.geo.page_bytes, false, "a value of a page");
+    require_entry(&a, &e, version, stored | ENTRY_LENGTH_BITS, false, "the longest value");
+    require_entry(&a, &e, version, stored | ENTRY_SPANS | ENTRY_LENGTH_BITS, false, "spans without end");
+    require_entry(&a, &e, version_word(e.version, KEY_BYTES_MAX), e.stored_word, true, "the longest key");
+    require_entry(&a, &e, version_word(e.version, KEY_BYTES_MAX + 1), e.stored_word, false, "a key that is too long");
+    require_entry(&a, &e, version, e.stored_word + (TAGS_MAX - 1) * one_tag, true, "all tags");
+    require_entry(&a, &e, version, e.stored_word + TAGS_MAX * one_tag, false, "too many tags");
+    segment_detach(&a);
+    close(garbage);
+}
+
 /* What one process sees. */
 static void check_alone(void)
 {
@@ -498,6 +540,7 @@ static void check_alone(void)
     check_the_climb();
     check_a_sweep_takes_nothing_from_itself();
     check_a_sealed_pages_watermark();
+    check_lengths_of_garbage();
 }
 
 int main(int argc, char **argv)

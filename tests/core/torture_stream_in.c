@@ -289,6 +289,28 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 }
 
 #ifndef GUIDED
+/* A number and a payload's header of each form, cut at each byte. What follows the cut would be a good end of it. */
+static void check_cuts(void)
+{
+    static const uint64_t numbers[] = {0x7f, UINT8_MAX, UINT16_MAX, UINT32_MAX, UINT64_MAX};
+    static const uint32_t lengths[] = {1, UINT8_MAX + 1, UINT16_MAX + 1};
+    static unsigned char buffer[UINT16_MAX + 16];
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        const unsigned char *end = frame_put_uint(buffer, numbers[i]);
+        uint64_t number = 0;
+        for (const unsigned char *cut = buffer; cut < end; cut++)
+            REQUIRE(!frame_take_uint(buffer, cut, &number), "of a number of %td bytes, %td are taken for one", end - buffer, cut - buffer);
+        REQUIRE(frame_take_uint(buffer, end, &number) == end && number == numbers[i], "a number of %td bytes is not taken", end - buffer);
+    }
+    for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {
+        const unsigned char *from = frame_put_bin_header(buffer, lengths[i]), *end = from + lengths[i];
+        uint32_t bytes = 0;
+        for (const unsigned char *cut = buffer; cut < end; cut++)
+            REQUIRE(!frame_take_bin(buffer, cut, &bytes), "of a payload of %td bytes, %td are taken for one", end - buffer, cut - buffer);
+        REQUIRE(frame_take_bin(buffer, end, &bytes) == from && bytes == lengths[i], "a payload of %td bytes is not taken", end - buffer);
+    }
+}
+
 enum { INPUTS_MIN = 20000 }; /* however busy the machine is */
 
 static void run_number(uint64_t number)
@@ -319,6 +341,7 @@ int main(int argc, char **argv)
         run_number(first);
         return 0;
     }
+    check_cuts();
     first = (uint64_t)(seconds_now() * 1e9);
     bool well = in_child(run_many, &first);
     if (!well)
