@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -86,7 +87,11 @@ def test_the_demo_shows_no_stale_read_and_leaves_nothing_behind(tmp_path: Path) 
 
 
 def test_a_cut_shows_stale_reads_that_end_where_they_must(tmp_path: Path) -> None:
-    done = demo(tmp_path, "--seconds", "8", "--cut")
+    for _ in range(3):  # on a machine that is busy, few customers come, and none may read a stale row
+        done = demo(tmp_path, "--seconds", "8", "--cut")
+        if "the checker has proved nothing" not in done.stdout:
+            break
+        shutil.rmtree(next(tmp_path.glob("cachee-demo-*")))
     assert done.returncode == 0, done.stdout + done.stderr
     assert number(done.stdout, "stale reads") > 0
     assert "This was the cut" in done.stdout and "FAULT" not in done.stdout

@@ -18,7 +18,7 @@ SECONDS_MIN = 2.0
 CUT_SECONDS_MIN = 4.0  # a cut of 2.4 s, of which the first shows nothing: no row is a second late yet
 DESCRIPTION = """\
 Starts two hosts on this machine, each with its own segment, bridge, shop (examples/shop under gunicorn) and
-`cachee warm`, which loads ahead what was invalidated and will soon be read. Sends real HTTP reads and writes
+`cachee warm` (not with --cut), which loads ahead what will soon be read. Sends real HTTP reads and writes
 to both, and checks every answer against the database. Then it takes everything away again.
 Exit code 0: no stale read (with --cut: stale reads, all of them within the promised bound); 1: otherwise;
 2: it cannot run.

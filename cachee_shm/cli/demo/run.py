@@ -73,7 +73,7 @@ class Demo:
         return self.conclude(begin_ns)
 
     def start_hosts(self) -> None:
-        self._screen.phase("starting two hosts: a bridge, gunicorn and `cachee warm` on each")
+        self._screen.phase("starting two hosts: a bridge and gunicorn on each")
         make_database(self._database)
         for host in self._hosts:
             self._crew.own(host)
@@ -82,8 +82,9 @@ class Demo:
             self._shops.append(self.start_shop(host))
         for host in self._hosts:
             self.wait_until_serving(host)
-            warm = ["cachee_shm.cli", "warm", "--app", "app:warmed"]
-            self._warmers.append(self.of_shop(f"{host.label}-warm", warm, host))
+            if not self._options.cut:  # a cut is about what is stale
+                warm = ["cachee_shm.cli", "warm", "--app", "app:warmed"]
+                self._warmers.append(self.of_shop(f"{host.label}-warm", warm, host))
 
     def start_shop(self, host: Host) -> Child:
         arguments = ["gunicorn", "app:app", "--bind", f"127.0.0.1:{host.http_port}"]
