@@ -17,6 +17,19 @@ def test_how_far_a_source_was_applied_is_known_to_the_next_bridge(cache, config)
         assert other.source_open("web-2") == cache.source_open("web-2")
 
 
+@pytest.mark.parametrize("name", ["a", "a" * 63, "\u00e4" * 31])
+def test_a_source_of_the_shortest_and_of_the_longest_name_is_known_by_it(cache, name):
+    cache.source_store(cache.source_open(name), 7, 41)
+    assert rows(cache.sources()) == [(name, 7, 41)]
+
+
+@pytest.mark.parametrize("name", ["", "a" * 64, "\u00e4" * 32])
+def test_a_name_that_is_no_hosts_is_refused_and_takes_no_room(cache, name):
+    with pytest.raises(ValueError, match="1 to 63 bytes"):
+        cache.source_open(name)
+    assert cache.sources() == []
+
+
 def test_a_source_that_was_freed_is_not_known_any_more(cache):
     index = cache.source_open("web-2")
     cache.source_store(index, 7, 41)

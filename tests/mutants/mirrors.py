@@ -227,7 +227,9 @@ ALSO: dict[str, tuple[str, ...]] = {
         "cachee_shm/test_timeouts",
     ),
     "cachee_shm/aiocache": ("cachee_shm/test_misses",),
+    "cachee_shm/backing": ("cachee_shm/test_misses",),
     "cachee_shm/cashews": ("cachee_shm/test_misses",),
+    "cachee_shm/classes": ("cachee_shm/test_codec",),
     "cachee_shm/dogpile": ("cachee_shm/test_misses",),
     "cachee_shm/litestar": ("cachee_shm/test_misses",),
     "cachee_shm/loads": ("cachee_shm/test_lifetimes", "cachee_shm/test_many"),
@@ -283,6 +285,7 @@ ALSO: dict[str, tuple[str, ...]] = {
     "bridge/cachee_bridge/protocol/admission": ("bridge/test_mesh_proofs", "bridge/test_own_hosts"),
     "bridge/cachee_bridge/protocol/arbiter": ("bridge/test_mesh_proofs", "bridge/test_kills"),
     "bridge/cachee_bridge/protocol/arrival": (
+        "bridge/test_arbiter",
         "bridge/test_presence",
         "bridge/test_meeting",
         "bridge/test_mesh_proofs",
@@ -441,6 +444,7 @@ ALSO: dict[str, tuple[str, ...]] = {
         "bridge/test_paths",
         "bridge/test_relayed_hosts",
     ),
+    "bridge/cachee_bridge/streams/stream": ("bridge/test_frames",),
     "bridge/cachee_bridge/streams/relay_log": ("bridge/test_paths", "bridge/test_taken_frames"),
     "bridge/cachee_bridge/protocol/paths": ("bridge/test_relayed_hosts",),
 }
